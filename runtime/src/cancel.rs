@@ -1,0 +1,225 @@
+//! Cancellation: tokens, shields, and asking whether one is cancelled.
+//!
+//! Cancelling is a request that is delivered at the next wait, and at every wait after that. A wait
+//! that can return an error returns one; a wait that cannot unwinds to the edge of the scope. Taking
+//! a lock is not a wait in this sense, so destructors may lock.
+
+use std::{
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    ptr::NonNull,
+    sync::Arc,
+};
+
+pub use crate::error::{Cancelled, Interrupt};
+use crate::{
+    error::Unwind,
+    scheduler::current_strand,
+    strand::{Scope, Strand, Target},
+    time::DeadlineGuard,
+    wait::ready,
+};
+
+/// Cancels what runs under it, from anywhere.
+///
+/// Clones are the same token. Cancelling cannot be undone.
+///
+/// # Examples
+/// ```
+/// use maniple::cancel::CancelToken;
+/// use std::time::Duration;
+/// maniple::run(|| {
+///     let token = CancelToken::new();
+///     let theirs = token.clone();
+///     maniple::spawn(move || theirs.cancel());
+///     let cut = token.run(|| maniple::sleep(Duration::from_secs(60)));
+///     assert!(cut.is_err());
+/// });
+/// ```
+#[derive(Clone)]
+pub struct CancelToken {
+    scope: Arc<Scope>,
+}
+
+impl CancelToken {
+    /// A token that is not cancelled.
+    pub fn new() -> Self {
+        Self {
+            scope: Arc::new(Scope::new(Target::Nothing)),
+        }
+    }
+
+    /// Cancels everything that runs, or will run, under this token. Returns at once.
+    pub fn cancel(&self) {
+        self.scope.cancel(&mut |claimed| ready(claimed));
+    }
+
+    /// Whether [`CancelToken::cancel`] has been called.
+    pub fn is_cancelled(&self) -> bool {
+        self.scope.is_cancelled()
+    }
+
+    /// Runs `f`, and the groups that it makes, under this token as well as under the scopes around.
+    ///
+    /// If `f` returns a value it is kept, whether or not the token was cancelled meanwhile.
+    ///
+    /// # Errors
+    /// [`Cancelled`] if a wait in `f` that cannot return an error was cut short by this token.
+    ///
+    /// # Panics
+    /// With the panic of `f`, if it panics.
+    pub fn run<T>(&self, f: impl FnOnce() -> T) -> Result<T, Cancelled> {
+        let pointer = current_strand();
+        // SAFETY: the caller's own strand outlives the call.
+        let strand = unsafe { pointer.as_ref() };
+        let frame = Scope::new(Target::Strand(pointer));
+        let link = Scope::new(Target::Scope(NonNull::from(&frame)));
+        let result = {
+            let _entered = Entered::new(strand, &frame, &link, &self.scope);
+            if link.is_cancelled() {
+                frame.cancel(&mut |claimed| ready(claimed));
+            }
+            catch_unwind(AssertUnwindSafe(f))
+        };
+        result.or_else(|payload| match payload.downcast_ref::<Unwind>() {
+            // What cancels the scopes around as well is theirs to catch.
+            Some(Unwind::Cancelled) if self.is_cancelled() && !strand.is_cancelled() => {
+                Err(Cancelled)
+            }
+            _ => resume_unwind(payload),
+        })
+    }
+}
+
+/// A run under a token: linked below the enclosing scope and the token, and unlinked on every way out.
+struct Entered<'a> {
+    strand: &'a Strand,
+    enclosing: NonNull<Scope>,
+    frame: &'a Scope,
+    link: &'a Scope,
+    token: &'a Scope,
+}
+
+impl<'a> Entered<'a> {
+    fn new(strand: &'a Strand, frame: &'a Scope, link: &'a Scope, token: &'a Scope) -> Self {
+        // SAFETY: `drop` unlinks both and restores the scope before the caller's frame goes.
+        unsafe {
+            let enclosing = strand.current_scope();
+            enclosing.as_ref().link(NonNull::from(frame));
+            token.link(NonNull::from(link));
+            strand.replace_scope(NonNull::from(frame));
+            Self {
+                strand,
+                enclosing,
+                frame,
+                link,
+                token,
+            }
+        }
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        // SAFETY: linked in `new`; the link goes first, since it points to the frame.
+        unsafe {
+            self.token.unlink(NonNull::from(self.link), ready);
+            self.strand.replace_scope(self.enclosing);
+            self.enclosing
+                .as_ref()
+                .unlink(NonNull::from(self.frame), ready);
+        }
+    }
+}
+
+impl Default for CancelToken {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for CancelToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelToken")
+            .field("cancelled", &self.is_cancelled())
+            .finish()
+    }
+}
+
+/// Runs `f` without delivering cancellation or deadlines from outside; they are delivered afterwards.
+///
+/// For short critical sections that must not be cut in half, such as writing a complete frame.
+/// Timeouts and tokens used inside `f` work. A shield has no bound: what `f` waits for must come.
+///
+/// # Examples
+/// ```
+/// use maniple::cancel::{CancelToken, shield};
+/// use std::time::Duration;
+/// let token = CancelToken::new();
+/// token.cancel();
+/// let done = token.run(|| {
+///     shield(|| maniple::sleep(Duration::from_millis(1)));
+///     "after the shield"
+/// });
+/// assert_eq!(done, Ok("after the shield"));
+/// ```
+pub fn shield<T>(f: impl FnOnce() -> T) -> T {
+    struct Restore<'a>(&'a Strand, NonNull<Scope>);
+    impl Drop for Restore<'_> {
+        fn drop(&mut self) {
+            // SAFETY: the enclosing scope outlives the shield inside it.
+            unsafe { self.0.replace_scope(self.1) };
+        }
+    }
+
+    let pointer = current_strand();
+    // SAFETY: the caller's own strand outlives the call.
+    let strand = unsafe { pointer.as_ref() };
+    let frame = Scope::new(Target::Strand(pointer));
+    let _deadline = DeadlineGuard::set(strand, None);
+    // SAFETY: restored before the frame goes.
+    let _scope = Restore(strand, unsafe {
+        strand.replace_scope(NonNull::from(&frame))
+    });
+    f()
+}
+
+/// Asks whether the caller should go on: the cancellation point for code that computes.
+///
+/// # Errors
+/// [`Interrupt`] if the scope is cancelled or its deadline has passed.
+///
+/// # Examples
+/// ```
+/// fn sum(numbers: &[u64]) -> Result<u64, maniple::cancel::Interrupt> {
+///     let mut sum = 0;
+///     for chunk in numbers.chunks(10_000) {
+///         maniple::cancel::check()?;
+///         sum += chunk.iter().sum::<u64>();
+///     }
+///     Ok(sum)
+/// }
+/// assert_eq!(sum(&[1, 2, 3]), Ok(6));
+/// ```
+pub fn check() -> Result<(), Interrupt> {
+    // SAFETY: the caller's own strand outlives the call.
+    let strand = unsafe { current_strand().as_ref() };
+    if strand.is_cancelled() {
+        return Err(Interrupt::Cancelled);
+    }
+    match strand.deadline() {
+        Some(deadline) if deadline <= crate::scheduler::now() => Err(Interrupt::Elapsed),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the caller's scope has been cancelled.
+pub fn is_cancelled() -> bool {
+    // SAFETY: the caller's own strand outlives the call.
+    unsafe { current_strand().as_ref() }.is_cancelled()
+}
+
+/// Whether an I/O error says that the caller's scope was cancelled.
+pub fn is_cancelled_error(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Cancelled>())
+}

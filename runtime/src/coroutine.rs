@@ -1,0 +1,617 @@
+//! One coroutine: its header, its closure or result, and how it is resumed and suspended.
+//!
+//! A spawned closure is one heap object, [`Task`]: a [`Header`] that does not know the closure's
+//! type, then the closure, which is replaced by its result. A stack is bound only when it first runs
+//! and is given back when it ends. This is the only file that knows the context switch underneath.
+//!
+//! # Who may touch what
+//!
+//! Until its first run a task belongs to whoever holds it in a queue. From then on it belongs to its
+//! home worker: `engine`, `live` and the strand's context are that thread's alone. Shared are the
+//! strand's word and scopes, `completion` (by its lock), `next` (by whoever has claimed it) and the
+//! reference count: one for the runtime, until the task is complete, one for each handle.
+
+use std::{
+    any::Any,
+    borrow::Cow,
+    cell::{Cell, UnsafeCell},
+    io,
+    marker::PhantomData,
+    num::NonZeroUsize,
+    os::fd::OwnedFd,
+    panic::{AssertUnwindSafe, Location, catch_unwind},
+    ptr::{self, NonNull},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering, fence},
+    },
+    time::Instant,
+};
+
+use corosensei::{CoroutineResult, Yielder};
+
+use crate::{
+    driver::Slot,
+    error::{Interrupt, Unwind},
+    inbox::{Chained, Inbox},
+    loom::AtomicPtr,
+    stack::{SizeClass, Stack},
+    strand::{Claimed, Outcome, Reason, Scope, Strand},
+    sys::{
+        event::Bell,
+        list::{Linked, Links},
+        spin::SpinLock,
+    },
+};
+
+/// What other threads see of a worker: where its coroutines are sent when they are woken, and its
+/// epoll set for descriptors that are closed elsewhere.
+pub(crate) struct Home {
+    pub(crate) inbox: Inbox<Header>,
+    pub(crate) bell: Bell,
+    /// Unique in the process.
+    pub(crate) worker_id: u32,
+    pub(crate) epoll: Arc<OwnedFd>,
+    /// Registrations whose descriptors were closed on other threads.
+    pub(crate) retired: SpinLock<Vec<Slot>>,
+    /// The coroutine that runs now; during shutdown one ends only under `reporting`.
+    pub(crate) running: AtomicPtr<Header>,
+    pub(crate) reporting: SpinLock<()>,
+}
+
+/// What is known of a coroutine from its spawning.
+pub(crate) struct Origin {
+    pub(crate) id: u64,
+    pub(crate) name: Option<Cow<'static, str>>,
+    pub(crate) spawned_at: &'static Location<'static>,
+    pub(crate) class: SizeClass,
+}
+
+/// Why a coroutine has no value to give.
+pub(crate) enum Failure {
+    Panicked(Box<dyn Any + Send>),
+    Interrupted(Interrupt),
+    /// No stack could be had for it.
+    NoStack(io::Error),
+}
+
+#[repr(C)]
+pub(crate) struct Header {
+    /// First, so that a strand's address is its header's.
+    pub(crate) strand: Strand,
+    pub(crate) home: Cell<*const Home>,
+    /// What it waits for, while it waits.
+    pub(crate) reason: Cell<Reason>,
+    next: AtomicPtr<Header>,
+    live: Links<Header>,
+    /// The group that it is linked into, if any.
+    parent: Cell<Option<NonNull<Scope>>>,
+    refs: AtomicU32,
+    vtable: &'static VTable,
+    engine: UnsafeCell<Engine>,
+    yielder: Cell<*const Yielder<(), ()>>,
+    completion: SpinLock<Completion>,
+    pub(crate) parking: Parking,
+    pub(crate) origin: Origin,
+}
+
+enum Engine {
+    /// Not started; the stack is there if it was reserved at spawn.
+    Unstarted(Option<Stack>),
+    Started(corosensei::Coroutine<(), (), (), Bound>),
+    Ended,
+}
+
+struct Completion {
+    /// The result is in its place and the body will not touch it again.
+    settled: bool,
+    /// The coroutine has left its stack for good.
+    done: bool,
+    /// Nobody will ask for the result.
+    detached: bool,
+    awaiting: Option<NonNull<Strand>>,
+}
+
+/// The token of `park` and `unpark`.
+pub(crate) struct Parking(SpinLock<Parked>);
+
+struct Parked {
+    token: bool,
+    waiting: Option<NonNull<Strand>>,
+}
+
+impl Parking {
+    fn new() -> Self {
+        Self(SpinLock::new(Parked {
+            token: false,
+            waiting: None,
+        }))
+    }
+
+    /// Owner: takes the token, or arms the wait for it and returns true.
+    pub(crate) fn arm(&self, strand: &Strand) -> bool {
+        let mut parked = self.0.lock();
+        if std::mem::take(&mut parked.token) {
+            return false;
+        }
+        strand.word.arm(true);
+        parked.waiting = Some(NonNull::from(strand));
+        true
+    }
+
+    /// Owner: takes `arm` back after another waker won.
+    pub(crate) fn forget(&self) {
+        self.0.lock().waiting = None;
+    }
+
+    /// Ends the wait, or leaves the token for the next.
+    pub(crate) fn unpark(&self) -> Option<Claimed> {
+        let mut parked = self.0.lock();
+        let claimed = parked
+            .waiting
+            .take()
+            // SAFETY: a waiting owner takes itself out under this lock before its wait returns.
+            .and_then(|strand| unsafe { Strand::claim(strand, Outcome::Notified) });
+        if claimed.is_none() {
+            parked.token = true;
+        }
+        claimed
+    }
+}
+
+// SAFETY: the strand behind the pointer is touched under the lock alone, while it waits.
+unsafe impl Send for Parked {}
+// SAFETY: as above.
+unsafe impl Send for Completion {}
+
+struct VTable {
+    run: unsafe fn(NonNull<Header>),
+    fail: unsafe fn(NonNull<Header>, Failure),
+    take: unsafe fn(NonNull<Header>, *mut ()),
+    drop_result: unsafe fn(NonNull<Header>),
+    dealloc: unsafe fn(NonNull<Header>),
+}
+
+#[repr(C)]
+struct Task<F, T> {
+    header: Header,
+    stage: UnsafeCell<Stage<F, T>>,
+}
+
+enum Stage<F, T> {
+    Closure(F),
+    Running,
+    Result(Result<T, Failure>),
+    Taken,
+}
+
+impl Linked for Header {
+    #[inline]
+    fn links(&self) -> &Links<Self> {
+        &self.live
+    }
+}
+
+impl Chained for Header {
+    #[inline]
+    fn next(&self) -> &AtomicPtr<Self> {
+        &self.next
+    }
+}
+
+/// One counted reference to a task.
+pub(crate) struct TaskRef(NonNull<Header>);
+
+// SAFETY: through a reference only what is shared can be reached safely; see the module's rules.
+unsafe impl Send for TaskRef {}
+// SAFETY: as above.
+unsafe impl Sync for TaskRef {}
+
+impl TaskRef {
+    /// Makes a task and returns the runtime's reference and the handle's.
+    ///
+    /// # Safety
+    /// Whatever `F` and `T` borrow outlives the task's completion, and `T` is taken or dropped by
+    /// its handle, or detached, before that ends.
+    pub(crate) unsafe fn new<F, T>(
+        body: F,
+        origin: Origin,
+        stack: Option<Stack>,
+        deadline: Option<Instant>,
+    ) -> (Unstarted, TaskRef)
+    where
+        F: FnOnce() -> T,
+    {
+        let task = NonNull::from(Box::leak(Box::new(Task::<F, T> {
+            header: Header {
+                strand: Strand::for_coroutine(deadline),
+                home: Cell::new(ptr::null()),
+                reason: Cell::new(Reason::Start),
+                next: AtomicPtr::new(ptr::null_mut()),
+                live: Links::new(),
+                parent: Cell::new(None),
+                refs: AtomicU32::new(2),
+                vtable: const {
+                    &VTable {
+                        run: run::<F, T>,
+                        fail: fail::<F, T>,
+                        take: take::<F, T>,
+                        drop_result: drop_result::<F, T>,
+                        dealloc: dealloc::<F, T>,
+                    }
+                },
+                engine: UnsafeCell::new(Engine::Unstarted(stack)),
+                yielder: Cell::new(ptr::null()),
+                completion: SpinLock::new(Completion {
+                    settled: false,
+                    done: false,
+                    detached: false,
+                    awaiting: None,
+                }),
+                parking: Parking::new(),
+                origin,
+            },
+            stage: UnsafeCell::new(Stage::Closure(body)),
+        })))
+        .cast::<Header>();
+        // SAFETY: just made, boxed for good, and not shared yet.
+        unsafe { Strand::settle_in(task.cast()) };
+        (Unstarted(task), TaskRef(task))
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: the reference keeps it alive.
+        unsafe { self.0.as_ref() }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.header().completion.lock().done
+    }
+
+    /// A reference to a task that is known to be alive.
+    ///
+    /// # Safety
+    /// Some counted reference is held during the call.
+    pub(crate) unsafe fn acquire(task: NonNull<Header>) -> TaskRef {
+        // SAFETY: alive by the caller's promise.
+        unsafe { task.as_ref() }
+            .refs
+            .fetch_add(1, Ordering::Relaxed);
+        TaskRef(task)
+    }
+
+    /// Arms `strand` to be woken at completion; false if it is complete.
+    pub(crate) fn arm_until_done(&self, strand: &Strand, cancellable: bool) -> bool {
+        let mut completion = self.header().completion.lock();
+        if completion.done {
+            return false;
+        }
+        strand.word.arm(cancellable);
+        completion.awaiting = Some(NonNull::from(strand));
+        true
+    }
+
+    /// Takes `arm_until_done` back after another waker won.
+    pub(crate) fn forget_waiter(&self) {
+        self.header().completion.lock().awaiting = None;
+    }
+
+    /// The result of a complete task.
+    ///
+    /// # Safety
+    /// `T` is the type the task was made with, `is_done` was seen, and nobody took it before.
+    pub(crate) unsafe fn take<T>(&self) -> Result<T, Failure> {
+        let mut result: Option<Result<T, Failure>> = None;
+        // SAFETY: the pointer is to an option of the type that the task writes.
+        unsafe { (self.header().vtable.take)(self.0, (&raw mut result).cast()) };
+        result.unwrap_or(Err(Failure::Interrupted(Interrupt::Cancelled)))
+    }
+
+    /// Gives up the result: it is dropped here if it is there, else by the coroutine itself.
+    pub(crate) fn detach(&self) {
+        let settled = {
+            let mut completion = self.header().completion.lock();
+            completion.detached = true;
+            completion.settled
+        };
+        if settled {
+            // SAFETY: the body is done with it, and the handle that would have taken it is giving it up.
+            unsafe { (self.header().vtable.drop_result)(self.0) };
+        }
+    }
+}
+
+impl Clone for TaskRef {
+    fn clone(&self) -> Self {
+        self.header().refs.fetch_add(1, Ordering::Relaxed);
+        TaskRef(self.0)
+    }
+}
+
+impl Drop for TaskRef {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: this reference is counted.
+        unsafe { release(self.0) }
+    }
+}
+
+/// # Safety
+/// The caller gives up a counted reference.
+#[inline]
+unsafe fn release(task: NonNull<Header>) {
+    // SAFETY: counted, so alive.
+    let header = unsafe { task.as_ref() };
+    // Release what this holder did; the last one acquires what all others did.
+    if header.refs.fetch_sub(1, Ordering::Release) == 1 {
+        fence(Ordering::Acquire);
+        // SAFETY: that was the last reference.
+        unsafe { (header.vtable.dealloc)(task) };
+    }
+}
+
+/// A task that has not run yet: it may still go to any worker.
+pub(crate) struct Unstarted(NonNull<Header>);
+
+// SAFETY: the closure is `Send`, or (`spawn_local`) the task is queued on its own thread only.
+unsafe impl Send for Unstarted {}
+
+impl Unstarted {
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: holds the runtime's reference.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Links the task's scope below a group's.
+    ///
+    /// # Safety
+    /// The scope outlives the task's completion.
+    pub(crate) unsafe fn link_below(&self, parent: &Scope) {
+        let header = self.header();
+        header.parent.set(Some(NonNull::from(parent)));
+        // SAFETY: the own scope sits in the boxed header; completion unlinks it.
+        unsafe { parent.link(NonNull::from(header.strand.own_scope())) };
+    }
+
+    /// Lets the group know that a child of it cannot begin.
+    pub(crate) fn cancel_group(&self, ready: &mut dyn FnMut(Claimed)) {
+        if let Some(parent) = self.header().parent.get() {
+            // SAFETY: the group waits for this task.
+            unsafe { parent.as_ref() }.starve(ready);
+        }
+    }
+
+    /// Whether it needs a stack, that is, none was reserved.
+    pub(crate) fn needs_stack(&self) -> bool {
+        // SAFETY: an unstarted task's engine is its holder's.
+        matches!(
+            unsafe { &*self.header().engine.get() },
+            Engine::Unstarted(None)
+        )
+    }
+
+    /// Ends the task without running it; returns the stack it had reserved.
+    pub(crate) fn fail(self, failure: Failure, ready: impl FnMut(Claimed)) -> Option<Stack> {
+        let task = self.0;
+        // SAFETY: an unstarted task is its holder's; it is consumed here.
+        unsafe {
+            let engine = ptr::replace(task.as_ref().engine.get(), Engine::Ended);
+            (task.as_ref().vtable.fail)(task, failure);
+            settle(task);
+            complete(task, ready);
+            match engine {
+                Engine::Unstarted(stack) => stack,
+                Engine::Started(_) | Engine::Ended => None,
+            }
+        }
+    }
+
+    /// Binds the task to its home worker and its stack; it must be resumed there only.
+    ///
+    /// # Safety
+    /// `home` outlives the coroutine, and this thread is that worker's.
+    #[inline]
+    pub(crate) unsafe fn start(self, home: *const Home, stack: Option<Stack>) -> NonNull<Header> {
+        let task = self.0;
+        // SAFETY: an unstarted task is its holder's.
+        unsafe {
+            let header = task.as_ref();
+            header.home.set(home);
+            let engine = header.engine.get();
+            let reserved = match &mut *engine {
+                Engine::Unstarted(reserved) => reserved.take(),
+                Engine::Started(_) | Engine::Ended => None,
+            };
+            let stack = Bound(reserved.or(stack).expect("a task is started with a stack"));
+            // The engine is dropped, and its stack given back, before the task's memory goes.
+            let coroutine = corosensei::Coroutine::with_stack_unchecked(
+                stack,
+                move |yielder: &Yielder<(), ()>, ()| {
+                    let header = task.as_ref();
+                    header.yielder.set(yielder);
+                    (header.vtable.run)(task);
+                },
+            );
+            *engine = Engine::Started(coroutine);
+        }
+        task
+    }
+}
+
+/// Runs the coroutine until it suspends or ends; gives its stack back in the latter case.
+///
+/// # Safety
+/// `task` was started on this thread, has not ended, and is not running.
+#[inline]
+pub(crate) unsafe fn resume(task: NonNull<Header>) -> Option<Stack> {
+    // SAFETY: the engine is this thread's, and the running coroutine itself does not touch it.
+    unsafe {
+        let engine = task.as_ref().engine.get();
+        let Engine::Started(coroutine) = &mut *engine else {
+            unreachable!("only a started coroutine is resumed");
+        };
+        match coroutine.resume(()) {
+            CoroutineResult::Yield(()) => None,
+            CoroutineResult::Return(()) => match ptr::replace(engine, Engine::Ended) {
+                Engine::Started(coroutine) => Some(coroutine.into_stack().0),
+                Engine::Unstarted(_) | Engine::Ended => None,
+            },
+        }
+    }
+}
+
+/// Leaves the running coroutine's stack until it is resumed.
+///
+/// # Safety
+/// `task` is the coroutine running on this thread.
+#[inline]
+pub(crate) unsafe fn suspend(task: NonNull<Header>) {
+    // SAFETY: the yielder was set when the body began and lives on the coroutine's stack.
+    unsafe { (*task.as_ref().yielder.get()).suspend(()) }
+}
+
+/// Publishes the end of a task: wakes who joins it, leaves its group, drops the runtime's reference.
+///
+/// # Safety
+/// The task has its result, does not run any more, and is completed once.
+pub(crate) unsafe fn complete(task: NonNull<Header>, mut ready: impl FnMut(Claimed)) {
+    // SAFETY: the runtime's reference is still held.
+    let header = unsafe { task.as_ref() };
+    let joiner = {
+        let mut completion = header.completion.lock();
+        completion.done = true;
+        completion
+            .awaiting
+            .take()
+            // SAFETY: a registered joiner is in its wait, and takes itself out under this lock.
+            .and_then(|joiner| unsafe { Strand::claim(joiner, Outcome::Notified) })
+    };
+    if let Some(joiner) = joiner {
+        ready(joiner);
+    }
+    // What the task borrowed may go as soon as it has left its group: nothing below touches it.
+    if let Some(parent) = header.parent.take() {
+        // SAFETY: linked by `link_below`; the group waits for this.
+        unsafe {
+            parent
+                .as_ref()
+                .unlink(NonNull::from(header.strand.own_scope()), ready);
+        }
+    }
+    // SAFETY: the runtime's reference, given up once.
+    unsafe { release(task) };
+}
+
+unsafe fn stage<F, T>(task: NonNull<Header>) -> *mut Stage<F, T> {
+    // SAFETY: the vtable pairs each task with its own types.
+    unsafe { task.cast::<Task<F, T>>().as_ref() }.stage.get()
+}
+
+unsafe fn run<F: FnOnce() -> T, T>(task: NonNull<Header>) {
+    // SAFETY: the running coroutine owns the stage until it is complete.
+    let stage = unsafe { &mut *stage::<F, T>(task) };
+    if let Stage::Closure(body) = std::mem::replace(stage, Stage::Running) {
+        let result = catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
+            match payload.downcast_ref::<Unwind>() {
+                Some(Unwind::Cancelled) => Failure::Interrupted(Interrupt::Cancelled),
+                Some(Unwind::Elapsed(_)) => Failure::Interrupted(Interrupt::Elapsed),
+                None => Failure::Panicked(payload),
+            }
+        });
+        *stage = Stage::Result(result);
+        // SAFETY: the result is there.
+        unsafe { settle(task) };
+    }
+}
+
+/// Hands the result to the handle, or drops it if that has been given up.
+///
+/// # Safety
+/// The stage holds the result and its owner does not touch it afterwards.
+unsafe fn settle(task: NonNull<Header>) {
+    // SAFETY: the runtime's reference is still held.
+    let header = unsafe { task.as_ref() };
+    let detached = {
+        let mut completion = header.completion.lock();
+        completion.settled = true;
+        completion.detached
+    };
+    if detached {
+        // SAFETY: the handle has given it up.
+        unsafe { (header.vtable.drop_result)(task) };
+    }
+}
+
+unsafe fn fail<F, T>(task: NonNull<Header>, failure: Failure) {
+    // SAFETY: an unstarted task is its holder's.
+    let stage = unsafe { &mut *stage::<F, T>(task) };
+    let closure = std::mem::replace(stage, Stage::Result(Err(failure)));
+    drop_quietly(closure, "the closure of a coroutine that never ran");
+}
+
+unsafe fn take<F, T>(task: NonNull<Header>, into: *mut ()) {
+    // SAFETY: complete, so the stage is the handle's; `into` has the type of the result.
+    unsafe {
+        let stage = &mut *stage::<F, T>(task);
+        if let Stage::Result(result) = std::mem::replace(stage, Stage::Taken) {
+            *into.cast::<Option<Result<T, Failure>>>() = Some(result);
+        }
+    }
+}
+
+unsafe fn drop_result<F, T>(task: NonNull<Header>) {
+    // SAFETY: complete, and the handle has given the result up.
+    let stage = unsafe { &mut *stage::<F, T>(task) };
+    let result = std::mem::replace(stage, Stage::Taken);
+    drop_quietly(result, "a result that nobody joined");
+}
+
+unsafe fn dealloc<F, T>(task: NonNull<Header>) {
+    // SAFETY: made by `Box` in `TaskRef::new`; this was the last reference.
+    drop(unsafe { Box::from_raw(task.cast::<Task<F, T>>().as_ptr()) });
+}
+
+/// Drops a user's value where its panic would otherwise end a worker.
+fn drop_quietly<V>(value: V, what: &str) {
+    if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
+        log::error!("dropping {what} panicked");
+    }
+}
+
+/// Ids are unique in the process; threads take them in blocks, so they are not quite in order.
+pub(crate) fn next_id() -> u64 {
+    const BLOCK: u64 = 1024;
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local! {
+        static MINE: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+    }
+    MINE.with(|mine| {
+        let (mut next, mut end) = mine.get();
+        if next == end {
+            next = NEXT.fetch_add(BLOCK, Ordering::Relaxed);
+            end = next + BLOCK;
+        }
+        mine.set((next + 1, end));
+        next
+    })
+}
+
+/// A stack of ours in the terms of the context switch.
+struct Bound(Stack);
+
+// SAFETY: a `Stack` is exclusively owned, has a guard page at its low end and at least the smallest
+// size class of usable memory above it.
+unsafe impl corosensei::stack::Stack for Bound {
+    #[inline]
+    fn base(&self) -> NonZeroUsize {
+        self.0.base()
+    }
+
+    #[inline]
+    fn limit(&self) -> NonZeroUsize {
+        self.0.limit()
+    }
+}
+
+/// Marks handles by their result type.
+pub(crate) type Yields<T> = PhantomData<fn() -> T>;

@@ -1,0 +1,16 @@
+//! The driver: what a worker waits with when no coroutine is ready.
+//!
+//! One per worker, used by its thread alone. It knows no coroutines: a waiter is an opaque
+//! [`Waiter`] pointer that is handed back when its descriptor becomes ready. Today there is one kind,
+//! [`epoll`]; the worker sees only what is re-exported here.
+
+mod epoll;
+
+use std::ptr::NonNull;
+
+pub(crate) use epoll::{Driver, Slot, remove_from};
+
+use crate::strand::Strand;
+
+/// Who is told that a descriptor is ready.
+pub(crate) type Waiter = NonNull<Strand>;

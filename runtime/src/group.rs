@@ -1,0 +1,561 @@
+//! Leader groups: children that borrow from their leader's stack and end before it goes on.
+//!
+//! The leader is whoever calls [`group`](crate::group()), on a coroutine or a plain thread; its
+//! children are coroutines. The group's state lives on the leader's stack, and the call leaves by no
+//! path, value, error, panic or cancellation, before the last child has ended: that is what makes
+//! borrowing sound, and why no orphan is left behind.
+//!
+//! ```text
+//!   leader:  group(|g| …) ──body──► Ok ───────────► wait for all ──► value
+//!                             └───► Err or unwinding ► cancel all ► wait for all ──► error / unwind
+//!   child:   ends ──► unlinks from the group's scope; the last one wakes the leader
+//!            panics, or a try_spawn'ed one fails ──► cancels the scope, then as above
+//! ```
+//!
+//! In other words for the same thing: Go's `errgroup`, Java's `StructuredTaskScope`
+//! (`ShutdownOnFailure`), Kotlin's `coroutineScope`, Trio's nursery, `std::thread::scope`.
+
+use std::{
+    any::Any,
+    borrow::Cow,
+    fmt, io,
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    ptr::NonNull,
+    sync::Arc,
+    time::Instant,
+};
+
+use crate::{
+    coroutine::{TaskRef, Unstarted, Yields},
+    error::Unwind,
+    runtime,
+    scheduler::{Scheduler, current_strand},
+    strand::{Scope, Strand, Target},
+    sys::spin::SpinLock,
+    task::{self, JoinError},
+    wait::{self, Cuttable, Reason, Waited, ready},
+};
+
+/// Runs `body` as the leader of a group of children and returns once every child has ended.
+///
+/// The children may borrow whatever outlives the call. They inherit the leader's deadline and its
+/// cancellation. How it ends:
+///
+/// - `body` returns `Ok`: waits for the children that are still running, returns the value.
+/// - `body` returns `Err`: the children are cancelled and waited for, the error is returned.
+/// - A child panics: the group is cancelled (siblings, and the leader's own waits inside it) and the
+///   panic is resumed here, with the child's payload, whether or not the child was joined.
+/// - A child spawned with [`Group::try_spawn`] returns `Err`: the group is cancelled and that first
+///   error is returned in place of what `body` returned.
+/// - The leader is cancelled, or past its deadline: so are the children, and its waits in `body` are
+///   cut short as anywhere.
+///
+/// The closing wait itself is never cut short; a child that ignores cancellation holds its leader.
+///
+/// # Errors
+/// As above.
+///
+/// # Panics
+/// With a child's panic, or that of `body`. If a child could not get a stack. On a plain thread, if the
+/// default runtime cannot be started.
+///
+/// # Examples
+/// ```
+/// use maniple::JoinError;
+/// let words = vec!["three", "small", "words"];
+/// let total: Result<usize, JoinError> = maniple::group(|g| {
+///     let first = g.spawn(|| words[0].len());
+///     let second = g.spawn(|| words[1].len());
+///     Ok(first.join()? + second.join()?)
+/// });
+/// assert_eq!(total.unwrap(), 10);
+/// ```
+pub fn group<'env, T, E, F>(body: F) -> Result<T, E>
+where
+    F: for<'scope> FnOnce(&'scope Group<'scope, 'env, E>) -> Result<T, E>,
+{
+    let pointer = current_strand();
+    // SAFETY: the caller's own strand outlives the call.
+    let leader = unsafe { pointer.as_ref() };
+    let group = Group {
+        scope: Scope::new(Target::Strand(pointer)),
+        scheduler: runtime::current_scheduler(),
+        deadline: leader.deadline(),
+        panic: SpinLock::new(None),
+        error: SpinLock::new(None),
+        scope_marker: PhantomData,
+        env_marker: PhantomData,
+    };
+    let outcome = {
+        let _led = Led::enter(leader, &group.scope);
+        let outcome = catch_unwind(AssertUnwindSafe(|| body(&group)));
+        if !matches!(outcome, Ok(Ok(_))) {
+            group.cancel();
+        }
+        outcome
+        // `_led` waits for the children here.
+    };
+    if let Some(payload) = group.panic.lock().take() {
+        resume_unwind(payload);
+    }
+    assert!(
+        !group.scope.is_starved(),
+        "a child of the group could not begin: no stack (see Builder::max_coroutines)"
+    );
+    let first_error = group.error.lock().take();
+    match (first_error, outcome) {
+        // The leader's own panic goes first; a cancellation that the error caused does not.
+        (Some(error), Ok(_)) => Err(error),
+        (Some(error), Err(payload)) if payload.is::<Unwind>() && !leader.is_cancelled() => {
+            Err(error)
+        }
+        (_, Err(payload)) => resume_unwind(payload),
+        (None, Ok(result)) => result,
+    }
+}
+
+/// The leader's hold on its children; see [`group`](crate::group()).
+pub struct Group<'scope, 'env: 'scope, E> {
+    scope: Scope,
+    scheduler: Arc<Scheduler>,
+    deadline: Option<Instant>,
+    panic: SpinLock<Option<Box<dyn Any + Send>>>,
+    error: SpinLock<Option<E>>,
+    /// Invariant in both, as in `std::thread::Scope`: a shorter `'scope` would let a child outlive what
+    /// it borrows, a longer `'env` would let it borrow what is gone.
+    scope_marker: PhantomData<&'scope mut &'scope ()>,
+    env_marker: PhantomData<&'env mut &'env ()>,
+}
+
+impl<'scope, 'env, E> Group<'scope, 'env, E> {
+    /// Runs `body` on a child coroutine.
+    ///
+    /// A panic of `body` cancels the group, which will resume it. What `body` returns, errors
+    /// included, is the child's result: see [`Group::try_spawn`] for errors that concern the group.
+    #[track_caller]
+    #[inline]
+    pub fn spawn<F, T>(&'scope self, body: F) -> Child<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+        E: Send,
+    {
+        self.start(None, move || End::Value(body()))
+    }
+
+    /// As [`Group::spawn`], with a name for reports and dumps.
+    #[track_caller]
+    pub fn spawn_named<F, T>(
+        &'scope self,
+        name: impl Into<Cow<'static, str>>,
+        body: F,
+    ) -> Child<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+        E: Send,
+    {
+        self.start(Some(name.into()), move || End::Value(body()))
+    }
+
+    /// Runs `body` on a child coroutine whose error is the group's: the first one cancels the siblings
+    /// and is what the group returns.
+    ///
+    /// Joining a failed child yields a [`JoinError`], so that the leader's `?` leaves the body; the
+    /// group then returns the child's own error.
+    #[track_caller]
+    pub fn try_spawn<F, T>(&'scope self, body: F) -> Child<'scope, T>
+    where
+        F: FnOnce() -> Result<T, E> + Send + 'scope,
+        T: Send + 'scope,
+        E: Send,
+    {
+        self.start(None, self.failing(body))
+    }
+
+    fn failing<F, T>(&'scope self, body: F) -> impl FnOnce() -> End<T> + Send + 'scope
+    where
+        F: FnOnce() -> Result<T, E> + Send + 'scope,
+        E: Send,
+    {
+        move || match body() {
+            Ok(value) => End::Value(value),
+            Err(error) => {
+                self.error.lock().get_or_insert(error);
+                self.cancel();
+                End::Failed
+            }
+        }
+    }
+
+    /// A builder for a child with a name or a stack size of its own.
+    pub fn builder(&'scope self) -> ChildBuilder<'scope, 'env, E> {
+        ChildBuilder {
+            group: self,
+            builder: task::Builder::new(),
+            env: PhantomData,
+        }
+    }
+
+    /// Cancels the children and the leader's own waits inside the group; does not wait for them.
+    pub fn cancel(&self) {
+        self.scope.cancel(&mut |claimed| ready(claimed));
+    }
+
+    /// Whether the group has been cancelled, by whatever cause.
+    pub fn is_cancelled(&self) -> bool {
+        self.scope.is_cancelled()
+    }
+
+    #[track_caller]
+    #[inline]
+    fn start<F, T>(&'scope self, name: Option<Cow<'static, str>>, body: F) -> Child<'scope, T>
+    where
+        F: FnOnce() -> End<T> + Send + 'scope,
+        T: Send + 'scope,
+        E: Send,
+    {
+        let class = self.scheduler.default_class;
+        // SAFETY: `'scope` ends only after `group` has waited for this task's completion.
+        let (task, handle) =
+            unsafe { task::make(name, class, None, self.deadline, self.guarded(body)) };
+        self.launch(task, handle)
+    }
+
+    #[inline]
+    fn launch<T>(&'scope self, task: Unstarted, handle: TaskRef) -> Child<'scope, T> {
+        // SAFETY: the scope outlives the task, since `group` waits until nothing is linked below it.
+        unsafe { task.link_below(&self.scope) };
+        self.scheduler.spawn(task);
+        Child {
+            task: handle,
+            taken: false,
+            yields: PhantomData,
+            scope: PhantomData,
+        }
+    }
+
+    /// Turns a panic into the group's.
+    fn guarded<F, T>(&'scope self, body: F) -> impl FnOnce() -> End<T> + Send + 'scope
+    where
+        F: FnOnce() -> End<T> + Send + 'scope,
+        E: Send,
+    {
+        move || {
+            catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+                if payload.is::<Unwind>() {
+                    resume_unwind(payload);
+                }
+                let message = task::panic_message(&*payload).to_owned();
+                let mut first = self.panic.lock();
+                let later = match *first {
+                    None => {
+                        *first = Some(payload);
+                        None
+                    }
+                    Some(_) => Some(payload),
+                };
+                drop(first);
+                drop(later);
+                self.cancel();
+                End::Panicked(message)
+            })
+        }
+    }
+}
+
+impl<E> fmt::Debug for Group<'_, '_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a child's body ended, other than by cancellation.
+enum End<T> {
+    Value(T),
+    Failed,
+    Panicked(String),
+}
+
+/// The leader's stay inside its group. Leaving waits for the children, whichever way it goes.
+struct Led<'a> {
+    leader: &'a Strand,
+    enclosing: NonNull<Scope>,
+    scope: &'a Scope,
+}
+
+impl<'a> Led<'a> {
+    fn enter(leader: &'a Strand, scope: &'a Scope) -> Self {
+        let enclosing = leader.current_scope();
+        // SAFETY: `drop` unlinks the scope and restores the enclosing one.
+        unsafe {
+            enclosing.as_ref().link(NonNull::from(scope));
+            leader.replace_scope(NonNull::from(scope));
+        }
+        Self {
+            leader,
+            enclosing,
+            scope,
+        }
+    }
+}
+
+impl Drop for Led<'_> {
+    fn drop(&mut self) {
+        loop {
+            let waited = wait::wait(
+                Reason::Group,
+                None,
+                Cuttable::No,
+                |strand| self.scope.arm_until_empty(strand, false),
+                || self.scope.forget_waiter(),
+            );
+            if waited == Waited::AtOnce {
+                break;
+            }
+        }
+        // SAFETY: linked in `enter`; nothing is linked below any more.
+        unsafe {
+            self.leader.replace_scope(self.enclosing);
+            self.enclosing
+                .as_ref()
+                .unlink(NonNull::from(self.scope), ready);
+        }
+    }
+}
+
+/// The leader's handle to one child.
+///
+/// Dropping it does not detach the child from the group: the group still waits for it.
+#[must_use = "use `drop` to leave the child to its group"]
+pub struct Child<'scope, T> {
+    task: TaskRef,
+    taken: bool,
+    yields: Yields<T>,
+    scope: PhantomData<&'scope ()>,
+}
+
+impl<T> Child<'_, T> {
+    /// Waits for the child to end and returns its result.
+    ///
+    /// The wait is cut short if the leader, or the group, is cancelled, or at the leader's deadline.
+    ///
+    /// # Errors
+    /// If the child panicked, failed, was cancelled, or the wait was cut short.
+    #[inline]
+    pub fn join(mut self) -> Result<T, JoinError> {
+        match task::join_task(&self.task, Cuttable::Yes) {
+            Ok(()) => {
+                self.taken = true;
+                // SAFETY: `launch` ties the handle to a task of `End<T>`; complete; consumed.
+                match unsafe { self.task.take::<End<T>>() } {
+                    Ok(End::Value(value)) => Ok(value),
+                    Ok(End::Failed) => Err(JoinError::failed()),
+                    Ok(End::Panicked(message)) => Err(JoinError::panicked(Box::new(message))),
+                    Err(failure) => Err(JoinError::from_failure(failure)),
+                }
+            }
+            Err(interrupt) => Err(JoinError::interrupted(interrupt)),
+        }
+    }
+
+    /// Cancels this child alone.
+    pub fn cancel(&self) {
+        self.task
+            .header()
+            .strand
+            .own_scope()
+            .cancel(&mut |claimed| ready(claimed));
+    }
+
+    /// Whether the child has ended.
+    pub fn is_finished(&self) -> bool {
+        self.task.is_done()
+    }
+
+    /// The child's name, if it was given one.
+    pub fn name(&self) -> Option<&str> {
+        self.task.header().origin.name.as_deref()
+    }
+}
+
+// SAFETY: the handle gives out `T`, once, to whoever holds it.
+unsafe impl<T: Send> Send for Child<'_, T> {}
+// SAFETY: a shared handle gives no access to `T`.
+unsafe impl<T: Send> Sync for Child<'_, T> {}
+
+impl<T> Drop for Child<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.taken {
+            self.task.detach();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Child<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Child")
+            .field("name", &self.name())
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}
+
+/// Spawns a child with a name or a stack size of its own; made by [`Group::builder`].
+#[must_use = "a builder does nothing until it spawns"]
+pub struct ChildBuilder<'scope, 'env, E> {
+    group: &'scope Group<'scope, 'env, E>,
+    builder: task::Builder,
+    env: PhantomData<&'env ()>,
+}
+
+impl<'scope, 'env, E> ChildBuilder<'scope, 'env, E> {
+    /// The name that reports and dumps show.
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.builder = self.builder.name(name);
+        self
+    }
+
+    /// Address space for the child's stack; see [`Builder::stack_size`](crate::Builder::stack_size).
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.builder = self.builder.stack_size(bytes);
+        self
+    }
+
+    /// As [`Group::spawn`], with the child's stack reserved now.
+    ///
+    /// # Errors
+    /// As [`Builder::spawn`](crate::Builder::spawn).
+    #[track_caller]
+    pub fn spawn<F, T>(self, body: F) -> io::Result<Child<'scope, T>>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+        E: Send,
+    {
+        self.start(move || End::Value(body()))
+    }
+
+    /// As [`Group::try_spawn`], with the child's stack reserved now.
+    ///
+    /// # Errors
+    /// As [`Builder::spawn`](crate::Builder::spawn).
+    #[track_caller]
+    pub fn try_spawn<F, T>(self, body: F) -> io::Result<Child<'scope, T>>
+    where
+        F: FnOnce() -> Result<T, E> + Send + 'scope,
+        T: Send + 'scope,
+        E: Send,
+    {
+        let body = self.group.failing(body);
+        self.start(body)
+    }
+
+    #[track_caller]
+    fn start<F, T>(self, body: F) -> io::Result<Child<'scope, T>>
+    where
+        F: FnOnce() -> End<T> + Send + 'scope,
+        T: Send + 'scope,
+        E: Send,
+    {
+        let group = self.group;
+        let class = self.builder.class(&group.scheduler)?;
+        let stack = group.scheduler.reserve_stack(class)?;
+        // SAFETY: as in `Group::start`.
+        let (task, handle) = unsafe {
+            task::make(
+                self.builder.into_name(),
+                class,
+                Some(stack),
+                group.deadline,
+                group.guarded(body),
+            )
+        };
+        Ok(group.launch(task, handle))
+    }
+}
+
+impl<E> fmt::Debug for ChildBuilder<'_, '_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.builder.fmt(f)
+    }
+}
+
+/// Evaluates expressions concurrently and returns the tuple of their values.
+///
+/// The first runs in the caller, the others in children of a group, so they may borrow. A panic in one
+/// cancels the others and is resumed here; cancellation and deadlines reach all of them.
+///
+/// # Examples
+/// ```
+/// let name = String::from("maniple");
+/// let (length, upper, first) = maniple::join!(name.len(), name.to_uppercase(), name.chars().next());
+/// assert_eq!((length, upper.as_str(), first), (7, "MANIPLE", Some('m')));
+/// ```
+#[macro_export]
+macro_rules! join {
+    ($first:expr $(, $rest:expr)* $(,)?) => {
+        $crate::__join!(@name [$first] [] $($rest,)*)
+    };
+}
+
+/// Gives each expression after the first a child of its own name.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __join {
+    (@name [$first:expr] [$($done:tt)*]) => {
+        $crate::__join!(@emit [$first] $($done)*)
+    };
+    (@name [$first:expr] [] $a:expr, $($rest:expr,)*) => {
+        $crate::__join!(@name [$first] [(a $a)] $($rest,)*)
+    };
+    (@name [$first:expr] [(a $($x:tt)*)] $b:expr, $($rest:expr,)*) => {
+        $crate::__join!(@name [$first] [(a $($x)*) (b $b)] $($rest,)*)
+    };
+    (@name [$first:expr] [$x:tt (b $($y:tt)*)] $c:expr, $($rest:expr,)*) => {
+        $crate::__join!(@name [$first] [$x (b $($y)*) (c $c)] $($rest,)*)
+    };
+    (@name [$first:expr] [$x:tt $y:tt (c $($z:tt)*)] $d:expr, $($rest:expr,)*) => {
+        $crate::__join!(@name [$first] [$x $y (c $($z)*) (d $d)] $($rest,)*)
+    };
+    (@name [$first:expr] [$x:tt $y:tt $z:tt (d $($w:tt)*)] $e:expr, $($rest:expr,)*) => {
+        $crate::__join!(@name [$first] [$x $y $z (d $($w)*) (e $e)] $($rest,)*)
+    };
+    (@name [$first:expr] [$x:tt $y:tt $z:tt $w:tt (e $($v:tt)*)] $f:expr, $($rest:expr,)*) => {
+        $crate::__join!(@name [$first] [$x $y $z $w (e $($v)*) (f $f)] $($rest,)*)
+    };
+    (@name [$first:expr] [$x:tt $y:tt $z:tt $w:tt $v:tt (f $($u:tt)*)] $g:expr, $($rest:expr,)*) => {
+        $crate::__join!(@name [$first] [$x $y $z $w $v (f $($u)*) (g $g)] $($rest,)*)
+    };
+    (@emit [$first:expr] $(($name:ident $rest:expr))*) => {
+        $crate::group::joined(|group| {
+            $(let $name = group.spawn(|| $rest);)*
+            ::core::result::Result::Ok(((|| $first)(), $($name.join()?,)*))
+        })
+    };
+}
+
+/// What [`join!`](crate::join!) expands to: a group whose leader cannot return an error.
+#[doc(hidden)]
+pub fn joined<'env, T>(
+    body: impl for<'scope> FnOnce(&'scope Group<'scope, 'env, JoinError>) -> Result<T, JoinError>,
+) -> T {
+    group(body).unwrap_or_else(|error| {
+        // A child's panic has been resumed by the group, so this is a cancellation or a deadline.
+        let unwind = match current_deadline_if(error.is_elapsed()) {
+            Some(at) => Unwind::Elapsed(at),
+            None => Unwind::Cancelled,
+        };
+        resume_unwind(Box::new(unwind))
+    })
+}
+
+fn current_deadline_if(elapsed: bool) -> Option<Instant> {
+    // SAFETY: the caller's own strand outlives the call.
+    let deadline = unsafe { current_strand().as_ref() }.deadline();
+    deadline.filter(|_| elapsed)
+}

@@ -1,0 +1,246 @@
+//! The inbox: how other threads hand a worker the coroutines they have woken.
+//!
+//! Many threads push, the owner takes everything at once. The nodes are intrusive, so a push never
+//! allocates or fails; since the owner takes the whole chain there is no ABA problem. One word holds
+//! both the chain and whether the owner is parked, so exactly one pusher learns that it has to ring
+//! the bell, and none has to when the owner is awake.
+//!
+//! ```text
+//!   EMPTY ── push ──► chain ── push ──► chain ── take ──► EMPTY
+//!   EMPTY ── park (owner) ──► PARKED ── push or nudge: "ring" ──► chain / EMPTY
+//! ```
+
+use std::{marker::PhantomData, ptr::NonNull};
+
+use crate::loom::{AtomicPtr, Ordering};
+
+pub(crate) struct Inbox<T> {
+    head: AtomicPtr<T>,
+    _holds: PhantomData<*mut T>,
+}
+
+/// Tells the inbox where a node keeps the link to the one pushed before it.
+pub(crate) trait Chained: Sized {
+    fn next(&self) -> &AtomicPtr<Self>;
+}
+
+// SAFETY: the inbox holds pointers to nodes that their pushers gave away; only the owner reads them
+// again, after an acquiring exchange.
+unsafe impl<T> Sync for Inbox<T> {}
+// SAFETY: as above.
+unsafe impl<T> Send for Inbox<T> {}
+
+impl<T: Chained> Inbox<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            head: AtomicPtr::new(std::ptr::null_mut()),
+            _holds: PhantomData,
+        }
+    }
+
+    /// Gives `node` to the owner; true if the owner is parked and the caller must wake it.
+    ///
+    /// # Safety
+    /// `node` is in no inbox and stays alive until the owner has taken it.
+    pub(crate) unsafe fn push(&self, node: NonNull<T>) -> bool {
+        let mut head = self.head.load(Ordering::Relaxed);
+        loop {
+            let below = if head == parked() {
+                std::ptr::null_mut()
+            } else {
+                head
+            };
+            // SAFETY: alive by the caller's promise.
+            unsafe { node.as_ref() }
+                .next()
+                .store(below, Ordering::Relaxed);
+            // Release: the owner's acquiring swap sees the node's link and all that led to the push.
+            match self.head.compare_exchange_weak(
+                head,
+                node.as_ptr(),
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return head == parked(),
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Owner: whether there is nothing to take, at a glance.
+    #[inline]
+    pub(crate) fn looks_empty(&self) -> bool {
+        self.head.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Owner: takes all nodes, oldest first, and is awake from now on.
+    pub(crate) fn take(&self, mut each: impl FnMut(NonNull<T>)) {
+        let mut at = self.head.swap(std::ptr::null_mut(), Ordering::Acquire);
+        if at == parked() {
+            return;
+        }
+        let mut oldest_first = std::ptr::null_mut::<T>();
+        while let Some(node) = NonNull::new(at) {
+            // SAFETY: pushed nodes are alive until given to `each`.
+            let next = unsafe { node.as_ref() }.next();
+            at = next.load(Ordering::Relaxed);
+            next.store(oldest_first, Ordering::Relaxed);
+            oldest_first = node.as_ptr();
+        }
+        while let Some(node) = NonNull::new(oldest_first) {
+            // SAFETY: as above; the link is read before the node is given away.
+            oldest_first = unsafe { node.as_ref() }.next().load(Ordering::Relaxed);
+            each(node);
+        }
+    }
+
+    /// Owner: announces that it is about to sleep; false if there is something to take first.
+    pub(crate) fn park(&self) -> bool {
+        // SeqCst: whoever makes work available for stealing looks for parked workers afterwards, and
+        // the owner looks for work to steal after this.
+        self.head
+            .compare_exchange(
+                std::ptr::null_mut(),
+                parked(),
+                Ordering::SeqCst,
+                Ordering::Relaxed,
+            )
+            .is_ok()
+    }
+
+    /// Makes a parked owner's claim to be asleep void; true if the caller must wake it.
+    pub(crate) fn nudge(&self) -> bool {
+        self.head.load(Ordering::SeqCst) == parked()
+            && self
+                .head
+                .compare_exchange(
+                    parked(),
+                    std::ptr::null_mut(),
+                    Ordering::SeqCst,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+    }
+}
+
+/// A head that is no node: the owner sleeps.
+fn parked<T>() -> *mut T {
+    std::ptr::without_provenance_mut(align_of::<T>())
+}
+
+#[cfg(test)]
+struct Node {
+    next: AtomicPtr<Node>,
+    value: u32,
+}
+
+#[cfg(test)]
+impl Chained for Node {
+    fn next(&self) -> &AtomicPtr<Node> {
+        &self.next
+    }
+}
+
+#[cfg(test)]
+fn node(value: u32) -> NonNull<Node> {
+    NonNull::from(Box::leak(Box::new(Node {
+        next: AtomicPtr::new(std::ptr::null_mut()),
+        value,
+    })))
+}
+
+#[cfg(test)]
+fn drain(inbox: &Inbox<Node>) -> Vec<u32> {
+    let mut values = Vec::new();
+    // SAFETY: made by `node` above and taken once.
+    inbox.take(|n| values.push(unsafe { Box::from_raw(n.as_ptr()) }.value));
+    values
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_all_in_the_order_of_pushing() {
+        let inbox = Inbox::new();
+        for value in 0..5 {
+            // SAFETY: leaked nodes live until drained.
+            assert!(!unsafe { inbox.push(node(value)) });
+        }
+        assert_eq!(drain(&inbox), [0, 1, 2, 3, 4]);
+        assert!(inbox.looks_empty());
+    }
+
+    #[test]
+    fn only_one_pusher_rings_for_a_parked_owner() {
+        let inbox = Inbox::new();
+        assert!(inbox.park());
+        // SAFETY: leaked nodes live until drained.
+        unsafe {
+            assert!(inbox.push(node(1)), "the owner slept");
+            assert!(!inbox.push(node(2)), "it is being woken");
+        }
+        assert!(!inbox.nudge());
+        assert!(!inbox.park(), "there is something to take");
+        assert_eq!(drain(&inbox), [1, 2]);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use crate::loom::AtomicBool;
+    use loom::sync::Arc;
+
+    /// Two pushers against an owner that parks: every node arrives, and if the owner went to sleep
+    /// before a push then somebody rang.
+    #[test]
+    fn loom_no_push_is_lost_and_no_sleeper_is_left() {
+        loom::model(|| {
+            let shared = Arc::new((Inbox::new(), AtomicBool::new(false)));
+            let pushers: Vec<_> = (0..2)
+                .map(|value| {
+                    let shared = shared.clone();
+                    loom::thread::spawn(move || {
+                        // SAFETY: leaked nodes live until drained.
+                        if unsafe { shared.0.push(node(value)) } {
+                            shared.1.store(true, Ordering::Release);
+                        }
+                    })
+                })
+                .collect();
+            let mut seen = drain(&shared.0);
+            let slept = shared.0.park();
+            for pusher in pushers {
+                pusher.join().unwrap();
+            }
+            let rang = shared.1.load(Ordering::Acquire);
+            let before = seen.len();
+            seen.extend(drain(&shared.0));
+            seen.sort_unstable();
+            assert_eq!(seen, [0, 1]);
+            if slept && before < 2 {
+                assert!(rang, "a node came while the owner slept and nobody rang");
+            }
+        });
+    }
+
+    /// Work is published, then sleepers are looked for; the owner announces its sleep, then looks
+    /// for work. One of the two must notice the other.
+    #[test]
+    fn loom_work_to_steal_never_waits_for_a_sleeper() {
+        loom::model(|| {
+            let shared = Arc::new((Inbox::<Node>::new(), AtomicBool::new(false)));
+            let publisher = shared.clone();
+            let thread = loom::thread::spawn(move || {
+                publisher.1.store(true, Ordering::SeqCst);
+                publisher.0.nudge()
+            });
+            let parked = shared.0.park();
+            let saw_work = shared.1.load(Ordering::SeqCst);
+            let rang = thread.join().unwrap();
+            assert!(parked && (saw_work || rang));
+        });
+    }
+}

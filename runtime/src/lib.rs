@@ -1,0 +1,76 @@
+//! A stackful-coroutine server runtime: write the handler as if it had a thread to itself, run a
+//! million of them.
+//!
+//! Every blocking call here suspends the coroutine that makes it, or blocks the plain thread that
+//! makes it: there is no `async`, and functions have no colour. Coroutines are run by a few worker
+//! threads over epoll, each on a stack of its own with a guard page, and never change threads once
+//! they have begun.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! fn fetch(name: &str) -> String {
+//!     maniple::sleep(Duration::from_millis(10));
+//!     format!("{name}'s page")
+//! }
+//!
+//! let (a, b) = maniple::run(|| maniple::join!(fetch("Ann"), fetch("Bob")));
+//! assert_eq!((a.as_str(), b.as_str()), ("Ann's page", "Bob's page"));
+//! ```
+//!
+//! # Where to look
+//!
+//! - [`spawn`], [`Builder`], [`JoinHandle`]: coroutines of their own; [`run`] and [`Runtime`] to start.
+//! - [`group`](group()) and [`join!`]: children that borrow from their leader and end before it.
+//! - [`timeout`], [`deadline`], [`cancel`]: bounds and cancellation, inherited by groups.
+//! - [`net`], [`sync`], [`time`]: what blocks. [`offload`](offload()): for what cannot suspend.
+//!
+//! # What cancellation does
+//!
+//! In a cancelled scope, or past its deadline, each wait is cut short. One that can return an error
+//! returns it; one that cannot unwinds to the scope's edge, running destructors. See [`cancel`].
+
+#![deny(missing_docs)]
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
+
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+compile_error!("maniple runs on Linux on x86-64 and aarch64 only");
+
+mod config;
+mod coroutine;
+mod driver;
+mod error;
+mod inbox;
+mod loom;
+mod scheduler;
+mod stack;
+mod strand;
+mod sys {
+    pub(crate) mod event;
+    pub(crate) mod list;
+    pub(crate) mod memory;
+    pub(crate) mod spin;
+}
+mod wait;
+mod wheel;
+
+pub mod cancel;
+pub mod group;
+pub mod net;
+pub mod offload;
+pub mod runtime;
+pub mod sync;
+pub mod task;
+pub mod time;
+
+pub use group::group;
+pub use offload::offload;
+pub use runtime::{Runtime, run};
+pub use task::{
+    Builder, Current, Id, JoinError, JoinHandle, current, park, park_timeout, spawn, spawn_local,
+    yield_now,
+};
+pub use time::{deadline, sleep, sleep_until, timeout};

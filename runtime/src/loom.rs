@@ -1,0 +1,24 @@
+//! The switch between the standard atomics and loom's, so that lock-free protocols can be model-checked.
+//!
+//! Only the protocols themselves go through here (the wait word, the inbox, the spin lock);
+//! statics and counters use the standard library directly.
+
+#[cfg(not(loom))]
+pub(crate) use std::{
+    cell::UnsafeCell,
+    hint::spin_loop,
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering},
+    thread::yield_now,
+};
+
+#[cfg(loom)]
+pub(crate) use loom::{
+    hint::spin_loop,
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering},
+    thread::yield_now,
+};
+
+/// loom's cell hands out pointers through closures; the spin lock already models exclusion with its
+/// own atomic, so the plain cell serves both builds.
+#[cfg(loom)]
+pub(crate) use std::cell::UnsafeCell;

@@ -1,0 +1,15 @@
+//! Sockets in the shape of [`std::net`], whose calls suspend the coroutine instead of blocking its
+//! thread. On a plain thread they block it.
+//!
+//! In a cancelled scope a call that would wait returns an error that carries
+//! [`Cancelled`](crate::cancel::Cancelled); past a deadline, or the socket's own timeout, one of kind
+//! [`TimedOut`](std::io::ErrorKind::TimedOut). Never `Interrupted`, which callers retry.
+
+mod resolve;
+mod source;
+mod tcp;
+
+pub use resolve::ToSocketAddrs;
+pub use source::{wait_readable, wait_writable};
+pub use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+pub use tcp::{Incoming, ListenOptions, TcpListener, TcpStream};

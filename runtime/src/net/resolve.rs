@@ -1,0 +1,132 @@
+//! From names to addresses, without blocking a worker.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+};
+
+use crate::offload;
+
+/// What can be resolved to socket addresses; as [`std::net::ToSocketAddrs`], for the same types.
+///
+/// Addresses and address literals resolve at once. Names are looked up by the system's resolver
+/// (getaddrinfo(3)) on the [`offload`](crate::offload()) pool, while the coroutine waits.
+pub trait ToSocketAddrs {
+    /// The addresses, in the resolver's order.
+    ///
+    /// # Errors
+    /// If the text has no port or an invalid one (`InvalidInput`), the name cannot be resolved, or the
+    /// look-up was cut short.
+    fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>>;
+}
+
+impl ToSocketAddrs for SocketAddr {
+    fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
+        Ok(vec![*self])
+    }
+}
+
+impl ToSocketAddrs for [SocketAddr] {
+    fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
+        Ok(self.to_vec())
+    }
+}
+
+impl ToSocketAddrs for (&str, u16) {
+    fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
+        resolve(self.0, self.1)
+    }
+}
+
+impl ToSocketAddrs for (String, u16) {
+    fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
+        resolve(&self.0, self.1)
+    }
+}
+
+impl ToSocketAddrs for str {
+    fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = self.parse() {
+            return Ok(vec![address]);
+        }
+        let invalid = |what: &str| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{what} in address {self:?}, expected HOST:PORT"),
+            )
+        };
+        let (host, port) = self.rsplit_once(':').ok_or_else(|| invalid("no port"))?;
+        let port = port.parse().map_err(|_| invalid("bad port"))?;
+        if host.is_empty() {
+            return Err(invalid("no host"));
+        }
+        resolve(host, port)
+    }
+}
+
+impl ToSocketAddrs for String {
+    fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
+        self.as_str().to_socket_addrs()
+    }
+}
+
+impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
+    fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
+        (**self).to_socket_addrs()
+    }
+}
+
+macro_rules! from_parts {
+    ($($parts:ty),*) => {$(
+        impl ToSocketAddrs for $parts {
+            fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
+                Ok(vec![SocketAddr::from(*self)])
+            }
+        }
+    )*};
+}
+
+from_parts!(
+    SocketAddrV4,
+    SocketAddrV6,
+    (IpAddr, u16),
+    (Ipv4Addr, u16),
+    (Ipv6Addr, u16)
+);
+
+fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let name = host.to_owned();
+    let looked_up = offload(move || {
+        std::net::ToSocketAddrs::to_socket_addrs(&(name.as_str(), port)).map(Vec::from_iter)
+    })?;
+    looked_up.map_err(|error| io::Error::new(error.kind(), format!("look up {host}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_resolve_without_a_look_up() {
+        let address = "127.0.0.1:80".to_socket_addrs().unwrap();
+        assert_eq!(address, [SocketAddr::from(([127, 0, 0, 1], 80))]);
+        assert_eq!(("::1", 80).to_socket_addrs().unwrap()[0].port(), 80);
+    }
+
+    #[test]
+    fn bad_addresses_say_what_is_wrong() {
+        for (address, wrong) in [
+            ("localhost", "no port"),
+            ("localhost:http", "bad port"),
+            ("localhost:99999", "bad port"),
+            (":80", "no host"),
+        ] {
+            let error = address.to_socket_addrs().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(wrong), "{error}");
+        }
+    }
+}

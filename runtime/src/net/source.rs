@@ -1,0 +1,356 @@
+//! A descriptor that coroutines wait on: tries the call first, and waits only for what it lacks.
+//!
+//! The descriptor is non-blocking. Each worker on which somebody waited for it has it registered with
+//! its driver, until the source is dropped; nearly always that is one worker, and finding the
+//! registration is one comparison.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    ptr::NonNull,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rustix::io::Errno;
+
+use crate::{
+    coroutine::Home,
+    driver::{Slot, remove_from},
+    error::{Elapsed, Interrupt},
+    scheduler::{Worker, current_strand, now},
+    sys::{
+        event::{Direction, poll_fd},
+        spin::SpinLock,
+    },
+    wait::{self, Cuttable, Reason, Waited},
+};
+
+pub(crate) struct Source {
+    fd: OwnedFd,
+    /// The latest registration, as `worker id << 32 | slot`; 0 for none, since worker ids start at 1.
+    latest: AtomicU64,
+    registrations: SpinLock<Registrations>,
+}
+
+#[derive(Default)]
+struct Registrations {
+    first: Option<(Arc<Home>, Slot)>,
+    more: Vec<(Arc<Home>, Slot)>,
+}
+
+impl Registrations {
+    fn iter(&self) -> impl Iterator<Item = &(Arc<Home>, Slot)> {
+        self.first.iter().chain(&self.more)
+    }
+}
+
+/// How far an operation got, for the readiness bit.
+pub(crate) enum Moved<T> {
+    /// As far as it could go: more may be there.
+    Fully(T),
+    /// Less than it asked for: nothing more is there.
+    Short(T),
+}
+
+impl Source {
+    /// Takes over a non-blocking descriptor.
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            latest: AtomicU64::new(0),
+            registrations: SpinLock::new(Registrations::default()),
+        }
+    }
+
+    /// Gives the descriptor back, waited for by nobody.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.deregister();
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, and its other fields are dropped here, once.
+        unsafe {
+            drop(std::ptr::read(&this.registrations));
+            std::ptr::read(&this.fd)
+        }
+    }
+
+    /// Repeats `operation` until it does not have to wait any more.
+    #[inline]
+    pub(crate) fn io<T>(
+        &self,
+        direction: Direction,
+        timeout: Option<Duration>,
+        mut operation: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<Moved<T>>,
+    ) -> io::Result<T> {
+        let Some(worker) = Worker::current().filter(|worker| worker.running().is_some()) else {
+            return self.io_on_thread(direction, timeout, operation);
+        };
+        wait::check()?;
+        let mut until = None;
+        loop {
+            let slot = self.slot_on(worker);
+            let try_now = match slot {
+                Some(slot) => worker.with_driver(|driver| driver.is_ready(slot, direction)),
+                None => true,
+            };
+            if try_now {
+                match operation(self.fd.as_fd()) {
+                    Ok(Moved::Fully(value)) => {
+                        worker.spend();
+                        return Ok(value);
+                    }
+                    Ok(Moved::Short(value)) => {
+                        if let Some(slot) = slot {
+                            worker.with_driver(|driver| driver.came_short(slot, direction));
+                        }
+                        worker.spend();
+                        return Ok(value);
+                    }
+                    Err(Errno::INTR) => continue,
+                    Err(Errno::AGAIN) => {
+                        if let Some(slot) = slot {
+                            worker.with_driver(|driver| driver.would_block(slot, direction));
+                        }
+                    }
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+            if until.is_none() {
+                until = timeout.and_then(|timeout| now().checked_add(timeout));
+            }
+            self.wait_on(worker, slot, direction, until)?;
+        }
+    }
+
+    #[cold]
+    fn io_on_thread<T>(
+        &self,
+        direction: Direction,
+        timeout: Option<Duration>,
+        mut operation: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<Moved<T>>,
+    ) -> io::Result<T> {
+        let until = timeout.and_then(|timeout| now().checked_add(timeout));
+        loop {
+            wait::check()?;
+            match operation(self.fd.as_fd()) {
+                Ok(Moved::Fully(value) | Moved::Short(value)) => return Ok(value),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => block_thread(self.fd.as_fd(), direction, until)?,
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Waits until the descriptor is ready; a coroutine that finds it remembered as ready goes on at once.
+    #[inline]
+    pub(crate) fn wait_ready(
+        &self,
+        direction: Direction,
+        until: Option<Instant>,
+    ) -> io::Result<()> {
+        wait::check()?;
+        let Some(worker) = Worker::current().filter(|worker| worker.running().is_some()) else {
+            return block_thread(self.fd.as_fd(), direction, until);
+        };
+        let slot = self.slot_on(worker);
+        if let Some(slot) = slot {
+            if worker.with_driver(|driver| driver.is_ready(slot, direction)) {
+                return Ok(());
+            }
+        }
+        self.wait_on(worker, slot, direction, until)
+    }
+
+    fn wait_on(
+        &self,
+        worker: &Worker,
+        slot: Option<Slot>,
+        direction: Direction,
+        until: Option<Instant>,
+    ) -> io::Result<()> {
+        let slot = match slot {
+            Some(slot) => slot,
+            None => self.register(worker)?,
+        };
+        wait_on_slot(worker, slot, self.fd.as_fd(), direction, until)
+    }
+
+    #[inline]
+    fn slot_on(&self, worker: &Worker) -> Option<Slot> {
+        let latest = self.latest.load(Ordering::Relaxed);
+        if (latest >> 32) as u32 == worker.id() {
+            return Some(Slot(latest as u32));
+        }
+        if latest == 0 {
+            return None;
+        }
+        self.slot_on_other(worker)
+    }
+
+    #[cold]
+    fn slot_on_other(&self, worker: &Worker) -> Option<Slot> {
+        let registrations = self.registrations.lock();
+        registrations
+            .iter()
+            .find(|(home, _)| home.worker_id == worker.id())
+            .map(|(_, slot)| *slot)
+    }
+
+    #[cold]
+    fn register(&self, worker: &Worker) -> io::Result<Slot> {
+        let slot = worker.with_driver(|driver| driver.register(self.fd.as_fd()))?;
+        let entry = (worker.home().clone(), slot);
+        let mut registrations = self.registrations.lock();
+        if registrations.first.is_none() {
+            registrations.first = Some(entry);
+        } else {
+            registrations.more.push(entry);
+        }
+        let latest = u64::from(worker.id()) << 32 | u64::from(slot.0);
+        self.latest.store(latest, Ordering::Relaxed);
+        Ok(slot)
+    }
+
+    fn deregister(&self) {
+        if self.latest.swap(0, Ordering::Relaxed) == 0 {
+            return;
+        }
+        let registrations = std::mem::take(&mut *self.registrations.lock());
+        let here = Worker::current();
+        for (home, slot) in registrations.iter() {
+            match here.filter(|worker| worker.id() == home.worker_id) {
+                Some(worker) => {
+                    worker.with_driver(|driver| driver.remove(*slot, self.fd.as_fd()));
+                }
+                None => {
+                    remove_from(home.epoll.as_fd(), self.fd.as_fd());
+                    home.retired.lock().push(*slot);
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for Source {
+    #[inline]
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.deregister();
+    }
+}
+
+fn wait_on_slot(
+    worker: &Worker,
+    slot: Slot,
+    fd: BorrowedFd<'_>,
+    direction: Direction,
+    until: Option<Instant>,
+) -> io::Result<()> {
+    let raw = fd.as_raw_fd();
+    let reason = match direction {
+        Direction::Read => Reason::Readable(raw),
+        Direction::Write => Reason::Writable(raw),
+    };
+    let waiter = current_strand();
+    loop {
+        let waited = wait::wait(
+            reason,
+            until,
+            Cuttable::Yes,
+            |strand| {
+                strand.word.arm(true);
+                worker.with_driver(|driver| {
+                    driver.add_waiter(slot, direction, NonNull::from(strand));
+                });
+                true
+            },
+            || worker.with_driver(|driver| driver.remove_waiter(slot, direction, waiter)),
+        );
+        match waited {
+            Waited::AtOnce | Waited::Notified => return Ok(()),
+            Waited::TimedOut => return Err(Elapsed.into()),
+            Waited::Cut(interrupt) => return Err(interrupt.into()),
+            // The edge may have come while nobody was registered.
+            Waited::Again if worker.with_driver(|driver| driver.is_ready(slot, direction)) => {
+                return Ok(());
+            }
+            Waited::Again => {}
+        }
+    }
+}
+
+/// Blocks the plain thread until the descriptor is ready, `until`, or the scope's deadline.
+#[cold]
+fn block_thread(
+    fd: BorrowedFd<'_>,
+    direction: Direction,
+    until: Option<Instant>,
+) -> io::Result<()> {
+    loop {
+        crate::cancel::check()?;
+        // SAFETY: the caller's own strand outlives the call.
+        let strand = unsafe { current_strand().as_ref() };
+        let cancellable = !strand.is_in_own_scope();
+        let earliest = match (until, strand.deadline()) {
+            (Some(own), Some(scope)) => Some(own.min(scope)),
+            (own, scope) => own.or(scope),
+        };
+        let left = earliest.map(|at| at.saturating_duration_since(now()));
+        // A cancellation from another thread cannot interrupt the poll, so it is looked for.
+        let slice = match left {
+            _ if !cancellable => left,
+            Some(left) => Some(left.min(CANCEL_CHECK)),
+            None => Some(CANCEL_CHECK),
+        };
+        if poll_fd(fd, direction, slice)? {
+            return Ok(());
+        }
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(Interrupt::Elapsed.into());
+        }
+    }
+}
+
+/// How long a plain thread may take to notice that its scope was cancelled.
+const CANCEL_CHECK: Duration = Duration::from_millis(100);
+
+/// Waits until `fd` is readable, has hung up or failed.
+///
+/// For descriptors that something else reads: pipes, C libraries. The descriptor must be one that epoll
+/// can watch, which regular files are not. It is registered for this one wait; sockets of this crate
+/// avoid that cost.
+///
+/// # Errors
+/// If the descriptor cannot be watched, the scope is cancelled or its deadline passes.
+pub fn wait_readable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    wait_once(fd, Direction::Read)
+}
+
+/// As [`wait_readable`], for writing.
+///
+/// # Errors
+/// As [`wait_readable`].
+pub fn wait_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    wait_once(fd, Direction::Write)
+}
+
+fn wait_once(fd: BorrowedFd<'_>, direction: Direction) -> io::Result<()> {
+    wait::check()?;
+    let Some(worker) = Worker::current().filter(|worker| worker.running().is_some()) else {
+        return block_thread(fd, direction, None);
+    };
+    // A descriptor of its own, so that several coroutines may wait for the same file at once.
+    let own = fd.try_clone_to_owned()?;
+    let slot = worker.with_driver(|driver| driver.register(own.as_fd()))?;
+    let result = wait_on_slot(worker, slot, own.as_fd(), direction, None);
+    worker.with_driver(|driver| driver.remove(slot, own.as_fd()));
+    result
+}

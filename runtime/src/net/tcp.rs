@@ -1,0 +1,686 @@
+//! TCP: listeners and streams.
+
+use std::{
+    fmt,
+    io::{self, IoSlice, Read, Write},
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, RecvFlags, SendFlags, Shutdown as RawShutdown, SocketAddrAny, SocketFlags,
+        SocketType, ipproto, sockopt,
+    },
+};
+
+use super::{
+    Shutdown, ToSocketAddrs,
+    source::{Moved, Source},
+};
+use crate::{error::Elapsed, scheduler::now, sys::event::Direction};
+
+const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+/// Connections that the kernel holds ready for a listener, unless said otherwise; the system's
+/// `net.core.somaxconn` bounds it.
+const DEFAULT_BACKLOG: i32 = 4096;
+
+/// A TCP connection, in the shape of [`std::net::TcpStream`].
+///
+/// Reads and writes need only `&TcpStream`, so two coroutines can share one, each in its direction.
+/// Small writes are not delayed here, but the kernel may: see [`TcpStream::set_nodelay`].
+///
+/// # Examples
+/// ```
+/// use maniple::net::{TcpListener, TcpStream};
+/// use std::io::{Read, Write};
+/// # fn main() -> std::io::Result<()> {
+/// maniple::run(|| {
+///     let listener = TcpListener::bind("127.0.0.1:0")?;
+///     let address = listener.local_addr()?;
+///     let echo = maniple::spawn(move || -> std::io::Result<()> {
+///         let (mut stream, _peer) = listener.accept()?;
+///         let mut buffer = [0; 64];
+///         let n = stream.read(&mut buffer)?;
+///         stream.write_all(&buffer[..n])
+///     });
+///     let mut stream = TcpStream::connect(address)?;
+///     stream.write_all(b"hello")?;
+///     let mut answer = String::new();
+///     stream.read_to_string(&mut answer)?;
+///     assert_eq!(answer, "hello");
+///     echo.join()?
+/// })
+/// # }
+/// ```
+pub struct TcpStream {
+    source: Source,
+    read_timeout: Timeout,
+    write_timeout: Timeout,
+}
+
+impl TcpStream {
+    /// Connects to the first address that answers.
+    ///
+    /// # Errors
+    /// If the name cannot be resolved or no address could be connected to (the last one's error), or
+    /// the wait was cut short.
+    pub fn connect<A: ToSocketAddrs>(address: A) -> io::Result<Self> {
+        each_address(&address, |address| Self::connect_until(address, None))
+    }
+
+    /// As [`TcpStream::connect`], to one address and for at most `timeout`.
+    ///
+    /// # Errors
+    /// Kind `TimedOut` if there was no answer in time; `InvalidInput` if `timeout` is zero.
+    pub fn connect_timeout(address: &SocketAddr, timeout: Duration) -> io::Result<Self> {
+        if timeout.is_zero() {
+            return Err(zero_timeout());
+        }
+        Self::connect_until(address, now().checked_add(timeout))
+    }
+
+    fn connect_until(address: &SocketAddr, until: Option<Instant>) -> io::Result<Self> {
+        let fd = socket(address)?;
+        let pending = match rustix::net::connect(&fd, address) {
+            Ok(()) => false,
+            Err(Errno::INPROGRESS | Errno::INTR) => true,
+            Err(errno) => return Err(errno.into()),
+        };
+        let stream = Self::from_nonblocking(fd);
+        if pending {
+            stream.source.wait_ready(Direction::Write, until)?;
+            if let Err(errno) = sockopt::socket_error(&stream.source)? {
+                return Err(errno.into());
+            }
+        }
+        Ok(stream)
+    }
+
+    fn from_nonblocking(fd: OwnedFd) -> Self {
+        Self {
+            source: Source::new(fd),
+            read_timeout: Timeout::none(),
+            write_timeout: Timeout::none(),
+        }
+    }
+
+    /// The address of the peer.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        to_inet(rustix::net::getpeername(&self.source)?.ok_or(Errno::NOTCONN)?)
+    }
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    /// If the system cannot tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        to_inet(rustix::net::getsockname(&self.source)?)
+    }
+
+    /// Ends one direction or both. A coroutine that waits in it is woken.
+    ///
+    /// # Errors
+    /// If the connection is gone already.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        let how = match how {
+            Shutdown::Read => RawShutdown::Read,
+            Shutdown::Write => RawShutdown::Write,
+            Shutdown::Both => RawShutdown::Both,
+        };
+        Ok(rustix::net::shutdown(&self.source, how)?)
+    }
+
+    /// A second handle to the same connection. Timeouts are each handle's own.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self::from_nonblocking(
+            self.source.as_fd().try_clone_to_owned()?,
+        ))
+    }
+
+    /// Reads without consuming.
+    ///
+    /// # Errors
+    /// As [`Read::read`].
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.source
+            .io(Direction::Read, self.read_timeout.load(), |fd| {
+                let flags = RecvFlags::PEEK;
+                rustix::net::recv(fd, &mut *buffer, flags).map(|(n, _)| Moved::Fully(n))
+            })
+    }
+
+    /// Reads what is there, without waiting.
+    ///
+    /// # Errors
+    /// Kind `WouldBlock` if nothing is there.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(&self.source, buffer, RecvFlags::DONTWAIT)?.0)
+    }
+
+    /// Waits until there is something to read, the peer has closed, or the connection failed.
+    ///
+    /// An idle connection that waits like this needs no buffer. It may return early; a read then waits.
+    ///
+    /// # Errors
+    /// As [`Read::read`], except for errors of the connection, which the next read reports.
+    pub fn wait_readable(&self) -> io::Result<()> {
+        let until = self
+            .read_timeout
+            .load()
+            .and_then(|timeout| now().checked_add(timeout));
+        self.source.wait_ready(Direction::Read, until)
+    }
+
+    /// As [`TcpStream::wait_readable`], until an instant of the caller's, whatever the read timeout.
+    ///
+    /// # Errors
+    /// Kind `TimedOut` past that instant.
+    #[inline]
+    pub fn wait_readable_until(&self, until: Instant) -> io::Result<()> {
+        self.source.wait_ready(Direction::Read, Some(until))
+    }
+
+    /// Bounds each read's wait; `None`, the default, does not. The error has kind `TimedOut`.
+    ///
+    /// # Errors
+    /// If the timeout is zero.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.read_timeout.store(timeout)
+    }
+
+    /// Bounds each write's wait; `None`, the default, does not. The error has kind `TimedOut`.
+    ///
+    /// # Errors
+    /// If the timeout is zero.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.write_timeout.store(timeout)
+    }
+
+    /// What [`TcpStream::set_read_timeout`] set, in nanoseconds' precision.
+    pub fn read_timeout(&self) -> Option<Duration> {
+        self.read_timeout.load()
+    }
+
+    /// What [`TcpStream::set_write_timeout`] set.
+    pub fn write_timeout(&self) -> Option<Duration> {
+        self.write_timeout.load()
+    }
+
+    /// Whether the kernel sends small writes at once rather than collect them (`TCP_NODELAY`, tcp(7)).
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        Ok(sockopt::set_tcp_nodelay(&self.source, nodelay)?)
+    }
+
+    /// Whether `TCP_NODELAY` is set.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn nodelay(&self) -> io::Result<bool> {
+        Ok(sockopt::tcp_nodelay(&self.source)?)
+    }
+
+    /// The hops that a packet may take (`IP_TTL`, ip(7)).
+    ///
+    /// # Errors
+    /// If the value is out of range.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        Ok(sockopt::set_ip_ttl(&self.source, ttl)?)
+    }
+
+    /// What `IP_TTL` is.
+    ///
+    /// # Errors
+    /// If the system cannot tell.
+    pub fn ttl(&self) -> io::Result<u32> {
+        Ok(sockopt::ip_ttl(&self.source)?)
+    }
+
+    /// Takes the connection's pending error.
+    ///
+    /// # Errors
+    /// If the system cannot tell.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(sockopt::socket_error(&self.source)?.err().map(Into::into))
+    }
+
+    #[inline]
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.source
+            .io(Direction::Read, self.read_timeout.load(), |fd| {
+                let wanted = buffer.len();
+                let (n, _) = rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())?;
+                Ok(if n < wanted {
+                    Moved::Short(n)
+                } else {
+                    Moved::Fully(n)
+                })
+            })
+    }
+
+    #[inline]
+    fn transmit(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.source
+            .io(Direction::Write, self.write_timeout.load(), |fd| {
+                let n = rustix::net::send(fd, bytes, SendFlags::NOSIGNAL)?;
+                Ok(if n < bytes.len() {
+                    Moved::Short(n)
+                } else {
+                    Moved::Fully(n)
+                })
+            })
+    }
+
+    fn transmit_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        self.source
+            .io(Direction::Write, self.write_timeout.load(), |fd| {
+                let mut ancillary = rustix::net::SendAncillaryBuffer::default();
+                let n = rustix::net::sendmsg(fd, slices, &mut ancillary, SendFlags::NOSIGNAL)?;
+                Ok(if n < wanted {
+                    Moved::Short(n)
+                } else {
+                    Moved::Fully(n)
+                })
+            })
+    }
+}
+
+impl Read for TcpStream {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive(buffer)
+    }
+}
+
+impl Read for &TcpStream {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive(buffer)
+    }
+}
+
+impl Write for TcpStream {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.transmit(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.transmit_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Write for &TcpStream {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.transmit(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.transmit_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for TcpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpStream")
+            .field("fd", &self.as_raw_fd())
+            .field("local", &self.local_addr().ok())
+            .field("peer", &self.peer_addr().ok())
+            .finish()
+    }
+}
+
+/// A listening TCP socket, in the shape of [`std::net::TcpListener`].
+pub struct TcpListener {
+    source: Source,
+}
+
+impl TcpListener {
+    /// Listens on the first address that can be bound, with the defaults of [`ListenOptions`].
+    ///
+    /// # Errors
+    /// As [`ListenOptions::bind`].
+    pub fn bind<A: ToSocketAddrs>(address: A) -> io::Result<Self> {
+        Self::builder().bind(address)
+    }
+
+    /// Options for a listener.
+    pub fn builder() -> ListenOptions {
+        ListenOptions::new()
+    }
+
+    /// Waits for a connection and accepts it.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left, or the wait was cut short. A connection that was reset
+    /// before it could be accepted is passed over.
+    pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        loop {
+            let accepted = self.source.io(Direction::Read, None, |fd| {
+                rustix::net::acceptfrom_with(fd, FLAGS).map(Moved::Fully)
+            });
+            match accepted {
+                Ok((fd, peer)) => {
+                    let peer = match peer {
+                        Some(peer) => to_inet(peer)?,
+                        None => to_inet(rustix::net::getpeername(&fd)?.ok_or(Errno::NOTCONN)?)?,
+                    };
+                    return Ok((TcpStream::from_nonblocking(fd), peer));
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Connections as they come; ends at no error, as in std.
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming { listener: self }
+    }
+
+    /// The address that it listens on, with the port that was chosen for port 0.
+    ///
+    /// # Errors
+    /// If the system cannot tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        to_inet(rustix::net::getsockname(&self.source)?)
+    }
+
+    /// A second handle to the same listener.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            source: Source::new(self.source.as_fd().try_clone_to_owned()?),
+        })
+    }
+
+    /// The hops that a packet may take (`IP_TTL`), inherited by accepted connections.
+    ///
+    /// # Errors
+    /// If the value is out of range.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        Ok(sockopt::set_ip_ttl(&self.source, ttl)?)
+    }
+
+    /// What `IP_TTL` is.
+    ///
+    /// # Errors
+    /// If the system cannot tell.
+    pub fn ttl(&self) -> io::Result<u32> {
+        Ok(sockopt::ip_ttl(&self.source)?)
+    }
+
+    /// Takes the socket's pending error.
+    ///
+    /// # Errors
+    /// If the system cannot tell.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(sockopt::socket_error(&self.source)?.err().map(Into::into))
+    }
+}
+
+impl fmt::Debug for TcpListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpListener")
+            .field("fd", &self.as_raw_fd())
+            .field("local", &self.local_addr().ok())
+            .finish()
+    }
+}
+
+/// The iterator of [`TcpListener::incoming`].
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    listener: &'a TcpListener,
+}
+
+impl Iterator for Incoming<'_> {
+    type Item = io::Result<TcpStream>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.listener.accept().map(|(stream, _)| stream))
+    }
+}
+
+/// How a [`TcpListener`] is made.
+///
+/// # Examples
+/// ```
+/// use maniple::net::TcpListener;
+/// # fn main() -> std::io::Result<()> {
+/// let listener = TcpListener::builder().reuse_port(true).backlog(128).bind("127.0.0.1:0")?;
+/// assert_ne!(listener.local_addr()?.port(), 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "options do nothing until they bind"]
+pub struct ListenOptions {
+    reuse_port: bool,
+    backlog: i32,
+}
+
+impl ListenOptions {
+    /// The defaults: `SO_REUSEADDR`, as std has it, no `SO_REUSEPORT`, a backlog of 4096.
+    pub fn new() -> Self {
+        Self {
+            reuse_port: false,
+            backlog: DEFAULT_BACKLOG,
+        }
+    }
+
+    /// Whether several listeners may share the address, the kernel spreading connections over them
+    /// (`SO_REUSEPORT`, socket(7)).
+    pub fn reuse_port(mut self, reuse: bool) -> Self {
+        self.reuse_port = reuse;
+        self
+    }
+
+    /// Connections that may wait to be accepted; bounded by the system (listen(2)).
+    pub fn backlog(mut self, backlog: u32) -> Self {
+        self.backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+        self
+    }
+
+    /// Listens on the first address that can be bound.
+    ///
+    /// # Errors
+    /// If the name cannot be resolved or no address can be bound; the message names the last one.
+    pub fn bind<A: ToSocketAddrs>(&self, address: A) -> io::Result<TcpListener> {
+        each_address(&address, |address| {
+            self.bind_one(address)
+                .map_err(|error| io::Error::new(error.kind(), format!("bind {address}: {error}")))
+        })
+    }
+
+    fn bind_one(&self, address: &SocketAddr) -> io::Result<TcpListener> {
+        let fd = socket(address)?;
+        sockopt::set_socket_reuseaddr(&fd, true)?;
+        if self.reuse_port {
+            sockopt::set_socket_reuseport(&fd, true)?;
+        }
+        rustix::net::bind(&fd, address)?;
+        rustix::net::listen(&fd, self.backlog)?;
+        Ok(TcpListener {
+            source: Source::new(fd),
+        })
+    }
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A socket timeout that may be changed while others use the socket: nanoseconds, 0 for none.
+struct Timeout(AtomicU64);
+
+impl Timeout {
+    const fn none() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    fn store(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let nanos = match timeout {
+            None => 0,
+            Some(timeout) if timeout.is_zero() => return Err(zero_timeout()),
+            Some(timeout) => u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
+        };
+        self.0.store(nanos, Ordering::Relaxed);
+        Ok(())
+    }
+
+    #[inline]
+    fn load(&self) -> Option<Duration> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+}
+
+fn zero_timeout() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "a timeout of zero is not allowed",
+    )
+}
+
+fn socket(address: &SocketAddr) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    Ok(rustix::net::socket_with(
+        family,
+        SocketType::STREAM,
+        FLAGS,
+        Some(ipproto::TCP),
+    )?)
+}
+
+/// Tries the addresses in turn; the last one's error if none will do.
+fn each_address<T>(
+    addresses: &impl ToSocketAddrs,
+    mut with: impl FnMut(&SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut last = None;
+    for address in addresses.to_socket_addrs()? {
+        match with(&address) {
+            Ok(done) => return Ok(done),
+            Err(error) if is_interrupt(&error) => return Err(error),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the name resolves to no address",
+        )
+    }))
+}
+
+/// Whether it was the caller's scope, not the address, that ended the attempt.
+fn is_interrupt(error: &io::Error) -> bool {
+    crate::cancel::is_cancelled_error(error)
+        || error.get_ref().is_some_and(|inner| inner.is::<Elapsed>())
+}
+
+fn to_inet(address: SocketAddrAny) -> io::Result<SocketAddr> {
+    SocketAddr::try_from(address).map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the socket has no internet address",
+        )
+    })
+}
+
+macro_rules! conversions {
+    ($ours:ident, $make:expr) => {
+        impl AsFd for $ours {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.source.as_fd()
+            }
+        }
+
+        impl AsRawFd for $ours {
+            fn as_raw_fd(&self) -> RawFd {
+                self.source.as_fd().as_raw_fd()
+            }
+        }
+
+        impl From<$ours> for OwnedFd {
+            /// The descriptor, still non-blocking.
+            fn from(ours: $ours) -> OwnedFd {
+                ours.source.into_fd()
+            }
+        }
+
+        impl IntoRawFd for $ours {
+            fn into_raw_fd(self) -> RawFd {
+                OwnedFd::from(self).into_raw_fd()
+            }
+        }
+
+        impl FromRawFd for $ours {
+            /// # Safety
+            /// As [`OwnedFd::from_raw_fd`]; the descriptor must be a non-blocking socket of this kind.
+            unsafe fn from_raw_fd(fd: RawFd) -> Self {
+                // SAFETY: the caller's promise.
+                $make(unsafe { OwnedFd::from_raw_fd(fd) })
+            }
+        }
+
+        impl TryFrom<std::net::$ours> for $ours {
+            type Error = io::Error;
+
+            /// Takes over a socket of std's and makes it non-blocking, clones of it included.
+            fn try_from(std: std::net::$ours) -> io::Result<Self> {
+                std.set_nonblocking(true)?;
+                Ok($make(OwnedFd::from(std)))
+            }
+        }
+
+        impl TryFrom<$ours> for std::net::$ours {
+            type Error = io::Error;
+
+            /// Gives the socket to std and makes it blocking, clones of it included.
+            fn try_from(ours: $ours) -> io::Result<Self> {
+                let std = std::net::$ours::from(OwnedFd::from(ours));
+                std.set_nonblocking(false)?;
+                Ok(std)
+            }
+        }
+    };
+}
+
+conversions!(TcpStream, TcpStream::from_nonblocking);
+conversions!(TcpListener, |fd| TcpListener {
+    source: Source::new(fd)
+});

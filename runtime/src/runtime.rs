@@ -1,0 +1,319 @@
+//! Runtimes: how many workers, which limits, when they start and how they end.
+
+use std::{
+    fmt, io,
+    panic::{Location, resume_unwind},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use crate::{
+    config::Config,
+    coroutine::TaskRef,
+    scheduler::{Scheduler, Stuck, Worker},
+    task::{self, JoinHandle, join_task},
+    wait::Cuttable,
+};
+
+/// Workers that run coroutines.
+///
+/// Dropping it shuts it down, as [`Runtime::shutdown`] does, and logs what did not end. Several may
+/// exist side by side; coroutines of one may wait for those of another.
+///
+/// # Examples
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = maniple::Runtime::builder().workers(1).build()?;
+/// let answer = runtime.run(|| maniple::spawn(|| 42).join().unwrap());
+/// assert_eq!(answer, 42);
+/// assert!(runtime.shutdown().is_clean());
+/// # Ok(())
+/// # }
+/// ```
+pub struct Runtime {
+    scheduler: Arc<Scheduler>,
+}
+
+impl Runtime {
+    /// A runtime with the defaults; see [`Builder`].
+    ///
+    /// # Errors
+    /// As [`Builder::build`].
+    pub fn new() -> io::Result<Self> {
+        Self::builder().build()
+    }
+
+    /// A builder with the defaults.
+    pub fn builder() -> Builder {
+        Builder {
+            config: Config::default(),
+        }
+    }
+
+    /// Runs `main` on a coroutine of this runtime and returns its value.
+    ///
+    /// Coroutines that it leaves behind go on until the runtime is shut down. `main` may borrow from
+    /// the caller, who waits for it, whatever happens.
+    ///
+    /// # Panics
+    /// With the panic of `main`. If the runtime is shut down meanwhile and `main` was cancelled.
+    #[track_caller]
+    pub fn run<T: Send>(&self, main: impl FnOnce() -> T + Send) -> T {
+        let class = self.scheduler.default_class;
+        // SAFETY: what `main` borrows outlives this call, which waits for the task to complete and
+        // takes its result.
+        unsafe {
+            let (task, handle) = task::make(Some("main".into()), class, None, None, main);
+            self.scheduler.spawn(task);
+            let handle = RunToEnd(handle);
+            while join_task(&handle.0, Cuttable::No).is_err() {}
+            match handle.0.take::<T>() {
+                Ok(value) => value,
+                Err(failure) => {
+                    let error = task::JoinError::from_failure(failure);
+                    if error.is_panic() {
+                        resume_unwind(error.into_panic());
+                    }
+                    panic!("main {error}");
+                }
+            }
+        }
+    }
+
+    /// Spawns a coroutine on this runtime, from anywhere; see [`spawn`](crate::spawn()).
+    #[track_caller]
+    pub fn spawn<F, T>(&self, body: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        task::spawn_on(&self.scheduler, None, body)
+    }
+
+    /// As [`Runtime::spawn`], with a name or stack size of its own.
+    ///
+    /// # Errors
+    /// As [`task::Builder::spawn`].
+    #[track_caller]
+    pub fn spawn_with<F, T>(&self, builder: task::Builder, body: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        builder.spawn_on(&self.scheduler, body)
+    }
+
+    /// How many workers it has.
+    pub fn workers(&self) -> usize {
+        self.scheduler.workers()
+    }
+
+    /// Cancels all coroutines, waits for them to end, children before leaders, and stops the workers.
+    ///
+    /// What has not begun never will. What does not end within the grace time (default 5 s) is named in
+    /// the report; its memory is kept, since something may still point to it. A coroutine that holds
+    /// its worker with a computation or a blocking call keeps that thread as well.
+    pub fn shutdown(self) -> ShutdownReport {
+        self.end()
+    }
+
+    fn end(&self) -> ShutdownReport {
+        let grace = self.scheduler.config.shutdown_grace;
+        ShutdownReport {
+            stuck: self
+                .scheduler
+                .shut_down(grace)
+                .into_iter()
+                .map(|stuck| StuckCoroutine { stuck })
+                .collect(),
+        }
+    }
+}
+
+/// Completes a borrowed task before the borrow ends, even if waiting for it is left by unwinding.
+struct RunToEnd(TaskRef);
+
+impl Drop for RunToEnd {
+    fn drop(&mut self) {
+        while join_task(&self.0, Cuttable::No).is_err() {}
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        for stuck in self.end().stuck {
+            log::error!("{stuck}");
+        }
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("config", &self.scheduler.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Configures a [`Runtime`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct Builder {
+    config: Config,
+}
+
+impl Builder {
+    /// Worker threads. Default: the cores that the process may use.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.config.workers = workers;
+        self
+    }
+
+    /// Whether each worker is bound to one of the allowed cores. Default: no.
+    pub fn pin_workers(mut self, pin: bool) -> Self {
+        self.config.pin_workers = pin;
+        self
+    }
+
+    /// Address space of each stack in bytes, its guard page included, rounded up to a power of two.
+    /// Default: 256 KiB. Memory is committed page by page, as deep as a stack is used.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.config.stack_size = bytes;
+        self
+    }
+
+    /// Stacks that may exist at a time. Default: 8,388,608.
+    pub fn max_coroutines(mut self, max: usize) -> Self {
+        self.config.max_coroutines = max;
+        self
+    }
+
+    /// How long a shutdown waits for coroutines to end. Default: 5 s.
+    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
+        self.config.shutdown_grace = grace;
+        self
+    }
+
+    /// Prefix of the workers' thread names. Default: `maniple`.
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.config.thread_name = name.into();
+        self
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// If a setting is out of range (`InvalidInput`, naming it), or the system refuses a thread, an
+    /// epoll set or memory.
+    pub fn build(self) -> io::Result<Runtime> {
+        self.config.check()?;
+        Ok(Runtime {
+            scheduler: Scheduler::start(self.config)?,
+        })
+    }
+}
+
+/// What a shutdown left behind.
+#[derive(Clone, Debug, Default)]
+#[must_use = "it names the coroutines that did not end"]
+pub struct ShutdownReport {
+    stuck: Vec<StuckCoroutine>,
+}
+
+impl ShutdownReport {
+    /// Whether everything ended in time.
+    pub fn is_clean(&self) -> bool {
+        self.stuck.is_empty()
+    }
+
+    /// The coroutines that did not end.
+    pub fn stuck(&self) -> &[StuckCoroutine] {
+        &self.stuck
+    }
+}
+
+/// A coroutine that did not end within the grace time.
+#[derive(Clone, Debug)]
+pub struct StuckCoroutine {
+    stuck: Stuck,
+}
+
+impl StuckCoroutine {
+    /// Its id.
+    pub fn id(&self) -> u64 {
+        self.stuck.id
+    }
+
+    /// Its name, if it was given one.
+    pub fn name(&self) -> Option<&str> {
+        self.stuck.name.as_deref()
+    }
+
+    /// Where it was spawned.
+    pub fn spawned_at(&self) -> &'static Location<'static> {
+        self.stuck.spawned_at
+    }
+
+    /// What it waits for, or `None` if it holds its worker.
+    pub fn waits_for(&self) -> Option<&str> {
+        self.stuck.waits_for.as_deref()
+    }
+}
+
+impl fmt::Display for StuckCoroutine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "coroutine {:?} (id {}), spawned at {}, did not end in time: ",
+            self.name().unwrap_or("unnamed"),
+            self.id(),
+            self.spawned_at(),
+        )?;
+        match self.waits_for() {
+            Some(what) => write!(f, "it waits for {what}"),
+            None => f.write_str("it holds its worker"),
+        }
+    }
+}
+
+/// Runs `main` on a coroutine of a new default runtime, shuts that down and returns the value.
+///
+/// # Panics
+/// With the panic of `main`, or if the runtime cannot be started.
+///
+/// # Examples
+/// ```
+/// let sum = maniple::run(|| {
+///     let (a, b) = maniple::join!(20 + 1, 20 + 1);
+///     a + b
+/// });
+/// assert_eq!(sum, 42);
+/// ```
+#[track_caller]
+pub fn run<T: Send>(main: impl FnOnce() -> T + Send) -> T {
+    match Runtime::new() {
+        Ok(runtime) => runtime.run(main),
+        Err(error) => panic!("the runtime could not be started: {error}"),
+    }
+}
+
+/// The scheduler of the calling coroutine, or the process-wide default on a plain thread.
+#[inline]
+pub(crate) fn current_scheduler() -> Arc<Scheduler> {
+    match Worker::current() {
+        Some(worker) => worker.scheduler().clone(),
+        None => default_scheduler(),
+    }
+}
+
+#[cold]
+fn default_scheduler() -> Arc<Scheduler> {
+    static DEFAULT: OnceLock<Runtime> = OnceLock::new();
+    DEFAULT
+        .get_or_init(|| match Runtime::new() {
+            Ok(runtime) => runtime,
+            Err(error) => panic!("the default runtime could not be started: {error}"),
+        })
+        .scheduler
+        .clone()
+}

@@ -1,0 +1,336 @@
+//! The scheduler: workers that run coroutines, how work reaches them, and the door through which
+//! every coroutine leaves.
+//!
+//! # Concepts
+//!
+//! A *worker* is a thread with a queue of ready coroutines, a driver, a timer wheel and a cache of
+//! stacks, all of which it alone touches. A coroutine that has begun stays with its worker, so waking
+//! it from the same worker is a push to a plain ring buffer; from elsewhere it is a push to the
+//! worker's inbox, and a ring of its bell only if it sleeps. A coroutine that has not begun is a heap
+//! object without a stack: it sits in its spawner's deque, from which idle workers steal, or in the
+//! runtime's injector if it was spawned by a plain thread.
+//!
+//! # Rejected
+//!
+//! Moving started coroutines between workers would balance better, but makes `spawn` unsafe:
+//! thread-locals, `Rc` and lock guards may live on their stacks.
+//!
+//! # Sleeping
+//!
+//! A worker announces its sleep in its inbox word and then looks once more for work to steal; who
+//! makes work available looks for sleepers afterwards. Both sides are sequentially consistent, so at
+//! least one sees the other. A single new coroutine rings nobody: its spawner reaches it at its next
+//! suspension, and a system call to move it would cost more than most run for.
+
+mod shutdown;
+mod worker;
+
+use std::{
+    cell::OnceCell,
+    io,
+    ptr::NonNull,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering, fence},
+    },
+    time::{Duration, Instant},
+};
+
+use crossbeam_deque::{Injector, Steal, Stealer};
+
+pub(crate) use shutdown::Stuck;
+pub(crate) use worker::Worker;
+
+use crate::{
+    config::Config,
+    coroutine::{self, Failure, Header, Home, Unstarted},
+    error::Interrupt,
+    loom::AtomicPtr,
+    stack::{SizeClass, Stack, pool::StackPool, slab::Slabs},
+    strand::{Claimed, Outcome, Reason, Strand},
+    sys::{event::Bell, spin::SpinLock},
+};
+
+/// One runtime's workers and the work that belongs to none of them yet.
+pub(crate) struct Scheduler {
+    pub(crate) config: Config,
+    pub(crate) default_class: SizeClass,
+    homes: Vec<Arc<Home>>,
+    stealers: Vec<Stealer<Unstarted>>,
+    injector: Injector<Unstarted>,
+    /// Workers that are asleep or about to be.
+    sleeping: AtomicUsize,
+    stopping: AtomicBool,
+    slabs: Arc<Slabs>,
+    ending: shutdown::Ending,
+}
+
+impl Scheduler {
+    /// Makes a scheduler and starts its workers.
+    pub(crate) fn start(config: Config) -> io::Result<Arc<Scheduler>> {
+        crate::stack::overflow::install()?;
+        crate::stack::overflow::set_culprit(worker::culprit);
+        let default_class = SizeClass::for_size(config.stack_size)?;
+        let slabs = Slabs::new(config.stack_limits())?;
+        let mut seeds = Vec::with_capacity(config.workers);
+        for _ in 0..config.workers {
+            seeds.push(worker::Seed::new()?);
+        }
+        let scheduler = Arc::new(Scheduler {
+            default_class,
+            homes: seeds.iter().map(|seed| seed.home.clone()).collect(),
+            stealers: seeds.iter().map(|seed| seed.deque.stealer()).collect(),
+            injector: Injector::new(),
+            sleeping: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            slabs,
+            ending: shutdown::Ending::default(),
+            config,
+        });
+        for (index, seed) in seeds.into_iter().enumerate() {
+            let own = scheduler.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("{}-{index}", scheduler.config.thread_name))
+                .spawn(move || Worker::run(own, index, seed));
+            match thread {
+                Ok(thread) => scheduler.ending.add_thread(thread),
+                Err(error) => {
+                    scheduler.shut_down(Duration::ZERO);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(scheduler)
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.homes.len()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Queues a task that any worker may begin.
+    pub(crate) fn spawn(self: &Arc<Self>, task: Unstarted) {
+        match Worker::current() {
+            Some(worker) if worker.belongs_to(self) => worker.spawn(task),
+            _ => self.inject(task),
+        }
+    }
+
+    fn inject(&self, task: Unstarted) {
+        if self.is_stopping() {
+            refuse(task);
+            return;
+        }
+        self.injector.push(task);
+        if self.is_stopping() {
+            // The workers may have looked here for the last time.
+            self.refuse_injected();
+        }
+        self.wake_one();
+    }
+
+    fn refuse_injected(&self) {
+        loop {
+            match self.injector.steal() {
+                Steal::Success(task) => refuse(task),
+                Steal::Empty => return,
+                Steal::Retry => {}
+            }
+        }
+    }
+
+    /// Reserves a stack now, so that the spawner learns whether there is one.
+    pub(crate) fn reserve_stack(self: &Arc<Self>, class: SizeClass) -> io::Result<Stack> {
+        match Worker::current() {
+            Some(worker) if worker.belongs_to(self) => worker.acquire_stack(class),
+            _ => StackPool::new(self.slabs.clone()).acquire(class),
+        }
+    }
+
+    /// Wakes a sleeping worker, if there is one, because there is something to steal.
+    #[inline]
+    fn wake_one(&self) {
+        // Pairs with the sleeper's announcement: the work was published before this.
+        fence(Ordering::SeqCst);
+        if self.sleeping.load(Ordering::SeqCst) > 0 {
+            self.wake_one_slow();
+        }
+    }
+
+    #[cold]
+    fn wake_one_slow(&self) {
+        for home in &self.homes {
+            if home.inbox.nudge() {
+                home.bell.ring();
+                return;
+            }
+        }
+    }
+
+    /// Work that no worker has begun, from anywhere but `thief`'s own deque.
+    fn has_work_to_steal(&self) -> bool {
+        !self.injector.is_empty() || self.stealers.iter().any(|stealer| !stealer.is_empty())
+    }
+}
+
+/// Ends a task that will never run.
+fn refuse(task: Unstarted) {
+    drop(task.fail(Failure::Interrupted(Interrupt::Cancelled), ready));
+}
+
+/// Puts a claimed strand where it will be resumed.
+#[inline]
+pub(crate) fn ready(claimed: Claimed) {
+    let Some(strand) = claimed.into_coroutine() else {
+        return;
+    };
+    let task = strand.cast::<Header>();
+    match Worker::current() {
+        Some(worker) if worker.is_home_of(task) => worker.push_ready(task),
+        _ => send_home(task),
+    }
+}
+
+fn send_home(task: NonNull<Header>) {
+    // SAFETY: a claimed coroutine waits until it is resumed, on its home worker, which lives as long.
+    unsafe {
+        let home = &*task.as_ref().home.get();
+        if home.inbox.push(task) {
+            home.bell.ring();
+        }
+    }
+}
+
+/// The strand that calls: the running coroutine's, or the plain thread's own.
+#[inline]
+pub(crate) fn current_strand() -> NonNull<Strand> {
+    match Worker::current().and_then(Worker::running) {
+        Some(task) => task.cast(),
+        None => thread_strand(),
+    }
+}
+
+/// The running coroutine, if the caller is one.
+#[inline]
+pub(crate) fn current_coroutine() -> Option<NonNull<Header>> {
+    Worker::current().and_then(Worker::running)
+}
+
+#[cold]
+fn thread_strand() -> NonNull<Strand> {
+    thread_local! {
+        static STRAND: OnceCell<Box<Strand>> = const { OnceCell::new() };
+    }
+    STRAND.with(|strand| {
+        if let Some(strand) = strand.get() {
+            return NonNull::from(&**strand);
+        }
+        let mut made = Box::new(Strand::for_thread(std::thread::current()));
+        let pointer = NonNull::from(&mut *made);
+        // SAFETY: boxed, so it stays in place; nobody else has seen it.
+        unsafe { Strand::settle_in(pointer) };
+        NonNull::from(&**strand.get_or_init(|| made))
+    })
+}
+
+/// The door. Leaves the caller's stack, whose word it has armed, until a waker claims it or
+/// `deadline` passes; says which. Every suspension in the runtime is this function or [`yield_turn`].
+#[inline]
+pub(crate) fn suspend(strand: &Strand, reason: Reason, deadline: Option<Instant>) -> Outcome {
+    if strand.is_thread() {
+        return suspend_thread(strand, deadline);
+    }
+    let worker = Worker::current().expect("a coroutine runs on a worker");
+    let task = NonNull::from(strand).cast::<Header>();
+    // SAFETY: a coroutine's strand is the first field of its header.
+    unsafe { task.as_ref() }.reason.set(reason);
+    let outcome = match deadline {
+        None => {
+            // SAFETY: this is the running coroutine.
+            unsafe { coroutine::suspend(task) };
+            strand.word.outcome()
+        }
+        Some(deadline) => {
+            let timer = worker.arm_timer(deadline, NonNull::from(strand));
+            // SAFETY: this is the running coroutine.
+            unsafe { coroutine::suspend(task) };
+            let outcome = strand.word.outcome();
+            if outcome != Some(Outcome::TimedOut) {
+                worker.disarm_timer(timer);
+            }
+            outcome
+        }
+    };
+    strand.word.settle();
+    outcome.expect("a coroutine is resumed by whoever claimed its wait")
+}
+
+#[cold]
+fn suspend_thread(strand: &Strand, deadline: Option<Instant>) -> Outcome {
+    loop {
+        if let Some(outcome) = strand.word.outcome() {
+            strand.word.settle();
+            return outcome;
+        }
+        if strand.word.is_being_claimed() {
+            std::thread::yield_now();
+            continue;
+        }
+        match deadline {
+            None => std::thread::park(),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(now());
+                if left.is_zero() {
+                    if strand.word.disarm() {
+                        return Outcome::TimedOut;
+                    }
+                } else {
+                    std::thread::park_timeout(left);
+                }
+            }
+        }
+    }
+}
+
+/// The other side of the door: to the back of the ready queue. Plain threads yield to the system.
+#[inline]
+pub(crate) fn yield_turn() {
+    let Some(worker) = Worker::current() else {
+        std::thread::yield_now();
+        return;
+    };
+    if let Some(task) = worker.running() {
+        // SAFETY: this is the running coroutine; queued once, it is resumed once.
+        unsafe {
+            task.as_ref().reason.set(Reason::Yield);
+            worker.push_ready(task);
+            coroutine::suspend(task);
+        }
+    }
+}
+
+/// The clock, read now.
+#[inline]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the scheduler's clock: everything else asks here"
+)]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+fn new_home(bell: Bell, driver: &crate::driver::Driver) -> Home {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
+    Home {
+        inbox: crate::inbox::Inbox::new(),
+        bell,
+        worker_id: NEXT.fetch_add(1, Ordering::Relaxed),
+        epoll: driver.handle(),
+        retired: SpinLock::new(Vec::new()),
+        running: AtomicPtr::new(std::ptr::null_mut()),
+        reporting: SpinLock::new(()),
+    }
+}

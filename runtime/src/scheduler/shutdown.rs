@@ -1,0 +1,126 @@
+//! The end of a runtime, in order: refuse, cancel, wait for the grace time, report what is left.
+
+use std::{
+    sync::{Condvar, Mutex, PoisonError, atomic::Ordering},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use super::{Scheduler, now};
+use crate::coroutine::Header;
+
+/// What a shutdown and the workers tell each other.
+#[derive(Default)]
+pub(super) struct Ending {
+    state: Mutex<State>,
+    worker_ended: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    threads: Vec<JoinHandle<()>>,
+    ended: usize,
+    give_up_at: Option<Instant>,
+    stuck: Vec<Stuck>,
+}
+
+/// A coroutine that did not end within the grace time; its memory is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Stuck {
+    pub(crate) id: u64,
+    pub(crate) name: Option<String>,
+    pub(crate) spawned_at: &'static std::panic::Location<'static>,
+    /// What it waits for, or `None` if it never gave its worker back.
+    pub(crate) waits_for: Option<String>,
+}
+
+/// What a worker may take to notice, beyond the grace time, before it counts as held.
+const NOTICE: Duration = Duration::from_millis(200);
+
+impl Ending {
+    pub(super) fn add_thread(&self, thread: JoinHandle<()>) {
+        self.lock().threads.push(thread);
+    }
+
+    pub(super) fn worker_ended(&self) {
+        self.lock().ended += 1;
+        self.worker_ended.notify_all();
+    }
+
+    pub(super) fn give_up_at(&self) -> Instant {
+        self.lock().give_up_at.unwrap_or_else(now)
+    }
+
+    pub(super) fn report(&self, header: &Header, runs: bool) {
+        let stuck = Stuck {
+            id: header.origin.id,
+            name: header.origin.name.as_deref().map(str::to_owned),
+            spawned_at: header.origin.spawned_at,
+            waits_for: (!runs).then(|| header.reason.get().to_string()),
+        };
+        self.lock().stuck.push(stuck);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Scheduler {
+    /// Ends everything within `grace`; returns what did not end. Later calls return nothing.
+    pub(crate) fn shut_down(&self, grace: Duration) -> Vec<Stuck> {
+        let give_up_at = now() + grace;
+        let threads = {
+            let mut state = self.ending.lock();
+            state.give_up_at.get_or_insert(give_up_at);
+            std::mem::take(&mut state.threads)
+        };
+        self.stopping.store(true, Ordering::SeqCst);
+        for home in &self.homes {
+            if home.inbox.nudge() {
+                home.bell.ring();
+            }
+        }
+        let all_ended = self.await_workers(threads.len(), give_up_at + NOTICE);
+        if all_ended {
+            for thread in threads {
+                if thread.join().is_err() {
+                    log::error!("a worker thread panicked");
+                }
+            }
+        } else {
+            self.report_running();
+        }
+        self.refuse_injected();
+        std::mem::take(&mut self.ending.lock().stuck)
+    }
+
+    fn await_workers(&self, expected: usize, until: Instant) -> bool {
+        let mut state = self.ending.lock();
+        while state.ended < expected {
+            let left = until.saturating_duration_since(now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self
+                .ending
+                .worker_ended
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        true
+    }
+
+    /// Names the coroutines that hold their workers.
+    fn report_running(&self) {
+        for home in &self.homes {
+            let _kept = home.reporting.lock();
+            let running = home.running.load(Ordering::SeqCst);
+            // SAFETY: while stopping, a coroutine clears `running` and ends only under the lock held.
+            if let Some(header) = unsafe { running.as_ref() } {
+                self.ending.report(header, true);
+            }
+        }
+    }
+}

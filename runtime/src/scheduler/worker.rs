@@ -1,0 +1,557 @@
+//! A worker: the loop that runs ready coroutines, begins new ones, fires timers, polls and sleeps.
+//!
+//! Each round runs a bounded slice of ready coroutines, begins a bounded slice of new ones, and looks
+//! at the clock and the kernel, so neither busy coroutines nor busy sockets starve the other.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    io,
+    ptr::{self, NonNull},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use crossbeam_deque::{Steal, Worker as Deque};
+
+use super::{Scheduler, new_home, now, ready, refuse};
+use crate::{
+    coroutine::{self, Failure, Header, Home, Unstarted},
+    driver::Driver,
+    stack::{
+        SizeClass, Stack,
+        overflow::{AltStack, Culprit},
+        pool::StackPool,
+    },
+    strand::{Outcome, Strand},
+    sys::{event::Bell, list::List},
+    wheel::{Key, Wheel},
+};
+
+pub(crate) struct Worker {
+    scheduler: Arc<Scheduler>,
+    index: usize,
+    home: Arc<Home>,
+    running: Cell<Option<NonNull<Header>>>,
+    ready: RefCell<VecDeque<NonNull<Header>>>,
+    /// New coroutines that others may steal.
+    deque: Deque<Unstarted>,
+    /// New coroutines that must begin here: their closures are not `Send`.
+    local: RefCell<VecDeque<Unstarted>>,
+    /// Begun and not ended, for shutdown.
+    live: List<Header>,
+    live_count: Cell<usize>,
+    stacks: RefCell<StackPool>,
+    driver: RefCell<Driver>,
+    wheel: RefCell<Wheel<NonNull<Strand>>>,
+    clock: Clock,
+    /// Operations that may succeed without suspending before the coroutine has to give way.
+    budget: Cell<u32>,
+    rounds: Cell<u32>,
+}
+
+/// What a worker is grown from; made before its thread so that failures reach the builder.
+pub(super) struct Seed {
+    pub(super) home: Arc<Home>,
+    pub(super) deque: Deque<Unstarted>,
+    driver: Driver,
+}
+
+impl Seed {
+    pub(super) fn new() -> io::Result<Self> {
+        let bell = Bell::new()?;
+        let driver = Driver::new(&bell)?;
+        Ok(Self {
+            home: Arc::new(new_home(bell, &driver)),
+            deque: Deque::new_fifo(),
+            driver,
+        })
+    }
+}
+
+/// Coroutines resumed, and begun, in one round before the kernel is asked for news.
+const SLICE: usize = 64;
+
+/// Operations without a suspension that a coroutine gets per turn.
+const BUDGET: u32 = 128;
+
+/// Rounds after which new work from other threads goes before a worker's own.
+const INJECTOR_EVERY: u32 = 32;
+
+thread_local! {
+    static CURRENT: Cell<*const Worker> = const { Cell::new(ptr::null()) };
+}
+
+impl Worker {
+    /// This thread's worker. It lives for as long as anything can run on it.
+    #[inline]
+    pub(crate) fn current() -> Option<&'static Worker> {
+        // SAFETY: set for the duration of `run` on this thread, where the worker does not move. The
+        // reference is used by code on this thread's stacks alone, which ends, or is never resumed,
+        // before the worker goes.
+        unsafe { CURRENT.get().as_ref() }
+    }
+
+    /// The body of a worker's thread.
+    pub(super) fn run(scheduler: Arc<Scheduler>, index: usize, seed: Seed) {
+        if scheduler.config.pin_workers {
+            pin_to_core(index);
+        }
+        let _alt_stack = AltStack::install()
+            .inspect_err(|error| log::warn!("no signal stack, overflows go unreported: {error}"));
+        let clock = Clock::start();
+        let worker = Worker {
+            index,
+            running: Cell::new(None),
+            ready: RefCell::new(VecDeque::with_capacity(256)),
+            local: RefCell::new(VecDeque::new()),
+            live: List::new(),
+            live_count: Cell::new(0),
+            stacks: RefCell::new(StackPool::new(scheduler.slabs.clone())),
+            driver: RefCell::new(seed.driver),
+            wheel: RefCell::new(Wheel::new(0)),
+            clock,
+            budget: Cell::new(BUDGET),
+            rounds: Cell::new(0),
+            deque: seed.deque,
+            home: seed.home,
+            scheduler,
+        };
+        CURRENT.set(&worker);
+        while !worker.scheduler.is_stopping() {
+            worker.round();
+        }
+        worker.wind_down();
+        CURRENT.set(ptr::null());
+        worker.scheduler.ending.worker_ended();
+    }
+
+    fn round(&self) {
+        self.clock.tick();
+        if !self.home.inbox.looks_empty() {
+            self.home.inbox.take(|task| self.push_ready(task));
+        }
+        for _ in 0..SLICE {
+            let Some(task) = self.pop_ready() else { break };
+            self.resume(task);
+        }
+        for _ in 0..SLICE {
+            let Some(task) = self.next_unstarted() else {
+                break;
+            };
+            self.begin(task);
+        }
+        if self.has_work() {
+            self.poll(Some(Duration::ZERO));
+        } else if !self.steal() {
+            self.sleep();
+        }
+    }
+
+    /// The last rounds: everything is cancelled, nothing new begins, until all has ended or the
+    /// grace time is over.
+    fn wind_down(&self) {
+        // SAFETY: the list is this thread's, and cancelling changes no list of live coroutines.
+        unsafe {
+            self.live.for_each(|task| {
+                task.as_ref().strand.own_scope().cancel(&mut ready);
+            });
+        }
+        let give_up_at = self.scheduler.ending.give_up_at();
+        loop {
+            self.clock.tick();
+            self.home.inbox.take(|task| self.push_ready(task));
+            for _ in 0..SLICE {
+                let Some(task) = self.pop_ready() else { break };
+                self.resume(task);
+            }
+            while let Some(task) = self.next_unstarted() {
+                refuse(task);
+            }
+            if self.live.is_empty() {
+                return;
+            }
+            let left = give_up_at.saturating_duration_since(now());
+            if left.is_zero() {
+                break;
+            }
+            if self.has_work() {
+                self.poll(Some(Duration::ZERO));
+            } else if self.home.inbox.park() {
+                self.poll(Some(left.min(self.until_next_timer().unwrap_or(left))));
+            }
+        }
+        // They keep their memory, and whoever still wakes them finds their inbox.
+        std::mem::forget(self.home.clone());
+        // SAFETY: the list is this thread's.
+        unsafe {
+            self.live.for_each(|task| {
+                self.scheduler.ending.report(task.as_ref(), false);
+            });
+        }
+    }
+
+    #[inline]
+    fn has_work(&self) -> bool {
+        !self.ready.borrow().is_empty() || !self.deque.is_empty() || !self.local.borrow().is_empty()
+    }
+
+    #[inline]
+    fn resume(&self, task: NonNull<Header>) {
+        self.running.set(Some(task));
+        self.home.running.store(task.as_ptr(), Ordering::Relaxed);
+        self.budget.set(BUDGET);
+        // SAFETY: queued tasks were begun here and have not ended; each is queued once.
+        let ended = unsafe { coroutine::resume(task) };
+        self.running.set(None);
+        match ended {
+            None => self.home.running.store(ptr::null_mut(), Ordering::Relaxed),
+            Some(stack) => self.end(task, stack),
+        }
+    }
+
+    #[inline]
+    fn end(&self, task: NonNull<Header>, stack: Stack) {
+        self.stacks.borrow_mut().release(stack);
+        self.live_count.set(self.live_count.get() - 1);
+        // A shutdown that reports what still runs must not see it vanish.
+        let _reporting = self.home.reporting.lock();
+        self.home.running.store(ptr::null_mut(), Ordering::Relaxed);
+        // SAFETY: begun here, so in this thread's list; ended, and completed here once.
+        unsafe {
+            self.live.remove(task);
+            coroutine::complete(task, ready);
+        }
+    }
+
+    #[inline]
+    fn begin(&self, task: Unstarted) {
+        if task.header().strand.own_scope().is_cancelled() {
+            refuse(task);
+            return;
+        }
+        let stack = if task.needs_stack() {
+            match self.acquire_stack(task.header().origin.class) {
+                Ok(stack) => Some(stack),
+                Err(error) => {
+                    task.cancel_group(&mut ready);
+                    task.fail(Failure::NoStack(error), ready);
+                    return;
+                }
+            }
+        } else {
+            None
+        };
+        // SAFETY: this is the home's thread, and the home is kept while coroutines live.
+        let task = unsafe { task.start(&*self.home, stack) };
+        // SAFETY: the list is this thread's; the task is removed when it ends.
+        unsafe { self.live.push_back(task) };
+        self.live_count.set(self.live_count.get() + 1);
+        self.resume(task);
+    }
+
+    fn next_unstarted(&self) -> Option<Unstarted> {
+        let rounds = self.rounds.get().wrapping_add(1);
+        self.rounds.set(rounds);
+        if rounds.is_multiple_of(INJECTOR_EVERY) {
+            if let Some(task) = self.take_injected() {
+                return Some(task);
+            }
+        }
+        if let Some(task) = self.deque.pop() {
+            return Some(task);
+        }
+        if let Some(task) = self.local.borrow_mut().pop_front() {
+            return Some(task);
+        }
+        self.take_injected()
+    }
+
+    fn take_injected(&self) -> Option<Unstarted> {
+        if self.scheduler.injector.is_empty() {
+            return None;
+        }
+        loop {
+            match self.scheduler.injector.steal_batch_and_pop(&self.deque) {
+                Steal::Success(task) => return Some(task),
+                Steal::Empty => return None,
+                Steal::Retry => {}
+            }
+        }
+    }
+
+    /// Brings some other worker's new coroutines here.
+    fn steal(&self) -> bool {
+        let stealers = &self.scheduler.stealers;
+        if stealers.len() == 1 {
+            return false;
+        }
+        for offset in 1..stealers.len() {
+            let victim = &stealers[(self.index + offset) % stealers.len()];
+            loop {
+                match victim.steal_batch(&self.deque) {
+                    Steal::Success(()) => return true,
+                    Steal::Empty => break,
+                    Steal::Retry => {}
+                }
+            }
+        }
+        false
+    }
+
+    fn sleep(&self) {
+        if self.scheduler.workers() == 1 {
+            if self.home.inbox.park() {
+                if self.scheduler.has_work_to_steal() || self.scheduler.is_stopping() {
+                    self.home.inbox.take(|task| self.push_ready(task));
+                } else {
+                    self.poll(self.until_next_timer());
+                }
+            }
+        } else {
+            self.scheduler.sleeping.fetch_add(1, Ordering::SeqCst);
+            if self.home.inbox.park()
+                && !self.scheduler.has_work_to_steal()
+                && !self.scheduler.is_stopping()
+            {
+                self.poll(self.until_next_timer());
+            }
+            self.scheduler.sleeping.fetch_sub(1, Ordering::SeqCst);
+        }
+        self.home.inbox.take(|task| self.push_ready(task));
+    }
+
+    /// Asks the kernel for news, waiting at most for `timeout`, and fires what is due.
+    fn poll(&self, timeout: Option<Duration>) {
+        let mut driver = self.driver.borrow_mut();
+        if timeout != Some(Duration::ZERO) || !driver.is_idle() {
+            for slot in std::mem::take(&mut *self.home.retired.lock()) {
+                driver.forget(slot);
+            }
+            let polled = driver.poll(timeout, |waiter| {
+                // SAFETY: a waiter is in its wait until it is claimed, or takes itself out here.
+                if let Some(claimed) = unsafe { Strand::claim(waiter, Outcome::Notified) } {
+                    ready(claimed);
+                }
+            });
+            if let Err(error) = polled {
+                // Only a programming error can lead here: bad descriptor, bad buffer.
+                log::error!("epoll_wait failed: {error}");
+            }
+        }
+        drop(driver);
+        self.clock.tick();
+        let mut wheel = self.wheel.borrow_mut();
+        if !wheel.is_empty() {
+            wheel.advance(self.clock.ticks_until(self.recent()), &mut |strand| {
+                // SAFETY: a timer is disarmed before its wait returns.
+                if let Some(claimed) = unsafe { Strand::claim(strand, Outcome::TimedOut) } {
+                    ready(claimed);
+                }
+            });
+        }
+    }
+
+    fn until_next_timer(&self) -> Option<Duration> {
+        let tick = self.wheel.borrow().next_expiry()?;
+        Some(self.clock.time_of(tick).saturating_duration_since(now()))
+    }
+
+    #[inline]
+    fn pop_ready(&self) -> Option<NonNull<Header>> {
+        self.ready.borrow_mut().pop_front()
+    }
+
+    #[inline]
+    pub(super) fn push_ready(&self, task: NonNull<Header>) {
+        self.ready.borrow_mut().push_back(task);
+    }
+
+    #[inline]
+    pub(super) fn is_home_of(&self, task: NonNull<Header>) -> bool {
+        // SAFETY: whoever asks has claimed the task, or runs it.
+        ptr::eq(unsafe { task.as_ref() }.home.get(), &raw const *self.home)
+    }
+
+    pub(crate) fn belongs_to(&self, scheduler: &Arc<Scheduler>) -> bool {
+        Arc::ptr_eq(&self.scheduler, scheduler)
+    }
+
+    pub(crate) fn scheduler(&self) -> &Arc<Scheduler> {
+        &self.scheduler
+    }
+
+    pub(crate) fn home(&self) -> &Arc<Home> {
+        &self.home
+    }
+
+    #[inline]
+    pub(crate) fn running(&self) -> Option<NonNull<Header>> {
+        self.running.get()
+    }
+
+    /// Queues a task that any worker may begin.
+    #[inline]
+    pub(crate) fn spawn(&self, task: Unstarted) {
+        let alone = self.scheduler.workers() == 1 || self.deque.is_empty();
+        self.deque.push(task);
+        if !alone {
+            self.scheduler.wake_one();
+        }
+    }
+
+    /// Queues a task that must begin here.
+    pub(crate) fn spawn_local(&self, task: Unstarted) {
+        self.local.borrow_mut().push_back(task);
+    }
+
+    pub(crate) fn acquire_stack(&self, class: SizeClass) -> io::Result<Stack> {
+        self.stacks.borrow_mut().acquire(class)
+    }
+
+    #[inline]
+    pub(super) fn arm_timer(&self, deadline: Instant, strand: NonNull<Strand>) -> Key {
+        let tick = self.clock.tick_at_or_after(deadline);
+        self.wheel.borrow_mut().insert(tick, strand)
+    }
+
+    #[inline]
+    pub(super) fn disarm_timer(&self, timer: Key) {
+        self.wheel.borrow_mut().remove(timer);
+    }
+
+    /// The time as of this round, read at most once in it.
+    #[inline]
+    pub(crate) fn recent(&self) -> Instant {
+        self.clock.recent()
+    }
+
+    /// Runs `f` on this worker's driver; `f` neither suspends nor calls back into the worker.
+    #[inline]
+    pub(crate) fn with_driver<R>(&self, f: impl FnOnce(&mut Driver) -> R) -> R {
+        f(&mut self.driver.borrow_mut())
+    }
+
+    /// Counts an operation that succeeded at once; gives way when there were many in this turn.
+    #[inline]
+    pub(crate) fn spend(&self) {
+        let left = self.budget.get();
+        if left > 0 {
+            self.budget.set(left - 1);
+        } else {
+            super::yield_turn();
+        }
+    }
+
+    /// Whether `slot`'s owner registered it with this worker.
+    #[inline]
+    pub(crate) fn id(&self) -> u32 {
+        self.home.worker_id
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // What was spawned while the last coroutines ended.
+        while let Some(task) = self.deque.pop() {
+            refuse(task);
+        }
+        for task in self.local.borrow_mut().drain(..) {
+            refuse(task);
+        }
+    }
+}
+
+/// For the overflow report: whose stack starts at `limit`. Runs in a signal handler.
+pub(super) fn culprit(limit: usize) -> Option<Culprit> {
+    let _ = limit;
+    let task = Worker::current()?.running()?;
+    // SAFETY: it runs on this thread right now, so nothing changes or frees it.
+    let header = unsafe { task.as_ref() };
+    Some(Culprit {
+        id: header.origin.id,
+        name: header
+            .origin
+            .name
+            .as_deref()
+            // SAFETY: the name lives as long as the coroutine, which does not outlive the report.
+            .map(|name| unsafe { &*ptr::from_ref(name) }),
+        spawned_at: header.origin.spawned_at,
+    })
+}
+
+/// The worker's clock: instants to wheel ticks, and a reading that is shared by a round.
+struct Clock {
+    start: Instant,
+    recent: Cell<Option<Instant>>,
+}
+
+/// 65.5 µs: fine enough for a millisecond's precision, coarse enough that bursts share a tick.
+const TICK_NANOS_SHIFT: u32 = 16;
+
+impl Clock {
+    fn start() -> Self {
+        Self {
+            start: now(),
+            recent: Cell::new(None),
+        }
+    }
+
+    /// A new round: the next to ask reads the clock.
+    #[inline]
+    fn tick(&self) {
+        self.recent.set(None);
+    }
+
+    #[inline]
+    fn recent(&self) -> Instant {
+        match self.recent.get() {
+            Some(recent) => recent,
+            None => {
+                let read = now();
+                self.recent.set(Some(read));
+                read
+            }
+        }
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.start);
+        since
+            .as_secs()
+            .saturating_mul(1_000_000_000)
+            .saturating_add(since.subsec_nanos().into())
+    }
+
+    #[inline]
+    fn tick_at_or_after(&self, at: Instant) -> u64 {
+        (self.nanos(at) >> TICK_NANOS_SHIFT) + 1
+    }
+
+    #[inline]
+    fn ticks_until(&self, at: Instant) -> u64 {
+        self.nanos(at) >> TICK_NANOS_SHIFT
+    }
+
+    fn time_of(&self, tick: u64) -> Instant {
+        let nanos = tick.saturating_mul(1 << TICK_NANOS_SHIFT);
+        self.start
+            .checked_add(Duration::from_nanos(nanos))
+            .unwrap_or_else(|| now() + Duration::from_secs(3600))
+    }
+}
+
+fn pin_to_core(index: usize) {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let pinned = sched_getaffinity(None).and_then(|allowed| {
+        let cores: Vec<usize> = (0..CpuSet::MAX_CPU)
+            .filter(|&c| allowed.is_set(c))
+            .collect();
+        let mut only = CpuSet::new();
+        only.set(cores[index % cores.len()]);
+        sched_setaffinity(None, &only)
+    });
+    if let Err(error) = pinned {
+        log::warn!("worker {index} could not be pinned to a core: {error}");
+    }
+}

@@ -1,0 +1,282 @@
+//! Memory for coroutine stacks: where it comes from, how it is guarded, and how it is reused.
+//!
+//! # How it works
+//!
+//! ```text
+//!    region: one mapping, cut into equal slots           one slot (256 KiB by default)
+//!   ┌───────┬───────┬───────┬ ─ ─ ─ ─ ─ ┐              ┌─────────────────────┐ base()
+//!   │ slot  │ slot  │ slot  │ not yet    │              │ touched pages       │   │ grows
+//!   │ 0     │ 1     │ 2     │ carved     │              │ ...                 │   ▼ down
+//!   └───────┴───────┴───────┴ ─ ─ ─ ─ ─ ┘              │ address space only  │
+//!                                                      ├─────────────────────┤
+//!                                                      │ guard page          │
+//!                                                      └─────────────────────┘ limit()
+//! ```
+//!
+//! * A slot's size is address space. The kernel backs it page by page as it is touched, so a
+//!   generous size costs only page tables. Sizes are powers of two ([`SizeClass`]), which makes
+//!   every slot of a class interchangeable.
+//! * [`slab`] carves slots from a few large regions and is shared by all workers. [`pool`] is one
+//!   worker's cache in front of it, where the usual acquire and release are a `Vec` pop and push.
+//! * A slot gets its guard when it is carved and keeps it for life. With `MADV_GUARD_INSTALL` the
+//!   guard is a mark in the page table and the region stays one mapping. An `mprotect` guard splits
+//!   it, which costs two mappings per stack and ends at about half of `vm.max_map_count`.
+//! * [`overflow`] turns a fault on a guard into a report that names the coroutine.
+//!
+//! A frame larger than the guard page could step over it. Rust probes every page of such frames,
+//! and so do C compilers under `-fstack-clash-protection`, which distributions switch on.
+//!
+//! # Who owns a slot
+//!
+//! A [`Stack`] is the only handle to its slot: it is neither `Clone` nor made twice. It goes from
+//! the slab to a pool, to a coroutine, and back. A `Stack` that is dropped elsewhere takes its slot
+//! out of circulation, and its region then stays mapped for good: memory that something may still
+//! be suspended in is never given back.
+
+pub(crate) mod census;
+pub(crate) mod overflow;
+pub(crate) mod pool;
+pub(crate) mod slab;
+
+#[cfg(test)]
+mod child;
+
+use std::io;
+use std::num::NonZeroUsize;
+
+use crate::sys::memory;
+
+/// What the stacks of one runtime may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StackLimits {
+    /// Bytes of address space for a stack whose coroutine asks for nothing else, its guard page
+    /// included.
+    pub(crate) default_size: usize,
+    /// How many stacks may exist outside the slabs at once.
+    pub(crate) max_stacks: usize,
+    /// How stacks are guarded.
+    pub(crate) guard: GuardChoice,
+}
+
+/// How the user wants stacks to be guarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GuardChoice {
+    /// Lightweight guard regions where the kernel has them, protected pages otherwise.
+    Auto,
+    /// Lightweight guard regions, or an error where the kernel has none.
+    Madvise,
+    /// Protected pages.
+    Mprotect,
+}
+
+/// How stacks are guarded in fact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GuardKind {
+    /// `madvise(MADV_GUARD_INSTALL)`: needs Linux 6.13, leaves the region one mapping.
+    Madvise,
+    /// `mprotect(PROT_NONE)`: works everywhere, costs two mappings per stack.
+    Mprotect,
+}
+
+impl GuardChoice {
+    fn resolve(self) -> Result<GuardKind, StackError> {
+        match self {
+            GuardChoice::Mprotect => Ok(GuardKind::Mprotect),
+            _ if memory::has_guard_regions() => Ok(GuardKind::Madvise),
+            GuardChoice::Auto => Ok(GuardKind::Mprotect),
+            GuardChoice::Madvise => Err(StackError::NoGuardRegions),
+        }
+    }
+}
+
+/// One slot of a slab, guard page included, and the right to run on it.
+///
+/// It is one word, so that it travels in a register: a slot begins at a page, which leaves the low
+/// bits of its lowest address free for its class and for a mark of the slabs it belongs to.
+#[derive(Debug)]
+#[must_use = "a stack that is not released takes its slot out of circulation"]
+pub(crate) struct Stack(NonZeroUsize);
+
+impl Stack {
+    /// The stack whose slot begins at `limit`.
+    fn new(limit: NonZeroUsize, class: SizeClass, owner: u8) -> Stack {
+        debug_assert!(limit.get() & LOW_BITS == 0 && owner < OWNERS);
+        Stack(limit | usize::from(class.0) | usize::from(owner) << CLASS_BITS)
+    }
+
+    /// The highest address, where the first frame goes; aligned to 16 bytes.
+    #[inline]
+    pub(crate) fn base(&self) -> NonZeroUsize {
+        self.limit().saturating_add(self.class().size())
+    }
+
+    /// The lowest address, that of the guard page.
+    #[inline]
+    pub(crate) fn limit(&self) -> NonZeroUsize {
+        // The high bits are an address that is not zero, so this never falls back.
+        NonZeroUsize::new(self.0.get() & !LOW_BITS).unwrap_or(self.0)
+    }
+
+    /// The bytes that frames may use: the slot without its guard page.
+    pub(crate) fn usable(&self) -> usize {
+        self.class().size() - memory::page_size()
+    }
+
+    #[inline]
+    fn class(&self) -> SizeClass {
+        SizeClass((self.0.get() & ((1 << CLASS_BITS) - 1)) as u8)
+    }
+
+    #[inline]
+    fn owner(&self) -> u8 {
+        ((self.0.get() & LOW_BITS) >> CLASS_BITS) as u8
+    }
+}
+
+/// A power-of-two slot size, from 16 KiB (or four pages, where pages are larger) to 1 GiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SizeClass(u8);
+
+impl SizeClass {
+    /// How many classes there are.
+    const COUNT: usize = (MAX_SIZE / MIN_SIZE).trailing_zeros() as usize + 1;
+
+    /// All classes, smallest first.
+    const ALL: [SizeClass; SizeClass::COUNT] = {
+        let mut all = [SizeClass(0); SizeClass::COUNT];
+        let mut index = 0;
+        while index < all.len() {
+            all[index] = SizeClass(index as u8);
+            index += 1;
+        }
+        all
+    };
+
+    /// The smallest class whose slots have at least `bytes`, guard page included.
+    pub(crate) fn for_size(bytes: usize) -> Result<SizeClass, StackError> {
+        match bytes {
+            0 => Err(StackError::ZeroSize),
+            1..=MAX_SIZE => {
+                let size = bytes
+                    .next_power_of_two()
+                    .max(MIN_SIZE)
+                    .max(4 * memory::page_size());
+                Ok(SizeClass((size / MIN_SIZE).trailing_zeros() as u8))
+            }
+            _ => Err(StackError::TooLarge { bytes }),
+        }
+    }
+
+    /// The size of a slot in bytes, guard page included.
+    #[inline]
+    pub(crate) const fn size(self) -> usize {
+        MIN_SIZE << self.0
+    }
+
+    #[inline]
+    const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Why there is no stack.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StackError {
+    #[error("stack size 0: give at least one byte, or leave the size out for the default")]
+    ZeroSize,
+    #[error("stack size {bytes} bytes: the largest stack is {MAX_SIZE} bytes (1 GiB)")]
+    TooLarge { bytes: usize },
+    #[error(
+        "stack guards by MADV_GUARD_INSTALL: this kernel has none (Linux 6.13 and later do); \
+         choose mprotect guards, or leave the choice to the runtime"
+    )]
+    NoGuardRegions,
+    #[error(
+        "limit of {limit} stacks reached: raise Builder::max_coroutines, or let coroutines end \
+         before more begin"
+    )]
+    TooMany { limit: usize },
+    #[error(
+        "reserve {size} bytes of address space for a stack: {source}; \
+         `ulimit -v`, a container's limit or vm.overcommit_memory=2 may be in the way"
+    )]
+    Reserve { size: usize, source: io::Error },
+    #[error(
+        "install a stack guard by madvise: {source}; the kernel refuses it in locked memory \
+         (mlockall), and where no memory is left for page tables"
+    )]
+    GuardRegion { source: io::Error },
+    #[error(
+        "install a stack guard by mprotect: {source}; each guarded stack takes two mappings and \
+         this kernel allows {max_map_count} in all (vm.max_map_count), so about {} stacks: raise it \
+         with `sysctl -w vm.max_map_count=N`, or run Linux 6.13 or later, whose guards take no mapping",
+        .max_map_count / 2
+    )]
+    GuardPage {
+        max_map_count: usize,
+        source: io::Error,
+    },
+}
+
+impl From<StackError> for io::Error {
+    fn from(error: StackError) -> io::Error {
+        let kind = match &error {
+            StackError::ZeroSize | StackError::TooLarge { .. } => io::ErrorKind::InvalidInput,
+            StackError::NoGuardRegions => io::ErrorKind::Unsupported,
+            StackError::TooMany { .. } => io::ErrorKind::QuotaExceeded,
+            StackError::Reserve { .. }
+            | StackError::GuardRegion { .. }
+            | StackError::GuardPage { .. } => io::ErrorKind::OutOfMemory,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// The low bits of a [`Stack`]: its class below, its owner above. No page is smaller than 4 KiB.
+const LOW_BITS: usize = (4 << 10) - 1;
+const CLASS_BITS: u32 = 5;
+const OWNERS: u8 = 128;
+
+const MIN_SIZE: usize = 16 << 10;
+const MAX_SIZE: usize = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_rounded_up_to_its_class() {
+        for (bytes, size) in [
+            (1, 16 << 10),
+            (16 << 10, 16 << 10),
+            ((16 << 10) + 1, 32 << 10),
+            (100 << 10, 128 << 10),
+            (256 << 10, 256 << 10),
+            (64 << 20, 64 << 20),
+            (1 << 30, 1 << 30),
+        ] {
+            let expected: usize = 4 * memory::page_size();
+            assert_eq!(
+                SizeClass::for_size(bytes).unwrap().size(),
+                expected.max(size),
+                "{bytes} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn a_size_of_zero_is_refused() {
+        let error = io::Error::from(SizeClass::for_size(0).unwrap_err());
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.to_string().starts_with("stack size 0"), "{error}");
+    }
+
+    #[test]
+    fn a_size_beyond_the_largest_class_is_refused_by_name() {
+        for bytes in [(1 << 30) + 1, usize::MAX] {
+            let error = io::Error::from(SizeClass::for_size(bytes).unwrap_err());
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(&bytes.to_string()), "{error}");
+        }
+    }
+}

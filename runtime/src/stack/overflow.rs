@@ -1,0 +1,782 @@
+//! Tells a coroutine's stack overflow from other faults, and says who overflowed.
+//!
+//! A handler for SIGSEGV and SIGBUS runs on an alternate stack of the faulting thread (the
+//! coroutine's own is used up) and asks one question: is the address in the guard page of one of
+//! our slots? If so it writes a report and aborts. If not, it does what would have happened without
+//! us: the fault goes to the handler that was there before.
+//!
+//! # What a signal handler may do
+//!
+//! It may have interrupted anything, `malloc` with its lock held included. So everything it touches
+//! is reached without locks and allocates nothing: the regions are a linked list of leaked nodes,
+//! the report is formatted into a buffer on the stack and leaves by `write(2)`.
+//!
+//! # The list of regions
+//!
+//! Nodes are appended under a mutex and never freed; a node whose region was unmapped is used
+//! again. The handler reads each one under its sequence number, which is odd while the node
+//! changes. A node that changes meanwhile can be passed over: the region of the faulting coroutine
+//! was entered before its first stack was handed out, and leaves only after its last one came back.
+
+use std::fmt::{self, Write as _};
+use std::io;
+use std::marker::PhantomData;
+use std::mem::{self, MaybeUninit};
+use std::panic::Location;
+use std::process;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::sys::memory::{self, Mapping};
+
+/// Whose stack overflowed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Culprit {
+    /// The coroutine's id.
+    pub(crate) id: u64,
+    /// Its name. The process ends before the coroutine does, so a borrow from the coroutine may be
+    /// extended to this.
+    pub(crate) name: Option<&'static str>,
+    /// Where it was spawned.
+    pub(crate) spawned_at: &'static Location<'static>,
+}
+
+/// Sets how the owner of an overflown stack is found: from the stack's limit, on the thread that
+/// runs it.
+///
+/// `find` is called in a signal handler: it may neither allocate nor lock. The first call in a
+/// process decides.
+pub(crate) fn set_culprit(find: fn(stack_limit: usize) -> Option<Culprit>) {
+    let _ = FIND_CULPRIT.set(find);
+}
+
+static FIND_CULPRIT: OnceLock<fn(usize) -> Option<Culprit>> = OnceLock::new();
+
+/// Installs the handler, once per process; later calls repeat the outcome of the first.
+pub(crate) fn install() -> io::Result<()> {
+    static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
+    let installed = INSTALLED.get_or_init(|| {
+        SIGNALS
+            .iter()
+            .try_for_each(Handled::install)
+            .map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
+    });
+    installed.map_err(io::Error::from_raw_os_error)
+}
+
+/// An alternate signal stack for the current thread, without which an overflow could not be
+/// handled.
+///
+/// Dropping it restores the thread's former one.
+#[derive(Debug)]
+pub(crate) struct AltStack {
+    mapping: Option<Mapping>,
+    former: libc::stack_t,
+    /// It belongs to the thread that installed it.
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl AltStack {
+    /// Gives the current thread an alternate stack of 64 KiB (more where signal frames are large),
+    /// with a guard page.
+    pub(crate) fn install() -> io::Result<AltStack> {
+        let page = memory::page_size();
+        let size = (64 << 10)
+            .max((32 << 10) + signal_frame_size())
+            .next_multiple_of(page);
+        let mapping = Mapping::reserve(page + size)?;
+        let start = mapping.start().get();
+        let stack = libc::stack_t {
+            ss_sp: ptr::with_exposed_provenance_mut(start + page),
+            ss_flags: 0,
+            ss_size: size,
+        };
+        let mut former = MaybeUninit::uninit();
+        // SAFETY: nothing lives in the mapping yet. From the second call on the kernel may run
+        // handlers on it, and it stays mapped until `drop` has taken it away from the thread.
+        let installed = unsafe {
+            memory::protect(start..start + page).and_then(|()| {
+                match libc::sigaltstack(&stack, former.as_mut_ptr()) {
+                    0 => Ok(former.assume_init()),
+                    _ => Err(io::Error::last_os_error()),
+                }
+            })
+        };
+        match installed {
+            Ok(former) => Ok(AltStack {
+                mapping: Some(mapping),
+                former,
+                _not_send: PhantomData,
+            }),
+            Err(error) => {
+                // SAFETY: no handler was told about the mapping.
+                let _ = unsafe { mapping.unmap() };
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for AltStack {
+    fn drop(&mut self) {
+        let Some(mapping) = self.mapping.take() else {
+            return;
+        };
+        let mut current = MaybeUninit::<libc::stack_t>::uninit();
+        // SAFETY: asks for the thread's alternate stack, and replaces it only if it is ours.
+        let detached = unsafe {
+            libc::sigaltstack(ptr::null(), current.as_mut_ptr()) == 0 && {
+                let ours = current.assume_init().ss_sp.addr()
+                    == mapping.start().get() + memory::page_size();
+                !ours || libc::sigaltstack(&self.former, ptr::null_mut()) == 0
+            }
+        };
+        if detached {
+            // SAFETY: it is no longer any thread's alternate stack, and this thread runs `drop`
+            // elsewhere.
+            let _ = unsafe { mapping.unmap() };
+        }
+    }
+}
+
+/// A region of slots that the handler knows. Must be ended before the region is unmapped.
+#[derive(Debug)]
+pub(super) struct Watch(&'static Node);
+
+impl Watch {
+    /// Lets the handler know that `region` is cut into slots of `slot` bytes, whose lowest pages
+    /// are guards.
+    pub(super) fn begin(region: &Mapping, slot: usize) -> Watch {
+        let mut spare = SPARE_NODES.lock().unwrap_or_else(PoisonError::into_inner);
+        let node = spare.pop().unwrap_or_else(|| {
+            let node: &'static Node = Box::leak(Box::default());
+            let mut link = &FIRST_NODE;
+            while let Err(_occupied) = link.set(node) {
+                link = &link.get().expect("a link that cannot be set is set").next;
+            }
+            node
+        });
+        node.write(region.start().get(), region.length(), slot);
+        Watch(node)
+    }
+
+    /// Makes the handler forget the region.
+    pub(super) fn end(self) {
+        let mut spare = SPARE_NODES.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.write(0, 0, 1);
+        spare.push(self.0);
+    }
+}
+
+static FIRST_NODE: OnceLock<&'static Node> = OnceLock::new();
+
+/// Nodes without a region. Its mutex also serialises the writers of the list.
+static SPARE_NODES: Mutex<Vec<&'static Node>> = Mutex::new(Vec::new());
+
+/// A region in the list. See the module's documentation for its protocol.
+#[derive(Debug, Default)]
+struct Node {
+    /// Odd while the fields below change.
+    sequence: AtomicUsize,
+    start: AtomicUsize,
+    length: AtomicUsize,
+    slot: AtomicUsize,
+    next: OnceLock<&'static Node>,
+}
+
+impl Node {
+    /// Called only under the mutex of [`SPARE_NODES`].
+    fn write(&self, start: usize, length: usize, slot: usize) {
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sequence.store(sequence + 1, Ordering::Relaxed);
+        // Pairs with the acquire fence in `guarded_slot`: who sees a field below sees the odd
+        // number too.
+        fence(Ordering::Release);
+        self.start.store(start, Ordering::Relaxed);
+        self.length.store(length, Ordering::Relaxed);
+        self.slot.store(slot, Ordering::Relaxed);
+        // Pairs with the first load in `guarded_slot`: who sees this number sees the fields.
+        self.sequence.store(sequence + 2, Ordering::Release);
+    }
+
+    /// The slot of this region in whose guard page `address` lies.
+    fn guarded_slot(&self, address: usize) -> Option<Slot> {
+        let before = self.sequence.load(Ordering::Acquire);
+        let start = self.start.load(Ordering::Relaxed);
+        let length = self.length.load(Ordering::Relaxed);
+        let size = self.slot.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        let steady = before.is_multiple_of(2) && before == self.sequence.load(Ordering::Relaxed);
+
+        let offset = address
+            .checked_sub(start)
+            .filter(|offset| steady && *offset < length)?;
+        let within = offset % size;
+        (within < memory::page_size()).then_some(Slot {
+            limit: address - within,
+            size,
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    limit: usize,
+    size: usize,
+}
+
+fn guarded_slot(address: usize) -> Option<Slot> {
+    let nodes = std::iter::successors(FIRST_NODE.get(), |node| node.next.get());
+    nodes.filter_map(|node| node.guarded_slot(address)).next()
+}
+
+/// A signal we handle, and what handled it before.
+struct Handled {
+    signal: libc::c_int,
+    former: OnceLock<libc::sigaction>,
+    /// The former handler was to be called once (`SA_RESETHAND`), and has been.
+    spent: AtomicBool,
+}
+
+/// Guard pages answer with SIGSEGV; some kernels and emulators report faults on them as SIGBUS.
+static SIGNALS: [Handled; 2] = [Handled::new(libc::SIGSEGV), Handled::new(libc::SIGBUS)];
+
+impl Handled {
+    const fn new(signal: libc::c_int) -> Handled {
+        Handled {
+            signal,
+            former: OnceLock::new(),
+            spent: AtomicBool::new(false),
+        }
+    }
+
+    fn install(&self) -> io::Result<()> {
+        let mut former = MaybeUninit::<libc::sigaction>::uninit();
+        // SAFETY: asks for the current action, which the kernel writes whole.
+        let former = unsafe {
+            match libc::sigaction(self.signal, ptr::null(), former.as_mut_ptr()) {
+                0 => former.assume_init(),
+                _ => return Err(io::Error::last_os_error()),
+            }
+        };
+        // Kept before our handler can run, since a fault may follow at once.
+        let _ = self.former.set(former);
+
+        // SAFETY: all zeroes is a valid action: the default one, with an empty mask.
+        let mut action: libc::sigaction = unsafe { mem::zeroed() };
+        action.sa_sigaction = on_fault as Action as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        // SAFETY: `on_fault` has the signature that SA_SIGINFO asks for, and keeps to what a
+        // handler may do.
+        match unsafe { libc::sigaction(self.signal, &action, ptr::null_mut()) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Does what the former action would have done.
+    ///
+    /// # Safety
+    ///
+    /// Only for a signal handler, with the arguments it was called with.
+    unsafe fn chain(&self, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        // SAFETY: the kernel passes a valid siginfo.
+        let sent = unsafe { (*info).si_code } <= 0;
+        let Some(former) = self.former.get() else {
+            return self.fall_to_default(sent);
+        };
+        match former.sa_sigaction {
+            libc::SIG_DFL => self.fall_to_default(sent),
+            // The kernel ignores a signal that was sent, but never a fault.
+            libc::SIG_IGN if sent => {}
+            libc::SIG_IGN => self.fall_to_default(sent),
+            handler => {
+                if former.sa_flags & libc::SA_RESETHAND != 0
+                    && self.spent.swap(true, Ordering::Relaxed)
+                {
+                    return self.fall_to_default(sent);
+                }
+                // SAFETY: the former action's mask and handler are used as the kernel would have
+                // used them. The mask needs no restoring: returning from our handler does that. Its
+                // stack is ours, which is the better one to have if it had not asked for the
+                // alternate.
+                unsafe {
+                    libc::pthread_sigmask(libc::SIG_BLOCK, &former.sa_mask, ptr::null_mut());
+                    if former.sa_flags & libc::SA_NODEFER != 0 {
+                        let mut signal = MaybeUninit::uninit();
+                        libc::sigemptyset(signal.as_mut_ptr());
+                        libc::sigaddset(signal.as_mut_ptr(), self.signal);
+                        libc::pthread_sigmask(libc::SIG_UNBLOCK, signal.as_ptr(), ptr::null_mut());
+                    }
+                    if former.sa_flags & libc::SA_SIGINFO != 0 {
+                        mem::transmute::<usize, Action>(handler)(self.signal, info, context);
+                    } else {
+                        mem::transmute::<usize, extern "C" fn(libc::c_int)>(handler)(self.signal);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Restores the default action and lets the signal meet it: a fault repeats itself when the
+    /// handler returns, a signal that was sent has to be sent again.
+    fn fall_to_default(&self, sent: bool) {
+        // SAFETY: all zeroes is the default action; raise is async-signal-safe, and its signal
+        // waits for our return.
+        unsafe {
+            let default: libc::sigaction = mem::zeroed();
+            libc::sigaction(self.signal, &default, ptr::null_mut());
+            if sent {
+                libc::raise(self.signal);
+            }
+        }
+    }
+}
+
+type Action = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+
+extern "C" fn on_fault(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    // SAFETY: the kernel passes a valid siginfo, whose address is that of a fault if the code is
+    // positive.
+    let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
+    if code > 0
+        && let Some(slot) = guarded_slot(address)
+    {
+        report(slot);
+    }
+    if let Some(handled) = SIGNALS.iter().find(|handled| handled.signal == signal) {
+        // SAFETY: these are the arguments of this handler.
+        unsafe { handled.chain(info, context) };
+    }
+}
+
+/// Says on standard error whose stack overflowed, and aborts.
+fn report(slot: Slot) -> ! {
+    let culprit = FIND_CULPRIT.get().and_then(|find| find(slot.limit));
+    let mut text = Text::new();
+    // `Text` cuts what it cannot hold and never fails.
+    let _ = text.describe(culprit, slot.size);
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        // SAFETY: the pointer and length are those of a slice.
+        match unsafe { libc::write(libc::STDERR_FILENO, rest.as_ptr().cast(), rest.len()) } {
+            written @ 1.. => rest = &rest[written as usize..],
+            _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            _ => break,
+        }
+    }
+    process::abort();
+}
+
+/// A text on the stack, cut at its capacity, so that a signal handler can format it.
+struct Text {
+    bytes: [u8; 1024],
+    length: usize,
+}
+
+impl Text {
+    const fn new() -> Text {
+        Text {
+            bytes: [0; 1024],
+            length: 0,
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    fn describe(&mut self, culprit: Option<Culprit>, size: usize) -> fmt::Result {
+        self.write_str("maniple: stack overflow in ")?;
+        match culprit {
+            None => self.write_str("a coroutine")?,
+            Some(Culprit {
+                id,
+                name: None,
+                spawned_at,
+            }) => write!(self, "coroutine {id}, spawned at {spawned_at}")?,
+            Some(Culprit {
+                id,
+                name: Some(name),
+                spawned_at,
+            }) => {
+                let name = &name[..name.floor_char_boundary(MAX_NAME)];
+                write!(
+                    self,
+                    "coroutine '{}' (id {id}), spawned at {spawned_at}",
+                    name.escape_debug()
+                )?;
+            }
+        }
+        write!(
+            self,
+            "\nstack size {} KiB. Give it more with Builder::stack_size, or move deep recursion off \
+             the coroutine\n",
+            size >> 10
+        )
+    }
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = &mut self.bytes[self.length..];
+        let taken = text.len().min(room.len());
+        room[..taken].copy_from_slice(&text.as_bytes()[..taken]);
+        self.length += taken;
+        Ok(())
+    }
+}
+
+/// Bytes of a coroutine's name that a report shows.
+const MAX_NAME: usize = 128;
+
+/// How much of an alternate stack the kernel may need for the registers it saves.
+fn signal_frame_size() -> usize {
+    /// `linux/auxvec.h`; the same on every architecture.
+    const AT_MINSIGSTKSZ: libc::c_ulong = 51;
+    // SAFETY: getauxval reads the process's auxiliary vector, and answers 0 where it has no such
+    // entry.
+    unsafe { libc::getauxval(AT_MINSIGSTKSZ) as usize }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+    use crate::stack::pool::StackPool;
+    use crate::stack::slab::Slabs;
+    use crate::stack::{GuardChoice, Stack, StackLimits, child};
+
+    /// An address on the page at zero, which no process has mapped.
+    const NULL_PAGE: usize = 8;
+    const HANDLED: i32 = 42;
+
+    fn acquire(guard: GuardChoice) -> (StackPool, Stack) {
+        let limits = StackLimits {
+            default_size: 64 << 10,
+            max_stacks: usize::MAX,
+            guard,
+        };
+        let slabs = Slabs::new(limits).unwrap();
+        let class = slabs.default_class();
+        let mut pool = StackPool::new(slabs);
+        let stack = pool.acquire(class).unwrap();
+        (pool, stack)
+    }
+
+    fn read(address: usize) {
+        // SAFETY: the tests mean it to fault, in a process made for that.
+        unsafe { ptr::with_exposed_provenance::<u8>(address).read_volatile() };
+    }
+
+    fn act(signal: libc::c_int, handler: usize, flags: libc::c_int) {
+        // SAFETY: all zeroes is a valid action.
+        let mut action: libc::sigaction = unsafe { mem::zeroed() };
+        action.sa_sigaction = handler;
+        action.sa_flags = flags;
+        // SAFETY: the signal set is that of the action, and the handlers of the tests are
+        // signal-safe.
+        unsafe {
+            libc::sigaddset(&mut action.sa_mask, libc::SIGUSR1);
+            assert_eq!(libc::sigaction(signal, &action, ptr::null_mut()), 0);
+        }
+    }
+
+    fn kill_self(signal: libc::c_int) {
+        // SAFETY: sends a signal to this very process.
+        assert_eq!(unsafe { libc::raise(signal) }, 0);
+    }
+
+    fn exit(status: i32) -> ! {
+        // SAFETY: `_exit` may be called anywhere.
+        unsafe { libc::_exit(status) }
+    }
+
+    fn is_blocked(signal: libc::c_int) -> bool {
+        let mut mask = MaybeUninit::uninit();
+        // SAFETY: only asks for the mask, which is written whole.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), mask.as_mut_ptr());
+            libc::sigismember(mask.as_ptr(), signal) == 1
+        }
+    }
+
+    static LIMIT: AtomicUsize = AtomicUsize::new(0);
+
+    fn recurse_on(stack: Stack) {
+        struct Bound(Stack);
+        // SAFETY: a `Stack` is exclusively owned and guarded.
+        unsafe impl corosensei::stack::Stack for Bound {
+            fn base(&self) -> NonZeroUsize {
+                self.0.base()
+            }
+            fn limit(&self) -> NonZeroUsize {
+                self.0.limit()
+            }
+        }
+        fn recurse(depth: u64) -> u64 {
+            let frame = [depth; 64];
+            std::hint::black_box(&frame);
+            if depth == u64::MAX {
+                0
+            } else {
+                recurse(depth + 1) + frame[0]
+            }
+        }
+
+        LIMIT.store(stack.limit().get(), Ordering::Relaxed);
+        let mut coroutine =
+            corosensei::Coroutine::<(), (), (), _>::with_stack(Bound(stack), |_, ()| {
+                recurse(0);
+            });
+        let _ = coroutine.resume(());
+    }
+
+    fn culprit(limit: usize) -> Option<Culprit> {
+        (limit == LIMIT.load(Ordering::Relaxed)).then_some(Culprit {
+            id: 7,
+            name: Some("ads"),
+            spawned_at: Location::caller(),
+        })
+    }
+
+    #[test]
+    fn an_overflow_names_its_coroutine_and_aborts() {
+        let ended = child::run(
+            module_path!(),
+            "an_overflow_names_its_coroutine_and_aborts",
+            || {
+                install().unwrap();
+                set_culprit(culprit);
+                let _alternate = AltStack::install().unwrap();
+                let (_pool, stack) = acquire(GuardChoice::Auto);
+                recurse_on(stack);
+            },
+        );
+        let text = ended.by_signal(libc::SIGABRT);
+        let (first, second) = text.split_once('\n').unwrap();
+        let who = "maniple: stack overflow in coroutine 'ads' (id 7), spawned at ";
+        assert!(first.starts_with(who) && first.contains(file!()), "{text}");
+        let advice =
+            "Give it more with Builder::stack_size, or move deep recursion off the coroutine";
+        assert_eq!(second, format!("stack size 64 KiB. {advice}\n"));
+    }
+
+    #[test]
+    fn an_overflow_onto_a_protected_page_is_reported_too() {
+        let test = "an_overflow_onto_a_protected_page_is_reported_too";
+        let ended = child::run(module_path!(), test, || {
+            install().unwrap();
+            let _alternate = AltStack::install().unwrap();
+            let (_pool, stack) = acquire(GuardChoice::Mprotect);
+            recurse_on(stack);
+        });
+        let text = ended.by_signal(libc::SIGABRT);
+        assert!(
+            text.starts_with("maniple: stack overflow in a coroutine\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_guard_still_reports_after_its_stack_was_given_back() {
+        let test = "a_guard_still_reports_after_its_stack_was_given_back";
+        let ended = child::run(module_path!(), test, || {
+            install().unwrap();
+            let (_pool, stack) = acquire(GuardChoice::Auto);
+            let slot = stack.limit().get()..stack.base().get();
+            // SAFETY: nothing runs on the stack.
+            unsafe { memory::discard(&[slot]) }.unwrap();
+            read(stack.limit().get() + memory::page_size());
+            read(stack.limit().get());
+        });
+        let text = ended.by_signal(libc::SIGABRT);
+        assert!(text.contains("stack overflow"), "{text}");
+    }
+
+    #[test]
+    fn a_null_pointer_reaches_the_default_action() {
+        let ended = child::run(
+            module_path!(),
+            "a_null_pointer_reaches_the_default_action",
+            || {
+                act(libc::SIGSEGV, libc::SIG_DFL, 0);
+                install().unwrap();
+                read(NULL_PAGE);
+            },
+        );
+        let text = ended.by_signal(libc::SIGSEGV);
+        assert!(!text.contains("maniple"), "{text}");
+    }
+
+    #[test]
+    fn a_null_pointer_reaches_the_handler_of_the_standard_library() {
+        let test = "a_null_pointer_reaches_the_handler_of_the_standard_library";
+        let ended = child::run(module_path!(), test, || {
+            install().unwrap();
+            read(NULL_PAGE);
+        });
+        let text = ended.by_signal(libc::SIGSEGV);
+        assert!(!text.contains("maniple"), "{text}");
+    }
+
+    #[test]
+    fn a_null_pointer_reaches_a_handler_with_its_siginfo_and_mask() {
+        extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+            // SAFETY: the kernel's siginfo was passed on.
+            let address = unsafe { (*info).si_addr().addr() };
+            let masked = is_blocked(libc::SIGUSR1) && is_blocked(libc::SIGSEGV);
+            let right = signal == libc::SIGSEGV && address == NULL_PAGE && !context.is_null();
+            exit(if right && masked { HANDLED } else { 1 });
+        }
+        let test = "a_null_pointer_reaches_a_handler_with_its_siginfo_and_mask";
+        let ended = child::run(module_path!(), test, || {
+            act(libc::SIGSEGV, handler as Action as usize, libc::SA_SIGINFO);
+            install().unwrap();
+            read(NULL_PAGE);
+        });
+        ended.by_exit(HANDLED);
+    }
+
+    #[test]
+    fn a_handler_that_defers_nothing_may_fault_again() {
+        static FAULTS: AtomicU32 = AtomicU32::new(0);
+        extern "C" fn handler(_: i32) {
+            if FAULTS.fetch_add(1, Ordering::Relaxed) == 1 {
+                exit(HANDLED);
+            }
+            read(NULL_PAGE);
+        }
+        let test = "a_handler_that_defers_nothing_may_fault_again";
+        let ended = child::run(module_path!(), test, || {
+            act(
+                libc::SIGSEGV,
+                handler as extern "C" fn(i32) as usize,
+                libc::SA_NODEFER,
+            );
+            install().unwrap();
+            read(NULL_PAGE);
+        });
+        ended.by_exit(HANDLED);
+    }
+
+    #[test]
+    fn a_handler_for_one_time_is_called_once() {
+        extern "C" fn handler(_: i32) {
+            let text = "once\n";
+            // SAFETY: the pointer and length are those of a string.
+            unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+        }
+        let ended = child::run(
+            module_path!(),
+            "a_handler_for_one_time_is_called_once",
+            || {
+                let handler = handler as extern "C" fn(i32) as usize;
+                act(libc::SIGSEGV, handler, libc::SA_RESETHAND);
+                install().unwrap();
+                read(NULL_PAGE);
+            },
+        );
+        assert_eq!(ended.by_signal(libc::SIGSEGV), "once\n");
+    }
+
+    #[test]
+    fn ignoring_holds_for_signals_sent_but_not_for_faults() {
+        let test = "ignoring_holds_for_signals_sent_but_not_for_faults";
+        let ended = child::run(module_path!(), test, || {
+            act(libc::SIGSEGV, libc::SIG_IGN, 0);
+            install().unwrap();
+            kill_self(libc::SIGSEGV);
+            eprintln!("survived");
+            read(NULL_PAGE);
+        });
+        assert_eq!(ended.by_signal(libc::SIGSEGV), "survived\n");
+    }
+
+    #[test]
+    fn a_signal_that_was_sent_still_ends_the_process() {
+        let test = "a_signal_that_was_sent_still_ends_the_process";
+        let ended = child::run(module_path!(), test, || {
+            act(libc::SIGBUS, libc::SIG_DFL, 0);
+            install().unwrap();
+            kill_self(libc::SIGBUS);
+        });
+        let text = ended.by_signal(libc::SIGBUS);
+        assert!(text.is_empty(), "{text}");
+    }
+
+    #[test]
+    fn a_dropped_alternate_stack_restores_the_former_one() {
+        fn current() -> (usize, usize) {
+            let mut stack = MaybeUninit::<libc::stack_t>::uninit();
+            // SAFETY: only asks for the alternate stack, which is written whole.
+            let stack = unsafe {
+                assert_eq!(libc::sigaltstack(ptr::null(), stack.as_mut_ptr()), 0);
+                stack.assume_init()
+            };
+            (stack.ss_sp.addr(), stack.ss_size)
+        }
+        let former = current();
+        let alternate = AltStack::install().unwrap();
+        assert_ne!(current().0, former.0);
+        assert!(current().1 >= 64 << 10);
+        drop(alternate);
+        assert_eq!(current(), former);
+    }
+
+    #[test]
+    fn only_guards_of_living_regions_are_recognised() {
+        let (pool, stack) = acquire(GuardChoice::Auto);
+        let (limit, size) = (
+            stack.limit().get(),
+            stack.base().get() - stack.limit().get(),
+        );
+        let page = memory::page_size();
+        for inside in [limit, limit + page - 1] {
+            let slot = guarded_slot(inside).expect("the guard is known");
+            assert_eq!((slot.limit, slot.size), (limit, size));
+        }
+        assert!(guarded_slot(limit + page).is_none());
+        assert!(guarded_slot(limit + size - 1).is_none());
+        assert!(guarded_slot(NULL_PAGE).is_none());
+        let mapping = Mapping::reserve(4 * size).unwrap();
+        let start = mapping.start().get();
+        let watch = Watch::begin(&mapping, size);
+        assert!(guarded_slot(start + 3 * size).is_some());
+        assert!(guarded_slot(start + 4 * size).is_none_or(|slot| slot.limit != start + 4 * size));
+        watch.end();
+        assert!(guarded_slot(start + 3 * size).is_none());
+        // SAFETY: nothing else knows the mapping.
+        unsafe { mapping.unmap() }.unwrap();
+        let mut pool = pool;
+        pool.release(stack);
+    }
+
+    #[test]
+    fn a_report_is_cut_to_its_buffer_and_its_name_is_kept_to_one_line() {
+        let name = "long\nname ".repeat(500).leak();
+        let spawned_at = Location::caller();
+        let mut text = Text::new();
+        text.describe(
+            Some(Culprit {
+                id: 1,
+                name: Some(name),
+                spawned_at,
+            }),
+            1 << 20,
+        )
+        .unwrap();
+        let report = String::from_utf8(text.as_bytes().to_vec()).unwrap();
+        assert!(report.contains("'long\\nname long") && report.contains("stack size 1024 KiB"));
+        assert_eq!(report.lines().count(), 2, "{report}");
+        text.write_str(name).unwrap();
+        assert_eq!(text.as_bytes().len(), text.bytes.len());
+    }
+}

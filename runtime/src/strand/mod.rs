@@ -1,0 +1,193 @@
+//! A strand: whoever can wait. It is a coroutine, or a plain thread that calls the same functions.
+//!
+//! It carries what every wait needs: the [`Word`] that wakers race for, the innermost cancel
+//! [`Scope`] and the deadline in force. The context is read and changed by its owner alone; the word
+//! and the scopes are shared.
+
+mod scope;
+mod word;
+
+use std::{cell::Cell, fmt, os::fd::RawFd, ptr::NonNull, thread::Thread, time::Instant};
+
+pub(crate) use scope::{Scope, Target};
+pub(crate) use word::{Outcome, Word};
+
+pub(crate) struct Strand {
+    pub(crate) word: Word,
+    kind: Kind,
+    own: Scope,
+    current: Cell<NonNull<Scope>>,
+    deadline: Cell<Option<Instant>>,
+}
+
+enum Kind {
+    /// The strand is the first field of a coroutine's header.
+    Coroutine,
+    Thread(Thread),
+}
+
+impl Strand {
+    /// A strand that will be a coroutine's; [`Strand::settle_in`] completes it in its final place.
+    pub(crate) fn for_coroutine(deadline: Option<Instant>) -> Self {
+        Self::new(Kind::Coroutine, deadline)
+    }
+
+    pub(crate) fn for_thread(thread: Thread) -> Self {
+        Self::new(Kind::Thread(thread), None)
+    }
+
+    fn new(kind: Kind, deadline: Option<Instant>) -> Self {
+        Self {
+            word: Word::new(),
+            kind,
+            own: Scope::new(Target::Nothing),
+            current: Cell::new(NonNull::dangling()),
+            deadline: Cell::new(deadline),
+        }
+    }
+
+    /// Ties the strand's own scope to it.
+    ///
+    /// # Safety
+    /// `this` is valid, not yet shared, and stays where it is for the rest of its life.
+    pub(crate) unsafe fn settle_in(this: NonNull<Strand>) {
+        // SAFETY: the caller has the only pointer.
+        unsafe {
+            let strand = this.as_ptr();
+            (*strand).own.set_target(Target::Strand(this));
+            let own = NonNull::from(&(*strand).own);
+            (*strand).current.set(own);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_thread(&self) -> bool {
+        matches!(self.kind, Kind::Thread(_))
+    }
+
+    /// The scope that stands for the strand as a whole.
+    #[inline]
+    pub(crate) fn own_scope(&self) -> &Scope {
+        &self.own
+    }
+
+    /// Owner: the innermost scope it is in.
+    #[inline]
+    pub(crate) fn current_scope(&self) -> NonNull<Scope> {
+        self.current.get()
+    }
+
+    /// Owner: whether it is in no scope but its own, which for a plain thread nobody can cancel.
+    pub(crate) fn is_in_own_scope(&self) -> bool {
+        std::ptr::eq(self.current.get().as_ptr(), &self.own)
+    }
+
+    /// Owner: enters or leaves a scope; returns the one it was in.
+    ///
+    /// # Safety
+    /// `scope` stays valid until the strand has been put back into the scope returned here.
+    #[inline]
+    pub(crate) unsafe fn replace_scope(&self, scope: NonNull<Scope>) -> NonNull<Scope> {
+        self.current.replace(scope)
+    }
+
+    /// Owner: whether the innermost scope has been cancelled.
+    #[inline]
+    pub(crate) fn is_cancelled(&self) -> bool {
+        // SAFETY: `replace_scope` keeps the current scope valid.
+        unsafe { self.current.get().as_ref() }.is_cancelled()
+    }
+
+    /// Owner: the deadline in force.
+    #[inline]
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline.get()
+    }
+
+    #[inline]
+    pub(crate) fn replace_deadline(&self, deadline: Option<Instant>) -> Option<Instant> {
+        self.deadline.replace(deadline)
+    }
+
+    /// Waker: tries to end the strand's wait with `outcome`.
+    ///
+    /// # Safety
+    /// `this` is alive: its node is linked in a list that the caller has locked, or its timer is
+    /// armed on this thread, or the caller holds a reference to it.
+    #[inline]
+    pub(crate) unsafe fn claim(this: NonNull<Strand>, outcome: Outcome) -> Option<Claimed> {
+        // SAFETY: alive by the caller's promise.
+        let strand = unsafe { this.as_ref() };
+        strand
+            .word
+            .claim(outcome, strand.is_thread())
+            .then_some(Claimed(this))
+    }
+}
+
+/// What a strand waits for: the door asks for it, and dumps show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Its first turn.
+    Start,
+    Yield,
+    Sleep,
+    Park,
+    Readable(RawFd),
+    Writable(RawFd),
+    Join(u64),
+    Group,
+    Lock,
+    Condvar,
+    ChannelSend,
+    ChannelRecv,
+    Offload,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Start => f.write_str("its first turn"),
+            Reason::Yield => f.write_str("its next turn"),
+            Reason::Sleep => f.write_str("sleep"),
+            Reason::Park => f.write_str("park"),
+            Reason::Readable(fd) => write!(f, "descriptor {fd} to be readable"),
+            Reason::Writable(fd) => write!(f, "descriptor {fd} to be writable"),
+            Reason::Join(id) => write!(f, "coroutine {id} to end"),
+            Reason::Group => f.write_str("the children of its group to end"),
+            Reason::Lock => f.write_str("lock"),
+            Reason::Condvar => f.write_str("condition variable"),
+            Reason::ChannelSend => f.write_str("channel send"),
+            Reason::ChannelRecv => f.write_str("channel receive"),
+            Reason::Offload => f.write_str("offloaded work"),
+        }
+    }
+}
+
+/// A strand whose wait has been won by the holder of this value, who owes it a `ready` call.
+///
+/// It cannot return from its wait before that, so the pointer stays valid.
+#[must_use = "a claimed strand sleeps for ever unless it is made ready"]
+pub(crate) struct Claimed(NonNull<Strand>);
+
+// SAFETY: holding the claim is the exclusive right to wake the strand, from any thread.
+unsafe impl Send for Claimed {}
+
+impl Claimed {
+    /// The coroutine to be queued, or `None` after waking a plain thread.
+    #[inline]
+    pub(crate) fn into_coroutine(self) -> Option<NonNull<Strand>> {
+        // SAFETY: a claimed strand stays in its wait until made ready.
+        match unsafe { &self.0.as_ref().kind } {
+            Kind::Coroutine => Some(self.0),
+            Kind::Thread(thread) => {
+                // Once published the thread may return and end, so its handle is taken first.
+                let thread = thread.clone();
+                // SAFETY: not yet published, so the thread is still in its wait.
+                unsafe { self.0.as_ref() }.word.publish();
+                thread.unpark();
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The wait word: who may wake a waiting strand, decided by one compare-and-swap.
+//!
+//! ```text
+//!            arm (owner)                  claim(outcome) (one waker wins)
+//!   IDLE ───────────────► ARMED ───────────────────────────► CLAIMED(outcome)
+//!    ▲                      │ disarm (owner, nobody claimed)       │
+//!    └──────────────────────┴──────────────── settle (owner) ◄─────┘
+//! ```
+//!
+//! A list's waker, the timer, the reactor and a canceller race for the same wait; the one whose
+//! claim succeeds must then make the strand ready, once. All others lose and do nothing, so a late
+//! waker of an earlier wait is a no-op: it can reach the word only through a list node, a timer or a
+//! scope link, and those are removed before the wait returns.
+//!
+//! Arming is sequentially consistent and so is a canceller's flag-then-claim: either the owner sees
+//! the flag after arming, or the canceller sees the armed word.
+
+use crate::loom::{AtomicU32, Ordering};
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// What it waited for happened; whoever notified counts on it being used.
+    Notified,
+    /// Its deadline passed first.
+    TimedOut,
+    /// Its scope was cancelled first.
+    Cancelled,
+}
+
+pub(crate) struct Word(AtomicU32);
+
+const IDLE: u32 = 0;
+const ARMED: u32 = 1;
+const ARMED_UNCANCELLABLE: u32 = 3;
+const CLAIMED: u32 = 4;
+/// A plain thread's word while its waker still holds the thread's handle.
+const CLAIMING: u32 = 8;
+
+impl Word {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU32::new(IDLE))
+    }
+
+    /// Owner: from now on the wait can be claimed.
+    #[inline]
+    pub(crate) fn arm(&self, cancellable: bool) {
+        let word = if cancellable {
+            ARMED
+        } else {
+            ARMED_UNCANCELLABLE
+        };
+        // SeqCst: the store half of the handshake with `cancel` described above.
+        self.0.store(word, Ordering::SeqCst);
+    }
+
+    /// Owner: takes the arming back. False if somebody claimed the wait, which must then be
+    /// consumed by suspending.
+    #[inline]
+    pub(crate) fn disarm(&self) -> bool {
+        let armed = self.0.load(Ordering::Relaxed);
+        armed & ARMED != 0
+            && self
+                .0
+                .compare_exchange(armed, IDLE, Ordering::SeqCst, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Waker: tries to become the one that ends this wait.
+    #[inline]
+    pub(crate) fn claim(&self, outcome: Outcome, is_thread: bool) -> bool {
+        let armed = self.0.load(Ordering::SeqCst);
+        if armed & ARMED == 0 || (armed == ARMED_UNCANCELLABLE && outcome == Outcome::Cancelled) {
+            return false;
+        }
+        let claimed = outcome as u32 | if is_thread { CLAIMING } else { CLAIMED };
+        // AcqRel: acquire what the owner wrote before arming (its home worker), release what the
+        // waker wrote before claiming (a value handed over). SeqCst for the cancel handshake.
+        self.0
+            .compare_exchange(armed, claimed, Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Waker of a plain thread: publishes the claim; the thread may be gone right after.
+    pub(crate) fn publish(&self) {
+        let outcome = self.0.load(Ordering::Relaxed) & OUTCOME;
+        self.0.store(outcome | CLAIMED, Ordering::Release);
+    }
+
+    /// Owner: the outcome, if a waker is done with the word.
+    #[inline]
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        let word = self.0.load(Ordering::Acquire);
+        (word & CLAIMED != 0).then(|| match word & OUTCOME {
+            0 => Outcome::Notified,
+            1 => Outcome::TimedOut,
+            _ => Outcome::Cancelled,
+        })
+    }
+
+    /// Owner: whether a waker has won and is still busy with the word.
+    pub(crate) fn is_being_claimed(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & CLAIMING != 0
+    }
+
+    /// Owner: ends the wait, ready for the next.
+    #[inline]
+    pub(crate) fn settle(&self) {
+        self.0.store(IDLE, Ordering::Relaxed);
+    }
+}
+
+const OUTCOME: u32 = 3;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_claim_wins() {
+        let word = Word::new();
+        assert!(!word.claim(Outcome::Notified, false), "nobody waits");
+        word.arm(true);
+        assert!(word.claim(Outcome::TimedOut, false));
+        assert!(!word.claim(Outcome::Notified, false));
+        assert_eq!(word.outcome(), Some(Outcome::TimedOut));
+        word.settle();
+        assert!(
+            !word.claim(Outcome::Notified, false),
+            "late waker is a no-op"
+        );
+    }
+
+    #[test]
+    fn an_uncancellable_wait_ignores_cancellers_alone() {
+        let word = Word::new();
+        word.arm(false);
+        assert!(!word.claim(Outcome::Cancelled, false));
+        assert!(word.claim(Outcome::Notified, false));
+        assert!(!word.disarm(), "a claimed wait must be consumed");
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use crate::loom::AtomicBool;
+    use loom::sync::Arc;
+
+    #[test]
+    fn loom_two_wakers_one_winner() {
+        loom::model(|| {
+            let word = Arc::new(Word::new());
+            word.arm(true);
+            let theirs = word.clone();
+            let thread = loom::thread::spawn(move || theirs.claim(Outcome::Notified, false));
+            let mine = word.claim(Outcome::TimedOut, false);
+            let theirs = thread.join().unwrap();
+            assert!(mine ^ theirs);
+        });
+    }
+
+    /// The owner arms and looks at the flag; the canceller raises the flag and tries to claim. The
+    /// cancel is never missed by both.
+    #[test]
+    fn loom_a_cancel_is_seen_by_one_side() {
+        loom::model(|| {
+            let shared = Arc::new((Word::new(), AtomicBool::new(false)));
+            let canceller = shared.clone();
+            let thread = loom::thread::spawn(move || {
+                canceller.1.store(true, Ordering::SeqCst);
+                canceller.0.claim(Outcome::Cancelled, false)
+            });
+            shared.0.arm(true);
+            let noticed = shared.1.load(Ordering::SeqCst) && shared.0.disarm();
+            let claimed = thread.join().unwrap();
+            assert!(noticed || claimed);
+            assert!(!(noticed && claimed));
+        });
+    }
+}

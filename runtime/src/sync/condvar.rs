@@ -1,0 +1,154 @@
+//! A condition variable for our [`Mutex`](super::Mutex).
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use super::MutexGuard;
+use crate::{
+    scheduler::{current_strand, now},
+    sys::spin::SpinLock,
+    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
+};
+
+/// Waits for a condition that is guarded by a [`Mutex`](super::Mutex).
+///
+/// A wait may end without a notification, and the condition may have changed again by the time the mutex
+/// is locked: wait in a loop, or with [`Condvar::wait_while`].
+///
+/// # Examples
+/// ```
+/// use maniple::sync::{Condvar, Mutex};
+/// let (ready, condvar) = (Mutex::new(false), Condvar::new());
+/// maniple::join!(
+///     {
+///         let mut guard = ready.lock();
+///         condvar.wait_while(&mut guard, |ready| !*ready);
+///     },
+///     {
+///         *ready.lock() = true;
+///         condvar.notify_one();
+///     }
+/// );
+/// ```
+pub struct Condvar {
+    waiters: SpinLock<WaitList>,
+}
+
+/// Whether a wait with a time limit ended by that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitTimeoutResult(bool);
+
+impl WaitTimeoutResult {
+    /// Whether the time limit passed before a notification came.
+    pub fn timed_out(&self) -> bool {
+        self.0
+    }
+}
+
+impl Condvar {
+    /// A condition variable without waiters.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self {
+            waiters: SpinLock::new(WaitList::new()),
+        }
+    }
+
+    /// A condition variable without waiters.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self {
+            waiters: SpinLock::new(WaitList::new()),
+        }
+    }
+
+    /// Unlocks the mutex, waits for a notification, and locks it again.
+    ///
+    /// A cancellation point: if the scope is cancelled or its deadline passes, the mutex is locked again
+    /// and the coroutine unwinds to the scope's edge, through the guard.
+    pub fn wait<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>) {
+        self.wait_until_instant(guard, None);
+    }
+
+    /// Waits as long as `condition` says so.
+    pub fn wait_while<T: ?Sized>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) {
+        while condition(&mut **guard) {
+            self.wait(guard);
+        }
+    }
+
+    /// As [`Condvar::wait`], for at most `timeout`.
+    pub fn wait_timeout<T: ?Sized>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        timeout: Duration,
+    ) -> WaitTimeoutResult {
+        WaitTimeoutResult(self.wait_until_instant(guard, now().checked_add(timeout)))
+    }
+
+    fn wait_until_instant<T: ?Sized>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        deadline: Option<Instant>,
+    ) -> bool {
+        let node = WaitNode::new();
+        // SAFETY: the caller's own strand outlives the call.
+        let strand = unsafe { current_strand().as_ref() };
+        // Queued before the mutex is unlocked, so that no notification falls in between.
+        // SAFETY: under the list's lock; taken out below unless notified.
+        unsafe { self.waiters.lock().arm(&node, strand, Cuttable::Yes) };
+        let waited = MutexGuard::unlocked(guard, || {
+            wait::finish(strand, Reason::Condvar, deadline, Cuttable::Yes, || {
+                // SAFETY: under the list's lock, in this list or none.
+                unsafe { self.waiters.lock().remove(&node) };
+            })
+        });
+        match waited {
+            // `Again`: a shield kept a cancellation off; it counts as a wake-up.
+            Waited::AtOnce | Waited::Notified | Waited::Again => false,
+            Waited::TimedOut => true,
+            Waited::Cut(interrupt) => {
+                wait::unwind(interrupt);
+                true
+            }
+        }
+    }
+
+    /// Wakes the longest waiter, if there is one.
+    pub fn notify_one(&self) {
+        // SAFETY: under the list's lock.
+        let claimed = unsafe { self.waiters.lock().notify_one() };
+        if let Some(claimed) = claimed {
+            ready(claimed);
+        }
+    }
+
+    /// Wakes all who wait now.
+    pub fn notify_all(&self) {
+        let mut claimed = Vec::new();
+        {
+            let waiters = self.waiters.lock();
+            // SAFETY: under the list's lock.
+            claimed.extend(std::iter::from_fn(|| unsafe { waiters.notify_one() }));
+        }
+        claimed.into_iter().for_each(ready);
+    }
+}
+
+impl Default for Condvar {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Condvar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Condvar")
+    }
+}

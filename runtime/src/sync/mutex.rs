@@ -1,0 +1,191 @@
+//! A mutex: one atomic when uncontended, first come first served when somebody was overtaken.
+//!
+//! ```text
+//!   FREE ──lock──► LOCKED ──a waiter queues──► CONTENDED ──unlock──► FREE + wake one
+//! ```
+//!
+//! An unlocked mutex goes to whoever comes first, which is fast, since the running coroutine need not
+//! switch. A waiter that was woken and still came too late asks for a hand-over: the next unlock then
+//! leaves the mutex locked and gives it to the longest waiter.
+
+use std::{
+    cell::Cell,
+    sync::atomic::{AtomicU8, Ordering},
+};
+
+use crate::{
+    sys::spin::SpinLock,
+    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
+};
+
+/// Mutual exclusion; see [`RawMutex`] for how it behaves and [`lock_api::Mutex`] for its methods.
+///
+/// # Examples
+/// ```
+/// use maniple::sync::Mutex;
+/// use std::sync::Arc;
+/// let total = Arc::new(Mutex::new(0));
+/// maniple::run({
+///     let total = total.clone();
+///     move || {
+///         let adders: Vec<_> = (0..10)
+///             .map(|n| { let total = total.clone(); maniple::spawn(move || *total.lock() += n) })
+///             .collect();
+///         for adder in adders { adder.join().unwrap(); }
+///     }
+/// });
+/// assert_eq!(*total.lock(), 45);
+/// ```
+pub type Mutex<T> = lock_api::Mutex<RawMutex, T>;
+
+/// Unlocks its [`Mutex`] when dropped. May be held across suspensions: a coroutine keeps its thread.
+pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, RawMutex, T>;
+
+/// The lock inside a [`Mutex`].
+///
+/// Locking suspends a coroutine and blocks a plain thread. It is not a cancellation point, as in POSIX,
+/// so destructors may lock; deadlines do not cut it short either. Not reentrant: locking twice in the
+/// same coroutine waits for ever. Not poisoned by panics.
+///
+/// A coroutine that waits for a lock *while it unwinds* lets others run on the thread, to which
+/// [`std::thread::panicking`] then says true.
+pub struct RawMutex {
+    state: AtomicU8,
+    waiters: SpinLock<Waiters>,
+}
+
+struct Waiters {
+    list: WaitList,
+    /// The longest waiter was overtaken: the next unlock hands over.
+    overtaken: bool,
+}
+
+/// A place in the queue; `granted` is set by an unlock that hands over.
+#[repr(C)]
+struct Place {
+    node: WaitNode,
+    granted: Cell<bool>,
+}
+
+const FREE: u8 = 0;
+const LOCKED: u8 = 1;
+const CONTENDED: u8 = 2;
+
+// SAFETY: `lock` returns only after this strand moved the state from FREE, or an unlock handed a
+// locked state over to it alone; until its `unlock` nobody else can.
+unsafe impl lock_api::RawMutex for RawMutex {
+    #[allow(
+        clippy::declare_interior_mutable_const,
+        reason = "the trait's way to make one"
+    )]
+    const INIT: Self = Self {
+        state: AtomicU8::new(FREE),
+        #[cfg(not(loom))]
+        waiters: SpinLock::new(Waiters {
+            list: WaitList::new(),
+            overtaken: false,
+        }),
+        #[cfg(loom)]
+        waiters: panic!(),
+    };
+
+    type Guard = lock_api::GuardSend;
+
+    #[inline]
+    fn lock(&self) -> Self::Guard {
+        if self.try_lock().is_none() {
+            self.lock_slow();
+        }
+        lock_api::GuardSend::new()
+    }
+
+    #[inline]
+    fn try_lock(&self) -> Option<Self::Guard> {
+        // Acquire pairs with the release in `unlock`.
+        self.state
+            .compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+            .then_some(lock_api::GuardSend::new())
+    }
+
+    #[inline]
+    unsafe fn unlock(&self, _: Self::Guard) {
+        if self
+            .state
+            .compare_exchange(LOCKED, FREE, Ordering::Release, Ordering::Relaxed)
+            .is_err()
+        {
+            self.unlock_slow();
+        }
+    }
+
+    fn is_locked(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != FREE
+    }
+}
+
+impl RawMutex {
+    #[cold]
+    fn lock_slow(&self) {
+        let mut overtaken = false;
+        loop {
+            let place = Place {
+                node: WaitNode::new(),
+                granted: Cell::new(false),
+            };
+            let waited = wait::wait(
+                Reason::Lock,
+                None,
+                Cuttable::No,
+                |strand| {
+                    let mut waiters = self.waiters.lock();
+                    // From here on an unlock comes by this list, or has left the state FREE.
+                    if self.state.swap(CONTENDED, Ordering::Acquire) == FREE {
+                        return false;
+                    }
+                    waiters.overtaken |= overtaken;
+                    // SAFETY: under the list's lock; the wait cannot be cut, so it ends notified.
+                    unsafe { waiters.list.arm(&place.node, strand, Cuttable::No) };
+                    true
+                },
+                || {},
+            );
+            if waited == Waited::AtOnce || place.granted.get() {
+                return;
+            }
+            overtaken = true;
+        }
+    }
+
+    #[cold]
+    fn unlock_slow(&self) {
+        let mut waiters = self.waiters.lock();
+        let hand_over = std::mem::take(&mut waiters.overtaken);
+        if !hand_over {
+            self.state.store(FREE, Ordering::Release);
+        }
+        // SAFETY: under the list's lock; each node is the first field of a `Place` whose owner waits.
+        let claimed = unsafe {
+            waiters.list.notify_one_with(|node| {
+                if hand_over {
+                    node.cast::<Place>().as_ref().granted.set(true);
+                }
+            })
+        };
+        if hand_over && claimed.is_none() {
+            self.state.store(FREE, Ordering::Release);
+        }
+        drop(waiters);
+        if let Some(claimed) = claimed {
+            ready(claimed);
+        }
+    }
+}
+
+impl std::fmt::Debug for RawMutex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawMutex")
+            .field("locked", &lock_api::RawMutex::is_locked(self))
+            .finish()
+    }
+}

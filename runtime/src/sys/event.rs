@@ -1,0 +1,71 @@
+//! Thin wrappers of what the kernel offers to wait with: an event counter and `ppoll`.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
+    io::Errno,
+};
+
+/// Wakes a thread that waits in `epoll_wait` on this counter, edge-triggered: it is never read.
+pub(crate) struct Bell(OwnedFd);
+
+impl Bell {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(eventfd(
+            0,
+            EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
+        )?))
+    }
+
+    pub(crate) fn ring(&self) {
+        // The counter could only be full after 2^64 rings; each write is an edge of its own.
+        if let Err(errno) = rustix::io::write(&self.0, &1u64.to_ne_bytes()) {
+            debug_assert_eq!(errno, Errno::AGAIN);
+        }
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// What to wait for on a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+/// Blocks the thread until `fd` is ready, fails or hangs up; false once `timeout` has passed.
+pub(crate) fn poll_fd(
+    fd: BorrowedFd<'_>,
+    direction: Direction,
+    timeout: Option<Duration>,
+) -> io::Result<bool> {
+    let events = match direction {
+        Direction::Read => PollFlags::IN | PollFlags::RDHUP,
+        Direction::Write => PollFlags::OUT,
+    };
+    let timeout = timeout.map(timespec);
+    match poll(&mut [PollFd::new(&fd, events)], timeout.as_ref()) {
+        Ok(ready) => Ok(ready > 0),
+        // Ready as far as is known: the caller tries its operation and comes back.
+        Err(Errno::INTR) => Ok(true),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// A duration as the kernel takes it; one too long to express becomes the longest.
+pub(crate) fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}

@@ -1,0 +1,172 @@
+//! An intrusive doubly linked list: its nodes live where their owners put them, often on a suspended stack.
+//!
+//! The list never owns a node and never allocates. Who may touch the links is the business of
+//! whatever encloses the list: a spin lock, or the rule that only one thread sees it.
+
+use std::{cell::Cell, ptr::NonNull};
+
+/// The links of one node; `T` embeds one for each list that it can be in at a time.
+#[derive(Debug)]
+pub(crate) struct Links<T> {
+    prev: Cell<Option<NonNull<T>>>,
+    next: Cell<Option<NonNull<T>>>,
+    linked: Cell<bool>,
+}
+
+impl<T> Links<T> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            prev: Cell::new(None),
+            next: Cell::new(None),
+            linked: Cell::new(false),
+        }
+    }
+}
+
+/// Tells the list where a node keeps its links.
+pub(crate) trait Linked: Sized {
+    fn links(&self) -> &Links<Self>;
+}
+
+pub(crate) struct List<T: Linked> {
+    head: Cell<Option<NonNull<T>>>,
+    tail: Cell<Option<NonNull<T>>>,
+}
+
+// SAFETY: the list is a pair of pointers; every access to the nodes behind them goes through unsafe
+// methods whose callers promise exclusion, so the pair may move to, or be locked by, another thread.
+unsafe impl<T: Linked> Send for List<T> {}
+
+impl<T: Linked> List<T> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            head: Cell::new(None),
+            tail: Cell::new(None),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.get().is_none()
+    }
+
+    /// # Safety
+    /// The node is in no list, stays where it is until it has been removed, and all accesses to
+    /// this list and its nodes' links are mutually excluded.
+    #[inline]
+    pub(crate) unsafe fn push_back(&self, node: NonNull<T>) {
+        // SAFETY: the caller vouches for the node; a tail is a node pushed earlier and not removed.
+        unsafe {
+            let links = node.as_ref().links();
+            debug_assert!(!links.linked.get(), "a node can be in one list at a time");
+            links.linked.set(true);
+            links.next.set(None);
+            links.prev.set(self.tail.get());
+            match self.tail.get() {
+                Some(tail) => tail.as_ref().links().next.set(Some(node)),
+                None => self.head.set(Some(node)),
+            }
+            self.tail.set(Some(node));
+        }
+    }
+
+    /// Takes the node out if it is in this list; tells whether it was.
+    ///
+    /// # Safety
+    /// The node is in this list or in none, and accesses are excluded as for `push_back`.
+    #[inline]
+    pub(crate) unsafe fn remove(&self, node: NonNull<T>) -> bool {
+        // SAFETY: a linked node's neighbours are linked too, so they are alive.
+        unsafe {
+            let links = node.as_ref().links();
+            if !links.linked.replace(false) {
+                return false;
+            }
+            let (prev, next) = (links.prev.take(), links.next.take());
+            match prev {
+                Some(prev) => prev.as_ref().links().next.set(next),
+                None => self.head.set(next),
+            }
+            match next {
+                Some(next) => next.as_ref().links().prev.set(prev),
+                None => self.tail.set(prev),
+            }
+            true
+        }
+    }
+
+    /// # Safety
+    /// Accesses are excluded as for `push_back`.
+    #[inline]
+    pub(crate) unsafe fn pop_front(&self) -> Option<NonNull<T>> {
+        let head = self.head.get()?;
+        // SAFETY: the head is in this list; exclusion is the caller's promise.
+        unsafe { self.remove(head) };
+        Some(head)
+    }
+
+    /// Calls `f` for each node; `f` may not change this list.
+    ///
+    /// # Safety
+    /// Accesses are excluded as for `push_back`, and nodes stay alive during the walk.
+    pub(crate) unsafe fn for_each(&self, mut f: impl FnMut(NonNull<T>)) {
+        let mut at = self.head.get();
+        while let Some(node) = at {
+            // SAFETY: a node in the list is alive.
+            at = unsafe { node.as_ref().links().next.get() };
+            f(node);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    struct Node {
+        links: Links<Node>,
+        value: u32,
+    }
+
+    impl Linked for Node {
+        fn links(&self) -> &Links<Node> {
+            &self.links
+        }
+    }
+
+    fn node(value: u32) -> Node {
+        Node {
+            links: Links::new(),
+            value,
+        }
+    }
+
+    fn values(list: &List<Node>) -> Vec<u32> {
+        let mut seen = Vec::new();
+        // SAFETY: one thread, nodes alive.
+        unsafe { list.for_each(|n| seen.push(n.as_ref().value)) };
+        seen
+    }
+
+    #[test]
+    fn nodes_leave_from_front_middle_and_back() {
+        let (a, b, c) = (node(1), node(2), node(3));
+        let list = List::new();
+        // SAFETY: one thread, nodes outlive the list's use of them.
+        unsafe {
+            for n in [&a, &b, &c] {
+                list.push_back(NonNull::from(n));
+            }
+            assert_eq!(values(&list), [1, 2, 3]);
+            assert!(list.remove(NonNull::from(&b)));
+            assert!(!list.remove(NonNull::from(&b)), "already out");
+            assert_eq!(values(&list), [1, 3]);
+            list.push_back(NonNull::from(&b));
+            assert_eq!(list.pop_front().map(|n| n.as_ref().value), Some(1));
+            assert!(list.remove(NonNull::from(&b)));
+            assert_eq!(values(&list), [3]);
+            assert_eq!(list.pop_front().map(|n| n.as_ref().value), Some(3));
+            assert!(list.pop_front().is_none() && list.is_empty());
+        }
+    }
+}

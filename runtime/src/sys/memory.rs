@@ -1,0 +1,301 @@
+//! Memory from the kernel: address space, guard pages, and giving pages back.
+//!
+//! Everything here deals in addresses, not pointers. A [`Mapping`] exposes its provenance once,
+//! when it is made, so that a stack pointer set up from one of its addresses is a valid pointer.
+//! The calls that change what memory holds are `unsafe`: only the caller knows whether something
+//! still lives there.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::ptr;
+use std::sync::OnceLock;
+
+use rustix::io::Errno;
+use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
+
+/// The size of a page, the unit of guarding and of giving back.
+#[inline]
+pub(crate) fn page_size() -> usize {
+    rustix::param::page_size()
+}
+
+/// A range of private anonymous memory, backed by the kernel page by page as it is touched.
+///
+/// Dropping it keeps the range mapped, because stacks may still be suspended in it: see
+/// [`Mapping::unmap`].
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: NonZeroUsize,
+    length: usize,
+}
+
+impl Mapping {
+    /// Reserves `length` bytes of address space, a multiple of the page size.
+    ///
+    /// `MAP_NORESERVE` keeps a large reservation out of the overcommit account. Huge pages are
+    /// refused: they would make the first touched byte of a stack cost 2 MiB.
+    pub(crate) fn reserve(length: usize) -> io::Result<Mapping> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::STACK;
+        // SAFETY: without an address the kernel picks a range that nothing else uses.
+        let memory = unsafe {
+            mm::mmap_anonymous(
+                ptr::null_mut(),
+                length,
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+            )?
+        };
+        // SAFETY: the range is ours and empty. A kernel built without huge pages refuses with
+        // EINVAL, and then there is nothing to refuse.
+        let _ = unsafe { mm::madvise(memory, length, Advice::LinuxNoHugepage) };
+        let start = NonZeroUsize::new(memory.expose_provenance())
+            .ok_or_else(|| io::Error::other("the kernel mapped memory at address zero"))?;
+        Ok(Mapping { start, length })
+    }
+
+    /// The lowest address.
+    #[inline]
+    pub(crate) fn start(&self) -> NonZeroUsize {
+        self.start
+    }
+
+    /// The length in bytes.
+    #[inline]
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Gives the whole range back to the kernel.
+    ///
+    /// # Safety
+    ///
+    /// Nothing may use an address in the range from here on.
+    pub(crate) unsafe fn unmap(self) -> io::Result<()> {
+        // SAFETY: we mapped exactly this range, and the caller vouches that nothing uses it.
+        unsafe { mm::munmap(pointer(self.start.get()), self.length)? };
+        Ok(())
+    }
+}
+
+/// Whether the kernel has lightweight guard regions (`MADV_GUARD_INSTALL`, Linux 6.13). Probed once
+/// per process.
+///
+/// The answer comes from a guard that was really tried, since emulators and sandboxes are known to
+/// accept an advice they do not understand: populating a guard must fail with `EFAULT`.
+pub(crate) fn has_guard_regions() -> bool {
+    static PROBED: OnceLock<bool> = OnceLock::new();
+    *PROBED.get_or_init(|| {
+        let Ok(page) = Mapping::reserve(page_size()) else {
+            return false;
+        };
+        let address = page.start().get();
+        let length = page.length();
+        // SAFETY: the page is ours and holds nothing.
+        let guards = unsafe { install_guard(address..address + length) }.is_ok()
+            // SAFETY: as above.
+            && unsafe { mm::madvise(pointer(address), length, Advice::LinuxPopulateRead) }
+                == Err(Errno::FAULT);
+        // SAFETY: the page was never handed out.
+        let _ = unsafe { page.unmap() };
+        guards
+    })
+}
+
+/// Makes every access to `range` fault, without splitting the mapping it lies in.
+///
+/// The guard survives [`discard`] and lasts until the range is unmapped.
+///
+/// # Safety
+///
+/// `range` must be whole pages of mappings that the caller owns, and nothing may live there: its
+/// contents are lost.
+pub(crate) unsafe fn install_guard(range: Range<usize>) -> io::Result<()> {
+    /// `linux/mman.h`; neither rustix nor libc names it yet.
+    const MADV_GUARD_INSTALL: libc::c_int = 102;
+    // SAFETY: the caller owns the range, and nothing lives in it.
+    match unsafe { libc::madvise(pointer(range.start), range.len(), MADV_GUARD_INSTALL) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Makes every access to `range` fault by taking its access rights, which splits the mapping it
+/// lies in.
+///
+/// # Safety
+///
+/// `range` must be whole pages of mappings that the caller owns, and nothing may live there.
+pub(crate) unsafe fn protect(range: Range<usize>) -> io::Result<()> {
+    // SAFETY: the caller owns the range, and nothing lives in it.
+    unsafe { mm::mprotect(pointer(range.start), range.len(), MprotectFlags::empty())? };
+    Ok(())
+}
+
+/// Gives the pages behind `ranges` back to the kernel. The addresses stay mapped and read as zero;
+/// guards stay.
+///
+/// Since Linux 6.16 many ranges cost one flush of the other processors' address caches, which is
+/// otherwise most of the price of each.
+///
+/// # Safety
+///
+/// Each range must be whole pages of mappings that the caller owns, and nothing may live there: its
+/// contents are lost.
+pub(crate) unsafe fn discard(ranges: &[Range<usize>]) -> io::Result<()> {
+    for ranges in ranges.chunks(MAX_VECTOR) {
+        // SAFETY: passed on to the caller.
+        if ranges.len() == 1 || !unsafe { discard_at_once(ranges) } {
+            for range in ranges {
+                let memory = pointer(range.start);
+                // SAFETY: the caller owns the range, and nothing lives in it.
+                unsafe { mm::madvise(memory, range.len(), Advice::LinuxDontNeed)? };
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the kernel took all ranges in one call; older ones do not.
+///
+/// # Safety
+///
+/// As for [`discard`].
+unsafe fn discard_at_once(ranges: &[Range<usize>]) -> bool {
+    /// `linux/pidfd.h`; names the calling process without a descriptor.
+    const PIDFD_SELF: libc::c_int = -10_000;
+    let vector: Vec<libc::iovec> = ranges
+        .iter()
+        .map(|range| libc::iovec {
+            iov_base: pointer(range.start),
+            iov_len: range.len(),
+        })
+        .collect();
+    // SAFETY: the caller owns the ranges, and nothing lives in them.
+    let discarded = unsafe {
+        libc::syscall(
+            libc::SYS_process_madvise,
+            PIDFD_SELF,
+            vector.as_ptr(),
+            vector.len(),
+            libc::MADV_DONTNEED,
+            0,
+        )
+    };
+    usize::try_from(discarded).is_ok_and(|bytes| bytes == ranges.iter().map(Range::len).sum())
+}
+
+/// The bytes of `range`, whole mapped pages, that memory backs now.
+#[cfg(test)]
+pub(crate) fn resident(range: Range<usize>) -> io::Result<usize> {
+    let mut pages = vec![0_u8; range.len().div_ceil(page_size())];
+    // SAFETY: mincore reads no memory of the range and writes one byte per page into `pages`.
+    match unsafe { libc::mincore(pointer(range.start), range.len(), pages.as_mut_ptr()) } {
+        0 => Ok(pages.iter().filter(|page| **page & 1 == 1).count() * page_size()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether a byte can be read at `address`, found out without a fault: the kernel is asked to copy
+/// it into a pipe.
+#[cfg(test)]
+pub(crate) fn is_readable(address: usize) -> bool {
+    use std::os::fd::AsRawFd;
+
+    let (_reader, writer) = rustix::pipe::pipe().unwrap();
+    // SAFETY: the kernel checks the address itself and answers EFAULT.
+    unsafe { libc::write(writer.as_raw_fd(), pointer(address), 1) == 1 }
+}
+
+fn pointer(address: usize) -> *mut libc::c_void {
+    ptr::with_exposed_provenance_mut(address)
+}
+
+/// The kernel's `UIO_MAXIOV`.
+const MAX_VECTOR: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use super::*;
+
+    const PAGES: usize = 8;
+
+    fn mapped() -> (Mapping, Range<usize>) {
+        let mapping = Mapping::reserve(PAGES * page_size()).unwrap();
+        let start = mapping.start().get();
+        let range = start..start + mapping.length();
+        (mapping, range)
+    }
+
+    fn touch(address: usize) {
+        // SAFETY: the tests touch only pages of their own mapping outside its guards.
+        unsafe { ptr::with_exposed_provenance_mut::<u8>(address).write_volatile(1) };
+    }
+
+    #[test]
+    fn reserved_memory_is_backed_only_where_it_is_touched() {
+        let (mapping, range) = mapped();
+        assert_eq!(resident(range.clone()).unwrap(), 0);
+        touch(range.start + 3 * page_size());
+        touch(range.end - 1);
+        assert_eq!(resident(range).unwrap(), 2 * page_size());
+        // SAFETY: nothing else knows the range.
+        unsafe { mapping.unmap() }.unwrap();
+    }
+
+    #[test]
+    fn discarded_pages_read_as_zero_and_cost_nothing() {
+        let (mapping, range) = mapped();
+        touch(range.start);
+        // SAFETY: nothing lives in the range.
+        unsafe { discard(slice::from_ref(&range)) }.unwrap();
+        assert_eq!(resident(range.clone()).unwrap(), 0);
+        // SAFETY: the page is mapped and readable.
+        let byte = unsafe { ptr::with_exposed_provenance::<u8>(range.start).read_volatile() };
+        assert_eq!(byte, 0);
+        // SAFETY: nothing else knows the range.
+        unsafe { mapping.unmap() }.unwrap();
+    }
+
+    #[test]
+    fn many_ranges_are_discarded_and_what_lies_between_is_kept() {
+        let (mapping, range) = mapped();
+        let page = |index| range.start + index * page_size();
+        (0..PAGES).for_each(|index| touch(page(index)));
+        let discarded = [page(1)..page(2), page(4)..page(7)];
+        // SAFETY: nothing lives in the ranges.
+        unsafe { discard(&discarded) }.unwrap();
+        assert_eq!(resident(range.clone()).unwrap(), (PAGES - 4) * page_size());
+        for range in discarded {
+            assert_eq!(resident(range).unwrap(), 0);
+        }
+        // SAFETY: nothing else knows the range.
+        unsafe { mapping.unmap() }.unwrap();
+    }
+
+    #[test]
+    fn a_guard_costs_no_memory_and_survives_a_discard() {
+        if !has_guard_regions() {
+            return;
+        }
+        let (mapping, range) = mapped();
+        // SAFETY: nothing lives in the range.
+        unsafe { install_guard(range.start..range.start + page_size()) }.unwrap();
+        touch(range.start + page_size());
+        assert_eq!(resident(range.clone()).unwrap(), page_size());
+        // SAFETY: nothing lives in the range.
+        unsafe { discard(slice::from_ref(&range)) }.unwrap();
+        assert!(!is_readable(range.start));
+        assert!(is_readable(range.start + page_size()));
+        // SAFETY: nothing else knows the range.
+        unsafe { mapping.unmap() }.unwrap();
+    }
+
+    #[test]
+    fn a_reservation_beyond_the_address_space_is_an_error() {
+        let error = Mapping::reserve(1 << 60).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+    }
+}

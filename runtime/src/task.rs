@@ -1,0 +1,621 @@
+//! Coroutines as their user sees them: spawn, join, cancel, yield, park.
+
+use std::{
+    any::Any,
+    borrow::Cow,
+    fmt, io,
+    marker::PhantomData,
+    panic::Location,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    coroutine::{Failure, Origin, TaskRef, Unstarted, Yields, next_id},
+    error::Interrupt,
+    runtime,
+    scheduler::{Scheduler, Worker, current_coroutine, yield_turn},
+    stack::SizeClass,
+    wait::{self, Cuttable, Reason, Waited, ready},
+};
+
+/// Identifies a coroutine; unique in the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id(u64);
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Runs `body` on a new coroutine.
+///
+/// In a coroutine it joins the caller's runtime, on a plain thread the process-wide default runtime,
+/// which is started at its first use. Until it first runs it may go to any worker; from then on it
+/// stays on that worker's thread, so it may hold thread-locals, `Rc`s and lock guards across
+/// suspensions. It inherits neither deadline nor cancellation: that is what a
+/// [`group`](crate::group())'s children do.
+///
+/// Dropping the handle detaches the coroutine. The runtime's shutdown cancels it.
+///
+/// # Errors
+/// `spawn` itself does not fail. If no stack can be had when the coroutine is to begin,
+/// [`JoinHandle::join`] says so; [`Builder::spawn`] reports that at once.
+///
+/// # Panics
+/// If the default runtime cannot be started. A panic of `body` is returned by [`JoinHandle::join`].
+///
+/// # Examples
+/// ```
+/// let answer = maniple::run(|| maniple::spawn(|| 6 * 7).join().unwrap());
+/// assert_eq!(answer, 42);
+/// ```
+#[track_caller]
+#[inline]
+pub fn spawn<F, T>(body: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let scheduler = runtime::current_scheduler();
+    spawn_on(&scheduler, None, body)
+}
+
+/// Runs `body`, which need not be `Send`, on a new coroutine of the caller's worker.
+///
+/// # Panics
+/// On a plain thread: there is no worker to stay on.
+///
+/// # Examples
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// let seen = maniple::run(|| {
+///     let shared = Rc::new(Cell::new(0));
+///     let theirs = shared.clone();
+///     maniple::spawn_local(move || theirs.set(7)).join().unwrap();
+///     shared.get()
+/// });
+/// assert_eq!(seen, 7);
+/// ```
+#[track_caller]
+pub fn spawn_local<F, T>(body: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    let worker = local_worker();
+    let origin = origin(None, worker.scheduler().default_class);
+    // SAFETY: nothing is borrowed.
+    let (task, handle) = unsafe { TaskRef::new(body, origin, None, None) };
+    worker.spawn_local(task);
+    JoinHandle::new(handle)
+}
+
+#[track_caller]
+fn local_worker() -> &'static Worker {
+    match Worker::current() {
+        Some(worker) if worker.running().is_some() => worker,
+        _ => panic!("spawn_local must be called from a coroutine"),
+    }
+}
+
+#[track_caller]
+pub(crate) fn spawn_on<F, T>(
+    scheduler: &Arc<Scheduler>,
+    name: Option<Cow<'static, str>>,
+    body: F,
+) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let origin = origin(name, scheduler.default_class);
+    // SAFETY: nothing is borrowed.
+    let (task, handle) = unsafe { TaskRef::new(body, origin, None, None) };
+    scheduler.spawn(task);
+    JoinHandle::new(handle)
+}
+
+#[track_caller]
+#[inline]
+pub(crate) fn origin(name: Option<Cow<'static, str>>, class: SizeClass) -> Origin {
+    Origin {
+        id: next_id(),
+        name,
+        spawned_at: Location::caller(),
+        class,
+    }
+}
+
+/// Spawns a coroutine with a name or a stack size of its own.
+///
+/// # Examples
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let depth = maniple::run(|| {
+///     maniple::Builder::new()
+///         .name("deep")
+///         .stack_size(1024 * 1024)
+///         .spawn(|| 42)
+///         .map(|handle| handle.join().unwrap())
+/// })?;
+/// assert_eq!(depth, 42);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until it spawns"]
+pub struct Builder {
+    name: Option<Cow<'static, str>>,
+    stack_size: Option<usize>,
+}
+
+impl Builder {
+    /// A builder with the defaults: no name, the runtime's stack size.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The name that reports and dumps show.
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Address space for the stack in bytes, rounded up to a power of two, its guard page included.
+    ///
+    /// Memory is committed page by page as the stack grows; see the book's chapter on stacks.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// As [`spawn`](crate::spawn()), with its stack reserved now.
+    ///
+    /// # Errors
+    /// If the stack size is out of range (`InvalidInput`), the runtime's limit of coroutines is
+    /// reached (`QuotaExceeded`), the system has no memory for another stack (`OutOfMemory`), or the
+    /// runtime is shutting down.
+    #[track_caller]
+    pub fn spawn<F, T>(self, body: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let scheduler = runtime::current_scheduler();
+        self.spawn_on(&scheduler, body)
+    }
+
+    #[track_caller]
+    pub(crate) fn spawn_on<F, T>(
+        self,
+        scheduler: &Arc<Scheduler>,
+        body: F,
+    ) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let class = self.class(scheduler)?;
+        let origin = origin(self.name, class);
+        let stack = scheduler.reserve_stack(class)?;
+        // SAFETY: nothing is borrowed.
+        let (task, handle) = unsafe { TaskRef::new(body, origin, Some(stack), None) };
+        scheduler.spawn(task);
+        Ok(JoinHandle::new(handle))
+    }
+
+    /// As [`spawn_local`](crate::spawn_local()), with its stack reserved now.
+    ///
+    /// # Errors
+    /// As [`Builder::spawn`].
+    ///
+    /// # Panics
+    /// On a plain thread.
+    #[track_caller]
+    pub fn spawn_local<F, T>(self, body: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        let worker = local_worker();
+        let class = self.class(worker.scheduler())?;
+        let origin = origin(self.name, class);
+        let stack = worker.acquire_stack(class)?;
+        // SAFETY: nothing is borrowed.
+        let (task, handle) = unsafe { TaskRef::new(body, origin, Some(stack), None) };
+        worker.spawn_local(task);
+        Ok(JoinHandle::new(handle))
+    }
+
+    pub(crate) fn class(&self, scheduler: &Scheduler) -> io::Result<SizeClass> {
+        if scheduler.is_stopping() {
+            return Err(io::Error::other("the runtime is shutting down"));
+        }
+        match self.stack_size {
+            None => Ok(scheduler.default_class),
+            Some(bytes) => Ok(SizeClass::for_size(bytes)?),
+        }
+    }
+
+    pub(crate) fn into_name(self) -> Option<Cow<'static, str>> {
+        self.name
+    }
+}
+
+/// Owns the right to a coroutine's result.
+///
+/// Dropping it detaches the coroutine, whose result is then dropped when it ends.
+#[must_use = "dropping the handle detaches the coroutine; use `drop` to say so"]
+pub struct JoinHandle<T> {
+    task: TaskRef,
+    taken: bool,
+    yields: Yields<T>,
+}
+
+impl<T> JoinHandle<T> {
+    pub(crate) fn new(task: TaskRef) -> Self {
+        Self {
+            task,
+            taken: false,
+            yields: PhantomData,
+        }
+    }
+
+    /// Waits for the coroutine to end and returns its result.
+    ///
+    /// Works from a coroutine, and blocks a plain thread. The wait is cut short by cancellation and by
+    /// the deadline of the caller's scope, and the handle is then dropped, which detaches the coroutine.
+    ///
+    /// # Errors
+    /// If the coroutine panicked, was cancelled or never got a stack, or the wait was cut short.
+    #[inline]
+    pub fn join(mut self) -> Result<T, JoinError> {
+        match join_task(&self.task, Cuttable::Yes) {
+            Ok(()) => {
+                self.taken = true;
+                // SAFETY: made with this type; complete; the handle is consumed.
+                unsafe { self.task.take() }.map_err(JoinError::from_failure)
+            }
+            Err(interrupt) => Err(JoinError::interrupted(interrupt)),
+        }
+    }
+
+    /// Whether the coroutine has ended.
+    pub fn is_finished(&self) -> bool {
+        self.task.is_done()
+    }
+
+    /// Cancels the coroutine: every wait it makes from now on is cut short.
+    ///
+    /// If it has not begun it never will. Returns at once; [`JoinHandle::join`] waits for the end.
+    pub fn cancel(&self) {
+        self.task
+            .header()
+            .strand
+            .own_scope()
+            .cancel(&mut |claimed| ready(claimed));
+    }
+
+    /// The coroutine's id.
+    pub fn id(&self) -> Id {
+        Id(self.task.header().origin.id)
+    }
+
+    /// The coroutine's name, if it was given one.
+    pub fn name(&self) -> Option<&str> {
+        self.task.header().origin.name.as_deref()
+    }
+}
+
+// SAFETY: the handle gives out `T`, once, to whoever holds it.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: a shared handle gives no access to `T`.
+unsafe impl<T: Send> Sync for JoinHandle<T> {}
+
+impl<T> Drop for JoinHandle<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.taken {
+            self.task.detach();
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("id", &self.id().0)
+            .field("name", &self.name())
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}
+
+/// Waits until `task` is complete.
+#[inline]
+pub(crate) fn join_task(task: &TaskRef, cuttable: Cuttable) -> Result<(), Interrupt> {
+    loop {
+        let waited = wait::wait(
+            Reason::Join(task.header().origin.id),
+            None,
+            cuttable,
+            |strand| task.arm_until_done(strand, cuttable == Cuttable::Yes),
+            || task.forget_waiter(),
+        );
+        match waited {
+            Waited::AtOnce | Waited::Notified => return Ok(()),
+            Waited::Cut(interrupt) => return Err(interrupt),
+            Waited::TimedOut | Waited::Again => {}
+        }
+    }
+}
+
+/// Why a join has no result to give.
+pub struct JoinError {
+    kind: JoinErrorKind,
+}
+
+enum JoinErrorKind {
+    Panicked(Box<dyn Any + Send>),
+    Cancelled,
+    Elapsed,
+    Failed,
+    NoStack(io::Error),
+}
+
+impl JoinError {
+    pub(crate) fn from_failure(failure: Failure) -> Self {
+        match failure {
+            Failure::Panicked(payload) => Self::panicked(payload),
+            Failure::Interrupted(interrupt) => Self::interrupted(interrupt),
+            Failure::NoStack(error) => Self {
+                kind: JoinErrorKind::NoStack(error),
+            },
+        }
+    }
+
+    pub(crate) fn interrupted(interrupt: Interrupt) -> Self {
+        Self {
+            kind: match interrupt {
+                Interrupt::Cancelled => JoinErrorKind::Cancelled,
+                Interrupt::Elapsed => JoinErrorKind::Elapsed,
+            },
+        }
+    }
+
+    pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Self {
+        Self {
+            kind: JoinErrorKind::Panicked(payload),
+        }
+    }
+
+    /// A group's child whose error has become its group's.
+    pub(crate) fn failed() -> Self {
+        Self {
+            kind: JoinErrorKind::Failed,
+        }
+    }
+
+    /// Whether the coroutine panicked.
+    pub fn is_panic(&self) -> bool {
+        matches!(self.kind, JoinErrorKind::Panicked(_))
+    }
+
+    /// Whether the coroutine, or the wait for it, was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.kind, JoinErrorKind::Cancelled)
+    }
+
+    /// Whether a deadline passed, the coroutine's or that of the wait for it.
+    pub fn is_elapsed(&self) -> bool {
+        matches!(self.kind, JoinErrorKind::Elapsed)
+    }
+
+    /// The panic's payload, for [`std::panic::resume_unwind`].
+    ///
+    /// # Panics
+    /// If the coroutine did not panic.
+    #[track_caller]
+    pub fn into_panic(self) -> Box<dyn Any + Send> {
+        match self.kind {
+            JoinErrorKind::Panicked(payload) => payload,
+            _ => panic!("the coroutine did not panic: {self}"),
+        }
+    }
+
+    fn panic_message(payload: &(dyn Any + Send)) -> &str {
+        payload
+            .downcast_ref::<&'static str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("a value that is no string")
+    }
+}
+
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    JoinError::panic_message(payload)
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            JoinErrorKind::Panicked(payload) => {
+                write!(f, "coroutine panicked: {}", Self::panic_message(&**payload))
+            }
+            JoinErrorKind::Cancelled => f.write_str("coroutine was cancelled"),
+            JoinErrorKind::Elapsed => f.write_str("coroutine's deadline has passed"),
+            JoinErrorKind::Failed => f.write_str("coroutine failed; its group returns the error"),
+            JoinErrorKind::NoStack(error) => write!(f, "coroutine could not begin: {error}"),
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinError({self})")
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> Self {
+        match error.kind {
+            JoinErrorKind::Cancelled => Interrupt::Cancelled.into(),
+            JoinErrorKind::Elapsed => Interrupt::Elapsed.into(),
+            JoinErrorKind::NoStack(error) => error,
+            JoinErrorKind::Panicked(_) | JoinErrorKind::Failed => {
+                io::Error::other(error.to_string())
+            }
+        }
+    }
+}
+
+/// Gives the other ready coroutines of this worker a turn; on a plain thread, yields to the system.
+///
+/// A cancellation point: in a cancelled scope, or past its deadline, it unwinds to the scope's edge.
+///
+/// # Examples
+/// ```
+/// maniple::run(|| {
+///     let other = maniple::spawn_local(|| "other");
+///     while !other.is_finished() {
+///         maniple::yield_now();
+///     }
+///     assert_eq!(other.join().unwrap(), "other");
+/// });
+/// ```
+#[inline]
+pub fn yield_now() {
+    if let Err(interrupt) = wait::check() {
+        wait::unwind(interrupt);
+    }
+    yield_turn();
+}
+
+/// The running coroutine, or `None` on a plain thread.
+///
+/// # Examples
+/// ```
+/// assert!(maniple::current().is_none());
+/// maniple::run(|| println!("I am coroutine {}", maniple::current().unwrap().id()));
+/// ```
+pub fn current() -> Option<Current> {
+    let task = current_coroutine()?;
+    // SAFETY: it is running, so the runtime's reference is held.
+    Some(Current {
+        task: unsafe { TaskRef::acquire(task) },
+    })
+}
+
+/// A handle to a coroutine, obtained inside it; may be sent anywhere to unpark it.
+#[derive(Clone)]
+pub struct Current {
+    task: TaskRef,
+}
+
+impl Current {
+    /// Its id.
+    pub fn id(&self) -> Id {
+        Id(self.task.header().origin.id)
+    }
+
+    /// Its name, if it was given one.
+    pub fn name(&self) -> Option<&str> {
+        self.task.header().origin.name.as_deref()
+    }
+
+    /// Where it was spawned.
+    pub fn spawned_at(&self) -> &'static Location<'static> {
+        self.task.header().origin.spawned_at
+    }
+
+    /// Lets its next or present [`park`] return; several calls before that count as one.
+    pub fn unpark(&self) {
+        if let Some(claimed) = self.task.header().parking.unpark() {
+            ready(claimed);
+        }
+    }
+}
+
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Current")
+            .field("id", &self.id().0)
+            .field("name", &self.name())
+            .finish()
+    }
+}
+
+/// Waits until [`Current::unpark`] is called for this coroutine; returns at once if it already was.
+///
+/// On a plain thread this is [`std::thread::park`], which may also return for no reason.
+/// A cancellation point: a cancelled scope, or its deadline, unwinds to the scope's edge.
+///
+/// # Examples
+/// ```
+/// maniple::run(|| {
+///     let me = maniple::current().unwrap();
+///     let other = maniple::spawn(move || me.unpark());
+///     maniple::park();
+///     other.join().unwrap();
+/// });
+/// ```
+pub fn park() {
+    park_until(None);
+}
+
+/// As [`park`], for at most `timeout`.
+pub fn park_timeout(timeout: Duration) {
+    park_until(crate::scheduler::now().checked_add(timeout));
+}
+
+fn park_until(deadline: Option<Instant>) {
+    let Some(task) = current_coroutine() else {
+        match deadline {
+            None => std::thread::park(),
+            Some(at) => {
+                std::thread::park_timeout(at.saturating_duration_since(crate::scheduler::now()));
+            }
+        }
+        return;
+    };
+    // SAFETY: this is the running coroutine.
+    let parking = unsafe { &task.as_ref().parking };
+    loop {
+        let waited = wait::wait(
+            Reason::Park,
+            deadline,
+            Cuttable::Yes,
+            |strand| parking.arm(strand),
+            || parking.forget(),
+        );
+        match waited {
+            Waited::AtOnce | Waited::Notified | Waited::TimedOut => return,
+            Waited::Cut(interrupt) => return wait::unwind(interrupt),
+            Waited::Again => {}
+        }
+    }
+}
+
+/// For groups: a task whose closure may borrow.
+///
+/// # Safety
+/// As [`TaskRef::new`].
+#[track_caller]
+#[inline]
+pub(crate) unsafe fn make<F, T>(
+    name: Option<Cow<'static, str>>,
+    class: SizeClass,
+    stack: Option<crate::stack::Stack>,
+    deadline: Option<Instant>,
+    body: F,
+) -> (Unstarted, TaskRef)
+where
+    F: FnOnce() -> T,
+{
+    // SAFETY: the caller's promise.
+    unsafe { TaskRef::new(body, origin(name, class), stack, deadline) }
+}

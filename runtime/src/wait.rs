@@ -1,0 +1,238 @@
+//! Waiting: the one primitive under every blocking call. Deadlines and cancellation enter here alone.
+//!
+//! A wait arms the caller's word, makes it known to whoever will wake it, leaves through the door and
+//! takes itself out again if something else woke it. [`WaitList`] is the common way to be known: a
+//! list of [`WaitNode`]s on the waiting stacks, kept under the lock of whatever is waited for. A waker
+//! pops a node and claims it under that lock; after unlocking it makes the claimed strand ready.
+//!
+//! A strand that was *notified* counts as served: it acts on the notification before it looks at
+//! cancellation again, so no notification is lost between a waker and a cancelled waiter.
+
+use std::{cell::Cell, panic::resume_unwind, ptr::NonNull, time::Instant};
+
+use crate::{
+    error::{Interrupt, Unwind},
+    scheduler::{Worker, current_strand, now, suspend, yield_turn},
+    strand::{Claimed, Outcome, Strand},
+    sys::list::{Linked, Links, List},
+};
+
+pub(crate) use crate::{scheduler::ready, strand::Reason};
+
+/// How a wait went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// There was no need to wait.
+    AtOnce,
+    /// A waker ended it.
+    Notified,
+    /// The deadline of this very wait passed.
+    TimedOut,
+    /// The enclosing scope was cancelled or its deadline passed.
+    Cut(Interrupt),
+    /// Woken for a cancellation that a shield keeps off: look again and wait again.
+    Again,
+}
+
+/// Whether cancellation and the scope's deadline may cut a wait short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cuttable {
+    Yes,
+    No,
+}
+
+/// Waits once. `arm` makes the strand known to its waker, arms its word, and returns true; or returns
+/// false if there is nothing to wait for. `forget` takes back what `arm` made known.
+#[inline]
+pub(crate) fn wait(
+    reason: Reason,
+    own_deadline: Option<Instant>,
+    cuttable: Cuttable,
+    arm: impl FnOnce(&Strand) -> bool,
+    forget: impl FnOnce(),
+) -> Waited {
+    // SAFETY: the caller's own strand outlives the call.
+    let strand = unsafe { current_strand().as_ref() };
+    if !arm(strand) {
+        return Waited::AtOnce;
+    }
+    finish(strand, reason, own_deadline, cuttable, forget)
+}
+
+/// The second half of a wait whose strand is armed and known to its waker.
+#[inline]
+pub(crate) fn finish(
+    strand: &Strand,
+    reason: Reason,
+    own_deadline: Option<Instant>,
+    cuttable: Cuttable,
+    forget: impl FnOnce(),
+) -> Waited {
+    let scope_deadline = match cuttable {
+        Cuttable::Yes => {
+            if strand.is_cancelled() && strand.word.disarm() {
+                forget();
+                return Waited::Cut(Interrupt::Cancelled);
+            }
+            strand.deadline()
+        }
+        Cuttable::No => None,
+    };
+    let deadline = match (own_deadline, scope_deadline) {
+        (Some(own), Some(scope)) => Some(own.min(scope)),
+        (own, scope) => own.or(scope),
+    };
+    match suspend(strand, reason, deadline) {
+        Outcome::Notified => Waited::Notified,
+        Outcome::TimedOut => {
+            forget();
+            if deadline == scope_deadline {
+                Waited::Cut(Interrupt::Elapsed)
+            } else {
+                Waited::TimedOut
+            }
+        }
+        Outcome::Cancelled => {
+            forget();
+            if strand.is_cancelled() {
+                Waited::Cut(Interrupt::Cancelled)
+            } else {
+                Waited::Again
+            }
+        }
+    }
+}
+
+/// What a blocking call does first: in a scope that is cancelled or past its deadline it does not
+/// even begin. The deadline is held against the worker's recent clock; a wait checks it exactly.
+#[inline]
+pub(crate) fn check() -> Result<(), Interrupt> {
+    // SAFETY: the caller's own strand outlives the call.
+    let strand = unsafe { current_strand().as_ref() };
+    if strand.is_cancelled() {
+        return Err(Interrupt::Cancelled);
+    }
+    match strand.deadline() {
+        None => Ok(()),
+        Some(deadline) if recent() < deadline => Ok(()),
+        Some(_) => Err(Interrupt::Elapsed),
+    }
+}
+
+/// The worker's clock as of its current round; on a plain thread, the clock.
+#[inline]
+pub(crate) fn recent() -> Instant {
+    match Worker::current() {
+        Some(worker) => worker.recent(),
+        None => now(),
+    }
+}
+
+/// Leaves a wait that cannot return an error: unwinds to the edge of the scope.
+///
+/// It returns while the thread is unwinding already, since a second throw would abort: the wait then
+/// simply ends early. Whether *this* coroutine unwinds cannot be told from another one suspended in a
+/// destructor on the same thread; it gives way once, so that a loop around the wait lets that one go on.
+#[cold]
+pub(crate) fn unwind(interrupt: Interrupt) {
+    if std::thread::panicking() {
+        yield_turn();
+        return;
+    }
+    // SAFETY: the caller's own strand outlives the call.
+    let strand = unsafe { current_strand().as_ref() };
+    let payload = match (interrupt, strand.deadline()) {
+        (Interrupt::Elapsed, Some(deadline)) => Unwind::Elapsed(deadline),
+        _ => Unwind::Cancelled,
+    };
+    resume_unwind(Box::new(payload));
+}
+
+/// Strands that wait for the same thing, first come first served.
+pub(crate) struct WaitList {
+    nodes: List<WaitNode>,
+}
+
+/// One strand's place in a wait list; lives on the waiting stack.
+pub(crate) struct WaitNode {
+    links: Links<WaitNode>,
+    strand: Cell<Option<NonNull<Strand>>>,
+}
+
+impl Linked for WaitNode {
+    #[inline]
+    fn links(&self) -> &Links<Self> {
+        &self.links
+    }
+}
+
+impl WaitNode {
+    #[inline]
+    pub(crate) const fn new() -> Self {
+        Self {
+            links: Links::new(),
+            strand: Cell::new(None),
+        }
+    }
+}
+
+impl WaitList {
+    pub(crate) const fn new() -> Self {
+        Self { nodes: List::new() }
+    }
+
+    /// Queues the strand and arms its word.
+    ///
+    /// # Safety
+    /// The list is under its lock. The node stays in place until its wait has ended, and is taken out
+    /// with [`WaitList::remove`] under the lock unless the wait was notified.
+    #[inline]
+    pub(crate) unsafe fn arm(&self, node: &WaitNode, strand: &Strand, cuttable: Cuttable) {
+        node.strand.set(Some(NonNull::from(strand)));
+        strand.word.arm(cuttable == Cuttable::Yes);
+        // SAFETY: the caller's promise.
+        unsafe { self.nodes.push_back(NonNull::from(node)) };
+    }
+
+    /// Takes a node out; false if a waker had already popped it.
+    ///
+    /// # Safety
+    /// The list is under its lock and the node is in no other list.
+    #[inline]
+    pub(crate) unsafe fn remove(&self, node: &WaitNode) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { self.nodes.remove(NonNull::from(node)) }
+    }
+
+    /// Wins the first wait that nobody else has won; the caller makes it ready after unlocking.
+    ///
+    /// # Safety
+    /// The list is under its lock.
+    #[inline]
+    pub(crate) unsafe fn notify_one(&self) -> Option<Claimed> {
+        // SAFETY: the caller's promise.
+        unsafe { self.notify_one_with(|_| {}) }
+    }
+
+    /// As `notify_one`; `hand_over` acts on the winner's node before it can run.
+    ///
+    /// # Safety
+    /// The list is under its lock.
+    #[inline]
+    pub(crate) unsafe fn notify_one_with(
+        &self,
+        hand_over: impl FnOnce(NonNull<WaitNode>),
+    ) -> Option<Claimed> {
+        loop {
+            // SAFETY: the lock keeps nodes in the list, and thus their strands, alive.
+            unsafe {
+                let node = self.nodes.pop_front()?;
+                let strand = node.as_ref().strand.get()?;
+                if let Some(claimed) = Strand::claim(strand, Outcome::Notified) {
+                    hand_over(node);
+                    return Some(claimed);
+                }
+            }
+        }
+    }
+}
