@@ -80,6 +80,8 @@ pub(crate) struct Header {
     /// First, so that a strand's address is its header's.
     pub(crate) strand: Strand,
     pub(crate) home: Cell<*const Home>,
+    /// Where its stack ends, once it has one; for the overflow report.
+    pub(crate) stack_limit: Cell<usize>,
     /// What it waits for, while it waits.
     pub(crate) reason: Cell<Reason>,
     next: AtomicPtr<Header>,
@@ -226,6 +228,7 @@ impl TaskRef {
             header: Header {
                 strand: Strand::for_coroutine(deadline),
                 home: Cell::new(ptr::null()),
+                stack_limit: Cell::new(0),
                 reason: Cell::new(Reason::Start),
                 next: AtomicPtr::new(ptr::null_mut()),
                 live: Links::new(),
@@ -423,6 +426,7 @@ impl Unstarted {
                 Engine::Started(_) | Engine::Ended => None,
             };
             let stack = Bound(reserved.or(stack).expect("a task is started with a stack"));
+            header.stack_limit.set(stack.0.limit().get());
             // The engine is dropped, and its stack given back, before the task's memory goes.
             let coroutine = corosensei::Coroutine::with_stack_unchecked(
                 stack,

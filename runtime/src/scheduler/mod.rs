@@ -46,7 +46,7 @@ use crate::{
     coroutine::{self, Failure, Header, Home, Unstarted},
     error::Interrupt,
     loom::AtomicPtr,
-    stack::{SizeClass, Stack, pool::StackPool, slab::Slabs},
+    stack::{SizeClass, Stack, slab::Slabs},
     strand::{Claimed, Outcome, Reason, Strand},
     sys::{event::Bell, spin::SpinLock},
 };
@@ -58,7 +58,7 @@ pub(crate) struct Scheduler {
     homes: Vec<Arc<Home>>,
     stealers: Vec<Stealer<Unstarted>>,
     injector: Injector<Unstarted>,
-    /// Workers that are asleep or about to be.
+    /// Workers that are asleep or about to be; not kept where there is nobody to steal from.
     sleeping: AtomicUsize,
     stopping: AtomicBool,
     slabs: Arc<Slabs>,
@@ -70,8 +70,8 @@ impl Scheduler {
     pub(crate) fn start(config: Config) -> io::Result<Arc<Scheduler>> {
         crate::stack::overflow::install()?;
         crate::stack::overflow::set_culprit(worker::culprit);
-        let default_class = SizeClass::for_size(config.stack_size)?;
         let slabs = Slabs::new(config.stack_limits())?;
+        let default_class = slabs.default_class();
         let mut seeds = Vec::with_capacity(config.workers);
         for _ in 0..config.workers {
             seeds.push(worker::Seed::new()?);
@@ -129,7 +129,9 @@ impl Scheduler {
             // The workers may have looked here for the last time.
             self.refuse_injected();
         }
-        self.wake_one();
+        // Pairs with the sleeper's announcement: the work was published before this.
+        fence(Ordering::SeqCst);
+        self.wake_any();
     }
 
     fn refuse_injected(&self) {
@@ -146,22 +148,22 @@ impl Scheduler {
     pub(crate) fn reserve_stack(self: &Arc<Self>, class: SizeClass) -> io::Result<Stack> {
         match Worker::current() {
             Some(worker) if worker.belongs_to(self) => worker.acquire_stack(class),
-            _ => StackPool::new(self.slabs.clone()).acquire(class),
+            _ => self.slabs.acquire(class),
         }
     }
 
-    /// Wakes a sleeping worker, if there is one, because there is something to steal.
+    /// Wakes a sleeping worker, if there is one, because a worker has something to steal.
     #[inline]
     fn wake_one(&self) {
         // Pairs with the sleeper's announcement: the work was published before this.
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::SeqCst) > 0 {
-            self.wake_one_slow();
+            self.wake_any();
         }
     }
 
     #[cold]
-    fn wake_one_slow(&self) {
+    fn wake_any(&self) {
         for home in &self.homes {
             if home.inbox.nudge() {
                 home.bell.ring();

@@ -464,10 +464,12 @@ impl Drop for Worker {
 
 /// For the overflow report: whose stack starts at `limit`. Runs in a signal handler.
 pub(super) fn culprit(limit: usize) -> Option<Culprit> {
-    let _ = limit;
     let task = Worker::current()?.running()?;
     // SAFETY: it runs on this thread right now, so nothing changes or frees it.
     let header = unsafe { task.as_ref() };
+    if header.stack_limit.get() != limit {
+        return None;
+    }
     Some(Culprit {
         id: header.origin.id,
         name: header

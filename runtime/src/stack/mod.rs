@@ -58,8 +58,15 @@ pub(crate) struct StackLimits {
     pub(crate) guard: GuardChoice,
 }
 
-/// How the user wants stacks to be guarded.
+/// How stacks are to be guarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "only tests insist on a kind; users get the best there is"
+    )
+)]
 pub(crate) enum GuardChoice {
     /// Lightweight guard regions where the kernel has them, protected pages otherwise.
     Auto,
@@ -118,6 +125,7 @@ impl Stack {
     }
 
     /// The bytes that frames may use: the slot without its guard page.
+    #[cfg(test)]
     pub(crate) fn usable(&self) -> usize {
         self.class().size() - memory::page_size()
     }
@@ -208,8 +216,9 @@ pub(crate) enum StackError {
     GuardRegion { source: io::Error },
     #[error(
         "install a stack guard by mprotect: {source}; each guarded stack takes two mappings and \
-         this kernel allows {max_map_count} in all (vm.max_map_count), so about {} stacks: raise it \
-         with `sysctl -w vm.max_map_count=N`, or run Linux 6.13 or later, whose guards take no mapping",
+         this kernel allows {max_map_count} in all (vm.max_map_count), so about {} stacks: raise \
+         it with `sysctl -w vm.max_map_count=N`, or run Linux 6.13 or later, whose guards take no \
+         mapping",
         .max_map_count / 2
     )]
     GuardPage {

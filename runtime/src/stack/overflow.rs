@@ -415,8 +415,8 @@ impl Text {
         }
         write!(
             self,
-            "\nstack size {} KiB. Give it more with Builder::stack_size, or move deep recursion off \
-             the coroutine\n",
+            "\nstack size {} KiB. Give it more with Builder::stack_size, or move deep recursion \
+             off the coroutine\n",
             size >> 10
         )
     }

@@ -14,7 +14,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::stack::census::{Census, StackStats};
+use crate::stack::census::Census;
+#[cfg(test)]
+use crate::stack::census::StackStats;
 use crate::stack::overflow::Watch;
 use crate::stack::{GuardKind, OWNERS, SizeClass, Stack, StackError, StackLimits};
 use crate::sys::memory::{self, Mapping};
@@ -54,11 +56,13 @@ impl Slabs {
     }
 
     /// How stacks are guarded.
+    #[cfg(test)]
     pub(crate) fn guard(&self) -> GuardKind {
         self.guard
     }
 
     /// How many stacks there are, where.
+    #[cfg(test)]
     pub(crate) fn stats(&self) -> StackStats {
         let mut stats = StackStats {
             live: self.census.live(),
