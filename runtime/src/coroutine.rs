@@ -12,6 +12,7 @@
 //! reference count: one for the runtime, until the task is complete, one for each handle.
 
 use std::{
+    alloc::Layout,
     any::Any,
     borrow::Cow,
     cell::{Cell, UnsafeCell},
@@ -40,6 +41,7 @@ use crate::{
     sys::{
         event::Bell,
         list::{Linked, Links},
+        recycle,
         spin::SpinLock,
     },
 };
@@ -54,7 +56,7 @@ pub(crate) struct Home {
     pub(crate) epoll: Arc<OwnedFd>,
     /// Registrations whose descriptors were closed on other threads.
     pub(crate) retired: SpinLock<Vec<Slot>>,
-    /// The coroutine that runs now; during shutdown one ends only under `reporting`.
+    /// The coroutine that runs now; see `Worker::end` for how a shutdown may look at it.
     pub(crate) running: AtomicPtr<Header>,
     pub(crate) reporting: SpinLock<()>,
 }
@@ -224,7 +226,8 @@ impl TaskRef {
     where
         F: FnOnce() -> T,
     {
-        let task = NonNull::from(Box::leak(Box::new(Task::<F, T> {
+        let task = recycle::take(Layout::new::<Task<F, T>>()).cast::<Task<F, T>>();
+        let made = Task::<F, T> {
             header: Header {
                 strand: Strand::for_coroutine(deadline),
                 home: Cell::new(ptr::null()),
@@ -255,10 +258,13 @@ impl TaskRef {
                 origin,
             },
             stage: UnsafeCell::new(Stage::Closure(body)),
-        })))
-        .cast::<Header>();
-        // SAFETY: just made, boxed for good, and not shared yet.
-        unsafe { Strand::settle_in(task.cast()) };
+        };
+        // SAFETY: fresh memory of the right layout, where the task stays for good; not shared yet.
+        unsafe {
+            task.write(made);
+            Strand::settle_in(task.cast());
+        }
+        let task = task.cast::<Header>();
         (Unstarted(task), TaskRef(task))
     }
 
@@ -571,8 +577,12 @@ unsafe fn drop_result<F, T>(task: NonNull<Header>) {
 }
 
 unsafe fn dealloc<F, T>(task: NonNull<Header>) {
-    // SAFETY: made by `Box` in `TaskRef::new`; this was the last reference.
-    drop(unsafe { Box::from_raw(task.cast::<Task<F, T>>().as_ptr()) });
+    let task = task.cast::<Task<F, T>>();
+    // SAFETY: made in `TaskRef::new`; this was the last reference.
+    unsafe {
+        task.drop_in_place();
+        recycle::give(task.cast(), Layout::new::<Task<F, T>>());
+    }
 }
 
 /// Drops a user's value where its panic would otherwise end a worker.

@@ -118,7 +118,8 @@ where
 /// The leader's hold on its children; see [`group`](crate::group()).
 pub struct Group<'scope, 'env: 'scope, E> {
     scope: Scope,
-    scheduler: Arc<Scheduler>,
+    /// The leader's, which outlives its stay in the group.
+    scheduler: &'static Arc<Scheduler>,
     deadline: Option<Instant>,
     panic: SpinLock<Option<Box<dyn Any + Send>>>,
     error: SpinLock<Option<E>>,
@@ -463,7 +464,7 @@ impl<'scope, 'env, E> ChildBuilder<'scope, 'env, E> {
         E: Send,
     {
         let group = self.group;
-        let class = self.builder.class(&group.scheduler)?;
+        let class = self.builder.class(group.scheduler)?;
         let stack = group.scheduler.reserve_stack(class)?;
         // SAFETY: as in `Group::start`.
         let (task, handle) = unsafe {

@@ -52,6 +52,7 @@ mod sys {
     pub(crate) mod event;
     pub(crate) mod list;
     pub(crate) mod memory;
+    pub(crate) mod recycle;
     pub(crate) mod spin;
 }
 mod wait;

@@ -298,22 +298,23 @@ pub fn run<T: Send>(main: impl FnOnce() -> T + Send) -> T {
 }
 
 /// The scheduler of the calling coroutine, or the process-wide default on a plain thread.
+///
+/// Valid for as long as the caller's coroutine, or for good on a plain thread.
 #[inline]
-pub(crate) fn current_scheduler() -> Arc<Scheduler> {
+pub(crate) fn current_scheduler() -> &'static Arc<Scheduler> {
     match Worker::current() {
-        Some(worker) => worker.scheduler().clone(),
+        Some(worker) => worker.scheduler(),
         None => default_scheduler(),
     }
 }
 
 #[cold]
-fn default_scheduler() -> Arc<Scheduler> {
+fn default_scheduler() -> &'static Arc<Scheduler> {
     static DEFAULT: OnceLock<Runtime> = OnceLock::new();
-    DEFAULT
+    &DEFAULT
         .get_or_init(|| match Runtime::new() {
             Ok(runtime) => runtime,
             Err(error) => panic!("the default runtime could not be started: {error}"),
         })
         .scheduler
-        .clone()
 }

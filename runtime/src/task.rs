@@ -58,8 +58,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let scheduler = runtime::current_scheduler();
-    spawn_on(&scheduler, None, body)
+    spawn_on(runtime::current_scheduler(), None, body)
 }
 
 /// Runs `body`, which need not be `Send`, on a new coroutine of the caller's worker.
@@ -183,8 +182,7 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let scheduler = runtime::current_scheduler();
-        self.spawn_on(&scheduler, body)
+        self.spawn_on(runtime::current_scheduler(), body)
     }
 
     #[track_caller]

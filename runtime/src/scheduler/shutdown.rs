@@ -114,10 +114,15 @@ impl Scheduler {
 
     /// Names the coroutines that hold their workers.
     fn report_running(&self) {
+        if !crate::sys::memory::barrier_on_all_threads() {
+            log::warn!("a coroutine holds its worker and cannot be named: no membarrier(2)");
+            return;
+        }
         for home in &self.homes {
             let _kept = home.reporting.lock();
             let running = home.running.load(Ordering::SeqCst);
-            // SAFETY: while stopping, a coroutine clears `running` and ends only under the lock held.
+            // SAFETY: after the barrier, a coroutine that ends either has cleared `running`, or sees
+            // that a shutdown is on and ends under the lock held here.
             if let Some(header) = unsafe { running.as_ref() } {
                 self.ending.report(header, true);
             }

@@ -8,7 +8,10 @@ use std::{
     collections::VecDeque,
     io,
     ptr::{self, NonNull},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{Ordering, compiler_fence},
+    },
     time::{Duration, Instant},
 };
 
@@ -214,9 +217,16 @@ impl Worker {
     fn end(&self, task: NonNull<Header>, stack: Stack) {
         self.stacks.borrow_mut().release(stack);
         self.live_count.set(self.live_count.get() - 1);
-        // A shutdown that reports what still runs must not see it vanish.
-        let _reporting = self.home.reporting.lock();
+        // A shutdown looks at `running` after it has raised `stopping` and issued a barrier on all
+        // threads: either the flag is seen here, and the lock keeps the coroutine while it is looked
+        // at, or the cleared pointer is seen there.
         self.home.running.store(ptr::null_mut(), Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        let _reporting = self
+            .scheduler
+            .stopping
+            .load(Ordering::Relaxed)
+            .then(|| self.home.reporting.lock());
         // SAFETY: begun here, so in this thread's list; ended, and completed here once.
         unsafe {
             self.live.remove(task);

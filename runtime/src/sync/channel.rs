@@ -23,8 +23,8 @@ use std::{
 
 use crate::{
     error::{Cancelled, Interrupt},
-    scheduler::{Worker, now},
-    sys::spin::SpinLock,
+    scheduler::{Worker, current_strand, now},
+    sys::spin::{SpinGuard, SpinLock},
     wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
 };
 
@@ -201,103 +201,144 @@ impl<T> Channel<T> {
         tried
     }
 
-    /// On failure the message is left in the returned error's first part.
-    fn send(&self, value: T, deadline: Option<Instant>) -> Result<(), (T, Failed)> {
+    /// On failure the message comes back with the cause.
+    #[inline]
+    fn send(&self, message: T, deadline: Option<Instant>) -> Result<(), (T, Failed)> {
         if let Err(interrupt) = wait::check() {
-            return Err((value, interrupt.into()));
+            return Err((message, interrupt.into()));
         }
-        let place = Place::new(Some(value));
-        // SAFETY: before it waits and after its wait, the place is this call's alone.
-        let value = || unsafe { &mut *place.value.get() };
-        loop {
-            let mut at_once = Tried::WouldWait;
-            let mut receiver = None;
-            let waited = wait::wait(
-                Reason::ChannelSend,
-                deadline,
-                Cuttable::Yes,
-                |strand| {
-                    let mut state = self.state.lock();
-                    (at_once, receiver) = state.try_send(value());
-                    if !matches!(at_once, Tried::WouldWait) {
-                        return false;
-                    }
-                    // SAFETY: under the lock; taken out below unless notified.
-                    unsafe { state.senders.arm(&place.node, strand, Cuttable::Yes) };
-                    true
-                },
-                || {
-                    // SAFETY: under the lock, in this list or none.
-                    unsafe { self.state.lock().senders.remove(&place.node) };
-                },
-            );
-            if let Some(receiver) = receiver {
-                ready(receiver);
+        let mut message = Some(message);
+        let mut state = self.state.lock();
+        let (tried, receiver) = state.try_send(&mut message);
+        let failed = match tried {
+            Tried::Done(()) => {
+                drop(state);
+                if let Some(receiver) = receiver {
+                    ready(receiver);
+                }
+                spend();
+                return Ok(());
             }
-            let failed = match waited {
-                Waited::AtOnce => match at_once {
-                    Tried::Disconnected => Failed::Disconnected,
-                    _ => {
-                        spend();
-                        return Ok(());
+            Tried::WouldWait => match self.wait_to_send(state, &mut message, deadline) {
+                Ok(()) => return Ok(()),
+                Err(failed) => failed,
+            },
+            Tried::Disconnected => Failed::Disconnected,
+        };
+        match message {
+            Some(message) => Err((message, failed)),
+            None => Ok(()),
+        }
+    }
+
+    fn wait_to_send<'a>(
+        &'a self,
+        mut state: SpinGuard<'a, State<T>>,
+        message: &mut Option<T>,
+        deadline: Option<Instant>,
+    ) -> Result<(), Failed> {
+        let place = Place::new(message.take());
+        // SAFETY: before it waits and after its wait, the place is this call's alone.
+        let held = || unsafe { &mut *place.value.get() };
+        // SAFETY: the caller's own strand outlives the call.
+        let strand = unsafe { current_strand().as_ref() };
+        loop {
+            // SAFETY: under the lock; taken out below unless notified.
+            unsafe { state.senders.arm(&place.node, strand, Cuttable::Yes) };
+            drop(state);
+            let waited = wait::finish(strand, Reason::ChannelSend, deadline, Cuttable::Yes, || {
+                // SAFETY: under the lock, in this list or none.
+                unsafe { self.state.lock().senders.remove(&place.node) };
+            });
+            *message = held().take();
+            return match waited {
+                // Notified without an exchange: the channel was disconnected.
+                _ if message.is_none() => Ok(()),
+                Waited::AtOnce | Waited::Notified => Err(Failed::Disconnected),
+                Waited::TimedOut => Err(Failed::Timeout),
+                Waited::Cut(interrupt) => Err(interrupt.into()),
+                Waited::Again => {
+                    state = self.state.lock();
+                    let (tried, receiver) = state.try_send(message);
+                    match tried {
+                        Tried::WouldWait => {
+                            *held() = message.take();
+                            continue;
+                        }
+                        Tried::Done(()) => {
+                            drop(state);
+                            if let Some(receiver) = receiver {
+                                ready(receiver);
+                            }
+                            Ok(())
+                        }
+                        Tried::Disconnected => Err(Failed::Disconnected),
                     }
-                },
-                Waited::Notified if value().is_none() => return Ok(()),
-                Waited::Notified => Failed::Disconnected,
-                Waited::TimedOut => Failed::Timeout,
-                Waited::Cut(interrupt) => interrupt.into(),
-                Waited::Again => continue,
-            };
-            return match value().take() {
-                Some(value) => Err((value, failed)),
-                None => Ok(()),
+                }
             };
         }
     }
 
+    #[inline]
     fn recv(&self, deadline: Option<Instant>) -> Result<T, Failed> {
         wait::check()?;
-        let place = Place::new(None);
-        // SAFETY: before it waits and after its wait, the place is this call's alone.
-        let value = || unsafe { &mut *place.value.get() };
-        loop {
-            let mut at_once = Tried::WouldWait;
-            let mut sender = None;
-            let waited = wait::wait(
-                Reason::ChannelRecv,
-                deadline,
-                Cuttable::Yes,
-                |strand| {
-                    let mut state = self.state.lock();
-                    (at_once, sender) = state.try_recv();
-                    if !matches!(at_once, Tried::WouldWait) {
-                        return false;
-                    }
-                    // SAFETY: under the lock; taken out below unless notified.
-                    unsafe { state.receivers.arm(&place.node, strand, Cuttable::Yes) };
-                    true
-                },
-                || {
-                    // SAFETY: under the lock, in this list or none.
-                    unsafe { self.state.lock().receivers.remove(&place.node) };
-                },
-            );
-            if let Some(sender) = sender {
-                ready(sender);
+        let mut state = self.state.lock();
+        let (tried, sender) = state.try_recv();
+        match tried {
+            Tried::Done(message) => {
+                drop(state);
+                if let Some(sender) = sender {
+                    ready(sender);
+                }
+                spend();
+                Ok(message)
             }
-            return match waited {
-                Waited::AtOnce => match at_once {
-                    Tried::Done(value) => {
-                        spend();
-                        Ok(value)
+            Tried::WouldWait => self.wait_to_recv(state, deadline),
+            Tried::Disconnected => Err(Failed::Disconnected),
+        }
+    }
+
+    fn wait_to_recv<'a>(
+        &'a self,
+        mut state: SpinGuard<'a, State<T>>,
+        deadline: Option<Instant>,
+    ) -> Result<T, Failed> {
+        let place = Place::new(None);
+        // SAFETY: the caller's own strand outlives the call.
+        let strand = unsafe { current_strand().as_ref() };
+        loop {
+            // SAFETY: under the lock; taken out below unless notified.
+            unsafe { state.receivers.arm(&place.node, strand, Cuttable::Yes) };
+            drop(state);
+            let waited = wait::finish(strand, Reason::ChannelRecv, deadline, Cuttable::Yes, || {
+                // SAFETY: under the lock, in this list or none.
+                unsafe { self.state.lock().receivers.remove(&place.node) };
+            });
+            // SAFETY: the wait is over, so the place is this call's alone.
+            if let Some(message) = unsafe { (*place.value.get()).take() } {
+                return Ok(message);
+            }
+            match waited {
+                // Notified without an exchange: the channel was disconnected.
+                Waited::AtOnce | Waited::Notified => return Err(Failed::Disconnected),
+                Waited::TimedOut => return Err(Failed::Timeout),
+                Waited::Cut(interrupt) => return Err(interrupt.into()),
+                Waited::Again => {
+                    state = self.state.lock();
+                    let (tried, sender) = state.try_recv();
+                    match tried {
+                        Tried::WouldWait => {}
+                        Tried::Disconnected => return Err(Failed::Disconnected),
+                        Tried::Done(message) => {
+                            drop(state);
+                            if let Some(sender) = sender {
+                                ready(sender);
+                            }
+                            return Ok(message);
+                        }
                     }
-                    _ => Err(Failed::Disconnected),
-                },
-                Waited::Notified => value().take().ok_or(Failed::Disconnected),
-                Waited::TimedOut => Err(Failed::Timeout),
-                Waited::Cut(interrupt) => Err(interrupt.into()),
-                Waited::Again => continue,
-            };
+                }
+            }
         }
     }
 

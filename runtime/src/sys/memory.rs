@@ -186,6 +186,13 @@ unsafe fn discard_at_once(ranges: &[Range<usize>]) -> bool {
 }
 
 /// The bytes of `range`, whole mapped pages, that memory backs now.
+/// Makes every running thread of the process pass a full memory barrier (membarrier(2)); false if the
+/// kernel cannot. The other threads need then only a compiler fence for their half of a handshake.
+pub(crate) fn barrier_on_all_threads() -> bool {
+    // SAFETY: takes no pointers.
+    unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) == 0 }
+}
+
 #[cfg(test)]
 pub(crate) fn resident(range: Range<usize>) -> io::Result<usize> {
     let mut pages = vec![0_u8; range.len().div_ceil(page_size())];
