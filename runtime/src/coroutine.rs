@@ -54,6 +54,8 @@ pub(crate) struct Home {
     /// Unique in the process.
     pub(crate) worker_id: u32,
     pub(crate) epoll: Arc<OwnedFd>,
+    /// New coroutines that this worker, and no other, is to begin.
+    pub(crate) assigned: SpinLock<Vec<Unstarted>>,
     /// Registrations whose descriptors were closed on other threads.
     pub(crate) retired: SpinLock<Vec<Slot>>,
     /// The coroutine that runs now; see `Worker::end` for how a shutdown may look at it.

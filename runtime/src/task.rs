@@ -91,6 +91,41 @@ where
     JoinHandle::new(handle)
 }
 
+/// Runs `body` once on each worker of the caller's runtime, with the worker's index.
+///
+/// For one listener per worker, and other things that are to be spread evenly.
+///
+/// # Examples
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = maniple::Runtime::builder().workers(2).build()?;
+/// let threads = runtime.run(|| {
+///     let handles = maniple::task::spawn_on_workers(|_index| std::thread::current().id());
+///     handles.into_iter().map(|handle| handle.join().unwrap()).collect::<Vec<_>>()
+/// });
+/// assert_ne!(threads[0], threads[1]);
+/// # Ok(())
+/// # }
+/// ```
+#[track_caller]
+pub fn spawn_on_workers<F, T>(body: F) -> Vec<JoinHandle<T>>
+where
+    F: Fn(usize) -> T + Clone + Send + 'static,
+    T: Send + 'static,
+{
+    let scheduler = runtime::current_scheduler();
+    let mut handles = Vec::with_capacity(scheduler.workers());
+    for index in 0..scheduler.workers() {
+        let body = body.clone();
+        let origin = origin(None, scheduler.default_class);
+        // SAFETY: nothing is borrowed.
+        let (task, handle) = unsafe { TaskRef::new(move || body(index), origin, None, None) };
+        scheduler.assign(index, task);
+        handles.push(JoinHandle::new(handle));
+    }
+    handles
+}
+
 #[track_caller]
 fn local_worker() -> &'static Worker {
     match Worker::current() {

@@ -20,7 +20,9 @@
 //! A worker announces its sleep in its inbox word and then looks once more for work to steal; who
 //! makes work available looks for sleepers afterwards. Both sides are sequentially consistent, so at
 //! least one sees the other. A single new coroutine rings nobody: its spawner reaches it at its next
-//! suspension, and a system call to move it would cost more than most run for.
+//! suspension, and a system call to move it would cost more than most run for. Should its spawner
+//! compute for long instead, a sleeper that left others awake looks again after a millisecond, then
+//! after two, up to sixteen; when all sleep, nobody looks.
 
 mod shutdown;
 mod worker;
@@ -134,7 +136,29 @@ impl Scheduler {
         self.wake_any();
     }
 
+    /// Queues a task that the worker of that index must begin.
+    pub(crate) fn assign(&self, index: usize, task: Unstarted) {
+        let home = &self.homes[index];
+        home.assigned.lock().push(task);
+        if self.is_stopping() {
+            self.refuse_assigned(home);
+        }
+        // Pairs with the sleeper's announcement: the work was published before this.
+        fence(Ordering::SeqCst);
+        if home.inbox.nudge() {
+            home.bell.ring();
+        }
+    }
+
+    fn refuse_assigned(&self, home: &Home) {
+        let assigned = std::mem::take(&mut *home.assigned.lock());
+        assigned.into_iter().for_each(refuse);
+    }
+
     fn refuse_injected(&self) {
+        for home in &self.homes {
+            self.refuse_assigned(home);
+        }
         loop {
             match self.injector.steal() {
                 Steal::Success(task) => refuse(task),
@@ -331,6 +355,7 @@ fn new_home(bell: Bell, driver: &crate::driver::Driver) -> Home {
         bell,
         worker_id: NEXT.fetch_add(1, Ordering::Relaxed),
         epoll: driver.handle(),
+        assigned: SpinLock::new(Vec::new()),
         retired: SpinLock::new(Vec::new()),
         running: AtomicPtr::new(std::ptr::null_mut()),
         reporting: SpinLock::new(()),

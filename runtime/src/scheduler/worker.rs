@@ -51,6 +51,8 @@ pub(crate) struct Worker {
     /// Operations that may succeed without suspending before the coroutine has to give way.
     budget: Cell<u32>,
     rounds: Cell<u32>,
+    /// How often in a row it went to sleep while others worked.
+    naps: Cell<u32>,
 }
 
 /// What a worker is grown from; made before its thread so that failures reach the builder.
@@ -77,6 +79,11 @@ const SLICE: usize = 64;
 
 /// Operations without a suspension that a coroutine gets per turn.
 const BUDGET: u32 = 128;
+
+/// How soon a sleeper looks again for work that its spawner does not come to, while others are awake;
+/// doubled each time it finds none, up to sixteen times this.
+const SHORTEST_NAP: Duration = Duration::from_millis(1);
+const LONGEST_NAP_LOG2: u32 = 4;
 
 /// Rounds after which new work from other threads goes before a worker's own.
 const INJECTOR_EVERY: u32 = 32;
@@ -116,6 +123,7 @@ impl Worker {
             clock,
             budget: Cell::new(BUDGET),
             rounds: Cell::new(0),
+            naps: Cell::new(0),
             deque: seed.deque,
             home: seed.home,
             scheduler,
@@ -146,7 +154,9 @@ impl Worker {
         }
         if self.has_work() {
             self.poll(Some(Duration::ZERO));
-        } else if !self.steal() {
+        } else if self.steal() {
+            self.naps.set(0);
+        } else {
             self.sleep();
         }
     }
@@ -274,6 +284,9 @@ impl Worker {
         if let Some(task) = self.local.borrow_mut().pop_front() {
             return Some(task);
         }
+        if let Some(task) = self.home.assigned.lock().pop() {
+            return Some(task);
+        }
         self.take_injected()
     }
 
@@ -310,23 +323,28 @@ impl Worker {
     }
 
     fn sleep(&self) {
-        if self.scheduler.workers() == 1 {
-            if self.home.inbox.park() {
-                if self.scheduler.has_work_to_steal() || self.scheduler.is_stopping() {
-                    self.home.inbox.take(|task| self.push_ready(task));
-                } else {
-                    self.poll(self.until_next_timer());
-                }
-            }
+        let scheduler = &*self.scheduler;
+        let alone = scheduler.workers() == 1;
+        let awake_others = if alone {
+            0
         } else {
-            self.scheduler.sleeping.fetch_add(1, Ordering::SeqCst);
-            if self.home.inbox.park()
-                && !self.scheduler.has_work_to_steal()
-                && !self.scheduler.is_stopping()
-            {
-                self.poll(self.until_next_timer());
+            scheduler.workers() - 1 - scheduler.sleeping.fetch_add(1, Ordering::SeqCst)
+        };
+        if self.home.inbox.park()
+            && !scheduler.has_work_to_steal()
+            && self.home.assigned.lock().is_empty()
+            && !scheduler.is_stopping()
+        {
+            let mut timeout = self.until_next_timer();
+            if awake_others > 0 {
+                let nap = SHORTEST_NAP * 2u32.pow(self.naps.get().min(LONGEST_NAP_LOG2));
+                self.naps.set(self.naps.get() + 1);
+                timeout = Some(timeout.map_or(nap, |timeout| timeout.min(nap)));
             }
-            self.scheduler.sleeping.fetch_sub(1, Ordering::SeqCst);
+            self.poll(timeout);
+        }
+        if !alone {
+            scheduler.sleeping.fetch_sub(1, Ordering::SeqCst);
         }
         self.home.inbox.take(|task| self.push_ready(task));
     }

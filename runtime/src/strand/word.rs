@@ -36,6 +36,8 @@ const ARMED_UNCANCELLABLE: u32 = 3;
 const CLAIMED: u32 = 4;
 /// A plain thread's word while its waker still holds the thread's handle.
 const CLAIMING: u32 = 8;
+/// Above the state's bits: which outcome was claimed.
+const OUTCOME_SHIFT: u32 = 4;
 
 impl Word {
     pub(crate) fn new() -> Self {
@@ -73,7 +75,8 @@ impl Word {
         if armed & ARMED == 0 || (armed == ARMED_UNCANCELLABLE && outcome == Outcome::Cancelled) {
             return false;
         }
-        let claimed = outcome as u32 | if is_thread { CLAIMING } else { CLAIMED };
+        let claimed =
+            (outcome as u32) << OUTCOME_SHIFT | if is_thread { CLAIMING } else { CLAIMED };
         // AcqRel: acquire what the owner wrote before arming (its home worker), release what the
         // waker wrote before claiming (a value handed over). SeqCst for the cancel handshake.
         self.0
@@ -83,15 +86,16 @@ impl Word {
 
     /// Waker of a plain thread: publishes the claim; the thread may be gone right after.
     pub(crate) fn publish(&self) {
-        let outcome = self.0.load(Ordering::Relaxed) & OUTCOME;
-        self.0.store(outcome | CLAIMED, Ordering::Release);
+        let claimed = self.0.load(Ordering::Relaxed);
+        self.0
+            .store(claimed & !CLAIMING | CLAIMED, Ordering::Release);
     }
 
     /// Owner: the outcome, if a waker is done with the word.
     #[inline]
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         let word = self.0.load(Ordering::Acquire);
-        (word & CLAIMED != 0).then(|| match word & OUTCOME {
+        (word & CLAIMED != 0).then(|| match word >> OUTCOME_SHIFT {
             0 => Outcome::Notified,
             1 => Outcome::TimedOut,
             _ => Outcome::Cancelled,
@@ -109,8 +113,6 @@ impl Word {
         self.0.store(IDLE, Ordering::Relaxed);
     }
 }
-
-const OUTCOME: u32 = 3;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
