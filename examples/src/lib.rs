@@ -1,0 +1,14 @@
+//! Holds the book's and the README's examples to what compiles and runs: they are tests of this crate.
+
+macro_rules! chapters {
+    ($($name:ident = $path:literal),* $(,)?) => {
+        $(#[cfg(doctest)] #[doc = include_str!($path)] mod $name {})*
+    };
+}
+
+chapters! {
+    getting_started = "../../docs/src/getting-started.md",
+    groups = "../../docs/src/groups.md",
+    service = "../../docs/src/service.md",
+    readme = "../../README.md",
+}
