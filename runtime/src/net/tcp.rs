@@ -396,6 +396,16 @@ impl TcpListener {
         }
     }
 
+    /// Accepts a connection that is there, without waiting.
+    ///
+    /// # Errors
+    /// Kind `WouldBlock` if there is none; otherwise as [`TcpListener::accept`].
+    pub fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (fd, peer) = rustix::net::acceptfrom_with(&self.source, FLAGS)?;
+        let peer = to_inet(peer.ok_or(Errno::NOTCONN)?)?;
+        Ok((TcpStream::from_nonblocking(fd), peer))
+    }
+
     /// Connections as they come; ends at no error, as in std.
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self }

@@ -1,0 +1,453 @@
+//! One connection: the loop that reads requests, calls handlers and writes answers. Read this first.
+//!
+//! ```text
+//!          ┌────────────────────────── nothing left to answer ◄───────────────┐
+//!          ▼                                                                  │
+//!   idle, no buffer ──readable──► borrow buffers ──► parse ──► handle ──► append answer
+//!          │                          ▲                │ incomplete           │ more requests
+//!          │ idle timeout, drain      └── read ◄── flush answers              │ in the buffer:
+//!          ▼                                           │ malformed            └► parse
+//!        close ◄──────────── lingering ◄── flush ◄── append error
+//! ```
+//!
+//! Requests that arrive together are answered by one write.
+
+use std::{
+    io::{self, Read, Write},
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use http::{Method, StatusCode};
+use maniple::{
+    net::{Shutdown, TcpStream},
+    time::recent,
+};
+use percent_encoding::percent_decode_str;
+
+use crate::{
+    date,
+    drain::{Line, Registry},
+    http1::{
+        Reject,
+        head::{self, Limits},
+        response::{self, Ending, LAST_CHUNK},
+    },
+    request::{BodyState, Request},
+    respond::{BodyKind, IntoResponse, Response},
+    router::{Found, Router},
+    scratch::{Param, Scratch},
+};
+
+/// What all connections of a server share.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) router: Router,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) max_body: u64,
+    pub(crate) registry: Registry,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    pub(crate) header: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) body: Duration,
+}
+
+/// Answers are collected up to this before they are sent, when requests come faster than that.
+const MAX_OUTPUT: usize = 64 * 1024;
+
+/// Bodies up to this are copied behind their head, to leave in the same write.
+const COPIED_BODY: usize = 16 * 1024;
+
+/// Read at a time of a body that a handler's reader gives.
+const STREAM_READ: usize = 16 * 1024;
+
+/// After an error answer, so long is what the peer still sends read away, that the answer may reach it.
+const LINGER: Duration = Duration::from_secs(1);
+const MAX_LINGER_BYTES: usize = 256 * 1024;
+
+/// Whether the connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Keep,
+    Close,
+    /// Close once the peer had a chance to read the answer.
+    Linger,
+}
+
+/// Serves a connection until either side ends it.
+pub(crate) fn serve(service: &Arc<Service>, line: Arc<Line>, peer: SocketAddr) {
+    let _ = line.stream.set_nodelay(true);
+    let _ = line.stream.set_write_timeout(Some(service.timeouts.body));
+    let request = Request::new(line, peer, service.timeouts.body, service.max_body);
+    let mut conn = Conn { service, request };
+    // A first request is due as soon as a header is; later ones when the client has more to ask.
+    let mut patience = service.timeouts.header;
+    loop {
+        match conn.turn(patience) {
+            Ok(Flow::Keep) => patience = service.timeouts.idle,
+            Ok(Flow::Close) => break,
+            Ok(Flow::Linger) => {
+                linger(conn.request.stream());
+                break;
+            }
+            Err(error) => {
+                log::debug!("connection from {peer}: {error}");
+                break;
+            }
+        }
+    }
+}
+
+struct Conn<'a> {
+    service: &'a Arc<Service>,
+    request: Request,
+}
+
+impl Conn<'_> {
+    /// Waits for requests and answers all that have come.
+    #[inline]
+    fn turn(&mut self, patience: Duration) -> io::Result<Flow> {
+        let line = self.request.line();
+        line.rest();
+        if self.service.registry.is_draining() {
+            // What arrived before is still answered; there is nothing more to wait for.
+            let _ = line.stream.shutdown(Shutdown::Read);
+        }
+        let waited = line.stream.wait_readable_until(recent() + patience);
+        line.work();
+        if let Err(error) = waited {
+            return match error.kind() {
+                io::ErrorKind::TimedOut => Ok(Flow::Close),
+                _ => Err(error),
+            };
+        }
+        self.request.scratch = Some(Scratch::take());
+        let flow = self.answer_all();
+        self.request.head = None;
+        if let Some(scratch) = self.request.scratch.take() {
+            scratch.put_back();
+        }
+        flow
+    }
+
+    #[inline]
+    fn answer_all(&mut self) -> io::Result<Flow> {
+        if self.read_more()? == 0 {
+            return Ok(Flow::Close);
+        }
+        let mut deadline = None;
+        loop {
+            let scratch = self.request.scratch_mut();
+            let (start, filled) = (scratch.input.start, scratch.input.filled);
+            let parsed = head::parse(
+                &scratch.input.bytes[start..filled],
+                &self.service.limits,
+                &mut scratch.fields,
+            );
+            match parsed {
+                Ok(Some(head)) => {
+                    deadline = None;
+                    if let Err(reject) = self.request.begin(head) {
+                        return self.refuse(reject);
+                    }
+                    match self.answer()? {
+                        Flow::Keep => {}
+                        flow => return Ok(flow),
+                    }
+                    let scratch = self.request.scratch_mut();
+                    scratch.input.next_message();
+                    if scratch.input.unused().is_empty() {
+                        self.request.flush()?;
+                        return Ok(Flow::Keep);
+                    }
+                    if scratch.output.len() > MAX_OUTPUT {
+                        self.request.flush()?;
+                    }
+                }
+                Ok(None) => {
+                    let until =
+                        *deadline.get_or_insert_with(|| recent() + self.service.timeouts.header);
+                    if let Some(flow) = self.complete_head(until)? {
+                        return Ok(flow);
+                    }
+                }
+                Err(reject) => return self.refuse(reject),
+            }
+        }
+    }
+
+    /// Reads until the head may be complete; the flow if it will not be.
+    #[cold]
+    fn complete_head(&mut self, until: Instant) -> io::Result<Option<Flow>> {
+        self.request.flush()?;
+        loop {
+            // Only the end of a head makes it worth parsing again, or a head cut into single bytes
+            // would be parsed once for each.
+            let searched = {
+                let input = &self.request.scratch().input;
+                (input.filled - input.start).saturating_sub(3)
+            };
+            if let Err(error) = self.request.stream().wait_readable_until(until) {
+                if error.kind() != io::ErrorKind::TimedOut {
+                    return Err(error);
+                }
+                let late = Reject::new(StatusCode::REQUEST_TIMEOUT, "header did not come in time");
+                return self.refuse(late).map(Some);
+            }
+            if self.read_more()? == 0 {
+                return self
+                    .refuse(Reject::bad("connection closed within the header"))
+                    .map(Some);
+            }
+            let input = &self.request.scratch().input;
+            let head = &input.bytes[input.start..input.filled];
+            let ended = memchr::memmem::find(&head[searched.min(head.len())..], b"\n\r\n")
+                .is_some()
+                || memchr::memmem::find(&head[searched.min(head.len())..], b"\n\n").is_some();
+            let limits = &self.service.limits;
+            if ended || head.len() > limits.head_bytes || head.len() > limits.line_bytes {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn read_more(&mut self) -> io::Result<usize> {
+        let (line, scratch) = self.request.line_and_scratch();
+        let count = (&line.stream).read(scratch.input.room(HEAD_READ))?;
+        scratch.input.filled += count;
+        Ok(count)
+    }
+
+    /// Calls the handler and appends its answer.
+    #[inline]
+    fn answer(&mut self) -> io::Result<Flow> {
+        let response = self.dispatch();
+        let panicked = response.is_none();
+        if panicked && maniple::cancel::is_cancelled() {
+            return Ok(Flow::Close);
+        }
+        let response = response.unwrap_or_else(|| {
+            (StatusCode::INTERNAL_SERVER_ERROR, "internal server error\n").into_response()
+        });
+        self.service
+            .registry
+            .answered
+            .fetch_add(1, Ordering::Relaxed);
+        // An unread body of unknown fate would be taken for the next request.
+        let body_ends = match self.request.body {
+            BodyState::Done | BodyState::Length(_) | BodyState::Chunked { .. } => true,
+            BodyState::Expected(_) | BodyState::Broken => false,
+        };
+        let keep = self.request.head().keep_alive
+            && !panicked
+            && body_ends
+            && !self.service.registry.is_draining();
+        let sent = self.send(response, keep)?;
+        if !sent || !keep {
+            self.request.flush()?;
+            let nothing_left = self.request.scratch().input.unused().is_empty();
+            return Ok(if sent && nothing_left && self.body_is_done() {
+                Flow::Close
+            } else {
+                Flow::Linger
+            });
+        }
+        if !self.body_is_done() {
+            self.request.flush()?;
+            let read = self.request.discard_body();
+            self.request.set_body_timeout(self.service.timeouts.body);
+            if !read {
+                return Ok(Flow::Linger);
+            }
+        }
+        Ok(Flow::Keep)
+    }
+
+    fn body_is_done(&self) -> bool {
+        matches!(self.request.body, BodyState::Done)
+    }
+
+    /// The handler's response, or `None` if it panicked or was cancelled.
+    #[inline]
+    fn dispatch(&mut self) -> Option<Response> {
+        let service: &Arc<Service> = self.service;
+        let request = &mut self.request;
+        let mut params = std::mem::take(&mut request.scratch_mut().params);
+        let found = {
+            let path = request.path();
+            let base = path.as_ptr().addr();
+            let at = request.head().path.start;
+            service.router.find(request.method(), path, |place, value| {
+                let param = if value.contains('%') {
+                    let decoded = percent_decode_str(value).decode_utf8_lossy();
+                    Param::Decoded(decoded.into_owned())
+                } else {
+                    let from = at + (value.as_ptr().addr() - base);
+                    Param::Raw(from..from + value.len())
+                };
+                params.push((place, param));
+            })
+        };
+        let with_params = !params.is_empty();
+        request.scratch_mut().params = params;
+        match found {
+            Found::Answer(response) => Some(response),
+            Found::Handler { handler, route } => {
+                if with_params {
+                    request.set_route(service.clone(), route);
+                }
+                catch_unwind(AssertUnwindSafe(|| handler.call(request))).ok()
+            }
+        }
+    }
+
+    /// Appends a response; false if its body broke off, after which nothing more may be sent.
+    #[inline]
+    fn send(&mut self, response: Response, keep: bool) -> io::Result<bool> {
+        let head = self.request.head();
+        let is_head = head.method == Method::HEAD;
+        let http_11 = head.http_11;
+        let connection = match (keep, http_11) {
+            (false, _) => Some("close"),
+            (true, false) => Some("keep-alive"),
+            (true, true) => None,
+        };
+        let status = response.status;
+        let no_body = status.is_informational()
+            || status == StatusCode::NO_CONTENT
+            || status == StatusCode::NOT_MODIFIED;
+        let known = match &response.body.kind {
+            BodyKind::Reader { length, .. } => *length,
+            _ => response.body.bytes().map(|bytes| bytes.len() as u64),
+        };
+        let ending = match known {
+            _ if no_body => Ending::NoBody,
+            Some(length) => Ending::Length(length),
+            None if http_11 => Ending::Chunked,
+            None => Ending::Close,
+        };
+        let connection = match ending {
+            Ending::Close => Some("close"),
+            _ => connection,
+        };
+        let date = date::now();
+        let output = &mut self.request.scratch_mut().output;
+        response::write_head(
+            output,
+            &response::Head {
+                status,
+                content_type: response.content_type,
+                headers: response.headers.as_deref(),
+                ending,
+                connection,
+                date: &date,
+            },
+        );
+        if is_head || no_body {
+            return Ok(ending != Ending::Close);
+        }
+        match response.body.bytes() {
+            Some(bytes) if bytes.len() <= COPIED_BODY => {
+                output.extend_from_slice(bytes);
+                Ok(true)
+            }
+            Some(bytes) => {
+                self.request.flush()?;
+                self.request.stream().write_all(bytes)?;
+                Ok(true)
+            }
+            None => self.stream_body(response.body.kind, ending),
+        }
+    }
+
+    /// Sends a body as its reader gives it; false if the connection must end with it.
+    #[cold]
+    fn stream_body(&mut self, body: BodyKind, ending: Ending) -> io::Result<bool> {
+        let BodyKind::Reader { mut reader, length } = body else {
+            return Ok(true);
+        };
+        let mut buffer = vec![0; STREAM_READ];
+        let mut sent = 0;
+        loop {
+            let read = catch_unwind(AssertUnwindSafe(|| reader.read(&mut buffer)));
+            let count = match read {
+                Ok(Ok(0)) => break,
+                Ok(Ok(count)) => count,
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(Err(error)) => {
+                    log::error!("response body broke off: {error}");
+                    return Ok(false);
+                }
+                Err(_) => return Ok(false),
+            };
+            sent += count as u64;
+            let output = &mut self.request.scratch_mut().output;
+            match ending {
+                Ending::Chunked => response::write_chunk(output, &buffer[..count]),
+                _ => output.extend_from_slice(&buffer[..count]),
+            }
+            self.request.flush()?;
+        }
+        match ending {
+            Ending::Chunked => {
+                self.request
+                    .scratch_mut()
+                    .output
+                    .extend_from_slice(LAST_CHUNK);
+                Ok(true)
+            }
+            Ending::Close => Ok(false),
+            _ => Ok(length == Some(sent)),
+        }
+    }
+
+    /// Answers what cannot be understood, and ends the connection.
+    #[cold]
+    fn refuse(&mut self, reject: Reject) -> io::Result<Flow> {
+        let text = format!("{}\n", reject.reason);
+        let date = date::now();
+        let output = &mut self.request.scratch_mut().output;
+        response::write_head(
+            output,
+            &response::Head {
+                status: reject.status,
+                content_type: Some(crate::respond::TEXT),
+                headers: None,
+                ending: Ending::Length(text.len() as u64),
+                connection: Some("close"),
+                date: &date,
+            },
+        );
+        output.extend_from_slice(text.as_bytes());
+        self.request.flush()?;
+        Ok(Flow::Linger)
+    }
+}
+
+/// Room for a read of a head.
+const HEAD_READ: usize = 1024;
+
+/// Says that nothing more will come and reads what the peer still sends: closing with unread bytes
+/// would reset the connection and may take the answer away from the peer (RFC 9112, 9.6).
+#[cold]
+fn linger(stream: &TcpStream) {
+    if stream.shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    let until = Instant::now() + LINGER;
+    let mut buffer = [0; 1024];
+    let mut discarded = 0;
+    let mut stream = stream;
+    while discarded < MAX_LINGER_BYTES && stream.wait_readable_until(until).is_ok() {
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(count) => discarded += count,
+        }
+    }
+}

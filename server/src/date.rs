@@ -1,0 +1,50 @@
+//! The `Date` field, formatted once a second on each worker.
+
+use std::{
+    cell::Cell,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+pub(crate) const LENGTH: usize = 29;
+
+thread_local! {
+    static CACHED: Cell<Option<(Instant, [u8; LENGTH])>> = const { Cell::new(None) };
+}
+
+/// The current time as an IMF-fixdate (RFC 9110, 5.6.7), as of the worker's recent clock.
+#[inline]
+pub(crate) fn now() -> [u8; LENGTH] {
+    let recent = maniple::time::recent();
+    match CACHED.get() {
+        Some((valid_until, text)) if recent < valid_until => text,
+        _ => refresh(recent),
+    }
+}
+
+#[cold]
+fn refresh(recent: Instant) -> [u8; LENGTH] {
+    let now = SystemTime::now();
+    let text = httpdate::fmt_http_date(now);
+    let mut bytes = [b' '; LENGTH];
+    bytes.copy_from_slice(&text.as_bytes()[..LENGTH]);
+    let into_second = now
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_nanos());
+    let left = Duration::from_secs(1) - Duration::from_nanos(into_second.into());
+    CACHED.set(Some((recent + left, bytes)));
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_an_http_date_of_now() {
+        let text = String::from_utf8(now().to_vec()).unwrap();
+        let then = httpdate::parse_http_date(&text).unwrap();
+        let off = SystemTime::now().duration_since(then).unwrap();
+        assert!(off < Duration::from_secs(5), "{off:?}");
+        assert_eq!(now(), now());
+    }
+}

@@ -1,0 +1,53 @@
+//! What a backend service is made of, on [`maniple`]: an HTTP/1.1 server whose handlers are plain
+//! blocking functions, and a client to call the next service with.
+//!
+//! ```
+//! use maniple_server::{Client, Request, Router, Server};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! maniple::run(|| {
+//!     let router = Router::new().get("/greet/{name}", |request: &mut Request| {
+//!         format!("hello, {}", request.param("name").unwrap_or("you"))
+//!     });
+//!     let server = Server::builder(router).bind("127.0.0.1:0")?;
+//!     let url = format!("http://{}/greet/Ann", server.local_addr());
+//!     let handle = server.handle();
+//!     let serving = maniple::spawn(move || server.serve());
+//!
+//!     assert_eq!(Client::new().get(&url)?.text()?, "hello, Ann");
+//!
+//!     handle.drain();
+//!     serving.join()??;
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! - [`Router`], [`Request`], [`Response`], [`IntoResponse`]: a handler is any
+//!   `Fn(&mut Request) -> impl IntoResponse`; state is shared by `Arc`, captured by the closure.
+//! - [`Server`]: limits and timeouts with defaults, graceful drain.
+//! - [`Client`]: keep-alive connections; deadlines are those of the caller's scope.
+//!
+//! Start with the file `conn.rs` to read how a connection is served.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod client;
+mod conn;
+mod date;
+mod drain;
+mod http1;
+mod request;
+mod respond;
+mod router;
+mod scratch;
+pub mod server;
+
+pub use client::{Client, ClientError};
+pub use drain::DrainReport;
+pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+pub use request::{BodyError, BodyReader, Request};
+pub use respond::{Body, Html, IntoResponse, Json, Response};
+pub use router::{Handler, RouteError, Router};
+pub use server::{Server, ServerHandle};

@@ -1,0 +1,591 @@
+//! A request as its handler sees it: a view of the received bytes, and a body that is read on demand.
+
+use std::{
+    borrow::Cow,
+    cell::OnceCell,
+    fmt,
+    io::{self, Read, Write},
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use maniple::{
+    cancel::is_cancelled_error,
+    net::TcpStream,
+    time::{Elapsed, recent},
+};
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    drain::Line,
+    http1::{
+        Reject,
+        chunk::{Decoder, Step},
+        head::{Framing, Head},
+        response::CONTINUE,
+    },
+    respond::{IntoResponse, Response},
+    scratch::{Param, Scratch},
+};
+
+/// A request in the hands of its handler.
+///
+/// Method, path and header fields are looked up in the received bytes; a [`HeaderMap`] or [`Uri`] is
+/// made only when asked for. The body is read from the connection as the handler reads it.
+pub struct Request {
+    line: Arc<Line>,
+    peer: SocketAddr,
+    pub(crate) scratch: Option<Box<Scratch>>,
+    pub(crate) head: Option<Head>,
+    /// The route's index and router are known while its handler runs.
+    param_names: Option<ParamNames>,
+    headers: OnceCell<HeaderMap>,
+    uri: OnceCell<Uri>,
+    pub(crate) body: BodyState,
+    body_timeout: Duration,
+    max_body: u64,
+}
+
+type ParamNames = (Arc<crate::conn::Service>, usize);
+
+/// How far the body has been read.
+#[derive(Debug)]
+pub(crate) enum BodyState {
+    /// The client waits for `100 Continue` before it sends any of it.
+    Expected(Framing),
+    Length(u64),
+    Chunked {
+        decoder: Decoder,
+        read: u64,
+    },
+    Done,
+    /// Where the next request begins is unknown.
+    Broken,
+}
+
+/// Why a body could not be read; as a response, the status that fits.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// It is longer than the server allows (413).
+    #[error("request body is larger than {limit} bytes")]
+    TooLarge {
+        /// The server's limit in bytes.
+        limit: u64,
+    },
+    /// Its framing is invalid (400).
+    #[error("malformed request body: {reason}")]
+    Malformed {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// It stopped coming (408).
+    #[error("request body did not come in time")]
+    Timeout,
+    /// The client closed before its end.
+    #[error("connection closed within the request body")]
+    Disconnected,
+    /// It is not the JSON that was expected (400).
+    #[error("request body is not valid JSON: {0}")]
+    Json(serde_json::Error),
+    /// The connection failed, or the handler was cancelled.
+    #[error("reading the request body: {0}")]
+    Io(io::Error),
+}
+
+impl BodyError {
+    /// The status to answer with.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyError::Timeout => StatusCode::REQUEST_TIMEOUT,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl IntoResponse for BodyError {
+    fn into_response(self) -> Response {
+        (self.status(), format!("{self}\n")).into_response()
+    }
+}
+
+impl From<BodyError> for io::Error {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Io(error) => error,
+            BodyError::Timeout => io::Error::new(io::ErrorKind::TimedOut, error),
+            BodyError::Disconnected => io::Error::new(io::ErrorKind::UnexpectedEof, error),
+            error => io::Error::new(io::ErrorKind::InvalidData, error),
+        }
+    }
+}
+
+impl Request {
+    pub(crate) fn new(
+        line: Arc<Line>,
+        peer: SocketAddr,
+        body_timeout: Duration,
+        max_body: u64,
+    ) -> Self {
+        Self {
+            line,
+            peer,
+            scratch: None,
+            head: None,
+            param_names: None,
+            headers: OnceCell::new(),
+            uri: OnceCell::new(),
+            body: BodyState::Done,
+            body_timeout,
+            max_body,
+        }
+    }
+
+    /// Makes a parsed head the request in hand.
+    #[inline]
+    pub(crate) fn begin(&mut self, head: Head) -> Result<(), Reject> {
+        self.body = match head.framing {
+            Framing::None => BodyState::Done,
+            Framing::Length(length) if length > self.max_body => {
+                return Err(Reject::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "request body too large",
+                ));
+            }
+            framing if head.expects_continue => BodyState::Expected(framing),
+            framing => BodyState::started(framing),
+        };
+        self.headers.take();
+        self.uri.take();
+        self.param_names = None;
+        let scratch = self.scratch_mut();
+        scratch.params.clear();
+        scratch.input.used = scratch.input.start + head.length;
+        self.head = Some(head);
+        Ok(())
+    }
+
+    pub(crate) fn set_route(&mut self, service: Arc<crate::conn::Service>, route: usize) {
+        self.param_names = Some((service, route));
+    }
+
+    #[inline]
+    pub(crate) fn scratch(&self) -> &Scratch {
+        self.scratch.as_deref().expect(IN_HAND)
+    }
+
+    #[inline]
+    pub(crate) fn scratch_mut(&mut self) -> &mut Scratch {
+        self.scratch.as_deref_mut().expect(IN_HAND)
+    }
+
+    #[inline]
+    pub(crate) fn head(&self) -> &Head {
+        self.head.as_ref().expect(IN_HAND)
+    }
+
+    #[inline]
+    pub(crate) fn line(&self) -> &Line {
+        &self.line
+    }
+
+    #[inline]
+    pub(crate) fn line_and_scratch(&mut self) -> (&Line, &mut Scratch) {
+        (&self.line, self.scratch.as_deref_mut().expect(IN_HAND))
+    }
+
+    #[inline]
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.line.stream
+    }
+
+    fn text(&self, range: std::ops::Range<usize>) -> &str {
+        let input = &self.scratch().input;
+        let bytes = &input.bytes[input.start + range.start..input.start + range.end];
+        // The parser has let only ASCII through.
+        std::str::from_utf8(bytes).unwrap_or("")
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.head().method
+    }
+
+    /// The path as it was sent, without percent-decoding and query.
+    #[inline]
+    pub fn path(&self) -> &str {
+        match self.text(self.head().path.clone()) {
+            "" => "/",
+            path => path,
+        }
+    }
+
+    /// The query as it was sent, without the `?`; `None` if there is none.
+    pub fn query(&self) -> Option<&str> {
+        self.head().query.clone().map(|query| self.text(query))
+    }
+
+    /// The decoded value of the first query parameter of that name, form-encoded (`+` is a space).
+    pub fn query_param(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.query()?.split('&').find_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode_form(key) == name).then(|| decode_form(value))
+        })
+    }
+
+    /// The decoded value of a path parameter, by its name in the route.
+    pub fn param(&self, name: &str) -> Option<&str> {
+        let (service, route) = self.param_names.as_ref()?;
+        let place = service.router.param_place(*route, name)?;
+        let (_, param) = self.scratch().params.iter().find(|(at, _)| *at == place)?;
+        Some(match param {
+            Param::Raw(range) => self.text(range.clone()),
+            Param::Decoded(text) => text,
+        })
+    }
+
+    /// The HTTP version, 1.0 or 1.1.
+    pub fn version(&self) -> Version {
+        if self.head().http_11 {
+            Version::HTTP_11
+        } else {
+            Version::HTTP_10
+        }
+    }
+
+    /// The client's address.
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The first value of a header field, by its name in any case.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        let scratch = self.scratch();
+        let head = &scratch.input.bytes[scratch.input.start..];
+        let field = scratch
+            .fields
+            .iter()
+            .find(|field| head[field.name.clone()].eq_ignore_ascii_case(name.as_bytes()))?;
+        Some(&head[field.value.clone()])
+    }
+
+    /// As [`Request::header`], if the value is text.
+    pub fn header_str(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.header(name)?).ok()
+    }
+
+    /// All header fields, made into a map at the first call.
+    pub fn headers(&self) -> &HeaderMap {
+        self.headers.get_or_init(|| {
+            let scratch = self.scratch();
+            let head = &scratch.input.bytes[scratch.input.start..];
+            let mut headers = HeaderMap::with_capacity(scratch.fields.len());
+            for field in &scratch.fields {
+                let name = HeaderName::from_bytes(&head[field.name.clone()]);
+                let value = HeaderValue::from_bytes(&head[field.value.clone()]);
+                if let (Ok(name), Ok(value)) = (name, value) {
+                    headers.append(name, value);
+                }
+            }
+            headers
+        })
+    }
+
+    /// The request target, made into a [`Uri`] at the first call.
+    pub fn uri(&self) -> &Uri {
+        self.uri.get_or_init(|| {
+            let target = self.text(self.head().target.clone());
+            target.parse().unwrap_or_else(|_| Uri::from_static("/"))
+        })
+    }
+
+    /// The body, to be read as it comes.
+    ///
+    /// A client that expects `100 Continue` is sent that at the first read. Errors carry a [`BodyError`].
+    pub fn body(&mut self) -> BodyReader<'_> {
+        BodyReader { request: self }
+    }
+
+    /// The whole body.
+    ///
+    /// # Errors
+    /// If it is too large, malformed, late or incomplete.
+    pub fn read_body(&mut self) -> Result<Bytes, BodyError> {
+        let mut bytes = Vec::new();
+        if let BodyState::Length(length) | BodyState::Expected(Framing::Length(length)) = self.body
+        {
+            // What a client claims is not yet reason to set memory aside.
+            bytes.reserve(usize::try_from(length).unwrap_or(0).min(64 * 1024));
+        }
+        let mut buffer = [0; 4096];
+        loop {
+            match self.read_some(&mut buffer)? {
+                0 => return Ok(bytes.into()),
+                count => bytes.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+
+    /// The whole body, as JSON.
+    ///
+    /// # Errors
+    /// As [`Request::read_body`], or if it is not such JSON.
+    pub fn json<T: DeserializeOwned>(&mut self) -> Result<T, BodyError> {
+        let body = self.read_body()?;
+        serde_json::from_slice(&body).map_err(BodyError::Json)
+    }
+
+    /// Reads some of the body; 0 at its end.
+    pub(crate) fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, BodyError> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let read = self.read_step(buffer);
+        if read.is_err() {
+            self.body = BodyState::Broken;
+        }
+        read
+    }
+
+    fn read_step(&mut self, buffer: &mut [u8]) -> Result<usize, BodyError> {
+        loop {
+            match &mut self.body {
+                BodyState::Done => return Ok(0),
+                BodyState::Broken => return Err(BodyError::Disconnected),
+                BodyState::Expected(framing) => {
+                    self.body = BodyState::started(*framing);
+                    self.scratch_mut().output.extend_from_slice(CONTINUE);
+                    self.flush().map_err(BodyError::Io)?;
+                }
+                BodyState::Length(left) => {
+                    let left = *left;
+                    let wanted = buffer
+                        .len()
+                        .min(usize::try_from(left).unwrap_or(usize::MAX));
+                    let count = self.receive(&mut buffer[..wanted])?;
+                    self.body = match left - count as u64 {
+                        0 => BodyState::Done,
+                        left => BodyState::Length(left),
+                    };
+                    return Ok(count);
+                }
+                BodyState::Chunked { .. } => {
+                    if let Some(count) = self.read_chunked(buffer)? {
+                        return Ok(count);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One step through a chunked body; `None` if only framing was read.
+    fn read_chunked(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, BodyError> {
+        let limit = self.max_body;
+        let BodyState::Chunked { decoder, read } = &mut self.body else {
+            return Ok(Some(0));
+        };
+        let input = &mut self.scratch.as_deref_mut().expect(IN_HAND).input;
+        let step = decoder
+            .step(input.unused())
+            .map_err(|reject| BodyError::Malformed {
+                reason: reject.reason,
+            })?;
+        match step {
+            Step::Done(used) => {
+                input.used += used;
+                self.body = BodyState::Done;
+                return Ok(Some(0));
+            }
+            Step::Data(left) => {
+                if *read + left > limit {
+                    return Err(BodyError::TooLarge { limit });
+                }
+                let unused = input.unused();
+                if !unused.is_empty() {
+                    let count = unused
+                        .len()
+                        .min(buffer.len())
+                        .min(usize::try_from(left).unwrap_or(usize::MAX));
+                    buffer[..count].copy_from_slice(&unused[..count]);
+                    input.used += count;
+                    *read += count as u64;
+                    decoder.took(count as u64);
+                    return Ok(Some(count));
+                }
+            }
+            Step::Framing(used) => {
+                input.used += used;
+                if input.used < input.filled {
+                    return Ok(None);
+                }
+            }
+        }
+        self.fill_behind_head()?;
+        Ok(None)
+    }
+
+    /// Bytes of the body that came with the head, or else from the connection.
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, BodyError> {
+        let input = &mut self.scratch_mut().input;
+        let unused = input.unused();
+        if !unused.is_empty() {
+            let count = unused.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&unused[..count]);
+            input.used += count;
+            return Ok(count);
+        }
+        self.await_body()?;
+        match self.stream().read(buffer) {
+            Ok(0) => Err(BodyError::Disconnected),
+            Ok(count) => Ok(count),
+            Err(error) => Err(explain(error)),
+        }
+    }
+
+    fn fill_behind_head(&mut self) -> Result<(), BodyError> {
+        self.await_body()?;
+        let head = self.head().length;
+        let line = self.line.clone();
+        let input = &mut self.scratch_mut().input;
+        let room = input.room_behind_head(head, BODY_READ);
+        match (&line.stream).read(room) {
+            Ok(0) => Err(BodyError::Disconnected),
+            Ok(count) => {
+                input.filled += count;
+                Ok(())
+            }
+            Err(error) => Err(explain(error)),
+        }
+    }
+
+    /// Waits for more of the body, once the client has all answers it may be waiting for.
+    fn await_body(&mut self) -> Result<(), BodyError> {
+        self.flush().map_err(BodyError::Io)?;
+        self.stream()
+            .wait_readable_until(recent() + self.body_timeout)
+            .map_err(explain)
+    }
+
+    /// Sends what has been put into the output.
+    #[inline]
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        let scratch = self.scratch.as_deref_mut().expect(IN_HAND);
+        if scratch.output.is_empty() {
+            return Ok(());
+        }
+        let sent = (&self.line.stream).write_all(&scratch.output);
+        scratch.output.clear();
+        sent
+    }
+
+    /// Reads the rest of the body away, if there is little of it and it comes soon.
+    pub(crate) fn discard_body(&mut self) -> bool {
+        match self.body {
+            BodyState::Done => return true,
+            // It would come only if it were asked for, or is too long.
+            BodyState::Expected(_) | BodyState::Broken => return false,
+            BodyState::Length(left) if left > MAX_DISCARD => return false,
+            BodyState::Length(_) | BodyState::Chunked { .. } => {}
+        }
+        let until = Instant::now() + DISCARD_TIME;
+        self.body_timeout = self.body_timeout.min(DISCARD_TIME);
+        let mut discarded = 0;
+        let mut buffer = [0; 1024];
+        while discarded <= MAX_DISCARD && Instant::now() < until {
+            match self.read_some(&mut buffer) {
+                Ok(0) => return true,
+                Ok(count) => discarded += count as u64,
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    pub(crate) fn set_body_timeout(&mut self, timeout: Duration) {
+        self.body_timeout = timeout;
+    }
+}
+
+const IN_HAND: &str = "a request has its buffers while it is in hand";
+
+/// Read at a time of a chunked body.
+const BODY_READ: usize = 4 * 1024;
+
+/// Of a body that its handler has not read, so much is read away, within so much time.
+const MAX_DISCARD: u64 = 256 * 1024;
+const DISCARD_TIME: Duration = Duration::from_secs(1);
+
+impl BodyState {
+    fn started(framing: Framing) -> Self {
+        match framing {
+            Framing::None => BodyState::Done,
+            Framing::Length(length) => BodyState::Length(length),
+            Framing::Chunked => BodyState::Chunked {
+                decoder: Decoder::new(),
+                read: 0,
+            },
+        }
+    }
+}
+
+fn explain(error: io::Error) -> BodyError {
+    if is_cancelled_error(&error) {
+        return BodyError::Io(error);
+    }
+    match error.kind() {
+        io::ErrorKind::TimedOut if error.get_ref().is_some_and(|inner| inner.is::<Elapsed>()) => {
+            BodyError::Timeout
+        }
+        io::ErrorKind::ConnectionReset => BodyError::Disconnected,
+        _ => BodyError::Io(error),
+    }
+}
+
+fn decode_form(text: &str) -> Cow<'_, str> {
+    if !text.contains(['+', '%']) {
+        return Cow::Borrowed(text);
+    }
+    let spaced = text.replace('+', " ");
+    Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Request");
+        if self.head.is_some() && self.scratch.is_some() {
+            debug
+                .field("method", self.method())
+                .field("path", &self.path());
+        }
+        debug.field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// Reads a request's body; made by [`Request::body`].
+#[derive(Debug)]
+pub struct BodyReader<'a> {
+    request: &'a mut Request,
+}
+
+impl Read for BodyReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(self.request.read_some(buffer)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn form_encoding_is_decoded() {
+        assert_eq!(decode_form("plain"), "plain");
+        assert_eq!(decode_form("a+b%20c%2B"), "a b c+");
+        assert_eq!(decode_form("%ff"), "\u{fffd}");
+    }
+}

@@ -1,0 +1,360 @@
+//! Responses, and what can be turned into one.
+
+use std::{borrow::Cow, convert::Infallible, fmt, io::Read};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use serde::Serialize;
+
+/// An answer to a request.
+///
+/// `Content-Length` or `Transfer-Encoding`, `Connection` and `Date` are written by the server; values
+/// set for them here are ignored.
+///
+/// # Examples
+/// ```
+/// use maniple_server::{Response, StatusCode};
+/// let response = Response::new(StatusCode::CREATED)
+///     .with_header("location", "/things/7")
+///     .with_body("made");
+/// assert_eq!(response.status(), StatusCode::CREATED);
+/// ```
+#[derive(Debug)]
+pub struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) content_type: Option<&'static str>,
+    pub(crate) headers: Option<Box<HeaderMap>>,
+    pub(crate) body: Body,
+}
+
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
+const OCTETS: &str = "application/octet-stream";
+
+impl Response {
+    /// An answer without a body.
+    pub fn new(status: StatusCode) -> Self {
+        Self {
+            status,
+            content_type: None,
+            headers: None,
+            body: Body::empty(),
+        }
+    }
+
+    /// 200 with plain text.
+    pub fn text(text: impl Into<Body>) -> Self {
+        Self::of_type(TEXT, text.into())
+    }
+
+    /// 200 with HTML.
+    pub fn html(html: impl Into<Body>) -> Self {
+        Self::of_type(HTML, html.into())
+    }
+
+    /// 200 with `value` as JSON; 500 if it cannot be serialised.
+    pub fn json(value: &impl Serialize) -> Self {
+        match serde_json::to_vec(value) {
+            Ok(json) => Self::of_type(JSON, json.into()),
+            Err(error) => {
+                log::error!("response could not be serialised: {error}");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
+    }
+
+    fn of_type(content_type: &'static str, body: Body) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: Some(content_type),
+            headers: None,
+            body,
+        }
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The same with another status.
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The same with a header field set.
+    ///
+    /// # Panics
+    /// If name or value is not allowed in a header (CR and LF are not, so nothing can be injected). Use
+    /// [`Response::headers_mut`] for names and values that are not the program's own.
+    #[track_caller]
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .unwrap_or_else(|_| panic!("not a header name: {name:?}"));
+        let value = HeaderValue::from_str(value)
+            .unwrap_or_else(|_| panic!("not a header value: {value:?}"));
+        self.headers_mut().insert(name, value);
+        self
+    }
+
+    /// The same with another body.
+    pub fn with_body(mut self, body: impl Into<Body>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// The header fields, for reading and changing.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        let content_type = self.content_type.take();
+        let headers = self.headers.get_or_insert_default();
+        if let Some(content_type) = content_type {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        headers
+    }
+}
+
+/// The body of a response: bytes, or a reader that is sent as it is read.
+pub struct Body {
+    pub(crate) kind: BodyKind,
+}
+
+pub(crate) enum BodyKind {
+    Static(&'static [u8]),
+    Owned(Vec<u8>),
+    Shared(Bytes),
+    Reader {
+        reader: Box<dyn Read + Send>,
+        length: Option<u64>,
+    },
+}
+
+impl Body {
+    /// No bytes.
+    pub const fn empty() -> Self {
+        Self {
+            kind: BodyKind::Static(b""),
+        }
+    }
+
+    /// What `reader` gives, of unknown length: sent in chunks. An error of the reader breaks the
+    /// connection off, so that the client sees that the body is incomplete.
+    pub fn from_reader(reader: impl Read + Send + 'static) -> Self {
+        Self {
+            kind: BodyKind::Reader {
+                reader: Box::new(reader),
+                length: None,
+            },
+        }
+    }
+
+    /// The first `length` bytes that `reader` gives; fewer break the connection off.
+    pub fn from_sized_reader(reader: impl Read + Send + 'static, length: u64) -> Self {
+        Self {
+            kind: BodyKind::Reader {
+                reader: Box::new(reader.take(length)),
+                length: Some(length),
+            },
+        }
+    }
+
+    /// The bytes, unless it is a reader.
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
+        match &self.kind {
+            BodyKind::Static(bytes) => Some(bytes),
+            BodyKind::Owned(bytes) => Some(bytes),
+            BodyKind::Shared(bytes) => Some(bytes),
+            BodyKind::Reader { .. } => None,
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.bytes() {
+            Some(bytes) => write!(f, "Body({} bytes)", bytes.len()),
+            None => f.write_str("Body(reader)"),
+        }
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        text.as_bytes().into()
+    }
+}
+
+impl From<&'static [u8]> for Body {
+    fn from(bytes: &'static [u8]) -> Self {
+        Self {
+            kind: BodyKind::Static(bytes),
+        }
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        text.into_bytes().into()
+    }
+}
+
+impl From<Cow<'static, str>> for Body {
+    fn from(text: Cow<'static, str>) -> Self {
+        match text {
+            Cow::Borrowed(text) => text.into(),
+            Cow::Owned(text) => text.into(),
+        }
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self {
+            kind: BodyKind::Owned(bytes),
+        }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self {
+            kind: BodyKind::Shared(bytes),
+        }
+    }
+}
+
+/// What a handler may return.
+///
+/// Text is sent as `text/plain; charset=utf-8`, bytes as `application/octet-stream`, a bare status
+/// without a body; a `Result` is whichever of the two it holds, and `None` is 404.
+///
+/// # Examples
+/// ```
+/// use maniple_server::{IntoResponse, StatusCode};
+/// assert_eq!("hello".into_response().status(), StatusCode::OK);
+/// assert_eq!((StatusCode::CONFLICT, "taken").into_response().status(), StatusCode::CONFLICT);
+/// ```
+pub trait IntoResponse {
+    /// The response.
+    fn into_response(self) -> Response;
+}
+
+impl IntoResponse for Response {
+    #[inline]
+    fn into_response(self) -> Response {
+        self
+    }
+}
+
+impl IntoResponse for () {
+    fn into_response(self) -> Response {
+        Response::new(StatusCode::OK)
+    }
+}
+
+impl IntoResponse for Infallible {
+    fn into_response(self) -> Response {
+        match self {}
+    }
+}
+
+impl IntoResponse for StatusCode {
+    fn into_response(self) -> Response {
+        Response::new(self)
+    }
+}
+
+macro_rules! of_type {
+    ($($from:ty => $content_type:ident),* $(,)?) => {$(
+        impl IntoResponse for $from {
+            #[inline]
+            fn into_response(self) -> Response {
+                Response::of_type($content_type, self.into())
+            }
+        }
+    )*};
+}
+
+of_type!(
+    &'static str => TEXT,
+    String => TEXT,
+    Cow<'static, str> => TEXT,
+    &'static [u8] => OCTETS,
+    Vec<u8> => OCTETS,
+    Bytes => OCTETS,
+);
+
+impl<R: IntoResponse> IntoResponse for (StatusCode, R) {
+    fn into_response(self) -> Response {
+        self.1.into_response().with_status(self.0)
+    }
+}
+
+impl<T: IntoResponse, E: IntoResponse> IntoResponse for Result<T, E> {
+    fn into_response(self) -> Response {
+        match self {
+            Ok(value) => value.into_response(),
+            Err(error) => error.into_response(),
+        }
+    }
+}
+
+impl<T: IntoResponse> IntoResponse for Option<T> {
+    fn into_response(self) -> Response {
+        match self {
+            Some(value) => value.into_response(),
+            None => Response::new(StatusCode::NOT_FOUND),
+        }
+    }
+}
+
+/// A value that is sent as JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Json<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        Response::json(&self.0)
+    }
+}
+
+/// Text that is sent as HTML.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Html<T>(pub T);
+
+impl<T: Into<Body>> IntoResponse for Html<T> {
+    fn into_response(self) -> Response {
+        Response::html(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_become_responses_of_their_type() {
+        assert_eq!("a".into_response().content_type, Some(TEXT));
+        assert_eq!(vec![1u8].into_response().content_type, Some(OCTETS));
+        assert_eq!(Json([1]).into_response().body.bytes(), Some(&b"[1]"[..]));
+        assert_eq!(Html("<p>").into_response().content_type, Some(HTML));
+        assert_eq!(None::<&str>.into_response().status, StatusCode::NOT_FOUND);
+        let failed: Result<&str, StatusCode> = Err(StatusCode::BAD_GATEWAY);
+        assert_eq!(failed.into_response().status, StatusCode::BAD_GATEWAY);
+    }
+
+    #[test]
+    fn a_header_of_the_handlers_replaces_the_content_type() {
+        let mut response = "a".into_response().with_header("content-type", "text/css");
+        assert_eq!(response.content_type, None);
+        assert_eq!(response.headers_mut()["content-type"], "text/css");
+    }
+
+    #[test]
+    #[should_panic(expected = "not a header value")]
+    fn headers_cannot_be_injected() {
+        let _ = Response::new(StatusCode::OK).with_header("a", "b\r\nc: d");
+    }
+}

@@ -1,0 +1,373 @@
+//! Which handler answers which path and method.
+
+use std::fmt;
+
+use http::{Method, StatusCode, header::ALLOW};
+
+use crate::{
+    request::Request,
+    respond::{IntoResponse, Response},
+};
+
+/// Answers requests: any `Fn(&mut Request) -> impl IntoResponse` that threads can share.
+///
+/// It runs on the connection's coroutine, as plain blocking code. A panic is answered with 500 and ends
+/// the connection, not the server.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request.
+    fn call(&self, request: &mut Request) -> Response;
+}
+
+impl<F, R> Handler for F
+where
+    F: Fn(&mut Request) -> R + Send + Sync + 'static,
+    R: IntoResponse,
+{
+    #[inline]
+    fn call(&self, request: &mut Request) -> Response {
+        self(request).into_response()
+    }
+}
+
+/// Maps paths and methods to handlers.
+///
+/// Paths are matched as they were sent, without percent-decoding; `{name}` stands for one segment,
+/// `{*name}` for the rest, as in `matchit`. Their values are decoded. `HEAD` is answered by `GET`'s
+/// handler, `OPTIONS` with the list of methods. No route is 404, no method 405.
+///
+/// # Examples
+/// ```
+/// use maniple_server::{Request, Router};
+/// let router = Router::new()
+///     .get("/", |_: &mut Request| "hello")
+///     .get("/users/{id}", |request: &mut Request| {
+///         format!("user {}", request.param("id").unwrap_or("?"))
+///     });
+/// # let _ = router;
+/// ```
+#[derive(Default)]
+pub struct Router {
+    paths: matchit::Router<usize>,
+    routes: Vec<Route>,
+    fallback: Option<Box<dyn Handler>>,
+}
+
+struct Route {
+    path: String,
+    params: Vec<String>,
+    methods: Vec<(Method, Box<dyn Handler>)>,
+    allow: String,
+}
+
+/// Why a route was not added.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("route {method} {path}: {reason}")]
+pub struct RouteError {
+    method: Method,
+    path: String,
+    reason: String,
+}
+
+/// What a path and method lead to.
+pub(crate) enum Found<'r> {
+    Handler {
+        handler: &'r dyn Handler,
+        route: usize,
+    },
+    Answer(Response),
+}
+
+impl Router {
+    /// A router without routes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a handler for `GET`, and `HEAD`.
+    ///
+    /// # Panics
+    /// If the path is malformed or conflicts with another; as for all methods here, since routes are
+    /// part of the program. [`Router::try_route`] returns an error instead.
+    #[track_caller]
+    pub fn get(self, path: &str, handler: impl Handler) -> Self {
+        self.route(Method::GET, path, handler)
+    }
+
+    /// Adds a handler for `POST`; panics as [`Router::get`].
+    #[track_caller]
+    pub fn post(self, path: &str, handler: impl Handler) -> Self {
+        self.route(Method::POST, path, handler)
+    }
+
+    /// Adds a handler for `PUT`; panics as [`Router::get`].
+    #[track_caller]
+    pub fn put(self, path: &str, handler: impl Handler) -> Self {
+        self.route(Method::PUT, path, handler)
+    }
+
+    /// Adds a handler for `PATCH`; panics as [`Router::get`].
+    #[track_caller]
+    pub fn patch(self, path: &str, handler: impl Handler) -> Self {
+        self.route(Method::PATCH, path, handler)
+    }
+
+    /// Adds a handler for `DELETE`; panics as [`Router::get`].
+    #[track_caller]
+    pub fn delete(self, path: &str, handler: impl Handler) -> Self {
+        self.route(Method::DELETE, path, handler)
+    }
+
+    /// Adds a handler for any method; panics as [`Router::get`].
+    #[track_caller]
+    pub fn route(mut self, method: Method, path: &str, handler: impl Handler) -> Self {
+        if let Err(error) = self.try_route(method, path, handler) {
+            panic!("{error}");
+        }
+        self
+    }
+
+    /// Adds a handler, or says why not.
+    ///
+    /// # Errors
+    /// If the path is malformed or conflicts with another, or has a handler for the method.
+    pub fn try_route(
+        &mut self,
+        method: Method,
+        path: &str,
+        handler: impl Handler,
+    ) -> Result<(), RouteError> {
+        let failed = |reason: String| RouteError {
+            method: method.clone(),
+            path: path.to_owned(),
+            reason,
+        };
+        if !path.starts_with('/') {
+            return Err(failed("path must begin with /".to_owned()));
+        }
+        let index = match self.routes.iter().position(|route| route.path == path) {
+            Some(index) => index,
+            None => {
+                self.paths
+                    .insert(path, self.routes.len())
+                    .map_err(|error| failed(error.to_string()))?;
+                self.routes.push(Route {
+                    path: path.to_owned(),
+                    params: Vec::new(),
+                    methods: Vec::new(),
+                    allow: String::new(),
+                });
+                self.routes.len() - 1
+            }
+        };
+        let route = &mut self.routes[index];
+        if route.methods.iter().any(|(other, _)| *other == method) {
+            return Err(failed("it has a handler already".to_owned()));
+        }
+        route.methods.push((method, Box::new(handler)));
+        route.allow = route.allowed();
+        route.params = param_names(path);
+        Ok(())
+    }
+
+    /// Answers what no route matches, in place of 404.
+    pub fn fallback(mut self, handler: impl Handler) -> Self {
+        self.fallback = Some(Box::new(handler));
+        self
+    }
+
+    /// Finds the handler; `param` is called with each path parameter's index and value.
+    #[inline]
+    pub(crate) fn find(
+        &self,
+        method: &Method,
+        path: &str,
+        mut param: impl FnMut(usize, &str),
+    ) -> Found<'_> {
+        let Ok(matched) = self.paths.at(path) else {
+            return self.unmatched(method, path);
+        };
+        let index = *matched.value;
+        let route = &self.routes[index];
+        for (place, (_, value)) in matched.params.iter().enumerate() {
+            param(place, value);
+        }
+        match route.handler(method) {
+            Some(handler) => Found::Handler {
+                handler,
+                route: index,
+            },
+            None => Found::Answer(route.refuse(method)),
+        }
+    }
+
+    #[cold]
+    fn unmatched(&self, method: &Method, path: &str) -> Found<'_> {
+        match &self.fallback {
+            _ if path == "*" => Found::Answer(Response::new(StatusCode::NO_CONTENT)),
+            Some(fallback) => Found::Handler {
+                handler: &**fallback,
+                route: usize::MAX,
+            },
+            None if !is_standard(method) => Found::Answer(not_implemented()),
+            None => Found::Answer((StatusCode::NOT_FOUND, "not found\n").into_response()),
+        }
+    }
+
+    /// The place of a route's parameter among its values.
+    pub(crate) fn param_place(&self, route: usize, name: &str) -> Option<usize> {
+        let params = &self.routes.get(route)?.params;
+        params.iter().position(|param| param == name)
+    }
+}
+
+impl Route {
+    #[inline]
+    fn handler(&self, method: &Method) -> Option<&dyn Handler> {
+        let find = |wanted: &Method| {
+            self.methods
+                .iter()
+                .find(|(method, _)| method == wanted)
+                .map(|(_, handler)| &**handler)
+        };
+        find(method).or_else(|| {
+            (*method == Method::HEAD)
+                .then(|| find(&Method::GET))
+                .flatten()
+        })
+    }
+
+    #[cold]
+    fn refuse(&self, method: &Method) -> Response {
+        if !is_standard(method) {
+            return not_implemented();
+        }
+        let response = if *method == Method::OPTIONS {
+            Response::new(StatusCode::NO_CONTENT)
+        } else {
+            (StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n").into_response()
+        };
+        response.with_header(ALLOW.as_str(), &self.allow)
+    }
+
+    fn allowed(&self) -> String {
+        let mut names: Vec<&str> = self
+            .methods
+            .iter()
+            .map(|(method, _)| method.as_str())
+            .collect();
+        for (implied, by) in [("HEAD", "GET"), ("OPTIONS", "")] {
+            if !names.contains(&implied) && (by.is_empty() || names.contains(&by)) {
+                names.push(implied);
+            }
+        }
+        names.join(", ")
+    }
+}
+
+/// Whether RFC 9110 or RFC 5789 defines the method: 405 knows it, 501 does not.
+fn is_standard(method: &Method) -> bool {
+    [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::CONNECT,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::PATCH,
+    ]
+    .contains(method)
+}
+
+fn not_implemented() -> Response {
+    (StatusCode::NOT_IMPLEMENTED, "method not implemented\n").into_response()
+}
+
+fn param_names(path: &str) -> Vec<String> {
+    path.split('{')
+        .skip(1)
+        .filter_map(|rest| rest.split_once('}'))
+        .map(|(name, _)| name.trim_start_matches('*').to_owned())
+        .collect()
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let routes = self.routes.iter().map(|route| (&route.path, &route.allow));
+        f.debug_map().entries(routes).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn router() -> Router {
+        Router::new()
+            .get("/", |_: &mut Request| "root")
+            .post("/", |_: &mut Request| "posted")
+            .get("/a/{x}/{*rest}", |_: &mut Request| "deep")
+    }
+
+    fn answer(method: Method, path: &str) -> u16 {
+        match router().find(&method, path, |_, _| {}) {
+            Found::Handler { .. } => 200,
+            Found::Answer(response) => response.status().as_u16(),
+        }
+    }
+
+    #[test]
+    fn paths_and_methods_decide() {
+        assert_eq!(answer(Method::GET, "/"), 200);
+        assert_eq!(answer(Method::HEAD, "/"), 200);
+        assert_eq!(answer(Method::PUT, "/"), 405);
+        assert_eq!(answer(Method::OPTIONS, "/"), 204);
+        assert_eq!(answer(Method::GET, "/nowhere"), 404);
+        assert_eq!(answer(Method::from_bytes(b"BREW").unwrap(), "/"), 501);
+    }
+
+    #[test]
+    fn refusals_list_what_is_allowed() {
+        let router = router();
+        let Found::Answer(mut response) = router.find(&Method::PUT, "/", |_, _| {}) else {
+            panic!("PUT has no handler");
+        };
+        assert_eq!(response.headers_mut()["allow"], "GET, POST, HEAD, OPTIONS");
+    }
+
+    #[test]
+    fn parameters_have_places() {
+        let router = router();
+        let mut values = Vec::new();
+        let found = router.find(&Method::GET, "/a/1/2/3", |place, value| {
+            values.push((place, value.to_owned()));
+        });
+        let Found::Handler { route, .. } = found else {
+            panic!("the route has a handler");
+        };
+        assert_eq!(values, [(0, "1".to_owned()), (1, "2/3".to_owned())]);
+        assert_eq!(router.param_place(route, "rest"), Some(1));
+        assert_eq!(router.param_place(route, "y"), None);
+    }
+
+    #[test]
+    fn bad_routes_say_what_is_wrong() {
+        let mut router = router();
+        let twice = router.try_route(Method::GET, "/", |_: &mut Request| "");
+        assert_eq!(
+            twice.unwrap_err().to_string(),
+            "route GET /: it has a handler already"
+        );
+        assert!(
+            router
+                .try_route(Method::GET, "x", |_: &mut Request| "")
+                .is_err()
+        );
+        assert!(
+            router
+                .try_route(Method::GET, "/a/{y}/{*rest}", |_: &mut Request| "")
+                .is_err()
+        );
+    }
+}

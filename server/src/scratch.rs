@@ -1,0 +1,180 @@
+//! What a connection needs only while it has a request in hand: buffers, lent by its worker.
+//!
+//! Between requests a connection holds none of this, so ten thousand idle ones share the few of the
+//! busy. The pool is per thread; a coroutine stays on its thread, and no borrow of the pool outlives a
+//! call here.
+
+use std::{cell::RefCell, ops::Range};
+
+use crate::http1::head::Field;
+
+/// Input, output and the tables of the request in hand.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    pub(crate) input: Input,
+    pub(crate) output: Vec<u8>,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) params: Vec<(usize, Param)>,
+}
+
+/// The value of a path parameter: a part of the input, or decoded text.
+#[derive(Debug)]
+pub(crate) enum Param {
+    Raw(Range<usize>),
+    Decoded(String),
+}
+
+/// Received bytes. The head in hand begins at `start`; what follows it has been used up to `used`.
+///
+/// ```text
+///   0 ....... start [ head ] ....... used [ not looked at yet ] filled ....... bytes.len()
+/// ```
+#[derive(Debug)]
+pub(crate) struct Input {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) start: usize,
+    pub(crate) used: usize,
+    pub(crate) filled: usize,
+}
+
+const INPUT_BYTES: usize = 8 * 1024;
+const OUTPUT_BYTES: usize = 4 * 1024;
+
+/// Buffers that grew beyond this are not kept.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// Sets that a worker keeps.
+const KEPT: usize = 64;
+
+thread_local! {
+    // Boxed, since handing over a pointer is all that happens per request.
+    #[allow(clippy::vec_box, reason = "the boxes move in and out one by one")]
+    static POOL: RefCell<Vec<Box<Scratch>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Scratch {
+    /// An empty set.
+    #[inline]
+    pub(crate) fn take() -> Box<Self> {
+        POOL.with_borrow_mut(Vec::pop).unwrap_or_else(Self::make)
+    }
+
+    #[cold]
+    fn make() -> Box<Self> {
+        Box::new(Self {
+            input: Input {
+                bytes: vec![0; INPUT_BYTES],
+                start: 0,
+                used: 0,
+                filled: 0,
+            },
+            output: Vec::with_capacity(OUTPUT_BYTES),
+            fields: Vec::with_capacity(16),
+            params: Vec::new(),
+        })
+    }
+
+    /// Gives the set back for the next request of any connection on this thread.
+    #[inline]
+    pub(crate) fn put_back(mut self: Box<Self>) {
+        self.input.clear();
+        self.output.clear();
+        self.params.clear();
+        if self.input.bytes.len() <= KEPT_BYTES && self.output.capacity() <= KEPT_BYTES {
+            POOL.with_borrow_mut(|pool| {
+                if pool.len() < KEPT {
+                    pool.push(self);
+                }
+            });
+        }
+    }
+}
+
+impl Input {
+    fn clear(&mut self) {
+        (self.start, self.used, self.filled) = (0, 0, 0);
+    }
+
+    /// The bytes that no message has claimed yet.
+    #[inline]
+    pub(crate) fn unused(&self) -> &[u8] {
+        &self.bytes[self.used..self.filled]
+    }
+
+    /// The message in hand is done: the next head begins with the unused bytes.
+    #[inline]
+    pub(crate) fn next_message(&mut self) {
+        if self.used == self.filled {
+            self.clear();
+        } else {
+            self.start = self.used;
+        }
+    }
+
+    /// Room for at least `least` more bytes; a head in hand stays in front, but may move.
+    pub(crate) fn room(&mut self, least: usize) -> &mut [u8] {
+        if self.bytes.len() - self.filled < least && self.start > 0 {
+            self.bytes.copy_within(self.start..self.filled, 0);
+            self.used -= self.start;
+            self.filled -= self.start;
+            self.start = 0;
+        }
+        if self.bytes.len() - self.filled < least {
+            self.bytes
+                .resize((self.bytes.len() * 2).max(self.filled + least), 0);
+        }
+        &mut self.bytes[self.filled..]
+    }
+
+    /// Room behind a head of `head` bytes, whose parts must not move: unused bytes shift up to it.
+    pub(crate) fn room_behind_head(&mut self, head: usize, least: usize) -> &mut [u8] {
+        let floor = self.start + head;
+        if self.used == self.filled {
+            (self.used, self.filled) = (floor, floor);
+        } else if self.bytes.len() - self.filled < least && self.used > floor {
+            self.bytes.copy_within(self.used..self.filled, floor);
+            self.filled -= self.used - floor;
+            self.used = floor;
+        }
+        if self.bytes.len() - self.filled < least {
+            self.bytes.resize(self.filled + least, 0);
+        }
+        &mut self.bytes[self.filled..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(bytes: &[u8]) -> Input {
+        let mut input = Input {
+            bytes: vec![0; 16],
+            start: 0,
+            used: 0,
+            filled: 0,
+        };
+        input.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        input.filled += bytes.len();
+        input
+    }
+
+    #[test]
+    fn the_next_message_moves_to_the_front_when_room_is_short() {
+        let mut input = input(b"0123456789abcdef");
+        input.used = 10;
+        input.next_message();
+        assert_eq!(input.unused(), b"abcdef");
+        assert!(input.room(8).len() >= 8);
+        assert_eq!((input.start, input.unused()), (0, &b"abcdef"[..]));
+    }
+
+    #[test]
+    fn a_head_stays_where_it_is_while_its_body_comes() {
+        let mut input = input(b"headBODY");
+        input.used = 8;
+        assert!(input.room_behind_head(4, 32).len() >= 32);
+        assert_eq!(&input.bytes[..4], b"head");
+        assert_eq!((input.used, input.filled), (4, 4));
+    }
+}

@@ -1,0 +1,418 @@
+//! The server: settings, listening, accepting, signals, and the end.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::AsFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use maniple::{
+    cancel::{CancelToken, is_cancelled_error},
+    net::{TcpListener, TcpStream, ToSocketAddrs},
+};
+
+use crate::{
+    conn::{self, Service, Timeouts},
+    drain::{DrainReport, Line, Registry},
+    http1::head::{Limits, MOST_FIELDS},
+    router::Router,
+};
+
+/// Settings of a server; made by [`Server::builder`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it binds"]
+pub struct Builder {
+    router: Router,
+    limits: Limits,
+    timeouts: Timeouts,
+    max_body: u64,
+    max_connections: usize,
+    drain_grace: Duration,
+    handle_signals: bool,
+}
+
+impl Builder {
+    /// How long a request's head may take from its first byte. Default: 10 s. Then 408.
+    pub fn header_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts.header = timeout;
+        self
+    }
+
+    /// How long a connection may wait for its next request. Default: 60 s. Then it is closed.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts.idle = timeout;
+        self
+    }
+
+    /// How long a body may stall, and a client may take no bytes of an answer. Default: 20 s.
+    pub fn body_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts.body = timeout;
+        self
+    }
+
+    /// Bytes of a request's head. Default: 32 KiB. Beyond it 431.
+    pub fn max_header_bytes(mut self, bytes: usize) -> Self {
+        self.limits.head_bytes = bytes;
+        self
+    }
+
+    /// Bytes of a request's target. Default: 8 KiB. Beyond it 414.
+    pub fn max_target_bytes(mut self, bytes: usize) -> Self {
+        self.limits.line_bytes = bytes;
+        self
+    }
+
+    /// Header fields of a request. Default: 100, at most 256. Beyond it 431.
+    pub fn max_headers(mut self, fields: usize) -> Self {
+        self.limits.fields = fields;
+        self
+    }
+
+    /// Bytes of a request's body. Default: 2 MiB. Beyond it 413.
+    pub fn max_body(mut self, bytes: u64) -> Self {
+        self.max_body = bytes;
+        self
+    }
+
+    /// Connections at a time. Default: 1,000,000. Further ones wait to be accepted.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// How long a drain waits for what is in flight. Default: 30 s. Then it is cancelled.
+    pub fn drain_grace(mut self, grace: Duration) -> Self {
+        self.drain_grace = grace;
+        self
+    }
+
+    /// Whether SIGTERM and SIGINT drain the server, a second one ending the process at once.
+    /// Default: no.
+    pub fn handle_signals(mut self, handle: bool) -> Self {
+        self.handle_signals = handle;
+        self
+    }
+
+    /// Listens on the address.
+    ///
+    /// # Errors
+    /// If a setting is out of range (`InvalidInput`), or the address cannot be resolved or bound; the
+    /// message names it.
+    pub fn bind<A: ToSocketAddrs>(self, address: A) -> io::Result<Server> {
+        self.check()?;
+        // Alone on the address first, so that one in use is noticed: sharing would succeed.
+        let first = TcpListener::bind(address)?;
+        let local_addr = first.local_addr()?;
+        Ok(Server {
+            listener: first,
+            shared: Arc::new(Shared {
+                local_addr,
+                stop: CancelToken::new(),
+                drained: AtomicBool::new(false),
+                service: Arc::new(Service {
+                    router: self.router,
+                    limits: self.limits,
+                    timeouts: self.timeouts,
+                    max_body: self.max_body,
+                    registry: Registry::default(),
+                }),
+            }),
+            max_connections: self.max_connections,
+            drain_grace: self.drain_grace,
+            handle_signals: self.handle_signals,
+        })
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let wrong = if self.limits.fields == 0 || self.limits.fields > MOST_FIELDS {
+            format!(
+                "max_headers is {}, must be from 1 to {MOST_FIELDS}",
+                self.limits.fields
+            )
+        } else if self.limits.head_bytes < 64 || self.limits.line_bytes == 0 {
+            "max_header_bytes must be at least 64 and max_target_bytes at least 1".to_owned()
+        } else if self.max_connections == 0 {
+            "max_connections must be at least 1".to_owned()
+        } else if self.timeouts.header.is_zero()
+            || self.timeouts.idle.is_zero()
+            || self.timeouts.body.is_zero()
+        {
+            "timeouts must be longer than zero".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(io::Error::new(io::ErrorKind::InvalidInput, wrong))
+    }
+}
+
+/// An HTTP/1.1 server that listens.
+///
+/// # Examples
+/// ```
+/// use maniple_server::{Client, Request, Router, Server};
+/// # fn main() -> std::io::Result<()> {
+/// maniple::run(|| {
+///     let router = Router::new().get("/", |_: &mut Request| "hello");
+///     let server = Server::builder(router).bind("127.0.0.1:0")?;
+///     let (url, handle) = (format!("http://{}/", server.local_addr()), server.handle());
+///     let serving = maniple::spawn(move || server.serve());
+///     assert_eq!(Client::new().get(&url)?.text()?, "hello");
+///     handle.drain();
+///     serving.join()??;
+///     Ok(())
+/// })
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    max_connections: usize,
+    drain_grace: Duration,
+    handle_signals: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    local_addr: SocketAddr,
+    stop: CancelToken,
+    drained: AtomicBool,
+    service: Arc<Service>,
+}
+
+/// Drains a server from anywhere; clones are for the same server.
+#[derive(Clone, Debug)]
+pub struct ServerHandle {
+    shared: Arc<Shared>,
+}
+
+impl ServerHandle {
+    /// Begins to drain: no connection is accepted beyond those that have arrived, idle ones are closed,
+    /// requests in flight are answered. Returns at once; [`Server::serve`] returns when it is done.
+    pub fn drain(&self) {
+        self.shared.begin_drain();
+    }
+
+    /// Whether the server is draining, or has drained.
+    pub fn is_draining(&self) -> bool {
+        self.shared.service.registry.is_draining()
+    }
+
+    /// Whether the server has ended.
+    pub fn is_drained(&self) -> bool {
+        self.shared.drained.load(Ordering::SeqCst)
+    }
+
+    /// The address that it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.local_addr
+    }
+
+    /// Connections that are open now.
+    pub fn connections(&self) -> usize {
+        self.shared.service.registry.count()
+    }
+}
+
+impl Server {
+    /// Settings for a server with these routes.
+    pub fn builder(router: Router) -> Builder {
+        Builder {
+            router,
+            limits: Limits {
+                head_bytes: 32 * 1024,
+                line_bytes: 8 * 1024,
+                fields: 100,
+            },
+            timeouts: Timeouts {
+                header: Duration::from_secs(10),
+                idle: Duration::from_secs(60),
+                body: Duration::from_secs(20),
+            },
+            max_body: 2 * 1024 * 1024,
+            max_connections: 1_000_000,
+            drain_grace: Duration::from_secs(30),
+            handle_signals: false,
+        }
+    }
+
+    /// The address that it listens on, with the port that was chosen for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.local_addr
+    }
+
+    /// A handle to drain it.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle {
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// Serves until it has been drained.
+    ///
+    /// Each worker accepts connections and keeps those that it accepts. Works from a coroutine and from
+    /// a plain thread, which then blocks. Cancelling the caller drains the server.
+    ///
+    /// # Errors
+    /// If signals cannot be handled or the listener fails for good.
+    pub fn serve(self) -> io::Result<DrainReport> {
+        let signals = if self.handle_signals {
+            Some(Signals::watch(self.handle())?)
+        } else {
+            None
+        };
+        let listener = Arc::new(self.listener);
+        let acceptors = {
+            let shared = self.shared.clone();
+            let max_connections = self.max_connections;
+            let listener = listener.clone();
+            maniple::task::spawn_on_workers(move |_worker| {
+                let listener = listener.try_clone()?;
+                accept_all(&shared, &listener, max_connections);
+                Ok::<(), io::Error>(())
+            })
+        };
+        let mut result = Ok(());
+        for acceptor in acceptors {
+            match acceptor.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    self.shared.begin_drain();
+                    result = Err(error);
+                }
+                // The caller is cancelled, or past its deadline, or the runtime ends.
+                Err(_) => self.shared.begin_drain(),
+            }
+        }
+        let shared = self.shared;
+        shared.begin_drain();
+        drop(listener);
+        let report = maniple::cancel::shield(|| shared.service.registry.finish(self.drain_grace));
+        shared.drained.store(true, Ordering::SeqCst);
+        drop(signals);
+        result.map(|()| report)
+    }
+}
+
+impl Shared {
+    fn begin_drain(&self) {
+        self.service.registry.begin_drain();
+        self.stop.cancel();
+    }
+}
+
+/// Accepts until the server drains, and then what has arrived by then.
+fn accept_all(shared: &Arc<Shared>, listener: &TcpListener, max_connections: usize) {
+    let registry = &shared.service.registry;
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let accepted = shared.stop.run(|| {
+            registry.wait_below(max_connections);
+            listener.accept()
+        });
+        match accepted {
+            Ok(Ok((stream, peer))) => {
+                pause = SHORTEST_PAUSE;
+                begin(&shared.service, stream, peer);
+            }
+            Err(_) => break,
+            Ok(Err(error)) if is_cancelled_error(&error) => break,
+            Ok(Err(error)) => {
+                // Out of descriptors or memory: those in use must be given back first.
+                log::warn!("accept on {}: {error}", shared.local_addr);
+                if shared.stop.run(|| maniple::sleep(pause)).is_err() {
+                    break;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+        if maniple::cancel::is_cancelled() || registry.is_draining() {
+            break;
+        }
+    }
+    while let Ok((stream, peer)) = listener.try_accept() {
+        begin(&shared.service, stream, peer);
+    }
+}
+
+/// How long to leave an accept alone that failed; doubled while it goes on failing.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+fn begin(service: &Arc<Service>, stream: TcpStream, peer: SocketAddr) {
+    let line = Arc::new(Line::new(stream));
+    let id = service.registry.enter(line.clone());
+    let own = service.clone();
+    let handle = maniple::spawn(move || {
+        let _left = Leave(&own.registry, id);
+        conn::serve(&own, line, peer);
+    });
+    service.registry.set_handle(id, handle);
+}
+
+/// Takes the connection out of the registry, whichever way it ends.
+struct Leave<'a>(&'a Registry, u64);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.leave(self.1);
+    }
+}
+
+/// A coroutine that drains the server at SIGTERM or SIGINT.
+#[derive(Debug)]
+struct Signals {
+    registered: Vec<signal_hook::SigId>,
+    watcher: Option<maniple::JoinHandle<()>>,
+}
+
+impl Signals {
+    fn watch(handle: ServerHandle) -> io::Result<Self> {
+        use signal_hook::{
+            consts::{SIGINT, SIGTERM},
+            flag,
+            low_level::pipe,
+        };
+        let (reader, writer) = std::os::unix::net::UnixStream::pair()?;
+        reader.set_nonblocking(true)?;
+        writer.set_nonblocking(true)?;
+        let second = Arc::new(AtomicBool::new(false));
+        let mut registered = Vec::new();
+        for signal in [SIGTERM, SIGINT] {
+            // In this order: the shutdown sees the flag that an earlier signal has set.
+            registered.push(flag::register_conditional_shutdown(
+                signal,
+                128 + signal,
+                second.clone(),
+            )?);
+            registered.push(flag::register(signal, second.clone())?);
+            registered.push(pipe::register(signal, writer.try_clone()?)?);
+        }
+        let watcher = maniple::spawn(move || {
+            if maniple::net::wait_readable(reader.as_fd()).is_ok() {
+                log::info!("draining {}", handle.local_addr());
+                handle.drain();
+            }
+        });
+        Ok(Self {
+            registered,
+            watcher: Some(watcher),
+        })
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        for id in self.registered.drain(..) {
+            signal_hook::low_level::unregister(id);
+        }
+        if let Some(watcher) = self.watcher.take() {
+            watcher.cancel();
+        }
+    }
+}
