@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use maniple_server::client::ClientResponse;
 use maniple_server::{
-    Client, ClientError, ClientResponse, Html, IntoResponse, Json, Method, Request, Response,
-    Router, Server, StatusCode,
+    Client, ClientError, Html, IntoResponse, Json, Method, Request, Response, Router, Server,
+    StatusCode,
 };
 use serde::Serialize;
 

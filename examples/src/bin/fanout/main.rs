@@ -35,7 +35,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,fanout=info"))
+        .init();
 
     let mut runtime = maniple::Runtime::builder();
     if let Some(workers) = cli.workers() {
