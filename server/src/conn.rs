@@ -129,7 +129,6 @@ impl Conn<'_> {
         }
         self.request.scratch = Some(Scratch::take());
         let flow = self.answer_all();
-        self.request.head = None;
         if let Some(scratch) = self.request.scratch.take() {
             scratch.put_back();
         }
@@ -149,11 +148,12 @@ impl Conn<'_> {
                 &scratch.input.bytes[start..filled],
                 &self.service.limits,
                 &mut scratch.fields,
+                &mut scratch.head,
             );
             match parsed {
-                Ok(Some(head)) => {
+                Ok(true) => {
                     deadline = None;
-                    if let Err(reject) = self.request.begin(head) {
+                    if let Err(reject) = self.request.begin() {
                         return self.refuse(reject);
                     }
                     match self.answer()? {
@@ -170,7 +170,7 @@ impl Conn<'_> {
                         self.request.flush()?;
                     }
                 }
-                Ok(None) => {
+                Ok(false) => {
                     let until =
                         *deadline.get_or_insert_with(|| recent() + self.service.timeouts.header);
                     if let Some(flow) = self.complete_head(until)? {
@@ -240,7 +240,7 @@ impl Conn<'_> {
             .answered
             .fetch_add(1, Ordering::Relaxed);
         // An unread body of unknown fate would be taken for the next request.
-        let body_ends = match self.request.body {
+        let body_ends = match self.request.scratch().body {
             BodyState::Done | BodyState::Length(_) | BodyState::Chunked { .. } => true,
             BodyState::Expected(_) | BodyState::Broken => false,
         };
@@ -270,7 +270,7 @@ impl Conn<'_> {
     }
 
     fn body_is_done(&self) -> bool {
-        matches!(self.request.body, BodyState::Done)
+        matches!(self.request.scratch().body, BodyState::Done)
     }
 
     /// The handler's response, or `None` if it panicked or was cancelled.
@@ -300,7 +300,7 @@ impl Conn<'_> {
             Found::Answer(response) => Some(response),
             Found::Handler { handler, route } => {
                 if with_params {
-                    request.set_route(service.clone(), route);
+                    request.scratch_mut().route = Some((service.clone(), route));
                 }
                 catch_unwind(AssertUnwindSafe(|| handler.call(request))).ok()
             }

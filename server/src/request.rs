@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    cell::OnceCell,
     fmt,
     io::{self, Read, Write},
     net::SocketAddr,
@@ -40,17 +39,9 @@ pub struct Request {
     line: Arc<Line>,
     peer: SocketAddr,
     pub(crate) scratch: Option<Box<Scratch>>,
-    pub(crate) head: Option<Head>,
-    /// The route's index and router are known while its handler runs.
-    param_names: Option<ParamNames>,
-    headers: OnceCell<HeaderMap>,
-    uri: OnceCell<Uri>,
-    pub(crate) body: BodyState,
     body_timeout: Duration,
     max_body: u64,
 }
-
-type ParamNames = (Arc<crate::conn::Service>, usize);
 
 /// How far the body has been read.
 #[derive(Debug)]
@@ -136,42 +127,30 @@ impl Request {
             line,
             peer,
             scratch: None,
-            head: None,
-            param_names: None,
-            headers: OnceCell::new(),
-            uri: OnceCell::new(),
-            body: BodyState::Done,
             body_timeout,
             max_body,
         }
     }
 
-    /// Makes a parsed head the request in hand.
+    /// Makes the parsed head the request in hand.
     #[inline]
-    pub(crate) fn begin(&mut self, head: Head) -> Result<(), Reject> {
-        self.body = match head.framing {
+    pub(crate) fn begin(&mut self) -> Result<(), Reject> {
+        let max_body = self.max_body;
+        let scratch = self.scratch_mut();
+        scratch.forget_request();
+        scratch.input.used = scratch.input.start + scratch.head.length;
+        scratch.body = match scratch.head.framing {
             Framing::None => BodyState::Done,
-            Framing::Length(length) if length > self.max_body => {
+            Framing::Length(length) if length > max_body => {
                 return Err(Reject::new(
                     StatusCode::PAYLOAD_TOO_LARGE,
                     "request body too large",
                 ));
             }
-            framing if head.expects_continue => BodyState::Expected(framing),
+            framing if scratch.head.expects_continue => BodyState::Expected(framing),
             framing => BodyState::started(framing),
         };
-        self.headers.take();
-        self.uri.take();
-        self.param_names = None;
-        let scratch = self.scratch_mut();
-        scratch.params.clear();
-        scratch.input.used = scratch.input.start + head.length;
-        self.head = Some(head);
         Ok(())
-    }
-
-    pub(crate) fn set_route(&mut self, service: Arc<crate::conn::Service>, route: usize) {
-        self.param_names = Some((service, route));
     }
 
     #[inline]
@@ -186,7 +165,7 @@ impl Request {
 
     #[inline]
     pub(crate) fn head(&self) -> &Head {
-        self.head.as_ref().expect(IN_HAND)
+        &self.scratch().head
     }
 
     #[inline]
@@ -240,7 +219,7 @@ impl Request {
 
     /// The decoded value of a path parameter, by its name in the route.
     pub fn param(&self, name: &str) -> Option<&str> {
-        let (service, route) = self.param_names.as_ref()?;
+        let (service, route) = self.scratch().route.as_ref()?;
         let place = service.router.param_place(*route, name)?;
         let (_, param) = self.scratch().params.iter().find(|(at, _)| *at == place)?;
         Some(match param {
@@ -281,7 +260,7 @@ impl Request {
 
     /// All header fields, made into a map at the first call.
     pub fn headers(&self) -> &HeaderMap {
-        self.headers.get_or_init(|| {
+        self.scratch().headers.get_or_init(|| {
             let scratch = self.scratch();
             let head = &scratch.input.bytes[scratch.input.start..];
             let mut headers = HeaderMap::with_capacity(scratch.fields.len());
@@ -298,7 +277,7 @@ impl Request {
 
     /// The request target, made into a [`Uri`] at the first call.
     pub fn uri(&self) -> &Uri {
-        self.uri.get_or_init(|| {
+        self.scratch().uri.get_or_init(|| {
             let target = self.text(self.head().target.clone());
             target.parse().unwrap_or_else(|_| Uri::from_static("/"))
         })
@@ -317,7 +296,8 @@ impl Request {
     /// If it is too large, malformed, late or incomplete.
     pub fn read_body(&mut self) -> Result<Bytes, BodyError> {
         let mut bytes = Vec::new();
-        if let BodyState::Length(length) | BodyState::Expected(Framing::Length(length)) = self.body
+        if let BodyState::Length(length) | BodyState::Expected(Framing::Length(length)) =
+            self.scratch().body
         {
             // What a client claims is not yet reason to set memory aside.
             bytes.reserve(usize::try_from(length).unwrap_or(0).min(64 * 1024));
@@ -347,18 +327,19 @@ impl Request {
         }
         let read = self.read_step(buffer);
         if read.is_err() {
-            self.body = BodyState::Broken;
+            self.scratch_mut().body = BodyState::Broken;
         }
         read
     }
 
     fn read_step(&mut self, buffer: &mut [u8]) -> Result<usize, BodyError> {
         loop {
-            match &mut self.body {
+            match &mut self.scratch_mut().body {
                 BodyState::Done => return Ok(0),
                 BodyState::Broken => return Err(BodyError::Disconnected),
                 BodyState::Expected(framing) => {
-                    self.body = BodyState::started(*framing);
+                    let started = BodyState::started(*framing);
+                    self.scratch_mut().body = started;
                     self.scratch_mut().output.extend_from_slice(CONTINUE);
                     self.flush().map_err(BodyError::Io)?;
                 }
@@ -368,7 +349,7 @@ impl Request {
                         .len()
                         .min(usize::try_from(left).unwrap_or(usize::MAX));
                     let count = self.receive(&mut buffer[..wanted])?;
-                    self.body = match left - count as u64 {
+                    self.scratch_mut().body = match left - count as u64 {
                         0 => BodyState::Done,
                         left => BodyState::Length(left),
                     };
@@ -386,10 +367,11 @@ impl Request {
     /// One step through a chunked body; `None` if only framing was read.
     fn read_chunked(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, BodyError> {
         let limit = self.max_body;
-        let BodyState::Chunked { decoder, read } = &mut self.body else {
+        let scratch = self.scratch.as_deref_mut().expect(IN_HAND);
+        let BodyState::Chunked { decoder, read } = &mut scratch.body else {
             return Ok(Some(0));
         };
-        let input = &mut self.scratch.as_deref_mut().expect(IN_HAND).input;
+        let input = &mut scratch.input;
         let step = decoder
             .step(input.unused())
             .map_err(|reject| BodyError::Malformed {
@@ -398,7 +380,7 @@ impl Request {
         match step {
             Step::Done(used) => {
                 input.used += used;
-                self.body = BodyState::Done;
+                scratch.body = BodyState::Done;
                 return Ok(Some(0));
             }
             Step::Data(left) => {
@@ -485,7 +467,7 @@ impl Request {
 
     /// Reads the rest of the body away, if there is little of it and it comes soon.
     pub(crate) fn discard_body(&mut self) -> bool {
-        match self.body {
+        match self.scratch().body {
             BodyState::Done => return true,
             // It would come only if it were asked for, or is too long.
             BodyState::Expected(_) | BodyState::Broken => return false,
@@ -557,7 +539,7 @@ fn decode_form(text: &str) -> Cow<'_, str> {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Request");
-        if self.head.is_some() && self.scratch.is_some() {
+        if self.scratch.is_some() {
             debug
                 .field("method", self.method())
                 .field("path", &self.path());

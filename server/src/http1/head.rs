@@ -12,7 +12,7 @@ use http::{Method, StatusCode};
 use super::Reject;
 
 /// Where the parts of a request's head are in the buffer it was parsed from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Head {
     pub(crate) method: Method,
     /// The request target as it was sent.
@@ -30,8 +30,9 @@ pub(crate) struct Head {
 }
 
 /// How the end of a body is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Framing {
+    #[default]
     None,
     Length(u64),
     Chunked,
@@ -58,19 +59,22 @@ const FEW: usize = 24;
 /// The most fields that a limit can allow.
 pub(crate) const MOST_FIELDS: usize = 256;
 
-/// Parses the head at the start of `bytes`; `None` if its end has not come yet.
+/// Parses the head at the start of `bytes` into `head`; false if its end has not come yet.
 #[inline]
 pub(crate) fn parse(
     bytes: &[u8],
     limits: &Limits,
     fields: &mut Vec<Field>,
-) -> Result<Option<Head>, Reject> {
+    head: &mut Head,
+) -> Result<bool, Reject> {
     let mut slots = [const { MaybeUninit::uninit() }; FEW];
-    match parse_into(bytes, limits, fields, &mut slots) {
-        Err(Outcome::TooManyFields) if limits.fields > FEW => parse_many(bytes, limits, fields),
+    match parse_into(bytes, limits, fields, head, &mut slots) {
+        Err(Outcome::TooManyFields) if limits.fields > FEW => {
+            parse_many(bytes, limits, fields, head)
+        }
         Err(Outcome::TooManyFields) => Err(TOO_MANY_FIELDS),
         Err(Outcome::Reject(reject)) => Err(reject),
-        Ok(head) => Ok(head),
+        Ok(complete) => Ok(complete),
     }
 }
 
@@ -80,9 +84,10 @@ fn parse_many(
     bytes: &[u8],
     limits: &Limits,
     fields: &mut Vec<Field>,
-) -> Result<Option<Head>, Reject> {
+    head: &mut Head,
+) -> Result<bool, Reject> {
     let mut slots = vec![MaybeUninit::uninit(); limits.fields.min(MOST_FIELDS)];
-    parse_into(bytes, limits, fields, &mut slots).map_err(|outcome| match outcome {
+    parse_into(bytes, limits, fields, head, &mut slots).map_err(|outcome| match outcome {
         Outcome::TooManyFields => TOO_MANY_FIELDS,
         Outcome::Reject(reject) => reject,
     })
@@ -108,14 +113,15 @@ fn parse_into<'b>(
     bytes: &'b [u8],
     limits: &Limits,
     fields: &mut Vec<Field>,
+    head: &mut Head,
     slots: &mut [MaybeUninit<httparse::Header<'b>>],
-) -> Result<Option<Head>, Outcome> {
+) -> Result<bool, Outcome> {
     fields.clear();
     let mut parsed = httparse::Request::new(&mut []);
     let length = match parsed.parse_with_uninit_headers(bytes, slots) {
         Ok(httparse::Status::Complete(length)) if length <= limits.head_bytes => length,
         Ok(httparse::Status::Complete(_)) => return Err(HEAD_TOO_LARGE.into()),
-        Ok(httparse::Status::Partial) => return check_partial(bytes, limits).map(|()| None),
+        Ok(httparse::Status::Partial) => return check_partial(bytes, limits).map(|()| false),
         Err(httparse::Error::TooManyHeaders) => return Err(Outcome::TooManyFields),
         Err(error) => return Err(explain(bytes, error).into()),
     };
@@ -154,17 +160,16 @@ fn parse_into<'b>(
     let (path, query) = split_target(target, &method, &meaning)?;
     let at = target_at.start;
     let (framing, keep_alive) = meaning.conclude(http_11)?;
-    Ok(Some(Head {
-        method,
-        path: at + path.start..at + path.end,
-        query: query.map(|query| at + query.start..at + query.end),
-        target: target_at,
-        http_11,
-        framing,
-        keep_alive,
-        expects_continue: meaning.expects_continue && http_11,
-        length,
-    }))
+    head.method = method;
+    head.path = at + path.start..at + path.end;
+    head.query = query.map(|query| at + query.start..at + query.end);
+    head.target = target_at;
+    head.http_11 = http_11;
+    head.framing = framing;
+    head.keep_alive = keep_alive;
+    head.expects_continue = meaning.expects_continue && http_11;
+    head.length = length;
+    Ok(true)
 }
 
 const HEAD_TOO_LARGE: Reject = Reject::new(
@@ -429,7 +434,13 @@ mod tests {
     };
 
     fn parsed(text: &str) -> Result<Option<Head>, Reject> {
-        parse(text.as_bytes(), &LIMITS, &mut Vec::new())
+        parsed_with(text, &mut Vec::new())
+    }
+
+    fn parsed_with(text: &str, fields: &mut Vec<Field>) -> Result<Option<Head>, Reject> {
+        let mut head = Head::default();
+        let complete = parse(text.as_bytes(), &LIMITS, fields, &mut head)?;
+        Ok(complete.then_some(head))
     }
 
     fn status(text: &str) -> u16 {
@@ -440,9 +451,7 @@ mod tests {
     fn finds_the_parts() {
         let text = "POST /a/b?x=1 HTTP/1.1\r\nHost: h:80\r\nContent-Length: 5\r\n\r\nhello";
         let mut fields = Vec::new();
-        let head = parse(text.as_bytes(), &LIMITS, &mut fields)
-            .unwrap()
-            .unwrap();
+        let head = parsed_with(text, &mut fields).unwrap().unwrap();
         assert_eq!(head.method, Method::POST);
         assert_eq!(&text[head.path.clone()], "/a/b");
         assert_eq!(&text[head.query.clone().unwrap()], "x=1");
