@@ -23,7 +23,7 @@ pub const ANY_PORT: &str = "127.0.0.1:0";
 #[derive(Debug, Parser)]
 #[command(name = "fanout", version, max_term_width = 100)]
 pub struct Cli {
-    /// Where the gateway listens, or with --only the backend [default: 127.0.0.1:8080]
+    /// Where the gateway listens [default: 127.0.0.1:8080], or the backend of --only [default: a free port]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
 
