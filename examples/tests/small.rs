@@ -1,7 +1,7 @@
 //! The small examples as a user meets them: the built binaries and real sockets.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 /// A running example; dropping it kills the process.
@@ -82,4 +82,23 @@ fn million_parks_and_ends_as_many_as_it_is_told() {
     assert_eq!(stdout.lines().count(), 3, "{stdout}");
     assert!(stdout.contains("2000 parked"), "{stdout}");
     assert!(stdout.contains("all ended"), "{stdout}");
+}
+
+#[test]
+fn a_busy_port_is_one_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for program in [env!("CARGO_BIN_EXE_echo"), env!("CARGO_BIN_EXE_hello")] {
+        let output = Command::new(program)
+            .args(["--listen", &address])
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(
+            stderr.contains(&address) && stderr.contains("in use"),
+            "{stderr}"
+        );
+    }
 }

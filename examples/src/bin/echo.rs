@@ -3,6 +3,8 @@
 //! Try it: `cargo run --release --bin echo`, then `nc 127.0.0.1 7000` and type.
 
 use std::io::{self, Read, Write};
+use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use maniple::net::{TcpListener, TcpStream};
@@ -20,9 +22,18 @@ struct Cli {
     workers: Option<u16>,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-    let cli = Cli::parse();
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("echo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> io::Result<()> {
     let mut runtime = maniple::Runtime::builder();
     if let Some(workers) = cli.workers {
         runtime = runtime.workers(workers.into());
@@ -30,7 +41,7 @@ fn main() -> anyhow::Result<()> {
     runtime.build()?.run(|| serve(&cli.listen))
 }
 
-fn serve(listen: &str) -> anyhow::Result<()> {
+fn serve(listen: &str) -> io::Result<()> {
     let listener = TcpListener::bind(listen)?;
     println!("echo listening on {}", listener.local_addr()?);
     loop {
@@ -45,7 +56,7 @@ fn serve(listen: &str) -> anyhow::Result<()> {
             // Out of descriptors: closing connections free some, so wait rather than spin or end.
             Err(error) => {
                 log::warn!("accept: {error}");
-                maniple::sleep(std::time::Duration::from_millis(50));
+                maniple::sleep(Duration::from_millis(50));
             }
         }
     }

@@ -2,6 +2,9 @@
 //!
 //! Try it: `cargo run --release --bin hello`, then `curl http://127.0.0.1:8080/hello/you`.
 
+use std::io;
+use std::process::ExitCode;
+
 use clap::Parser;
 use maniple_server::{Request, Router, Server};
 
@@ -18,8 +21,17 @@ struct Cli {
     workers: Option<u16>,
 }
 
-fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hello: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> io::Result<()> {
     let mut runtime = maniple::Runtime::builder();
     if let Some(workers) = cli.workers {
         runtime = runtime.workers(workers.into());
@@ -30,8 +42,7 @@ fn main() -> anyhow::Result<()> {
             .handle_signals(true)
             .bind(&cli.listen)?;
         println!("hello listening on http://{}", server.local_addr());
-        server.serve()?;
-        Ok(())
+        server.serve().map(drop)
     })
 }
 

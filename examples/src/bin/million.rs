@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -25,8 +26,17 @@ struct Cli {
     workers: Option<u16>,
 }
 
-fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("million: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
     let count = cli.count as usize;
     let mut runtime = maniple::Runtime::builder().max_coroutines(count + 1);
     if let Some(workers) = cli.workers {
