@@ -390,6 +390,10 @@ pub struct JoinError {
     kind: JoinErrorKind,
 }
 
+// SAFETY: a shared reference gives no access to the payload but to look whether it is a string, which
+// threads may share.
+unsafe impl Sync for JoinError {}
+
 enum JoinErrorKind {
     Panicked(Box<dyn Any + Send>),
     Cancelled,

@@ -1,0 +1,19 @@
+//! Whole programs under the same load.
+
+pub(crate) mod http;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// What to compare.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Compare {
+    /// HTTP servers that answer `GET /` over keep-alive connections, by CPU time per request.
+    Http(http::Options),
+}
+
+pub(crate) fn run(compare: &Compare) -> Result<()> {
+    match compare {
+        Compare::Http(options) => http::run(options),
+    }
+}

@@ -1,0 +1,117 @@
+//! maniple beside its peers, measured in one run.
+//!
+//! Every contender is a process of its own, started from this binary by a hidden subcommand and pinned to a core.
+//! Rounds are interleaved, so that a drift of the machine meets all contenders alike.
+
+mod compare;
+mod load;
+mod process;
+mod servers;
+mod stats;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+#[derive(Debug, Parser)]
+#[command(version, about = "maniple beside its peers, measured in one run")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Whole programs under the same load.
+    #[command(subcommand)]
+    Compare(compare::Compare),
+    /// One server of `compare http`, which starts it.
+    #[command(hide = true)]
+    Serve(servers::Options),
+    /// The load of `compare http`, which starts it.
+    #[command(hide = true)]
+    Load(load::Options),
+}
+
+fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Compare(compare) => compare::run(compare),
+        Command::Serve(options) => servers::run(options),
+        Command::Load(options) => load::run(options),
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    match run(&cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("maniple-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Help goes out as clap has it; an error becomes one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+        _ => {
+            eprintln!("maniple-bench: {}", one_line(&error.to_string()));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The first paragraph of clap's message, without its line ends.
+fn one_line(message: &str) -> String {
+    let paragraph = message.split("\n\n").next().unwrap_or(message);
+    let paragraph = paragraph.trim_start_matches("error: ");
+    paragraph.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(arguments: &str) -> String {
+        let words = std::iter::once("maniple-bench").chain(arguments.split(' '));
+        one_line(&Cli::try_parse_from(words).unwrap_err().to_string())
+    }
+
+    #[test]
+    fn an_unknown_server_is_named_with_those_that_are_known() {
+        let message = refused("compare http --only epoll,nginx");
+        assert!(message.contains("'nginx'"), "{message}");
+        assert!(message.contains("known are maniple, "), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_refused() {
+        let cases = [
+            ("compare http --seconds 0", "longer than 0"),
+            ("compare http --seconds soon", "not a number"),
+            ("compare http --rounds 0", "'0'"),
+            ("compare http --connections 64,0", "'0'"),
+            ("compare http --fast", "--fast"),
+            ("compare ftp", "ftp"),
+        ];
+        for (arguments, cause) in cases {
+            let message = refused(arguments);
+            assert!(message.contains(cause), "{arguments}: {message}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,95 @@
+//! The same with std's threads, fewer times: what the engines save.
+
+use std::{
+    hint::black_box,
+    sync::{Mutex, mpsc::sync_channel},
+    thread::{Builder, JoinHandle, sleep, yield_now},
+    time::Duration,
+};
+
+use super::{BATCH, MANY_YIELDERS, Row, THREAD_COUNTS as COUNTS, cpu, time};
+
+pub(super) fn run(row: Row) -> f64 {
+    match row {
+        Row::Yield2 => yielders(2),
+        Row::Yield10000 => yielders(MANY_YIELDERS / 10),
+        Row::SpawnJoin => time(COUNTS.spawns, || {
+            for _ in 0..COUNTS.spawns {
+                spawn(|| ()).join().expect("joined");
+            }
+        }),
+        Row::SpawnJoin1000 => time(COUNTS.spawns, || {
+            for _ in 0..COUNTS.spawns / BATCH {
+                let threads: Vec<_> = (0..BATCH).map(|_| spawn(|| ())).collect();
+                threads
+                    .into_iter()
+                    .for_each(|thread| thread.join().expect("joined"));
+            }
+        }),
+        Row::PingPong => ping_pong(None),
+        Row::Timer => ping_pong(Some(Duration::from_secs(10))),
+        Row::Mutex => {
+            let mutex = Mutex::new(0u64);
+            time(COUNTS.locks, || {
+                for _ in 0..COUNTS.locks {
+                    *black_box(&mutex).lock().expect("not poisoned") += 1;
+                }
+            })
+        }
+        Row::Sleepers => cpu(COUNTS.sleepers, || {
+            let threads: Vec<_> = (0..COUNTS.sleepers).map(|_| spawn(pause)).collect();
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().expect("joined"));
+        }),
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "it is what this row measures")]
+fn pause() {
+    sleep(Duration::from_millis(100));
+}
+
+fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    Builder::new()
+        .stack_size(64 * 1024)
+        .spawn(body)
+        .expect("a thread can be started")
+}
+
+fn yielders(count: u64) -> f64 {
+    let each = COUNTS.yields / count;
+    time(COUNTS.yields, || {
+        let threads: Vec<_> = (0..count)
+            .map(|_| spawn(move || (0..each).for_each(|_| yield_now())))
+            .collect();
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().expect("joined"));
+    })
+}
+
+fn ping_pong(timeout: Option<Duration>) -> f64 {
+    let (ping, pinged) = sync_channel(1);
+    let (pong, ponged) = sync_channel(1);
+    let echo = spawn(move || {
+        while let Ok(message) = pinged.recv() {
+            if pong.send(message).is_err() {
+                return;
+            }
+        }
+    });
+    let nanos = time(COUNTS.messages, || {
+        for message in 0..COUNTS.messages / 2 {
+            ping.send(message).expect("the echo listens");
+            let answer = match timeout {
+                None => ponged.recv().ok(),
+                Some(timeout) => ponged.recv_timeout(timeout).ok(),
+            };
+            assert_eq!(black_box(answer), Some(message));
+        }
+    });
+    drop(ping);
+    echo.join().expect("joined");
+    nanos
+}

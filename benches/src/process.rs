@@ -1,0 +1,206 @@
+//! Child processes that are pinned to a core, and the CPU time that they used.
+
+use std::{
+    ffi::OsStr,
+    io::Read,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    process::{Resource, Signal},
+};
+
+/// This binary, started again with other arguments; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Child {
+    inner: std::process::Child,
+    /// What it printed and nobody has asked for yet.
+    printed: Vec<u8>,
+}
+
+impl Child {
+    /// Starts this binary with `arguments`.
+    pub(crate) fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<Self> {
+        let program = std::env::current_exe().context("finding this program")?;
+        let inner = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("starting a child process")?;
+        Ok(Self {
+            inner,
+            printed: Vec::new(),
+        })
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.inner.id()
+    }
+
+    /// The next line that it prints. A child that ends before is an error with its own last words.
+    pub(crate) fn line(&mut self, patience: Duration) -> Result<String> {
+        let until = Instant::now() + patience;
+        loop {
+            if let Some(end) = self.printed.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.printed.drain(..=end).collect();
+                return Ok(String::from_utf8_lossy(&line).trim().to_owned());
+            }
+            let stdout = self.inner.stdout.as_mut().context("its output is taken")?;
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).context("too long a time")?;
+            let mut ready = [PollFd::new(stdout, PollFlags::IN)];
+            match rustix::event::poll(&mut ready, Some(&timeout)) {
+                Ok(0) => bail!("silent for {patience:?}"),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error).context("waiting for a child's output"),
+            }
+            if ready[0].revents().is_empty() {
+                continue;
+            }
+            let mut chunk = [0; 4096];
+            match stdout.read(&mut chunk).context("reading a child's output")? {
+                0 => return Err(self.end()),
+                count => self.printed.extend_from_slice(&chunk[..count]),
+            }
+        }
+    }
+
+    /// Why it ended, if it has: its last words on stderr, or how it exited.
+    pub(crate) fn ended(&mut self) -> Option<anyhow::Error> {
+        match self.inner.try_wait() {
+            Ok(None) => None,
+            _ => Some(self.end()),
+        }
+    }
+
+    /// Waits for its end and says why it came.
+    fn end(&mut self) -> anyhow::Error {
+        let status = match self.inner.wait() {
+            Ok(status) => status,
+            Err(error) => return error.into(),
+        };
+        let mut text = Vec::new();
+        if let Some(stderr) = &mut self.inner.stderr {
+            // Whatever could be read is still its last words.
+            let _ = stderr.read_to_end(&mut text);
+        }
+        match last_words(&String::from_utf8_lossy(&text)) {
+            Some(words) => anyhow!("{words}"),
+            None => anyhow!("ended early: {status}"),
+        }
+    }
+
+    /// User and system time of all its threads so far.
+    #[allow(dead_code, reason = "the load reads a server's clock by its id, other contenders are asked here")]
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        cpu_time_of(self.id())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.inner.kill();
+        let _ = self.inner.wait();
+    }
+}
+
+/// The cause in what a failed child wrote: a panic's message, or else the last line.
+fn last_words(text: &str) -> Option<String> {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let panic = lines.iter().position(|line| line.contains("panicked at"));
+    let words = panic.and_then(|at| lines.get(at + 1)).or(lines.last())?;
+    Some(words.trim_start_matches("maniple-bench: ").to_owned())
+}
+
+/// User and system time of all threads of a process, to the nanosecond.
+pub(crate) fn cpu_time_of(process: u32) -> Result<Duration> {
+    let mut clock = 0;
+    let id = libc::pid_t::try_from(process)?;
+    // SAFETY: the pointer is to a local, which outlives the call.
+    let status = unsafe { libc::clock_getcpuclockid(id, &raw mut clock) };
+    if status != 0 {
+        let cause = std::io::Error::from_raw_os_error(status);
+        return Err(cause).with_context(|| format!("no CPU clock for process {process}"));
+    }
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a local, which outlives the call.
+    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+        let cause = std::io::Error::last_os_error();
+        return Err(cause).with_context(|| format!("reading the CPU clock of process {process}"));
+    }
+    Ok(Duration::new(time.tv_sec.try_into()?, time.tv_nsec.try_into()?))
+}
+
+/// Which of the allowed cores.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Core {
+    /// Where contenders run.
+    First,
+    /// Where their load or their backends run.
+    Last,
+}
+
+/// To be called first in a child: binds it, with all threads it starts later, to a core, and ends it when its
+/// parent ends.
+pub(crate) fn settle(core: Core) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let id = match core {
+        Core::First => cores.first(),
+        Core::Last => cores.last(),
+    };
+    let id = *id.context("the allowed cores are unknown")?;
+    if !core_affinity::set_for_current(id) {
+        bail!("cannot pin to core {}", id.id);
+    }
+    Ok(())
+}
+
+/// Allows this process, and those that it starts, as many descriptors as the hard limit grants.
+pub(crate) fn raise_descriptor_limit(needed: u64) -> Result<()> {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|maximum| maximum < needed) {
+        let maximum = limit.maximum.unwrap_or_default();
+        bail!("{needed} open files are needed but RLIMIT_NOFILE is {maximum}: raise it (ulimit -Hn {needed})");
+    }
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(Resource::Nofile, limit).context("raising RLIMIT_NOFILE")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_of_a_panic_is_its_message() {
+        let text = "thread 'main' (7) panicked at src/main.rs:1:2:\nno more threads\nnote: run with ...\n";
+        assert_eq!(last_words(text).unwrap(), "no more threads");
+        assert_eq!(last_words("one\nmaniple-bench: two\n\n").unwrap(), "two");
+        assert_eq!(last_words(" \n"), None);
+    }
+
+    #[test]
+    fn a_process_has_used_no_less_cpu_time_later() {
+        let before = cpu_time_of(std::process::id()).unwrap();
+        assert!(cpu_time_of(std::process::id()).unwrap() >= before);
+    }
+
+    #[test]
+    fn a_limit_that_is_too_low_is_named() {
+        if rustix::process::getrlimit(Resource::Nofile).maximum.is_none() {
+            return;
+        }
+        let error = raise_descriptor_limit(u64::MAX).unwrap_err().to_string();
+        assert!(error.contains("RLIMIT_NOFILE"), "{error}");
+    }
+}
