@@ -4,8 +4,14 @@ use std::{env, process::Command};
 
 fn main() {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let version = Command::new(rustc).arg("--version").output().map(|output| output.stdout);
+    let version = Command::new(rustc)
+        .arg("--version")
+        .output()
+        .map(|output| output.stdout);
     let version = version.unwrap_or_default();
-    println!("cargo::rustc-env=BENCH_RUSTC_VERSION={}", String::from_utf8_lossy(&version).trim());
+    println!(
+        "cargo::rustc-env=BENCH_RUSTC_VERSION={}",
+        String::from_utf8_lossy(&version).trim()
+    );
     println!("cargo::rerun-if-changed=build.rs");
 }

@@ -67,9 +67,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     load.start()?;
     load.run(warm_up)?;
     load.forget();
-    let before = (cpu_time_of(options.server)?, cpu_time_of(std::process::id())?);
+    let before = (
+        cpu_time_of(options.server)?,
+        cpu_time_of(std::process::id())?,
+    );
     let elapsed = load.run(measured)?;
-    let after = (cpu_time_of(options.server)?, cpu_time_of(std::process::id())?);
+    let after = (
+        cpu_time_of(options.server)?,
+        cpu_time_of(std::process::id())?,
+    );
     let at = |quantile| load.latencies_ns.value_at_quantile(quantile) as f64 / 1e3;
     let seen = Seen {
         requests: load.answered,
@@ -107,14 +113,24 @@ struct Connection {
 
 impl Load {
     fn connect(options: &Options) -> Result<Self> {
-        let &Options { address, connections, pipeline, .. } = options;
+        let &Options {
+            address,
+            connections,
+            pipeline,
+            ..
+        } = options;
         ensure!(connections > 0 && pipeline > 0, "nothing to send");
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let connect = |index| {
             let stream = TcpStream::connect(address)?;
             stream.set_nodelay(true)?;
             stream.set_nonblocking(true)?;
-            epoll::add(&epoll, stream.as_fd(), EventData::new_u64(index), EventFlags::IN)?;
+            epoll::add(
+                &epoll,
+                stream.as_fd(),
+                EventData::new_u64(index),
+                EventFlags::IN,
+            )?;
             std::io::Result::Ok(Connection {
                 stream,
                 sent_at: Instant::now(),
@@ -130,7 +146,9 @@ impl Load {
             .collect::<Result<_>>()?;
         Ok(Self {
             connections,
-            batch: format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").repeat(pipeline).into_bytes(),
+            batch: format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n")
+                .repeat(pipeline)
+                .into_bytes(),
             pipeline,
             epoll,
             events: Vec::with_capacity(1024),
@@ -144,7 +162,9 @@ impl Load {
     /// Sends the first batch on every connection.
     fn start(&mut self) -> Result<()> {
         let now = Instant::now();
-        self.connections.iter_mut().try_for_each(|connection| connection.send(&self.batch, self.pipeline, now))
+        self.connections
+            .iter_mut()
+            .try_for_each(|connection| connection.send(&self.batch, self.pipeline, now))
     }
 
     /// Forgets what was counted so far; the connections go on.
@@ -159,7 +179,11 @@ impl Load {
         let patience = Timespec::try_from(SILENCE)?;
         loop {
             self.events.clear();
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), Some(&patience)) {
+            match epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut self.events),
+                Some(&patience),
+            ) {
                 Ok(0) => bail!("no answer for {SILENCE:?}"),
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error).context("epoll_wait"),
@@ -172,13 +196,16 @@ impl Load {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
                     Err(error) => return Err(error).context("reading an answer"),
                 };
-                let answers = connection.framing.feed(&self.buffer[..count], &mut self.usual)?;
+                let answers = connection
+                    .framing
+                    .feed(&self.buffer[..count], &mut self.usual)?;
                 if answers == 0 {
                     continue;
                 }
                 let now = Instant::now();
                 let waited = now.saturating_duration_since(connection.sent_at);
-                self.latencies_ns.saturating_record_n(waited.as_nanos() as u64, answers as u64);
+                self.latencies_ns
+                    .saturating_record_n(waited.as_nanos() as u64, answers as u64);
                 self.answered += answers as u64;
                 let Some(missing) = connection.missing.checked_sub(answers) else {
                     bail!("more answers than requests");

@@ -64,7 +64,10 @@ impl Child {
                 continue;
             }
             let mut chunk = [0; 4096];
-            match stdout.read(&mut chunk).context("reading a child's output")? {
+            match stdout
+                .read(&mut chunk)
+                .context("reading a child's output")?
+            {
                 0 => return Err(self.end()),
                 count => self.printed.extend_from_slice(&chunk[..count]),
             }
@@ -95,12 +98,6 @@ impl Child {
             None => anyhow!("ended early: {status}"),
         }
     }
-
-    /// User and system time of all its threads so far.
-    #[allow(dead_code, reason = "the load reads a server's clock by its id, other contenders are asked here")]
-    pub(crate) fn cpu_time(&self) -> Result<Duration> {
-        cpu_time_of(self.id())
-    }
 }
 
 impl Drop for Child {
@@ -113,7 +110,11 @@ impl Drop for Child {
 
 /// The cause in what a failed child wrote: a panic's message, or else the last line.
 fn last_words(text: &str) -> Option<String> {
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     let panic = lines.iter().position(|line| line.contains("panicked at"));
     let words = panic.and_then(|at| lines.get(at + 1)).or(lines.last())?;
     Some(words.trim_start_matches("maniple-bench: ").to_owned())
@@ -138,7 +139,10 @@ pub(crate) fn cpu_time_of(process: u32) -> Result<Duration> {
         let cause = std::io::Error::last_os_error();
         return Err(cause).with_context(|| format!("reading the CPU clock of process {process}"));
     }
-    Ok(Duration::new(time.tv_sec.try_into()?, time.tv_nsec.try_into()?))
+    Ok(Duration::new(
+        time.tv_sec.try_into()?,
+        time.tv_nsec.try_into()?,
+    ))
 }
 
 /// Which of the allowed cores.
@@ -171,7 +175,9 @@ pub(crate) fn raise_descriptor_limit(needed: u64) -> Result<()> {
     let mut limit = rustix::process::getrlimit(Resource::Nofile);
     if limit.maximum.is_some_and(|maximum| maximum < needed) {
         let maximum = limit.maximum.unwrap_or_default();
-        bail!("{needed} open files are needed but RLIMIT_NOFILE is {maximum}: raise it (ulimit -Hn {needed})");
+        bail!(
+            "{needed} open files are needed but RLIMIT_NOFILE is {maximum}: raise it (ulimit -Hn {needed})"
+        );
     }
     limit.current = limit.maximum;
     rustix::process::setrlimit(Resource::Nofile, limit).context("raising RLIMIT_NOFILE")
@@ -183,7 +189,8 @@ mod tests {
 
     #[test]
     fn the_cause_of_a_panic_is_its_message() {
-        let text = "thread 'main' (7) panicked at src/main.rs:1:2:\nno more threads\nnote: run with ...\n";
+        let text =
+            "thread 'main' (7) panicked at src/main.rs:1:2:\nno more threads\nnote: run with ...\n";
         assert_eq!(last_words(text).unwrap(), "no more threads");
         assert_eq!(last_words("one\nmaniple-bench: two\n\n").unwrap(), "two");
         assert_eq!(last_words(" \n"), None);
@@ -197,7 +204,10 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_too_low_is_named() {
-        if rustix::process::getrlimit(Resource::Nofile).maximum.is_none() {
+        if rustix::process::getrlimit(Resource::Nofile)
+            .maximum
+            .is_none()
+        {
             return;
         }
         let error = raise_descriptor_limit(u64::MAX).unwrap_err().to_string();

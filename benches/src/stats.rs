@@ -37,12 +37,14 @@ impl Spread {
 #[derive(Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
+    notes: Vec<String>,
 }
 
 impl Table {
     pub(crate) fn new(header: &[&str]) -> Self {
         Self {
             rows: vec![header.iter().map(|&cell| cell.to_owned()).collect()],
+            notes: Vec::new(),
         }
     }
 
@@ -51,19 +53,30 @@ impl Table {
         cells.resize(self.rows[0].len(), String::new());
         self.rows.push(cells);
     }
+
+    /// Adds a line below the table.
+    pub(crate) fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
 }
 
 impl std::fmt::Display for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max();
-        let widths: Vec<usize> = (0..self.rows[0].len()).map(|column| width(column).unwrap_or(0)).collect();
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .map(|row| row[column].chars().count())
+                .max()
+        };
+        let widths: Vec<usize> = (0..self.rows[0].len())
+            .map(|column| width(column).unwrap_or(0))
+            .collect();
         for (index, row) in self.rows.iter().enumerate() {
             for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                let edge = if column == 0 { "|" } else { "" };
                 // The first column names, the others count.
                 match column {
-                    0 => write!(f, "{edge} {cell:<width$} |")?,
-                    _ => write!(f, "{edge} {cell:>width$} |")?,
+                    0 => write!(f, "| {cell:<width$} |")?,
+                    _ => write!(f, " {cell:>width$} |")?,
                 }
             }
             writeln!(f)?;
@@ -77,7 +90,10 @@ impl std::fmt::Display for Table {
                 writeln!(f)?;
             }
         }
-        Ok(())
+        if !self.notes.is_empty() {
+            writeln!(f)?;
+        }
+        self.notes.iter().try_for_each(|note| writeln!(f, "{note}"))
     }
 }
 
@@ -98,7 +114,9 @@ impl Machine {
     pub(crate) fn here(crates: &[&'static str]) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         Self {
-            cpu: cpu_model(&read("/proc/cpuinfo")).unwrap_or("unknown").to_owned(),
+            cpu: cpu_model(&read("/proc/cpuinfo"))
+                .unwrap_or("unknown")
+                .to_owned(),
             cores: std::thread::available_parallelism().map_or(0, Into::into),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             rustc: env!("BENCH_RUSTC_VERSION"),
@@ -122,7 +140,10 @@ impl std::fmt::Display for Machine {
             date,
         } = self;
         writeln!(f, "{cpu}, {cores} cores, Linux {kernel}, {rustc}, {date}")?;
-        let crates: Vec<String> = crates.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        let crates: Vec<String> = crates
+            .iter()
+            .map(|(name, version)| format!("{name} {version}"))
+            .collect();
         write!(f, "{}", crates.join(", "))
     }
 }
@@ -130,7 +151,9 @@ impl std::fmt::Display for Machine {
 const LOCK_FILE: &str = include_str!("../../Cargo.lock");
 
 fn cpu_model(cpuinfo: &str) -> Option<&str> {
-    let line = cpuinfo.lines().find(|line| line.starts_with("model name"))?;
+    let line = cpuinfo
+        .lines()
+        .find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim())
 }
 

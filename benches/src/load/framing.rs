@@ -42,7 +42,11 @@ impl Framing {
     }
 
     /// Takes a head off `received`; without a result if it is not complete yet.
-    fn take_head<'a>(&mut self, received: &'a [u8], usual: &mut Answer) -> Result<Option<&'a [u8]>> {
+    fn take_head<'a>(
+        &mut self,
+        received: &'a [u8],
+        usual: &mut Answer,
+    ) -> Result<Option<&'a [u8]>> {
         if self.head.is_empty() && !usual.head.is_empty() && received.starts_with(&usual.head) {
             self.body_left = usual.body_length;
             return Ok(Some(&received[usual.head.len()..]));
@@ -51,7 +55,8 @@ impl Framing {
         self.head.extend_from_slice(received);
         // The empty line may have begun in what was known.
         let from = known.saturating_sub(3);
-        let Some(end) = memmem::find(&self.head[from..], b"\r\n\r\n").map(|at| from + at + 4) else {
+        let Some(end) = memmem::find(&self.head[from..], b"\r\n\r\n").map(|at| from + at + 4)
+        else {
             ensure!(self.head.len() < 64 * 1024, "an answer's head does not end");
             return Ok(None);
         };
@@ -75,7 +80,10 @@ fn body_length(head: &[u8]) -> Result<usize> {
     let (_, length) = fields
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
         .context("an answer without Content-Length")?;
-    let length = length.trim().parse().context("an answer's Content-Length")?;
+    let length = length
+        .trim()
+        .parse()
+        .context("an answer's Content-Length")?;
     ensure!(length > 0, "an answer without a body");
     Ok(length)
 }
@@ -93,8 +101,10 @@ mod tests {
             for second in first..=TWO.len() {
                 let (mut framing, mut usual) = (Framing::default(), Answer::default());
                 let parts = [&TWO[..first], &TWO[first..second], &TWO[second..], TWO];
-                let counts: Vec<usize> =
-                    parts.iter().map(|part| framing.feed(part, &mut usual).unwrap()).collect();
+                let counts: Vec<usize> = parts
+                    .iter()
+                    .map(|part| framing.feed(part, &mut usual).unwrap())
+                    .collect();
                 assert_eq!(counts.iter().sum::<usize>(), 4, "{first} {second}");
                 assert_eq!(counts[3], 2, "{first} {second}");
             }
@@ -126,7 +136,10 @@ mod tests {
         let cases = [
             ("HTTP/1.1 500 Oh\r\ncontent-length: 1\r\n\r\n", "500"),
             ("HTTP/1.1 200 OK\r\n\r\n", "Content-Length"),
-            ("HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n", "Content-Length"),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
+                "Content-Length",
+            ),
             ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "body"),
         ];
         for (answer, cause) in cases {

@@ -16,7 +16,12 @@ pub(super) fn serve() -> Result<()> {
     let listener = TcpListener::bind(ANY_PORT)?;
     listener.set_nonblocking(true)?;
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-    epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+    epoll::add(
+        &epoll,
+        &listener,
+        EventData::new_u64(LISTENER),
+        EventFlags::IN,
+    )?;
     announce(listener.local_addr()?);
     let answers = Answers::new();
     // By descriptor, which is small and unique among those that are open.
@@ -53,7 +58,10 @@ fn accept(listener: &TcpListener) -> Result<Option<Connection>> {
         Ok((stream, _)) => {
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
-            Ok(Some(Connection { stream, rest: Vec::new() }))
+            Ok(Some(Connection {
+                stream,
+                rest: Vec::new(),
+            }))
         }
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error).context("accept"),
@@ -91,9 +99,8 @@ impl Connection {
 
 /// How many requests end in `received`, and where the last one does.
 fn requests(received: &[u8]) -> (usize, usize) {
-    // A single request, the usual case, needs no search.
-    let mut ends = memmem::find_iter(received, b"\r\n\r\n").map(|at| at + 4);
-    ends.by_ref().fold((0, 0), |(count, _), end| (count + 1, end))
+    let ends = memmem::find_iter(received, b"\r\n\r\n").map(|at| at + 4);
+    ends.fold((0, 0), |(count, _), end| (count + 1, end))
 }
 
 /// As many answers as a read can ask for, ready to be written.
@@ -105,7 +112,10 @@ struct Answers {
 impl Answers {
     fn new() -> Self {
         let one = canned_answer();
-        Self { all: one.repeat(4096), length: one.len() }
+        Self {
+            all: one.repeat(4096),
+            length: one.len(),
+        }
     }
 
     fn of(&self, requests: usize) -> &[u8] {

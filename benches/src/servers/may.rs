@@ -24,5 +24,7 @@ pub(super) fn serve() -> Result<()> {
     let address = TcpListener::bind(ANY_PORT)?.local_addr()?;
     let server = HttpServer(Hello).start(address)?;
     announce(address);
-    server.join().map_err(|_| anyhow!("the accepting coroutine panicked"))
+    server
+        .join()
+        .map_err(|_| anyhow!("the accepting coroutine panicked"))
 }

@@ -67,7 +67,12 @@ impl FromStr for Name {
         Self::ALL
             .into_iter()
             .find(|name| name.as_str() == text)
-            .ok_or_else(|| format!("no such server; known are {}", Self::ALL.map(Self::as_str).join(", ")))
+            .ok_or_else(|| {
+                format!(
+                    "no such server; known are {}",
+                    Self::ALL.map(Self::as_str).join(", ")
+                )
+            })
     }
 }
 
@@ -90,7 +95,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Where every server listens: at a port that the system chooses.
-const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+const ANY_PORT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 /// Tells the parent, which waits for this line, where the server listens.
 fn announce(address: SocketAddr) {

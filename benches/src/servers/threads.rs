@@ -52,7 +52,10 @@ fn check(head: &[u8]) -> io::Result<()> {
     let valid = || {
         let mut lines = std::str::from_utf8(head).ok()?.split("\r\n");
         let request = lines.next()? == "GET / HTTP/1.1";
-        let named = |line: &str| line.split_once(':').is_some_and(|(name, _)| !name.is_empty());
+        let named = |line: &str| {
+            line.split_once(':')
+                .is_some_and(|(name, _)| !name.is_empty())
+        };
         Some(request && lines.all(named))
     };
     match valid() {
