@@ -398,10 +398,8 @@ impl Unstarted {
     /// Whether it needs a stack, that is, none was reserved.
     pub(crate) fn needs_stack(&self) -> bool {
         // SAFETY: an unstarted task's engine is its holder's.
-        matches!(
-            unsafe { &*self.header().engine.get() },
-            Engine::Unstarted(None)
-        )
+        let engine = unsafe { &*self.header().engine.get() };
+        matches!(engine, Engine::Unstarted(None))
     }
 
     /// Ends the task without running it; returns the stack it had reserved.

@@ -29,8 +29,7 @@ use std::{
 use crate::{
     coroutine::{TaskRef, Unstarted, Yields},
     error::Unwind,
-    runtime,
-    scheduler::{Scheduler, current_strand},
+    scheduler::{Scheduler, current_scheduler, current_strand},
     strand::{Scope, Strand, Target},
     sys::spin::SpinLock,
     task::{self, JoinError},
@@ -80,7 +79,7 @@ where
     let leader = unsafe { pointer.as_ref() };
     let group = Group {
         scope: Scope::new(Target::Strand(pointer)),
-        scheduler: runtime::current_scheduler(),
+        scheduler: current_scheduler(),
         deadline: leader.deadline(),
         panic: SpinLock::new(None),
         error: SpinLock::new(None),
@@ -331,7 +330,6 @@ impl Drop for Led<'_> {
 /// The leader's handle to one child.
 ///
 /// Dropping it does not detach the child from the group: the group still waits for it.
-#[must_use = "use `drop` to leave the child to its group"]
 pub struct Child<'scope, T> {
     task: TaskRef,
     taken: bool,

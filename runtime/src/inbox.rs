@@ -12,7 +12,7 @@
 
 use std::{marker::PhantomData, ptr::NonNull};
 
-use crate::loom::{AtomicPtr, Ordering};
+use crate::loom::{AtomicPtr, Ordering, order_store_before_load};
 
 pub(crate) struct Inbox<T> {
     head: AtomicPtr<T>,
@@ -98,14 +98,17 @@ impl<T: Chained> Inbox<T> {
     pub(crate) fn park(&self) -> bool {
         // SeqCst: whoever makes work available for stealing looks for parked workers afterwards, and
         // the owner looks for work to steal after this.
-        self.head
+        let parked = self
+            .head
             .compare_exchange(
                 std::ptr::null_mut(),
                 parked(),
                 Ordering::SeqCst,
                 Ordering::Relaxed,
             )
-            .is_ok()
+            .is_ok();
+        order_store_before_load();
+        parked
     }
 
     /// Makes a parked owner's claim to be asleep void; true if the caller must wake it.
@@ -235,6 +238,7 @@ mod loom_models {
             let publisher = shared.clone();
             let thread = loom::thread::spawn(move || {
                 publisher.1.store(true, Ordering::SeqCst);
+                order_store_before_load();
                 publisher.0.nudge()
             });
             let parked = shared.0.park();

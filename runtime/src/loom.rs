@@ -22,3 +22,14 @@ pub(crate) use loom::{
 /// own atomic, so the plain cell serves both builds.
 #[cfg(loom)]
 pub(crate) use std::cell::UnsafeCell;
+
+/// The order between a store and a later load of another location, which sequentially consistent
+/// accesses have by themselves; loom takes those for acquire and release, and knows only the fence.
+#[cfg(not(loom))]
+#[inline]
+pub(crate) fn order_store_before_load() {}
+
+#[cfg(loom)]
+pub(crate) fn order_store_before_load() {
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}

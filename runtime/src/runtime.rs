@@ -3,14 +3,14 @@
 use std::{
     fmt, io,
     panic::{Location, resume_unwind},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::Duration,
 };
 
 use crate::{
     config::Config,
     coroutine::TaskRef,
-    scheduler::{Scheduler, Stuck, Worker},
+    scheduler::{Scheduler, Stuck},
     task::{self, JoinHandle, join_task},
     wait::Cuttable,
 };
@@ -295,26 +295,4 @@ pub fn run<T: Send>(main: impl FnOnce() -> T + Send) -> T {
         Ok(runtime) => runtime.run(main),
         Err(error) => panic!("the runtime could not be started: {error}"),
     }
-}
-
-/// The scheduler of the calling coroutine, or the process-wide default on a plain thread.
-///
-/// Valid for as long as the caller's coroutine, or for good on a plain thread.
-#[inline]
-pub(crate) fn current_scheduler() -> &'static Arc<Scheduler> {
-    match Worker::current() {
-        Some(worker) => worker.scheduler(),
-        None => default_scheduler(),
-    }
-}
-
-#[cold]
-fn default_scheduler() -> &'static Arc<Scheduler> {
-    static DEFAULT: OnceLock<Runtime> = OnceLock::new();
-    &DEFAULT
-        .get_or_init(|| match Runtime::new() {
-            Ok(runtime) => runtime,
-            Err(error) => panic!("the default runtime could not be started: {error}"),
-        })
-        .scheduler
 }

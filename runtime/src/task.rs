@@ -13,8 +13,7 @@ use std::{
 use crate::{
     coroutine::{Failure, Origin, TaskRef, Unstarted, Yields, next_id},
     error::Interrupt,
-    runtime,
-    scheduler::{Scheduler, Worker, current_coroutine, yield_turn},
+    scheduler::{Scheduler, Worker, current_coroutine, current_scheduler, yield_turn},
     stack::SizeClass,
     wait::{self, Cuttable, Reason, Waited, ready},
 };
@@ -58,7 +57,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    spawn_on(runtime::current_scheduler(), None, body)
+    spawn_on(current_scheduler(), None, body)
 }
 
 /// Runs `body`, which need not be `Send`, on a new coroutine of the caller's worker.
@@ -113,7 +112,7 @@ where
     F: Fn(usize) -> T + Clone + Send + 'static,
     T: Send + 'static,
 {
-    let scheduler = runtime::current_scheduler();
+    let scheduler = current_scheduler();
     let mut handles = Vec::with_capacity(scheduler.workers());
     for index in 0..scheduler.workers() {
         let body = body.clone();
@@ -217,7 +216,7 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.spawn_on(runtime::current_scheduler(), body)
+        self.spawn_on(current_scheduler(), body)
     }
 
     #[track_caller]
@@ -280,7 +279,6 @@ impl Builder {
 /// Owns the right to a coroutine's result.
 ///
 /// Dropping it detaches the coroutine, whose result is then dropped when it ends.
-#[must_use = "dropping the handle detaches the coroutine; use `drop` to say so"]
 pub struct JoinHandle<T> {
     task: TaskRef,
     taken: bool,
@@ -542,9 +540,8 @@ pub fn yield_now() {
 pub fn current() -> Option<Current> {
     let task = current_coroutine()?;
     // SAFETY: it is running, so the runtime's reference is held.
-    Some(Current {
-        task: unsafe { TaskRef::acquire(task) },
-    })
+    let task = unsafe { TaskRef::acquire(task) };
+    Some(Current { task })
 }
 
 /// A handle to a coroutine, obtained inside it; may be sent anywhere to unpark it.

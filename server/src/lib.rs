@@ -44,7 +44,7 @@ mod router;
 mod scratch;
 pub mod server;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientBuilder, ClientError, ClientResponse, RequestBuilder};
 pub use drain::DrainReport;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 pub use request::{BodyError, BodyReader, Request};

@@ -156,10 +156,10 @@ impl Source {
             return block_thread(self.fd.as_fd(), direction, until);
         };
         let slot = self.slot_on(worker);
-        if let Some(slot) = slot {
-            if worker.with_driver(|driver| driver.is_ready(slot, direction)) {
-                return Ok(());
-            }
+        if let Some(slot) = slot
+            && worker.with_driver(|driver| driver.is_ready(slot, direction))
+        {
+            return Ok(());
         }
         self.wait_on(worker, slot, direction, until)
     }

@@ -32,7 +32,7 @@ use std::{
     io,
     ptr::NonNull,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering, fence},
     },
     time::{Duration, Instant},
@@ -48,7 +48,7 @@ use crate::{
     coroutine::{self, Failure, Header, Home, Unstarted},
     error::Interrupt,
     loom::AtomicPtr,
-    stack::{SizeClass, Stack, slab::Slabs},
+    stack::{SizeClass, Stack, pool::StackPool, slab::Slabs},
     strand::{Claimed, Outcome, Reason, Strand},
     sys::{event::Bell, spin::SpinLock},
 };
@@ -123,7 +123,7 @@ impl Scheduler {
 
     fn inject(&self, task: Unstarted) {
         if self.is_stopping() {
-            refuse(task);
+            self.refuse(task);
             return;
         }
         self.injector.push(task);
@@ -152,7 +152,14 @@ impl Scheduler {
 
     fn refuse_assigned(&self, home: &Home) {
         let assigned = std::mem::take(&mut *home.assigned.lock());
-        assigned.into_iter().for_each(refuse);
+        assigned.into_iter().for_each(|task| self.refuse(task));
+    }
+
+    /// Ends a task that will never run.
+    fn refuse(&self, task: Unstarted) {
+        if let Some(stack) = task.fail(Failure::Interrupted(Interrupt::Cancelled), ready) {
+            StackPool::new(self.slabs.clone()).release(stack);
+        }
     }
 
     fn refuse_injected(&self) {
@@ -161,7 +168,7 @@ impl Scheduler {
         }
         loop {
             match self.injector.steal() {
-                Steal::Success(task) => refuse(task),
+                Steal::Success(task) => self.refuse(task),
                 Steal::Empty => return,
                 Steal::Retry => {}
             }
@@ -202,11 +209,6 @@ impl Scheduler {
     }
 }
 
-/// Ends a task that will never run.
-fn refuse(task: Unstarted) {
-    drop(task.fail(Failure::Interrupted(Interrupt::Cancelled), ready));
-}
-
 /// Puts a claimed strand where it will be resumed.
 #[inline]
 pub(crate) fn ready(claimed: Claimed) {
@@ -228,6 +230,27 @@ fn send_home(task: NonNull<Header>) {
             home.bell.ring();
         }
     }
+}
+
+/// The scheduler of the calling coroutine, or the process-wide default on a plain thread, which is
+/// started at its first use.
+///
+/// Valid for as long as the caller's coroutine, or for good on a plain thread.
+#[inline]
+pub(crate) fn current_scheduler() -> &'static Arc<Scheduler> {
+    match Worker::current() {
+        Some(worker) => worker.scheduler(),
+        None => default_scheduler(),
+    }
+}
+
+#[cold]
+fn default_scheduler() -> &'static Arc<Scheduler> {
+    static DEFAULT: OnceLock<Arc<Scheduler>> = OnceLock::new();
+    DEFAULT.get_or_init(|| match Scheduler::start(Config::default()) {
+        Ok(scheduler) => scheduler,
+        Err(error) => panic!("the default runtime could not be started: {error}"),
+    })
 }
 
 /// The strand that calls: the running coroutine's, or the plain thread's own.

@@ -17,10 +17,11 @@ use std::{
 
 use crossbeam_deque::{Steal, Worker as Deque};
 
-use super::{Scheduler, new_home, now, ready, refuse};
+use super::{Scheduler, new_home, now, ready};
 use crate::{
     coroutine::{self, Failure, Header, Home, Unstarted},
     driver::Driver,
+    error::Interrupt,
     stack::{
         SizeClass, Stack,
         overflow::{AltStack, Culprit},
@@ -184,7 +185,7 @@ impl Worker {
                 self.resume(task);
             }
             while let Some(task) = self.next_unstarted() {
-                refuse(task);
+                self.refuse(task);
             }
             if self.live.is_empty() {
                 return;
@@ -200,7 +201,7 @@ impl Worker {
             }
         }
         // They keep their memory, and whoever still wakes them finds their inbox.
-        std::mem::forget(self.home.clone());
+        let _kept_for_good = Arc::into_raw(self.home.clone());
         // SAFETY: the list is this thread's.
         unsafe {
             self.live.for_each(|task| {
@@ -252,7 +253,7 @@ impl Worker {
     #[inline]
     fn begin(&self, task: Unstarted) {
         if task.header().strand.own_scope().is_cancelled() {
-            refuse(task);
+            self.refuse(task);
             return;
         }
         let stack = if task.needs_stack() {
@@ -275,13 +276,20 @@ impl Worker {
         self.resume(task);
     }
 
+    /// Ends a task that will never run.
+    fn refuse(&self, task: Unstarted) {
+        if let Some(stack) = task.fail(Failure::Interrupted(Interrupt::Cancelled), ready) {
+            self.stacks.borrow_mut().release(stack);
+        }
+    }
+
     fn next_unstarted(&self) -> Option<Unstarted> {
         let rounds = self.rounds.get().wrapping_add(1);
         self.rounds.set(rounds);
-        if rounds.is_multiple_of(INJECTOR_EVERY) {
-            if let Some(task) = self.take_injected() {
-                return Some(task);
-            }
+        if rounds.is_multiple_of(INJECTOR_EVERY)
+            && let Some(task) = self.take_injected()
+        {
+            return Some(task);
         }
         if let Some(task) = self.deque.pop() {
             return Some(task);
@@ -498,10 +506,10 @@ impl Drop for Worker {
     fn drop(&mut self) {
         // What was spawned while the last coroutines ended.
         while let Some(task) = self.deque.pop() {
-            refuse(task);
+            self.refuse(task);
         }
-        for task in self.local.borrow_mut().drain(..) {
-            refuse(task);
+        for task in self.local.take() {
+            self.refuse(task);
         }
     }
 }

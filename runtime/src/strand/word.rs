@@ -15,7 +15,7 @@
 //! Arming is sequentially consistent and so is a canceller's flag-then-claim: either the owner sees
 //! the flag after arming, or the canceller sees the armed word.
 
-use crate::loom::{AtomicU32, Ordering};
+use crate::loom::{AtomicU32, Ordering, order_store_before_load};
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,7 @@ impl Word {
         };
         // SeqCst: the store half of the handshake with `cancel` described above.
         self.0.store(word, Ordering::SeqCst);
+        order_store_before_load();
     }
 
     /// Owner: takes the arming back. False if somebody claimed the wait, which must then be
@@ -95,7 +96,10 @@ impl Word {
     #[inline]
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         let word = self.0.load(Ordering::Acquire);
-        (word & CLAIMED != 0).then(|| match word >> OUTCOME_SHIFT {
+        if word & CLAIMED == 0 {
+            return None;
+        }
+        Some(match word >> OUTCOME_SHIFT {
             0 => Outcome::Notified,
             1 => Outcome::TimedOut,
             _ => Outcome::Cancelled,
@@ -171,6 +175,7 @@ mod loom_models {
             let canceller = shared.clone();
             let thread = loom::thread::spawn(move || {
                 canceller.1.store(true, Ordering::SeqCst);
+                order_store_before_load();
                 canceller.0.claim(Outcome::Cancelled, false)
             });
             shared.0.arm(true);

@@ -78,6 +78,7 @@ unsafe impl lock_api::RawMutex for RawMutex {
         clippy::declare_interior_mutable_const,
         reason = "the trait's way to make one"
     )]
+    #[cfg_attr(loom, allow(unreachable_code))]
     const INIT: Self = Self {
         state: AtomicU8::new(FREE),
         #[cfg(not(loom))]
@@ -86,7 +87,7 @@ unsafe impl lock_api::RawMutex for RawMutex {
             overtaken: false,
         }),
         #[cfg(loom)]
-        waiters: panic!(),
+        waiters: panic!("loom cannot make its lock in a constant"),
     };
 
     type Guard = lock_api::GuardSend;

@@ -297,12 +297,12 @@ impl ClientResponse {
 
     /// Gives the connection back once nothing of the body is left.
     fn finish_if_done(&mut self) {
-        if matches!(self.body, Ending::Done) {
-            if let Some(connection) = self.connection.take() {
-                if self.keep_alive && connection.received.is_empty() {
-                    self.shared.pool.put(connection);
-                }
-            }
+        if matches!(self.body, Ending::Done)
+            && let Some(connection) = self.connection.take()
+            && self.keep_alive
+            && connection.received.is_empty()
+        {
+            self.shared.pool.put(connection);
         }
     }
 

@@ -325,10 +325,10 @@ impl<'b> Meaning<'b> {
                     return Err(Reject::bad("more than one Content-Length"));
                 }
             }
-            17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                if self.encoding.replace(value).is_some() {
-                    return Err(Reject::bad("more than one Transfer-Encoding"));
-                }
+            17 if name.eq_ignore_ascii_case("transfer-encoding")
+                && self.encoding.replace(value).is_some() =>
+            {
+                return Err(Reject::bad("more than one Transfer-Encoding"));
             }
             _ => {}
         }
