@@ -5,6 +5,7 @@
 
 mod compare;
 mod load;
+mod micro;
 mod process;
 mod servers;
 mod stats;
@@ -26,12 +27,23 @@ enum Command {
     /// Whole programs under the same load.
     #[command(subcommand)]
     Compare(compare::Compare),
+    /// Single operations of each engine.
+    Micro(micro::Options),
     /// One server of `compare http`, which starts it.
     #[command(hide = true)]
     Serve(servers::Options),
     /// The load of `compare http`, which starts it.
     #[command(hide = true)]
     Load(load::Options),
+    /// The backends of `compare fanout`, which starts them.
+    #[command(hide = true)]
+    Backends,
+    /// One variant of `compare fanout`, which starts it.
+    #[command(hide = true)]
+    Aggregate(compare::fanout::ChildOptions),
+    /// One row of `micro` on one engine, which starts it.
+    #[command(hide = true)]
+    MicroRow(micro::ChildOptions),
 }
 
 fn run(command: &Command) -> Result<()> {
@@ -39,6 +51,10 @@ fn run(command: &Command) -> Result<()> {
         Command::Compare(compare) => compare::run(compare),
         Command::Serve(options) => servers::run(options),
         Command::Load(options) => load::run(options),
+        Command::Micro(options) => micro::run(options),
+        Command::Backends => compare::fanout::serve_backends(),
+        Command::Aggregate(options) => compare::fanout::aggregate(options),
+        Command::MicroRow(options) => micro::run_child(options),
     }
 }
 

@@ -23,15 +23,15 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    process::{self, Contender},
-    stats::{self, Machine, Spread, show, spread},
+    process::{self, Child, Core},
+    stats::{Machine, Spread, Table},
 };
 
 pub(super) const REQUEST: usize = 64;
 pub(super) const ANSWER: usize = 128;
 pub(super) const BACKENDS: usize = 3;
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub(crate) struct Options {
     /// Leaders that run at a time.
     #[arg(long, default_value_t = 64)]
@@ -50,7 +50,7 @@ pub(crate) struct Options {
     json: Option<PathBuf>,
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub(crate) struct ChildOptions {
     variant: Variant,
     #[arg(long)]
@@ -120,8 +120,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     } else {
         options.only.clone()
     };
-    let mut backends = Contender::start(&["backend".to_owned()])?;
-    let addresses = backends.line()?;
+    let mut backends = Child::start(["backends"])?;
+    let addresses = backends.line(PATIENCE)?;
     let mut runs: Vec<Vec<Result<Run, String>>> = vec![Vec::new(); variants.len()];
     println!(
         "{} leaders, 3 calls each: {} rounds of {} s",
@@ -141,21 +141,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .zip(&runs)
         .map(|(variant, own)| Row::new(*variant, own, limit.map(|index| runs[index].as_slice())))
         .collect();
-    let cells: Vec<Vec<String>> = rows.iter().map(Row::cells).collect();
-    stats::print_table(
-        &[
-            "variant",
-            "CPU us/aggregate",
-            "of the limit",
-            "aggregates/s",
-        ],
-        &cells,
-    );
+    let header = [
+        "variant",
+        "CPU us/aggregate",
+        "of the limit",
+        "aggregates/s",
+    ];
+    let mut table = Table::new(&header);
     for row in &rows {
+        table.row(row.cells());
         if let Some(error) = &row.error {
-            println!("{}: {error}", row.variant.name());
+            table.note(format!("{}: {error}", row.variant.name()));
         }
     }
+    println!("{table}");
     if let Some(path) = &options.json {
         #[derive(Serialize)]
         struct Report {
@@ -164,7 +163,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             rows: Vec<Row>,
         }
         let report = Report {
-            machine: Machine::here(),
+            machine: Machine::here(&["maniple", "may", "tokio"]),
             leaders: options.leaders,
             rows,
         };
@@ -175,14 +174,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn run_one(options: &Options, variant: Variant, backends: &str) -> Result<Run> {
-    let mut child = Contender::start(&[
+    let mut child = Child::start([
         "aggregate".to_owned(),
         variant.name(),
         format!("--leaders={}", options.leaders),
         format!("--seconds={}", options.seconds),
         format!("--backends={backends}"),
     ])?;
-    serde_json::from_str(&child.line()?).context("reading a contender's figures")
+    let patience = PATIENCE + Duration::from_secs_f64(options.seconds * 2.0);
+    serde_json::from_str(&child.line(patience)?).context("reading a contender's figures")
 }
 
 #[derive(Debug, Serialize)]
@@ -209,9 +209,9 @@ impl Row {
             });
         Self {
             variant,
-            cpu_us: spread(good().map(|run| run.cpu_us)),
-            ratio: spread(ratios),
-            per_second: spread(good().map(|run| run.aggregates as f64 / run.seconds)),
+            cpu_us: Spread::of(good().map(|run| run.cpu_us)),
+            ratio: Spread::of(ratios),
+            per_second: Spread::of(good().map(|run| run.aggregates as f64 / run.seconds)),
             error: own.iter().find_map(|run| run.as_ref().err().cloned()),
         }
     }
@@ -226,13 +226,20 @@ impl Row {
     }
 }
 
+fn show(figure: Option<Spread>, decimals: usize) -> String {
+    figure.map_or("-".to_owned(), |figure| figure.show(decimals))
+}
+
+/// How long a child may take to start.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// The child: runs one variant and prints what it saw.
 pub(crate) fn aggregate(options: &ChildOptions) -> Result<()> {
-    process::raise_descriptor_limit(options.leaders * BACKENDS + 100)?;
+    process::settle(Core::First)?;
+    process::raise_descriptor_limit((options.leaders * BACKENDS) as u64 + 100)?;
     let connections = (0..options.leaders)
         .map(|_| connect_all(&options.backends))
         .collect::<Result<Vec<_>>>()?;
-    process::pin(0);
     let meter: &'static Meter = Box::leak(Box::default());
     let clock = watch(meter, options.seconds);
     match options.variant {
@@ -256,11 +263,11 @@ pub(crate) fn aggregate(options: &ChildOptions) -> Result<()> {
 fn watch(meter: &'static Meter, seconds: f64) -> std::thread::JoinHandle<Result<Run>> {
     std::thread::spawn(move || {
         std::thread::park_timeout(Duration::from_secs_f64(seconds / 5.0));
-        let (started, cpu) = (Instant::now(), process::own_cpu_time()?);
+        let (started, cpu) = (Instant::now(), process::cpu_time_of(std::process::id())?);
         let before = meter.aggregates.load(Ordering::Relaxed);
         std::thread::park_timeout(Duration::from_secs_f64(seconds));
         let aggregates = meter.aggregates.load(Ordering::Relaxed) - before;
-        let used = process::own_cpu_time()? - cpu;
+        let used = process::cpu_time_of(std::process::id())? - cpu;
         let run = Run {
             aggregates,
             seconds: started.elapsed().as_secs_f64(),
@@ -296,7 +303,7 @@ pub(super) fn call<S: Read + Write>(mut stream: S) -> std::io::Result<()> {
 
 /// Three listeners on one thread; prints their addresses.
 pub(crate) fn serve_backends() -> Result<()> {
-    process::pin(1);
+    process::settle(Core::Last)?;
     process::raise_descriptor_limit(0)?;
     let listeners = (0..BACKENDS)
         .map(|_| TcpListener::bind("127.0.0.1:0"))

@@ -2,7 +2,12 @@
 //!
 //! For each load, each round runs every server once, in a process that has served nothing before.
 
-use std::{fs::File, io::BufWriter, path::PathBuf, time::Duration};
+use std::{
+    fs::File,
+    io::{self, BufWriter, IsTerminal},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -179,10 +184,10 @@ fn measure(options: &Options, load: Load, servers: &[Name]) -> Vec<Run> {
     let mut runs = Vec::new();
     for round in 1..=options.rounds {
         for &server in servers {
-            eprint!(
-                "\r\x1b[K{load}: round {round} of {}, {server}",
+            progress(&format!(
+                "{load}: round {round} of {}, {server}",
                 options.rounds
-            );
+            ));
             let outcome = match measure_once(options, load, server) {
                 Ok(seen) => Outcome::Seen(seen),
                 Err(error) => Outcome::Failed(format!("{error:#}")),
@@ -194,8 +199,15 @@ fn measure(options: &Options, load: Load, servers: &[Name]) -> Vec<Run> {
             });
         }
     }
-    eprint!("\r\x1b[K");
+    progress("");
     runs
+}
+
+/// Shows on a terminal what is going on, in place of what it showed before.
+fn progress(text: &str) {
+    if io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{text}");
+    }
 }
 
 fn measure_once(options: &Options, load: Load, server: Name) -> Result<Seen> {

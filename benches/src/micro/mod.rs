@@ -5,18 +5,21 @@ mod own;
 mod threads;
 mod tokio;
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    process::{self, Contender},
-    stats::{self, Machine, Spread, show, spread},
+    process::{self, Child, Core},
+    stats::{Machine, Spread, Table},
 };
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub(crate) struct Options {
     /// Rows, of all.
     #[arg(long, value_delimiter = ',')]
@@ -35,7 +38,7 @@ pub(crate) struct Options {
     json: Option<PathBuf>,
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub(crate) struct ChildOptions {
     engine: Engine,
     row: Row,
@@ -145,7 +148,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             rows: Vec<Line>,
         }
         let report = Report {
-            machine: Machine::here(),
+            machine: Machine::here(&["maniple", "may", "tokio"]),
             rows: tables,
         };
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)
@@ -170,13 +173,13 @@ fn name(value: impl ValueEnum) -> String {
 }
 
 fn run_one(engine: Engine, row: Row, workers: usize) -> Result<Measured> {
-    let mut child = Contender::start(&[
+    let mut child = Child::start([
         "micro-row".to_owned(),
         name(engine),
         name(row),
         format!("--workers={workers}"),
     ])?;
-    serde_json::from_str(&child.line()?).context("reading a contender's figure")
+    serde_json::from_str(&child.line(PATIENCE)?).context("reading a contender's figure")
 }
 
 #[derive(Debug, Serialize)]
@@ -200,7 +203,7 @@ impl Line {
             .iter()
             .zip(runs)
             .zip(failed)
-            .map(|((engine, runs), failed)| (*engine, spread(runs), failed))
+            .map(|((engine, runs), failed)| (*engine, Spread::of(runs), failed))
             .collect();
         let median = |own: bool| {
             engines
@@ -226,32 +229,31 @@ fn print(engines: &[Engine], lines: &[Line]) {
     let mut header = vec!["operation"];
     header.extend(names.iter().map(String::as_str));
     header.push("best peer / maniple");
-    let cells: Vec<Vec<String>> = lines
-        .iter()
-        .map(|line| {
-            let mut cells = vec![name(line.row)];
-            cells.extend(line.engines.iter().map(|(_, figure, _)| show(*figure, 1)));
-            cells.push(
-                line.lead
-                    .map_or("-".to_owned(), |lead| format!("{lead:.2}")),
-            );
-            cells
-        })
-        .collect();
-    stats::print_table(&header, &cells);
+    let mut table = Table::new(&header);
     for line in lines {
-        for (engine, _, failed) in &line.engines {
+        let mut cells = vec![name(line.row)];
+        for (engine, figure, failed) in &line.engines {
+            cells.push(figure.map_or("-".to_owned(), |figure| figure.show(1)));
             if let Some(failed) = failed {
-                println!("{} on {}: {failed}", name(line.row), name(*engine));
+                table.note(format!("{} on {}: {failed}", name(line.row), name(*engine)));
             }
         }
+        cells.push(
+            line.lead
+                .map_or("-".to_owned(), |lead| format!("{lead:.2}")),
+        );
+        table.row(cells);
     }
+    println!("{table}");
 }
+
+/// How long a row may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The child: measures one row and prints the figure.
 pub(crate) fn run_child(options: &ChildOptions) -> Result<()> {
     if options.workers == 1 {
-        process::pin(0);
+        process::settle(Core::First)?;
     }
     let (row, workers) = (options.row, options.workers);
     let nanos = match options.engine {
@@ -264,6 +266,11 @@ pub(crate) fn run_child(options: &ChildOptions) -> Result<()> {
     Ok(())
 }
 
+/// CPU time of this process; zero if there is no such clock.
+fn own_cpu_time() -> Duration {
+    process::cpu_time_of(std::process::id()).unwrap_or_default()
+}
+
 /// Wall time of `f` per operation.
 fn time(operations: u64, f: impl FnOnce()) -> f64 {
     let started = Instant::now();
@@ -273,8 +280,8 @@ fn time(operations: u64, f: impl FnOnce()) -> f64 {
 
 /// CPU time of the process during `f` per operation.
 fn cpu(operations: u64, f: impl FnOnce()) -> f64 {
-    let before = process::own_cpu_time().unwrap_or_default();
+    let before = own_cpu_time();
     f();
-    let used = process::own_cpu_time().unwrap_or_default() - before;
+    let used = own_cpu_time() - before;
     used.as_nanos() as f64 / operations as f64
 }

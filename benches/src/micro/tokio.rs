@@ -11,8 +11,7 @@ use ::tokio::{
 };
 use anyhow::Result;
 
-use super::{BATCH, COUNTS, MANY_YIELDERS, Row};
-use crate::process::own_cpu_time;
+use super::{BATCH, COUNTS, MANY_YIELDERS, Row, own_cpu_time};
 
 pub(super) fn run(row: Row, workers: usize) -> Result<f64> {
     let runtime = build(workers)?;
@@ -130,7 +129,7 @@ impl Clock {
         Self {
             operations,
             wall: std::time::Instant::now(),
-            cpu: own_cpu_time().unwrap_or_default(),
+            cpu: own_cpu_time(),
         }
     }
 
@@ -139,7 +138,7 @@ impl Clock {
     }
 
     fn cpu(&self) -> f64 {
-        let used = own_cpu_time().unwrap_or_default() - self.cpu;
+        let used = own_cpu_time() - self.cpu;
         used.as_nanos() as f64 / self.operations as f64
     }
 }
