@@ -73,7 +73,8 @@ struct Load {
 
 impl std::fmt::Display for Load {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} connections", self.connections)?;
+        let plural = if self.connections == 1 { "" } else { "s" };
+        write!(f, "{} connection{plural}", self.connections)?;
         match self.pipeline {
             1 => Ok(()),
             pipeline => write!(f, ", {pipeline} requests at once on each"),
