@@ -85,7 +85,11 @@ pub(crate) fn serve(service: &Arc<Service>, line: Arc<Line>, peer: SocketAddr) {
     let _ = line.stream.set_nodelay(true);
     let _ = line.stream.set_write_timeout(Some(service.timeouts.body));
     let request = Request::new(line, peer, service.timeouts.body, service.max_body);
-    let mut conn = Conn { service, request };
+    let mut conn = Conn {
+        service,
+        request,
+        answered: 0,
+    };
     // A first request is due as soon as a header is; later ones when the client has more to ask.
     let mut patience = service.timeouts.header;
     loop {
@@ -107,6 +111,8 @@ pub(crate) fn serve(service: &Arc<Service>, line: Arc<Line>, peer: SocketAddr) {
 struct Conn<'a> {
     service: &'a Arc<Service>,
     request: Request,
+    /// In this turn.
+    answered: u64,
 }
 
 impl Conn<'_> {
@@ -129,6 +135,11 @@ impl Conn<'_> {
         }
         self.request.scratch = Some(Scratch::take());
         let flow = self.answer_all();
+        let answered = std::mem::take(&mut self.answered);
+        self.service
+            .registry
+            .answered
+            .fetch_add(answered, Ordering::Relaxed);
         if let Some(scratch) = self.request.scratch.take() {
             scratch.put_back();
         }
@@ -235,10 +246,7 @@ impl Conn<'_> {
         let response = response.unwrap_or_else(|| {
             (StatusCode::INTERNAL_SERVER_ERROR, "internal server error\n").into_response()
         });
-        self.service
-            .registry
-            .answered
-            .fetch_add(1, Ordering::Relaxed);
+        self.answered += 1;
         // An unread body of unknown fate would be taken for the next request.
         let body_ends = match self.request.scratch().body {
             BodyState::Done | BodyState::Length(_) | BodyState::Chunked { .. } => true,
@@ -342,7 +350,7 @@ impl Conn<'_> {
             output,
             &response::Head {
                 status,
-                content_type: response.content_type,
+                content_type: response.content_type.map(|known| known.line),
                 headers: response.headers.as_deref(),
                 ending,
                 connection,
@@ -417,7 +425,7 @@ impl Conn<'_> {
             output,
             &response::Head {
                 status: reject.status,
-                content_type: Some(crate::respond::TEXT),
+                content_type: Some(crate::respond::TEXT.line),
                 headers: None,
                 ending: Ending::Length(text.len() as u64),
                 connection: Some("close"),

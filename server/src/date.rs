@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-pub(crate) const LENGTH: usize = 29;
+/// `date: `, an IMF-fixdate of 29 bytes, CR LF.
+pub(crate) const LENGTH: usize = 6 + 29 + 2;
 
 thread_local! {
     static CACHED: Cell<Option<(Instant, [u8; LENGTH])>> = const { Cell::new(None) };
 }
 
-/// The current time as an IMF-fixdate (RFC 9110, 5.6.7), as of the worker's recent clock.
+/// The field line with the current time (RFC 9110, 5.6.7), as of the worker's recent clock.
 #[inline]
 pub(crate) fn now() -> [u8; LENGTH] {
     let recent = maniple::time::recent();
@@ -24,7 +25,7 @@ pub(crate) fn now() -> [u8; LENGTH] {
 #[cold]
 fn refresh(recent: Instant) -> [u8; LENGTH] {
     let now = SystemTime::now();
-    let text = httpdate::fmt_http_date(now);
+    let text = format!("date: {}\r\n", httpdate::fmt_http_date(now));
     let mut bytes = [b' '; LENGTH];
     bytes.copy_from_slice(&text.as_bytes()[..LENGTH]);
     let into_second = now
@@ -41,8 +42,11 @@ mod tests {
 
     #[test]
     fn is_an_http_date_of_now() {
-        let text = String::from_utf8(now().to_vec()).unwrap();
-        let then = httpdate::parse_http_date(&text).unwrap();
+        let line = String::from_utf8(now().to_vec()).unwrap();
+        let text = line
+            .strip_prefix("date: ")
+            .and_then(|rest| rest.strip_suffix("\r\n"));
+        let then = httpdate::parse_http_date(text.unwrap()).unwrap();
         let off = SystemTime::now().duration_since(then).unwrap();
         assert!(off < Duration::from_secs(5), "{off:?}");
         assert_eq!(now(), now());

@@ -22,15 +22,32 @@ use serde::Serialize;
 #[derive(Debug)]
 pub struct Response {
     pub(crate) status: StatusCode,
-    pub(crate) content_type: Option<&'static str>,
+    pub(crate) content_type: Option<ContentType>,
     pub(crate) headers: Option<Box<HeaderMap>>,
     pub(crate) body: Body,
 }
 
-pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
-const HTML: &str = "text/html; charset=utf-8";
-const JSON: &str = "application/json";
-const OCTETS: &str = "application/octet-stream";
+/// A type that is known beforehand, so that no header map is made for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ContentType {
+    /// The whole field line.
+    pub(crate) line: &'static [u8],
+    value: &'static str,
+}
+
+macro_rules! content_type {
+    ($name:ident, $value:literal) => {
+        pub(crate) const $name: ContentType = ContentType {
+            line: concat!("content-type: ", $value, "\r\n").as_bytes(),
+            value: $value,
+        };
+    };
+}
+
+content_type!(TEXT, "text/plain; charset=utf-8");
+content_type!(HTML, "text/html; charset=utf-8");
+content_type!(JSON, "application/json");
+content_type!(OCTETS, "application/octet-stream");
 
 impl Response {
     /// An answer without a body.
@@ -64,7 +81,7 @@ impl Response {
         }
     }
 
-    fn of_type(content_type: &'static str, body: Body) -> Self {
+    fn of_type(content_type: ContentType, body: Body) -> Self {
         Self {
             status: StatusCode::OK,
             content_type: Some(content_type),
@@ -110,7 +127,7 @@ impl Response {
         let content_type = self.content_type.take();
         let headers = self.headers.get_or_insert_default();
         if let Some(content_type) = content_type {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type.value));
         }
         headers
     }

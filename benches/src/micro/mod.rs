@@ -91,7 +91,8 @@ struct Counts {
 }
 
 const COUNTS: Counts = Counts {
-    yields: 2_000_000,
+    // Enough for the cost of starting 10,000 tasks not to show.
+    yields: 10_000_000,
     spawns: 300_000,
     messages: 500_000,
     locks: 10_000_000,

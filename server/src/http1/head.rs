@@ -125,11 +125,6 @@ fn parse_into<'b>(
         Err(httparse::Error::TooManyHeaders) => return Err(Outcome::TooManyFields),
         Err(error) => return Err(explain(bytes, error).into()),
     };
-    for end in memchr::memchr_iter(b'\n', &bytes[..length]) {
-        if end == 0 || bytes[end - 1] != b'\r' {
-            return Err(Reject::bad("line ends in LF without CR").into());
-        }
-    }
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
     else {
         return Err(Reject::bad("incomplete request line").into());
@@ -137,6 +132,7 @@ fn parse_into<'b>(
     if parsed.headers.len() > limits.fields {
         return Err(TOO_MANY_FIELDS.into());
     }
+    let method_name = method;
     let method =
         Method::from_bytes(method.as_bytes()).map_err(|_| Reject::bad("invalid method"))?;
     let http_11 = version == 1;
@@ -154,6 +150,14 @@ fn parse_into<'b>(
         });
     }
     let target_at = place(target.as_bytes());
+    // The target is followed by a space and the version.
+    let lines_end_well = line_ends(bytes, target_at.end + 1 + VERSION_BYTES)
+        && fields.iter().all(|field| line_ends(bytes, field.value.end))
+        && bytes[..length].ends_with(b"\r\n\r\n")
+        && is_blank_lines(&bytes[..place(method_name.as_bytes()).start]);
+    if !lines_end_well {
+        return Err(Reject::bad("line ends in LF without CR").into());
+    }
     if target.len() > limits.line_bytes {
         return Err(LINE_TOO_LONG.into());
     }
@@ -216,6 +220,22 @@ fn names_another_version(bytes: &[u8]) -> bool {
     let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or(line);
     matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
         if major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+const VERSION_BYTES: usize = "HTTP/1.1".len();
+
+/// Whether what follows a field's value, or the version, is CR LF: httparse takes LF alone as well.
+#[inline]
+fn line_ends(bytes: &[u8], mut at: usize) -> bool {
+    while let Some(b' ' | b'\t') = bytes.get(at) {
+        at += 1;
+    }
+    bytes.get(at..at + 2) == Some(b"\r\n")
+}
+
+/// Whether these, which came before the request line, are empty lines (RFC 9112, 2.2).
+fn is_blank_lines(bytes: &[u8]) -> bool {
+    bytes.chunks(2).all(|line| line == b"\r\n")
 }
 
 /// Path and query of a target in origin, absolute or asterisk form (RFC 9112, 3.2).
@@ -460,6 +480,25 @@ mod tests {
         assert_eq!(&text[head.length..], "hello");
         assert_eq!(&text[fields[0].name.clone()], "Host");
         assert_eq!(&text[fields[0].value.clone()], "h:80");
+    }
+
+    #[test]
+    fn empty_values_are_values() {
+        for field in ["A:", "A: ", "A:\t \t"] {
+            let text = format!("\r\nGET / HTTP/1.1\r\n{field}\r\nHost: h\r\n\r\n");
+            let mut fields = Vec::new();
+            assert!(
+                parsed_with(&text, &mut fields).unwrap().is_some(),
+                "{field:?}"
+            );
+            assert_eq!(&text[fields[0].value.clone()], "");
+            assert_eq!(&text[fields[1].value.clone()], "h");
+            let bare = text.replacen(&format!("{field}\r\n"), &format!("{field}\n"), 1);
+            assert_eq!(status(&bare), 400, "{bare:?}");
+        }
+        assert_eq!(status("\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.1\nHost: h\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: h\r\n\n"), 400);
     }
 
     #[test]

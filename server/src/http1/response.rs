@@ -17,11 +17,13 @@ pub(crate) enum Ending {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head<'a> {
     pub(crate) status: StatusCode,
-    pub(crate) content_type: Option<&'a str>,
+    /// A whole `content-type` line.
+    pub(crate) content_type: Option<&'a [u8]>,
     pub(crate) headers: Option<&'a HeaderMap>,
     pub(crate) ending: Ending,
     /// `Connection: close`, or `keep-alive` for HTTP/1.0 peers that asked.
     pub(crate) connection: Option<&'static str>,
+    /// A whole `date` line.
     pub(crate) date: &'a [u8],
 }
 
@@ -33,7 +35,7 @@ pub(crate) fn write_head(out: &mut Vec<u8>, head: &Head<'_>) {
         status => write_status(out, status),
     }
     if let Some(content_type) = head.content_type {
-        field(out, b"content-type: ", content_type.as_bytes());
+        out.extend_from_slice(content_type);
     }
     match head.ending {
         Ending::Length(length) => {
@@ -52,7 +54,7 @@ pub(crate) fn write_head(out: &mut Vec<u8>, head: &Head<'_>) {
     if let Some(headers) = head.headers {
         write_fields(out, headers);
     }
-    field(out, b"date: ", head.date);
+    out.extend_from_slice(head.date);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -118,11 +120,11 @@ mod tests {
         headers.insert("content-length", HeaderValue::from_static("999"));
         let head = Head {
             status: StatusCode::NOT_FOUND,
-            content_type: Some("text/plain"),
+            content_type: Some(b"content-type: text/plain\r\n"),
             headers: Some(&headers),
             ending: Ending::Length(3),
             connection: Some("close"),
-            date: b"now",
+            date: b"date: now\r\n",
         };
         assert_eq!(
             text(&head),
@@ -139,7 +141,7 @@ mod tests {
             headers: None,
             ending: Ending::NoBody,
             connection: None,
-            date: b"now",
+            date: b"date: now\r\n",
         };
         assert_eq!(text(&head), "HTTP/1.1 799 \r\ndate: now\r\n\r\n");
     }
