@@ -148,7 +148,12 @@ impl Worker {
         if !self.home.inbox.looks_empty() {
             self.home.inbox.take(|task| self.push_ready(task));
         }
-        for _ in 0..SLICE {
+        let waiting = self.ready.borrow().len();
+        for turn in 0..SLICE {
+            // Who is made ready now goes behind what was spawned before.
+            if turn >= waiting && self.has_unstarted() {
+                break;
+            }
             let Some(task) = self.pop_ready() else { break };
             self.resume(task);
         }
@@ -212,7 +217,12 @@ impl Worker {
 
     #[inline]
     fn has_work(&self) -> bool {
-        !self.ready.borrow().is_empty() || !self.deque.is_empty() || !self.local.borrow().is_empty()
+        !self.ready.borrow().is_empty() || self.has_unstarted()
+    }
+
+    #[inline]
+    fn has_unstarted(&self) -> bool {
+        !self.deque.is_empty() || !self.local.borrow().is_empty()
     }
 
     #[inline]
