@@ -13,7 +13,8 @@
 //! Requests that arrive together are answered by one write.
 
 use std::{
-    io::{self, Read, Write},
+    any::Any,
+    io::{self, Read},
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
@@ -35,7 +36,7 @@ use crate::{
         head::{self, Limits},
         response::{self, Ending, LAST_CHUNK},
     },
-    request::{BodyState, Request},
+    request::Request,
     respond::{BodyKind, IntoResponse, Response},
     router::{Found, Router},
     scratch::{Param, Scratch},
@@ -84,11 +85,11 @@ enum Flow {
 pub(crate) fn serve(service: &Arc<Service>, line: Arc<Line>, peer: SocketAddr) {
     let _ = line.stream.set_nodelay(true);
     let _ = line.stream.set_write_timeout(Some(service.timeouts.body));
-    let request = Request::new(line, peer, service.timeouts.body, service.max_body);
     let mut conn = Conn {
         service,
-        request,
-        answered: 0,
+        request: Request::new(line, peer, service.clone()),
+        rested: false,
+        last_call: false,
     };
     // A first request is due as soon as a header is; later ones when the client has more to ask.
     let mut patience = service.timeouts.header;
@@ -111,8 +112,10 @@ pub(crate) fn serve(service: &Arc<Service>, line: Arc<Line>, peer: SocketAddr) {
 struct Conn<'a> {
     service: &'a Arc<Service>,
     request: Request,
-    /// In this turn.
-    answered: u64,
+    /// Whether a first request has been waited for.
+    rested: bool,
+    /// Whether it was looked, in a drain, for requests that had arrived.
+    last_call: bool,
 }
 
 impl Conn<'_> {
@@ -120,13 +123,16 @@ impl Conn<'_> {
     #[inline]
     fn turn(&mut self, patience: Duration) -> io::Result<Flow> {
         let line = self.request.line();
-        line.rest();
-        if self.service.registry.is_draining() {
-            // What arrived before is still answered; there is nothing more to wait for.
-            let _ = line.stream.shutdown(Shutdown::Read);
+        if self.rested {
+            line.rest();
+            if self.service.registry.is_draining() {
+                // What arrived before is still answered; there is nothing more to wait for.
+                line.end_if_idle();
+            }
         }
-        let waited = line.stream.wait_readable_until(recent() + patience);
-        line.work();
+        let waited = self.request.await_readable(recent() + patience);
+        self.request.line().work();
+        self.rested = true;
         if let Err(error) = waited {
             return match error.kind() {
                 io::ErrorKind::TimedOut => Ok(Flow::Close),
@@ -135,11 +141,6 @@ impl Conn<'_> {
         }
         self.request.scratch = Some(Scratch::take());
         let flow = self.answer_all();
-        let answered = std::mem::take(&mut self.answered);
-        self.service
-            .registry
-            .answered
-            .fetch_add(answered, Ordering::Relaxed);
         if let Some(scratch) = self.request.scratch.take() {
             scratch.put_back();
         }
@@ -202,9 +203,9 @@ impl Conn<'_> {
             // would be parsed once for each.
             let searched = {
                 let input = &self.request.scratch().input;
-                (input.filled - input.start).saturating_sub(3)
+                input.filled - input.start
             };
-            if let Err(error) = self.request.stream().wait_readable_until(until) {
+            if let Err(error) = self.request.await_readable(until) {
                 if error.kind() != io::ErrorKind::TimedOut {
                     return Err(error);
                 }
@@ -212,17 +213,17 @@ impl Conn<'_> {
                 return self.refuse(late).map(Some);
             }
             if self.read_more()? == 0 {
+                if self.request.line().is_ending() {
+                    // The drain shut a connection that had been idle: the client repeats this elsewhere.
+                    return Ok(Some(Flow::Close));
+                }
                 return self
                     .refuse(Reject::bad("connection closed within the header"))
                     .map(Some);
             }
             let input = &self.request.scratch().input;
             let head = &input.bytes[input.start..input.filled];
-            let ended = memchr::memmem::find(&head[searched.min(head.len())..], b"\n\r\n")
-                .is_some()
-                || memchr::memmem::find(&head[searched.min(head.len())..], b"\n\n").is_some();
-            let limits = &self.service.limits;
-            if ended || head.len() > limits.head_bytes || head.len() > limits.line_bytes {
+            if head::may_be_complete(head, searched, &self.service.limits) {
                 return Ok(None);
             }
         }
@@ -230,8 +231,11 @@ impl Conn<'_> {
 
     fn read_more(&mut self) -> io::Result<usize> {
         let (line, scratch) = self.request.line_and_scratch();
-        let count = (&line.stream).read(scratch.input.room(HEAD_READ))?;
+        let room = scratch.input.room(HEAD_READ);
+        let wanted = room.len();
+        let count = (&line.stream).read(room)?;
         scratch.input.filled += count;
+        self.request.brimful = count == wanted;
         Ok(count)
     }
 
@@ -243,42 +247,56 @@ impl Conn<'_> {
         if panicked && maniple::cancel::is_cancelled() {
             return Ok(Flow::Close);
         }
-        let response = response.unwrap_or_else(|| {
-            (StatusCode::INTERNAL_SERVER_ERROR, "internal server error\n").into_response()
-        });
-        self.answered += 1;
-        // An unread body of unknown fate would be taken for the next request.
-        let body_ends = match self.request.scratch().body {
-            BodyState::Done | BodyState::Length(_) | BodyState::Chunked { .. } => true,
-            BodyState::Expected(_) | BodyState::Broken => false,
-        };
-        let keep = self.request.head().keep_alive
-            && !panicked
-            && body_ends
-            && !self.service.registry.is_draining();
+        let response = response.unwrap_or_else(internal_error);
+        let mut keep = self.request.head().keep_alive && !panicked && self.request.body_can_end();
+        if keep && response.headers.is_some() {
+            keep = !response.asks_to_close();
+        }
+        if self.service.registry.is_draining() {
+            self.service
+                .registry
+                .answered
+                .fetch_add(1, Ordering::Relaxed);
+            keep = keep && self.more_has_arrived();
+        }
         let sent = self.send(response, keep)?;
         if !sent || !keep {
             self.request.flush()?;
-            let nothing_left = self.request.scratch().input.unused().is_empty();
-            return Ok(if sent && nothing_left && self.body_is_done() {
+            return Ok(if sent && self.nothing_more_came() {
                 Flow::Close
             } else {
                 Flow::Linger
             });
         }
-        if !self.body_is_done() {
+        if !self.request.body_is_done() {
             self.request.flush()?;
-            let read = self.request.discard_body();
-            self.request.set_body_timeout(self.service.timeouts.body);
-            if !read {
+            if !self.request.discard_body() {
                 return Ok(Flow::Linger);
             }
         }
         Ok(Flow::Keep)
     }
 
-    fn body_is_done(&self) -> bool {
-        matches!(self.request.scratch().body, BodyState::Done)
+    /// In a drain: whether requests that arrived before are still to be answered. What arrives while they
+    /// are is looked for once, since a client could go on for ever.
+    #[cold]
+    fn more_has_arrived(&mut self) -> bool {
+        if !self.request.body_is_done() {
+            return false;
+        }
+        if !self.request.scratch().input.unused().is_empty() {
+            return true;
+        }
+        !std::mem::replace(&mut self.last_call, true) && self.request.try_fill() > 0
+    }
+
+    /// Whether closing will not reset the connection, and so take the answer away from the peer, because
+    /// of bytes that were not read.
+    #[cold]
+    fn nothing_more_came(&mut self) -> bool {
+        self.request.body_is_done()
+            && self.request.scratch().input.unused().is_empty()
+            && self.request.try_fill() == 0
     }
 
     /// The handler's response, or `None` if it panicked or was cancelled.
@@ -308,9 +326,11 @@ impl Conn<'_> {
             Found::Answer(response) => Some(response),
             Found::Handler { handler, route } => {
                 if with_params {
-                    request.scratch_mut().route = Some((service.clone(), route));
+                    request.scratch_mut().route = Some(route);
                 }
-                catch_unwind(AssertUnwindSafe(|| handler.call(request))).ok()
+                catch_unwind(AssertUnwindSafe(|| handler.call(request)))
+                    .map_err(|panic| report(request, &*panic))
+                    .ok()
             }
         }
     }
@@ -326,10 +346,12 @@ impl Conn<'_> {
             (true, false) => Some("keep-alive"),
             (true, true) => None,
         };
+        let response = match response.status.is_informational() {
+            true => not_final(response.status),
+            false => response,
+        };
         let status = response.status;
-        let no_body = status.is_informational()
-            || status == StatusCode::NO_CONTENT
-            || status == StatusCode::NOT_MODIFIED;
+        let no_body = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
         let known = match &response.body.kind {
             BodyKind::Reader { length, .. } => *length,
             _ => response.body.bytes().map(|bytes| bytes.len() as u64),
@@ -366,8 +388,7 @@ impl Conn<'_> {
                 Ok(true)
             }
             Some(bytes) => {
-                self.request.flush()?;
-                self.request.stream().write_all(bytes)?;
+                self.request.flush_with(bytes)?;
                 Ok(true)
             }
             None => self.stream_body(response.body.kind, ending),
@@ -438,6 +459,37 @@ impl Conn<'_> {
     }
 }
 
+/// Says in the log what a handler's panic said, unless it is the unwinding of a cancelled coroutine.
+#[cold]
+fn report(request: &Request, panic: &(dyn Any + Send)) {
+    if maniple::cancel::is_cancelled() {
+        return;
+    }
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no message)");
+    log::error!(
+        "handler of {} {} panicked: {}",
+        request.method(),
+        request.path(),
+        message.escape_debug()
+    );
+}
+
+#[cold]
+fn internal_error() -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, "internal server error\n").into_response()
+}
+
+/// A handler's answer is the final one, so the client would wait for ever behind a 1xx.
+#[cold]
+fn not_final(status: StatusCode) -> Response {
+    log::error!("a handler answered with {status}, which is not a final status");
+    internal_error()
+}
+
 /// Room for a read of a head.
 const HEAD_READ: usize = 1024;
 
@@ -448,7 +500,7 @@ fn linger(stream: &TcpStream) {
     if stream.shutdown(Shutdown::Write).is_err() {
         return;
     }
-    let until = Instant::now() + LINGER;
+    let until = recent() + LINGER;
     let mut buffer = [0; 1024];
     let mut discarded = 0;
     let mut stream = stream;

@@ -2,14 +2,18 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use maniple::{
     JoinHandle,
     net::{Shutdown, TcpStream},
     sync::{Condvar, Mutex},
+    time::recent,
 };
 
 /// A connection as the server sees it from outside.
@@ -19,46 +23,58 @@ pub(crate) struct Line {
     state: AtomicU8,
 }
 
-/// Waits for a request; a drain may end it.
-const IDLE: u8 = 0;
+/// Has not begun its first request.
+const FRESH: u8 = 0;
+/// Waits for a further request; a drain may end it.
+const IDLE: u8 = 1;
 /// Has begun to read a request.
-const BUSY: u8 = 1;
+const BUSY: u8 = 2;
 /// Was idle when the drain came by: its reading side has been shut, so it answers what had arrived
 /// and then finds the end.
-const ENDING: u8 = 2;
+const ENDING: u8 = 3;
 
 impl Line {
     pub(crate) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
-            state: AtomicU8::new(BUSY),
+            state: AtomicU8::new(FRESH),
         }
     }
 
     /// From now on a drain may shut the connection.
     #[inline]
     pub(crate) fn rest(&self) {
-        self.state.store(IDLE, Ordering::SeqCst);
+        // A drain that comes by before this is visible to it sweeps again.
+        self.state.store(IDLE, Ordering::Release);
     }
 
     /// A request may have come: a drain leaves the connection alone.
     #[inline]
     pub(crate) fn work(&self) {
-        let _ = self
-            .state
-            .compare_exchange(IDLE, BUSY, Ordering::SeqCst, Ordering::Relaxed);
+        if self.state.swap(BUSY, Ordering::AcqRel) == ENDING {
+            self.state.store(ENDING, Ordering::Release);
+        }
     }
 
-    fn end_if_idle(&self) -> bool {
-        let idle = self
+    /// Whether a drain has shut the reading side.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.state.load(Ordering::Acquire) == ENDING
+    }
+
+    pub(crate) fn end_if_idle(&self) -> bool {
+        self.end_if(IDLE)
+    }
+
+    fn end_if(&self, state: u8) -> bool {
+        let ends = self
             .state
-            .compare_exchange(IDLE, ENDING, Ordering::SeqCst, Ordering::Relaxed)
+            .compare_exchange(state, ENDING, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok();
-        if idle {
+        if ends {
             // An error says that the peer is gone already.
             let _ = self.stream.shutdown(Shutdown::Read);
         }
-        idle
+        ends
     }
 }
 
@@ -67,51 +83,69 @@ impl Line {
 pub(crate) struct Registry {
     draining: AtomicBool,
     next: AtomicU64,
+    /// Requests answered since the drain began; before that nobody asks, and counting would have all
+    /// workers write to one place.
     pub(crate) answered: AtomicU64,
-    open: Mutex<HashMap<u64, Entry>>,
+    open: Mutex<Open>,
     closed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    lines: HashMap<u64, Entry>,
+    /// Places for connections that are about to be accepted.
+    reserved: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
-    line: std::sync::Arc<Line>,
+    line: Arc<Line>,
     handle: Option<JoinHandle<()>>,
 }
 
 impl Registry {
     #[inline]
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::SeqCst)
+        self.draining.load(Ordering::Acquire)
     }
 
-    pub(crate) fn enter(&self, line: std::sync::Arc<Line>) -> u64 {
+    /// Waits until fewer than `limit` connections are open, and keeps a place for one more.
+    pub(crate) fn reserve(&self, limit: usize) -> Place<'_> {
+        let mut open = self.open.lock();
+        self.closed
+            .wait_while(&mut open, |open| open.lines.len() + open.reserved >= limit);
+        open.reserved += 1;
+        Place { registry: self }
+    }
+
+    pub(crate) fn enter(&self, line: Arc<Line>) -> u64 {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open.lock().insert(id, Entry { line, handle: None });
+        let entry = Entry { line, handle: None };
+        self.open.lock().lines.insert(id, entry);
         id
     }
 
     /// Makes the connection's coroutine known, unless it has ended already.
     pub(crate) fn set_handle(&self, id: u64, handle: JoinHandle<()>) {
-        if let Some(entry) = self.open.lock().get_mut(&id) {
+        if let Some(entry) = self.open.lock().lines.get_mut(&id) {
             entry.handle = Some(handle);
         }
     }
 
     pub(crate) fn leave(&self, id: u64) {
-        let left = self.open.lock().remove(&id);
+        let left = self.open.lock().lines.remove(&id);
         self.closed.notify_all();
         drop(left);
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.open.lock().len()
+        self.open.lock().lines.len()
     }
 
-    /// Waits until fewer than `limit` connections are open.
-    pub(crate) fn wait_below(&self, limit: usize) {
+    /// Waits until a connection closes, at most so long.
+    pub(crate) fn wait_for_a_close(&self, limit: Duration) {
         let mut open = self.open.lock();
-        self.closed
-            .wait_while(&mut open, |open| open.len() >= limit);
+        self.closed.wait_timeout(&mut open, limit);
     }
 
     pub(crate) fn begin_drain(&self) {
@@ -120,36 +154,45 @@ impl Registry {
 
     /// Ends the idle connections and waits for the busy ones, then cancels those that are left.
     pub(crate) fn finish(&self, grace: Duration) -> DrainReport {
-        let idle = {
-            let open = self.open.lock();
-            open.values()
-                .filter(|entry| entry.line.end_if_idle())
-                .count()
-        };
-        let before = self.answered.load(Ordering::Relaxed);
-        let in_time = self.wait_until_empty(grace);
-        let mut cancelled = 0;
-        if !in_time {
-            let open = self.open.lock();
-            for handle in open.values().filter_map(|entry| entry.handle.as_ref()) {
-                handle.cancel();
-                cancelled += 1;
+        let began = recent();
+        let over = began + grace;
+        let mut idle = self.sweep(IDLE);
+        while !self.wait_until_empty(over.min(recent() + SWEEP)) && recent() < over {
+            idle += self.sweep(IDLE);
+            if recent() >= began + FIRST_REQUEST {
+                idle += self.sweep(FRESH);
             }
-            drop(open);
-            self.wait_until_empty(AFTER_CANCEL);
+        }
+        let cancelled = self.cancel_all();
+        if cancelled > 0 {
+            self.wait_until_empty(recent() + AFTER_CANCEL);
         }
         DrainReport {
-            answered: self.answered.load(Ordering::Relaxed) - before,
+            answered: self.answered.load(Ordering::Relaxed),
             idle,
             cancelled,
         }
     }
 
-    fn wait_until_empty(&self, limit: Duration) -> bool {
-        let until = std::time::Instant::now() + limit;
+    fn sweep(&self, state: u8) -> usize {
+        let open = self.open.lock();
+        let lines = open.lines.values().map(|entry| &entry.line);
+        lines.filter(|line| line.end_if(state)).count()
+    }
+
+    fn cancel_all(&self) -> usize {
+        let open = self.open.lock();
+        let handles = open
+            .lines
+            .values()
+            .filter_map(|entry| entry.handle.as_ref());
+        handles.map(JoinHandle::cancel).count()
+    }
+
+    fn wait_until_empty(&self, until: Instant) -> bool {
         let mut open = self.open.lock();
-        while !open.is_empty() {
-            let left = until.saturating_duration_since(std::time::Instant::now());
+        while !open.lines.is_empty() {
+            let left = until.saturating_duration_since(recent());
             if left.is_zero() {
                 return false;
             }
@@ -159,8 +202,28 @@ impl Registry {
     }
 }
 
+/// Between two looks for connections that became idle.
+const SWEEP: Duration = Duration::from_millis(50);
+
+/// How long a drain waits for the first request of a connection that has not sent any: it was made for
+/// one, which is probably on its way.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
+
 /// How long cancelled connections may take to go.
 const AFTER_CANCEL: Duration = Duration::from_secs(2);
+
+/// A place among the connections that may be open, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    registry: &'a Registry,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.registry.open.lock().reserved -= 1;
+        self.registry.closed.notify_all();
+    }
+}
 
 /// What a drain did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,7 +231,7 @@ const AFTER_CANCEL: Duration = Duration::from_secs(2);
 pub struct DrainReport {
     /// Requests answered after the drain began.
     pub answered: u64,
-    /// Connections that were idle when it began.
+    /// Connections that were idle when it began, or became so, and were closed.
     pub idle: usize,
     /// Connections that were cancelled when the grace time was over.
     pub cancelled: usize,

@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     fmt,
-    io::{self, Read, Write},
+    io::{self, IoSlice, Read, Write},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,6 +20,7 @@ use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use crate::{
+    conn::Service,
     drain::Line,
     http1::{
         Reject,
@@ -38,9 +39,10 @@ use crate::{
 pub struct Request {
     line: Arc<Line>,
     peer: SocketAddr,
+    service: Arc<Service>,
     pub(crate) scratch: Option<Box<Scratch>>,
-    body_timeout: Duration,
-    max_body: u64,
+    /// Whether the last read took as much as it could, so that there may or may not be more.
+    pub(crate) brimful: bool,
 }
 
 /// How far the body has been read.
@@ -117,25 +119,20 @@ impl From<BodyError> for io::Error {
 }
 
 impl Request {
-    pub(crate) fn new(
-        line: Arc<Line>,
-        peer: SocketAddr,
-        body_timeout: Duration,
-        max_body: u64,
-    ) -> Self {
+    pub(crate) fn new(line: Arc<Line>, peer: SocketAddr, service: Arc<Service>) -> Self {
         Self {
             line,
             peer,
+            service,
             scratch: None,
-            body_timeout,
-            max_body,
+            brimful: false,
         }
     }
 
     /// Makes the parsed head the request in hand.
     #[inline]
     pub(crate) fn begin(&mut self) -> Result<(), Reject> {
-        let max_body = self.max_body;
+        let max_body = self.service.max_body;
         let scratch = self.scratch_mut();
         scratch.forget_request();
         scratch.input.used = scratch.input.start + scratch.head.length;
@@ -219,8 +216,10 @@ impl Request {
 
     /// The decoded value of a path parameter, by its name in the route.
     pub fn param(&self, name: &str) -> Option<&str> {
-        let (service, route) = self.scratch().route.as_ref()?;
-        let place = service.router.param_place(*route, name)?;
+        let place = self
+            .service
+            .router
+            .param_place(self.scratch().route?, name)?;
         let (_, param) = self.scratch().params.iter().find(|(at, _)| *at == place)?;
         Some(match param {
             Param::Raw(range) => self.text(range.clone()),
@@ -366,7 +365,7 @@ impl Request {
 
     /// One step through a chunked body; `None` if only framing was read.
     fn read_chunked(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, BodyError> {
-        let limit = self.max_body;
+        let limit = self.service.max_body;
         let scratch = self.scratch.as_deref_mut().expect(IN_HAND);
         let BodyState::Chunked { decoder, read } = &mut scratch.body else {
             return Ok(Some(0));
@@ -422,35 +421,76 @@ impl Request {
             return Ok(count);
         }
         self.await_body()?;
-        match self.stream().read(buffer) {
-            Ok(0) => Err(BodyError::Disconnected),
-            Ok(count) => Ok(count),
-            Err(error) => Err(explain(error)),
-        }
+        let count = self.stream().read(buffer).map_err(explain)?;
+        self.came(count, buffer.len())?;
+        Ok(count)
     }
 
     fn fill_behind_head(&mut self) -> Result<(), BodyError> {
         self.await_body()?;
-        let head = self.head().length;
         let line = self.line.clone();
-        let input = &mut self.scratch_mut().input;
-        let room = input.room_behind_head(head, BODY_READ);
-        match (&line.stream).read(room) {
-            Ok(0) => Err(BodyError::Disconnected),
-            Ok(count) => {
-                input.filled += count;
-                Ok(())
-            }
-            Err(error) => Err(explain(error)),
+        let room = self.scratch_mut().room_behind_head(BODY_READ);
+        let wanted = room.len();
+        let count = (&line.stream).read(room).map_err(explain)?;
+        self.scratch_mut().input.filled += count;
+        self.came(count, wanted)
+    }
+
+    fn came(&mut self, count: usize, wanted: usize) -> Result<(), BodyError> {
+        self.brimful = count == wanted;
+        self.scratch_mut().pace.received += count as u64;
+        match count {
+            0 => Err(BodyError::Disconnected),
+            _ => Ok(()),
         }
     }
 
     /// Waits for more of the body, once the client has all answers it may be waiting for.
     fn await_body(&mut self) -> Result<(), BodyError> {
         self.flush().map_err(BodyError::Io)?;
-        self.stream()
-            .wait_readable_until(recent() + self.body_timeout)
-            .map_err(explain)
+        let before = recent();
+        let patience = self.scratch().pace.patience(self.service.timeouts.body);
+        let waited = self.await_readable(before + patience);
+        self.scratch_mut().pace.awaited += recent().saturating_duration_since(before);
+        waited.map_err(explain)
+    }
+
+    /// Waits until there is something to read, the end included.
+    #[inline]
+    pub(crate) fn await_readable(&self, until: Instant) -> io::Result<()> {
+        if self.brimful {
+            return self.probe(until);
+        }
+        match self.stream().wait_readable_until(until) {
+            // It may have come while this worker was busy.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => self.probe(until),
+            waited => waited,
+        }
+    }
+
+    /// Asks the socket itself. After a read that came out even it passes for readable until a call finds
+    /// nothing, and a read that did would wait without end, and with its buffers.
+    #[cold]
+    fn probe(&self, until: Instant) -> io::Result<()> {
+        let left = until.saturating_duration_since(recent());
+        let stream = self.stream();
+        stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        let peeked = stream.peek(&mut [0]);
+        stream.set_read_timeout(None)?;
+        peeked.map(|_| ())
+    }
+
+    /// Adds what has come to the input, behind the head in hand, without waiting; how much it was.
+    #[cold]
+    pub(crate) fn try_fill(&mut self) -> usize {
+        let line = self.line.clone();
+        let room = self.scratch_mut().room_behind_head(BODY_READ);
+        let wanted = room.len();
+        // An error is met again by the next read or write that matters.
+        let count = line.stream.try_read(room).unwrap_or(0);
+        self.scratch_mut().input.filled += count;
+        self.brimful |= count == wanted;
+        count
     }
 
     /// Sends what has been put into the output.
@@ -465,20 +505,51 @@ impl Request {
         sent
     }
 
+    /// Sends what has been put into the output, and `more` behind it.
+    pub(crate) fn flush_with(&mut self, more: &[u8]) -> io::Result<()> {
+        let scratch = self.scratch.as_deref_mut().expect(IN_HAND);
+        let mut slices = &mut [IoSlice::new(&scratch.output), IoSlice::new(more)][..];
+        let mut stream = &self.line.stream;
+        while !slices.is_empty() {
+            match stream.write_vectored(slices) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => IoSlice::advance_slices(&mut slices, count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        scratch.output.clear();
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn body_is_done(&self) -> bool {
+        matches!(self.scratch().body, BodyState::Done)
+    }
+
+    /// Whether the end of the body is known and may be near: else what follows cannot be told from it.
+    #[inline]
+    pub(crate) fn body_can_end(&self) -> bool {
+        match self.scratch().body {
+            BodyState::Done | BodyState::Chunked { .. } => true,
+            BodyState::Length(left) => left <= MAX_DISCARD,
+            // It would come only if it were asked for.
+            BodyState::Expected(_) | BodyState::Broken => false,
+        }
+    }
+
     /// Reads the rest of the body away, if there is little of it and it comes soon.
     pub(crate) fn discard_body(&mut self) -> bool {
-        match self.scratch().body {
-            BodyState::Done => return true,
-            // It would come only if it were asked for, or is too long.
-            BodyState::Expected(_) | BodyState::Broken => return false,
-            BodyState::Length(left) if left > MAX_DISCARD => return false,
-            BodyState::Length(_) | BodyState::Chunked { .. } => {}
+        if !self.body_can_end() {
+            return false;
         }
-        let until = Instant::now() + DISCARD_TIME;
-        self.body_timeout = self.body_timeout.min(DISCARD_TIME);
+        self.scratch_mut().pace = Pace {
+            hurry: true,
+            ..Pace::default()
+        };
         let mut discarded = 0;
         let mut buffer = [0; 1024];
-        while discarded <= MAX_DISCARD && Instant::now() < until {
+        while discarded <= MAX_DISCARD {
             match self.read_some(&mut buffer) {
                 Ok(0) => return true,
                 Ok(count) => discarded += count as u64,
@@ -487,13 +558,34 @@ impl Request {
         }
         false
     }
+}
 
-    pub(crate) fn set_body_timeout(&mut self, timeout: Duration) {
-        self.body_timeout = timeout;
+/// How fast a body comes.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// Bytes that were waited for, and for how long in all.
+    received: u64,
+    awaited: Duration,
+    /// Nobody wants it any more.
+    hurry: bool,
+}
+
+impl Pace {
+    /// How long to wait for more: as long as a stall may be, but bytes that trickle buy little time.
+    fn patience(&self, stall: Duration) -> Duration {
+        if self.hurry {
+            return stall.min(DISCARD_TIME).saturating_sub(self.awaited);
+        }
+        let earned = Duration::from_secs(self.received / SLOWEST_BODY);
+        stall.min((stall + earned).saturating_sub(self.awaited))
     }
 }
 
 const IN_HAND: &str = "a request has its buffers while it is in hand";
+
+/// Bytes a second that a body must come with in the long run, beyond one timeout; or clients that send a
+/// byte now and then could hold any number of handlers.
+const SLOWEST_BODY: u64 = 240;
 
 /// Read at a time of a chunked body.
 const BODY_READ: usize = 4 * 1024;

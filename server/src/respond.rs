@@ -3,13 +3,17 @@
 use std::{borrow::Cow, convert::Infallible, fmt, io::Read};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{CONNECTION, CONTENT_TYPE},
+};
 use serde::Serialize;
 
 /// An answer to a request.
 ///
 /// `Content-Length` or `Transfer-Encoding`, `Connection` and `Date` are written by the server; values
-/// set for them here are ignored.
+/// set for them here are ignored, but for `Connection: close`, which ends the connection. A 1xx status is
+/// not an answer: it is logged and sent as 500.
 ///
 /// # Examples
 /// ```
@@ -120,6 +124,16 @@ impl Response {
     pub fn with_body(mut self, body: impl Into<Body>) -> Self {
         self.body = body.into();
         self
+    }
+
+    /// Whether the handler set `Connection: close`.
+    #[cold]
+    pub(crate) fn asks_to_close(&self) -> bool {
+        self.headers
+            .iter()
+            .flat_map(|headers| headers.get_all(CONNECTION))
+            .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+            .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
     }
 
     /// The header fields, for reading and changing.

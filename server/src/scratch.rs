@@ -8,15 +8,13 @@
 use std::{
     cell::{OnceCell, RefCell},
     ops::Range,
-    sync::Arc,
 };
 
 use http::{HeaderMap, Uri};
 
 use crate::{
-    conn::Service,
     http1::head::{Field, Head},
-    request::BodyState,
+    request::{BodyState, Pace},
 };
 
 /// Input, output and the tables of the request in hand.
@@ -28,8 +26,9 @@ pub(crate) struct Scratch {
     pub(crate) params: Vec<(usize, Param)>,
     pub(crate) head: Head,
     pub(crate) body: BodyState,
+    pub(crate) pace: Pace,
     /// Whose parameters `params` are: the route's index.
-    pub(crate) route: Option<(Arc<Service>, usize)>,
+    pub(crate) route: Option<usize>,
     pub(crate) headers: OnceCell<HeaderMap>,
     pub(crate) uri: OnceCell<Uri>,
 }
@@ -90,6 +89,7 @@ impl Scratch {
             params: Vec::new(),
             head: Head::default(),
             body: BodyState::Done,
+            pace: Pace::default(),
             route: None,
             headers: OnceCell::new(),
             uri: OnceCell::new(),
@@ -118,8 +118,14 @@ impl Scratch {
     pub(crate) fn forget_request(&mut self) {
         self.params.clear();
         self.route = None;
+        self.pace = Pace::default();
         self.headers.take();
         self.uri.take();
+    }
+
+    /// Room to read behind the head in hand.
+    pub(crate) fn room_behind_head(&mut self, least: usize) -> &mut [u8] {
+        self.input.room_behind_head(self.head.length, least)
     }
 }
 

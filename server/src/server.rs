@@ -273,8 +273,7 @@ impl Server {
             let listener = listener.clone();
             maniple::task::spawn_on_workers(move |_worker| {
                 let listener = listener.try_clone()?;
-                accept_all(&shared, &listener, max_connections);
-                Ok::<(), io::Error>(())
+                accept_all(&shared, &listener, max_connections)
             })
         };
         let mut result = Ok(());
@@ -307,42 +306,61 @@ impl Shared {
 }
 
 /// Accepts until the server drains, and then what has arrived by then.
-fn accept_all(shared: &Arc<Shared>, listener: &TcpListener, max_connections: usize) {
+fn accept_all(
+    shared: &Arc<Shared>,
+    listener: &TcpListener,
+    max_connections: usize,
+) -> io::Result<()> {
     let registry = &shared.service.registry;
     let mut pause = SHORTEST_PAUSE;
-    loop {
+    while !registry.is_draining() {
         let accepted = shared.stop.run(|| {
-            registry.wait_below(max_connections);
-            listener.accept()
+            let place = registry.reserve(max_connections);
+            Ok((listener.accept()?, place))
         });
         match accepted {
-            Ok(Ok((stream, peer))) => {
+            Ok(Ok(((stream, peer), place))) => {
                 pause = SHORTEST_PAUSE;
                 begin(&shared.service, stream, peer);
+                drop(place);
             }
             Err(_) => break,
             Ok(Err(error)) if is_cancelled_error(&error) => break,
+            Ok(Err(error)) if is_final(&error) => {
+                let text = format!("accept on {}: {error}", shared.local_addr);
+                return Err(io::Error::new(error.kind(), text));
+            }
             Ok(Err(error)) => {
-                // Out of descriptors or memory: those in use must be given back first.
+                // Out of descriptors or memory, most likely: those in use must be given back first.
                 log::warn!("accept on {}: {error}", shared.local_addr);
-                if shared.stop.run(|| maniple::sleep(pause)).is_err() {
+                if shared
+                    .stop
+                    .run(|| registry.wait_for_a_close(pause))
+                    .is_err()
+                {
                     break;
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
-        if maniple::cancel::is_cancelled() || registry.is_draining() {
-            break;
-        }
     }
     while let Ok((stream, peer)) = listener.try_accept() {
         begin(&shared.service, stream, peer);
     }
+    Ok(())
 }
 
 /// How long to leave an accept alone that failed; doubled while it goes on failing.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether the listener itself is unusable, so that no later accept can succeed (accept(2)).
+fn is_final(error: &io::Error) -> bool {
+    const EBADF: i32 = 9;
+    const EINVAL: i32 = 22;
+    const ENOTSOCK: i32 = 88;
+    matches!(error.raw_os_error(), Some(EBADF | EINVAL | ENOTSOCK))
+}
 
 fn begin(service: &Arc<Service>, stream: TcpStream, peer: SocketAddr) {
     let line = Arc::new(Line::new(stream));

@@ -121,7 +121,10 @@ fn parse_into<'b>(
     let length = match parsed.parse_with_uninit_headers(bytes, slots) {
         Ok(httparse::Status::Complete(length)) if length <= limits.head_bytes => length,
         Ok(httparse::Status::Complete(_)) => return Err(HEAD_TOO_LARGE.into()),
-        Ok(httparse::Status::Partial) => return check_partial(bytes, limits).map(|()| false),
+        Ok(httparse::Status::Partial) => {
+            check_partial(bytes, limits)?;
+            return Ok(false);
+        }
         Err(httparse::Error::TooManyHeaders) => return Err(Outcome::TooManyFields),
         Err(error) => return Err(explain(bytes, error).into()),
     };
@@ -183,15 +186,23 @@ const HEAD_TOO_LARGE: Reject = Reject::new(
 
 const LINE_TOO_LONG: Reject = Reject::new(StatusCode::URI_TOO_LONG, "request line too long");
 
+/// Whether more bytes make it worth parsing a head again, of which the first `searched` bytes were not
+/// enough: its end may have come, or it is beyond a limit.
+pub(crate) fn may_be_complete(bytes: &[u8], searched: usize, limits: &Limits) -> bool {
+    let from = searched.saturating_sub(3);
+    let ends = |end: &[u8]| memchr::memmem::find(&bytes[from..], end).is_some();
+    ends(b"\n\r\n") || ends(b"\n\n") || check_partial(bytes, limits).is_err()
+}
+
 /// Whether an unfinished head may still become acceptable.
-fn check_partial(bytes: &[u8], limits: &Limits) -> Result<(), Outcome> {
+fn check_partial(bytes: &[u8], limits: &Limits) -> Result<(), Reject> {
     let line = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
     // The method and the version take a few bytes beyond the target.
     if line > limits.line_bytes + 64 {
-        return Err(LINE_TOO_LONG.into());
+        return Err(LINE_TOO_LONG);
     }
     if bytes.len() >= limits.head_bytes {
-        return Err(HEAD_TOO_LARGE.into());
+        return Err(HEAD_TOO_LARGE);
     }
     Ok(())
 }
