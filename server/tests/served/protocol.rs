@@ -1,0 +1,222 @@
+//! What goes over the wire, a row per promise.
+
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
+
+use super::{Served, statuses};
+
+#[test]
+fn each_request_gets_its_status() {
+    let served = Served::start();
+    let post = |headers: &str, body: &str| {
+        format!("POST /echo HTTP/1.1\r\nHost: h\r\n{headers}\r\n\r\n{body}")
+    };
+    let long = "a".repeat(9_000);
+    let wide = format!(
+        "GET / HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n",
+        "b".repeat(40_000)
+    );
+    let many = format!(
+        "GET / HTTP/1.1\r\nHost: h\r\n{}\r\n",
+        "A: b\r\n".repeat(101)
+    );
+    for (request, expected) in [
+        ("GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 200),
+        (
+            "GET /user/a%20b HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
+            200,
+        ),
+        ("GET /none HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 404),
+        ("PUT / HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 405),
+        ("BREW / HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 501),
+        ("OPTIONS / HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 204),
+        ("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 204),
+        ("GET / HTTP/3.0\r\nHost: h\r\n\r\n".to_owned(), 505),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+        ("garbage\r\n\r\n".to_owned(), 400),
+        (format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n"), 414),
+        (wide, 431),
+        (many, 431),
+        (post("Content-Length: 5", "hello"), 200),
+        (post("Content-Length: 99999999", ""), 413),
+        (post("Content-Length: 5\r\nContent-Length: 5", "hello"), 400),
+        (
+            post(
+                "Content-Length: 5\r\nTransfer-Encoding: chunked",
+                "0\r\n\r\n",
+            ),
+            400,
+        ),
+        (post("Transfer-Encoding: gzip, chunked", ""), 501),
+        (
+            post("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"),
+            200,
+        ),
+        (
+            post("Transfer-Encoding: chunked", "0x5\r\nhello\r\n0\r\n\r\n"),
+            400,
+        ),
+        (
+            post("Transfer-Encoding: chunked", "5\nhello\r\n0\r\n\r\n"),
+            400,
+        ),
+        (
+            post("Transfer-Encoding: chunked", "fffffffffffffffff\r\n"),
+            400,
+        ),
+        (
+            post("Expect: something-else\r\nContent-Length: 5", "hello"),
+            417,
+        ),
+    ] {
+        let answer = served.say(&request);
+        let shown: String = request.chars().take(90).collect();
+        assert_eq!(
+            statuses(&answer).first(),
+            Some(&expected),
+            "{shown:?} -> {answer:?}"
+        );
+    }
+}
+
+#[test]
+fn what_follows_a_rejected_message_is_never_taken_for_a_request() {
+    let served = Served::start();
+    let answer = served.say(
+        "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n\
+         0\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    );
+    assert_eq!(statuses(&answer), [400]);
+    assert!(answer.contains("connection: close"));
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let served = Served::start();
+    let requests: String = (0..100)
+        .map(|n| format!("GET /user/{n} HTTP/1.1\r\nHost: h\r\n\r\n"))
+        .collect();
+    let answer = served.say(&requests);
+    let ids: Vec<_> = answer
+        .split("\r\n\r\n")
+        .skip(1)
+        .map(|part| part.split("HTTP").next().unwrap())
+        .collect();
+    assert_eq!(ids, (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_request_that_comes_byte_by_byte_is_understood() {
+    let served = Served::start();
+    let mut stream = served.connect();
+    stream.set_nodelay(true).unwrap();
+    for byte in b"POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\nabc\r\n0\r\n\r\n" {
+        stream.write_all(&[*byte]).unwrap();
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("\r\n\r\nabc"), "{answer:?}");
+}
+
+#[test]
+fn head_has_the_length_and_no_body() {
+    let served = Served::start();
+    let answer = served.say("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert!(answer.contains("content-length: 5\r\n") && answer.ends_with("\r\n\r\n"));
+}
+
+#[test]
+fn an_expected_body_is_asked_for_only_when_it_is_read() {
+    let served = Served::start();
+    let head = |path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+        )
+    };
+    let mut stream = served.connect();
+    stream.write_all(head("/echo").as_bytes()).unwrap();
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"hello").unwrap();
+    let mut rest = vec![0; 15];
+    stream.read_exact(&mut rest).unwrap();
+    assert!(rest.starts_with(b"HTTP/1.1 200 OK"));
+    let answer = served.say(head("/ignore"));
+    assert_eq!(statuses(&answer), [202]);
+    assert!(answer.contains("connection: close"));
+}
+
+#[test]
+fn a_body_that_nobody_reads_is_read_away() {
+    let served = Served::start();
+    let answer = served.say(
+        "POST /ignore HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    );
+    assert_eq!(statuses(&answer), [202, 200]);
+}
+
+#[test]
+fn a_panic_is_500_and_the_server_lives() {
+    let served = Served::start();
+    for _ in 0..3 {
+        let answer = served.say("GET /panic HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(statuses(&answer), [500]);
+    }
+    assert_eq!(
+        statuses(&served.say("GET / HTTP/1.1\r\nHost: h\r\n\r\n")),
+        [200]
+    );
+}
+
+#[test]
+fn bodies_of_unknown_length_are_chunked_or_end_with_the_connection() {
+    let served = Served::start();
+    let chunked = served.say("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert!(chunked.contains("transfer-encoding: chunked") && chunked.ends_with("0\r\n\r\n"));
+    let plain = served.say("GET /stream HTTP/1.0\r\n\r\n");
+    assert_eq!(plain.split("\r\n\r\n").nth(1).map(str::len), Some(100_000));
+}
+
+#[test]
+fn slow_heads_get_408_and_silent_connections_are_closed() {
+    let brief = Duration::from_millis(50);
+    let served = Served::with(|builder| {
+        builder
+            .header_timeout(brief)
+            .idle_timeout(brief)
+            .body_timeout(brief)
+    });
+    let mut answer = String::new();
+    let mut slow = served.connect();
+    slow.write_all(b"GET / HTT").unwrap();
+    slow.read_to_string(&mut answer).unwrap();
+    assert_eq!(statuses(&answer), [408]);
+    answer.clear();
+    let mut body = served.connect();
+    body.write_all(b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhe")
+        .unwrap();
+    body.read_to_string(&mut answer).unwrap();
+    assert_eq!(statuses(&answer), [408]);
+    answer.clear();
+    let mut silent = served.connect();
+    silent.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "");
+}
+
+#[test]
+fn resets_and_aborted_requests_leave_the_server_alone() {
+    let served = Served::start();
+    for n in 0..50 {
+        let mut stream = served.connect();
+        stream
+            .write_all(&b"GET /stream HTTP/1.1\r\nHost: h\r\n\r\n"[..n % 30])
+            .unwrap();
+    }
+    assert_eq!(
+        statuses(&served.say("GET / HTTP/1.1\r\nHost: h\r\n\r\n")),
+        [200]
+    );
+}
