@@ -37,6 +37,9 @@ pub mod client;
 mod conn;
 mod date;
 mod drain;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http1;
 mod request;
 mod respond;
