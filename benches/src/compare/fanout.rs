@@ -4,49 +4,56 @@
 //! requests of 64 bytes written and three answers of 128 bytes read. The aggregator is pinned to one core,
 //! the backends, a raw epoll loop that answers at once, to another.
 
+mod backends;
 mod coroutines;
+mod meter;
 mod raw;
 mod tasks;
 mod threads;
 
 use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    fs::File,
+    io::{BufWriter, Read, Write},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use self::meter::{Meter, Seen};
+use super::{progress, seconds};
 use crate::{
     process::{self, Child, Core},
     stats::{Machine, Spread, Table},
 };
 
-pub(super) const REQUEST: usize = 64;
-pub(super) const ANSWER: usize = 128;
-pub(super) const BACKENDS: usize = 3;
+pub(crate) use self::backends::run as serve_backends;
 
-#[derive(Args, Debug)]
+const REQUEST: usize = 64;
+const ANSWER: usize = 128;
+const BACKENDS: usize = 3;
+
+#[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct Options {
     /// Leaders that run at a time.
-    #[arg(long, default_value_t = 64)]
-    leaders: usize,
-    /// Seconds that each variant is measured for in each round.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    leaders: u16,
+    /// How long each variant is measured in each round, after a fifth of that to warm up.
+    #[arg(long, default_value = "3", value_parser = seconds)]
     seconds: f64,
-    /// Times that each variant is measured.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Variants, of all.
-    #[arg(long, value_delimiter = ',')]
+    /// How often each variant is measured.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// The variants; all if none is named. Ratios need epoll.
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     only: Vec<Variant>,
-    /// Where to write all figures as JSON.
-    #[arg(long)]
+    /// Where to write everything as JSON.
+    #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
@@ -54,8 +61,8 @@ pub(crate) struct Options {
 pub(crate) struct ChildOptions {
     variant: Variant,
     #[arg(long)]
-    leaders: usize,
-    #[arg(long)]
+    leaders: u16,
+    #[arg(long, value_parser = seconds)]
     seconds: f64,
     #[arg(long, value_delimiter = ',')]
     backends: Vec<SocketAddr>,
@@ -89,91 +96,111 @@ impl Variant {
     }
 }
 
-/// What a child saw.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// One variant in one round.
+#[derive(Debug, Serialize)]
 struct Run {
-    aggregates: u64,
-    seconds: f64,
-    cpu_us: f64,
+    round: u16,
+    variant: Variant,
+    #[serde(flatten)]
+    outcome: Outcome,
 }
 
-/// What the leaders and the clock share in a child.
-#[derive(Debug, Default)]
-pub(super) struct Meter {
-    pub(super) aggregates: AtomicU64,
-    pub(super) stop: AtomicBool,
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    Seen(Seen),
+    Failed(String),
 }
 
-impl Meter {
-    /// Counts an aggregate; false once it is time to stop.
-    #[inline]
-    pub(super) fn count(&self) -> bool {
-        // One thread counts in all variants but the threads', so this is cheap for all.
-        self.aggregates.fetch_add(1, Ordering::Relaxed);
-        !self.stop.load(Ordering::Relaxed)
-    }
+/// Everything, as it goes to the JSON file.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    machine: Machine,
+    options: &'a Options,
+    variants: Vec<Row>,
+    runs: Vec<Run>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let variants = if options.only.is_empty() {
-        Variant::value_variants().to_vec()
-    } else {
-        options.only.clone()
-    };
-    let mut backends = Child::start(["backends"])?;
-    let addresses = backends.line(PATIENCE)?;
-    let mut runs: Vec<Vec<Result<Run, String>>> = vec![Vec::new(); variants.len()];
-    println!(
-        "{} leaders, 3 calls each: {} rounds of {} s",
-        options.leaders, options.rounds, options.seconds
-    );
-    for _ in 0..options.rounds {
-        for (variant, runs) in variants.iter().zip(&mut runs) {
-            let run = run_one(options, *variant, &addresses);
-            runs.push(run.map_err(|error| format!("{error:#}")));
+    process::raise_descriptor_limit(descriptors(options.leaders))?;
+    // Before the minutes of measuring, so that a bad path is told at once.
+    let file = match &options.json {
+        Some(path) => {
+            let file = File::create(path).with_context(|| format!("create {}", path.display()));
+            Some(BufWriter::new(file?))
         }
-    }
-    let limit = variants
-        .iter()
-        .position(|&variant| variant == Variant::Epoll);
+        None => None,
+    };
+    let variants = match options.only.is_empty() {
+        true => Variant::value_variants().to_vec(),
+        false => options.only.clone(),
+    };
+    let machine = Machine::here(&["maniple", "may", "tokio"]);
+    println!("{machine}");
+    let runs = measure(options, &variants)?;
     let rows: Vec<Row> = variants
         .iter()
-        .zip(&runs)
-        .map(|(variant, own)| Row::new(*variant, own, limit.map(|index| runs[index].as_slice())))
+        .map(|&variant| Row::of(variant, &runs))
         .collect();
-    let header = [
-        "variant",
-        "CPU us/aggregate",
-        "of the limit",
-        "aggregates/s",
-    ];
-    let mut table = Table::new(&header);
-    for row in &rows {
-        table.row(row.cells());
-        if let Some(error) = &row.error {
-            table.note(format!("{}: {error}", row.variant.name()));
-        }
-    }
-    println!("{table}");
-    if let Some(path) = &options.json {
-        #[derive(Serialize)]
-        struct Report {
-            machine: Machine,
-            leaders: usize,
-            rows: Vec<Row>,
-        }
+    let Options {
+        leaders,
+        rounds,
+        seconds,
+        ..
+    } = options;
+    println!(
+        "\n{leaders} leaders, {BACKENDS} calls each; median (min..max) of {rounds} × {seconds} s\n"
+    );
+    print!("{}", table(&rows));
+    let measured = rows.iter().any(|row| row.cpu_us.is_some());
+    if let Some(file) = file {
         let report = Report {
-            machine: Machine::here(&["maniple", "may", "tokio"]),
-            leaders: options.leaders,
-            rows,
+            machine,
+            options,
+            variants: rows,
+            runs,
         };
-        std::fs::write(path, serde_json::to_vec_pretty(&report)?)
-            .with_context(|| format!("writing {}", path.display()))?;
+        serde_json::to_writer_pretty(file, &report).context("writing the JSON file")?;
     }
-    Ok(())
+    match measured {
+        true => Ok(()),
+        false => bail!("no variant could be measured"),
+    }
 }
 
-fn run_one(options: &Options, variant: Variant, backends: &str) -> Result<Run> {
+/// All rounds: A B C, A B C.
+fn measure(options: &Options, variants: &[Variant]) -> Result<Vec<Run>> {
+    let mut backends = Child::start(["backends"])?;
+    let addresses = backends
+        .line(START_PATIENCE)
+        .context("starting the backends")?;
+    let mut runs = Vec::new();
+    for round in 1..=options.rounds {
+        for &variant in variants {
+            progress(&format!(
+                "round {round} of {}, {}",
+                options.rounds,
+                variant.name()
+            ));
+            let outcome = match measure_once(options, variant, &addresses) {
+                Ok(seen) => Outcome::Seen(seen),
+                Err(error) => Outcome::Failed(format!("{error:#}")),
+            };
+            if let Some(cause) = backends.ended() {
+                return Err(cause.context("the backends ended"));
+            }
+            runs.push(Run {
+                round,
+                variant,
+                outcome,
+            });
+        }
+    }
+    progress("");
+    Ok(runs)
+}
+
+fn measure_once(options: &Options, variant: Variant, backends: &str) -> Result<Seen> {
     let mut child = Child::start([
         "aggregate".to_owned(),
         variant.name(),
@@ -181,101 +208,102 @@ fn run_one(options: &Options, variant: Variant, backends: &str) -> Result<Run> {
         format!("--seconds={}", options.seconds),
         format!("--backends={backends}"),
     ])?;
-    let patience = PATIENCE + Duration::from_secs_f64(options.seconds * 2.0);
-    serde_json::from_str(&child.line(patience)?).context("reading a contender's figures")
+    let patience = START_PATIENCE + Duration::from_secs_f64(options.seconds * 2.0);
+    serde_json::from_str(&child.line(patience)?).context("what the variant printed")
 }
 
+/// One variant, over all rounds.
 #[derive(Debug, Serialize)]
 struct Row {
     variant: Variant,
     cpu_us: Option<Spread>,
+    /// CPU time per aggregate over that of the limit in the same round.
     ratio: Option<Spread>,
     per_second: Option<Spread>,
-    error: Option<String>,
+    p50_us: Option<Spread>,
+    p99_us: Option<Spread>,
+    /// The cause of the first round that failed.
+    failed: Option<String>,
 }
 
 impl Row {
-    fn new(
-        variant: Variant,
-        own: &[Result<Run, String>],
-        limit: Option<&[Result<Run, String>]>,
-    ) -> Self {
-        let good = || own.iter().filter_map(|run| run.as_ref().ok());
-        let ratios = own
-            .iter()
-            .zip(limit.unwrap_or(&[]))
-            .filter_map(|(own, limit)| {
-                Some(own.as_ref().ok()?.cpu_us / limit.as_ref().ok()?.cpu_us)
-            });
+    fn of(variant: Variant, runs: &[Run]) -> Self {
+        let seen = |wanted: Variant| {
+            runs.iter().filter_map(move |run| match &run.outcome {
+                Outcome::Seen(seen) if run.variant == wanted => Some((run.round, seen)),
+                _ => None,
+            })
+        };
+        let spread =
+            |figure: fn(&Seen) -> f64| Spread::of(seen(variant).map(|(_, seen)| figure(seen)));
+        let ratios = seen(variant).filter_map(|(round, own)| {
+            let (_, limit) = seen(Variant::Epoll).find(|(other, _)| *other == round)?;
+            Some(own.cpu_us() / limit.cpu_us())
+        });
         Self {
             variant,
-            cpu_us: Spread::of(good().map(|run| run.cpu_us)),
+            cpu_us: spread(Seen::cpu_us),
             ratio: Spread::of(ratios),
-            per_second: Spread::of(good().map(|run| run.aggregates as f64 / run.seconds)),
-            error: own.iter().find_map(|run| run.as_ref().err().cloned()),
+            per_second: spread(|seen| seen.aggregates as f64 / seen.seconds),
+            p50_us: spread(|seen| seen.p50_us),
+            p99_us: spread(|seen| seen.p99_us),
+            failed: runs.iter().find_map(|run| match &run.outcome {
+                Outcome::Failed(cause) if run.variant == variant => Some(cause.clone()),
+                _ => None,
+            }),
         }
     }
+}
 
-    fn cells(&self) -> Vec<String> {
-        vec![
-            self.variant.name(),
-            show(self.cpu_us, 2),
-            show(self.ratio, 3),
-            show(self.per_second, 0),
-        ]
+fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new(&[
+        "variant",
+        "CPU µs/aggregate",
+        "× epoll",
+        "aggregates/s",
+        "p50 µs",
+        "p99 µs",
+    ]);
+    let show = |spread: &Option<Spread>, decimals| {
+        spread.map_or("-".to_owned(), |spread| spread.show(decimals))
+    };
+    for row in rows {
+        table.row(vec![
+            row.variant.name(),
+            show(&row.cpu_us, 2),
+            show(&row.ratio, 2),
+            show(&row.per_second, 0),
+            show(&row.p50_us, 0),
+            show(&row.p99_us, 0),
+        ]);
+        if let Some(cause) = &row.failed {
+            table.note(format!("{} failed: {cause}", row.variant.name()));
+        }
     }
+    table
 }
-
-fn show(figure: Option<Spread>, decimals: usize) -> String {
-    figure.map_or("-".to_owned(), |figure| figure.show(decimals))
-}
-
-/// How long a child may take to start.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The child: runs one variant and prints what it saw.
 pub(crate) fn aggregate(options: &ChildOptions) -> Result<()> {
     process::settle(Core::First)?;
-    process::raise_descriptor_limit((options.leaders * BACKENDS) as u64 + 100)?;
+    process::raise_descriptor_limit(descriptors(options.leaders))?;
     let connections = (0..options.leaders)
         .map(|_| connect_all(&options.backends))
         .collect::<Result<Vec<_>>>()?;
-    let meter: &'static Meter = Box::leak(Box::default());
-    let clock = watch(meter, options.seconds);
-    match options.variant {
-        Variant::Epoll => raw::run(connections, meter)?,
-        Variant::Maniple => coroutines::run_maniple(connections, meter, false)?,
-        Variant::ManipleJoin => coroutines::run_maniple(connections, meter, true)?,
-        Variant::TokioJoin => tasks::run(connections, meter, false)?,
-        Variant::TokioSpawn => tasks::run(connections, meter, true)?,
-        Variant::May => coroutines::run_may(connections, meter)?,
-        Variant::Threads => threads::run(connections, meter)?,
-    }
-    let run = match clock.join() {
-        Ok(run) => run?,
-        Err(_) => bail!("the clock's thread panicked"),
-    };
-    println!("{}", serde_json::to_string(&run)?);
+    // Coroutines and tasks need it for as long as the process lives.
+    let meter: &'static Meter = Box::leak(Box::new(Meter::new()?));
+    let measured = Duration::from_secs_f64(options.seconds);
+    let seen = meter.watch(measured / 5, measured, || match options.variant {
+        Variant::Epoll => raw::run(connections, meter),
+        Variant::Maniple => coroutines::run_maniple(connections, meter, false),
+        Variant::ManipleJoin => coroutines::run_maniple(connections, meter, true),
+        Variant::TokioJoin => tasks::run(connections, meter, false),
+        Variant::TokioSpawn => tasks::run(connections, meter, true),
+        Variant::May => coroutines::run_may(connections, meter),
+        Variant::Threads => threads::run(connections, meter),
+    })?;
+    println!("{}", serde_json::to_string(&seen)?);
     Ok(())
-}
-
-/// Measures from after a warm-up for so many seconds, then stops the leaders.
-fn watch(meter: &'static Meter, seconds: f64) -> std::thread::JoinHandle<Result<Run>> {
-    std::thread::spawn(move || {
-        std::thread::park_timeout(Duration::from_secs_f64(seconds / 5.0));
-        let (started, cpu) = (Instant::now(), process::cpu_time_of(std::process::id())?);
-        let before = meter.aggregates.load(Ordering::Relaxed);
-        std::thread::park_timeout(Duration::from_secs_f64(seconds));
-        let aggregates = meter.aggregates.load(Ordering::Relaxed) - before;
-        let used = process::cpu_time_of(std::process::id())? - cpu;
-        let run = Run {
-            aggregates,
-            seconds: started.elapsed().as_secs_f64(),
-            cpu_us: used.as_secs_f64() * 1e6 / aggregates.max(1) as f64,
-        };
-        meter.stop.store(true, Ordering::Relaxed);
-        Ok(run)
-    })
 }
 
 fn connect_all(backends: &[SocketAddr]) -> Result<[TcpStream; BACKENDS]> {
@@ -295,56 +323,67 @@ fn connect_all(backends: &[SocketAddr]) -> Result<[TcpStream; BACKENDS]> {
 }
 
 /// One call over a blocking stream of any kind.
-pub(super) fn call<S: Read + Write>(mut stream: S) -> std::io::Result<()> {
+fn call<S: Read + Write>(mut stream: S) -> std::io::Result<()> {
     stream.write_all(&[b'q'; REQUEST])?;
     let mut answer = [0; ANSWER];
     stream.read_exact(&mut answer)
 }
 
-/// Three listeners on one thread; prints their addresses.
-pub(crate) fn serve_backends() -> Result<()> {
-    process::settle(Core::Last)?;
-    process::raise_descriptor_limit(0)?;
-    let listeners = (0..BACKENDS)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<std::io::Result<Vec<_>>>()?;
-    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-    let mut addresses = Vec::new();
-    for (index, listener) in listeners.iter().enumerate() {
-        listener.set_nonblocking(true)?;
-        let data = EventData::new_u64(index as u64);
-        epoll::add(&epoll, listener, data, EventFlags::IN)?;
-        addresses.push(listener.local_addr()?.to_string());
-    }
-    println!("{}", addresses.join(","));
-    let mut streams: Vec<Option<TcpStream>> = Vec::new();
-    let mut events = Vec::with_capacity(512);
-    let mut buffer = [0; 4096];
-    loop {
-        events.clear();
-        epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), None)?;
-        for event in &events {
-            let token = event.data.u64() as usize;
-            if let Some(listener) = listeners.get(token) {
-                while let Ok((stream, _)) = listener.accept() {
-                    stream.set_nonblocking(true)?;
-                    stream.set_nodelay(true)?;
-                    let data = EventData::new_u64((streams.len() + BACKENDS) as u64);
-                    epoll::add(&epoll, &stream, data, EventFlags::IN)?;
-                    streams.push(Some(stream));
-                }
-                continue;
-            }
-            let place = &mut streams[token - BACKENDS];
-            let open = place
-                .as_mut()
-                .is_some_and(|stream| match stream.read(&mut buffer) {
-                    Ok(count) if count > 0 => stream.write_all(&[b'a'; ANSWER]).is_ok(),
-                    _ => false,
-                });
-            if !open {
-                *place = None;
-            }
+/// What an aggregator opens: its connections, and what epoll, standard streams and libraries take.
+fn descriptors(leaders: u16) -> u64 {
+    u64::from(leaders) * BACKENDS as u64 + 64
+}
+
+/// How long a child may take to start.
+const START_PATIENCE: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(round: u16, variant: Variant, cpu_us: f64) -> Run {
+        let outcome = Outcome::Seen(Seen {
+            aggregates: 1_000_000,
+            seconds: 2.0,
+            cpu_seconds: cpu_us,
+            p50_us: 1.0,
+            p99_us: 2.0,
+        });
+        Run {
+            round,
+            variant,
+            outcome,
         }
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_round() {
+        let runs = [
+            run(1, Variant::May, 6.0),
+            run(1, Variant::Epoll, 3.0),
+            run(2, Variant::May, 20.0),
+            run(2, Variant::Epoll, 5.0),
+        ];
+        let row = Row::of(Variant::May, &runs);
+        assert_eq!(row.ratio, Spread::of([2.0, 4.0]));
+        assert_eq!(row.per_second.unwrap().median, 500_000.0);
+    }
+
+    #[test]
+    fn a_variant_that_failed_has_a_row_with_the_cause() {
+        let failed = Run {
+            round: 1,
+            variant: Variant::Threads,
+            outcome: Outcome::Failed("no more threads".to_owned()),
+        };
+        let text = table(&[Row::of(Variant::Threads, &[failed])]).to_string();
+        assert!(text.contains("| threads | "), "{text}");
+        assert!(text.contains("threads failed: no more threads"), "{text}");
+    }
+
+    #[test]
+    fn an_aggregate_needs_all_backends() {
+        let error = connect_all(&[]).unwrap_err().to_string();
+        assert_eq!(error, "0 backends, 3 are needed");
     }
 }

@@ -2,17 +2,13 @@
 //!
 //! For each load, each round runs every server once, in a process that has served nothing before.
 
-use std::{
-    fs::File,
-    io::{self, BufWriter, IsTerminal},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fs::File, io::BufWriter, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 
+use super::{progress, seconds};
 use crate::{
     load::Seen,
     process::{Child, raise_descriptor_limit},
@@ -54,14 +50,6 @@ pub(crate) struct Options {
     /// Where to write everything as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
-    match seconds > 0.0 && seconds <= 3600.0 {
-        true => Ok(seconds),
-        false => Err("must be longer than 0 and at most 3600".to_owned()),
-    }
 }
 
 /// What the connections do at once.
@@ -202,13 +190,6 @@ fn measure(options: &Options, load: Load, servers: &[Name]) -> Vec<Run> {
     }
     progress("");
     runs
-}
-
-/// Shows on a terminal what is going on, in place of what it showed before.
-fn progress(text: &str) {
-    if io::stderr().is_terminal() {
-        eprint!("\r\x1b[K{text}");
-    }
 }
 
 fn measure_once(options: &Options, load: Load, server: Name) -> Result<Seen> {

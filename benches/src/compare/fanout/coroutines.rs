@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{BACKENDS, Meter, call};
+use super::{BACKENDS, call, meter::Meter};
 
 pub(super) fn run_maniple(
     connections: Vec<[TcpStream; BACKENDS]>,
@@ -20,6 +20,7 @@ pub(super) fn run_maniple(
         for streams in connections {
             let [a, b, c] = streams.map(maniple::net::TcpStream::try_from);
             let streams = [a?, b?, c?];
+            let mut laps = meter.laps()?;
             leaders.push(maniple::spawn(move || -> std::io::Result<()> {
                 let [a, b, c] = &streams;
                 loop {
@@ -36,7 +37,7 @@ pub(super) fn run_maniple(
                             c.join()?
                         })?;
                     }
-                    if !meter.count() {
+                    if !laps.count() {
                         return Ok(());
                     }
                 }
@@ -59,6 +60,7 @@ pub(super) fn run_may(
         // SAFETY: each descriptor is a connected socket that is given away.
         let mut streams =
             streams.map(|stream| unsafe { may::net::TcpStream::from_raw_fd(stream.into_raw_fd()) });
+        let mut laps = meter.laps()?;
         leaders.push(may::go!(move || -> std::io::Result<()> {
             loop {
                 let mut results = [const { Ok(()) }; BACKENDS];
@@ -68,7 +70,7 @@ pub(super) fn run_may(
                     }
                 });
                 results.into_iter().collect::<std::io::Result<()>>()?;
-                if !meter.count() {
+                if !laps.count() {
                     return Ok(());
                 }
             }

@@ -8,15 +8,19 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-use super::{ANSWER, BACKENDS, Meter, REQUEST};
+use super::{
+    ANSWER, BACKENDS, REQUEST,
+    meter::{Laps, Meter},
+};
 
-struct Leader {
+struct Leader<'a> {
+    laps: Laps<'a>,
     streams: [TcpStream; BACKENDS],
     missing: [usize; BACKENDS],
     pending: usize,
 }
 
-impl Leader {
+impl Leader<'_> {
     fn ask(&mut self) -> Result<()> {
         self.pending = BACKENDS;
         for (stream, missing) in self.streams.iter_mut().zip(&mut self.missing) {
@@ -37,6 +41,7 @@ pub(super) fn run(connections: Vec<[TcpStream; BACKENDS]>, meter: &Meter) -> Res
             epoll::add(&epoll, stream, data, EventFlags::IN)?;
         }
         leaders.push(Leader {
+            laps: meter.laps()?,
             streams,
             missing: [0; BACKENDS],
             pending: 0,
@@ -60,7 +65,7 @@ pub(super) fn run(connections: Vec<[TcpStream; BACKENDS]>, meter: &Meter) -> Res
             if leader.missing[place] == 0 {
                 leader.pending -= 1;
                 if leader.pending == 0 {
-                    if !meter.count() {
+                    if !leader.laps.count() {
                         return Ok(());
                     }
                     leader.ask()?;

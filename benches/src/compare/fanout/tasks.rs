@@ -1,17 +1,17 @@
 //! tokio on one thread: `join!` without spawning, and three spawned tasks.
 
-use std::{net::TcpStream, sync::Arc};
-
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::Mutex,
-    task::LocalSet,
+    net::TcpStream,
 };
 
-use super::{ANSWER, BACKENDS, Meter, REQUEST};
+use super::{
+    ANSWER, BACKENDS, REQUEST,
+    meter::{Laps, Meter},
+};
 
-async fn call(stream: &mut tokio::net::TcpStream) -> std::io::Result<()> {
+async fn call(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.write_all(&[b'q'; REQUEST]).await?;
     let mut answer = [0; ANSWER];
     stream.read_exact(&mut answer).await?;
@@ -19,29 +19,25 @@ async fn call(stream: &mut tokio::net::TcpStream) -> std::io::Result<()> {
 }
 
 pub(super) fn run(
-    connections: Vec<[TcpStream; BACKENDS]>,
+    connections: Vec<[std::net::TcpStream; BACKENDS]>,
     meter: &'static Meter,
     spawned: bool,
 ) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let tasks = LocalSet::new();
-    tasks.block_on(&runtime, async move {
+    runtime.block_on(async {
         let mut leaders = Vec::new();
         for streams in connections {
-            let mut own = Vec::new();
-            for stream in streams {
+            for stream in &streams {
                 stream.set_nonblocking(true)?;
-                own.push(tokio::net::TcpStream::from_std(stream)?);
             }
-            leaders.push(tokio::spawn(async move {
-                if spawned {
-                    lead_spawned(own, meter).await
-                } else {
-                    lead_joined(own, meter).await
-                }
-            }));
+            let [a, b, c] = streams.map(TcpStream::from_std);
+            let (streams, laps) = ([a?, b?, c?], meter.laps()?);
+            leaders.push(match spawned {
+                true => tokio::spawn(lead_spawned(streams, laps)),
+                false => tokio::spawn(lead_joined(streams, laps)),
+            });
         }
         for leader in leaders {
             leader.await??;
@@ -50,36 +46,33 @@ pub(super) fn run(
     })
 }
 
-async fn lead_joined(mut own: Vec<tokio::net::TcpStream>, meter: &Meter) -> std::io::Result<()> {
-    let [a, b, c] = own.as_mut_slice() else {
-        return Ok(());
-    };
+async fn lead_joined(streams: [TcpStream; BACKENDS], mut laps: Laps<'_>) -> Result<()> {
+    let [mut a, mut b, mut c] = streams;
     loop {
-        let (a, b, c) = tokio::join!(call(a), call(b), call(c));
+        let (a, b, c) = tokio::join!(call(&mut a), call(&mut b), call(&mut c));
         a.and(b).and(c)?;
-        if !meter.count() {
+        if !laps.count() {
             return Ok(());
         }
     }
 }
 
-async fn lead_spawned(own: Vec<tokio::net::TcpStream>, meter: &Meter) -> std::io::Result<()> {
-    let own: Vec<_> = own
-        .into_iter()
-        .map(|stream| Arc::new(Mutex::new(stream)))
-        .collect();
+/// A task cannot borrow, so the streams go into the tasks and come back: cheaper than to share them.
+async fn lead_spawned(streams: [TcpStream; BACKENDS], mut laps: Laps<'_>) -> Result<()> {
+    let mut streams = streams.map(Some);
     loop {
-        let mut children = Vec::with_capacity(BACKENDS);
-        for stream in &own {
-            let stream = stream.clone();
-            children.push(tokio::spawn(async move {
-                call(&mut *stream.lock().await).await
-            }));
+        let tasks = streams.each_mut().map(|place| {
+            let stream = place.take();
+            tokio::spawn(async move {
+                let mut stream = stream.ok_or_else(|| anyhow!("a stream is gone"))?;
+                call(&mut stream).await?;
+                anyhow::Ok(stream)
+            })
+        });
+        for (task, place) in tasks.into_iter().zip(&mut streams) {
+            *place = Some(task.await??);
         }
-        for child in children {
-            child.await.map_err(std::io::Error::other)??;
-        }
-        if !meter.count() {
+        if !laps.count() {
             return Ok(());
         }
     }

@@ -4,18 +4,19 @@
 use std::{
     net::TcpStream,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use anyhow::{Result, anyhow};
 
-use super::{BACKENDS, Meter, call};
+use super::{BACKENDS, call, meter::Meter};
 
 pub(super) fn run(connections: Vec<[TcpStream; BACKENDS]>, meter: &'static Meter) -> Result<()> {
-    let leaders: Vec<_> = connections
+    let leaders: Vec<JoinHandle<_>> = connections
         .into_iter()
         .map(|streams| {
-            thread::spawn(move || -> std::io::Result<()> {
+            let mut laps = meter.laps()?;
+            Ok(thread::spawn(move || -> std::io::Result<()> {
                 let helpers = streams.map(Helper::start);
                 loop {
                     for helper in &helpers {
@@ -24,13 +25,13 @@ pub(super) fn run(connections: Vec<[TcpStream; BACKENDS]>, meter: &'static Meter
                     for helper in &helpers {
                         helper.done.recv().map_err(std::io::Error::other)??;
                     }
-                    if !meter.count() {
+                    if !laps.count() {
                         return Ok(());
                     }
                 }
-            })
+            }))
         })
-        .collect();
+        .collect::<Result<_>>()?;
     for leader in leaders {
         leader.join().map_err(|_| anyhow!("a leader panicked"))??;
     }
