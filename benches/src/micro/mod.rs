@@ -1,40 +1,54 @@
 //! Single operations of each engine, in nanoseconds: one worker, then two.
+//!
+//! Each figure comes from a process of its own, from within a task of the engine.
 
 mod may;
 mod own;
+mod report;
 mod threads;
 mod tokio;
 
 use std::{
+    fs::File,
+    io::BufWriter,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use self::report::{Report, Table};
 use crate::{
+    compare::progress,
     process::{self, Child, Core},
-    stats::{Machine, Spread, Table},
+    stats::Machine,
 };
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct Options {
-    /// Rows, of all.
-    #[arg(long, value_delimiter = ',')]
+    /// The rows; all if none is named.
+    #[arg(long, value_name = "ROW,..", value_delimiter = ',')]
     only: Vec<Row>,
-    /// Engines, of all.
-    #[arg(long, value_delimiter = ',')]
+    /// The engines; all if none is named.
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     engines: Vec<Engine>,
-    /// Numbers of workers.
-    #[arg(long, value_delimiter = ',', default_value = "1,2")]
-    workers: Vec<usize>,
-    /// Times that each row is measured.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Where to write all figures as JSON.
-    #[arg(long)]
+    /// Numbers of workers: a table for each.
+    #[arg(
+        long,
+        value_name = "N,..",
+        value_delimiter = ',',
+        default_value = "1,2"
+    )]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Vec<u16>,
+    /// How often each row is measured.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Where to write everything as JSON.
+    #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
@@ -43,15 +57,17 @@ pub(crate) struct ChildOptions {
     engine: Engine,
     row: Row,
     #[arg(long)]
-    workers: usize,
+    workers: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 enum Engine {
     Maniple,
     May,
+    /// The current-thread runtime for one worker, the multi-thread one for more.
     Tokio,
+    /// The standard library's threads, fewer times; the workers are the cores they may use.
     Threads,
 }
 
@@ -61,22 +77,27 @@ enum Engine {
 enum Row {
     /// Two tasks that yield to each other; per yield.
     #[value(name = "yield-2")]
+    #[serde(rename = "yield-2")]
     Yield2,
     /// 10,000 tasks that yield; per yield.
     #[value(name = "yield-10000")]
+    #[serde(rename = "yield-10000")]
     Yield10000,
     /// Spawn an empty task and join it; per task.
     SpawnJoin,
     /// Spawn 1,000 empty tasks, then join them; per task.
     #[value(name = "spawn-join-1000")]
+    #[serde(rename = "spawn-join-1000")]
     SpawnJoin1000,
     /// A message to another task over a channel of capacity 1 and one back; per message.
     PingPong,
     /// Lock and unlock a mutex that nobody else wants; per pair.
     Mutex,
-    /// As ping-pong, each receive under a timeout of 10 s; per message with its timer armed and disarmed.
+    /// Two tasks that lock the same mutex, each holding it across one yield; per lock.
+    MutexContended,
+    /// As ping-pong, but each answer is awaited under a timeout of 10 s; per message, so that half a timer is in it.
     Timer,
-    /// 100,000 tasks that sleep 100 ms each; CPU time per task.
+    /// 100,000 tasks that sleep 100 ms each; CPU time and wall time of all.
     Sleepers,
 }
 
@@ -84,85 +105,112 @@ enum Row {
 #[derive(Clone, Copy, Debug)]
 struct Counts {
     yields: u64,
+    yielders: u64,
     spawns: u64,
     messages: u64,
     locks: u64,
+    contended_locks: u64,
     sleepers: u64,
 }
 
 const COUNTS: Counts = Counts {
     // Enough for the cost of starting 10,000 tasks not to show.
     yields: 10_000_000,
+    yielders: 10_000,
     spawns: 300_000,
-    messages: 500_000,
+    messages: 1_000_000,
     locks: 10_000_000,
+    contended_locks: 1_000_000,
     sleepers: 100_000,
 };
 
-/// Threads are slow enough that less will do, and 100,000 of them are not to be had.
+/// Threads are slow enough that less will do.
 const THREAD_COUNTS: Counts = Counts {
     yields: 200_000,
+    yielders: 1_000,
     spawns: 5_000,
     messages: 50_000,
     locks: 10_000_000,
-    sleepers: 1_000,
+    contended_locks: 50_000,
+    sleepers: 0,
 };
 
-const MANY_YIELDERS: u64 = 10_000;
+/// Tasks that are spawned before the first is joined.
 const BATCH: u64 = 1_000;
+/// Long enough never to be reached.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const SLEEP: Duration = Duration::from_millis(100);
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+/// Time per operation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Measured {
-    nanos: f64,
+    wall_nanos: f64,
+    /// Of the whole process.
+    cpu_nanos: f64,
+}
+
+/// One row on one engine in one round.
+#[derive(Debug, Serialize)]
+struct Run {
+    workers: u16,
+    row: Row,
+    round: u16,
+    engine: Engine,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    Measured(Measured),
+    /// It would make no sense, for this reason.
+    NotRun(String),
+    Failed(String),
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let rows = or_all(&options.only);
-    let engines = or_all(&options.engines);
-    let mut tables = Vec::new();
+    // Before the minutes of measuring, so that a bad path is told at once.
+    let file = match &options.json {
+        Some(path) => {
+            let file = File::create(path).with_context(|| format!("create {}", path.display()));
+            Some(BufWriter::new(file?))
+        }
+        None => None,
+    };
+    let (rows, engines) = (or_all(&options.only), or_all(&options.engines));
+    let machine = Machine::here(&["maniple", "may", "tokio"]);
+    println!("{machine}");
+    let mut report = Report {
+        machine,
+        options,
+        tables: Vec::new(),
+        runs: Vec::new(),
+    };
     for &workers in &options.workers {
-        println!(
-            "\n{workers} worker(s), ns per operation, {} rounds",
-            options.rounds
-        );
-        let mut lines = Vec::new();
-        for &row in &rows {
-            let mut runs: Vec<Vec<f64>> = vec![Vec::new(); engines.len()];
-            let mut failed = vec![None; engines.len()];
-            for _ in 0..options.rounds {
-                for (index, &engine) in engines.iter().enumerate() {
-                    match run_one(engine, row, workers) {
-                        Ok(measured) => runs[index].push(measured.nanos),
-                        Err(error) => failed[index] = Some(format!("{error:#}")),
-                    }
-                }
-            }
-            lines.push(Line::new(workers, row, &engines, runs, failed));
-        }
-        print(&engines, &lines);
-        tables.extend(lines);
+        let runs = measure(workers, &rows, &engines, options.rounds);
+        let table = Table::of(workers, &rows, &engines, &runs);
+        let plural = if workers == 1 { "" } else { "s" };
+        let rounds = options.rounds;
+        println!("\n{workers} worker{plural}, ns per operation; median (min..max) of {rounds}\n");
+        print!("{table}");
+        report.tables.push(table);
+        report.runs.extend(runs);
     }
-    if let Some(path) = &options.json {
-        #[derive(Serialize)]
-        struct Report {
-            machine: Machine,
-            rows: Vec<Line>,
-        }
-        let report = Report {
-            machine: Machine::here(&["maniple", "may", "tokio"]),
-            rows: tables,
-        };
-        std::fs::write(path, serde_json::to_vec_pretty(&report)?)
-            .with_context(|| format!("writing {}", path.display()))?;
+    if let Some(file) = file {
+        serde_json::to_writer_pretty(file, &report).context("writing the JSON file")?;
     }
-    Ok(())
+    let measured = |run: &Run| matches!(run.outcome, Outcome::Measured(_));
+    match report.runs.iter().any(measured) {
+        true => Ok(()),
+        false => bail!("nothing could be measured"),
+    }
 }
 
 fn or_all<T: ValueEnum + Clone>(chosen: &[T]) -> Vec<T> {
-    if chosen.is_empty() {
-        T::value_variants().to_vec()
-    } else {
-        chosen.to_vec()
+    match chosen.is_empty() {
+        true => T::value_variants().to_vec(),
+        false => chosen.to_vec(),
     }
 }
 
@@ -173,116 +221,109 @@ fn name(value: impl ValueEnum) -> String {
         .unwrap_or_default()
 }
 
-fn run_one(engine: Engine, row: Row, workers: usize) -> Result<Measured> {
+/// All rounds of each row: A B C, A B C.
+fn measure(workers: u16, rows: &[Row], engines: &[Engine], rounds: u16) -> Vec<Run> {
+    let mut runs = Vec::new();
+    for &row in rows {
+        for round in 1..=rounds {
+            for &engine in engines {
+                let (row_name, engine_name) = (name(row), name(engine));
+                progress(&format!(
+                    "{row_name}, {workers} worker(s): round {round} of {rounds}, {engine_name}"
+                ));
+                let outcome = match not_run(engine, row) {
+                    Some(reason) => Outcome::NotRun(reason),
+                    None => match measure_once(engine, row, workers) {
+                        Ok(measured) => Outcome::Measured(measured),
+                        Err(error) => Outcome::Failed(format!("{error:#}")),
+                    },
+                };
+                runs.push(Run {
+                    workers,
+                    row,
+                    round,
+                    engine,
+                    outcome,
+                });
+            }
+        }
+    }
+    progress("");
+    runs
+}
+
+/// Why an engine cannot take part in a row on this machine.
+fn not_run(engine: Engine, row: Row) -> Option<String> {
+    match (engine, row) {
+        (Engine::Threads, Row::Sleepers) => {
+            Some("100,000 threads are more than a system usually grants".to_owned())
+        }
+        (Engine::May, Row::Sleepers) => may::too_few_mappings(COUNTS.sleepers),
+        _ => None,
+    }
+}
+
+fn measure_once(engine: Engine, row: Row, workers: u16) -> Result<Measured> {
     let mut child = Child::start([
         "micro-row".to_owned(),
         name(engine),
         name(row),
         format!("--workers={workers}"),
     ])?;
-    serde_json::from_str(&child.line(PATIENCE)?).context("reading a contender's figure")
-}
-
-#[derive(Debug, Serialize)]
-struct Line {
-    workers: usize,
-    row: Row,
-    engines: Vec<(Engine, Option<Spread>, Option<String>)>,
-    /// The best peer's median over ours.
-    lead: Option<f64>,
-}
-
-impl Line {
-    fn new(
-        workers: usize,
-        row: Row,
-        engines: &[Engine],
-        runs: Vec<Vec<f64>>,
-        failed: Vec<Option<String>>,
-    ) -> Self {
-        let engines: Vec<_> = engines
-            .iter()
-            .zip(runs)
-            .zip(failed)
-            .map(|((engine, runs), failed)| (*engine, Spread::of(runs), failed))
-            .collect();
-        let median = |own: bool| {
-            engines
-                .iter()
-                .filter(move |(engine, ..)| (*engine == Engine::Maniple) == own)
-                .filter_map(|(_, spread, _)| spread.map(|spread| spread.median))
-                .min_by(f64::total_cmp)
-        };
-        let lead = median(false)
-            .zip(median(true))
-            .map(|(peer, own)| peer / own);
-        Self {
-            workers,
-            row,
-            engines,
-            lead,
-        }
-    }
-}
-
-fn print(engines: &[Engine], lines: &[Line]) {
-    let names: Vec<String> = engines.iter().map(|engine| name(*engine)).collect();
-    let mut header = vec!["operation"];
-    header.extend(names.iter().map(String::as_str));
-    header.push("best peer / maniple");
-    let mut table = Table::new(&header);
-    for line in lines {
-        let mut cells = vec![name(line.row)];
-        for (engine, figure, failed) in &line.engines {
-            cells.push(figure.map_or("-".to_owned(), |figure| figure.show(1)));
-            if let Some(failed) = failed {
-                table.note(format!("{} on {}: {failed}", name(line.row), name(*engine)));
-            }
-        }
-        cells.push(
-            line.lead
-                .map_or("-".to_owned(), |lead| format!("{lead:.2}")),
-        );
-        table.row(cells);
-    }
-    println!("{table}");
+    serde_json::from_str(&child.line(PATIENCE)?).context("what the engine printed")
 }
 
 /// How long a row may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The child: measures one row and prints the figure.
+/// The child: measures one row and prints the figures.
 pub(crate) fn run_child(options: &ChildOptions) -> Result<()> {
     if options.workers == 1 {
         process::settle(Core::First)?;
     }
-    let (row, workers) = (options.row, options.workers);
-    let nanos = match options.engine {
+    let (row, workers) = (options.row, usize::from(options.workers));
+    let measured = match options.engine {
         Engine::Maniple => own::run(row, workers)?,
         Engine::May => may::run(row, workers),
         Engine::Tokio => tokio::run(row, workers)?,
         Engine::Threads => threads::run(row),
     };
-    println!("{}", serde_json::to_string(&Measured { nanos })?);
+    println!("{}", serde_json::to_string(&measured)?);
     Ok(())
 }
 
-/// CPU time of this process; zero if there is no such clock.
+/// Started before the operations, asked after them.
+#[derive(Debug)]
+struct Clock {
+    started: Instant,
+    cpu: Duration,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let cpu = own_cpu_time();
+        let started = Instant::now();
+        Self { started, cpu }
+    }
+
+    fn per(&self, operations: u64) -> Measured {
+        let (wall, cpu) = (self.started.elapsed(), own_cpu_time() - self.cpu);
+        let per = |time: Duration| time.as_nanos() as f64 / operations as f64;
+        Measured {
+            wall_nanos: per(wall),
+            cpu_nanos: per(cpu),
+        }
+    }
+}
+
+/// Zero where the system has no such clock.
 fn own_cpu_time() -> Duration {
     process::cpu_time_of(std::process::id()).unwrap_or_default()
 }
 
-/// Wall time of `f` per operation.
-fn time(operations: u64, f: impl FnOnce()) -> f64 {
-    let started = Instant::now();
+/// Times `f`, which does so many operations.
+fn time(operations: u64, f: impl FnOnce()) -> Measured {
+    let clock = Clock::start();
     f();
-    started.elapsed().as_nanos() as f64 / operations as f64
-}
-
-/// CPU time of the process during `f` per operation.
-fn cpu(operations: u64, f: impl FnOnce()) -> f64 {
-    let before = own_cpu_time();
-    f();
-    let used = own_cpu_time() - before;
-    used.as_nanos() as f64 / operations as f64
+    clock.per(operations)
 }

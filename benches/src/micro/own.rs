@@ -1,6 +1,6 @@
 //! maniple's rows.
 
-use std::{hint::black_box, time::Duration};
+use std::{hint::black_box, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use maniple::{
@@ -9,13 +9,13 @@ use maniple::{
     yield_now,
 };
 
-use super::{BATCH, COUNTS, MANY_YIELDERS, Row, cpu, time};
+use super::{BATCH, COUNTS, Measured, Row, SLEEP, TIMEOUT, time};
 
-pub(super) fn run(row: Row, workers: usize) -> Result<f64> {
+pub(super) fn run(row: Row, workers: usize) -> Result<Measured> {
     let runtime = maniple::Runtime::builder().workers(workers).build()?;
     Ok(runtime.run(|| match row {
         Row::Yield2 => yielders(2),
-        Row::Yield10000 => yielders(MANY_YIELDERS),
+        Row::Yield10000 => yielders(COUNTS.yielders),
         Row::SpawnJoin => time(COUNTS.spawns, || {
             for _ in 0..COUNTS.spawns {
                 spawn(|| ()).join().expect("joined");
@@ -30,7 +30,6 @@ pub(super) fn run(row: Row, workers: usize) -> Result<f64> {
             }
         }),
         Row::PingPong => ping_pong(None),
-        Row::Timer => ping_pong(Some(Duration::from_secs(10))),
         Row::Mutex => {
             let mutex = Mutex::new(0u64);
             time(COUNTS.locks, || {
@@ -39,9 +38,11 @@ pub(super) fn run(row: Row, workers: usize) -> Result<f64> {
                 }
             })
         }
-        Row::Sleepers => cpu(COUNTS.sleepers, || {
+        Row::MutexContended => contended(),
+        Row::Timer => ping_pong(Some(TIMEOUT)),
+        Row::Sleepers => time(COUNTS.sleepers, || {
             let tasks: Vec<_> = (0..COUNTS.sleepers)
-                .map(|_| spawn(|| sleep(Duration::from_millis(100))))
+                .map(|_| spawn(|| sleep(SLEEP)))
                 .collect();
             tasks
                 .into_iter()
@@ -50,7 +51,7 @@ pub(super) fn run(row: Row, workers: usize) -> Result<f64> {
     }))
 }
 
-fn yielders(count: u64) -> f64 {
+fn yielders(count: u64) -> Measured {
     let each = COUNTS.yields / count;
     time(COUNTS.yields, || {
         let tasks: Vec<_> = (0..count)
@@ -62,7 +63,27 @@ fn yielders(count: u64) -> f64 {
     })
 }
 
-fn ping_pong(timeout: Option<Duration>) -> f64 {
+fn contended() -> Measured {
+    let mutex = Arc::new(Mutex::new(0u64));
+    time(COUNTS.contended_locks, || {
+        let tasks = [(); 2].map(|()| {
+            let mutex = mutex.clone();
+            spawn(move || {
+                for _ in 0..COUNTS.contended_locks / 2 {
+                    let mut count = mutex.lock();
+                    yield_now();
+                    *count += 1;
+                }
+            })
+        });
+        tasks
+            .into_iter()
+            .for_each(|task| task.join().expect("joined"));
+        assert_eq!(*mutex.lock(), COUNTS.contended_locks);
+    })
+}
+
+fn ping_pong(timeout: Option<Duration>) -> Measured {
     let (ping, pinged) = bounded(1);
     let (pong, ponged) = bounded(1);
     let echo = spawn(move || {
@@ -84,7 +105,7 @@ fn ping_pong(timeout: Option<Duration>) -> f64 {
             }
         })
     });
-    let nanos = player.join().expect("joined");
+    let measured = player.join().expect("joined");
     echo.join().expect("joined");
-    nanos
+    measured
 }

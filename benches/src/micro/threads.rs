@@ -2,17 +2,17 @@
 
 use std::{
     hint::black_box,
-    sync::{Mutex, mpsc::sync_channel},
+    sync::{Arc, Mutex, mpsc::sync_channel},
     thread::{Builder, JoinHandle, sleep, yield_now},
     time::Duration,
 };
 
-use super::{BATCH, MANY_YIELDERS, Row, THREAD_COUNTS as COUNTS, cpu, time};
+use super::{BATCH, Measured, Row, SLEEP, THREAD_COUNTS as COUNTS, TIMEOUT, time};
 
-pub(super) fn run(row: Row) -> f64 {
+pub(super) fn run(row: Row) -> Measured {
     match row {
         Row::Yield2 => yielders(2),
-        Row::Yield10000 => yielders(MANY_YIELDERS / 10),
+        Row::Yield10000 => yielders(COUNTS.yielders),
         Row::SpawnJoin => time(COUNTS.spawns, || {
             for _ in 0..COUNTS.spawns {
                 spawn(|| ()).join().expect("joined");
@@ -27,7 +27,6 @@ pub(super) fn run(row: Row) -> f64 {
             }
         }),
         Row::PingPong => ping_pong(None),
-        Row::Timer => ping_pong(Some(Duration::from_secs(10))),
         Row::Mutex => {
             let mutex = Mutex::new(0u64);
             time(COUNTS.locks, || {
@@ -36,7 +35,9 @@ pub(super) fn run(row: Row) -> f64 {
                 }
             })
         }
-        Row::Sleepers => cpu(COUNTS.sleepers, || {
+        Row::MutexContended => contended(),
+        Row::Timer => ping_pong(Some(TIMEOUT)),
+        Row::Sleepers => time(COUNTS.sleepers, || {
             let threads: Vec<_> = (0..COUNTS.sleepers).map(|_| spawn(pause)).collect();
             threads
                 .into_iter()
@@ -47,7 +48,7 @@ pub(super) fn run(row: Row) -> f64 {
 
 #[allow(clippy::disallowed_methods, reason = "it is what this row measures")]
 fn pause() {
-    sleep(Duration::from_millis(100));
+    sleep(SLEEP);
 }
 
 fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
@@ -57,7 +58,7 @@ fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHa
         .expect("a thread can be started")
 }
 
-fn yielders(count: u64) -> f64 {
+fn yielders(count: u64) -> Measured {
     let each = COUNTS.yields / count;
     time(COUNTS.yields, || {
         let threads: Vec<_> = (0..count)
@@ -69,7 +70,28 @@ fn yielders(count: u64) -> f64 {
     })
 }
 
-fn ping_pong(timeout: Option<Duration>) -> f64 {
+fn contended() -> Measured {
+    let mutex = Arc::new(Mutex::new(0u64));
+    time(COUNTS.contended_locks, || {
+        let threads = [(); 2].map(|()| {
+            let mutex = mutex.clone();
+            spawn(move || {
+                for _ in 0..COUNTS.contended_locks / 2 {
+                    let mut count = mutex.lock().expect("not poisoned");
+                    yield_now();
+                    *count += 1;
+                }
+            })
+        });
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().expect("joined"));
+        let count = *mutex.lock().expect("not poisoned");
+        assert_eq!(count, COUNTS.contended_locks);
+    })
+}
+
+fn ping_pong(timeout: Option<Duration>) -> Measured {
     let (ping, pinged) = sync_channel(1);
     let (pong, ponged) = sync_channel(1);
     let echo = spawn(move || {
@@ -79,7 +101,7 @@ fn ping_pong(timeout: Option<Duration>) -> f64 {
             }
         }
     });
-    let nanos = time(COUNTS.messages, || {
+    let measured = time(COUNTS.messages, || {
         for message in 0..COUNTS.messages / 2 {
             ping.send(message).expect("the echo listens");
             let answer = match timeout {
@@ -91,5 +113,5 @@ fn ping_pong(timeout: Option<Duration>) -> f64 {
     });
     drop(ping);
     echo.join().expect("joined");
-    nanos
+    measured
 }

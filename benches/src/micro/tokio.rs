@@ -1,6 +1,6 @@
 //! tokio's rows: the current-thread runtime for one worker, the multi-thread one for more.
 
-use std::{hint::black_box, time::Duration};
+use std::{hint::black_box, sync::Arc, time::Duration};
 
 use ::tokio::{
     runtime::{Builder, Runtime},
@@ -11,9 +11,9 @@ use ::tokio::{
 };
 use anyhow::Result;
 
-use super::{BATCH, COUNTS, MANY_YIELDERS, Row, own_cpu_time};
+use super::{BATCH, COUNTS, Clock, Measured, Row, SLEEP, TIMEOUT};
 
-pub(super) fn run(row: Row, workers: usize) -> Result<f64> {
+pub(super) fn run(row: Row, workers: usize) -> Result<Measured> {
     let runtime = build(workers)?;
     Ok(runtime.block_on(async move { spawn(measure(row)).await })?)
 }
@@ -28,53 +28,52 @@ fn build(workers: usize) -> std::io::Result<Runtime> {
     }
 }
 
-async fn measure(row: Row) -> f64 {
+async fn measure(row: Row) -> Measured {
     match row {
         Row::Yield2 => yielders(2).await,
-        Row::Yield10000 => yielders(MANY_YIELDERS).await,
+        Row::Yield10000 => yielders(COUNTS.yielders).await,
         Row::SpawnJoin => {
-            let clock = Clock::start(COUNTS.spawns);
+            let clock = Clock::start();
             for _ in 0..COUNTS.spawns {
                 spawn(async {}).await.expect("joined");
             }
-            clock.wall()
+            clock.per(COUNTS.spawns)
         }
         Row::SpawnJoin1000 => {
-            let clock = Clock::start(COUNTS.spawns);
+            let clock = Clock::start();
             for _ in 0..COUNTS.spawns / BATCH {
                 let tasks: Vec<_> = (0..BATCH).map(|_| spawn(async {})).collect();
                 for task in tasks {
                     task.await.expect("joined");
                 }
             }
-            clock.wall()
+            clock.per(COUNTS.spawns)
         }
         Row::PingPong => ping_pong(None).await,
-        Row::Timer => ping_pong(Some(Duration::from_secs(10))).await,
         Row::Mutex => {
             let mutex = Mutex::new(0u64);
-            let clock = Clock::start(COUNTS.locks);
+            let clock = Clock::start();
             for _ in 0..COUNTS.locks {
                 *black_box(&mutex).lock().await += 1;
             }
-            clock.wall()
+            clock.per(COUNTS.locks)
         }
+        Row::MutexContended => contended().await,
+        Row::Timer => ping_pong(Some(TIMEOUT)).await,
         Row::Sleepers => {
-            let clock = Clock::start(COUNTS.sleepers);
-            let tasks: Vec<_> = (0..COUNTS.sleepers)
-                .map(|_| spawn(sleep(Duration::from_millis(100))))
-                .collect();
+            let clock = Clock::start();
+            let tasks: Vec<_> = (0..COUNTS.sleepers).map(|_| spawn(sleep(SLEEP))).collect();
             for task in tasks {
                 task.await.expect("joined");
             }
-            clock.cpu()
+            clock.per(COUNTS.sleepers)
         }
     }
 }
 
-async fn yielders(count: u64) -> f64 {
+async fn yielders(count: u64) -> Measured {
     let each = COUNTS.yields / count;
-    let clock = Clock::start(COUNTS.yields);
+    let clock = Clock::start();
     let tasks: Vec<_> = (0..count)
         .map(|_| {
             spawn(async move {
@@ -87,10 +86,30 @@ async fn yielders(count: u64) -> f64 {
     for task in tasks {
         task.await.expect("joined");
     }
-    clock.wall()
+    clock.per(COUNTS.yields)
 }
 
-async fn ping_pong(timeout: Option<Duration>) -> f64 {
+async fn contended() -> Measured {
+    let mutex = Arc::new(Mutex::new(0u64));
+    let clock = Clock::start();
+    let tasks = [(); 2].map(|()| {
+        let mutex = mutex.clone();
+        spawn(async move {
+            for _ in 0..COUNTS.contended_locks / 2 {
+                let mut count = mutex.lock().await;
+                yield_now().await;
+                *count += 1;
+            }
+        })
+    });
+    for task in tasks {
+        task.await.expect("joined");
+    }
+    assert_eq!(*mutex.lock().await, COUNTS.contended_locks);
+    clock.per(COUNTS.contended_locks)
+}
+
+async fn ping_pong(timeout: Option<Duration>) -> Measured {
     let (ping, mut pinged) = channel(1);
     let (pong, mut ponged) = channel(1);
     let echo = spawn(async move {
@@ -101,7 +120,7 @@ async fn ping_pong(timeout: Option<Duration>) -> f64 {
         }
     });
     let player = spawn(async move {
-        let clock = Clock::start(COUNTS.messages);
+        let clock = Clock::start();
         for message in 0..COUNTS.messages / 2 {
             ping.send(message).await.expect("the echo listens");
             let answer = match timeout {
@@ -110,35 +129,9 @@ async fn ping_pong(timeout: Option<Duration>) -> f64 {
             };
             assert_eq!(black_box(answer), Some(message));
         }
-        clock.wall()
+        clock.per(COUNTS.messages)
     });
-    let nanos = player.await.expect("joined");
+    let measured = player.await.expect("joined");
     echo.await.expect("joined");
-    nanos
-}
-
-/// `time` and `cpu` of the parent module, for code that cannot be a closure.
-struct Clock {
-    operations: u64,
-    wall: std::time::Instant,
-    cpu: Duration,
-}
-
-impl Clock {
-    fn start(operations: u64) -> Self {
-        Self {
-            operations,
-            wall: std::time::Instant::now(),
-            cpu: own_cpu_time(),
-        }
-    }
-
-    fn wall(&self) -> f64 {
-        self.wall.elapsed().as_nanos() as f64 / self.operations as f64
-    }
-
-    fn cpu(&self) -> f64 {
-        let used = own_cpu_time() - self.cpu;
-        used.as_nanos() as f64 / self.operations as f64
-    }
+    measured
 }
