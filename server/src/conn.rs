@@ -70,7 +70,7 @@ const STREAM_READ: usize = 16 * 1024;
 
 /// After an error answer, so long is what the peer still sends read away, that the answer may reach it.
 const LINGER: Duration = Duration::from_secs(1);
-const MAX_LINGER_BYTES: usize = 256 * 1024;
+const MAX_LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Whether the connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl Conn<'_> {
             line.rest();
             if self.service.registry.is_draining() {
                 // What arrived before is still answered; there is nothing more to wait for.
-                line.end_if_idle();
+                self.service.registry.end_idle(line);
             }
         }
         let waited = self.request.await_readable(recent() + patience);
@@ -501,10 +501,11 @@ fn linger(stream: &TcpStream) {
         return;
     }
     let until = recent() + LINGER;
-    let mut buffer = [0; 1024];
+    let _ = stream.set_read_timeout(Some(LINGER));
+    let mut buffer = vec![0; 8 * 1024];
     let mut discarded = 0;
     let mut stream = stream;
-    while discarded < MAX_LINGER_BYTES && stream.wait_readable_until(until).is_ok() {
+    while discarded < MAX_LINGER_BYTES && recent() < until {
         match stream.read(&mut buffer) {
             Ok(0) | Err(_) => return,
             Ok(count) => discarded += count,

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -61,10 +61,6 @@ impl Line {
         self.state.load(Ordering::Acquire) == ENDING
     }
 
-    pub(crate) fn end_if_idle(&self) -> bool {
-        self.end_if(IDLE)
-    }
-
     fn end_if(&self, state: u8) -> bool {
         let ends = self
             .state
@@ -86,6 +82,8 @@ pub(crate) struct Registry {
     /// Requests answered since the drain began; before that nobody asks, and counting would have all
     /// workers write to one place.
     pub(crate) answered: AtomicU64,
+    /// Connections that were ended because they were idle.
+    idle: AtomicUsize,
     open: Mutex<Open>,
     closed: Condvar,
 }
@@ -152,15 +150,22 @@ impl Registry {
         self.draining.store(true, Ordering::SeqCst);
     }
 
+    /// Ends a connection that would wait for a further request.
+    pub(crate) fn end_idle(&self, line: &Line) {
+        if line.end_if(IDLE) {
+            self.idle.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Ends the idle connections and waits for the busy ones, then cancels those that are left.
     pub(crate) fn finish(&self, grace: Duration) -> DrainReport {
         let began = recent();
         let over = began + grace;
-        let mut idle = self.sweep(IDLE);
+        self.sweep(IDLE);
         while !self.wait_until_empty(over.min(recent() + SWEEP)) && recent() < over {
-            idle += self.sweep(IDLE);
+            self.sweep(IDLE);
             if recent() >= began + FIRST_REQUEST {
-                idle += self.sweep(FRESH);
+                self.sweep(FRESH);
             }
         }
         let cancelled = self.cancel_all();
@@ -169,15 +174,16 @@ impl Registry {
         }
         DrainReport {
             answered: self.answered.load(Ordering::Relaxed),
-            idle,
+            idle: self.idle.load(Ordering::Relaxed),
             cancelled,
         }
     }
 
-    fn sweep(&self, state: u8) -> usize {
+    fn sweep(&self, state: u8) {
         let open = self.open.lock();
         let lines = open.lines.values().map(|entry| &entry.line);
-        lines.filter(|line| line.end_if(state)).count()
+        let ended = lines.filter(|line| line.end_if(state)).count();
+        self.idle.fetch_add(ended, Ordering::Relaxed);
     }
 
     fn cancel_all(&self) -> usize {

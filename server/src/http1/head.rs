@@ -224,13 +224,15 @@ fn explain(bytes: &[u8], error: httparse::Error) -> Reject {
     }
 }
 
-/// Whether the request line ends in a well-formed `HTTP/x.y`.
+/// Whether the request line ends in a well-formed `HTTP/x.y` that is not one of ours.
 fn names_another_version(bytes: &[u8]) -> bool {
     let bytes = bytes.trim_ascii_start();
     let line = &bytes[..memchr::memchr(b'\r', bytes).unwrap_or(bytes.len())];
     let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or(line);
     matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
         if major.is_ascii_digit() && minor.is_ascii_digit())
+        && version != b"HTTP/1.1"
+        && version != b"HTTP/1.0"
 }
 
 const VERSION_BYTES: usize = "HTTP/1.1".len();
