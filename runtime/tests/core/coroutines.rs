@@ -17,12 +17,10 @@ use super::on;
 
 #[test]
 fn a_panic_is_a_value_in_the_handle() {
-    let error = on(1, || {
-        spawn(|| panic!("lost {}", std::hint::black_box(7)))
-            .join()
-            .map(|()| ())
-            .unwrap_err()
-    });
+    fn fall() {
+        panic!("lost {}", std::hint::black_box(7))
+    }
+    let error = on(1, || spawn(fall).join().unwrap_err());
     assert!(error.is_panic());
     assert_eq!(
         error.into_panic().downcast_ref::<String>().unwrap(),
