@@ -1,6 +1,6 @@
-//! Bytes from a stranger, read as requests: nothing panics, and how they are cut makes no difference.
+//! Bytes from a stranger, read as requests: what is taken for one keeps the rules, however it is cut.
 //!
-//! `cargo +nightly fuzz run request` (needs cargo-fuzz)
+//! `cargo +nightly fuzz run request -- -dict=fuzz/http.dict` (needs cargo-fuzz)
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

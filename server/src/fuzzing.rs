@@ -1,78 +1,319 @@
-//! The parser's face for the fuzz target; compiled under `cfg(fuzzing)` and in tests.
+//! What must hold for any bytes that a peer may send: for the fuzz targets, and for random ones at each
+//! test run.
+
+use std::ops::Range;
 
 use crate::http1::{
+    Reject,
     chunk::{Decoder, Step},
-    head::{self, Framing, Head, Limits},
+    head::{self, Field, Framing, Head, Limits},
 };
 
 const LIMITS: Limits = Limits {
-    head_bytes: 8 * 1024,
-    line_bytes: 2 * 1024,
-    fields: 100,
+    head_bytes: 4 * 1024,
+    line_bytes: 1024,
+    fields: 40,
 };
 
-/// Reads `bytes` as a request with its body.
+/// Reads `bytes` as a request.
 ///
 /// # Panics
-/// If a part lies outside of the bytes, or a chunked body depends on how it is cut.
+/// If what is taken for a head breaks a rule of heads, or depends on how it is cut, or on what follows.
 pub fn request(bytes: &[u8]) {
-    let (mut head, mut fields) = (Head::default(), Vec::new());
-    let Ok(true) = head::parse(bytes, &LIMITS, &mut fields, &mut head) else {
-        return;
-    };
-    assert!(head.length <= bytes.len());
-    let parts = fields.iter().flat_map(|field| [&field.name, &field.value]);
-    for part in parts.chain([&head.target, &head.path]).chain(&head.query) {
-        assert!(part.start <= part.end && part.end <= head.length);
+    let whole = read(bytes);
+    if let Ok(Some((head, fields))) = &whole {
+        let alone = &bytes[..head.length];
+        check_lines(alone, head, fields);
+        check_target(alone, head);
+        check_framing(alone, head, fields);
+        let again = read(alone).expect("what follows a head does not matter");
+        let (again, _) = again.expect("a head ends where it ends");
+        assert_eq!(again.length, head.length);
+        if head.framing == Framing::Chunked {
+            body(&bytes[head.length..], 1);
+        }
     }
-    assert!(bytes[..head.length].ends_with(b"\r\n\r\n"));
-    if head.framing == Framing::Chunked {
-        let body = &bytes[head.length..];
-        assert_eq!(decode(body, body.len().max(1)), decode(body, 1));
+    check_prefixes(bytes, &whole);
+}
+
+/// Reads `bytes` as a chunked body, whole and in pieces.
+///
+/// # Panics
+/// If these differ, or differ from what a decoder finds that reads line by line.
+pub fn body(bytes: &[u8], piece: usize) {
+    let whole = decode(bytes, bytes.len().max(1));
+    assert_eq!(whole, decode(bytes, piece), "in pieces of {piece}");
+    if let Decoded::Whole { data, used } = &whole {
+        assert_eq!(line_by_line(&bytes[..*used]).as_ref(), Some(data));
     }
 }
 
-/// The decoded body and where it ends, or `None` if it is malformed.
-fn decode(body: &[u8], piece: usize) -> Option<(Vec<u8>, Option<usize>)> {
+type Read = Result<Option<(Head, Vec<Field>)>, Reject>;
+
+fn read(bytes: &[u8]) -> Read {
+    let (mut head, mut fields) = (Head::default(), Vec::new());
+    let complete = head::parse(bytes, &LIMITS, &mut fields, &mut head)?;
+    Ok(complete.then_some((head, fields)))
+}
+
+/// No beginning of a good head, or of an unfinished one, is bad or a head itself.
+fn check_prefixes(bytes: &[u8], whole: &Read) {
+    let end = match whole {
+        Ok(Some((head, _))) => head.length,
+        Ok(None) => bytes.len(),
+        Err(_) => return,
+    };
+    // Each is parsed from its start: all of a long one would take too long.
+    for cut in (0..end).step_by(1 + end / 64) {
+        let prefix = &bytes[..cut];
+        assert!(matches!(read(prefix), Ok(None)), "cut at {cut} of {end}");
+    }
+    if let Ok(Some(_)) = whole {
+        for cut in end.saturating_sub(8)..end {
+            assert!(
+                head::may_be_complete(&bytes[..end], cut, &LIMITS),
+                "the end is overlooked when it comes after {cut} bytes"
+            );
+        }
+    }
+}
+
+fn check_lines(bytes: &[u8], head: &Head, fields: &[Field]) {
+    assert!(bytes.len() <= LIMITS.head_bytes && fields.len() <= LIMITS.fields);
+    assert!(bytes.ends_with(b"\r\n\r\n"));
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'\n' => assert!(at > 0 && bytes[at - 1] == b'\r', "LF alone at {at}"),
+            b'\r' => assert_eq!(bytes.get(at + 1), Some(&b'\n'), "CR alone at {at}"),
+            0 => panic!("NUL at {at}"),
+            _ => {}
+        }
+    }
+    let lines = bytes.split(|&byte| byte == b'\n');
+    let field_lines = lines.skip_while(|line| line == b"\r").skip(1);
+    assert_eq!(
+        field_lines.take_while(|line| line != b"\r").count(),
+        fields.len(),
+        "each line is a field"
+    );
+    for field in fields {
+        let name = &bytes[field.name.clone()];
+        assert!(!name.is_empty() && name.iter().all(u8::is_ascii_graphic));
+        assert_eq!(bytes[field.name.end], b':', "something behind a name");
+        assert_eq!(bytes[field.name.start - 1], b'\n', "something before it");
+        assert!(field.value.start > field.name.end && field.value.end <= head.length);
+    }
+}
+
+fn check_target(bytes: &[u8], head: &Head) {
+    let part = |range: &Range<usize>| &bytes[range.clone()];
+    let target = part(&head.target);
+    assert!(!target.is_empty() && target.len() <= LIMITS.line_bytes);
+    assert!(target.iter().all(u8::is_ascii_graphic));
+    let path = part(&head.path);
+    assert!(path.starts_with(b"/") || matches!(path, b"" | b"*"));
+    assert!(head.path.start >= head.target.start && head.path.end <= head.target.end);
+    if let Some(query) = &head.query {
+        assert_eq!(bytes[query.start - 1], b'?');
+        assert_eq!(query.end, head.target.end);
+    }
+}
+
+fn check_framing(bytes: &[u8], head: &Head, fields: &[Field]) {
+    let values = |wanted: &str| -> Vec<&[u8]> {
+        fields
+            .iter()
+            .filter(|field| bytes[field.name.clone()].eq_ignore_ascii_case(wanted.as_bytes()))
+            .map(|field| &bytes[field.value.clone()])
+            .collect()
+    };
+    let (lengths, encodings) = (values("content-length"), values("transfer-encoding"));
+    let hosts = values("host").len();
+    assert!(hosts == 1 || (hosts == 0 && !head.http_11));
+    match head.framing {
+        Framing::Chunked => {
+            assert!(head.http_11 && lengths.is_empty() && encodings.len() == 1);
+            assert!(encodings[0].eq_ignore_ascii_case(b"chunked"));
+        }
+        Framing::Length(length) => {
+            assert!(encodings.is_empty() && lengths.len() == 1);
+            let said = std::str::from_utf8(lengths[0]).unwrap().parse();
+            assert_eq!(said, Ok(length));
+        }
+        Framing::None => {
+            let zeros = |length: &&[u8]| length.iter().all(|&digit| digit == b'0');
+            assert!(encodings.is_empty() && lengths.iter().all(zeros));
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Decoded {
+    Whole { data: Vec<u8>, used: usize },
+    Unfinished { data: Vec<u8> },
+    Wrong,
+}
+
+fn decode(bytes: &[u8], piece: usize) -> Decoded {
     let (mut decoder, mut data, mut at) = (Decoder::new(), Vec::new(), 0);
-    while at < body.len() {
-        let input = &body[at..body.len().min(at + piece)];
-        match decoder.step(input).ok()? {
-            Step::Framing(used) => at += used,
-            Step::Done(used) => return Some((data, Some(at + used))),
-            Step::Data(left) => {
+    while at < bytes.len() {
+        let input = &bytes[at..bytes.len().min(at + piece)];
+        let count = match decoder.step(input) {
+            Err(_) => return Decoded::Wrong,
+            Ok(Step::Done(count)) => {
+                let used = at + count;
+                return Decoded::Whole { data, used };
+            }
+            Ok(Step::Framing(count)) => count,
+            Ok(Step::Data(left)) => {
                 let count = input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 data.extend_from_slice(&input[..count]);
                 decoder.took(count as u64);
-                at += count;
+                count
             }
+        };
+        assert!(count > 0, "no progress");
+        at += count;
+    }
+    Decoded::Unfinished { data }
+}
+
+/// RFC 9112, 7.1, for a body that is there as a whole.
+fn line_by_line(mut bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut data = Vec::new();
+    loop {
+        let line = take_line(&mut bytes)?;
+        let size = std::str::from_utf8(line.split(|&byte| byte == b';').next()?).ok()?;
+        if !size.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let size = usize::from_str_radix(size, 16).ok()?;
+        if size == 0 {
+            break;
+        }
+        data.extend_from_slice(bytes.get(..size)?);
+        bytes = bytes.get(size..)?.strip_prefix(b"\r\n")?;
+    }
+    loop {
+        let line = take_line(&mut bytes)?;
+        if line.is_empty() {
+            return bytes.is_empty().then_some(data);
+        }
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        if colon == 0 || !line[..colon].iter().all(u8::is_ascii_graphic) {
+            return None;
         }
     }
-    Some((data, None))
+}
+
+/// The bytes before the next CR LF, unless one of them is part of another line end.
+fn take_line<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
+    let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
+    let line = &bytes[..end];
+    *bytes = &bytes[end + 2..];
+    (!line.iter().any(|byte| matches!(byte, b'\r' | b'\n'))).then_some(line)
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::path::Path;
 
-    const SEED: &[u8] = b"POST /a?b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
-        5;a=b\r\nhello\r\n0\r\nT: x\r\n\r\n";
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    /// What requests are made of, and what they are not.
+    const PARTS: &[&str] = &[
+        "GET / HTTP/1.1\r\n",
+        "POST /a/b?c=d HTTP/1.1\r\n",
+        "OPTIONS * HTTP/1.1\r\n",
+        "GET http://h/x HTTP/1.0\r\n",
+        "GET",
+        " / ",
+        "HTTP/1.1",
+        "Host: h\r\n",
+        "Host: \t h:80 \t\r\n",
+        "Host: [::1]\r\n",
+        "Content-Length: 5\r\n",
+        "Content-Length: 0\r\n",
+        "Content-Length: 5, 5\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "transfer-encoding: Chunked \r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Connection: close\r\n",
+        "Expect: 100-continue\r\n",
+        "A:\r\n",
+        "A: b\n",
+        "A : b\r\n",
+        " folded\r\n",
+        "\r\n",
+        "\r\n",
+        "\r",
+        "\n",
+        "\0",
+        ":",
+        "5\r\nhello\r\n",
+        "5;a=\"b\"\r\nhello\r\n",
+        "0\r\n\r\n",
+        "0\r\nT: x\r\n\r\n",
+        "10000000000000000",
+        ";",
+    ];
+
+    fn from_parts(count: usize) -> impl Strategy<Value = Vec<u8>> {
+        vec(select(PARTS), 0..count).prop_map(|parts| parts.concat().into_bytes())
+    }
 
     proptest! {
         #[test]
-        fn garbage_does_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes_are_read_by_the_rules(bytes in vec(any::<u8>(), 0..300)) {
             super::request(&bytes);
         }
 
         #[test]
-        fn a_request_with_a_few_bytes_changed_does_no_harm(
-            changes in proptest::collection::vec((0..SEED.len(), any::<u8>()), 0..4)
+        fn any_parts_are_read_by_the_rules(bytes in from_parts(12)) {
+            super::request(&bytes);
+        }
+
+        #[test]
+        fn what_looks_like_a_request_is_read_by_the_rules(
+            fields in from_parts(6),
+            change in proptest::option::of((any::<prop::sample::Index>(), any::<u8>())),
         ) {
-            let mut bytes = SEED.to_vec();
-            for (at, byte) in changes {
+            let mut bytes = b"POST /a HTTP/1.1\r\nHost: h\r\n".to_vec();
+            bytes.extend(fields);
+            bytes.extend(b"\r\n5\r\nhello\r\n0\r\n\r\n");
+            if let Some((at, byte)) = change {
+                let at = at.index(bytes.len());
                 bytes[at] = byte;
             }
             super::request(&bytes);
+        }
+
+        #[test]
+        fn a_body_means_the_same_however_it_is_cut(
+            parts in vec(select(&PARTS[PARTS.len() - 12..]), 0..8),
+            piece in 1_usize..9,
+        ) {
+            super::body(parts.concat().as_bytes(), piece);
+        }
+    }
+
+    #[test]
+    fn the_fuzzers_seeds_are_read_by_the_rules() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+        let seeds = |target: &str| {
+            let Ok(seeds) = std::fs::read_dir(corpus.join(target)) else {
+                return Vec::new();
+            };
+            let paths = seeds.map(|seed| seed.unwrap().path());
+            paths.map(|path| std::fs::read(path).unwrap()).collect()
+        };
+        for seed in seeds("request") {
+            super::request(&seed);
+        }
+        for seed in seeds("body") {
+            if let Some((&piece, bytes)) = seed.split_first() {
+                super::body(bytes, usize::from(piece) + 1);
+            }
         }
     }
 }
