@@ -17,6 +17,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
 use self::report::{Report, Table};
@@ -278,8 +279,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The child: measures one row and prints the figures.
 pub(crate) fn run_child(options: &ChildOptions) -> Result<()> {
-    if options.workers == 1 {
-        process::settle(Core::First)?;
+    match options.workers {
+        1 => process::settle(Core::First)?,
+        // Free to use all cores, but not to outlive its parent.
+        _ => set_parent_process_death_signal(Some(Signal::KILL))?,
     }
     let (row, workers) = (options.row, usize::from(options.workers));
     let measured = match options.engine {
