@@ -26,20 +26,21 @@ use maniple::{
     net::{Shutdown, TcpStream},
     time::recent,
 };
-use percent_encoding::percent_decode_str;
 
 use crate::{
+    body::BodyLimits,
     date,
-    drain::{Line, Registry},
+    drain::Registry,
     http1::{
         Reject,
         head::{self, Limits},
         response::{self, Ending, LAST_CHUNK},
     },
+    line::Line,
     request::Request,
     respond::{BodyKind, IntoResponse, Response},
     router::{Found, Router},
-    scratch::{Param, Scratch},
+    scratch::Scratch,
 };
 
 /// What all connections of a server share.
@@ -48,7 +49,7 @@ pub(crate) struct Service {
     pub(crate) router: Router,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
-    pub(crate) max_body: u64,
+    pub(crate) body_limits: BodyLimits,
     pub(crate) registry: Registry,
 }
 
@@ -56,7 +57,6 @@ pub(crate) struct Service {
 pub(crate) struct Timeouts {
     pub(crate) header: Duration,
     pub(crate) idle: Duration,
-    pub(crate) body: Duration,
 }
 
 /// Answers are collected up to this before they are sent, when requests come faster than that.
@@ -84,10 +84,12 @@ enum Flow {
 /// Serves a connection until either side ends it.
 pub(crate) fn serve(service: &Arc<Service>, line: Arc<Line>, peer: SocketAddr) {
     let _ = line.stream.set_nodelay(true);
-    let _ = line.stream.set_write_timeout(Some(service.timeouts.body));
+    let _ = line
+        .stream
+        .set_write_timeout(Some(service.body_limits.stall));
     let mut conn = Conn {
         service,
-        request: Request::new(line, peer, service.clone()),
+        request: Request::new(line, peer, service.body_limits),
         rested: false,
         last_call: false,
     };
@@ -248,7 +250,8 @@ impl Conn<'_> {
             return Ok(Flow::Close);
         }
         let response = response.unwrap_or_else(internal_error);
-        let mut keep = self.request.head().keep_alive && !panicked && self.request.body_can_end();
+        let mut keep =
+            self.request.head().keep_alive && !panicked && self.request.scratch().body.can_end();
         if keep && response.headers.is_some() {
             keep = !response.asks_to_close();
         }
@@ -309,29 +312,16 @@ impl Conn<'_> {
             let path = request.path();
             let base = path.as_ptr().addr();
             let at = request.head().path.start;
-            service.router.find(request.method(), path, |place, value| {
-                let param = if value.contains('%') {
-                    let decoded = percent_decode_str(value).decode_utf8_lossy();
-                    Param::Decoded(decoded.into_owned())
-                } else {
-                    let from = at + (value.as_ptr().addr() - base);
-                    Param::Raw(from..from + value.len())
-                };
-                params.push((place, param));
+            service.router.find(request.method(), path, |name, value| {
+                params.push(name, value, at + (value.as_ptr().addr() - base));
             })
         };
-        let with_params = !params.is_empty();
         request.scratch_mut().params = params;
         match found {
             Found::Answer(response) => Some(response),
-            Found::Handler { handler, route } => {
-                if with_params {
-                    request.scratch_mut().route = Some(route);
-                }
-                catch_unwind(AssertUnwindSafe(|| handler.call(request)))
-                    .map_err(|panic| report(request, &*panic))
-                    .ok()
-            }
+            Found::Handler(handler) => catch_unwind(AssertUnwindSafe(|| handler.call(request)))
+                .map_err(|panic| report(request, &*panic))
+                .ok(),
         }
     }
 

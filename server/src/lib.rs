@@ -33,6 +33,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod body;
 pub mod client;
 mod conn;
 mod date;
@@ -41,16 +42,19 @@ mod drain;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http1;
+mod line;
+mod params;
 mod request;
 mod respond;
 mod router;
 mod scratch;
 pub mod server;
 
+pub use body::BodyError;
 pub use client::{Client, ClientBuilder, ClientError, ClientResponse, RequestBuilder};
 pub use drain::DrainReport;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
-pub use request::{BodyError, BodyReader, Request};
+pub use request::{BodyReader, Request};
 pub use respond::{Body, Html, IntoResponse, Json, Response};
 pub use router::{Handler, RouteError, Router};
 pub use server::{Server, ServerHandle};

@@ -11,25 +11,20 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
-use maniple::{
-    cancel::is_cancelled_error,
-    net::TcpStream,
-    time::{Elapsed, recent},
-};
+use maniple::{net::TcpStream, time::recent};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    conn::Service,
-    drain::Line,
+    body::{BodyError, BodyLimits, BodyState, MAX_DISCARD, Pace},
     http1::{
         Reject,
-        chunk::{Decoder, Step},
+        chunk::Step,
         head::{Framing, Head},
         response::CONTINUE,
     },
-    respond::{IntoResponse, Response},
-    scratch::{Param, Scratch},
+    line::Line,
+    scratch::Scratch,
 };
 
 /// A request in the hands of its handler.
@@ -39,91 +34,18 @@ use crate::{
 pub struct Request {
     line: Arc<Line>,
     peer: SocketAddr,
-    service: Arc<Service>,
+    body_limits: BodyLimits,
     pub(crate) scratch: Option<Box<Scratch>>,
     /// Whether the last read took as much as it could, so that there may or may not be more.
     pub(crate) brimful: bool,
 }
 
-/// How far the body has been read.
-#[derive(Debug)]
-pub(crate) enum BodyState {
-    /// The client waits for `100 Continue` before it sends any of it.
-    Expected(Framing),
-    Length(u64),
-    Chunked {
-        decoder: Decoder,
-        read: u64,
-    },
-    Done,
-    /// Where the next request begins is unknown.
-    Broken,
-}
-
-/// Why a body could not be read; as a response, the status that fits.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BodyError {
-    /// It is longer than the server allows (413).
-    #[error("request body is larger than {limit} bytes")]
-    TooLarge {
-        /// The server's limit in bytes.
-        limit: u64,
-    },
-    /// Its framing is invalid (400).
-    #[error("malformed request body: {reason}")]
-    Malformed {
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// It stopped coming (408).
-    #[error("request body did not come in time")]
-    Timeout,
-    /// The client closed before its end.
-    #[error("connection closed within the request body")]
-    Disconnected,
-    /// It is not the JSON that was expected (400).
-    #[error("request body is not valid JSON: {0}")]
-    Json(serde_json::Error),
-    /// The connection failed, or the handler was cancelled.
-    #[error("reading the request body: {0}")]
-    Io(io::Error),
-}
-
-impl BodyError {
-    /// The status to answer with.
-    pub fn status(&self) -> StatusCode {
-        match self {
-            BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            BodyError::Timeout => StatusCode::REQUEST_TIMEOUT,
-            _ => StatusCode::BAD_REQUEST,
-        }
-    }
-}
-
-impl IntoResponse for BodyError {
-    fn into_response(self) -> Response {
-        (self.status(), format!("{self}\n")).into_response()
-    }
-}
-
-impl From<BodyError> for io::Error {
-    fn from(error: BodyError) -> Self {
-        match error {
-            BodyError::Io(error) => error,
-            BodyError::Timeout => io::Error::new(io::ErrorKind::TimedOut, error),
-            BodyError::Disconnected => io::Error::new(io::ErrorKind::UnexpectedEof, error),
-            error => io::Error::new(io::ErrorKind::InvalidData, error),
-        }
-    }
-}
-
 impl Request {
-    pub(crate) fn new(line: Arc<Line>, peer: SocketAddr, service: Arc<Service>) -> Self {
+    pub(crate) fn new(line: Arc<Line>, peer: SocketAddr, body_limits: BodyLimits) -> Self {
         Self {
             line,
             peer,
-            service,
+            body_limits,
             scratch: None,
             brimful: false,
         }
@@ -132,7 +54,7 @@ impl Request {
     /// Makes the parsed head the request in hand.
     #[inline]
     pub(crate) fn begin(&mut self) -> Result<(), Reject> {
-        let max_body = self.service.max_body;
+        let max_body = self.body_limits.length;
         let scratch = self.scratch_mut();
         scratch.forget_request();
         scratch.input.used = scratch.input.start + scratch.head.length;
@@ -216,15 +138,8 @@ impl Request {
 
     /// The decoded value of a path parameter, by its name in the route.
     pub fn param(&self, name: &str) -> Option<&str> {
-        let place = self
-            .service
-            .router
-            .param_place(self.scratch().route?, name)?;
-        let (_, param) = self.scratch().params.iter().find(|(at, _)| *at == place)?;
-        Some(match param {
-            Param::Raw(range) => self.text(range.clone()),
-            Param::Decoded(text) => text,
-        })
+        let input = &self.scratch().input;
+        self.scratch().params.get(name, &input.bytes[input.start..])
     }
 
     /// The HTTP version, 1.0 or 1.1.
@@ -365,7 +280,7 @@ impl Request {
 
     /// One step through a chunked body; `None` if only framing was read.
     fn read_chunked(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, BodyError> {
-        let limit = self.service.max_body;
+        let limit = self.body_limits.length;
         let scratch = self.scratch.as_deref_mut().expect(IN_HAND);
         let BodyState::Chunked { decoder, read } = &mut scratch.body else {
             return Ok(Some(0));
@@ -421,7 +336,7 @@ impl Request {
             return Ok(count);
         }
         self.await_body()?;
-        let count = self.stream().read(buffer).map_err(explain)?;
+        let count = self.stream().read(buffer).map_err(BodyError::from_read)?;
         self.came(count, buffer.len())?;
         Ok(count)
     }
@@ -431,7 +346,7 @@ impl Request {
         let line = self.line.clone();
         let room = self.scratch_mut().room_behind_head(BODY_READ);
         let wanted = room.len();
-        let count = (&line.stream).read(room).map_err(explain)?;
+        let count = (&line.stream).read(room).map_err(BodyError::from_read)?;
         self.scratch_mut().input.filled += count;
         self.came(count, wanted)
     }
@@ -449,10 +364,10 @@ impl Request {
     fn await_body(&mut self) -> Result<(), BodyError> {
         self.flush().map_err(BodyError::Io)?;
         let before = recent();
-        let patience = self.scratch().pace.patience(self.service.timeouts.body);
+        let patience = self.scratch().pace.patience(self.body_limits.stall);
         let waited = self.await_readable(before + patience);
         self.scratch_mut().pace.awaited += recent().saturating_duration_since(before);
-        waited.map_err(explain)
+        waited.map_err(BodyError::from_read)
     }
 
     /// Waits until there is something to read, the end included.
@@ -527,26 +442,12 @@ impl Request {
         matches!(self.scratch().body, BodyState::Done)
     }
 
-    /// Whether the end of the body is known and may be near: else what follows cannot be told from it.
-    #[inline]
-    pub(crate) fn body_can_end(&self) -> bool {
-        match self.scratch().body {
-            BodyState::Done | BodyState::Chunked { .. } => true,
-            BodyState::Length(left) => left <= MAX_DISCARD,
-            // It would come only if it were asked for.
-            BodyState::Expected(_) | BodyState::Broken => false,
-        }
-    }
-
     /// Reads the rest of the body away, if there is little of it and it comes soon.
     pub(crate) fn discard_body(&mut self) -> bool {
-        if !self.body_can_end() {
+        if !self.scratch().body.can_end() {
             return false;
         }
-        self.scratch_mut().pace = Pace {
-            hurry: true,
-            ..Pace::default()
-        };
+        self.scratch_mut().pace = Pace::of_discarding();
         let mut discarded = 0;
         let mut buffer = [0; 1024];
         while discarded <= MAX_DISCARD {
@@ -560,65 +461,10 @@ impl Request {
     }
 }
 
-/// How fast a body comes.
-#[derive(Debug, Default)]
-pub(crate) struct Pace {
-    /// Bytes that were waited for, and for how long in all.
-    received: u64,
-    awaited: Duration,
-    /// Nobody wants it any more.
-    hurry: bool,
-}
-
-impl Pace {
-    /// How long to wait for more: as long as a stall may be, but bytes that trickle buy little time.
-    fn patience(&self, stall: Duration) -> Duration {
-        if self.hurry {
-            return stall.min(DISCARD_TIME).saturating_sub(self.awaited);
-        }
-        let earned = Duration::from_secs(self.received / SLOWEST_BODY);
-        stall.min((stall + earned).saturating_sub(self.awaited))
-    }
-}
-
 const IN_HAND: &str = "a request has its buffers while it is in hand";
-
-/// Bytes a second that a body must come with in the long run, beyond one timeout; or clients that send a
-/// byte now and then could hold any number of handlers.
-const SLOWEST_BODY: u64 = 240;
 
 /// Read at a time of a chunked body.
 const BODY_READ: usize = 4 * 1024;
-
-/// Of a body that its handler has not read, so much is read away, within so much time.
-const MAX_DISCARD: u64 = 256 * 1024;
-const DISCARD_TIME: Duration = Duration::from_secs(1);
-
-impl BodyState {
-    fn started(framing: Framing) -> Self {
-        match framing {
-            Framing::None => BodyState::Done,
-            Framing::Length(length) => BodyState::Length(length),
-            Framing::Chunked => BodyState::Chunked {
-                decoder: Decoder::new(),
-                read: 0,
-            },
-        }
-    }
-}
-
-fn explain(error: io::Error) -> BodyError {
-    if is_cancelled_error(&error) {
-        return BodyError::Io(error);
-    }
-    match error.kind() {
-        io::ErrorKind::TimedOut if error.get_ref().is_some_and(|inner| inner.is::<Elapsed>()) => {
-            BodyError::Timeout
-        }
-        io::ErrorKind::ConnectionReset => BodyError::Disconnected,
-        _ => BodyError::Io(error),
-    }
-}
 
 fn decode_form(text: &str) -> Cow<'_, str> {
     if !text.contains(['+', '%']) {

@@ -54,7 +54,6 @@ pub struct Router {
 
 struct Route {
     path: String,
-    params: Vec<String>,
     methods: Vec<(Method, Box<dyn Handler>)>,
     allow: String,
 }
@@ -70,10 +69,7 @@ pub struct RouteError {
 
 /// What a path and method lead to.
 pub(crate) enum Found<'r> {
-    Handler {
-        handler: &'r dyn Handler,
-        route: usize,
-    },
+    Handler(&'r dyn Handler),
     Answer(Response),
 }
 
@@ -152,7 +148,6 @@ impl Router {
                     .map_err(|error| failed(error.to_string()))?;
                 self.routes.push(Route {
                     path: path.to_owned(),
-                    params: Vec::new(),
                     methods: Vec::new(),
                     allow: String::new(),
                 });
@@ -165,7 +160,6 @@ impl Router {
         }
         route.methods.push((method, Box::new(handler)));
         route.allow = route.allowed();
-        route.params = param_names(path);
         Ok(())
     }
 
@@ -175,27 +169,24 @@ impl Router {
         self
     }
 
-    /// Finds the handler; `param` is called with each path parameter's index and value.
+    /// Finds the handler; `param` is called with each path parameter's name and value.
     #[inline]
     pub(crate) fn find(
         &self,
         method: &Method,
         path: &str,
-        mut param: impl FnMut(usize, &str),
+        mut param: impl FnMut(&str, &str),
     ) -> Found<'_> {
         let Ok(matched) = self.paths.at(path) else {
             return self.unmatched(method, path);
         };
         let index = *matched.value;
         let route = &self.routes[index];
-        for (place, (_, value)) in matched.params.iter().enumerate() {
-            param(place, value);
+        for (name, value) in matched.params.iter() {
+            param(name, value);
         }
         match route.handler(method) {
-            Some(handler) => Found::Handler {
-                handler,
-                route: index,
-            },
+            Some(handler) => Found::Handler(handler),
             None => Found::Answer(route.refuse(method)),
         }
     }
@@ -204,19 +195,10 @@ impl Router {
     fn unmatched(&self, method: &Method, path: &str) -> Found<'_> {
         match &self.fallback {
             _ if path == "*" => Found::Answer(Response::new(StatusCode::NO_CONTENT)),
-            Some(fallback) => Found::Handler {
-                handler: &**fallback,
-                route: usize::MAX,
-            },
+            Some(fallback) => Found::Handler(&**fallback),
             None if !is_standard(method) => Found::Answer(not_implemented()),
             None => Found::Answer((StatusCode::NOT_FOUND, "not found\n").into_response()),
         }
-    }
-
-    /// The place of a route's parameter among its values.
-    pub(crate) fn param_place(&self, route: usize, name: &str) -> Option<usize> {
-        let params = &self.routes.get(route)?.params;
-        params.iter().position(|param| param == name)
     }
 }
 
@@ -284,14 +266,6 @@ fn not_implemented() -> Response {
     (StatusCode::NOT_IMPLEMENTED, "method not implemented\n").into_response()
 }
 
-fn param_names(path: &str) -> Vec<String> {
-    path.split('{')
-        .skip(1)
-        .filter_map(|rest| rest.split_once('}'))
-        .map(|(name, _)| name.trim_start_matches('*').to_owned())
-        .collect()
-}
-
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let routes = self.routes.iter().map(|route| (&route.path, &route.allow));
@@ -312,7 +286,7 @@ mod tests {
 
     fn answer(method: Method, path: &str) -> u16 {
         match router().find(&method, path, |_, _| {}) {
-            Found::Handler { .. } => 200,
+            Found::Handler(_) => 200,
             Found::Answer(response) => response.status().as_u16(),
         }
     }
@@ -337,18 +311,18 @@ mod tests {
     }
 
     #[test]
-    fn parameters_have_places() {
+    fn parameters_are_given_by_name() {
         let router = router();
         let mut values = Vec::new();
-        let found = router.find(&Method::GET, "/a/1/2/3", |place, value| {
-            values.push((place, value.to_owned()));
+        let found = router.find(&Method::GET, "/a/1/2/3", |name, value| {
+            values.push((name.to_owned(), value.to_owned()));
         });
-        let Found::Handler { route, .. } = found else {
-            panic!("the route has a handler");
-        };
-        assert_eq!(values, [(0, "1".to_owned()), (1, "2/3".to_owned())]);
-        assert_eq!(router.param_place(route, "rest"), Some(1));
-        assert_eq!(router.param_place(route, "y"), None);
+        assert!(matches!(found, Found::Handler(_)));
+        let expected = [("x", "1"), ("rest", "2/3")];
+        assert_eq!(
+            values,
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
     }
 
     #[test]

@@ -5,16 +5,14 @@
 //! call here. Keeping the tables here rather than on the connection's stack also means that a request
 //! touches few cold cache lines: these are warm from the request before.
 
-use std::{
-    cell::{OnceCell, RefCell},
-    ops::Range,
-};
+use std::cell::{OnceCell, RefCell};
 
 use http::{HeaderMap, Uri};
 
 use crate::{
+    body::{BodyState, Pace},
     http1::head::{Field, Head},
-    request::{BodyState, Pace},
+    params::Params,
 };
 
 /// Input, output and the tables of the request in hand.
@@ -23,21 +21,12 @@ pub(crate) struct Scratch {
     pub(crate) input: Input,
     pub(crate) output: Vec<u8>,
     pub(crate) fields: Vec<Field>,
-    pub(crate) params: Vec<(usize, Param)>,
+    pub(crate) params: Params,
     pub(crate) head: Head,
     pub(crate) body: BodyState,
     pub(crate) pace: Pace,
-    /// Whose parameters `params` are: the route's index.
-    pub(crate) route: Option<usize>,
     pub(crate) headers: OnceCell<HeaderMap>,
     pub(crate) uri: OnceCell<Uri>,
-}
-
-/// The value of a path parameter: a part of the input, or decoded text.
-#[derive(Debug)]
-pub(crate) enum Param {
-    Raw(Range<usize>),
-    Decoded(String),
 }
 
 /// Received bytes. The head in hand begins at `start`; what follows it has been used up to `used`.
@@ -86,11 +75,10 @@ impl Scratch {
             },
             output: Vec::with_capacity(OUTPUT_BYTES),
             fields: Vec::with_capacity(16),
-            params: Vec::new(),
+            params: Params::default(),
             head: Head::default(),
             body: BodyState::Done,
             pace: Pace::default(),
-            route: None,
             headers: OnceCell::new(),
             uri: OnceCell::new(),
         })
@@ -117,7 +105,6 @@ impl Scratch {
     #[inline]
     pub(crate) fn forget_request(&mut self) {
         self.params.clear();
-        self.route = None;
         self.pace = Pace::default();
         self.headers.take();
         self.uri.take();

@@ -17,9 +17,11 @@ use maniple::{
 };
 
 use crate::{
+    body::BodyLimits,
     conn::{self, Service, Timeouts},
-    drain::{DrainReport, Line, Registry},
+    drain::{DrainReport, Registry},
     http1::head::{Limits, MOST_FIELDS},
+    line::Line,
     router::Router,
 };
 
@@ -30,7 +32,7 @@ pub struct Builder {
     router: Router,
     limits: Limits,
     timeouts: Timeouts,
-    max_body: u64,
+    body_limits: BodyLimits,
     max_connections: usize,
     drain_grace: Duration,
     handle_signals: bool,
@@ -51,7 +53,7 @@ impl Builder {
 
     /// How long a body may stall, and a client may take no bytes of an answer. Default: 20 s.
     pub fn body_timeout(mut self, timeout: Duration) -> Self {
-        self.timeouts.body = timeout;
+        self.body_limits.stall = timeout;
         self
     }
 
@@ -75,7 +77,7 @@ impl Builder {
 
     /// Bytes of a request's body. Default: 2 MiB. Beyond it 413.
     pub fn max_body(mut self, bytes: u64) -> Self {
-        self.max_body = bytes;
+        self.body_limits.length = bytes;
         self
     }
 
@@ -118,7 +120,7 @@ impl Builder {
                     router: self.router,
                     limits: self.limits,
                     timeouts: self.timeouts,
-                    max_body: self.max_body,
+                    body_limits: self.body_limits,
                     registry: Registry::default(),
                 }),
             }),
@@ -140,7 +142,7 @@ impl Builder {
             "max_connections must be at least 1".to_owned()
         } else if self.timeouts.header.is_zero()
             || self.timeouts.idle.is_zero()
-            || self.timeouts.body.is_zero()
+            || self.body_limits.stall.is_zero()
         {
             "timeouts must be longer than zero".to_owned()
         } else {
@@ -232,9 +234,11 @@ impl Server {
             timeouts: Timeouts {
                 header: Duration::from_secs(10),
                 idle: Duration::from_secs(60),
-                body: Duration::from_secs(20),
             },
-            max_body: 2 * 1024 * 1024,
+            body_limits: BodyLimits {
+                length: 2 * 1024 * 1024,
+                stall: Duration::from_secs(20),
+            },
             max_connections: 1_000_000,
             drain_grace: Duration::from_secs(30),
             handle_signals: false,

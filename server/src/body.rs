@@ -1,0 +1,170 @@
+//! The body of a request: how far it has been read, how fast it comes, and what can be wrong with it.
+
+use std::{io, time::Duration};
+
+use http::StatusCode;
+use maniple::{cancel::is_cancelled_error, time::Elapsed};
+
+use crate::{
+    http1::{chunk::Decoder, head::Framing},
+    respond::{IntoResponse, Response},
+};
+
+/// What a body may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyLimits {
+    /// In bytes.
+    pub(crate) length: u64,
+    /// How long it may stall.
+    pub(crate) stall: Duration,
+}
+
+/// How far the body has been read.
+#[derive(Debug)]
+pub(crate) enum BodyState {
+    /// The client waits for `100 Continue` before it sends any of it.
+    Expected(Framing),
+    Length(u64),
+    Chunked {
+        decoder: Decoder,
+        read: u64,
+    },
+    Done,
+    /// Where the next request begins is unknown.
+    Broken,
+}
+
+/// Why a body could not be read; as a response, the status that fits.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// It is longer than the server allows (413).
+    #[error("request body is larger than {limit} bytes")]
+    TooLarge {
+        /// The server's limit in bytes.
+        limit: u64,
+    },
+    /// Its framing is invalid (400).
+    #[error("malformed request body: {reason}")]
+    Malformed {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// It stopped coming (408).
+    #[error("request body did not come in time")]
+    Timeout,
+    /// The client closed before its end.
+    #[error("connection closed within the request body")]
+    Disconnected,
+    /// It is not the JSON that was expected (400).
+    #[error("request body is not valid JSON: {0}")]
+    Json(serde_json::Error),
+    /// The connection failed, or the handler was cancelled.
+    #[error("reading the request body: {0}")]
+    Io(io::Error),
+}
+
+impl BodyError {
+    /// What a failed read of the connection means for the body.
+    pub(crate) fn from_read(error: io::Error) -> Self {
+        if is_cancelled_error(&error) {
+            return BodyError::Io(error);
+        }
+        match error.kind() {
+            io::ErrorKind::TimedOut
+                if error.get_ref().is_some_and(|inner| inner.is::<Elapsed>()) =>
+            {
+                BodyError::Timeout
+            }
+            io::ErrorKind::ConnectionReset => BodyError::Disconnected,
+            _ => BodyError::Io(error),
+        }
+    }
+
+    /// The status to answer with.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyError::Timeout => StatusCode::REQUEST_TIMEOUT,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl IntoResponse for BodyError {
+    fn into_response(self) -> Response {
+        (self.status(), format!("{self}\n")).into_response()
+    }
+}
+
+impl From<BodyError> for io::Error {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Io(error) => error,
+            BodyError::Timeout => io::Error::new(io::ErrorKind::TimedOut, error),
+            BodyError::Disconnected => io::Error::new(io::ErrorKind::UnexpectedEof, error),
+            error => io::Error::new(io::ErrorKind::InvalidData, error),
+        }
+    }
+}
+
+impl BodyState {
+    /// Whether the end of the body is known and may be near: else what follows cannot be told from it.
+    #[inline]
+    pub(crate) fn can_end(&self) -> bool {
+        match self {
+            BodyState::Done | BodyState::Chunked { .. } => true,
+            BodyState::Length(left) => *left <= MAX_DISCARD,
+            // It would come only if it were asked for.
+            BodyState::Expected(_) | BodyState::Broken => false,
+        }
+    }
+
+    pub(crate) fn started(framing: Framing) -> Self {
+        match framing {
+            Framing::None => BodyState::Done,
+            Framing::Length(length) => BodyState::Length(length),
+            Framing::Chunked => BodyState::Chunked {
+                decoder: Decoder::new(),
+                read: 0,
+            },
+        }
+    }
+}
+
+/// How fast a body comes.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// Bytes that were waited for, and for how long in all.
+    pub(crate) received: u64,
+    pub(crate) awaited: Duration,
+    /// Nobody wants it any more.
+    hurry: bool,
+}
+
+impl Pace {
+    /// For what is only read away.
+    pub(crate) fn of_discarding() -> Self {
+        Self {
+            hurry: true,
+            ..Self::default()
+        }
+    }
+
+    /// How long to wait for more: as long as a stall may be, but bytes that trickle buy little time.
+    pub(crate) fn patience(&self, stall: Duration) -> Duration {
+        if self.hurry {
+            return stall.min(DISCARD_TIME).saturating_sub(self.awaited);
+        }
+        let earned = Duration::from_secs(self.received / SLOWEST_BODY);
+        stall.min((stall + earned).saturating_sub(self.awaited))
+    }
+}
+
+/// Bytes a second that a body must come with in the long run, beyond one timeout; or clients that send a
+/// byte now and then could hold any number of handlers.
+const SLOWEST_BODY: u64 = 240;
+
+/// Of a body that its handler has not read, so much is read away, within so much time.
+pub(crate) const MAX_DISCARD: u64 = 256 * 1024;
+const DISCARD_TIME: Duration = Duration::from_secs(1);

@@ -1,0 +1,64 @@
+//! A connection as a drain sees it: whether it may be ended now.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use maniple::net::{Shutdown, TcpStream};
+
+/// A connection and what it is doing.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) stream: TcpStream,
+    state: AtomicU8,
+}
+
+/// Has not begun its first request.
+pub(crate) const FRESH: u8 = 0;
+/// Waits for a further request; a drain may end it.
+pub(crate) const IDLE: u8 = 1;
+/// Has begun to read a request.
+const BUSY: u8 = 2;
+/// Was idle when the drain came by: its reading side has been shut, so it answers what had arrived
+/// and then finds the end.
+const ENDING: u8 = 3;
+
+impl Line {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            state: AtomicU8::new(FRESH),
+        }
+    }
+
+    /// From now on a drain may shut the connection.
+    #[inline]
+    pub(crate) fn rest(&self) {
+        // A drain that comes by before this is visible to it sweeps again.
+        self.state.store(IDLE, Ordering::Release);
+    }
+
+    /// A request may have come: a drain leaves the connection alone.
+    #[inline]
+    pub(crate) fn work(&self) {
+        if self.state.swap(BUSY, Ordering::AcqRel) == ENDING {
+            self.state.store(ENDING, Ordering::Release);
+        }
+    }
+
+    /// Whether a drain has shut the reading side.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.state.load(Ordering::Acquire) == ENDING
+    }
+
+    /// Ends a connection that is in that state: it will find no more than has arrived.
+    pub(crate) fn end_if(&self, state: u8) -> bool {
+        let ends = self
+            .state
+            .compare_exchange(state, ENDING, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok();
+        if ends {
+            // An error says that the peer is gone already.
+            let _ = self.stream.shutdown(Shutdown::Read);
+        }
+        ends
+    }
+}
