@@ -1,0 +1,494 @@
+//! Mutex, condition variable and channels, across coroutines on one worker or two and plain threads.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use maniple::{
+    Runtime, group, spawn,
+    sync::{
+        Condvar, Mutex,
+        channel::{
+            self, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError,
+            TrySendError, bounded, unbounded,
+        },
+    },
+    task::spawn_on_workers,
+    timeout, yield_now,
+};
+
+const SHORT: Duration = Duration::from_millis(5);
+const HANG: Duration = Duration::from_secs(60);
+
+/// Runs `body` on so many workers; a hang becomes a failure.
+fn on<T: Send>(workers: usize, body: impl FnOnce() -> T + Send) -> T {
+    let runtime = Runtime::builder().workers(workers).build().unwrap();
+    let value = runtime.run(|| timeout(HANG, body).expect("it does not hang"));
+    assert!(runtime.shutdown().is_clean(), "coroutines were left behind");
+    value
+}
+
+/// Yields until `condition` holds: waits for an event rather than for a time.
+fn until(condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < HANG, "the event never came");
+        yield_now();
+    }
+}
+
+#[test]
+fn at_most_one_strand_is_inside_a_mutex() {
+    let shared = Arc::new((Mutex::new(0_u64), AtomicUsize::new(0)));
+    let add = |shared: &(Mutex<u64>, AtomicUsize), suspend: bool| {
+        for round in 0..2_000 {
+            let mut total = shared.0.lock();
+            assert_eq!(shared.1.fetch_add(1, SeqCst), 0, "two are inside");
+            if suspend && round % 16 == 0 {
+                yield_now();
+            }
+            *total += 1;
+            assert_eq!(shared.1.fetch_sub(1, SeqCst), 1);
+        }
+    };
+    let threads: Vec<_> = (0..2)
+        .map(|_| {
+            let shared = shared.clone();
+            std::thread::spawn(move || add(&shared, false))
+        })
+        .collect();
+    let theirs = shared.clone();
+    on(2, move || {
+        let first = theirs.clone();
+        let mut adders = spawn_on_workers(move |_| add(&first, true));
+        adders.extend((0..4).map(|_| {
+            let theirs = theirs.clone();
+            spawn(move || add(&theirs, true))
+        }));
+        adders.into_iter().for_each(|adder| adder.join().unwrap());
+    });
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
+    assert_eq!(*shared.0.lock(), 8 * 2_000);
+}
+
+#[test]
+fn a_plain_thread_that_barges_does_not_starve_a_coroutine() {
+    let shared = Arc::new((Mutex::new(()), AtomicBool::new(false)));
+    let theirs = shared.clone();
+    let barging = std::thread::spawn(move || {
+        let begun = Instant::now();
+        while !theirs.1.load(SeqCst) {
+            assert!(begun.elapsed() < HANG, "the waiter starves");
+            let _guard = theirs.0.lock();
+        }
+    });
+    on(1, || {
+        for _ in 0..1_000 {
+            drop(shared.0.lock());
+        }
+        shared.1.store(true, SeqCst);
+    });
+    barging.join().unwrap();
+}
+
+#[test]
+fn a_mutex_is_not_poisoned_and_a_try_never_waits() {
+    on(1, || {
+        let mutex = Arc::new(Mutex::new(1));
+        let theirs = mutex.clone();
+        let falling = spawn(move || {
+            let _guard = theirs.lock();
+            std::panic::resume_unwind(Box::new("on purpose"));
+        });
+        assert!(falling.join().is_err_and(|error| error.is_panic()));
+        let guard = mutex.try_lock().expect("free again");
+        assert!(mutex.try_lock().is_none());
+        drop(guard);
+        assert_eq!(Arc::into_inner(mutex).unwrap().into_inner(), 1);
+    });
+}
+
+#[test]
+fn one_notification_wakes_one_waiter_and_all_wakes_all() {
+    on(2, || {
+        // Waiting, woken.
+        let shared = Arc::new((Mutex::new((0, 0)), Condvar::new()));
+        let waiters: Vec<_> = (0..5)
+            .map(|_| {
+                let shared = shared.clone();
+                spawn(move || {
+                    let mut counts = shared.0.lock();
+                    counts.0 += 1;
+                    shared.1.wait(&mut counts);
+                    counts.1 += 1;
+                })
+            })
+            .collect();
+        until(|| shared.0.lock().0 == 5);
+        shared.1.notify_one();
+        until(|| shared.0.lock().1 == 1);
+        (0..100).for_each(|_| yield_now());
+        assert_eq!(shared.0.lock().1, 1, "one notification is for one");
+        shared.1.notify_all();
+        waiters
+            .into_iter()
+            .for_each(|waiter| waiter.join().unwrap());
+        assert_eq!(shared.0.lock().1, 5);
+    });
+}
+
+#[test]
+fn a_notification_without_waiters_is_not_kept() {
+    on(1, || {
+        let (mutex, condvar) = (Mutex::new(()), Condvar::new());
+        condvar.notify_one();
+        condvar.notify_all();
+        let begun = Instant::now();
+        assert!(condvar.wait_timeout(&mut mutex.lock(), SHORT).timed_out());
+        assert!(begun.elapsed() >= SHORT, "never early");
+        assert!(mutex.try_lock().is_some());
+    });
+}
+
+#[test]
+fn a_notification_is_not_lost_to_a_waiter_that_gave_up() {
+    on(2, || {
+        for _ in 0..300 {
+            let shared = Arc::new((Mutex::new(false), Condvar::new()));
+            let theirs = shared.clone();
+            let waiter = spawn(move || {
+                let mut ready = theirs.0.lock();
+                while !*ready {
+                    theirs.1.wait_timeout(&mut ready, Duration::from_micros(20));
+                }
+            });
+            let theirs = shared.clone();
+            let patient = spawn(move || {
+                let mut ready = theirs.0.lock();
+                theirs.1.wait_while(&mut ready, |ready| !*ready);
+            });
+            *shared.0.lock() = true;
+            shared.1.notify_all();
+            waiter.join().unwrap();
+            patient.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_condvar_joins_threads_and_coroutines() {
+    let shared = Arc::new((Mutex::new(0), Condvar::new()));
+    let theirs = shared.clone();
+    let thread = std::thread::spawn(move || {
+        for turn in 0..500 {
+            let mut count = theirs.0.lock();
+            theirs
+                .1
+                .wait_while(&mut count, |count| *count != 2 * turn + 1);
+            *count += 1;
+            theirs.1.notify_all();
+        }
+    });
+    on(1, || {
+        for turn in 0..500 {
+            let mut count = shared.0.lock();
+            shared.1.wait_while(&mut count, |count| *count != 2 * turn);
+            *count += 1;
+            shared.1.notify_all();
+        }
+    });
+    thread.join().unwrap();
+    assert_eq!(*shared.0.lock(), 1_000);
+}
+
+#[test]
+fn messages_come_in_order_up_to_the_capacity() {
+    let (send, receive) = bounded(3);
+    assert_eq!((send.capacity(), receive.capacity()), (Some(3), Some(3)));
+    (0..3).for_each(|n| send.try_send(n).unwrap());
+    assert_eq!(send.try_send(3), Err(TrySendError::Full(3)));
+    assert_eq!(
+        (send.len(), receive.len(), receive.is_empty()),
+        (3, 3, false)
+    );
+    assert_eq!(receive.recv(), Ok(0));
+    send.try_send(4).unwrap();
+    assert_eq!(receive.try_iter().collect::<Vec<_>>(), [1, 2, 4]);
+    assert_eq!(receive.try_recv(), Err(TryRecvError::Empty));
+    let (send, receive) = unbounded();
+    assert_eq!(send.capacity(), None);
+    (0..10_000).for_each(|n| send.try_send(n).unwrap());
+    drop(send);
+    assert!(receive.into_iter().eq(0..10_000));
+}
+
+#[test]
+fn a_send_on_a_channel_without_room_for_any_ends_only_when_the_message_is_taken() {
+    on(1, || {
+        let (send, receive) = bounded(0);
+        let ended = Arc::new(AtomicBool::new(false));
+        let theirs = ended.clone();
+        let sender = spawn(move || {
+            send.send(1).unwrap();
+            theirs.store(true, SeqCst);
+        });
+        (0..10).for_each(|_| yield_now());
+        assert!(!ended.load(SeqCst), "nobody took it");
+        assert_eq!((receive.len(), receive.capacity()), (0, Some(0)));
+        assert_eq!(
+            receive.try_recv(),
+            Ok(1),
+            "a waiting sender is enough for a try"
+        );
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_try_to_send_meets_a_waiting_receiver() {
+    on(1, || {
+        let (send, receive) = bounded(0);
+        assert_eq!(send.try_send(1), Err(TrySendError::Full(1)));
+        let receiver = spawn(move || receive.recv());
+        yield_now();
+        send.try_send(2).unwrap();
+        assert_eq!(receiver.join().unwrap(), Ok(2));
+        assert_eq!(send.try_send(3), Err(TrySendError::Disconnected(3)));
+    });
+}
+
+#[test]
+fn a_rendezvous_between_threads_without_a_runtime_pairs_every_message() {
+    let (send, receive) = bounded(0);
+    let thread = std::thread::spawn(move || (0..2_000).for_each(|n| send.send(n).unwrap()));
+    assert!(receive.iter().eq(0..2_000));
+    thread.join().unwrap();
+}
+
+#[test]
+fn the_last_sender_gone_wakes_all_receivers_and_the_last_receiver_all_senders() {
+    on(2, || {
+        let (send, receive) = bounded::<u8>(1);
+        let receivers: Vec<_> = (0..4)
+            .map(|_| {
+                let receive = receive.clone();
+                spawn(move || receive.recv())
+            })
+            .collect();
+        let second = send.clone();
+        drop(send);
+        yield_now();
+        assert!(
+            receivers.iter().all(|receiver| !receiver.is_finished()),
+            "a clone still sends"
+        );
+        drop(second);
+        for receiver in receivers {
+            assert_eq!(receiver.join().unwrap(), Err(RecvError::Disconnected));
+        }
+        let (send, receive) = bounded(0);
+        let senders: Vec<_> = (0..4)
+            .map(|n| {
+                let send = send.clone();
+                spawn(move || send.send(n).unwrap_err().into_inner() == n)
+            })
+            .collect();
+        yield_now();
+        drop(receive);
+        assert!(senders.into_iter().all(|sender| sender.join().unwrap()));
+    });
+}
+
+#[test]
+fn messages_that_nobody_receives_are_dropped_once() {
+    let token = Arc::new(());
+    let (send, receive) = bounded(8);
+    (0..5).for_each(|_| send.send(token.clone()).unwrap());
+    drop(receive);
+    assert_eq!(
+        Arc::strong_count(&token),
+        1,
+        "nobody can receive them any more"
+    );
+    let returned = send.send(token.clone()).unwrap_err();
+    assert_eq!(Arc::strong_count(&token), 2);
+    drop(returned.into_inner());
+    drop(send);
+    assert_eq!(Arc::strong_count(&token), 1);
+}
+
+#[test]
+fn time_limits_are_kept_and_never_early() {
+    on(1, || {
+        let (send, receive) = bounded(1);
+        let begun = Instant::now();
+        assert_eq!(receive.recv_timeout(SHORT), Err(RecvTimeoutError::Timeout));
+        assert!(begun.elapsed() >= SHORT);
+        send.send(1).unwrap();
+        let at = Instant::now() + SHORT;
+        assert_eq!(send.send_deadline(2, at), Err(SendTimeoutError::Timeout(2)));
+        assert!(Instant::now() >= at);
+        // What is there is had even when time is up.
+        assert_eq!(receive.recv_deadline(Instant::now()), Ok(1));
+        assert_eq!(send.send_timeout(3, Duration::ZERO), Ok(()));
+        assert_eq!(receive.recv_timeout(Duration::ZERO), Ok(3));
+        // A limit beyond the end of time is none.
+        send.send_timeout(4, Duration::MAX).unwrap();
+        assert_eq!(receive.recv_timeout(Duration::MAX), Ok(4));
+        assert_eq!(
+            timeout(SHORT, || receive.recv()).unwrap(),
+            Err(RecvError::Elapsed)
+        );
+        send.send(5).unwrap();
+        assert_eq!(
+            timeout(SHORT, || send.send(6)).unwrap(),
+            Err(SendError::Elapsed(6))
+        );
+        assert_eq!(
+            receive.try_iter().collect::<Vec<_>>(),
+            [5],
+            "a refused message is nowhere"
+        );
+    });
+}
+
+#[test]
+fn a_thread_has_the_same_time_limits() {
+    let (send, receive) = bounded(0);
+    assert_eq!(receive.recv_timeout(SHORT), Err(RecvTimeoutError::Timeout));
+    assert_eq!(
+        send.send_timeout(1, SHORT),
+        Err(SendTimeoutError::Timeout(1))
+    );
+    drop(send);
+    assert_eq!(
+        receive.recv_timeout(HANG),
+        Err(RecvTimeoutError::Disconnected)
+    );
+}
+
+#[test]
+fn cancelling_at_any_moment_neither_loses_nor_doubles_a_message() {
+    for capacity in [0, 1, 4] {
+        on(2, || {
+            let (send, receive) = bounded(capacity);
+            let (mut kept, mut taken) = (Vec::new(), Vec::new());
+            for round in 0..400_u32 {
+                let (sender, receiver) = (send.clone(), receive.clone());
+                let sending = spawn(move || sender.send(round).map_err(SendError::into_inner));
+                let receiving = spawn(move || receiver.recv().ok());
+                (0..round % 4).for_each(|_| yield_now());
+                sending.cancel();
+                receiving.cancel();
+                // One that was cancelled before it began has sent nothing.
+                match sending.join() {
+                    Ok(Ok(())) => {}
+                    Ok(Err(message)) => kept.push(message),
+                    Err(error) => {
+                        assert!(error.is_cancelled());
+                        kept.push(round);
+                    }
+                }
+                taken.extend(receiving.join().ok().flatten());
+                taken.extend(receive.try_iter());
+            }
+            kept.extend(taken);
+            kept.sort_unstable();
+            assert!(kept.into_iter().eq(0..400), "capacity {capacity}");
+        });
+    }
+}
+
+#[test]
+fn every_message_reaches_one_of_many_receivers_once() {
+    const EACH: usize = 2_000;
+    for capacity in [Some(0), Some(1), Some(16), None] {
+        let (send, receive) = capacity.map_or_else(unbounded, bounded);
+        let seen: Arc<Vec<AtomicUsize>> =
+            Arc::new((0..6 * EACH).map(|_| AtomicUsize::new(0)).collect());
+        let take = {
+            let seen = seen.clone();
+            move |receive: channel::Receiver<usize>| {
+                receive
+                    .iter()
+                    .for_each(|n| _ = seen[n].fetch_add(1, SeqCst))
+            }
+        };
+        let give = |send: &channel::Sender<usize>, from: usize| {
+            (0..EACH).for_each(|n| send.send(from * EACH + n).unwrap())
+        };
+        let (thread_send, thread_take, thread_receive) =
+            (send.clone(), take.clone(), receive.clone());
+        let threads = [
+            std::thread::spawn(move || give(&thread_send, 5)),
+            std::thread::spawn(move || thread_take(thread_receive)),
+        ];
+        on(2, || {
+            let result: Result<(), maniple::JoinError> = group(|g| {
+                for _ in 0..3 {
+                    let (take, receive) = (take.clone(), receive.clone());
+                    g.spawn(move || take(receive));
+                }
+                let own = send.clone();
+                let mut senders = spawn_on_workers(move |worker| give(&own, worker));
+                senders.extend((2..5).map(|from| {
+                    let send = send.clone();
+                    spawn(move || give(&send, from))
+                }));
+                drop(send);
+                senders
+                    .into_iter()
+                    .for_each(|sender| sender.join().unwrap());
+                Ok(())
+            });
+            result.unwrap();
+        });
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+        assert!(
+            seen.iter().all(|count| count.load(SeqCst) == 1),
+            "{capacity:?}"
+        );
+    }
+}
+
+#[test]
+fn a_channels_iterators_end_with_the_senders() {
+    on(1, || {
+        let (send, receive) = bounded(2);
+        let sender = spawn(move || (0..5).for_each(|n| send.send(n).unwrap()));
+        let mut got = Vec::new();
+        for n in &receive {
+            got.push(n);
+        }
+        assert_eq!(got, [0, 1, 2, 3, 4]);
+        assert_eq!(receive.iter().next(), None, "and stay at their end");
+        assert_eq!(receive.into_iter().next(), None);
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sender_whose_message_panics_when_dropped_leaves_the_channel_usable() {
+    struct Bomb(bool);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            if self.0 {
+                std::panic::resume_unwind(Box::new("on purpose"));
+            }
+        }
+    }
+    let (send, receive) = bounded(4);
+    assert!(send.send(Bomb(true)).is_ok());
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(receive.recv()))).is_err());
+    assert!(send.send(Bomb(false)).is_ok());
+    assert!(!receive.recv().unwrap().0);
+}
