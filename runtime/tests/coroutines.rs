@@ -1,0 +1,464 @@
+//! Coroutines of their own: what they return, where they run, who gets a turn, and what is refused.
+
+use std::{
+    cell::Cell,
+    collections::HashSet,
+    io::{self, ErrorKind, Read, Write},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use maniple::{Builder, Runtime, sync::channel};
+
+/// Bounds a wait that must end, so that a failure does not hang.
+const LONG: Duration = Duration::from_secs(60);
+
+fn workers(workers: usize) -> Runtime {
+    Runtime::builder()
+        .workers(workers)
+        .build()
+        .expect("a runtime")
+}
+
+#[test]
+fn joining_yields_the_value() {
+    let values = workers(2).run(|| {
+        let handles: Vec<_> = (0..100).map(|i| maniple::spawn(move || i * i)).collect();
+        handles
+            .into_iter()
+            .map(|handle| handle.join().unwrap())
+            .collect::<Vec<u64>>()
+    });
+    assert_eq!(values, (0..100).map(|i| i * i).collect::<Vec<_>>());
+}
+
+#[test]
+fn joining_a_coroutine_that_panicked_yields_the_payload() {
+    workers(1).run(|| {
+        let error = maniple::spawn(|| std::panic::panic_any(Payload(7)))
+            .join()
+            .unwrap_err();
+        assert!(error.is_panic() && !error.is_cancelled() && !error.is_elapsed());
+        assert_eq!(error.into_panic().downcast_ref::<Payload>().unwrap().0, 7);
+
+        let error = maniple::spawn(|| panic!("number {}", 8))
+            .join()
+            .unwrap_err();
+        assert_eq!(error.to_string(), "coroutine panicked: number 8");
+    });
+}
+
+struct Payload(u32);
+
+#[test]
+fn a_panic_leaves_the_other_coroutines_of_the_worker_alone() {
+    workers(1).run(|| {
+        let survivor = maniple::spawn_local(|| {
+            maniple::yield_now();
+            "alive"
+        });
+        let faller = maniple::spawn_local(|| panic!("alone"));
+        assert!(faller.join().unwrap_err().is_panic());
+        assert_eq!(survivor.join().unwrap(), "alive");
+    });
+}
+
+#[test]
+fn dropping_the_handle_detaches_and_the_result_is_dropped_at_the_end() {
+    struct Tells(mpsc::Sender<&'static str>);
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            self.0.send("dropped").unwrap();
+        }
+    }
+    let runtime = workers(1);
+    let (tell, told) = mpsc::channel();
+    let (go, wait) = channel::bounded::<()>(1);
+    drop(runtime.spawn(move || {
+        wait.recv().unwrap();
+        tell.send("ran").unwrap();
+        Tells(tell)
+    }));
+    go.send(()).unwrap();
+    assert_eq!(told.recv_timeout(LONG), Ok("ran"));
+    assert_eq!(told.recv_timeout(LONG), Ok("dropped"));
+}
+
+#[test]
+fn the_result_of_a_coroutine_that_has_ended_is_dropped_with_the_handle() {
+    let value = Arc::new(());
+    let theirs = value.clone();
+    workers(1).run(move || {
+        let handle = maniple::spawn(move || theirs);
+        while !handle.is_finished() {
+            maniple::yield_now();
+        }
+        drop(handle);
+    });
+    assert_eq!(Arc::strong_count(&value), 1);
+}
+
+#[test]
+fn a_local_coroutine_shares_an_rc_with_its_spawner() {
+    workers(2).run(|| {
+        let shared = Rc::new(Cell::new(0));
+        let handles: Vec<_> = (1..=10)
+            .map(|i| {
+                let shared = shared.clone();
+                maniple::spawn_local(move || {
+                    maniple::yield_now();
+                    shared.set(shared.get() + i);
+                    Rc::downgrade(&shared)
+                })
+            })
+            .collect();
+        for handle in handles {
+            assert!(handle.join().unwrap().upgrade().is_some());
+        }
+        assert_eq!((shared.get(), Rc::strong_count(&shared)), (55, 1));
+    });
+}
+
+#[test]
+#[should_panic(expected = "spawn_local must be called from a coroutine")]
+fn spawning_locally_on_a_plain_thread_panics() {
+    drop(maniple::spawn_local(|| ()));
+}
+
+#[test]
+fn a_coroutine_has_the_name_and_the_id_that_its_handle_shows() {
+    workers(1).run(|| {
+        let handle = Builder::new()
+            .name("clerk")
+            .spawn(|| {
+                let me = maniple::current().unwrap();
+                (
+                    me.id(),
+                    me.name().map(str::to_owned),
+                    me.spawned_at().file(),
+                )
+            })
+            .unwrap();
+        assert_eq!(handle.name(), Some("clerk"));
+        let shown = handle.id();
+        let (id, name, file) = handle.join().unwrap();
+        assert_eq!((id, name.as_deref(), file), (shown, Some("clerk"), file!()));
+        assert_eq!(maniple::spawn(|| ()).name(), None);
+    });
+    assert!(maniple::current().is_none());
+}
+
+#[inline(never)]
+fn descend(levels: usize) -> usize {
+    let frame = std::hint::black_box([levels as u8; 4096]);
+    match levels {
+        0 => usize::from(frame[0]),
+        _ => descend(levels - 1) + usize::from(frame[4095] == levels as u8),
+    }
+}
+
+#[test]
+fn a_larger_stack_holds_what_the_default_one_would_not() {
+    workers(1).run(|| {
+        let deep = |levels| move || descend(levels);
+        let handle = Builder::new().stack_size(8 << 20).spawn(deep(500));
+        assert_eq!(handle.unwrap().join().unwrap(), 500);
+        let handle = Builder::new().stack_size(8 << 20).spawn_local(deep(500));
+        assert_eq!(handle.unwrap().join().unwrap(), 500);
+    });
+}
+
+#[test]
+fn a_stack_size_out_of_range_is_an_error_of_the_spawn_and_of_the_runtime() {
+    for bytes in [0, usize::MAX] {
+        let refused = workers(1).run(|| Builder::new().stack_size(bytes).spawn(|| ()));
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
+        let refused = Runtime::builder().stack_size(bytes).build();
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+    let refused = Runtime::builder().workers(0).build().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    assert!(refused.to_string().contains("workers"));
+}
+
+#[test]
+fn two_that_yield_take_turns() {
+    let order = workers(1).run(|| {
+        let order = Rc::new(std::cell::RefCell::new(Vec::new()));
+        let handles: Vec<_> = ["a", "b"]
+            .map(|name| {
+                let order = order.clone();
+                maniple::spawn_local(move || {
+                    for _ in 0..50 {
+                        order.borrow_mut().push(name);
+                        maniple::yield_now();
+                    }
+                })
+            })
+            .into();
+        for handle in handles {
+            handle.join().unwrap();
+        }
+        order.take()
+    });
+    assert_eq!(order.len(), 100);
+    assert!(order.windows(2).all(|pair| pair[0] != pair[1]), "{order:?}");
+}
+
+#[test]
+fn coroutines_that_are_always_ready_do_not_starve_io() {
+    workers(1).run(|| {
+        let done = Rc::new(Cell::new(false));
+        let spinners: Vec<_> = (0..10)
+            .map(|_| {
+                let done = done.clone();
+                maniple::spawn_local(move || {
+                    while !done.get() {
+                        maniple::yield_now();
+                    }
+                })
+            })
+            .collect();
+        let exchanged = maniple::timeout(LONG, || echo(200));
+        done.set(true);
+        assert_eq!(exchanged.unwrap().unwrap(), 200);
+        for spinner in spinners {
+            spinner.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn io_that_is_always_ready_does_not_starve_coroutines() {
+    workers(1).run(|| {
+        let done = Rc::new(Cell::new(false));
+        let busy: Vec<_> = (0..4)
+            .map(|_| {
+                let done = done.clone();
+                maniple::spawn_local(move || {
+                    while !done.get() {
+                        echo(100).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let turns = maniple::timeout(LONG, || {
+            for _ in 0..1000 {
+                maniple::yield_now();
+            }
+            maniple::sleep(Duration::from_millis(1));
+        });
+        done.set(true);
+        assert_eq!(turns, Ok(()));
+        for busy in busy {
+            busy.join().unwrap();
+        }
+    });
+}
+
+/// Sends `rounds` bytes there and back over the loopback, one at a time.
+fn echo(rounds: usize) -> io::Result<usize> {
+    let listener = maniple::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let server = maniple::spawn_local(move || -> io::Result<()> {
+        let (mut stream, _) = listener.accept()?;
+        let mut byte = [0];
+        while stream.read(&mut byte)? == 1 {
+            stream.write_all(&byte)?;
+        }
+        Ok(())
+    });
+    let mut stream = maniple::net::TcpStream::connect(address)?;
+    let mut byte = [7];
+    for _ in 0..rounds {
+        stream.write_all(&byte)?;
+        stream.read_exact(&mut byte)?;
+    }
+    drop(stream);
+    server.join()??;
+    Ok(rounds)
+}
+
+#[test]
+fn a_plain_thread_wakes_the_only_worker_every_time() {
+    let runtime = workers(1);
+    let (ask, asked) = channel::bounded::<u32>(1);
+    let (answer, answers) = mpsc::channel();
+    let echo = runtime.spawn(move || {
+        for number in asked {
+            answer.send(number).unwrap();
+        }
+    });
+    // Each answer is awaited, so the worker goes to sleep between any two.
+    for number in 0..10_000 {
+        ask.send(number).unwrap();
+        assert_eq!(answers.recv_timeout(LONG), Ok(number));
+    }
+    drop(ask);
+    echo.join().unwrap();
+    for number in 0..10_000 {
+        assert_eq!(runtime.spawn(move || number).join().unwrap(), number);
+    }
+}
+
+#[test]
+fn a_plain_thread_spawns_on_the_default_runtime() {
+    let handle = maniple::spawn(|| maniple::current().is_some());
+    assert!(handle.join().unwrap());
+    let handle = Builder::new().name("from outside").spawn(|| 1).unwrap();
+    assert_eq!(handle.join().unwrap(), 1);
+}
+
+#[test]
+fn main_may_borrow_from_its_caller() {
+    let runtime = workers(2);
+    let text = String::from("borrowed");
+    let mut count = 0;
+    let length = runtime.run(|| {
+        count += 1;
+        maniple::yield_now();
+        text.len()
+    });
+    assert_eq!((length, count, text.as_str()), (8, 1, "borrowed"));
+}
+
+#[test]
+#[should_panic(expected = "from main")]
+fn a_panic_of_main_is_resumed_in_its_caller() {
+    workers(1).run(|| panic!("from main"));
+}
+
+#[test]
+fn beyond_the_limit_a_builder_refuses_and_a_plain_spawn_fails_its_join() {
+    let runtime = Runtime::builder()
+        .workers(1)
+        .max_coroutines(3)
+        .build()
+        .unwrap();
+    runtime.run(|| {
+        // `main` is the first of the three.
+        let (go, wait) = channel::unbounded::<()>();
+        let held: Vec<_> = (0..2)
+            .map(|_| {
+                let wait = wait.clone();
+                Builder::new().spawn(move || wait.recv().is_ok()).unwrap()
+            })
+            .collect();
+        let refused = Builder::new().spawn(|| ()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::QuotaExceeded);
+        let ran = Arc::new(AtomicBool::new(false));
+        let theirs = ran.clone();
+        let error = maniple::spawn(move || theirs.store(true, Ordering::Relaxed))
+            .join()
+            .unwrap_err();
+        assert!(!error.is_panic() && !error.is_cancelled());
+        assert_eq!(io::Error::from(error).kind(), ErrorKind::QuotaExceeded);
+        assert!(!ran.load(Ordering::Relaxed));
+        drop(go);
+        for handle in held {
+            assert!(!handle.join().unwrap());
+        }
+        // What has ended makes room.
+        Builder::new().spawn(|| ()).unwrap().join().unwrap();
+    });
+}
+
+#[test]
+fn a_hundred_thousand_short_ones_all_run() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let theirs = count.clone();
+    workers(2).run(move || {
+        let handles: Vec<_> = (0..100_000)
+            .map(|_| {
+                let count = theirs.clone();
+                maniple::spawn(move || count.fetch_add(1, Ordering::Relaxed))
+            })
+            .collect();
+        for handle in handles {
+            handle.join().unwrap();
+        }
+    });
+    assert_eq!(count.load(Ordering::Relaxed), 100_000);
+}
+
+#[test]
+#[ignore = "a worker that fell asleep last takes no nap, and spawning on an empty deque rings nobody"]
+fn the_child_of_one_that_computes_is_begun_by_the_other_worker() {
+    workers(2).run(|| {
+        for _ in 0..1000 {
+            let begun = Arc::new(AtomicBool::new(false));
+            let theirs = begun.clone();
+            let child = maniple::spawn(move || theirs.store(true, Ordering::Release));
+            let started = std::time::Instant::now();
+            while !begun.load(Ordering::Acquire) {
+                assert!(started.elapsed() < LONG / 4, "nobody took the child");
+                std::hint::spin_loop();
+            }
+            child.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_coroutine_never_changes_threads() {
+    workers(4).run(|| {
+        let handles: Vec<_> = (0..200)
+            .map(|_| {
+                maniple::spawn(|| {
+                    let home = thread::current().id();
+                    for round in 0..20 {
+                        match round % 3 {
+                            0 => maniple::yield_now(),
+                            1 => maniple::sleep(Duration::from_micros(100)),
+                            _ => maniple::spawn(|| ()).join().unwrap(),
+                        }
+                        assert_eq!(thread::current().id(), home);
+                    }
+                    home
+                })
+            })
+            .collect();
+        for handle in handles {
+            handle.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn unparking_counts_once_whether_before_the_park_or_during_it() {
+    workers(2).run(|| {
+        let me = maniple::current().unwrap();
+        me.unpark();
+        me.unpark();
+        maniple::park();
+        let cut = maniple::timeout(Duration::from_millis(10), maniple::park);
+        assert!(cut.is_err(), "the second unpark counted");
+        for _ in 0..1000 {
+            let theirs = me.clone();
+            let other = maniple::spawn(move || theirs.unpark());
+            maniple::park();
+            other.join().unwrap();
+        }
+        maniple::park_timeout(Duration::from_millis(1));
+    });
+}
+
+#[test]
+fn spawning_on_the_workers_covers_each_of_them_once() {
+    workers(3).run(|| {
+        let places: Vec<_> =
+            maniple::task::spawn_on_workers(|index| (index, thread::current().id()))
+                .into_iter()
+                .map(|handle| handle.join().unwrap())
+                .collect();
+        let indices: Vec<_> = places.iter().map(|place| place.0).collect();
+        let threads: HashSet<_> = places.iter().map(|place| place.1).collect();
+        assert_eq!((indices, threads.len()), (vec![0, 1, 2], 3));
+    });
+}
