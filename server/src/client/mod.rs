@@ -3,111 +3,29 @@
 //! It has no deadline of its own: its I/O is cut short by the scope that the caller is in, as any I/O
 //! is. A connection goes back to the pool only when its response has been read to the end.
 
+mod connection;
+mod error;
 mod pool;
 mod response;
+mod url;
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use maniple::{cancel::is_cancelled_error, net::TcpStream};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
+use maniple::net::{TcpStream, ToSocketAddrs};
+use serde::Serialize;
 
+pub use error::ClientError;
 pub use response::ClientResponse;
 
-use pool::{Pool, Pooled};
-
-/// Why a request has no response.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClientError {
-    /// The URL is not one that can be requested.
-    #[error("bad URL {url:?}: {reason}")]
-    Url {
-        /// The URL as given.
-        url: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A header field's name or value is not allowed.
-    #[error("bad header field {name:?}")]
-    Header {
-        /// The field's name as given.
-        name: String,
-    },
-    /// No connection could be made.
-    #[error("connect to {host}: {error}")]
-    Connect {
-        /// Host and port.
-        host: String,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// The deadline of the caller's scope, or the client's timeout, passed.
-    #[error("{host}: no answer in time")]
-    Timeout {
-        /// Host and port.
-        host: String,
-    },
-    /// The caller's scope was cancelled.
-    #[error("{host}: request was cancelled")]
-    Cancelled {
-        /// Host and port.
-        host: String,
-    },
-    /// The connection failed.
-    #[error("{host}: {error}")]
-    Io {
-        /// Host and port.
-        host: String,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// The answer is not HTTP, or exceeds a limit.
-    #[error("{host}: malformed response: {reason}")]
-    Protocol {
-        /// Host and port.
-        host: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
-
-impl ClientError {
-    /// Whether a deadline or timeout passed.
-    pub fn is_timeout(&self) -> bool {
-        matches!(self, ClientError::Timeout { .. })
-    }
-
-    /// Whether the caller's scope was cancelled.
-    pub fn is_cancelled(&self) -> bool {
-        matches!(self, ClientError::Cancelled { .. })
-    }
-
-    pub(crate) fn from_io(host: &str, error: io::Error) -> Self {
-        let host = host.to_owned();
-        if is_cancelled_error(&error) {
-            ClientError::Cancelled { host }
-        } else if error.kind() == io::ErrorKind::TimedOut {
-            ClientError::Timeout { host }
-        } else {
-            ClientError::Io { host, error }
-        }
-    }
-}
-
-impl From<ClientError> for io::Error {
-    fn from(error: ClientError) -> Self {
-        let kind = match &error {
-            ClientError::Url { .. } | ClientError::Header { .. } => io::ErrorKind::InvalidInput,
-            ClientError::Connect { error, .. } | ClientError::Io { error, .. } => error.kind(),
-            ClientError::Timeout { .. } => io::ErrorKind::TimedOut,
-            ClientError::Cancelled { .. } => return maniple::cancel::Cancelled.into(),
-            ClientError::Protocol { .. } => io::ErrorKind::InvalidData,
-        };
-        io::Error::new(kind, error)
-    }
-}
+use connection::{Connection, Outgoing};
+use pool::Pool;
+use url::Url;
 
 /// Requests other services; clones share the pool.
+///
+/// Speaks HTTP/1.1 over plain TCP. Follows no redirects, and adds no header fields but `Host` and
+/// `Content-Length`. Works in coroutines and in plain threads, which it blocks.
 ///
 /// # Examples
 /// ```no_run
@@ -141,6 +59,7 @@ pub struct ClientBuilder {
     connect_timeout: Duration,
     timeout: Option<Duration>,
     max_idle_per_host: usize,
+    idle_timeout: Duration,
     max_body: u64,
 }
 
@@ -163,6 +82,12 @@ impl ClientBuilder {
         self
     }
 
+    /// How long a connection is kept idle. Default: 30 s, which is less than servers allow.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
     /// Bytes of a response body that are read into memory. Default: 16 MiB.
     pub fn max_body(mut self, bytes: u64) -> Self {
         self.max_body = bytes;
@@ -173,7 +98,7 @@ impl ClientBuilder {
     pub fn build(self) -> Client {
         Client {
             shared: Arc::new(Shared {
-                pool: Pool::new(self.max_idle_per_host),
+                pool: Pool::new(self.max_idle_per_host, self.idle_timeout),
                 connect_timeout: self.connect_timeout,
                 timeout: self.timeout,
                 max_body: self.max_body,
@@ -194,6 +119,7 @@ impl Client {
             connect_timeout: Duration::from_secs(5),
             timeout: None,
             max_idle_per_host: 64,
+            idle_timeout: Duration::from_secs(30),
             max_body: 16 * 1024 * 1024,
         }
     }
@@ -203,7 +129,12 @@ impl Client {
     /// # Errors
     /// As [`RequestBuilder::send`].
     pub fn get(&self, url: &str) -> Result<ClientResponse, ClientError> {
-        self.request(Method::GET, url).send()
+        self.send(&Outgoing {
+            method: &Method::GET,
+            url: Url::parse(url)?,
+            headers: &HeaderMap::new(),
+            body: b"",
+        })
     }
 
     /// Begins a request.
@@ -218,32 +149,59 @@ impl Client {
         }
     }
 
-    fn connect(&self, host: &str) -> Result<Pooled, ClientError> {
-        let failed = |error: io::Error| match ClientError::from_io(host, error) {
-            ClientError::Io { host, error } => ClientError::Connect { host, error },
-            cut => cut,
-        };
-        let addresses = maniple::net::ToSocketAddrs::to_socket_addrs(host).map_err(failed)?;
-        let mut last = None;
-        for address in addresses {
-            match TcpStream::connect_timeout(&address, self.shared.connect_timeout) {
-                Ok(stream) => {
-                    let _ = stream.set_nodelay(true);
-                    stream
-                        .set_read_timeout(self.shared.timeout)
-                        .and_then(|()| stream.set_write_timeout(self.shared.timeout))
-                        .map_err(failed)?;
-                    return Ok(Pooled::new(host.to_owned(), stream));
-                }
-                Err(error) => last = Some(error),
+    fn send(&self, request: &Outgoing<'_>) -> Result<ClientResponse, ClientError> {
+        if let Some(mut kept) = self.shared.pool.take(request.url.authority) {
+            match kept.exchange(request) {
+                Ok(reply) => return Ok(ClientResponse::new(reply, kept, self.shared.clone())),
+                // The server closed it just before: nothing was lost that may not be repeated.
+                Err(failed) if failed.unheard && request.method.is_idempotent() => {}
+                Err(failed) => return Err(failed.error),
             }
-            if maniple::cancel::check().is_err() {
+        }
+        let mut fresh = self.connect(&request.url)?;
+        match fresh.exchange(request) {
+            Ok(reply) => Ok(ClientResponse::new(reply, fresh, self.shared.clone())),
+            Err(failed) => Err(failed.error),
+        }
+    }
+
+    fn connect(&self, url: &Url<'_>) -> Result<Connection, ClientError> {
+        let host = match url.port_is_named {
+            true => Cow::Borrowed(url.authority),
+            false => Cow::Owned(format!("{}:80", url.authority)),
+        };
+        let addresses = host.to_socket_addrs();
+        let addresses = addresses.map_err(|error| ClientError::resolve(&host, error))?;
+        let mut failed = ClientError::resolve(
+            &host,
+            io::Error::new(io::ErrorKind::NotFound, "the name has no address"),
+        );
+        for address in addresses {
+            match self.connect_to(&address) {
+                Ok(stream) => return Ok(Connection::new(url.authority, stream)),
+                Err(error) => failed = ClientError::connect(&host, error),
+            }
+            if matches!(
+                failed,
+                ClientError::Cancelled { .. } | ClientError::Timeout { .. }
+            ) {
                 break;
             }
         }
-        Err(failed(last.unwrap_or_else(|| {
-            io::Error::new(io::ErrorKind::NotFound, "the name has no address")
-        })))
+        Err(failed)
+    }
+
+    fn connect_to(&self, address: &SocketAddr) -> io::Result<TcpStream> {
+        let Shared {
+            connect_timeout,
+            timeout,
+            ..
+        } = *self.shared;
+        let stream = TcpStream::connect_timeout(address, connect_timeout)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(timeout)?;
+        stream.set_write_timeout(timeout)?;
+        Ok(stream)
     }
 }
 
@@ -268,6 +226,7 @@ pub struct RequestBuilder<'a> {
     url: String,
     headers: HeaderMap,
     body: Vec<u8>,
+    /// The name of a header field that was not allowed.
     bad_header: Option<String>,
 }
 
@@ -292,6 +251,19 @@ impl RequestBuilder<'_> {
         self
     }
 
+    /// Sets the body to `value` as JSON, and its type.
+    ///
+    /// # Panics
+    /// If `value` cannot be serialised: a map with keys that are no strings, or its own error.
+    #[track_caller]
+    pub fn json(mut self, value: &impl Serialize) -> Self {
+        self.body = serde_json::to_vec(value)
+            .unwrap_or_else(|error| panic!("request body could not be serialised: {error}"));
+        self.headers
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self
+    }
+
     /// Sends the request and returns the response once its head has come.
     ///
     /// A kept connection that the server had closed is replaced once, if the method is idempotent and
@@ -304,142 +276,11 @@ impl RequestBuilder<'_> {
         if let Some(name) = self.bad_header {
             return Err(ClientError::Header { name });
         }
-        let (host, target) = split_url(&self.url)?;
-        let shared = &self.client.shared;
-        let mut connection = match shared.pool.take(&host) {
-            Some(connection) => connection,
-            None => self.client.connect(&host)?,
-        };
-        let head = write_head(&self.method, &host, &target, &self.headers, self.body.len());
-        loop {
-            let was_kept = connection.was_kept;
-            let stale = match connection.exchange(&head, &self.body, &self.method) {
-                Ok(head) => {
-                    return ClientResponse::new(head, connection, self.client.shared.clone());
-                }
-                Err(stale) if was_kept && stale.nothing_came && self.method.is_idempotent() => {
-                    stale
-                }
-                Err(failed) => return Err(failed.error),
-            };
-            if stale.error.is_cancelled() || stale.error.is_timeout() {
-                return Err(stale.error);
-            }
-            connection = self.client.connect(&host)?;
-        }
-    }
-}
-
-/// Host with port, and request target.
-fn split_url(url: &str) -> Result<(String, String), ClientError> {
-    let bad = |reason: &str| ClientError::Url {
-        url: url.to_owned(),
-        reason: reason.to_owned(),
-    };
-    let uri: Uri = url.parse().map_err(|error| ClientError::Url {
-        url: url.to_owned(),
-        reason: format!("{error}"),
-    })?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some(_) => return Err(bad("only http is spoken here")),
-        None => return Err(bad("no scheme, expected http://HOST[:PORT]/PATH")),
-    }
-    let authority = uri.authority().ok_or_else(|| bad("no host"))?;
-    if authority.as_str().contains('@') {
-        return Err(bad("user information is not sent"));
-    }
-    let host = authority.host();
-    if host.is_empty() {
-        return Err(bad("no host"));
-    }
-    let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    let target = if target.starts_with('/') {
-        target.to_owned()
-    } else {
-        format!("/{target}")
-    };
-    Ok((
-        format!("{host}:{}", authority.port_u16().unwrap_or(80)),
-        target,
-    ))
-}
-
-fn write_head(
-    method: &Method,
-    host: &str,
-    target: &str,
-    headers: &HeaderMap,
-    body: usize,
-) -> Vec<u8> {
-    use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-    let mut out = Vec::with_capacity(256);
-    let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
-    put(&[
-        method.as_str().as_bytes(),
-        b" ",
-        target.as_bytes(),
-        b" HTTP/1.1\r\n",
-    ]);
-    if !headers.contains_key(HOST) {
-        put(&[b"host: ", host.as_bytes(), b"\r\n"]);
-    }
-    for (name, value) in headers {
-        // The message is framed by what is sent, not by what is claimed.
-        if name != CONTENT_LENGTH && name != TRANSFER_ENCODING {
-            put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
-        }
-    }
-    let expects_body = [Method::POST, Method::PUT, Method::PATCH].contains(method);
-    if body > 0 || expects_body {
-        put(&[
-            b"content-length: ",
-            itoa::Buffer::new().format(body).as_bytes(),
-            b"\r\n",
-        ]);
-    }
-    put(&[b"\r\n"]);
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_split_or_refused_with_a_reason() {
-        assert_eq!(
-            split_url("http://h:81/a?b").unwrap(),
-            ("h:81".to_owned(), "/a?b".to_owned())
-        );
-        assert_eq!(
-            split_url("http://h").unwrap(),
-            ("h:80".to_owned(), "/".to_owned())
-        );
-        for url in [
-            "https://h/",
-            "h/",
-            "/a",
-            "http://u@h/",
-            "http://",
-            "http://h/\r\n",
-        ] {
-            assert!(
-                matches!(split_url(url), Err(ClientError::Url { .. })),
-                "{url}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_head_frames_what_is_sent() {
-        let mut headers = HeaderMap::new();
-        headers.insert("content-length", HeaderValue::from_static("99"));
-        headers.insert("x-a", HeaderValue::from_static("b"));
-        let head = write_head(&Method::POST, "h:80", "/", &headers, 0);
-        assert_eq!(
-            String::from_utf8(head).unwrap(),
-            "POST / HTTP/1.1\r\nhost: h:80\r\nx-a: b\r\ncontent-length: 0\r\n\r\n"
-        );
+        self.client.send(&Outgoing {
+            method: &self.method,
+            url: Url::parse(&self.url)?,
+            headers: &self.headers,
+            body: &self.body,
+        })
     }
 }

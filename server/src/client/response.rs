@@ -7,159 +7,48 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::{ClientError, Shared, pool::Pooled};
-use crate::http1::chunk::{Decoder, Step};
-
-/// A parsed response head, and how its body ends.
-#[derive(Debug)]
-pub(super) struct ResponseHead {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) length: usize,
-    body: Ending,
-    keep_alive: bool,
-}
-
-#[derive(Debug)]
-enum Ending {
-    Length(u64),
-    Chunked(Decoder),
-    Close,
-    Done,
-}
-
-const MAX_FIELDS: usize = 128;
-
-impl ResponseHead {
-    /// Parses the head at the start of `bytes`; `None` if its end has not come yet.
-    pub(super) fn parse(bytes: &[u8], method: &Method) -> Result<Option<Self>, String> {
-        let mut slots = [const { std::mem::MaybeUninit::uninit() }; 32];
-        let mut many;
-        let mut parsed = httparse::Response::new(&mut []);
-        let config = httparse::ParserConfig::default();
-        let status = match config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut slots)
-        {
-            Err(httparse::Error::TooManyHeaders) => {
-                many = vec![std::mem::MaybeUninit::uninit(); MAX_FIELDS];
-                parsed = httparse::Response::new(&mut []);
-                config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut many)
-            }
-            status => status,
-        };
-        let length = match status.map_err(|error| error.to_string())? {
-            httparse::Status::Complete(length) => length,
-            httparse::Status::Partial => return Ok(None),
-        };
-        let status = parsed
-            .code
-            .and_then(|code| StatusCode::from_u16(code).ok())
-            .ok_or("invalid status")?;
-        let mut headers = HeaderMap::with_capacity(parsed.headers.len());
-        for header in parsed.headers.iter() {
-            headers.append(
-                HeaderName::from_bytes(header.name.as_bytes()).map_err(|e| e.to_string())?,
-                HeaderValue::from_bytes(header.value).map_err(|e| e.to_string())?,
-            );
-        }
-        let body = ending(&headers, status, method)?;
-        let options = || {
-            headers
-                .get_all(http::header::CONNECTION)
-                .iter()
-                .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
-                .map(<[u8]>::trim_ascii)
-        };
-        let keep_alive = match parsed.version {
-            Some(1) => !options().any(|option| option.eq_ignore_ascii_case(b"close")),
-            _ => options().any(|option| option.eq_ignore_ascii_case(b"keep-alive")),
-        };
-        Ok(Some(Self {
-            status,
-            headers,
-            length,
-            keep_alive: keep_alive && !matches!(body, Ending::Close),
-            body,
-        }))
-    }
-
-    /// Whether the final response is still to come.
-    pub(super) fn is_interim(&self) -> bool {
-        self.status.is_informational() && self.status != StatusCode::SWITCHING_PROTOCOLS
-    }
-}
-
-/// How the body ends (RFC 9112, 6.3).
-fn ending(headers: &HeaderMap, status: StatusCode, method: &Method) -> Result<Ending, String> {
-    use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-    if *method == Method::HEAD
-        || status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED
-    {
-        return Ok(Ending::Done);
-    }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let length = lengths.next();
-    if let Some(encoding) = headers.get(TRANSFER_ENCODING) {
-        if length.is_some() {
-            return Err("both Content-Length and Transfer-Encoding".to_owned());
-        }
-        if !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-            return Err(format!("transfer coding {encoding:?} is not understood"));
-        }
-        return Ok(Ending::Chunked(Decoder::new()));
-    }
-    let Some(length) = length else {
-        return Ok(Ending::Close);
-    };
-    if lengths.any(|other| other != length) {
-        return Err("different Content-Lengths".to_owned());
-    }
-    let digits = length.as_bytes();
-    let length = std::str::from_utf8(digits)
-        .ok()
-        .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| format!("invalid Content-Length {length:?}"))?;
-    Ok(match length {
-        0 => Ending::Done,
-        length => Ending::Length(length),
-    })
-}
+use super::{ClientError, Shared, connection::Connection};
+use crate::http1::{
+    chunk::Step,
+    reply::{Ending, Reply},
+};
 
 /// An answer: status and header fields, and a body that is read as it comes.
 ///
-/// The connection is used again once the body has been read to its end; dropped earlier, it is closed.
+/// The connection is used again once the body has come to its end. Dropped before that, or after an
+/// error, it is closed.
 pub struct ClientResponse {
     status: StatusCode,
     headers: HeaderMap,
-    body: Ending,
+    ending: Ending,
     keep_alive: bool,
-    connection: Option<Pooled>,
-    host: String,
+    /// Until the body has come to its end.
+    connection: Option<Connection>,
+    host: Arc<str>,
     shared: Arc<Shared>,
 }
 
+/// Room for a part of a body whose length is not known, and more than what is set aside for one that
+/// is only claimed.
+const PART: usize = 4 * 1024;
+const MAX_CLAIMED: u64 = 256 * 1024;
+
 impl ClientResponse {
-    pub(super) fn new(
-        head: ResponseHead,
-        connection: Pooled,
-        shared: Arc<Shared>,
-    ) -> Result<Self, ClientError> {
+    pub(super) fn new(reply: Reply, connection: Connection, shared: Arc<Shared>) -> Self {
         let mut response = Self {
-            status: head.status,
-            headers: head.headers,
-            body: head.body,
-            keep_alive: head.keep_alive,
+            status: reply.status,
+            headers: reply.headers,
+            ending: reply.ending,
+            keep_alive: reply.keep_alive,
             host: connection.host.clone(),
             connection: Some(connection),
             shared,
         };
         response.finish_if_done();
-        Ok(response)
+        response
     }
 
     /// The status.
@@ -181,19 +70,43 @@ impl ClientResponse {
     ///
     /// # Errors
     /// If it is larger than the client allows, malformed or incomplete, or the wait was cut short.
-    pub fn bytes(mut self) -> Result<Bytes, ClientError> {
+    pub fn bytes(self) -> Result<Bytes, ClientError> {
+        Ok(self.read_to_vec()?.into())
+    }
+
+    /// As [`ClientResponse::bytes`], in a vector.
+    ///
+    /// # Errors
+    /// As [`ClientResponse::bytes`].
+    pub fn read_to_vec(mut self) -> Result<Vec<u8>, ClientError> {
         let limit = self.shared.max_body;
-        let mut body = Vec::new();
-        let mut buffer = [0; 4096];
+        let too_large = || format!("body is larger than {limit} bytes");
+        let mut body = match self.ending {
+            Ending::Length(length) if length > limit => return Err(self.malformed(too_large())),
+            Ending::Length(length) => vec![0; to_size(length.min(MAX_CLAIMED))],
+            Ending::Done => return Ok(Vec::new()),
+            Ending::Chunked(_) | Ending::Close => vec![0; PART],
+        };
+        let mut filled = 0;
         loop {
-            match self.read_some(&mut buffer)? {
-                0 => return Ok(body.into()),
-                count => body.extend_from_slice(&buffer[..count]),
+            if filled == body.len() {
+                // One byte more than fits, to see the end of a body that fits exactly.
+                body.resize(body.len() + 1, 0);
+                body.resize(body.capacity().max(filled + PART), 0);
             }
-            if body.len() as u64 > limit {
-                return Err(self.malformed(format!("body is larger than {limit} bytes")));
+            match self.read_some(&mut body[filled..])? {
+                0 => break,
+                count => filled += count,
+            }
+            if filled as u64 > limit {
+                return Err(self.malformed(too_large()));
+            }
+            if matches!(self.ending, Ending::Done) {
+                break;
             }
         }
+        body.truncate(filled);
+        Ok(body)
     }
 
     /// The whole body, as text; what is not UTF-8 becomes U+FFFD.
@@ -201,8 +114,9 @@ impl ClientResponse {
     /// # Errors
     /// As [`ClientResponse::bytes`].
     pub fn text(self) -> Result<String, ClientError> {
-        let bytes = self.bytes()?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        let body = self.read_to_vec()?;
+        Ok(String::from_utf8(body)
+            .unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned()))
     }
 
     /// The whole body, as JSON.
@@ -211,18 +125,20 @@ impl ClientResponse {
     /// As [`ClientResponse::bytes`], or if it is not such JSON.
     pub fn json<T: DeserializeOwned>(self) -> Result<T, ClientError> {
         let host = self.host.clone();
-        let bytes = self.bytes()?;
-        serde_json::from_slice(&bytes).map_err(|error| ClientError::Protocol {
-            host,
-            reason: format!("invalid JSON: {error}"),
-        })
+        let body = self.read_to_vec()?;
+        serde_json::from_slice(&body)
+            .map_err(|error| ClientError::protocol(&host, format!("invalid JSON: {error}")))
     }
 
     fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, ClientError> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
         let read = self.read_step(buffer);
         if read.is_err() {
             // Where the next response would begin is unknown.
             self.connection = None;
+            self.ending = Ending::Close;
         } else {
             self.finish_if_done();
         }
@@ -230,66 +146,68 @@ impl ClientResponse {
     }
 
     fn read_step(&mut self, buffer: &mut [u8]) -> Result<usize, ClientError> {
+        if matches!(self.ending, Ending::Done) {
+            return Ok(0);
+        }
+        let Some(connection) = self.connection.as_mut() else {
+            return Err(self.malformed("its body broke off before"));
+        };
+        match &mut self.ending {
+            Ending::Done => Ok(0),
+            Ending::Length(left) => {
+                let wanted = buffer.len().min(to_size(*left));
+                let count = received(connection, &mut buffer[..wanted])?;
+                if count == 0 {
+                    return Err(self.incomplete());
+                }
+                *left -= count as u64;
+                if *left == 0 {
+                    self.ending = Ending::Done;
+                }
+                Ok(count)
+            }
+            Ending::Close => {
+                let count = received(connection, buffer)?;
+                if count == 0 {
+                    self.ending = Ending::Done;
+                }
+                Ok(count)
+            }
+            Ending::Chunked(_) => self.read_chunked(buffer),
+        }
+    }
+
+    fn read_chunked(&mut self, buffer: &mut [u8]) -> Result<usize, ClientError> {
         loop {
-            let Some(connection) = self.connection.as_mut() else {
+            let (Ending::Chunked(decoder), Some(connection)) =
+                (&mut self.ending, self.connection.as_mut())
+            else {
                 return Ok(0);
             };
-            match &mut self.body {
-                Ending::Done => return Ok(0),
-                Ending::Length(left) => {
-                    let wanted = buffer
-                        .len()
-                        .min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    let count = receive(connection, &mut buffer[..wanted])?;
-                    if count == 0 {
-                        return Err(self.incomplete());
-                    }
-                    *left -= count as u64;
-                    if *left == 0 {
-                        self.body = Ending::Done;
-                    }
+            let unread = connection.input.unread();
+            let step = decoder
+                .step(unread)
+                .map_err(|reject| ClientError::protocol(&connection.host, reject.reason))?;
+            let used = match step {
+                Step::Done(used) => {
+                    connection.input.consume(used);
+                    self.ending = Ending::Done;
+                    return Ok(0);
+                }
+                Step::Data(left) if !unread.is_empty() => {
+                    let wanted = buffer.len().min(to_size(left));
+                    let count = received(connection, &mut buffer[..wanted])?;
+                    decoder.took(count as u64);
                     return Ok(count);
                 }
-                Ending::Close => {
-                    let count = receive(connection, buffer)?;
-                    if count == 0 {
-                        self.body = Ending::Done;
-                    }
-                    return Ok(count);
-                }
-                Ending::Chunked(decoder) => {
-                    let step = decoder.step(&connection.received).map_err(|reject| {
-                        ClientError::Protocol {
-                            host: connection.host.clone(),
-                            reason: reject.reason.to_owned(),
-                        }
-                    })?;
-                    match step {
-                        Step::Done(used) => {
-                            connection.received.drain(..used);
-                            self.body = Ending::Done;
-                            return Ok(0);
-                        }
-                        Step::Data(left) if !connection.received.is_empty() => {
-                            let wanted = buffer
-                                .len()
-                                .min(usize::try_from(left).unwrap_or(usize::MAX));
-                            let count = receive(connection, &mut buffer[..wanted])?;
-                            decoder.took(count as u64);
-                            return Ok(count);
-                        }
-                        Step::Framing(used) if used > 0 => {
-                            connection.received.drain(..used);
-                        }
-                        Step::Data(_) | Step::Framing(_) => {
-                            let count = connection
-                                .fill()
-                                .map_err(|error| ClientError::from_io(&connection.host, error))?;
-                            if count == 0 {
-                                return Err(self.incomplete());
-                            }
-                        }
-                    }
+                Step::Data(_) => 0,
+                Step::Framing(used) => used,
+            };
+            connection.input.consume(used);
+            if connection.input.unread().is_empty() {
+                let filled = connection.fill();
+                if filled.map_err(|error| ClientError::io(&connection.host, error))? == 0 {
+                    return Err(self.incomplete());
                 }
             }
         }
@@ -297,24 +215,45 @@ impl ClientResponse {
 
     /// Gives the connection back once nothing of the body is left.
     fn finish_if_done(&mut self) {
-        if matches!(self.body, Ending::Done)
+        if matches!(self.ending, Ending::Done)
             && let Some(connection) = self.connection.take()
             && self.keep_alive
-            && connection.received.is_empty()
+            && connection.input.unread().is_empty()
         {
             self.shared.pool.put(connection);
         }
     }
 
     fn incomplete(&self) -> ClientError {
-        self.malformed("connection closed within the body".to_owned())
+        self.malformed("connection closed within the body")
     }
 
-    fn malformed(&self, reason: String) -> ClientError {
-        ClientError::Protocol {
-            host: self.host.clone(),
-            reason,
+    fn malformed(&self, reason: impl Into<String>) -> ClientError {
+        ClientError::protocol(&self.host, reason)
+    }
+}
+
+/// What was received already, else from the connection.
+fn received(connection: &mut Connection, buffer: &mut [u8]) -> Result<usize, ClientError> {
+    let read = connection.receive(buffer);
+    read.map_err(|error| ClientError::io(&connection.host, error))
+}
+
+fn to_size(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+impl Drop for ClientResponse {
+    /// A body that has come whole need not have been looked at for its connection to be of use.
+    fn drop(&mut self) {
+        if let (Ending::Length(left), Some(connection)) = (&self.ending, &mut self.connection) {
+            let left = to_size(*left);
+            if connection.input.unread().len() == left {
+                connection.input.consume(left);
+                self.ending = Ending::Done;
+            }
         }
+        self.finish_if_done();
     }
 }
 
@@ -331,18 +270,4 @@ impl fmt::Debug for ClientResponse {
             .field("headers", &self.headers)
             .finish_non_exhaustive()
     }
-}
-
-/// What was received already, else from the connection.
-fn receive(connection: &mut Pooled, buffer: &mut [u8]) -> Result<usize, ClientError> {
-    if connection.received.is_empty() {
-        return connection
-            .stream
-            .read(buffer)
-            .map_err(|error| ClientError::from_io(&connection.host, error));
-    }
-    let count = connection.received.len().min(buffer.len());
-    buffer[..count].copy_from_slice(&connection.received[..count]);
-    connection.received.drain(..count);
-    Ok(count)
 }

@@ -418,7 +418,7 @@ fn check_encoding(encoding: &[u8]) -> Result<Framing, Reject> {
 }
 
 /// Digits only: no sign, list, space or overflow.
-fn parse_length(value: &[u8]) -> Option<u64> {
+pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -430,7 +430,7 @@ fn parse_length(value: &[u8]) -> Option<u64> {
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110, 7.2), without the user information that some take for a host.
-fn is_host(host: &[u8]) -> bool {
+pub(crate) fn is_host(host: &[u8]) -> bool {
     let (name, port) = if let Some(rest) = host.strip_prefix(b"[") {
         let Some(end) = memchr::memchr(b']', rest) else {
             return false;

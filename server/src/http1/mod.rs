@@ -6,6 +6,7 @@
 
 pub(crate) mod chunk;
 pub(crate) mod head;
+pub(crate) mod reply;
 pub(crate) mod response;
 
 use http::StatusCode;

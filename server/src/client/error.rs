@@ -1,0 +1,143 @@
+//! Why a request has no response.
+
+use std::io;
+
+use maniple::cancel::is_cancelled_error;
+
+/// Why a request has no response. Messages name the host and port, and what was being done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The URL is not one that can be requested.
+    #[error("bad URL {url:?}: {reason}")]
+    Url {
+        /// The URL as given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A header field's name or value is not allowed.
+    #[error("bad header field {name:?}")]
+    Header {
+        /// The field's name as given.
+        name: String,
+    },
+    /// The host's name has no address.
+    #[error("resolve {host}: {error}")]
+    Resolve {
+        /// Host and port.
+        host: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// No connection could be made, at none of the addresses.
+    #[error("connect to {host}: {error}")]
+    Connect {
+        /// Host and port.
+        host: String,
+        /// What the system said of the last address.
+        error: io::Error,
+    },
+    /// The deadline of the caller's scope, or the client's timeout, passed.
+    #[error("{host}: no answer in time")]
+    Timeout {
+        /// Host and port.
+        host: String,
+    },
+    /// The caller's scope was cancelled.
+    #[error("{host}: request was cancelled")]
+    Cancelled {
+        /// Host and port.
+        host: String,
+    },
+    /// The connection failed.
+    #[error("{host}: {error}")]
+    Io {
+        /// Host and port.
+        host: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The answer is not HTTP, or exceeds a limit.
+    #[error("{host}: malformed response: {reason}")]
+    Protocol {
+        /// Host and port.
+        host: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl ClientError {
+    /// Whether a deadline or timeout passed, that for connecting included.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            ClientError::Timeout { .. } => true,
+            ClientError::Connect { error, .. } => error.kind() == io::ErrorKind::TimedOut,
+            _ => false,
+        }
+    }
+
+    /// Whether the caller's scope was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, ClientError::Cancelled { .. })
+    }
+
+    /// What an error of the connection means.
+    pub(super) fn io(host: &str, error: io::Error) -> Self {
+        Self::cut(host, error).unwrap_or_else(|error| ClientError::Io {
+            host: host.to_owned(),
+            error,
+        })
+    }
+
+    pub(super) fn resolve(host: &str, error: io::Error) -> Self {
+        Self::cut(host, error).unwrap_or_else(|error| ClientError::Resolve {
+            host: host.to_owned(),
+            error,
+        })
+    }
+
+    pub(super) fn connect(host: &str, error: io::Error) -> Self {
+        let host = host.to_owned();
+        let scope_is_over = maniple::time::remaining().is_some_and(|left| left.is_zero());
+        if error.kind() == io::ErrorKind::TimedOut && !scope_is_over {
+            return ClientError::Connect { host, error };
+        }
+        Self::cut(&host, error).unwrap_or_else(|error| ClientError::Connect { host, error })
+    }
+
+    pub(super) fn protocol(host: &str, reason: impl Into<String>) -> Self {
+        ClientError::Protocol {
+            host: host.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    /// The error of a wait that was cut short; other errors come back.
+    fn cut(host: &str, error: io::Error) -> Result<Self, io::Error> {
+        let host = host.to_owned();
+        if is_cancelled_error(&error) {
+            Ok(ClientError::Cancelled { host })
+        } else if error.kind() == io::ErrorKind::TimedOut {
+            Ok(ClientError::Timeout { host })
+        } else {
+            Err(error)
+        }
+    }
+}
+
+impl From<ClientError> for io::Error {
+    fn from(error: ClientError) -> Self {
+        let kind = match &error {
+            ClientError::Url { .. } | ClientError::Header { .. } => io::ErrorKind::InvalidInput,
+            ClientError::Resolve { error, .. }
+            | ClientError::Connect { error, .. }
+            | ClientError::Io { error, .. } => error.kind(),
+            ClientError::Timeout { .. } => io::ErrorKind::TimedOut,
+            ClientError::Cancelled { .. } => return maniple::cancel::Cancelled.into(),
+            ClientError::Protocol { .. } => io::ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, error)
+    }
+}

@@ -1,0 +1,117 @@
+//! The parts of a URL that a request needs.
+
+use super::ClientError;
+use crate::http1::head::is_host;
+
+/// An `http` URL in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Url<'a> {
+    /// Host, and port if it is named: what the `Host` field says.
+    pub(super) authority: &'a str,
+    pub(super) port_is_named: bool,
+    /// Path and query as they are sent, but for a `/` in front that may be missing.
+    target: &'a str,
+}
+
+impl<'a> Url<'a> {
+    pub(super) fn parse(url: &'a str) -> Result<Self, ClientError> {
+        Self::split(url).map_err(|reason| ClientError::Url {
+            url: url.to_owned(),
+            reason: reason.to_owned(),
+        })
+    }
+
+    fn split(url: &'a str) -> Result<Self, &'static str> {
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or("no scheme, expected http://HOST[:PORT]/PATH")?;
+        if !scheme.eq_ignore_ascii_case("http") {
+            return Err("only http is spoken here");
+        }
+        let rest = rest.split('#').next().unwrap_or(rest);
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        if authority.contains('@') {
+            return Err("user information is not sent");
+        }
+        let port_at = authority
+            .rfind(':')
+            .filter(|&at| !authority[at..].contains(']'));
+        let name = &authority[..port_at.unwrap_or(authority.len())];
+        if name.is_empty() {
+            return Err("no host");
+        }
+        if !is_host(authority.as_bytes()) {
+            return Err("invalid host");
+        }
+        let port = port_at.map(|at| &authority[at + 1..]);
+        if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+            return Err("invalid port");
+        }
+        if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("a character in the path or query must be percent-encoded");
+        }
+        Ok(Self {
+            authority,
+            port_is_named: port.is_some(),
+            target,
+        })
+    }
+
+    /// Appends the request target in origin form.
+    pub(super) fn write_target(&self, out: &mut Vec<u8>) {
+        if !self.target.starts_with('/') {
+            out.push(b'/');
+        }
+        out.extend_from_slice(self.target.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_split() {
+        for (url, authority, target) in [
+            ("http://h:81/a?b", "h:81", "/a?b"),
+            ("HTTP://h", "h", "/"),
+            ("http://h?a", "h", "/?a"),
+            ("http://[::1]:80/#part", "[::1]:80", "/"),
+            ("http://[::1]/a#b?c", "[::1]", "/a"),
+            ("http://127.0.0.1:9001/x//y", "127.0.0.1:9001", "/x//y"),
+        ] {
+            let parts = Url::parse(url).unwrap();
+            let mut written = Vec::new();
+            parts.write_target(&mut written);
+            assert_eq!(
+                (parts.authority, written.as_slice()),
+                (authority, target.as_bytes()),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_requested_is_refused_with_a_reason() {
+        for (url, reason) in [
+            ("https://h/", "only http"),
+            ("h/", "no scheme"),
+            ("/a", "no scheme"),
+            ("http://u@h/", "user information"),
+            ("http://", "no host"),
+            ("http://:80/", "no host"),
+            ("http://h:/", "invalid port"),
+            ("http://h:99999/", "invalid port"),
+            ("http://h:x/", "invalid host"),
+            ("http://h i/", "invalid host"),
+            ("http://h/\r\nx: y", "percent-encoded"),
+            ("http://h/a b", "percent-encoded"),
+            ("http://h/\u{e4}", "percent-encoded"),
+        ] {
+            let error = Url::parse(url).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+}
