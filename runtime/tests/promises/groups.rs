@@ -13,15 +13,7 @@ use std::{
 
 use maniple::{JoinError, Runtime, cancel, sync::channel};
 
-/// Bounds a wait that must end, so that a failure does not hang.
-const LONG: Duration = Duration::from_secs(60);
-
-fn on<T: Send>(workers: usize, body: impl FnOnce() -> T + Send) -> T {
-    let runtime = Runtime::builder().workers(workers).build().unwrap();
-    let value = runtime.run(body);
-    assert!(runtime.shutdown().is_clean());
-    value
-}
+use super::{LONG, on};
 
 /// Counts its drops.
 struct Tally<'a>(&'a AtomicUsize);
@@ -372,6 +364,8 @@ fn a_plain_thread_leads_a_group() {
     let text = String::from("on this thread's stack");
     let length: Result<usize, JoinError> = maniple::group(|g| g.spawn(|| text.len()).join());
     assert_eq!(length.unwrap(), text.len());
+    let ((), place) = maniple::join!((), std::thread::current().id());
+    assert_ne!(place, std::thread::current().id(), "a worker runs it");
 
     let caught = catch_unwind(AssertUnwindSafe(|| {
         maniple::group(|g| -> Result<(), ()> {
@@ -402,7 +396,7 @@ fn a_group_that_runs_out_of_stacks_panics_rather_than_hangs() {
     }));
     let payload = caught.unwrap_err();
     assert!(
-        message(&*payload).contains("no stack"),
+        message(&*payload).contains("no stack") && message(&*payload).contains("max_coroutines"),
         "{}",
         message(&*payload)
     );

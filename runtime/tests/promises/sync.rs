@@ -10,7 +10,7 @@ use std::{
 };
 
 use maniple::{
-    Runtime, group, spawn,
+    group, spawn,
     sync::{
         Condvar, Mutex,
         channel::{
@@ -22,22 +22,13 @@ use maniple::{
     timeout, yield_now,
 };
 
-const SHORT: Duration = Duration::from_millis(5);
-const HANG: Duration = Duration::from_secs(60);
-
-/// Runs `body` on so many workers; a hang becomes a failure.
-fn on<T: Send>(workers: usize, body: impl FnOnce() -> T + Send) -> T {
-    let runtime = Runtime::builder().workers(workers).build().unwrap();
-    let value = runtime.run(|| timeout(HANG, body).expect("it does not hang"));
-    assert!(runtime.shutdown().is_clean(), "coroutines were left behind");
-    value
-}
+use super::{LONG, SHORT, on};
 
 /// Yields until `condition` holds: waits for an event rather than for a time.
 fn until(condition: impl Fn() -> bool) {
     let begun = Instant::now();
     while !condition() {
-        assert!(begun.elapsed() < HANG, "the event never came");
+        assert!(begun.elapsed() < LONG, "the event never came");
         yield_now();
     }
 }
@@ -85,7 +76,7 @@ fn a_plain_thread_that_barges_does_not_starve_a_coroutine() {
     let barging = std::thread::spawn(move || {
         let begun = Instant::now();
         while !theirs.1.load(SeqCst) {
-            assert!(begun.elapsed() < HANG, "the waiter starves");
+            assert!(begun.elapsed() < LONG, "the waiter starves");
             let _guard = theirs.0.lock();
         }
     });
@@ -96,6 +87,24 @@ fn a_plain_thread_that_barges_does_not_starve_a_coroutine() {
         shared.1.store(true, SeqCst);
     });
     barging.join().unwrap();
+}
+
+#[test]
+fn a_holder_that_comes_back_at_once_does_not_starve_a_waiter() {
+    on(1, || {
+        let shared = Arc::new((Mutex::new(()), AtomicBool::new(false)));
+        let theirs = shared.clone();
+        let greedy = spawn(move || {
+            while !theirs.1.load(SeqCst) {
+                let _guard = theirs.0.lock();
+                yield_now();
+            }
+        });
+        yield_now();
+        drop(shared.0.lock());
+        shared.1.store(true, SeqCst);
+        greedy.join().unwrap();
+    });
 }
 
 #[test]
@@ -227,6 +236,64 @@ fn messages_come_in_order_up_to_the_capacity() {
     (0..10_000).for_each(|n| send.try_send(n).unwrap());
     drop(send);
     assert!(receive.into_iter().eq(0..10_000));
+}
+
+#[test]
+fn each_receiver_gets_a_senders_messages_in_the_order_of_their_sending() {
+    for capacity in [Some(0), Some(1), Some(64), None] {
+        on(2, || {
+            let (send, receive) = capacity.map_or_else(unbounded, bounded);
+            let receivers = spawn_on_workers(move |_| receive.iter().collect::<Vec<_>>());
+            let senders: Vec<_> = (0..4)
+                .map(|name| {
+                    let send = send.clone();
+                    spawn(move || (0..500).for_each(|n| send.send((name, n)).unwrap()))
+                })
+                .collect();
+            drop(send);
+            senders
+                .into_iter()
+                .for_each(|sender| sender.join().unwrap());
+            for receiver in receivers {
+                let got = receiver.join().unwrap();
+                for name in 0..4 {
+                    let of_one = got.iter().filter(|(from, _)| *from == name);
+                    assert!(of_one.is_sorted(), "capacity {capacity:?}");
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn a_channel_drains_before_it_reports_disconnection() {
+    let (send, receive) = bounded(2);
+    (1..=2).for_each(|n| send.send(n).unwrap());
+    drop(send);
+    assert_eq!((receive.recv(), receive.try_recv()), (Ok(1), Ok(2)));
+    assert_eq!(receive.recv(), Err(RecvError::Disconnected));
+    assert_eq!(receive.try_recv(), Err(TryRecvError::Disconnected));
+}
+
+#[test]
+fn a_message_whose_sending_is_cut_comes_back_with_the_reason() {
+    on(1, || {
+        let (send, receive) = bounded(1);
+        send.send(1).unwrap();
+        let waiting = |message| {
+            let send = send.clone();
+            let sender = spawn(move || send.send(message));
+            yield_now();
+            sender
+        };
+        let cut = waiting(2);
+        cut.cancel();
+        assert_eq!(cut.join().unwrap(), Err(SendError::Cancelled(2)));
+        let left_alone = waiting(3);
+        drop(receive);
+        assert_eq!(left_alone.join().unwrap(), Err(SendError::Disconnected(3)));
+        assert_eq!(send.send(4), Err(SendError::Disconnected(4)));
+    });
 }
 
 #[test]
@@ -369,7 +436,7 @@ fn a_thread_has_the_same_time_limits() {
     );
     drop(send);
     assert_eq!(
-        receive.recv_timeout(HANG),
+        receive.recv_timeout(LONG),
         Err(RecvTimeoutError::Disconnected)
     );
 }

@@ -16,19 +16,11 @@ use std::{
 
 use maniple::{Builder, Runtime, sync::channel};
 
-/// Bounds a wait that must end, so that a failure does not hang.
-const LONG: Duration = Duration::from_secs(60);
-
-fn workers(workers: usize) -> Runtime {
-    Runtime::builder()
-        .workers(workers)
-        .build()
-        .expect("a runtime")
-}
+use super::{LONG, on};
 
 #[test]
 fn joining_yields_the_value() {
-    let values = workers(2).run(|| {
+    let values = on(2, || {
         let handles: Vec<_> = (0..100).map(|i| maniple::spawn(move || i * i)).collect();
         handles
             .into_iter()
@@ -40,7 +32,7 @@ fn joining_yields_the_value() {
 
 #[test]
 fn joining_a_coroutine_that_panicked_yields_the_payload() {
-    workers(1).run(|| {
+    on(1, || {
         let error = maniple::spawn(|| std::panic::panic_any(Payload(7)))
             .join()
             .unwrap_err();
@@ -58,7 +50,7 @@ struct Payload(u32);
 
 #[test]
 fn a_panic_leaves_the_other_coroutines_of_the_worker_alone() {
-    workers(1).run(|| {
+    on(1, || {
         let survivor = maniple::spawn_local(|| {
             maniple::yield_now();
             "alive"
@@ -77,7 +69,7 @@ fn dropping_the_handle_detaches_and_the_result_is_dropped_at_the_end() {
             self.0.send("dropped").unwrap();
         }
     }
-    let runtime = workers(1);
+    let runtime = Runtime::builder().workers(1).build().unwrap();
     let (tell, told) = mpsc::channel();
     let (go, wait) = channel::bounded::<()>(1);
     drop(runtime.spawn(move || {
@@ -94,7 +86,7 @@ fn dropping_the_handle_detaches_and_the_result_is_dropped_at_the_end() {
 fn the_result_of_a_coroutine_that_has_ended_is_dropped_with_the_handle() {
     let value = Arc::new(());
     let theirs = value.clone();
-    workers(1).run(move || {
+    on(1, move || {
         let handle = maniple::spawn(move || theirs);
         while !handle.is_finished() {
             maniple::yield_now();
@@ -106,12 +98,13 @@ fn the_result_of_a_coroutine_that_has_ended_is_dropped_with_the_handle() {
 
 #[test]
 fn a_local_coroutine_shares_an_rc_with_its_spawner() {
-    workers(2).run(|| {
-        let shared = Rc::new(Cell::new(0));
+    on(2, || {
+        let (shared, home) = (Rc::new(Cell::new(0)), thread::current().id());
         let handles: Vec<_> = (1..=10)
             .map(|i| {
                 let shared = shared.clone();
                 maniple::spawn_local(move || {
+                    assert_eq!(thread::current().id(), home);
                     maniple::yield_now();
                     shared.set(shared.get() + i);
                     Rc::downgrade(&shared)
@@ -133,7 +126,7 @@ fn spawning_locally_on_a_plain_thread_panics() {
 
 #[test]
 fn a_coroutine_has_the_name_and_the_id_that_its_handle_shows() {
-    workers(1).run(|| {
+    on(1, || {
         let handle = Builder::new()
             .name("clerk")
             .spawn(|| {
@@ -165,7 +158,7 @@ fn descend(levels: usize) -> usize {
 
 #[test]
 fn a_larger_stack_holds_what_the_default_one_would_not() {
-    workers(1).run(|| {
+    on(1, || {
         let deep = |levels| move || descend(levels);
         let handle = Builder::new().stack_size(8 << 20).spawn(deep(500));
         assert_eq!(handle.unwrap().join().unwrap(), 500);
@@ -177,7 +170,7 @@ fn a_larger_stack_holds_what_the_default_one_would_not() {
 #[test]
 fn a_stack_size_out_of_range_is_an_error_of_the_spawn_and_of_the_runtime() {
     for bytes in [0, usize::MAX] {
-        let refused = workers(1).run(|| Builder::new().stack_size(bytes).spawn(|| ()));
+        let refused = on(1, || Builder::new().stack_size(bytes).spawn(|| ()));
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
         let refused = Runtime::builder().stack_size(bytes).build();
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
@@ -189,7 +182,7 @@ fn a_stack_size_out_of_range_is_an_error_of_the_spawn_and_of_the_runtime() {
 
 #[test]
 fn two_that_yield_take_turns() {
-    let order = workers(1).run(|| {
+    let order = on(1, || {
         let order = Rc::new(std::cell::RefCell::new(Vec::new()));
         let handles: Vec<_> = ["a", "b"]
             .map(|name| {
@@ -213,7 +206,7 @@ fn two_that_yield_take_turns() {
 
 #[test]
 fn coroutines_that_are_always_ready_do_not_starve_io() {
-    workers(1).run(|| {
+    on(1, || {
         let done = Rc::new(Cell::new(false));
         let spinners: Vec<_> = (0..10)
             .map(|_| {
@@ -236,7 +229,7 @@ fn coroutines_that_are_always_ready_do_not_starve_io() {
 
 #[test]
 fn io_that_is_always_ready_does_not_starve_coroutines() {
-    workers(1).run(|| {
+    on(1, || {
         let done = Rc::new(Cell::new(false));
         let busy: Vec<_> = (0..4)
             .map(|_| {
@@ -287,7 +280,7 @@ fn echo(rounds: usize) -> io::Result<usize> {
 
 #[test]
 fn a_plain_thread_wakes_the_only_worker_every_time() {
-    let runtime = workers(1);
+    let runtime = Runtime::builder().workers(1).build().unwrap();
     let (ask, asked) = channel::bounded::<u32>(1);
     let (answer, answers) = mpsc::channel();
     let echo = runtime.spawn(move || {
@@ -317,7 +310,7 @@ fn a_plain_thread_spawns_on_the_default_runtime() {
 
 #[test]
 fn main_may_borrow_from_its_caller() {
-    let runtime = workers(2);
+    let runtime = Runtime::builder().workers(2).build().unwrap();
     let text = String::from("borrowed");
     let mut count = 0;
     let length = runtime.run(|| {
@@ -331,7 +324,7 @@ fn main_may_borrow_from_its_caller() {
 #[test]
 #[should_panic(expected = "from main")]
 fn a_panic_of_main_is_resumed_in_its_caller() {
-    workers(1).run(|| panic!("from main"));
+    on(1, || panic!("from main"));
 }
 
 #[test]
@@ -352,12 +345,14 @@ fn beyond_the_limit_a_builder_refuses_and_a_plain_spawn_fails_its_join() {
             .collect();
         let refused = Builder::new().spawn(|| ()).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::QuotaExceeded);
+        assert!(refused.to_string().contains("max_coroutines"), "{refused}");
         let ran = Arc::new(AtomicBool::new(false));
         let theirs = ran.clone();
         let error = maniple::spawn(move || theirs.store(true, Ordering::Relaxed))
             .join()
             .unwrap_err();
         assert!(!error.is_panic() && !error.is_cancelled());
+        assert!(error.to_string().contains("could not begin"), "{error}");
         assert_eq!(io::Error::from(error).kind(), ErrorKind::QuotaExceeded);
         assert!(!ran.load(Ordering::Relaxed));
         drop(go);
@@ -373,7 +368,7 @@ fn beyond_the_limit_a_builder_refuses_and_a_plain_spawn_fails_its_join() {
 fn a_hundred_thousand_short_ones_all_run() {
     let count = Arc::new(AtomicUsize::new(0));
     let theirs = count.clone();
-    workers(2).run(move || {
+    on(2, move || {
         let handles: Vec<_> = (0..100_000)
             .map(|_| {
                 let count = theirs.clone();
@@ -390,7 +385,7 @@ fn a_hundred_thousand_short_ones_all_run() {
 #[test]
 #[ignore = "a worker that fell asleep last takes no nap, and spawning on an empty deque rings nobody"]
 fn the_child_of_one_that_computes_is_begun_by_the_other_worker() {
-    workers(2).run(|| {
+    on(2, || {
         for _ in 0..1000 {
             let begun = Arc::new(AtomicBool::new(false));
             let theirs = begun.clone();
@@ -407,7 +402,7 @@ fn the_child_of_one_that_computes_is_begun_by_the_other_worker() {
 
 #[test]
 fn a_coroutine_never_changes_threads() {
-    workers(4).run(|| {
+    on(4, || {
         let handles: Vec<_> = (0..200)
             .map(|_| {
                 maniple::spawn(|| {
@@ -432,7 +427,7 @@ fn a_coroutine_never_changes_threads() {
 
 #[test]
 fn unparking_counts_once_whether_before_the_park_or_during_it() {
-    workers(2).run(|| {
+    on(2, || {
         let me = maniple::current().unwrap();
         me.unpark();
         me.unpark();
@@ -451,7 +446,7 @@ fn unparking_counts_once_whether_before_the_park_or_during_it() {
 
 #[test]
 fn spawning_on_the_workers_covers_each_of_them_once() {
-    workers(3).run(|| {
+    on(3, || {
         let places: Vec<_> =
             maniple::task::spawn_on_workers(|index| (index, thread::current().id()))
                 .into_iter()

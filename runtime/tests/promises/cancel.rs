@@ -20,16 +20,7 @@ use maniple::{
     time::Elapsed,
 };
 
-/// Bounds a wait that must end, so that a failure does not hang.
-const LONG: Duration = Duration::from_secs(60);
-const SHORT: Duration = Duration::from_millis(5);
-
-fn on<T: Send>(workers: usize, body: impl FnOnce() -> T + Send) -> T {
-    let runtime = Runtime::builder().workers(workers).build().unwrap();
-    let value = runtime.run(body);
-    assert!(runtime.shutdown().is_clean());
-    value
-}
+use super::{LONG, SHORT, on};
 
 /// Runs `f` when dropped.
 struct Finally<F: FnMut()>(F);
@@ -253,6 +244,23 @@ fn a_shield_defers_and_delivers_afterwards() {
 }
 
 #[test]
+fn a_wait_that_is_shielded_is_not_cut_by_what_comes_during_it() {
+    on(2, || {
+        let (begin, begun) = channel::bounded(1);
+        let shielded = maniple::spawn(move || {
+            shield(|| {
+                begin.send(()).unwrap();
+                maniple::sleep(4 * SHORT);
+                "finished"
+            })
+        });
+        begun.recv().unwrap();
+        shielded.cancel();
+        assert_eq!(shielded.join().unwrap(), "finished");
+    });
+}
+
+#[test]
 fn timeouts_and_tokens_work_inside_a_shield() {
     on(1, || {
         let outer = CancelToken::new();
@@ -310,6 +318,25 @@ fn taking_a_lock_is_no_cancellation_point() {
         drop(held);
         assert!(waiter.join().unwrap());
         assert_eq!(*lock.lock(), 2);
+    });
+}
+
+#[test]
+fn a_cancelled_wait_on_a_condvar_leaves_the_mutex_usable() {
+    on(2, || {
+        let shared = Arc::new((Mutex::new(false), Condvar::new()));
+        let theirs = shared.clone();
+        let waiter = maniple::spawn(move || {
+            let mut waits = theirs.0.lock();
+            *waits = true;
+            theirs.1.wait_while(&mut waits, |waits| *waits);
+        });
+        while !*shared.0.lock() {
+            maniple::yield_now();
+        }
+        waiter.cancel();
+        assert!(waiter.join().unwrap_err().is_cancelled());
+        assert!(shared.0.try_lock().is_some());
     });
 }
 

@@ -3,27 +3,17 @@
 //!
 //! Each case dies in a process of its own: the ignored tests here are those children.
 
-use std::{
-    os::unix::process::ExitStatusExt,
-    process::{Command, Output},
-};
+use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
+
+use super::child;
 
 const SIGABRT: i32 = 6;
 const SIGSEGV: i32 = 11;
 
-fn child(test: &str) -> (Output, String) {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            test,
-            "--exact",
-            "--ignored",
-            "--nocapture",
-            "--test-threads=1",
-        ])
-        .output()
-        .unwrap();
+fn dies(test: &str) -> (ExitStatus, String) {
+    let output = child(&format!("overflow::{test}"));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output, text)
+    (output.status, text)
 }
 
 /// Each frame holds a page, so that debug and optimised builds overflow alike.
@@ -104,8 +94,8 @@ fn faulting_under_a_handler_child() {
 
 #[test]
 fn an_overflow_says_who_where_how_large_and_what_to_do_and_aborts() {
-    let (output, text) = child("overflowing_child");
-    assert_eq!(output.status.signal(), Some(SIGABRT), "{text}");
+    let (status, text) = dies("overflowing_child");
+    assert_eq!(status.signal(), Some(SIGABRT), "{text}");
     let place = format!("overflow.rs:{SPAWN_LINE}:");
     for part in [
         "stack overflow",
@@ -120,8 +110,8 @@ fn an_overflow_says_who_where_how_large_and_what_to_do_and_aborts() {
 
 #[test]
 fn an_overflow_in_a_groups_child_names_the_child() {
-    let (output, text) = child("overflowing_in_a_group_child");
-    assert_eq!(output.status.signal(), Some(SIGABRT), "{text}");
+    let (status, text) = dies("overflowing_in_a_group_child");
+    assert_eq!(status.signal(), Some(SIGABRT), "{text}");
     assert!(
         text.contains("stack overflow") && text.contains("borrower"),
         "{text}"
@@ -130,21 +120,21 @@ fn an_overflow_in_a_groups_child_names_the_child() {
 
 #[test]
 fn overflows_on_two_workers_at_once_still_abort() {
-    let (output, text) = child("overflowing_on_every_worker_child");
-    assert_eq!(output.status.signal(), Some(SIGABRT), "{text}");
+    let (status, text) = dies("overflowing_on_every_worker_child");
+    assert_eq!(status.signal(), Some(SIGABRT), "{text}");
     assert!(text.contains("stack overflow"), "{text}");
 }
 
 #[test]
 fn a_null_pointer_is_no_overflow_and_dies_by_its_own_signal() {
-    let (output, text) = child("faulting_child");
-    assert_eq!(output.status.signal(), Some(SIGSEGV), "{text}");
+    let (status, text) = dies("faulting_child");
+    assert_eq!(status.signal(), Some(SIGSEGV), "{text}");
     assert!(!text.contains("stack overflow"), "{text}");
 }
 
 #[test]
 fn a_handler_that_was_there_before_the_runtime_gets_other_faults() {
-    let (output, text) = child("faulting_under_a_handler_child");
-    assert_eq!(output.status.code(), Some(42), "{text}");
+    let (status, text) = dies("faulting_under_a_handler_child");
+    assert_eq!(status.code(), Some(42), "{text}");
     assert!(text.contains("the earlier handler ran"), "{text}");
 }

@@ -1,0 +1,66 @@
+//! The runtime's promises, held over real coroutines, threads and sockets: one module for each subject.
+
+mod cancel;
+mod coroutines;
+mod groups;
+mod million;
+mod net;
+mod overflow;
+mod shutdown;
+mod stress;
+mod sync;
+mod time;
+
+use std::{
+    process::{Command, Output},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use maniple::Runtime;
+
+/// Bounds a wait that must end, so that a failure does not hang.
+const LONG: Duration = Duration::from_secs(60);
+/// Short enough to be waited out.
+const SHORT: Duration = Duration::from_millis(5);
+
+/// Runs `body` on so many workers and holds that no coroutine is left. A hang, which may be one that nothing
+/// can cut, ends the process with the test's name.
+fn on<T: Send>(workers: usize, body: impl FnOnce() -> T + Send) -> T {
+    let name = thread::current().name().unwrap_or("a test").to_owned();
+    let (done, ended) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        if ended.recv_timeout(2 * LONG) == Err(mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("{name} hangs");
+            std::process::abort();
+        }
+    });
+    let runtime = Runtime::builder().workers(workers).build().unwrap();
+    let value = runtime.run(body);
+    assert!(runtime.shutdown().is_clean(), "coroutines are left");
+    drop(done);
+    value
+}
+
+/// Runs an ignored test, named with its module, in a process of its own: it dies, or it measures what all threads
+/// of a process share.
+fn child(test: &str) -> Output {
+    Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--ignored", "--nocapture"])
+        .arg("--test-threads=1")
+        .output()
+        .unwrap()
+}
+
+/// Runs such a test and holds that it passes.
+fn passes_as_child(test: &str) {
+    let output = child(test);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{}\n{text}\n{errors}",
+        output.status
+    );
+}

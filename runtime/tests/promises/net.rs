@@ -1,0 +1,628 @@
+//! Sockets over loopback: what std promises of its own holds here too, and waiting leaves the worker to others.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use maniple::{
+    JoinHandle, Runtime,
+    cancel::is_cancelled_error,
+    net::{self, Shutdown, TcpListener, TcpStream},
+    offload, spawn,
+    task::spawn_on_workers,
+    yield_now,
+};
+
+use super::{LONG, SHORT, on, passes_as_child};
+
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (client, listener.accept().unwrap().0)
+}
+
+/// Answers each connection with what it says, until cancelled.
+fn echo() -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                    if stream.write_all(&buffer[..count]).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    (address, server)
+}
+
+/// Fills the stream until a write has to wait.
+fn fill(stream: &mut TcpStream) -> std::io::Error {
+    stream.set_write_timeout(Some(SHORT)).unwrap();
+    let block = [0; 64 << 10];
+    loop {
+        if let Err(error) = stream.write(&block) {
+            return error;
+        }
+    }
+}
+
+#[test]
+fn what_is_sent_comes_back_over_many_connections() {
+    on(2, || {
+        let (address, server) = echo();
+        let clients: Vec<_> = (0..50_u32)
+            .map(|name| {
+                spawn(move || {
+                    let mut stream = TcpStream::connect(address).unwrap();
+                    assert_eq!(stream.peer_addr().unwrap(), address);
+                    for round in 0..20_u32 {
+                        let said = (name * 1_000 + round).to_be_bytes();
+                        stream.write_all(&said).unwrap();
+                        let mut heard = [0; 4];
+                        stream.read_exact(&mut heard).unwrap();
+                        assert_eq!(said, heard);
+                    }
+                })
+            })
+            .collect();
+        clients
+            .into_iter()
+            .for_each(|client| client.join().unwrap());
+        server.cancel();
+        server.join().unwrap();
+    });
+}
+
+#[test]
+fn a_connection_to_nobody_is_refused() {
+    on(1, || {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        for error in [
+            TcpStream::connect(address),
+            TcpStream::connect_timeout(&address, LONG),
+        ] {
+            assert_eq!(error.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        }
+    });
+}
+
+#[test]
+fn an_address_in_use_is_an_error_that_names_the_address() {
+    on(1, || {
+        let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = busy.local_addr().unwrap();
+        let error = TcpListener::bind(address).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        let named = error.to_string().starts_with(&format!("bind {address}: "));
+        assert!(named, "{error}");
+    });
+}
+
+#[test]
+fn a_name_that_nobody_has_is_an_error() {
+    on(1, || {
+        assert!(TcpStream::connect("no.such.host.invalid:1").is_err());
+    });
+}
+
+#[test]
+fn a_timeout_of_zero_is_rejected_and_changes_nothing() {
+    on(1, || {
+        let (client, _server) = pair();
+        client.set_read_timeout(Some(LONG)).unwrap();
+        for refused in [
+            client.set_read_timeout(Some(Duration::ZERO)),
+            client.set_write_timeout(Some(Duration::ZERO)),
+            TcpStream::connect_timeout(&client.peer_addr().unwrap(), Duration::ZERO).map(drop),
+        ] {
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
+        }
+        assert_eq!(
+            (client.read_timeout(), client.write_timeout()),
+            (Some(LONG), None)
+        );
+    });
+}
+
+#[test]
+fn reads_and_writes_past_their_timeouts_say_timed_out_and_leave_the_stream_usable() {
+    on(1, || {
+        let (mut client, mut server) = pair();
+        client.set_read_timeout(Some(SHORT)).unwrap();
+        let begun = Instant::now();
+        assert_eq!(
+            client.read(&mut [0]).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
+        assert_eq!(
+            client.peek(&mut [0]).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
+        assert!(begun.elapsed() >= 2 * SHORT, "never early");
+        server.write_all(b"x").unwrap();
+        assert_eq!(client.read(&mut [0; 8]).unwrap(), 1);
+        assert_eq!(fill(&mut client).kind(), ErrorKind::TimedOut);
+        drop(client);
+        let mut rest = Vec::new();
+        server.read_to_end(&mut rest).unwrap();
+        assert!(rest.len() >= 64 << 10);
+    });
+}
+
+#[test]
+fn a_cancelled_read_is_no_interruption_that_is_tried_again() {
+    on(1, || {
+        let (mut client, _server) = pair();
+        let reader = spawn(move || client.read_exact(&mut [0]));
+        yield_now();
+        reader.cancel();
+        let error = reader.join().unwrap().unwrap_err();
+        assert!(is_cancelled_error(&error), "{error:?}");
+        assert_ne!(error.kind(), ErrorKind::Interrupted);
+    });
+}
+
+#[test]
+fn peeking_consumes_nothing_and_trying_waits_for_nothing() {
+    on(1, || {
+        let (mut client, mut server) = pair();
+        let mut buffer = [0; 8];
+        assert_eq!(
+            client.try_read(&mut buffer).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        server.write_all(b"peek").unwrap();
+        for _ in 0..2 {
+            assert_eq!(client.peek(&mut buffer).unwrap(), 4);
+        }
+        assert_eq!(client.try_read(&mut buffer).unwrap(), 4);
+        assert_eq!(&buffer[..4], b"peek");
+        assert_eq!(
+            client.try_read(&mut buffer).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        drop(server);
+        assert_eq!(client.read(&mut buffer).unwrap(), 0);
+        assert_eq!(
+            client.try_read(&mut buffer).unwrap(),
+            0,
+            "the end is no wait"
+        );
+        assert_eq!(client.peek(&mut buffer).unwrap(), 0);
+    });
+}
+
+#[test]
+fn each_direction_can_be_shut_down_and_a_waiting_reader_is_woken() {
+    on(1, || {
+        let (client, mut server) = pair();
+        let client = Arc::new(client);
+        let theirs = client.clone();
+        let reader = spawn(move || (&*theirs).read(&mut [0]));
+        yield_now();
+        client.shutdown(Shutdown::Read).unwrap();
+        assert_eq!(reader.join().unwrap().unwrap(), 0);
+        (&*client).write_all(b"still").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(
+            (&*client).write(b"no").unwrap_err().kind(),
+            ErrorKind::BrokenPipe
+        );
+        let mut all = Vec::new();
+        server.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"still");
+        let (client, mut server) = pair();
+        client.shutdown(Shutdown::Both).unwrap();
+        assert_eq!(server.read(&mut [0]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_half_closed_stream_still_receives() {
+    on(1, || {
+        let (mut client, mut server) = pair();
+        client.write_all(b"question").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let (mut question, mut answer) = (String::new(), String::new());
+        server.read_to_string(&mut question).unwrap();
+        server
+            .write_all(question.to_uppercase().as_bytes())
+            .unwrap();
+        drop(server);
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "QUESTION");
+    });
+}
+
+#[test]
+fn a_reader_and_a_writer_share_a_stream_while_more_than_the_buffers_hold_passes() {
+    const BYTES: usize = 32 << 20;
+    on(2, || {
+        let (address, server) = echo();
+        let stream = TcpStream::connect(address).unwrap();
+        let byte = |at: usize| (at % 251) as u8;
+        let ((), ()) = maniple::join!(
+            {
+                let mut at = 0;
+                while at < BYTES {
+                    let block: Vec<u8> = (at..BYTES.min(at + 100_000)).map(byte).collect();
+                    (&stream).write_all(&block).unwrap();
+                    at += block.len();
+                }
+                stream.shutdown(Shutdown::Write).unwrap();
+            },
+            {
+                let (mut at, mut buffer) = (0, vec![0; 64 << 10]);
+                loop {
+                    let count = (&stream).read(&mut buffer).unwrap();
+                    if count == 0 {
+                        break;
+                    }
+                    let expected = (at..at + count).map(byte);
+                    assert!(buffer[..count].iter().copied().eq(expected), "after {at}");
+                    at += count;
+                }
+                assert_eq!(at, BYTES);
+            }
+        );
+        server.cancel();
+        server.join().unwrap();
+    });
+}
+
+#[test]
+fn a_clone_is_the_same_connection_with_its_own_timeouts() {
+    on(1, || {
+        let (mut client, mut server) = pair();
+        let mut clone = client.try_clone().unwrap();
+        clone.set_read_timeout(Some(SHORT)).unwrap();
+        assert_eq!(client.read_timeout(), None);
+        assert_eq!(
+            clone.read(&mut [0]).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
+        let waiting = spawn(move || {
+            let mut buffer = [0; 2];
+            client.read_exact(&mut buffer).map(|()| buffer)
+        });
+        yield_now();
+        clone.write_all(b"to").unwrap();
+        let mut buffer = [0; 2];
+        server.read_exact(&mut buffer).unwrap();
+        server.write_all(&buffer).unwrap();
+        assert_eq!(&waiting.join().unwrap().unwrap(), b"to");
+        // The other handle is gone; this one holds the connection open.
+        server.write_all(b"on").unwrap();
+        clone.set_read_timeout(None).unwrap();
+        clone.read_exact(&mut buffer).unwrap();
+        assert_eq!(&buffer, b"on");
+    });
+}
+
+#[test]
+fn sockets_go_to_std_and_come_back() {
+    on(1, || {
+        let (client, server) = pair();
+        let mut blocking = std::net::TcpStream::try_from(client).unwrap();
+        let mut server =
+            TcpStream::try_from(std::net::TcpStream::try_from(server).unwrap()).unwrap();
+        server.write_all(b"std").unwrap();
+        let mut buffer = [0; 3];
+        blocking.read_exact(&mut buffer).unwrap();
+        assert_eq!(&buffer, b"std");
+        let mut ours = TcpStream::try_from(blocking).unwrap();
+        let reader = spawn(move || ours.read(&mut [0]).unwrap());
+        yield_now();
+        server.write_all(b"x").unwrap();
+        assert_eq!(reader.join().unwrap(), 1);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::try_from(listener).unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(
+            listener.try_accept().unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        let accepting = spawn(move || listener.accept().map(|(_, peer)| peer));
+        let client = TcpStream::connect(address).unwrap();
+        assert_eq!(
+            accepting.join().unwrap().unwrap(),
+            client.local_addr().unwrap()
+        );
+        drop(OwnedFd::from(client));
+    });
+}
+
+#[test]
+fn options_read_back_as_they_were_set() {
+    on(1, || {
+        let (client, _server) = pair();
+        for nodelay in [true, false] {
+            client.set_nodelay(nodelay).unwrap();
+            assert_eq!(client.nodelay().unwrap(), nodelay);
+        }
+        client.set_ttl(42).unwrap();
+        assert_eq!(client.ttl().unwrap(), 42);
+        assert!(client.take_error().unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_stream_serves_coroutines_of_two_workers() {
+    on(2, || {
+        let (client, server) = pair();
+        let (client, turn) = (Arc::new(client), Arc::new(AtomicUsize::new(0)));
+        let theirs = turn.clone();
+        let workers = spawn_on_workers(move |worker| {
+            for round in 0..200 {
+                while theirs.load(SeqCst) != 2 * round + worker {
+                    yield_now();
+                }
+                let mut buffer = [0];
+                (&*client).write_all(&[round as u8]).unwrap();
+                (&*client).read_exact(&mut buffer).unwrap();
+                assert_eq!(buffer, [round as u8]);
+                theirs.fetch_add(1, SeqCst);
+            }
+        });
+        let mut server = server;
+        for _ in 0..400 {
+            let mut buffer = [0];
+            server.read_exact(&mut buffer).unwrap();
+            server.write_all(&buffer).unwrap();
+        }
+        workers
+            .into_iter()
+            .for_each(|worker| worker.join().unwrap());
+        assert_eq!(turn.load(SeqCst), 400);
+    });
+}
+
+#[test]
+fn streams_are_dropped_by_other_workers_while_their_numbers_are_used_again() {
+    on(2, || {
+        let workers = spawn_on_workers(|_| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            for _ in 0..300 {
+                let mut client = TcpStream::connect(address).unwrap();
+                let (mut server, _) = listener.accept().unwrap();
+                // Off the workers, so that either of them may begin the coroutine below.
+                let reader = thread::spawn(move || client.read_exact(&mut [0; 4]));
+                server.write_all(b"over").unwrap();
+                offload(|| reader.join().unwrap().unwrap()).unwrap();
+                spawn(move || drop(server)).join().unwrap();
+            }
+        });
+        workers
+            .into_iter()
+            .for_each(|worker| worker.join().unwrap());
+    });
+}
+
+#[test]
+fn plain_threads_use_the_same_sockets() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let mut stream = listener.incoming().next().unwrap().unwrap();
+        let mut all = String::new();
+        stream.read_to_string(&mut all).unwrap();
+        all
+    });
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(SHORT)).unwrap();
+    assert_eq!(
+        client.read(&mut [0]).unwrap_err().kind(),
+        ErrorKind::TimedOut
+    );
+    assert_eq!(
+        client
+            .wait_readable_until(Instant::now() + SHORT)
+            .unwrap_err()
+            .kind(),
+        ErrorKind::TimedOut
+    );
+    client.write_all(b"from a thread").unwrap();
+    drop(client);
+    assert_eq!(server.join().unwrap(), "from a thread");
+}
+
+#[test]
+fn acceptors_on_all_workers_share_a_listener_and_each_connection_is_accepted_once() {
+    const CLIENTS: usize = 200;
+    on(2, || {
+        let listener = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap());
+        let address = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let acceptors: Vec<_> = (0..8)
+            .map(|_| {
+                let (listener, accepted) = (listener.clone(), accepted.clone());
+                spawn(move || {
+                    while listener.accept().is_ok() {
+                        accepted.fetch_add(1, SeqCst);
+                    }
+                })
+            })
+            .collect();
+        let mut clients: Vec<_> = (0..CLIENTS)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        // An accepted connection is closed at once: its end says that it was accepted.
+        clients
+            .iter_mut()
+            .for_each(|client| assert_eq!(client.read(&mut [0]).unwrap(), 0));
+        for acceptor in acceptors {
+            acceptor.cancel();
+            acceptor.join().unwrap();
+        }
+        assert_eq!(accepted.load(SeqCst), CLIENTS);
+    });
+}
+
+#[test]
+fn a_reset_connection_is_an_error_to_a_waiting_reader() {
+    on(1, || {
+        let (client, mut server) = pair();
+        server.write_all(b"unread").unwrap();
+        client.wait_readable().unwrap();
+        let reader = spawn(move || server.read(&mut [0]));
+        yield_now();
+        // Closing with unread bytes resets, RFC 2525 section 2.17.
+        drop(client);
+        let error = reader.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn the_end_is_seen_after_a_read_that_filled_only_part_of_the_buffer() {
+    on(2, || {
+        for round in 0..300 {
+            let (mut client, mut server) = pair();
+            let closer = spawn(move || {
+                server.write_all(b"last").unwrap();
+                if round % 2 == 0 {
+                    yield_now();
+                }
+                drop(server);
+            });
+            let mut buffer = [0; 64];
+            let mut got = 0;
+            while got < 4 {
+                got += client.read(&mut buffer).unwrap();
+            }
+            assert_eq!(client.read(&mut buffer).unwrap(), 0, "round {round}");
+            closer.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn waiting_to_read_takes_no_bytes_and_keeps_to_its_instant() {
+    on(1, || {
+        let (mut client, mut server) = pair();
+        client.set_read_timeout(Some(LONG)).unwrap();
+        let at = Instant::now() + SHORT;
+        assert_eq!(
+            client.wait_readable_until(at).unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
+        assert!(Instant::now() >= at, "never early");
+        server.write_all(b"here").unwrap();
+        client.wait_readable_until(Instant::now() + LONG).unwrap();
+        client.wait_readable().unwrap();
+        net::wait_readable(client.as_fd()).unwrap();
+        net::wait_writable(client.as_fd()).unwrap();
+        let mut buffer = [0; 4];
+        client.read_exact(&mut buffer).unwrap();
+        assert_eq!(&buffer, b"here");
+        drop(server);
+        client.wait_readable().unwrap();
+        assert_eq!(client.read(&mut buffer).unwrap(), 0);
+    });
+}
+
+#[test]
+fn looking_up_a_name_leaves_the_worker_to_others() {
+    on(1, || {
+        let turns = Arc::new(AtomicUsize::new(0));
+        let theirs = turns.clone();
+        let other = spawn(move || {
+            loop {
+                theirs.fetch_add(1, SeqCst);
+                yield_now();
+                if maniple::cancel::is_cancelled() {
+                    return;
+                }
+            }
+        });
+        yield_now();
+        // An answer that is there before the waiting begins needs no wait: look up until one is not.
+        let (begun, mut look_ups) = (Instant::now(), 0);
+        loop {
+            let before = turns.load(SeqCst);
+            let listener = TcpListener::bind("localhost:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            look_ups += 1;
+            if turns.load(SeqCst) > before {
+                TcpStream::connect(("localhost", port)).unwrap();
+                break;
+            }
+            assert!(
+                begun.elapsed() < LONG,
+                "{look_ups} look-ups held up the worker"
+            );
+        }
+        println!("{look_ups} look-ups");
+        other.cancel();
+        drop(other.join());
+    });
+}
+
+#[test]
+#[ignore = "counts descriptors: a child of the test below"]
+fn descriptors_child() {
+    let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let runtime = Runtime::builder().workers(2).build().unwrap();
+    // One round first: what is made once and kept is no leak.
+    let before = runtime.run(|| {
+        churn(10);
+        count()
+    });
+    runtime.run(|| churn(2_000));
+    let after = runtime.run(count);
+    assert_eq!(after, before, "descriptors are left");
+    assert!(runtime.shutdown().is_clean());
+}
+
+fn churn(connections: usize) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = spawn(move || {
+        let answering: Vec<_> = (0..connections)
+            .map(|_| {
+                let (mut stream, _) = listener.accept().unwrap();
+                spawn(move || {
+                    let count = stream.read(&mut [0; 8]).unwrap();
+                    stream.write_all(&[0; 8][..count]).unwrap();
+                })
+            })
+            .collect();
+        answering.into_iter().for_each(|one| one.join().unwrap());
+    });
+    for batch in 0..connections.div_ceil(100) {
+        let clients: Vec<_> = (0..100.min(connections - batch * 100))
+            .map(|_| {
+                spawn(move || {
+                    let mut stream = TcpStream::connect(address).unwrap();
+                    stream.write_all(b"x").unwrap();
+                    assert_eq!(stream.read(&mut [0; 8]).unwrap(), 1);
+                })
+            })
+            .collect();
+        clients
+            .into_iter()
+            .for_each(|client| client.join().unwrap());
+    }
+    server.join().unwrap();
+}
+
+#[test]
+fn two_thousand_connections_across_two_workers_leave_no_descriptor() {
+    passes_as_child("net::descriptors_child");
+}

@@ -1,0 +1,167 @@
+//! How a runtime ends: what waits is cut, what is stuck is named, nothing begins any more.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use maniple::{
+    Runtime,
+    sync::{Mutex, channel},
+};
+
+use super::LONG;
+
+const GRACE: Duration = Duration::from_millis(200);
+
+fn impatient(workers: usize) -> Runtime {
+    Runtime::builder()
+        .workers(workers)
+        .shutdown_grace(GRACE)
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn shutdown_cancels_what_waits_and_runs_its_destructors() {
+    struct Tally(Arc<AtomicUsize>);
+    impl Drop for Tally {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let ended = Arc::new(AtomicUsize::new(0));
+    let runtime = Runtime::builder().workers(2).build().unwrap();
+    let (begin, begun) = channel::unbounded();
+    for _ in 0..1000 {
+        let (tally, begin) = (Tally(ended.clone()), begin.clone());
+        runtime.spawn(move || {
+            let _tally = tally;
+            begin.send(()).unwrap();
+            maniple::sleep(LONG);
+        });
+    }
+    for _ in 0..1000 {
+        begun.recv().unwrap();
+    }
+    assert!(runtime.shutdown().is_clean());
+    assert_eq!(ended.load(Ordering::SeqCst), 1000);
+}
+
+#[test]
+fn what_has_not_begun_when_the_shutdown_begins_is_cancelled_too() {
+    let runtime = Runtime::builder().workers(2).build().unwrap();
+    let sleepers: Vec<_> = (0..100)
+        .map(|_| runtime.spawn(|| maniple::sleep(LONG)))
+        .collect();
+    assert!(runtime.shutdown().is_clean());
+    for sleeper in sleepers {
+        assert!(sleeper.join().unwrap_err().is_cancelled());
+    }
+}
+
+#[test]
+fn a_coroutine_that_waits_for_a_lock_for_ever_is_reported_by_name() {
+    let runtime = impatient(2);
+    let lock = Arc::new(Mutex::new(()));
+    let held = lock.lock();
+    let (begin, begun) = channel::bounded(1);
+    let theirs = lock.clone();
+    let named = maniple::Builder::new().name("stuck on a lock");
+    let handle = runtime.spawn_with(named, move || {
+        begin.send(()).unwrap();
+        drop(theirs.lock());
+    });
+    begun.recv().unwrap();
+    let (begins, report) = (Instant::now(), runtime.shutdown());
+    assert!(begins.elapsed() >= GRACE);
+    assert!(!report.is_clean());
+    let [stuck] = report.stuck() else {
+        panic!("{report:?}")
+    };
+    assert_eq!(stuck.name(), Some("stuck on a lock"));
+    assert_eq!(stuck.spawned_at().file(), file!());
+    assert!(stuck.waits_for().is_some());
+    let line = stuck.to_string();
+    assert!(
+        line.contains("stuck on a lock") && line.contains("waits for"),
+        "{line}"
+    );
+    assert!(!handle.unwrap().is_finished());
+    // To be woken after the end harms nobody.
+    drop(held);
+}
+
+#[test]
+fn a_coroutine_that_holds_its_worker_is_reported_and_may_end_later() {
+    let runtime = impatient(1);
+    let release = Arc::new(AtomicBool::new(false));
+    let (tell, told) = mpsc::channel();
+    let theirs = release.clone();
+    let named = maniple::Builder::new().name("computes");
+    let handle = runtime
+        .spawn_with(named, move || {
+            tell.send("begun").unwrap();
+            while !theirs.load(Ordering::Acquire) {
+                std::hint::spin_loop();
+            }
+            tell.send("ended").unwrap();
+        })
+        .unwrap();
+    assert_eq!(told.recv_timeout(LONG), Ok("begun"));
+    let report = runtime.shutdown();
+    let [stuck] = report.stuck() else {
+        panic!("{report:?}")
+    };
+    assert_eq!((stuck.name(), stuck.waits_for()), (Some("computes"), None));
+    assert!(stuck.to_string().ends_with("it holds its worker"));
+    release.store(true, Ordering::Release);
+    assert_eq!(told.recv_timeout(LONG), Ok("ended"));
+    handle.join().unwrap();
+}
+
+#[test]
+fn nothing_begins_after_the_shutdown_has_begun() {
+    struct SpawnsAtTheEnd(mpsc::Sender<(bool, bool)>);
+    impl Drop for SpawnsAtTheEnd {
+        fn drop(&mut self) {
+            let late = maniple::cancel::shield(|| maniple::spawn(|| ()).join());
+            let refused = maniple::Builder::new().spawn(|| ()).is_err();
+            let cancelled = late.is_err_and(|error| error.is_cancelled());
+            self.0.send((cancelled, refused)).unwrap();
+        }
+    }
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let (tell, told) = mpsc::channel();
+    let (begin, begun) = channel::bounded(1);
+    runtime.spawn(move || {
+        let _spawns = SpawnsAtTheEnd(tell);
+        begin.send(()).unwrap();
+        maniple::sleep(LONG);
+    });
+    begun.recv().unwrap();
+    assert!(runtime.shutdown().is_clean());
+    assert_eq!(told.recv_timeout(LONG), Ok((true, true)));
+}
+
+#[test]
+fn handles_outlive_their_runtime() {
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let (begin, begun) = channel::bounded(1);
+    let ended = runtime.spawn(|| 7);
+    let cut = runtime.spawn(move || {
+        begin.send(()).unwrap();
+        maniple::sleep(LONG);
+    });
+    begun.recv().unwrap();
+    while !ended.is_finished() {
+        std::thread::yield_now();
+    }
+    drop(runtime);
+    assert_eq!(ended.join().unwrap(), 7);
+    assert!(cut.join().unwrap_err().is_cancelled());
+}
