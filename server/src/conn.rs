@@ -244,14 +244,29 @@ impl Conn<'_> {
     /// Calls the handler and appends its answer.
     #[inline]
     fn answer(&mut self) -> io::Result<Flow> {
-        let response = self.dispatch();
-        let panicked = response.is_none();
-        if panicked && maniple::cancel::is_cancelled() {
+        let Some(mut response) = self.dispatch() else {
+            return self.answer_panic();
+        };
+        if response.status.is_informational() {
+            response = not_final(response.status);
+        }
+        self.finish(&mut response, true)
+    }
+
+    /// What a handler's panic leads to.
+    #[cold]
+    fn answer_panic(&mut self) -> io::Result<Flow> {
+        if maniple::cancel::is_cancelled() {
             return Ok(Flow::Close);
         }
-        let response = response.unwrap_or_else(internal_error);
+        self.finish(&mut internal_error(), false)
+    }
+
+    /// Appends the handler's answer, and sees how the connection goes on.
+    #[inline]
+    fn finish(&mut self, response: &mut Response, keep: bool) -> io::Result<Flow> {
         let mut keep =
-            self.request.head().keep_alive && !panicked && self.request.scratch().body.can_end();
+            keep && self.request.head().keep_alive && self.request.scratch().body.can_end();
         if keep && response.headers.is_some() {
             keep = !response.asks_to_close();
         }
@@ -307,18 +322,22 @@ impl Conn<'_> {
     fn dispatch(&mut self) -> Option<Response> {
         let service: &Arc<Service> = self.service;
         let request = &mut self.request;
-        let mut params = std::mem::take(&mut request.scratch_mut().params);
         let found = {
-            let path = request.path();
+            let Scratch {
+                input,
+                head,
+                params,
+                ..
+            } = request.scratch_mut();
+            let path = head.path_in(&input.bytes[input.start..]);
             let base = path.as_ptr().addr();
-            let at = request.head().path.start;
-            service.router.find(request.method(), path, |name, value| {
-                params.push(name, value, at + (value.as_ptr().addr() - base));
+            service.router.find(&head.method, path, |name, value| {
+                let at = head.path.start + (value.as_ptr().addr() - base);
+                params.push(name, value, at);
             })
         };
-        request.scratch_mut().params = params;
         match found {
-            Found::Answer(response) => Some(response),
+            Found::Answer(response) => Some(*response),
             Found::Handler(handler) => catch_unwind(AssertUnwindSafe(|| handler.call(request)))
                 .map_err(|panic| report(request, &*panic))
                 .ok(),
@@ -327,7 +346,7 @@ impl Conn<'_> {
 
     /// Appends a response; false if its body broke off, after which nothing more may be sent.
     #[inline]
-    fn send(&mut self, response: Response, keep: bool) -> io::Result<bool> {
+    fn send(&mut self, response: &mut Response, keep: bool) -> io::Result<bool> {
         let head = self.request.head();
         let is_head = head.method == Method::HEAD;
         let http_11 = head.http_11;
@@ -335,10 +354,6 @@ impl Conn<'_> {
             (false, _) => Some("close"),
             (true, false) => Some("keep-alive"),
             (true, true) => None,
-        };
-        let response = match response.status.is_informational() {
-            true => not_final(response.status),
-            false => response,
         };
         let status = response.status;
         let no_body = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
@@ -381,14 +396,14 @@ impl Conn<'_> {
                 self.request.flush_with(bytes)?;
                 Ok(true)
             }
-            None => self.stream_body(response.body.kind, ending),
+            None => self.stream_body(&mut response.body.kind, ending),
         }
     }
 
     /// Sends a body as its reader gives it; false if the connection must end with it.
     #[cold]
-    fn stream_body(&mut self, body: BodyKind, ending: Ending) -> io::Result<bool> {
-        let BodyKind::Reader { mut reader, length } = body else {
+    fn stream_body(&mut self, body: &mut BodyKind, ending: Ending) -> io::Result<bool> {
+        let BodyKind::Reader { reader, length } = body else {
             return Ok(true);
         };
         let mut buffer = vec![0; STREAM_READ];
@@ -422,7 +437,7 @@ impl Conn<'_> {
                 Ok(true)
             }
             Ending::Close => Ok(false),
-            _ => Ok(length == Some(sent)),
+            _ => Ok(*length == Some(sent)),
         }
     }
 

@@ -117,10 +117,8 @@ impl Request {
     /// The path as it was sent, without percent-decoding and query.
     #[inline]
     pub fn path(&self) -> &str {
-        match self.text(self.head().path.clone()) {
-            "" => "/",
-            path => path,
-        }
+        let input = &self.scratch().input;
+        self.head().path_in(&input.bytes[input.start..])
     }
 
     /// The query as it was sent, without the `?`; `None` if there is none.

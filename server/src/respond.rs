@@ -26,13 +26,13 @@ use serde::Serialize;
 #[derive(Debug)]
 pub struct Response {
     pub(crate) status: StatusCode,
-    pub(crate) content_type: Option<ContentType>,
+    pub(crate) content_type: Option<&'static ContentType>,
     pub(crate) headers: Option<Box<HeaderMap>>,
     pub(crate) body: Body,
 }
 
 /// A type that is known beforehand, so that no header map is made for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ContentType {
     /// The whole field line.
     pub(crate) line: &'static [u8],
@@ -41,7 +41,7 @@ pub(crate) struct ContentType {
 
 macro_rules! content_type {
     ($name:ident, $value:literal) => {
-        pub(crate) const $name: ContentType = ContentType {
+        pub(crate) static $name: ContentType = ContentType {
             line: concat!("content-type: ", $value, "\r\n").as_bytes(),
             value: $value,
         };
@@ -66,18 +66,18 @@ impl Response {
 
     /// 200 with plain text.
     pub fn text(text: impl Into<Body>) -> Self {
-        Self::of_type(TEXT, text.into())
+        Self::of_type(&TEXT, text.into())
     }
 
     /// 200 with HTML.
     pub fn html(html: impl Into<Body>) -> Self {
-        Self::of_type(HTML, html.into())
+        Self::of_type(&HTML, html.into())
     }
 
     /// 200 with `value` as JSON; 500 if it cannot be serialised.
     pub fn json(value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
-            Ok(json) => Self::of_type(JSON, json.into()),
+            Ok(json) => Self::of_type(&JSON, json.into()),
             Err(error) => {
                 log::error!("response could not be serialised: {error}");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR)
@@ -85,7 +85,8 @@ impl Response {
         }
     }
 
-    fn of_type(content_type: ContentType, body: Body) -> Self {
+    #[inline]
+    fn of_type(content_type: &'static ContentType, body: Body) -> Self {
         Self {
             status: StatusCode::OK,
             content_type: Some(content_type),
@@ -192,6 +193,7 @@ impl Body {
     }
 
     /// The bytes, unless it is a reader.
+    #[inline]
     pub(crate) fn bytes(&self) -> Option<&[u8]> {
         match &self.kind {
             BodyKind::Static(bytes) => Some(bytes),
@@ -302,7 +304,7 @@ macro_rules! of_type {
         impl IntoResponse for $from {
             #[inline]
             fn into_response(self) -> Response {
-                Response::of_type($content_type, self.into())
+                Response::of_type(&$content_type, self.into())
             }
         }
     )*};
@@ -367,10 +369,10 @@ mod tests {
 
     #[test]
     fn values_become_responses_of_their_type() {
-        assert_eq!("a".into_response().content_type, Some(TEXT));
-        assert_eq!(vec![1u8].into_response().content_type, Some(OCTETS));
+        assert_eq!("a".into_response().content_type, Some(&TEXT));
+        assert_eq!(vec![1u8].into_response().content_type, Some(&OCTETS));
         assert_eq!(Json([1]).into_response().body.bytes(), Some(&b"[1]"[..]));
-        assert_eq!(Html("<p>").into_response().content_type, Some(HTML));
+        assert_eq!(Html("<p>").into_response().content_type, Some(&HTML));
         assert_eq!(None::<&str>.into_response().status, StatusCode::NOT_FOUND);
         let failed: Result<&str, StatusCode> = Err(StatusCode::BAD_GATEWAY);
         assert_eq!(failed.into_response().status, StatusCode::BAD_GATEWAY);

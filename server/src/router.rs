@@ -70,7 +70,7 @@ pub struct RouteError {
 /// What a path and method lead to.
 pub(crate) enum Found<'r> {
     Handler(&'r dyn Handler),
-    Answer(Response),
+    Answer(Box<Response>),
 }
 
 impl Router {
@@ -187,18 +187,19 @@ impl Router {
         }
         match route.handler(method) {
             Some(handler) => Found::Handler(handler),
-            None => Found::Answer(route.refuse(method)),
+            None => Found::Answer(Box::new(route.refuse(method))),
         }
     }
 
     #[cold]
     fn unmatched(&self, method: &Method, path: &str) -> Found<'_> {
-        match &self.fallback {
-            _ if path == "*" => Found::Answer(Response::new(StatusCode::NO_CONTENT)),
-            Some(fallback) => Found::Handler(&**fallback),
-            None if !is_standard(method) => Found::Answer(not_implemented()),
-            None => Found::Answer((StatusCode::NOT_FOUND, "not found\n").into_response()),
-        }
+        let response = match &self.fallback {
+            _ if path == "*" => Response::new(StatusCode::NO_CONTENT),
+            Some(fallback) => return Found::Handler(&**fallback),
+            None if !is_standard(method) => not_implemented(),
+            None => (StatusCode::NOT_FOUND, "not found\n").into_response(),
+        };
+        Found::Answer(Box::new(response))
     }
 }
 

@@ -29,6 +29,18 @@ pub(crate) struct Head {
     pub(crate) length: usize,
 }
 
+impl Head {
+    /// The path, given the bytes that the head was parsed from.
+    #[inline]
+    pub(crate) fn path_in<'b>(&self, bytes: &'b [u8]) -> &'b str {
+        // The parser has let only ASCII through.
+        match std::str::from_utf8(&bytes[self.path.clone()]) {
+            Ok("") | Err(_) => "/",
+            Ok(path) => path,
+        }
+    }
+}
+
 /// How the end of a body is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -257,11 +269,13 @@ fn split_target(
     method: &Method,
     meaning: &Meaning<'_>,
 ) -> Result<(Range<usize>, Option<Range<usize>>), Reject> {
-    if target
-        .bytes()
-        .any(|byte| !byte.is_ascii_graphic() || byte == b'#')
-    {
-        return Err(Reject::bad("invalid character in request target"));
+    let mut mark = None;
+    for (at, byte) in target.bytes().enumerate() {
+        match TARGET[usize::from(byte)] {
+            InTarget::Plain => {}
+            InTarget::Mark => mark = mark.or(Some(at)),
+            InTarget::Never => return Err(Reject::bad("invalid character in request target")),
+        }
     }
     let path_start = if target.starts_with('/') {
         0
@@ -278,13 +292,34 @@ fn split_target(
     } else {
         authority_end(target, meaning)?
     };
-    let rest = &target[path_start..];
-    let (path_len, query) = match memchr::memchr(b'?', rest.as_bytes()) {
-        Some(mark) => (mark, Some(path_start + mark + 1..target.len())),
-        None => (rest.len(), None),
-    };
-    Ok((path_start..path_start + path_len, query))
+    let path_end = mark.unwrap_or(target.len());
+    Ok((
+        path_start..path_end,
+        mark.map(|mark| mark + 1..target.len()),
+    ))
 }
+
+/// What a byte is in a request target.
+#[derive(Clone, Copy)]
+enum InTarget {
+    Plain,
+    /// The first of these begins the query.
+    Mark,
+    Never,
+}
+
+const TARGET: [InTarget; 256] = {
+    let mut table = [InTarget::Never; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        table[byte as usize] = InTarget::Plain;
+        byte += 1;
+    }
+    table[b'?' as usize] = InTarget::Mark;
+    // A fragment is not sent (RFC 9110, 7.1).
+    table[b'#' as usize] = InTarget::Never;
+    table
+};
 
 /// Where the path begins in an absolute-form target, whose authority must be the `Host`'s.
 fn authority_end(target: &str, meaning: &Meaning<'_>) -> Result<usize, Reject> {
@@ -431,7 +466,7 @@ pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
 
 /// `uri-host [ ":" port ]` (RFC 9110, 7.2), without the user information that some take for a host.
 pub(crate) fn is_host(host: &[u8]) -> bool {
-    let (name, port) = if let Some(rest) = host.strip_prefix(b"[") {
+    let port = if let Some(rest) = host.strip_prefix(b"[") {
         let Some(end) = memchr::memchr(b']', rest) else {
             return false;
         };
@@ -443,18 +478,31 @@ pub(crate) fn is_host(host: &[u8]) -> bool {
         {
             return false;
         }
-        (&b""[..], &rest[end + 1..])
+        &rest[end + 1..]
     } else {
-        let end = memchr::memchr(b':', host).unwrap_or(host.len());
-        host.split_at(end)
+        let end = host.iter().position(|&byte| !IN_NAME[usize::from(byte)]);
+        &host[end.unwrap_or(host.len())..]
     };
-    let port_ok = port.is_empty()
-        || (port[0] == b':' && port.len() <= 6 && port[1..].iter().all(u8::is_ascii_digit));
-    port_ok
-        && name
-            .iter()
-            .all(|&byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&byte))
+    port.is_empty()
+        || (port[0] == b':' && port.len() <= 6 && port[1..].iter().all(u8::is_ascii_digit))
 }
+
+/// The bytes of a registered name (RFC 3986, 3.2.2).
+const IN_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let marks = b"-._~%!$&'()*+;=";
+    let mut at = 0;
+    while at < marks.len() {
+        table[marks[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
