@@ -185,7 +185,6 @@ unsafe fn discard_at_once(ranges: &[Range<usize>]) -> bool {
     usize::try_from(discarded).is_ok_and(|bytes| bytes == ranges.iter().map(Range::len).sum())
 }
 
-/// The bytes of `range`, whole mapped pages, that memory backs now.
 /// Makes every running thread of the process pass a full memory barrier (membarrier(2)); false if the
 /// kernel cannot. The other threads need then only a compiler fence for their half of a handshake.
 pub(crate) fn barrier_on_all_threads() -> bool {
@@ -193,6 +192,7 @@ pub(crate) fn barrier_on_all_threads() -> bool {
     unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) == 0 }
 }
 
+/// The bytes of `range`, whole mapped pages, that memory backs now.
 #[cfg(test)]
 pub(crate) fn resident(range: Range<usize>) -> io::Result<usize> {
     let mut pages = vec![0_u8; range.len().div_ceil(page_size())];
