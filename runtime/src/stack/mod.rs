@@ -188,6 +188,8 @@ impl SizeClass {
 }
 
 /// Why there is no stack.
+///
+/// What the kernel said is the `source`, which whoever prints the chain prints next.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StackError {
     #[error("stack size 0: give at least one byte, or leave the size out for the default")]
@@ -205,20 +207,19 @@ pub(crate) enum StackError {
     )]
     TooMany { limit: usize },
     #[error(
-        "reserve {size} bytes of address space for a stack: {source}; \
-         `ulimit -v`, a container's limit or vm.overcommit_memory=2 may be in the way"
+        "reserve {size} bytes of address space for a stack; `ulimit -v`, a container's limit or \
+         vm.overcommit_memory=2 may be in the way"
     )]
     Reserve { size: usize, source: io::Error },
     #[error(
-        "install a stack guard by madvise: {source}; the kernel refuses it in locked memory \
-         (mlockall), and where no memory is left for page tables"
+        "install a stack guard by madvise; the kernel refuses it in locked memory (mlockall), and \
+         where no memory is left for page tables"
     )]
     GuardRegion { source: io::Error },
     #[error(
-        "install a stack guard by mprotect: {source}; each guarded stack takes two mappings and \
-         this kernel allows {max_map_count} in all (vm.max_map_count), so about {} stacks: raise \
-         it with `sysctl -w vm.max_map_count=N`, or run Linux 6.13 or later, whose guards take no \
-         mapping",
+        "install a stack guard by mprotect; each guarded stack takes two mappings and this kernel \
+         allows {max_map_count} in all (vm.max_map_count), so about {} stacks: raise it with \
+         `sysctl -w vm.max_map_count=N`, or run Linux 6.13 or later, whose guards take no mapping",
         .max_map_count / 2
     )]
     GuardPage {
@@ -286,6 +287,27 @@ mod tests {
             let error = io::Error::from(SizeClass::for_size(bytes).unwrap_err());
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             assert!(error.to_string().contains(&bytes.to_string()), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_said_is_in_the_source_alone() {
+        let source = || io::Error::from_raw_os_error(libc::ENOMEM);
+        for error in [
+            StackError::Reserve {
+                size: 1,
+                source: source(),
+            },
+            StackError::GuardRegion { source: source() },
+            StackError::GuardPage {
+                max_map_count: 2,
+                source: source(),
+            },
+        ] {
+            let error = io::Error::from(error);
+            let said = error.get_ref().and_then(|error| error.source()).unwrap();
+            assert_eq!(said.to_string(), source().to_string());
+            assert!(!error.to_string().contains(&said.to_string()), "{error}");
         }
     }
 }
