@@ -182,8 +182,10 @@ impl Router {
         };
         let index = *matched.value;
         let route = &self.routes[index];
-        for (name, value) in matched.params.iter() {
-            param(name, value);
+        if !matched.params.is_empty() {
+            for (name, value) in matched.params.iter() {
+                param(name, value);
+            }
         }
         match route.handler(method) {
             Some(handler) => Found::Handler(handler),

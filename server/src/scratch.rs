@@ -106,8 +106,13 @@ impl Scratch {
     pub(crate) fn forget_request(&mut self) {
         self.params.clear();
         self.pace = Pace::default();
-        self.headers.take();
-        self.uri.take();
+        // Most handlers ask for neither; taking them out would move them first.
+        if self.headers.get().is_some() {
+            self.headers = OnceCell::new();
+        }
+        if self.uri.get().is_some() {
+            self.uri = OnceCell::new();
+        }
     }
 
     /// Room to read behind the head in hand.

@@ -6,14 +6,19 @@
 //! less than it asked for: on a stream that says the same (epoll(7), question 9), without the extra
 //! call. After a hang-up or an error the descriptor counts as ready for good, since no edge follows.
 //!
+//! A read that filled its buffer says nothing about what is left. Where [habit](super::habit) says that
+//! the next would fail, it is put off: the reader waits in [doubt](Doubt) for an edge, and tries only
+//! if none has come when the worker has nothing else to do, or after [`LONGEST_DOUBT`].
+//!
 //! All of this is one thread's. A descriptor that is used on several workers is registered with each
 //! of them, and each gets its edges and keeps its own bits.
 
 use std::{
+    collections::VecDeque,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -22,7 +27,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::Waiter;
+use super::{Waiter, habit::Habit};
 use crate::sys::event::{Bell, Direction, timespec};
 
 pub(crate) struct Driver {
@@ -31,6 +36,7 @@ pub(crate) struct Driver {
     free: Vec<u32>,
     registered: usize,
     events: Vec<Event>,
+    doubts: VecDeque<Doubt>,
 }
 
 // SAFETY: a driver is made on one thread and then used by one other. What keeps it from being `Send` are
@@ -54,10 +60,22 @@ struct Side {
     ready: bool,
     /// Ready for good: no edge follows a hang-up or an error.
     ended: bool,
+    habit: Habit,
     waiter: Option<Waiter>,
     /// Further waiters of a descriptor that is shared by several.
     more: Vec<Waiter>,
 }
+
+/// A side that is taken for not ready although its last edge may not have been used up.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    slot: Slot,
+    generation: u32,
+    since: Instant,
+}
+
+/// What a wrong guess may cost a reader while its worker is busy.
+const LONGEST_DOUBT: Duration = Duration::from_millis(1);
 
 /// Events taken from the kernel at a time; more wait for the next call.
 const EVENTS_AT_ONCE: usize = 512;
@@ -80,6 +98,7 @@ impl Driver {
             free: Vec::new(),
             registered: 0,
             events: Vec::with_capacity(EVENTS_AT_ONCE),
+            doubts: VecDeque::new(),
         })
     }
 
@@ -139,6 +158,30 @@ impl Driver {
     pub(crate) fn came_short(&mut self, slot: Slot, direction: Direction) {
         let side = self.slots[slot.0 as usize].side_mut(direction);
         side.ready = side.ended;
+        side.habit.found(false);
+    }
+
+    /// A read filled its buffer: there may be more, or not.
+    #[inline]
+    pub(crate) fn came_filled(&mut self, slot: Slot) {
+        self.slots[slot.0 as usize].read.habit.found(true);
+    }
+
+    /// Whether to try a read now. If it is put off, the reader has to wait.
+    #[inline]
+    pub(crate) fn is_worth_reading(&mut self, slot: Slot, now: impl FnOnce() -> Instant) -> bool {
+        let registration = &mut self.slots[slot.0 as usize];
+        let side = &mut registration.read;
+        if side.ready && !side.ended && side.habit.puts_off() {
+            side.ready = false;
+            self.doubts.push_back(Doubt {
+                slot,
+                generation: registration.generation,
+                since: now(),
+            });
+            return false;
+        }
+        side.ready
     }
 
     /// A call would have blocked: not ready until the next edge, whatever was thought before.
@@ -147,6 +190,7 @@ impl Driver {
         let side = self.slots[slot.0 as usize].side_mut(direction);
         side.ready = false;
         side.ended = false;
+        side.habit.failed();
     }
 
     #[inline]
@@ -169,11 +213,20 @@ impl Driver {
     }
 
     /// Waits for events, at most for `timeout` (`None`: for ever), and hands back who waited for them.
+    ///
+    /// Does not wait while a reader is in doubt: it is handed back if nothing else has happened.
     pub(crate) fn poll(
         &mut self,
         timeout: Option<Duration>,
+        now: impl FnOnce() -> Instant,
         mut wake: impl FnMut(Waiter),
     ) -> io::Result<()> {
+        let may_wait = timeout != Some(Duration::ZERO);
+        let in_doubt = !self.doubts.is_empty();
+        let timeout = match in_doubt {
+            true => Some(Duration::ZERO),
+            false => timeout,
+        };
         let timeout = timeout.map(timespec);
         self.events.clear();
         match epoll::wait(
@@ -207,7 +260,27 @@ impl Driver {
                 registration.write.fire(broken, &mut wake);
             }
         }
+        if in_doubt {
+            let idle = may_wait && self.events.is_empty();
+            self.settle_doubts(idle, now(), &mut wake);
+        }
         Ok(())
+    }
+
+    /// Lets those readers try that no edge has come for: all of them, or those that are overdue.
+    fn settle_doubts(&mut self, all: bool, now: Instant, wake: &mut impl FnMut(Waiter)) {
+        while let Some(&doubt) = self.doubts.front() {
+            let registration = &mut self.slots[doubt.slot.0 as usize];
+            let side = &mut registration.read;
+            if registration.generation == doubt.generation && side.habit.is_waiting() {
+                if !all && now.saturating_duration_since(doubt.since) < LONGEST_DOUBT {
+                    break;
+                }
+                side.fire(false, wake);
+                side.habit.tries_after_all();
+            }
+            self.doubts.pop_front();
+        }
     }
 
     /// For taking descriptors out from another thread.
@@ -247,11 +320,157 @@ impl Side {
     fn fire(&mut self, ended: bool, wake: &mut impl FnMut(Waiter)) {
         self.ready = true;
         self.ended |= ended;
+        self.habit.edge_came();
         if let Some(waiter) = self.waiter.take() {
             wake(waiter);
             if !self.more.is_empty() {
                 self.more.drain(..).for_each(wake);
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::driver::habit::SURE;
+    use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+    use std::ptr::NonNull;
+
+    struct Peers {
+        driver: Driver,
+        slot: Slot,
+        near: OwnedFd,
+        far: OwnedFd,
+    }
+
+    /// The driver only hands it back.
+    const SOMEBODY: Waiter = NonNull::dangling();
+
+    impl Peers {
+        fn new() -> Self {
+            let mut driver = Driver::new(&Bell::new().unwrap()).unwrap();
+            let flags = SocketFlags::NONBLOCK;
+            let (near, far) =
+                rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+                    .unwrap();
+            let slot = driver.register(near.as_fd()).unwrap();
+            Self {
+                driver,
+                slot,
+                near,
+                far,
+            }
+        }
+
+        fn send(&self, bytes: &[u8]) {
+            let sent = rustix::net::send(&self.far, bytes, SendFlags::empty());
+            assert_eq!(sent, Ok(bytes.len()));
+        }
+
+        /// Reads four bytes as a source does; whether they were there.
+        fn read(&mut self) -> Read {
+            if !self.driver.is_worth_reading(self.slot, Instant::now) {
+                return Read::NotTried;
+            }
+            match rustix::net::recv(&self.near, &mut [0; 4], RecvFlags::empty()) {
+                Ok(_) => {
+                    self.driver.came_filled(self.slot);
+                    Read::Filled
+                }
+                Err(_) => {
+                    self.driver.would_block(self.slot, Direction::Read);
+                    Read::Failed
+                }
+            }
+        }
+
+        fn poll(&mut self, timeout: Option<Duration>, now: Instant) -> usize {
+            let mut woken = 0;
+            let direction = Direction::Read;
+            self.driver.add_waiter(self.slot, direction, SOMEBODY);
+            self.driver.poll(timeout, || now, |_| woken += 1).unwrap();
+            self.driver.remove_waiter(self.slot, direction, SOMEBODY);
+            woken
+        }
+
+        /// Four bytes come and are read, until the read after them is put off.
+        fn learn(&mut self) {
+            for tried in 0..=SURE {
+                self.send(b"four");
+                assert_eq!(self.poll(None, Instant::now()), 1);
+                assert_eq!(self.read(), Read::Filled);
+                match tried < SURE {
+                    true => assert_eq!(self.read(), Read::Failed),
+                    false => assert_eq!(self.read(), Read::NotTried),
+                }
+            }
+        }
+    }
+
+    #[derive(Debug, PartialEq, Eq)]
+    enum Read {
+        Filled,
+        Failed,
+        NotTried,
+    }
+
+    #[test]
+    fn reads_that_kept_failing_behind_full_ones_are_put_off_until_an_edge() {
+        let mut peers = Peers::new();
+        peers.learn();
+        for _ in 0..10 {
+            peers.send(b"four");
+            assert_eq!(peers.poll(None, Instant::now()), 1);
+            assert_eq!(peers.read(), Read::Filled);
+            assert_eq!(peers.read(), Read::NotTried);
+        }
+    }
+
+    #[test]
+    fn what_lay_behind_a_full_read_is_found_when_nothing_else_happens() {
+        let mut peers = Peers::new();
+        peers.learn();
+        peers.send(b"fourmore");
+        assert_eq!(peers.poll(None, Instant::now()), 1);
+        assert_eq!(peers.read(), Read::Filled);
+        assert_eq!(peers.read(), Read::NotTried);
+        // No edge follows; a poll that may wait for ever does not.
+        assert_eq!(peers.poll(None, Instant::now()), 1);
+        assert_eq!(peers.read(), Read::Filled);
+        // Having been wrong, the next is tried at once.
+        assert_eq!(peers.read(), Read::Failed);
+    }
+
+    #[test]
+    fn a_busy_worker_lets_a_doubtful_reader_try_in_time() {
+        let mut peers = Peers::new();
+        peers.learn();
+        let now = Instant::now();
+        assert_eq!(peers.poll(Some(Duration::ZERO), now), 0);
+        assert_eq!(peers.poll(Some(Duration::ZERO), now + LONGEST_DOUBT), 1);
+        assert_eq!(peers.read(), Read::Failed);
+    }
+
+    #[test]
+    fn the_end_is_read_at_once_whatever_was_learnt() {
+        let mut peers = Peers::new();
+        peers.learn();
+        peers.send(b"four");
+        rustix::net::shutdown(&peers.far, rustix::net::Shutdown::Both).unwrap();
+        assert_eq!(peers.poll(None, Instant::now()), 1);
+        assert_eq!(peers.read(), Read::Filled);
+        assert_eq!(peers.read(), Read::Filled, "the end");
+    }
+
+    #[test]
+    fn doubts_do_not_outlive_their_registration() {
+        let mut peers = Peers::new();
+        peers.learn();
+        let near = peers.near.as_fd();
+        peers.driver.remove(peers.slot, near);
+        peers.slot = peers.driver.register(near).unwrap();
+        let polled = peers.poll(Some(Duration::ZERO), Instant::now() + LONGEST_DOUBT);
+        assert_eq!(polled, 0);
     }
 }

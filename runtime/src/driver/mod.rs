@@ -5,6 +5,7 @@
 //! [`epoll`]; the worker sees only what is re-exported here.
 
 mod epoll;
+mod habit;
 
 use std::ptr::NonNull;
 

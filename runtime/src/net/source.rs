@@ -52,6 +52,8 @@ impl Registrations {
 pub(crate) enum Moved<T> {
     /// As far as it could go: more may be there.
     Fully(T),
+    /// A read has filled its buffer: more may be there, or not.
+    Filled(T),
     /// Less than it asked for: nothing more is there.
     Short(T),
 }
@@ -93,12 +95,22 @@ impl Source {
         loop {
             let slot = self.slot_on(worker);
             let try_now = match slot {
-                Some(slot) => worker.with_driver(|driver| driver.is_ready(slot, direction)),
+                Some(slot) => worker.with_driver(|driver| match direction {
+                    Direction::Read => driver.is_worth_reading(slot, || worker.recent()),
+                    Direction::Write => driver.is_ready(slot, direction),
+                }),
                 None => true,
             };
             if try_now {
                 match operation(self.fd.as_fd()) {
                     Ok(Moved::Fully(value)) => {
+                        worker.spend();
+                        return Ok(value);
+                    }
+                    Ok(Moved::Filled(value)) => {
+                        if let Some(slot) = slot {
+                            worker.with_driver(|driver| driver.came_filled(slot));
+                        }
                         worker.spend();
                         return Ok(value);
                     }
@@ -136,7 +148,9 @@ impl Source {
         loop {
             wait::check()?;
             match operation(self.fd.as_fd()) {
-                Ok(Moved::Fully(value) | Moved::Short(value)) => return Ok(value),
+                Ok(Moved::Fully(value) | Moved::Filled(value) | Moved::Short(value)) => {
+                    return Ok(value);
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => block_thread(self.fd.as_fd(), direction, until)?,
                 Err(errno) => return Err(errno.into()),

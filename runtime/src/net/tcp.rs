@@ -266,7 +266,7 @@ impl TcpStream {
                 Ok(if n < wanted {
                     Moved::Short(n)
                 } else {
-                    Moved::Fully(n)
+                    Moved::Filled(n)
                 })
             })
     }

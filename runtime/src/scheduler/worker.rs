@@ -379,12 +379,16 @@ impl Worker {
             for slot in std::mem::take(&mut *self.home.retired.lock()) {
                 driver.forget(slot);
             }
-            let polled = driver.poll(timeout, |waiter| {
-                // SAFETY: a waiter is in its wait until it is claimed, or takes itself out here.
-                if let Some(claimed) = unsafe { Strand::claim(waiter, Outcome::Notified) } {
-                    ready(claimed);
-                }
-            });
+            let polled = driver.poll(
+                timeout,
+                || self.recent(),
+                |waiter| {
+                    // SAFETY: a waiter is in its wait until it is claimed, or takes itself out here.
+                    if let Some(claimed) = unsafe { Strand::claim(waiter, Outcome::Notified) } {
+                        ready(claimed);
+                    }
+                },
+            );
             if let Err(error) = polled {
                 // Only a programming error can lead here: bad descriptor, bad buffer.
                 log::error!("epoll_wait failed: {error}");

@@ -157,17 +157,19 @@ fn parse_into<'b>(
         let from = part.as_ptr().addr() - start;
         from..from + part.len()
     };
-    for header in parsed.headers.iter() {
-        meaning.take_in(header.name, header.value)?;
-        fields.push(Field {
-            name: place(header.name.as_bytes()),
-            value: place(header.value),
-        });
-    }
     let target_at = place(target.as_bytes());
     // The target is followed by a space and the version.
-    let lines_end_well = line_ends(bytes, target_at.end + 1 + VERSION_BYTES)
-        && fields.iter().all(|field| line_ends(bytes, field.value.end))
+    let mut lines_end_well = line_ends(bytes, target_at.end + 1 + VERSION_BYTES);
+    for header in parsed.headers.iter() {
+        meaning.take_in(header.name, header.value)?;
+        let value = place(header.value);
+        lines_end_well &= line_ends(bytes, value.end);
+        fields.push(Field {
+            name: place(header.name.as_bytes()),
+            value,
+        });
+    }
+    lines_end_well = lines_end_well
         && bytes[..length].ends_with(b"\r\n\r\n")
         && is_blank_lines(&bytes[..place(method_name.as_bytes()).start]);
     if !lines_end_well {
