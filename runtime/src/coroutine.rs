@@ -24,7 +24,7 @@ use std::{
     ptr::{self, NonNull},
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering, fence},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
     },
     time::Instant,
 };
@@ -54,6 +54,8 @@ pub(crate) struct Home {
     /// Unique in the process.
     pub(crate) worker_id: u32,
     pub(crate) epoll: Arc<OwnedFd>,
+    /// Whether it was woken to look after work that others may not come to.
+    pub(crate) on_patrol: AtomicBool,
     /// New coroutines that this worker, and no other, is to begin.
     pub(crate) assigned: SpinLock<Vec<Unstarted>>,
     /// Registrations whose descriptors were closed on other threads.

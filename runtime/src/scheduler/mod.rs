@@ -24,6 +24,7 @@
 //! compute for long instead, a sleeper that left others awake looks again after a millisecond, then
 //! after two, up to sixteen; when all sleep, nobody looks.
 
+mod patrol;
 mod shutdown;
 mod worker;
 
@@ -33,13 +34,14 @@ use std::{
     ptr::NonNull,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering, fence},
+        atomic::{AtomicBool, Ordering, fence},
     },
     time::{Duration, Instant},
 };
 
 use crossbeam_deque::{Injector, Steal, Stealer};
 
+use patrol::Patrol;
 pub(crate) use shutdown::Stuck;
 pub(crate) use worker::Worker;
 
@@ -60,8 +62,7 @@ pub(crate) struct Scheduler {
     homes: Vec<Arc<Home>>,
     stealers: Vec<Stealer<Unstarted>>,
     injector: Injector<Unstarted>,
-    /// Workers that are asleep or about to be; not kept where there is nobody to steal from.
-    sleeping: AtomicUsize,
+    patrol: Patrol,
     stopping: AtomicBool,
     slabs: Arc<Slabs>,
     ending: shutdown::Ending,
@@ -83,7 +84,7 @@ impl Scheduler {
             homes: seeds.iter().map(|seed| seed.home.clone()).collect(),
             stealers: seeds.iter().map(|seed| seed.deque.stealer()).collect(),
             injector: Injector::new(),
-            sleeping: AtomicUsize::new(0),
+            patrol: Patrol::new(),
             stopping: AtomicBool::new(false),
             slabs,
             ending: shutdown::Ending::default(),
@@ -188,8 +189,31 @@ impl Scheduler {
     fn wake_one(&self) {
         // Pairs with the sleeper's announcement: the work was published before this.
         fence(Ordering::SeqCst);
-        if self.sleeping.load(Ordering::SeqCst) > 0 {
+        if self.patrol.any_asleep() {
             self.wake_any();
+        }
+    }
+
+    /// As [`wake_one`](Self::wake_one), for work that its worker will most likely come to itself: sees to it
+    /// that a sleeping worker looks some milliseconds later, in case it does not.
+    #[inline]
+    fn offer(&self) {
+        // As there.
+        fence(Ordering::SeqCst);
+        if self.patrol.all_sleep_deeply() {
+            self.send_on_patrol();
+        }
+    }
+
+    #[cold]
+    fn send_on_patrol(&self) {
+        for home in &self.homes {
+            home.on_patrol.store(true, Ordering::Relaxed);
+            if home.inbox.nudge() {
+                home.bell.ring();
+                return;
+            }
+            home.on_patrol.store(false, Ordering::Relaxed);
         }
     }
 
@@ -378,6 +402,7 @@ fn new_home(bell: Bell, driver: &crate::driver::Driver) -> Home {
         bell,
         worker_id: NEXT.fetch_add(1, Ordering::Relaxed),
         epoll: driver.handle(),
+        on_patrol: AtomicBool::new(false),
         assigned: SpinLock::new(Vec::new()),
         retired: SpinLock::new(Vec::new()),
         running: AtomicPtr::new(std::ptr::null_mut()),

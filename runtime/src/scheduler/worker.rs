@@ -348,28 +348,37 @@ impl Worker {
     fn sleep(&self) {
         let scheduler = &*self.scheduler;
         let alone = scheduler.workers() == 1;
-        let awake_others = if alone {
-            0
-        } else {
-            scheduler.workers() - 1 - scheduler.sleeping.fetch_add(1, Ordering::SeqCst)
-        };
+        let others_awake = !alone && scheduler.workers() - 1 > scheduler.patrol.fall_asleep();
         if self.home.inbox.park()
             && !scheduler.has_work_to_steal()
             && self.home.assigned.lock().is_empty()
             && !scheduler.is_stopping()
         {
-            let mut timeout = self.until_next_timer();
-            if awake_others > 0 {
-                let nap = SHORTEST_NAP * 2u32.pow(self.naps.get().min(LONGEST_NAP_LOG2));
-                self.naps.set(self.naps.get() + 1);
-                timeout = Some(timeout.map_or(nap, |timeout| timeout.min(nap)));
+            let timeout = self.until_next_timer();
+            match (!alone).then(|| self.nap(others_awake)).flatten() {
+                None => self.poll(timeout),
+                Some(nap) => {
+                    let timeout = timeout.map_or(nap, |timeout| timeout.min(nap));
+                    scheduler.patrol.while_napping(|| self.poll(Some(timeout)));
+                }
             }
-            self.poll(timeout);
         }
         if !alone {
-            scheduler.sleeping.fetch_sub(1, Ordering::SeqCst);
+            scheduler.patrol.wake_up();
         }
         self.home.inbox.take(|task| self.push_ready(task));
+    }
+
+    /// How long to sleep at most, for the sake of work that other workers do not come to.
+    fn nap(&self, others_awake: bool) -> Option<Duration> {
+        if self.home.on_patrol.swap(false, Ordering::Relaxed) {
+            self.naps.set(LONGEST_NAP_LOG2);
+        } else if !others_awake {
+            return None;
+        }
+        let nap = SHORTEST_NAP * 2u32.pow(self.naps.get().min(LONGEST_NAP_LOG2));
+        self.naps.set(self.naps.get() + 1);
+        Some(nap)
     }
 
     /// Asks the kernel for news, waiting at most for `timeout`, and fires what is due.
@@ -459,10 +468,14 @@ impl Worker {
     /// Queues a task that any worker may begin.
     #[inline]
     pub(crate) fn spawn(&self, task: Unstarted) {
-        let alone = self.scheduler.workers() == 1 || self.deque.is_empty();
+        let is_next = self.deque.is_empty();
         self.deque.push(task);
-        if !alone {
-            self.scheduler.wake_one();
+        if self.scheduler.workers() == 1 {
+            return;
+        }
+        match is_next {
+            true => self.scheduler.offer(),
+            false => self.scheduler.wake_one(),
         }
     }
 
