@@ -44,6 +44,7 @@ use crate::{
         recycle,
         spin::SpinLock,
     },
+    wheel::Key,
 };
 
 /// What other threads see of a worker: where its coroutines are sent when they are woken, and its
@@ -63,6 +64,31 @@ pub(crate) struct Home {
     /// The coroutine that runs now; see `Worker::end` for how a shutdown may look at it.
     pub(crate) running: AtomicPtr<Header>,
     pub(crate) reporting: SpinLock<()>,
+}
+
+/// Until when a coroutine waits, and its timer.
+///
+/// Most waits with a deadline end before it, and the next has a later one. So the timer stays armed
+/// when a wait ends, and when it fires too early it is armed anew for the wait of that time. Then a
+/// connection's idle timeout costs two words a request, and its neighbours in the wheel stay cold.
+pub(crate) struct Alarm {
+    /// The tick at which the current wait ends, or [`Alarm::NEVER`].
+    pub(crate) due: Cell<u64>,
+    /// The armed timer, which fires at `armed_for` or after it.
+    pub(crate) timer: Cell<Option<Key>>,
+    pub(crate) armed_for: Cell<u64>,
+}
+
+impl Alarm {
+    pub(crate) const NEVER: u64 = u64::MAX;
+
+    const fn new() -> Self {
+        Self {
+            due: Cell::new(Self::NEVER),
+            timer: Cell::new(None),
+            armed_for: Cell::new(0),
+        }
+    }
 }
 
 /// What is known of a coroutine from its spawning.
@@ -90,6 +116,7 @@ pub(crate) struct Header {
     pub(crate) stack_limit: Cell<usize>,
     /// What it waits for, while it waits.
     pub(crate) reason: Cell<Reason>,
+    pub(crate) alarm: Alarm,
     next: AtomicPtr<Header>,
     live: Links<Header>,
     /// The group that it is linked into, if any.
@@ -239,6 +266,7 @@ impl TaskRef {
                 home: Cell::new(ptr::null()),
                 stack_limit: Cell::new(0),
                 reason: Cell::new(Reason::Start),
+                alarm: Alarm::new(),
                 next: AtomicPtr::new(ptr::null_mut()),
                 live: Links::new(),
                 parent: Cell::new(None),

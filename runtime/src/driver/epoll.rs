@@ -47,7 +47,9 @@ unsafe impl Send for Driver {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot(pub(crate) u32);
 
+/// One cache line: with thousands of connections each event meets a cold one.
 #[derive(Default)]
+#[repr(align(64))]
 struct Registration {
     /// Tells an event of this registration from one of the slot's former owner.
     generation: u32,
@@ -63,8 +65,14 @@ struct Side {
     habit: Habit,
     waiter: Option<Waiter>,
     /// Further waiters of a descriptor that is shared by several.
-    more: Vec<Waiter>,
+    #[expect(
+        clippy::box_collection,
+        reason = "one word in place of three, and rarely there"
+    )]
+    more: Option<Box<Vec<Waiter>>>,
 }
+
+const _: () = assert!(size_of::<Registration>() == 64);
 
 /// A side that is taken for not ready although its last edge may not have been used up.
 #[derive(Clone, Copy, Debug)]
@@ -198,7 +206,7 @@ impl Driver {
         let side = self.slots[slot.0 as usize].side_mut(direction);
         match side.waiter {
             None => side.waiter = Some(waiter),
-            Some(_) => side.more.push(waiter),
+            Some(_) => side.more.get_or_insert_default().push(waiter),
         }
     }
 
@@ -206,9 +214,9 @@ impl Driver {
     pub(crate) fn remove_waiter(&mut self, slot: Slot, direction: Direction, waiter: Waiter) {
         let side = self.slots[slot.0 as usize].side_mut(direction);
         if side.waiter == Some(waiter) {
-            side.waiter = side.more.pop();
-        } else {
-            side.more.retain(|other| *other != waiter);
+            side.waiter = side.more.as_mut().and_then(|more| more.pop());
+        } else if let Some(more) = &mut side.more {
+            more.retain(|other| *other != waiter);
         }
     }
 
@@ -323,8 +331,8 @@ impl Side {
         self.habit.edge_came();
         if let Some(waiter) = self.waiter.take() {
             wake(waiter);
-            if !self.more.is_empty() {
-                self.more.drain(..).for_each(wake);
+            if let Some(more) = &mut self.more {
+                more.drain(..).for_each(wake);
             }
         }
     }

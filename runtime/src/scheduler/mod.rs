@@ -47,7 +47,7 @@ pub(crate) use worker::Worker;
 
 use crate::{
     config::Config,
-    coroutine::{self, Failure, Header, Home, Unstarted},
+    coroutine::{self, Alarm, Failure, Header, Home, Unstarted},
     error::Interrupt,
     loom::AtomicPtr,
     stack::{SizeClass, Stack, pool::StackPool, slab::Slabs},
@@ -320,22 +320,14 @@ pub(crate) fn suspend(strand: &Strand, reason: Reason, deadline: Option<Instant>
     let task = NonNull::from(strand).cast::<Header>();
     // SAFETY: a coroutine's strand is the first field of its header.
     unsafe { task.as_ref() }.reason.set(reason);
-    let outcome = match deadline {
-        None => {
-            // SAFETY: this is the running coroutine.
-            unsafe { coroutine::suspend(task) };
-            strand.word.outcome()
-        }
-        Some(deadline) => {
-            let timer = worker.arm_timer(deadline, NonNull::from(strand));
-            // SAFETY: this is the running coroutine.
-            unsafe { coroutine::suspend(task) };
-            let outcome = strand.word.outcome();
-            if outcome != Some(Outcome::TimedOut) {
-                worker.disarm_timer(timer);
-            }
-            outcome
-        }
+    if let Some(deadline) = deadline {
+        worker.set_alarm(task, deadline);
+    }
+    // SAFETY: this is the running coroutine.
+    let outcome = unsafe {
+        coroutine::suspend(task);
+        task.as_ref().alarm.due.set(Alarm::NEVER);
+        strand.word.outcome()
     };
     strand.word.settle();
     outcome.expect("a coroutine is resumed by whoever claimed its wait")

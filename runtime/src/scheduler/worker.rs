@@ -19,7 +19,7 @@ use crossbeam_deque::{Steal, Worker as Deque};
 
 use super::{Scheduler, new_home, now, ready};
 use crate::{
-    coroutine::{self, Failure, Header, Home, Unstarted},
+    coroutine::{self, Alarm, Failure, Header, Home, Unstarted},
     driver::Driver,
     error::Interrupt,
     stack::{
@@ -29,7 +29,7 @@ use crate::{
     },
     strand::{Outcome, Strand},
     sys::{event::Bell, list::List},
-    wheel::{Key, Wheel},
+    wheel::Wheel,
 };
 
 pub(crate) struct Worker {
@@ -47,7 +47,9 @@ pub(crate) struct Worker {
     live_count: Cell<usize>,
     stacks: RefCell<StackPool>,
     driver: RefCell<Driver>,
-    wheel: RefCell<Wheel<NonNull<Strand>>>,
+    wheel: RefCell<Wheel<NonNull<Header>>>,
+    /// Timers that fired before their coroutine's wait was over, to be armed again.
+    early: RefCell<Vec<NonNull<Header>>>,
     clock: Clock,
     /// Operations that may succeed without suspending before the coroutine has to give way.
     budget: Cell<u32>,
@@ -126,6 +128,7 @@ impl Worker {
             stacks: RefCell::new(StackPool::new(scheduler.slabs.clone())),
             driver: RefCell::new(seed.driver),
             wheel: RefCell::new(Wheel::new(0)),
+            early: RefCell::new(Vec::new()),
             clock,
             budget: Cell::new(BUDGET),
             rounds: Cell::new(0),
@@ -243,6 +246,8 @@ impl Worker {
     fn end(&self, task: NonNull<Header>, stack: Stack) {
         self.stacks.borrow_mut().release(stack);
         self.live_count.set(self.live_count.get() - 1);
+        // SAFETY: ended, and not yet completed.
+        self.disarm(&unsafe { task.as_ref() }.alarm);
         // A shutdown looks at `running` after it has raised `stopping` and issued a barrier on all
         // threads: either the flag is seen here, and the lock keeps the coroutine while it is looked
         // at, or the cleared pointer is seen there.
@@ -405,14 +410,33 @@ impl Worker {
         }
         drop(driver);
         self.clock.tick();
+        if !self.wheel.borrow().is_empty() {
+            self.fire_timers();
+        }
+    }
+
+    fn fire_timers(&self) {
+        let present = self.clock.ticks_until(self.recent());
         let mut wheel = self.wheel.borrow_mut();
-        if !wheel.is_empty() {
-            wheel.advance(self.clock.ticks_until(self.recent()), &mut |strand| {
-                // SAFETY: a timer is disarmed before its wait returns.
-                if let Some(claimed) = unsafe { Strand::claim(strand, Outcome::TimedOut) } {
-                    ready(claimed);
+        let mut early = self.early.borrow_mut();
+        wheel.advance(present, &mut |task: NonNull<Header>| {
+            // SAFETY: a coroutine's timer is disarmed before it ends.
+            let alarm = &unsafe { task.as_ref() }.alarm;
+            alarm.timer.set(None);
+            if alarm.due.get() > present {
+                if alarm.due.get() != Alarm::NEVER {
+                    early.push(task);
                 }
-            });
+                return;
+            }
+            // SAFETY: as above.
+            if let Some(claimed) = unsafe { Strand::claim(task.cast(), Outcome::TimedOut) } {
+                ready(claimed);
+            }
+        });
+        for task in early.drain(..) {
+            // SAFETY: as above.
+            self.arm(&mut wheel, task, unsafe { task.as_ref() }.alarm.due.get());
         }
     }
 
@@ -488,15 +512,33 @@ impl Worker {
         self.stacks.borrow_mut().acquire(class)
     }
 
+    /// Sees to it that the running coroutine's wait, which is about to begin, ends at `deadline`.
     #[inline]
-    pub(super) fn arm_timer(&self, deadline: Instant, strand: NonNull<Strand>) -> Key {
-        let tick = self.clock.tick_at_or_after(deadline);
-        self.wheel.borrow_mut().insert(tick, strand)
+    pub(super) fn set_alarm(&self, task: NonNull<Header>, deadline: Instant) {
+        // SAFETY: it runs.
+        let alarm = &unsafe { task.as_ref() }.alarm;
+        let due = self.clock.tick_at_or_after(deadline);
+        alarm.due.set(due);
+        if alarm.timer.get().is_some() && alarm.armed_for.get() <= due {
+            return;
+        }
+        self.disarm(alarm);
+        self.arm(&mut self.wheel.borrow_mut(), task, due);
     }
 
     #[inline]
-    pub(super) fn disarm_timer(&self, timer: Key) {
-        self.wheel.borrow_mut().remove(timer);
+    fn arm(&self, wheel: &mut Wheel<NonNull<Header>>, task: NonNull<Header>, due: u64) {
+        // SAFETY: it runs or waits on this thread.
+        let alarm = &unsafe { task.as_ref() }.alarm;
+        alarm.timer.set(Some(wheel.insert(due, task)));
+        alarm.armed_for.set(due);
+    }
+
+    #[inline]
+    fn disarm(&self, alarm: &Alarm) {
+        if let Some(timer) = alarm.timer.take() {
+            self.wheel.borrow_mut().remove(timer);
+        }
     }
 
     /// The time as of this round, read at most once in it.
