@@ -128,6 +128,15 @@ pub(crate) fn recent() -> Instant {
     }
 }
 
+/// A call that had no need to wait counts against the coroutine's turn, so that a loop around it does
+/// not keep others from theirs.
+#[inline]
+pub(crate) fn spend() {
+    if let Some(worker) = Worker::current() {
+        worker.spend();
+    }
+}
+
 /// Leaves a wait that cannot return an error: unwinds to the edge of the scope.
 ///
 /// It returns while the thread is unwinding already, since a second throw would abort: the wait then
@@ -179,6 +188,12 @@ impl WaitNode {
 impl WaitList {
     pub(crate) const fn new() -> Self {
         Self { nodes: List::new() }
+    }
+
+    /// Whether nobody is queued.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
     }
 
     /// Queues the strand and arms its word.
@@ -234,5 +249,29 @@ impl WaitList {
                 }
             }
         }
+    }
+
+    /// As `notify_one_with`, as long as `may_go` says so of the first in the queue; the others stay
+    /// behind it.
+    ///
+    /// # Safety
+    /// The list is under its lock.
+    pub(crate) unsafe fn notify_one_if(
+        &self,
+        mut may_go: impl FnMut(NonNull<WaitNode>) -> bool,
+        hand_over: impl FnOnce(NonNull<WaitNode>),
+    ) -> Option<Claimed> {
+        while self.nodes.front().is_some_and(&mut may_go) {
+            // SAFETY: as in `notify_one_with`.
+            unsafe {
+                let node = self.nodes.pop_front()?;
+                let strand = node.as_ref().strand.get()?;
+                if let Some(claimed) = Strand::claim(strand, Outcome::Notified) {
+                    hand_over(node);
+                    return Some(claimed);
+                }
+            }
+        }
+        None
     }
 }

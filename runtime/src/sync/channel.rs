@@ -23,7 +23,7 @@ use std::{
 
 use crate::{
     error::{Cancelled, Interrupt},
-    scheduler::{Worker, current_strand, now},
+    scheduler::{current_strand, now},
     sys::spin::{SpinGuard, SpinLock},
     wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
 };
@@ -216,7 +216,7 @@ impl<T> Channel<T> {
                 if let Some(receiver) = receiver {
                     ready(receiver);
                 }
-                spend();
+                wait::spend();
                 return Ok(());
             }
             Tried::WouldWait => match self.wait_to_send(state, &mut message, deadline) {
@@ -290,7 +290,7 @@ impl<T> Channel<T> {
                 if let Some(sender) = sender {
                     ready(sender);
                 }
-                spend();
+                wait::spend();
                 Ok(message)
             }
             Tried::WouldWait => self.wait_to_recv(state, deadline),
@@ -356,14 +356,6 @@ impl<T> Channel<T> {
             }));
         }
         claimed.into_iter().for_each(ready);
-    }
-}
-
-/// A call that had no need to wait counts against the coroutine's turn.
-#[inline]
-fn spend() {
-    if let Some(worker) = Worker::current() {
-        worker.spend();
     }
 }
 

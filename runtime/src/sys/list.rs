@@ -50,6 +50,12 @@ impl<T: Linked> List<T> {
         self.head.get().is_none()
     }
 
+    /// The node that `pop_front` would take.
+    #[inline]
+    pub(crate) fn front(&self) -> Option<NonNull<T>> {
+        self.head.get()
+    }
+
     /// # Safety
     /// The node is in no list, stays where it is until it has been removed, and all accesses to
     /// this list and its nodes' links are mutually excluded.

@@ -6,6 +6,7 @@ mod groups;
 mod million;
 mod net;
 mod overflow;
+mod permits;
 mod shutdown;
 mod stress;
 mod sync;
