@@ -7,7 +7,7 @@
 
 use std::{
     cell::Cell,
-    fmt, mem,
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
