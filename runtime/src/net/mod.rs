@@ -6,10 +6,15 @@
 //! [`TimedOut`](std::io::ErrorKind::TimedOut). Never `Interrupted`, which callers retry.
 
 mod resolve;
+mod socket;
 mod source;
 mod tcp;
+mod udp;
+mod udp_batch;
 
 pub use resolve::ToSocketAddrs;
 pub use source::{wait_readable, wait_writable};
 pub use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 pub use tcp::{Incoming, ListenOptions, TcpListener, TcpStream};
+pub use udp::UdpSocket;
+pub use udp_batch::{Datagram, RecvBatch};

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
 };
 
-use crate::offload;
+use crate::{error::Elapsed, offload};
 
 /// What can be resolved to socket addresses; as [`std::net::ToSocketAddrs`], for the same types.
 ///
@@ -18,11 +18,24 @@ pub trait ToSocketAddrs {
     /// If the text has no port or an invalid one (`InvalidInput`), the name cannot be resolved, or the
     /// look-up was cut short.
     fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>>;
+
+    /// The first of them; what is one address already needs no list for it.
+    ///
+    /// # Errors
+    /// As [`ToSocketAddrs::to_socket_addrs`]; `InvalidInput` if there is none.
+    fn first_socket_addr(&self) -> io::Result<SocketAddr> {
+        let addresses = self.to_socket_addrs()?;
+        addresses.first().copied().ok_or_else(no_address)
+    }
 }
 
 impl ToSocketAddrs for SocketAddr {
     fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
         Ok(vec![*self])
+    }
+
+    fn first_socket_addr(&self) -> io::Result<SocketAddr> {
+        Ok(*self)
     }
 }
 
@@ -74,6 +87,10 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
     fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
         (**self).to_socket_addrs()
     }
+
+    fn first_socket_addr(&self) -> io::Result<SocketAddr> {
+        (**self).first_socket_addr()
+    }
 }
 
 macro_rules! from_parts {
@@ -81,6 +98,10 @@ macro_rules! from_parts {
         impl ToSocketAddrs for $parts {
             fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
                 Ok(vec![SocketAddr::from(*self)])
+            }
+
+            fn first_socket_addr(&self) -> io::Result<SocketAddr> {
+                Ok(SocketAddr::from(*self))
             }
         }
     )*};
@@ -103,6 +124,35 @@ fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         std::net::ToSocketAddrs::to_socket_addrs(&(name.as_str(), port)).map(Vec::from_iter)
     })?;
     looked_up.map_err(|error| io::Error::new(error.kind(), format!("look up {host}: {error}")))
+}
+
+/// Tries the addresses in turn; the last one's error if none will do.
+pub(super) fn each_address<T>(
+    addresses: &impl ToSocketAddrs,
+    mut with: impl FnMut(&SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut last = None;
+    for address in addresses.to_socket_addrs()? {
+        match with(&address) {
+            Ok(done) => return Ok(done),
+            Err(error) if is_interrupt(&error) => return Err(error),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(no_address))
+}
+
+fn no_address() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "the name resolves to no address",
+    )
+}
+
+/// Whether it was the caller's scope, not the address, that ended the attempt.
+fn is_interrupt(error: &io::Error) -> bool {
+    crate::cancel::is_cancelled_error(error)
+        || error.get_ref().is_some_and(|inner| inner.is::<Elapsed>())
 }
 
 #[cfg(test)]

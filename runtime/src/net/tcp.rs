@@ -4,26 +4,22 @@ use std::{
     fmt,
     io::{self, IoSlice, Read, Write},
     net::SocketAddr,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
-    sync::atomic::{AtomicU64, Ordering},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     time::{Duration, Instant},
 };
 
 use rustix::{
     io::Errno,
-    net::{
-        AddressFamily, RecvFlags, SendFlags, Shutdown as RawShutdown, SocketAddrAny, SocketFlags,
-        SocketType, ipproto, sockopt,
-    },
+    net::{RecvFlags, SendFlags, SocketType, ipproto, sockopt},
 };
 
 use super::{
     Shutdown, ToSocketAddrs,
+    resolve::each_address,
+    socket::{FLAGS, Timeout, conversions, family, raw_shutdown, to_inet, zero_timeout},
     source::{Moved, Source},
 };
-use crate::{error::Elapsed, scheduler::now, sys::event::Direction};
-
-const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+use crate::{scheduler::now, sys::event::Direction};
 
 /// Connections that the kernel holds ready for a listener, unless said otherwise; the system's
 /// `net.core.somaxconn` bounds it.
@@ -130,12 +126,7 @@ impl TcpStream {
     /// # Errors
     /// If the connection is gone already.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        let how = match how {
-            Shutdown::Read => RawShutdown::Read,
-            Shutdown::Write => RawShutdown::Write,
-            Shutdown::Both => RawShutdown::Both,
-        };
-        Ok(rustix::net::shutdown(&self.source, how)?)
+        Ok(rustix::net::shutdown(&self.source, raw_shutdown(how))?)
     }
 
     /// A second handle to the same connection. Timeouts are each handle's own.
@@ -359,6 +350,12 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
+    fn from_nonblocking(fd: OwnedFd) -> Self {
+        Self {
+            source: Source::new(fd),
+        }
+    }
+
     /// Listens on the first address that can be bound, with the defaults of [`ListenOptions`].
     ///
     /// # Errors
@@ -424,9 +421,9 @@ impl TcpListener {
     /// # Errors
     /// If the process has no descriptor left.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self {
-            source: Source::new(self.source.as_fd().try_clone_to_owned()?),
-        })
+        Ok(Self::from_nonblocking(
+            self.source.as_fd().try_clone_to_owned()?,
+        ))
     }
 
     /// The hops that a packet may take (`IP_TTL`), inherited by accepted connections.
@@ -536,9 +533,7 @@ impl ListenOptions {
         }
         rustix::net::bind(&fd, address)?;
         rustix::net::listen(&fd, self.backlog)?;
-        Ok(TcpListener {
-            source: Source::new(fd),
-        })
+        Ok(TcpListener::from_nonblocking(fd))
     }
 }
 
@@ -548,149 +543,14 @@ impl Default for ListenOptions {
     }
 }
 
-/// A socket timeout that may be changed while others use the socket: nanoseconds, 0 for none.
-struct Timeout(AtomicU64);
-
-impl Timeout {
-    const fn none() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    fn store(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let nanos = match timeout {
-            None => 0,
-            Some(timeout) if timeout.is_zero() => return Err(zero_timeout()),
-            Some(timeout) => u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
-        };
-        self.0.store(nanos, Ordering::Relaxed);
-        Ok(())
-    }
-
-    #[inline]
-    fn load(&self) -> Option<Duration> {
-        match self.0.load(Ordering::Relaxed) {
-            0 => None,
-            nanos => Some(Duration::from_nanos(nanos)),
-        }
-    }
-}
-
-fn zero_timeout() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "a timeout of zero is not allowed",
-    )
-}
-
 fn socket(address: &SocketAddr) -> io::Result<OwnedFd> {
-    let family = match address {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    };
     Ok(rustix::net::socket_with(
-        family,
+        family(address),
         SocketType::STREAM,
         FLAGS,
         Some(ipproto::TCP),
     )?)
 }
 
-/// Tries the addresses in turn; the last one's error if none will do.
-fn each_address<T>(
-    addresses: &impl ToSocketAddrs,
-    mut with: impl FnMut(&SocketAddr) -> io::Result<T>,
-) -> io::Result<T> {
-    let mut last = None;
-    for address in addresses.to_socket_addrs()? {
-        match with(&address) {
-            Ok(done) => return Ok(done),
-            Err(error) if is_interrupt(&error) => return Err(error),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "the name resolves to no address",
-        )
-    }))
-}
-
-/// Whether it was the caller's scope, not the address, that ended the attempt.
-fn is_interrupt(error: &io::Error) -> bool {
-    crate::cancel::is_cancelled_error(error)
-        || error.get_ref().is_some_and(|inner| inner.is::<Elapsed>())
-}
-
-fn to_inet(address: SocketAddrAny) -> io::Result<SocketAddr> {
-    SocketAddr::try_from(address).map_err(|_| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the socket has no internet address",
-        )
-    })
-}
-
-macro_rules! conversions {
-    ($ours:ident, $make:expr) => {
-        impl AsFd for $ours {
-            fn as_fd(&self) -> BorrowedFd<'_> {
-                self.source.as_fd()
-            }
-        }
-
-        impl AsRawFd for $ours {
-            fn as_raw_fd(&self) -> RawFd {
-                self.source.as_fd().as_raw_fd()
-            }
-        }
-
-        impl From<$ours> for OwnedFd {
-            /// The descriptor, still non-blocking.
-            fn from(ours: $ours) -> OwnedFd {
-                ours.source.into_fd()
-            }
-        }
-
-        impl IntoRawFd for $ours {
-            fn into_raw_fd(self) -> RawFd {
-                OwnedFd::from(self).into_raw_fd()
-            }
-        }
-
-        impl FromRawFd for $ours {
-            /// # Safety
-            /// As [`OwnedFd::from_raw_fd`]; the descriptor must be a non-blocking socket of this kind.
-            unsafe fn from_raw_fd(fd: RawFd) -> Self {
-                // SAFETY: the caller's promise.
-                $make(unsafe { OwnedFd::from_raw_fd(fd) })
-            }
-        }
-
-        impl TryFrom<std::net::$ours> for $ours {
-            type Error = io::Error;
-
-            /// Takes over a socket of std's and makes it non-blocking, clones of it included.
-            fn try_from(std: std::net::$ours) -> io::Result<Self> {
-                std.set_nonblocking(true)?;
-                Ok($make(OwnedFd::from(std)))
-            }
-        }
-
-        impl TryFrom<$ours> for std::net::$ours {
-            type Error = io::Error;
-
-            /// Gives the socket to std and makes it blocking, clones of it included.
-            fn try_from(ours: $ours) -> io::Result<Self> {
-                let std = std::net::$ours::from(OwnedFd::from(ours));
-                std.set_nonblocking(false)?;
-                Ok(std)
-            }
-        }
-    };
-}
-
-conversions!(TcpStream, TcpStream::from_nonblocking);
-conversions!(TcpListener, |fd| TcpListener {
-    source: Source::new(fd)
-});
+conversions!(TcpStream, from_nonblocking, std::net::TcpStream);
+conversions!(TcpListener, from_nonblocking, std::net::TcpListener);

@@ -11,6 +11,7 @@ mod shutdown;
 mod stress;
 mod sync;
 mod time;
+mod udp;
 
 use std::{
     process::{Command, Output},

@@ -1,0 +1,137 @@
+//! What sockets of every kind share: flags, timeouts, and going to std and back.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use rustix::net::{AddressFamily, Shutdown as RawShutdown, SocketAddrAny, SocketFlags};
+
+use super::Shutdown;
+
+pub(super) const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+/// A socket timeout that may be changed while others use the socket: nanoseconds, 0 for none.
+pub(super) struct Timeout(AtomicU64);
+
+impl Timeout {
+    pub(super) const fn none() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub(super) fn store(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let nanos = match timeout {
+            None => 0,
+            Some(timeout) if timeout.is_zero() => return Err(zero_timeout()),
+            Some(timeout) => u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
+        };
+        self.0.store(nanos, Ordering::Relaxed);
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn load(&self) -> Option<Duration> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+}
+
+pub(super) fn zero_timeout() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "a timeout of zero is not allowed",
+    )
+}
+
+pub(super) fn to_inet(address: SocketAddrAny) -> io::Result<SocketAddr> {
+    SocketAddr::try_from(address).map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the socket has no internet address",
+        )
+    })
+}
+
+pub(super) fn family(address: &SocketAddr) -> AddressFamily {
+    match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    }
+}
+
+pub(super) fn raw_shutdown(how: Shutdown) -> RawShutdown {
+    match how {
+        Shutdown::Read => RawShutdown::Read,
+        Shutdown::Write => RawShutdown::Write,
+        Shutdown::Both => RawShutdown::Both,
+    }
+}
+
+/// Descriptor traits of a type with a `source`, and the way to its counterpart in std, if it has one, and back.
+macro_rules! conversions {
+    ($ours:ident, $make:ident) => {
+        impl ::std::os::fd::AsFd for $ours {
+            fn as_fd(&self) -> ::std::os::fd::BorrowedFd<'_> {
+                self.source.as_fd()
+            }
+        }
+
+        impl ::std::os::fd::AsRawFd for $ours {
+            fn as_raw_fd(&self) -> ::std::os::fd::RawFd {
+                self.source.as_fd().as_raw_fd()
+            }
+        }
+
+        impl From<$ours> for ::std::os::fd::OwnedFd {
+            /// The descriptor, still non-blocking.
+            fn from(ours: $ours) -> ::std::os::fd::OwnedFd {
+                ours.source.into_fd()
+            }
+        }
+
+        impl ::std::os::fd::IntoRawFd for $ours {
+            fn into_raw_fd(self) -> ::std::os::fd::RawFd {
+                ::std::os::fd::OwnedFd::from(self).into_raw_fd()
+            }
+        }
+
+        impl ::std::os::fd::FromRawFd for $ours {
+            /// # Safety
+            /// As [`std::os::fd::OwnedFd::from_raw_fd`]; the descriptor must be a non-blocking socket of this kind.
+            unsafe fn from_raw_fd(fd: ::std::os::fd::RawFd) -> Self {
+                // SAFETY: the caller's promise.
+                $ours::$make(unsafe { ::std::os::fd::OwnedFd::from_raw_fd(fd) })
+            }
+        }
+    };
+    ($ours:ident, $make:ident, $std:ty) => {
+        conversions!($ours, $make);
+
+        impl TryFrom<$std> for $ours {
+            type Error = ::std::io::Error;
+
+            /// Takes over a socket of std's and makes it non-blocking, clones of it included.
+            fn try_from(std: $std) -> ::std::io::Result<Self> {
+                std.set_nonblocking(true)?;
+                Ok($ours::$make(::std::os::fd::OwnedFd::from(std)))
+            }
+        }
+
+        impl TryFrom<$ours> for $std {
+            type Error = ::std::io::Error;
+
+            /// Gives the socket to std and makes it blocking, clones of it included.
+            fn try_from(ours: $ours) -> ::std::io::Result<Self> {
+                let std = <$std>::from(::std::os::fd::OwnedFd::from(ours));
+                std.set_nonblocking(false)?;
+                Ok(std)
+            }
+        }
+    };
+}
+
+pub(super) use conversions;
