@@ -1,0 +1,365 @@
+//! The queue of a channel, and who waits to put something in or to take something out.
+//!
+//! A queue and two wait lists under one spin lock. A value goes straight from a sender to a waiting
+//! receiver, and from a waiting sender into the place that a receiver frees, so whoever is woken finds
+//! its business done and does not lock again; and nobody who comes later can overtake it.
+
+use std::{
+    cell::UnsafeCell,
+    collections::VecDeque,
+    ptr::NonNull,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
+};
+
+use crate::{
+    error::Interrupt,
+    scheduler::current_strand,
+    strand::Claimed,
+    sys::spin::{SpinGuard, SpinLock},
+    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
+};
+
+pub(super) struct Channel<T> {
+    state: SpinLock<State<T>>,
+    sender_count: AtomicUsize,
+    receiver_count: AtomicUsize,
+}
+
+struct State<T> {
+    queue: VecDeque<T>,
+    capacity: Option<usize>,
+    disconnected: bool,
+    /// Each waits with a message in its [`Place`].
+    senders: WaitList,
+    /// Each waits with an empty [`Place`].
+    receivers: WaitList,
+}
+
+/// A waiting sender's message, or where a waiting receiver gets one.
+#[repr(C)]
+struct Place<T> {
+    node: WaitNode,
+    value: UnsafeCell<Option<T>>,
+}
+
+impl<T> Place<T> {
+    fn new(value: Option<T>) -> Self {
+        Self {
+            node: WaitNode::new(),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// # Safety
+    /// `node` is a place's, its owner's wait has been claimed by the caller and not been made ready.
+    unsafe fn put(node: NonNull<WaitNode>, value: T) {
+        // SAFETY: the node is the place's first field; the owner does not run.
+        unsafe { *node.cast::<Self>().as_ref().value.get() = Some(value) };
+    }
+
+    /// # Safety
+    /// As for `put`.
+    unsafe fn take(node: NonNull<WaitNode>) -> Option<T> {
+        // SAFETY: as for `put`.
+        unsafe { (*node.cast::<Self>().as_ref().value.get()).take() }
+    }
+}
+
+/// What a try found.
+pub(super) enum Tried<T> {
+    Done(T),
+    WouldWait,
+    Disconnected,
+}
+
+impl<T> State<T> {
+    /// Sends without waiting; `value` is left in place if that is not possible.
+    fn try_send(&mut self, value: &mut Option<T>) -> (Tried<()>, Option<Claimed>) {
+        if self.disconnected {
+            return (Tried::Disconnected, None);
+        }
+        // SAFETY: under the lock; receivers' nodes are places of this type.
+        let receiver = unsafe {
+            self.receivers.notify_one_with(|node| {
+                if let Some(value) = value.take() {
+                    Place::put(node, value);
+                }
+            })
+        };
+        if receiver.is_some() {
+            return (Tried::Done(()), receiver);
+        }
+        if self
+            .capacity
+            .is_some_and(|capacity| self.queue.len() >= capacity)
+        {
+            return (Tried::WouldWait, None);
+        }
+        self.queue.extend(value.take());
+        (Tried::Done(()), None)
+    }
+
+    /// Receives without waiting; the claimed strand is a sender whose message was taken in.
+    fn try_recv(&mut self) -> (Tried<T>, Option<Claimed>) {
+        let queued = self.queue.pop_front();
+        let mut waiting = None;
+        // SAFETY: under the lock; senders' nodes are places of this type.
+        let sender = unsafe {
+            self.senders
+                .notify_one_with(|node| waiting = Place::<T>::take(node))
+        };
+        let found = match queued {
+            Some(value) => {
+                self.queue.extend(waiting);
+                Some(value)
+            }
+            None => waiting,
+        };
+        let tried = match found {
+            Some(value) => Tried::Done(value),
+            None if self.disconnected => Tried::Disconnected,
+            None => Tried::WouldWait,
+        };
+        (tried, sender)
+    }
+}
+
+impl<T> Channel<T> {
+    /// A channel with one sender and one receiver.
+    pub(super) fn new(capacity: Option<usize>) -> Self {
+        Self {
+            state: SpinLock::new(State {
+                queue: VecDeque::new(),
+                capacity,
+                disconnected: false,
+                senders: WaitList::new(),
+                receivers: WaitList::new(),
+            }),
+            sender_count: AtomicUsize::new(1),
+            receiver_count: AtomicUsize::new(1),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.state.lock().queue.len()
+    }
+
+    pub(super) fn capacity(&self) -> Option<usize> {
+        self.state.lock().capacity
+    }
+
+    pub(super) fn add_sender(&self) {
+        self.sender_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The last one disconnects.
+    pub(super) fn remove_sender(&self) {
+        if self.sender_count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.disconnect();
+        }
+    }
+
+    pub(super) fn add_receiver(&self) {
+        self.receiver_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The last one disconnects and drops what is left.
+    pub(super) fn remove_receiver(&self) {
+        if self.receiver_count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.disconnect();
+            // Nobody will receive these; dropped outside the lock, since that is the user's code.
+            let undelivered = std::mem::take(&mut self.state.lock().queue);
+            drop(undelivered);
+        }
+    }
+
+    pub(super) fn try_send(&self, value: &mut Option<T>) -> Tried<()> {
+        let (tried, receiver) = self.state.lock().try_send(value);
+        if let Some(receiver) = receiver {
+            ready(receiver);
+        }
+        tried
+    }
+
+    pub(super) fn try_recv(&self) -> Tried<T> {
+        let (tried, sender) = self.state.lock().try_recv();
+        if let Some(sender) = sender {
+            ready(sender);
+        }
+        tried
+    }
+
+    /// On failure the message comes back with the cause.
+    #[inline]
+    pub(super) fn send(&self, message: T, deadline: Option<Instant>) -> Result<(), (T, Failed)> {
+        if let Err(interrupt) = wait::check() {
+            return Err((message, interrupt.into()));
+        }
+        let mut message = Some(message);
+        let mut state = self.state.lock();
+        let (tried, receiver) = state.try_send(&mut message);
+        let failed = match tried {
+            Tried::Done(()) => {
+                drop(state);
+                if let Some(receiver) = receiver {
+                    ready(receiver);
+                }
+                wait::spend();
+                return Ok(());
+            }
+            Tried::WouldWait => match self.wait_to_send(state, &mut message, deadline) {
+                Ok(()) => return Ok(()),
+                Err(failed) => failed,
+            },
+            Tried::Disconnected => Failed::Disconnected,
+        };
+        match message {
+            Some(message) => Err((message, failed)),
+            None => Ok(()),
+        }
+    }
+
+    fn wait_to_send<'a>(
+        &'a self,
+        mut state: SpinGuard<'a, State<T>>,
+        message: &mut Option<T>,
+        deadline: Option<Instant>,
+    ) -> Result<(), Failed> {
+        let place = Place::new(message.take());
+        // SAFETY: before it waits and after its wait, the place is this call's alone.
+        let held = || unsafe { &mut *place.value.get() };
+        // SAFETY: the caller's own strand outlives the call.
+        let strand = unsafe { current_strand().as_ref() };
+        loop {
+            // SAFETY: under the lock; taken out below unless notified.
+            unsafe { state.senders.arm(&place.node, strand, Cuttable::Yes) };
+            drop(state);
+            let waited = wait::finish(strand, Reason::ChannelSend, deadline, Cuttable::Yes, || {
+                // SAFETY: under the lock, in this list or none.
+                unsafe { self.state.lock().senders.remove(&place.node) };
+            });
+            *message = held().take();
+            return match waited {
+                // Notified without an exchange: the channel was disconnected.
+                _ if message.is_none() => Ok(()),
+                Waited::AtOnce | Waited::Notified => Err(Failed::Disconnected),
+                Waited::TimedOut => Err(Failed::Timeout),
+                Waited::Cut(interrupt) => Err(interrupt.into()),
+                Waited::Again => {
+                    state = self.state.lock();
+                    let (tried, receiver) = state.try_send(message);
+                    match tried {
+                        Tried::WouldWait => {
+                            *held() = message.take();
+                            continue;
+                        }
+                        Tried::Done(()) => {
+                            drop(state);
+                            if let Some(receiver) = receiver {
+                                ready(receiver);
+                            }
+                            Ok(())
+                        }
+                        Tried::Disconnected => Err(Failed::Disconnected),
+                    }
+                }
+            };
+        }
+    }
+
+    #[inline]
+    pub(super) fn recv(&self, deadline: Option<Instant>) -> Result<T, Failed> {
+        wait::check()?;
+        let mut state = self.state.lock();
+        let (tried, sender) = state.try_recv();
+        match tried {
+            Tried::Done(message) => {
+                drop(state);
+                if let Some(sender) = sender {
+                    ready(sender);
+                }
+                wait::spend();
+                Ok(message)
+            }
+            Tried::WouldWait => self.wait_to_recv(state, deadline),
+            Tried::Disconnected => Err(Failed::Disconnected),
+        }
+    }
+
+    fn wait_to_recv<'a>(
+        &'a self,
+        mut state: SpinGuard<'a, State<T>>,
+        deadline: Option<Instant>,
+    ) -> Result<T, Failed> {
+        let place = Place::new(None);
+        // SAFETY: the caller's own strand outlives the call.
+        let strand = unsafe { current_strand().as_ref() };
+        loop {
+            // SAFETY: under the lock; taken out below unless notified.
+            unsafe { state.receivers.arm(&place.node, strand, Cuttable::Yes) };
+            drop(state);
+            let waited = wait::finish(strand, Reason::ChannelRecv, deadline, Cuttable::Yes, || {
+                // SAFETY: under the lock, in this list or none.
+                unsafe { self.state.lock().receivers.remove(&place.node) };
+            });
+            // SAFETY: the wait is over, so the place is this call's alone.
+            if let Some(message) = unsafe { (*place.value.get()).take() } {
+                return Ok(message);
+            }
+            match waited {
+                // Notified without an exchange: the channel was disconnected.
+                Waited::AtOnce | Waited::Notified => return Err(Failed::Disconnected),
+                Waited::TimedOut => return Err(Failed::Timeout),
+                Waited::Cut(interrupt) => return Err(interrupt.into()),
+                Waited::Again => {
+                    state = self.state.lock();
+                    let (tried, sender) = state.try_recv();
+                    match tried {
+                        Tried::WouldWait => {}
+                        Tried::Disconnected => return Err(Failed::Disconnected),
+                        Tried::Done(message) => {
+                            drop(state);
+                            if let Some(sender) = sender {
+                                ready(sender);
+                            }
+                            return Ok(message);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Wakes all who wait; what the senders among them hold goes back to them.
+    fn disconnect(&self) {
+        let mut claimed = Vec::new();
+        {
+            let mut state = self.state.lock();
+            state.disconnected = true;
+            // SAFETY: under the lock. A node notified without an exchange means disconnection.
+            claimed.extend(std::iter::from_fn(|| unsafe { state.senders.notify_one() }));
+            // SAFETY: as above.
+            claimed.extend(std::iter::from_fn(|| unsafe {
+                state.receivers.notify_one()
+            }));
+        }
+        claimed.into_iter().for_each(ready);
+    }
+}
+
+/// Why a send or receive did not happen.
+pub(super) enum Failed {
+    Disconnected,
+    Timeout,
+    Cancelled,
+}
+
+impl From<Interrupt> for Failed {
+    fn from(interrupt: Interrupt) -> Self {
+        match interrupt {
+            Interrupt::Cancelled => Failed::Cancelled,
+            Interrupt::Elapsed => Failed::Timeout,
+        }
+    }
+}

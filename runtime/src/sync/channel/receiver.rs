@@ -1,0 +1,181 @@
+//! The receiving half of a channel, and its iterators.
+
+use std::{
+    fmt,
+    iter::FusedIterator,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    error::{RecvError, RecvTimeoutError, TryRecvError},
+    queue::{Channel, Failed, Tried},
+};
+use crate::scheduler::now;
+
+/// The receiving half of a channel; clones receive from the same channel, each message goes to one.
+pub struct Receiver<T> {
+    channel: Arc<Channel<T>>,
+}
+
+impl<T> Receiver<T> {
+    pub(super) fn new(channel: Arc<Channel<T>>) -> Self {
+        Self { channel }
+    }
+
+    /// Receives a message, waiting for one.
+    ///
+    /// # Errors
+    /// If the channel is empty and all senders are gone, the scope is cancelled or its deadline passed.
+    pub fn recv(&self) -> Result<T, RecvError> {
+        self.channel.recv(None).map_err(|failed| match failed {
+            Failed::Disconnected => RecvError::Disconnected,
+            Failed::Timeout => RecvError::Elapsed,
+            Failed::Cancelled => RecvError::Cancelled,
+        })
+    }
+
+    /// Receives without waiting.
+    ///
+    /// # Errors
+    /// If the channel is empty, and whether that can change.
+    pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        match self.channel.try_recv() {
+            Tried::Done(message) => Ok(message),
+            Tried::WouldWait => Err(TryRecvError::Empty),
+            Tried::Disconnected => Err(TryRecvError::Disconnected),
+        }
+    }
+
+    /// As [`Receiver::recv`], waiting for at most `timeout`.
+    ///
+    /// # Errors
+    /// If no message came in time, none can come any more or the scope is cancelled.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        self.recv_until(now().checked_add(timeout))
+    }
+
+    /// As [`Receiver::recv`], waiting until `deadline`.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv_timeout`].
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
+        self.recv_until(Some(deadline))
+    }
+
+    fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        self.channel.recv(deadline).map_err(|failed| match failed {
+            Failed::Disconnected => RecvTimeoutError::Disconnected,
+            Failed::Timeout => RecvTimeoutError::Timeout,
+            Failed::Cancelled => RecvTimeoutError::Cancelled,
+        })
+    }
+
+    /// Receives until the channel is disconnected and drained, or the wait is cut short.
+    pub fn iter(&self) -> Iter<'_, T> {
+        Iter { receiver: self }
+    }
+
+    /// Receives what is there, without waiting.
+    pub fn try_iter(&self) -> TryIter<'_, T> {
+        TryIter { receiver: self }
+    }
+
+    /// Messages that wait in the channel.
+    pub fn len(&self) -> usize {
+        self.channel.len()
+    }
+
+    /// Whether no message waits in the channel.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many messages it holds at most, or `None` without a limit.
+    pub fn capacity(&self) -> Option<usize> {
+        self.channel.capacity()
+    }
+}
+
+impl<T> Clone for Receiver<T> {
+    fn clone(&self) -> Self {
+        self.channel.add_receiver();
+        Self {
+            channel: self.channel.clone(),
+        }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.channel.remove_receiver();
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Receiver { .. }")
+    }
+}
+
+/// Made by [`Receiver::iter`].
+#[derive(Debug)]
+pub struct Iter<'a, T> {
+    receiver: &'a Receiver<T>,
+}
+
+impl<T> Iterator for Iter<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.receiver.recv().ok()
+    }
+}
+
+impl<T> FusedIterator for Iter<'_, T> {}
+
+/// Made by [`Receiver::try_iter`].
+#[derive(Debug)]
+pub struct TryIter<'a, T> {
+    receiver: &'a Receiver<T>,
+}
+
+impl<T> Iterator for TryIter<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.receiver.try_recv().ok()
+    }
+}
+
+/// An iterator that owns its receiver.
+#[derive(Debug)]
+pub struct IntoIter<T> {
+    receiver: Receiver<T>,
+}
+
+impl<T> Iterator for IntoIter<T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.receiver.recv().ok()
+    }
+}
+
+impl<T> IntoIterator for Receiver<T> {
+    type Item = T;
+    type IntoIter = IntoIter<T>;
+
+    fn into_iter(self) -> IntoIter<T> {
+        IntoIter { receiver: self }
+    }
+}
+
+impl<'a, T> IntoIterator for &'a Receiver<T> {
+    type Item = T;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}

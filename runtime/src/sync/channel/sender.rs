@@ -1,0 +1,114 @@
+//! The sending half of a channel.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    error::{SendError, SendTimeoutError, TrySendError},
+    queue::{Channel, Failed, Tried},
+};
+use crate::scheduler::now;
+
+/// The sending half of a channel; clones send to the same channel.
+pub struct Sender<T> {
+    channel: Arc<Channel<T>>,
+}
+
+impl<T> Sender<T> {
+    pub(super) fn new(channel: Arc<Channel<T>>) -> Self {
+        Self { channel }
+    }
+
+    /// Sends a message, waiting for room in a bounded channel.
+    ///
+    /// # Errors
+    /// The message, if all receivers are gone, the scope is cancelled or its deadline passed first.
+    pub fn send(&self, message: T) -> Result<(), SendError<T>> {
+        self.channel
+            .send(message, None)
+            .map_err(|(message, failed)| match failed {
+                Failed::Disconnected => SendError::Disconnected(message),
+                Failed::Timeout => SendError::Elapsed(message),
+                Failed::Cancelled => SendError::Cancelled(message),
+            })
+    }
+
+    /// Sends without waiting.
+    ///
+    /// # Errors
+    /// The message, if the channel is full or all receivers are gone.
+    pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
+        let mut message = Some(message);
+        let tried = self.channel.try_send(&mut message);
+        match (tried, message) {
+            (Tried::WouldWait, Some(message)) => Err(TrySendError::Full(message)),
+            (Tried::Disconnected, Some(message)) => Err(TrySendError::Disconnected(message)),
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Sender::send`], waiting for at most `timeout`.
+    ///
+    /// # Errors
+    /// The message, if there was no room in time, all receivers are gone or the scope is cancelled.
+    pub fn send_timeout(&self, message: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
+        self.send_until(message, now().checked_add(timeout))
+    }
+
+    /// As [`Sender::send`], waiting until `deadline`.
+    ///
+    /// # Errors
+    /// As [`Sender::send_timeout`].
+    pub fn send_deadline(&self, message: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
+        self.send_until(message, Some(deadline))
+    }
+
+    fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+        self.channel
+            .send(message, deadline)
+            .map_err(|(message, failed)| match failed {
+                Failed::Disconnected => SendTimeoutError::Disconnected(message),
+                Failed::Timeout => SendTimeoutError::Timeout(message),
+                Failed::Cancelled => SendTimeoutError::Cancelled(message),
+            })
+    }
+
+    /// Messages that wait in the channel.
+    pub fn len(&self) -> usize {
+        self.channel.len()
+    }
+
+    /// Whether no message waits in the channel.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many messages it holds at most, or `None` without a limit.
+    pub fn capacity(&self) -> Option<usize> {
+        self.channel.capacity()
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        self.channel.add_sender();
+        Self {
+            channel: self.channel.clone(),
+        }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.channel.remove_sender();
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sender { .. }")
+    }
+}
