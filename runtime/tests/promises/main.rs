@@ -7,6 +7,7 @@ mod million;
 mod net;
 mod overflow;
 mod permits;
+mod policies;
 mod shutdown;
 mod stress;
 mod sync;

@@ -15,6 +15,8 @@
 //! In other words for the same thing: Go's `errgroup`, Java's `StructuredTaskScope`
 //! (`ShutdownOnFailure`), Kotlin's `coroutineScope`, Trio's nursery, `std::thread::scope`.
 
+mod join;
+
 use std::{
     any::Any,
     borrow::Cow,
@@ -25,6 +27,10 @@ use std::{
     sync::Arc,
     time::Instant,
 };
+
+pub use join::try_join;
+#[doc(hidden)]
+pub use join::{joined, try_joined};
 
 use crate::{
     coroutine::{TaskRef, Unstarted, Yields},
@@ -45,8 +51,8 @@ use crate::{
 /// - `body` returns `Err`: the children are cancelled and waited for, the error is returned.
 /// - A child panics: the group is cancelled (siblings, and the leader's own waits inside it) and the
 ///   panic is resumed here, with the child's payload, whether or not the child was joined.
-/// - A child spawned with [`Group::try_spawn`] returns `Err`: the group is cancelled and that first
-///   error is returned in place of what `body` returned.
+/// - A child spawned with [`Group::try_spawn`] returns `Err`: the group is cancelled and that error is
+///   returned in place of what `body` returns later. The first error counts, whoever's it is.
 /// - The leader is cancelled, or past its deadline: so are the children, and its waits in `body` are
 ///   cut short as anywhere.
 ///
@@ -89,10 +95,18 @@ where
     let outcome = {
         let _led = Led::enter(leader, &group.scope);
         let outcome = catch_unwind(AssertUnwindSafe(|| body(&group)));
-        if !matches!(outcome, Ok(Ok(_))) {
-            group.cancel();
+        match outcome {
+            Ok(Ok(value)) => Ok(Some(value)),
+            // Before the cancellation, whose errors in the children come after this one.
+            Ok(Err(error)) => {
+                group.fail(error);
+                Ok(None)
+            }
+            Err(payload) => {
+                group.cancel();
+                Err(payload)
+            }
         }
-        outcome
         // `_led` waits for the children here.
     };
     if let Some(payload) = group.panic.lock().take() {
@@ -110,7 +124,8 @@ where
             Err(error)
         }
         (_, Err(payload)) => resume_unwind(payload),
-        (None, Ok(result)) => result,
+        (None, Ok(Some(value))) => Ok(value),
+        (None, Ok(None)) => unreachable!("an error of the body is the group's"),
     }
 }
 
@@ -182,11 +197,25 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
         move || match body() {
             Ok(value) => End::Value(value),
             Err(error) => {
-                self.error.lock().get_or_insert(error);
-                self.cancel();
+                self.fail(error);
                 End::Failed
             }
         }
+    }
+
+    /// Keeps the group's first error and cancels what is still running.
+    fn fail(&self, error: E) {
+        let mut first = self.error.lock();
+        let later = match *first {
+            None => {
+                *first = Some(error);
+                None
+            }
+            Some(_) => Some(error),
+        };
+        drop(first);
+        drop(later);
+        self.cancel();
     }
 
     /// A builder for a child with a name or a stack size of its own.
@@ -482,79 +511,4 @@ impl<E> fmt::Debug for ChildBuilder<'_, '_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.builder.fmt(f)
     }
-}
-
-/// Evaluates expressions concurrently and returns the tuple of their values.
-///
-/// The first runs in the caller, the others in children of a group, so they may borrow. A panic in one
-/// cancels the others and is resumed here; cancellation and deadlines reach all of them.
-///
-/// # Examples
-/// ```
-/// let name = String::from("maniple");
-/// let (length, upper, first) = maniple::join!(name.len(), name.to_uppercase(), name.chars().next());
-/// assert_eq!((length, upper.as_str(), first), (7, "MANIPLE", Some('m')));
-/// ```
-#[macro_export]
-macro_rules! join {
-    ($first:expr $(, $rest:expr)* $(,)?) => {
-        $crate::__join!(@name [$first] [] $($rest,)*)
-    };
-}
-
-/// Gives each expression after the first a child of its own name.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __join {
-    (@name [$first:expr] [$($done:tt)*]) => {
-        $crate::__join!(@emit [$first] $($done)*)
-    };
-    (@name [$first:expr] [] $a:expr, $($rest:expr,)*) => {
-        $crate::__join!(@name [$first] [(a $a)] $($rest,)*)
-    };
-    (@name [$first:expr] [(a $($x:tt)*)] $b:expr, $($rest:expr,)*) => {
-        $crate::__join!(@name [$first] [(a $($x)*) (b $b)] $($rest,)*)
-    };
-    (@name [$first:expr] [$x:tt (b $($y:tt)*)] $c:expr, $($rest:expr,)*) => {
-        $crate::__join!(@name [$first] [$x (b $($y)*) (c $c)] $($rest,)*)
-    };
-    (@name [$first:expr] [$x:tt $y:tt (c $($z:tt)*)] $d:expr, $($rest:expr,)*) => {
-        $crate::__join!(@name [$first] [$x $y (c $($z)*) (d $d)] $($rest,)*)
-    };
-    (@name [$first:expr] [$x:tt $y:tt $z:tt (d $($w:tt)*)] $e:expr, $($rest:expr,)*) => {
-        $crate::__join!(@name [$first] [$x $y $z (d $($w)*) (e $e)] $($rest,)*)
-    };
-    (@name [$first:expr] [$x:tt $y:tt $z:tt $w:tt (e $($v:tt)*)] $f:expr, $($rest:expr,)*) => {
-        $crate::__join!(@name [$first] [$x $y $z $w (e $($v)*) (f $f)] $($rest,)*)
-    };
-    (@name [$first:expr] [$x:tt $y:tt $z:tt $w:tt $v:tt (f $($u:tt)*)] $g:expr, $($rest:expr,)*) => {
-        $crate::__join!(@name [$first] [$x $y $z $w $v (f $($u)*) (g $g)] $($rest,)*)
-    };
-    (@emit [$first:expr] $(($name:ident $rest:expr))*) => {
-        $crate::group::joined(|group| {
-            $(let $name = group.spawn(|| $rest);)*
-            ::core::result::Result::Ok(((|| $first)(), $($name.join()?,)*))
-        })
-    };
-}
-
-/// What [`join!`](crate::join!) expands to: a group whose leader cannot return an error.
-#[doc(hidden)]
-pub fn joined<'env, T>(
-    body: impl for<'scope> FnOnce(&'scope Group<'scope, 'env, JoinError>) -> Result<T, JoinError>,
-) -> T {
-    group(body).unwrap_or_else(|error| {
-        // A child's panic has been resumed by the group, so this is a cancellation or a deadline.
-        let unwind = match current_deadline_if(error.is_elapsed()) {
-            Some(at) => Unwind::Elapsed(at),
-            None => Unwind::Cancelled,
-        };
-        resume_unwind(Box::new(unwind))
-    })
-}
-
-fn current_deadline_if(elapsed: bool) -> Option<Instant> {
-    // SAFETY: the caller's own strand outlives the call.
-    let deadline = unsafe { current_strand().as_ref() }.deadline();
-    deadline.filter(|_| elapsed)
 }
