@@ -37,7 +37,7 @@ use crate::{
     inbox::{Chained, Inbox},
     loom::AtomicPtr,
     stack::{SizeClass, Stack},
-    strand::{Claimed, Outcome, Reason, Scope, Strand},
+    strand::{Claimed, Locals, Outcome, Reason, Scope, Strand},
     sys::{
         event::Bell,
         list::{Linked, Links},
@@ -129,6 +129,8 @@ pub(crate) struct Header {
     depth_mark: Cell<*const u8>,
     completion: SpinLock<Completion>,
     pub(crate) parking: Parking,
+    /// Empty, or inherited, until it runs; then its own alone.
+    pub(crate) locals: Locals,
     pub(crate) origin: Origin,
 }
 
@@ -255,6 +257,7 @@ impl TaskRef {
         origin: Origin,
         stack: Option<Stack>,
         deadline: Option<Instant>,
+        locals: Locals,
     ) -> (Unstarted, TaskRef)
     where
         F: FnOnce() -> T,
@@ -290,6 +293,7 @@ impl TaskRef {
                     awaiting: None,
                 }),
                 parking: Parking::new(),
+                locals,
                 origin,
             },
             stage: UnsafeCell::new(Stage::Closure(body)),
@@ -440,6 +444,7 @@ impl Unstarted {
             let engine = ptr::replace(task.as_ref().engine.get(), Engine::Ended);
             (task.as_ref().vtable.fail)(task, failure);
             settle(task);
+            task.as_ref().locals.clear();
             complete(task, ready);
             match engine {
                 Engine::Unstarted(stack) => stack,
@@ -604,6 +609,9 @@ unsafe fn run<F: FnOnce() -> T, T>(task: NonNull<Header>) {
         *stage = Stage::Result(result);
         // SAFETY: the result is there.
         unsafe { settle(task) };
+        // The last of the user's code on this stack: what was made here must not be dropped elsewhere.
+        // SAFETY: the runtime's reference is still held, and the locals are the running coroutine's.
+        unsafe { task.as_ref() }.locals.clear();
     }
 }
 

@@ -23,6 +23,7 @@
 //! - [`spawn`], [`Builder`], [`JoinHandle`]: coroutines of their own; [`run`] and [`Runtime`] to start.
 //! - [`group`](group()) and [`join!`]: children that borrow from their leader and end before it.
 //! - [`timeout`], [`deadline`], [`cancel`]: bounds and cancellation, inherited by groups.
+//! - [`coroutine_local!`]: a value for each coroutine.
 //! - [`net`], [`sync`], [`time`]: what blocks. [`offload`](offload()): for what cannot suspend.
 //!
 //! # What cancellation does
@@ -60,6 +61,7 @@ mod wheel;
 
 pub mod cancel;
 pub mod group;
+pub mod local;
 pub mod net;
 pub mod offload;
 pub mod runtime;

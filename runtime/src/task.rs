@@ -13,6 +13,7 @@ use std::{
 use crate::{
     coroutine::{Failure, Origin, TaskRef, Unstarted, Yields, next_id},
     error::Interrupt,
+    local,
     scheduler::{Scheduler, Worker, current_coroutine, current_scheduler, yield_turn},
     stack::SizeClass,
     wait::{self, Cuttable, Reason, Waited, ready},
@@ -83,9 +84,9 @@ where
     T: 'static,
 {
     let worker = local_worker();
-    let origin = origin(None, worker.scheduler().default_class);
+    let class = worker.scheduler().default_class;
     // SAFETY: nothing is borrowed.
-    let (task, handle) = unsafe { TaskRef::new(body, origin, None, None) };
+    let (task, handle) = unsafe { make(None, class, None, None, body) };
     worker.spawn_local(task);
     JoinHandle::new(handle)
 }
@@ -116,9 +117,9 @@ where
     let mut handles = Vec::with_capacity(scheduler.workers());
     for index in 0..scheduler.workers() {
         let body = body.clone();
-        let origin = origin(None, scheduler.default_class);
+        let class = scheduler.default_class;
         // SAFETY: nothing is borrowed.
-        let (task, handle) = unsafe { TaskRef::new(move || body(index), origin, None, None) };
+        let (task, handle) = unsafe { make(None, class, None, None, move || body(index)) };
         scheduler.assign(index, task);
         handles.push(JoinHandle::new(handle));
     }
@@ -143,9 +144,8 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let origin = origin(name, scheduler.default_class);
     // SAFETY: nothing is borrowed.
-    let (task, handle) = unsafe { TaskRef::new(body, origin, None, None) };
+    let (task, handle) = unsafe { make(name, scheduler.default_class, None, None, body) };
     scheduler.spawn(task);
     JoinHandle::new(handle)
 }
@@ -230,10 +230,9 @@ impl Builder {
         T: Send + 'static,
     {
         let class = self.class(scheduler)?;
-        let origin = origin(self.name, class);
         let stack = scheduler.reserve_stack(class)?;
         // SAFETY: nothing is borrowed.
-        let (task, handle) = unsafe { TaskRef::new(body, origin, Some(stack), None) };
+        let (task, handle) = unsafe { make(self.name, class, Some(stack), None, body) };
         scheduler.spawn(task);
         Ok(JoinHandle::new(handle))
     }
@@ -253,10 +252,9 @@ impl Builder {
     {
         let worker = local_worker();
         let class = self.class(worker.scheduler())?;
-        let origin = origin(self.name, class);
         let stack = worker.acquire_stack(class)?;
         // SAFETY: nothing is borrowed.
-        let (task, handle) = unsafe { TaskRef::new(body, origin, Some(stack), None) };
+        let (task, handle) = unsafe { make(self.name, class, Some(stack), None, body) };
         worker.spawn_local(task);
         Ok(JoinHandle::new(handle))
     }
@@ -634,7 +632,7 @@ fn park_until(deadline: Option<Instant>) {
     }
 }
 
-/// For groups: a task whose closure may borrow.
+/// A task, which begins with the locals that it inherits; its closure may borrow.
 ///
 /// # Safety
 /// As [`TaskRef::new`].
@@ -651,5 +649,5 @@ where
     F: FnOnce() -> T,
 {
     // SAFETY: the caller's promise.
-    unsafe { TaskRef::new(body, origin(name, class), stack, deadline) }
+    unsafe { TaskRef::new(body, origin(name, class), stack, deadline, local::bequest()) }
 }

@@ -4,11 +4,13 @@
 //! [`Scope`] and the deadline in force. The context is read and changed by its owner alone; the word
 //! and the scopes are shared.
 
+mod locals;
 mod scope;
 mod word;
 
 use std::{cell::Cell, fmt, os::fd::RawFd, ptr::NonNull, thread::Thread, time::Instant};
 
+pub(crate) use locals::{Heir, Local, Locals};
 pub(crate) use scope::{Scope, Target};
 pub(crate) use word::{Outcome, Word};
 

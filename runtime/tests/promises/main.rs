@@ -3,6 +3,7 @@
 mod cancel;
 mod coroutines;
 mod groups;
+mod locals;
 mod million;
 mod net;
 mod overflow;
