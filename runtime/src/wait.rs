@@ -274,4 +274,41 @@ impl WaitList {
         }
         None
     }
+
+    /// Wins every wait that nobody else has won; the caller wakes them after unlocking.
+    ///
+    /// # Safety
+    /// The list is under its lock.
+    pub(crate) unsafe fn notify_all(&self) -> Won {
+        let won = Won { nodes: List::new() };
+        // SAFETY: the caller's promise; a popped node is in no list, and its owner, being claimed,
+        // leaves it in place until it has been made ready.
+        unsafe {
+            while self
+                .notify_one_with(|node| won.nodes.push_back(node))
+                .is_some()
+            {}
+        }
+        won
+    }
+}
+
+/// Waits that have been won and whose strands are still to be woken: nodes of a list, out of its lock.
+#[must_use = "those who were won sleep for ever unless they are made ready"]
+pub(crate) struct Won {
+    nodes: List<WaitNode>,
+}
+
+impl Won {
+    pub(crate) fn ready(self) {
+        // SAFETY: the nodes are this value's alone; each strand was claimed once in `notify_all`, and
+        // its node is not touched any more once it runs.
+        unsafe {
+            while let Some(node) = self.nodes.pop_front() {
+                if let Some(strand) = node.as_ref().strand.get() {
+                    ready(Claimed::of(strand));
+                }
+            }
+        }
+    }
 }

@@ -142,6 +142,9 @@ pub(crate) enum Reason {
     Lock,
     Condvar,
     Semaphore,
+    Barrier,
+    WaitGroup,
+    Notify,
     ChannelSend,
     ChannelRecv,
     Offload,
@@ -161,6 +164,9 @@ impl fmt::Display for Reason {
             Reason::Lock => f.write_str("lock"),
             Reason::Condvar => f.write_str("condition variable"),
             Reason::Semaphore => f.write_str("semaphore"),
+            Reason::Barrier => f.write_str("the others at a barrier"),
+            Reason::WaitGroup => f.write_str("a wait group's members to be done"),
+            Reason::Notify => f.write_str("notification"),
             Reason::ChannelSend => f.write_str("channel send"),
             Reason::ChannelRecv => f.write_str("channel receive"),
             Reason::Offload => f.write_str("offloaded work"),
@@ -178,6 +184,15 @@ pub(crate) struct Claimed(NonNull<Strand>);
 unsafe impl Send for Claimed {}
 
 impl Claimed {
+    /// The claim again, for a winner that has kept the strand alone.
+    ///
+    /// # Safety
+    /// The caller won the strand's wait, and this stands in the place of the value it got then.
+    #[inline]
+    pub(crate) unsafe fn of(strand: NonNull<Strand>) -> Self {
+        Self(strand)
+    }
+
     /// The coroutine to be queued, or `None` after waking a plain thread.
     #[inline]
     pub(crate) fn into_coroutine(self) -> Option<NonNull<Strand>> {

@@ -131,13 +131,9 @@ impl Condvar {
 
     /// Wakes all who wait now.
     pub fn notify_all(&self) {
-        let mut claimed = Vec::new();
-        {
-            let waiters = self.waiters.lock();
-            // SAFETY: under the list's lock.
-            claimed.extend(std::iter::from_fn(|| unsafe { waiters.notify_one() }));
-        }
-        claimed.into_iter().for_each(ready);
+        // SAFETY: under the list's lock.
+        let won = unsafe { self.waiters.lock().notify_all() };
+        won.ready();
     }
 }
 

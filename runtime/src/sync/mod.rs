@@ -3,13 +3,19 @@
 //! A call that has to wait suspends the coroutine, or blocks the plain thread that made it. There is
 //! no poisoning: a panic while a lock is held unlocks it, as in parking_lot.
 
+mod barrier;
 pub mod channel;
 mod condvar;
 mod mutex;
+mod notify;
 mod semaphore;
+mod wait_group;
 
+pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::{Condvar, WaitTimeoutResult};
 pub use mutex::{Mutex, MutexGuard, RawMutex};
+pub use notify::Notify;
 pub use semaphore::{
     AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError,
 };
+pub use wait_group::WaitGroup;

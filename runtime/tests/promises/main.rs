@@ -4,6 +4,7 @@ mod cancel;
 mod coroutines;
 mod groups;
 mod locals;
+mod meeting;
 mod million;
 mod net;
 mod overflow;
