@@ -24,9 +24,9 @@ use std::{
     ptr::{self, NonNull},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
+        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering, fence},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use corosensei::{CoroutineResult, Yielder};
@@ -41,11 +41,16 @@ use crate::{
     sys::{
         event::Bell,
         list::{Linked, Links},
+        memory::page_size,
         recycle,
         spin::SpinLock,
+        trace::Trace,
     },
     wheel::Key,
 };
+
+/// This file, by which its frames are known in a backtrace.
+pub(crate) const FILE: &str = file!();
 
 /// What other threads see of a worker: where its coroutines are sent when they are woken, and its
 /// epoll set for descriptors that are closed elsewhere.
@@ -54,6 +59,8 @@ pub(crate) struct Home {
     pub(crate) bell: Bell,
     /// Unique in the process.
     pub(crate) worker_id: u32,
+    /// The worker's thread in the system's terms, once it runs.
+    pub(crate) thread_id: AtomicI32,
     pub(crate) epoll: Arc<OwnedFd>,
     /// Whether it was woken to look after work that others may not come to.
     pub(crate) on_patrol: AtomicBool,
@@ -63,6 +70,8 @@ pub(crate) struct Home {
     pub(crate) retired: SpinLock<Vec<Slot>>,
     /// The coroutine that runs now; see `Worker::end` for how a shutdown may look at it.
     pub(crate) running: AtomicPtr<Header>,
+    /// Turns given to coroutines so far.
+    pub(crate) turn: AtomicU64,
     pub(crate) reporting: SpinLock<()>,
 }
 
@@ -124,9 +133,11 @@ pub(crate) struct Header {
     refs: AtomicU32,
     vtable: &'static VTable,
     engine: UnsafeCell<Engine>,
-    yielder: Cell<*const Yielder<(), ()>>,
+    yielder: Cell<*const Yielder<Visit, ()>>,
     /// About where its stack pointer was when it was suspended.
     depth_mark: Cell<*const u8>,
+    /// How it spent its time, as far as that is kept.
+    pub(crate) record: Record,
     completion: SpinLock<Completion>,
     pub(crate) parking: Parking,
     /// Empty, or inherited, until it runs; then its own alone.
@@ -134,10 +145,19 @@ pub(crate) struct Header {
     pub(crate) origin: Origin,
 }
 
+/// Kept by the home worker while tracking is on.
+#[derive(Default)]
+pub(crate) struct Record {
+    /// When it was last suspended.
+    pub(crate) since: Cell<Option<Instant>>,
+    pub(crate) ran: Cell<Duration>,
+    pub(crate) turns: Cell<u64>,
+}
+
 enum Engine {
     /// Not started; the stack is there if it was reserved at spawn.
     Unstarted(Option<Stack>),
-    Started(corosensei::Coroutine<(), (), (), Bound>),
+    Started(corosensei::Coroutine<Visit, (), (), Bound>),
     Ended,
 }
 
@@ -286,6 +306,7 @@ impl TaskRef {
                 engine: UnsafeCell::new(Engine::Unstarted(stack)),
                 yielder: Cell::new(ptr::null()),
                 depth_mark: Cell::new(ptr::null()),
+                record: Record::default(),
                 completion: SpinLock::new(Completion {
                     settled: false,
                     done: false,
@@ -474,7 +495,7 @@ impl Unstarted {
             // The engine is dropped, and its stack given back, before the task's memory goes.
             let coroutine = corosensei::Coroutine::with_stack_unchecked(
                 stack,
-                move |yielder: &Yielder<(), ()>, ()| {
+                move |yielder: &Yielder<Visit, ()>, _| {
                     let header = task.as_ref();
                     header.yielder.set(yielder);
                     (header.vtable.run)(task);
@@ -498,7 +519,7 @@ pub(crate) unsafe fn resume(task: NonNull<Header>) -> Option<Stack> {
         let Engine::Started(coroutine) = &mut *engine else {
             unreachable!("only a started coroutine is resumed");
         };
-        match coroutine.resume(()) {
+        match coroutine.resume(None) {
             CoroutineResult::Yield(()) => None,
             CoroutineResult::Return(()) => match ptr::replace(engine, Engine::Ended) {
                 Engine::Started(coroutine) => Some(coroutine.into_stack().0),
@@ -519,7 +540,62 @@ pub(crate) unsafe fn suspend(task: NonNull<Header>) {
         let header = task.as_ref();
         let mark = 0;
         header.depth_mark.set(&raw const mark);
-        (*header.yielder.get()).suspend(());
+        while let Some(mut trace) = (*header.yielder.get()).suspend(()) {
+            trace.as_mut().capture();
+        }
+    }
+}
+
+/// Why a coroutine is resumed: to go on, or to say where it is and be suspended again.
+type Visit = Option<NonNull<Trace>>;
+
+/// Has a suspended coroutine write down its own frames; false if its stack has too little room for that.
+///
+/// # Safety
+/// `task` was started on this thread, has not ended, and is not running.
+pub(crate) unsafe fn trace(task: NonNull<Header>, trace: &mut Trace) -> bool {
+    // SAFETY: alive by the caller's promise.
+    let header = unsafe { task.as_ref() };
+    let room = header.depth_mark.get().addr() - header.stack_limit.get();
+    if room < page_size() + Trace::STACK_BYTES {
+        return false;
+    }
+    // SAFETY: the engine is this thread's. A suspended coroutine that is visited touches nothing but the
+    // trace, and suspends again.
+    unsafe {
+        if let Engine::Started(coroutine) = &mut *header.engine.get() {
+            coroutine.resume(Some(NonNull::from(trace)));
+        }
+    }
+    true
+}
+
+/// What a survey can tell of a coroutine's stack while it is suspended.
+impl Header {
+    /// Bytes between the stack's base and its suspended frames.
+    pub(crate) fn depth(&self) -> usize {
+        self.stack_base() - self.depth_mark.get().addr()
+    }
+
+    /// The stack's addresses, its guard page included.
+    pub(crate) fn stack_range(&self) -> std::ops::Range<usize> {
+        self.stack_limit.get()..self.stack_base()
+    }
+
+    fn stack_base(&self) -> usize {
+        self.stack_limit.get() + self.origin.class.size()
+    }
+
+    /// The coroutine that leads the group this one belongs to, if a coroutine does.
+    pub(crate) fn leader(&self) -> Option<u64> {
+        // SAFETY: a group and its leader outlive its children.
+        let strand = unsafe { self.parent.get()?.as_ref() }.strand()?;
+        // SAFETY: as above.
+        if unsafe { strand.as_ref() }.is_thread() {
+            return None;
+        }
+        // SAFETY: a coroutine's strand is the first field of its header.
+        Some(unsafe { strand.cast::<Header>().as_ref() }.origin.id)
     }
 }
 

@@ -55,12 +55,15 @@ mod sys {
     pub(crate) mod memory;
     pub(crate) mod recycle;
     pub(crate) mod spin;
+    pub(crate) mod trace;
+    pub(crate) mod witness;
 }
 mod wait;
 mod wheel;
 
 pub mod cancel;
 pub mod group;
+pub mod inspect;
 pub mod local;
 pub mod net;
 pub mod offload;

@@ -84,6 +84,15 @@ where
     }
 }
 
+/// Jobs that wait for a thread.
+pub(crate) fn queued() -> usize {
+    POOL.state
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .queue
+        .len()
+}
+
 /// What the coroutine and the thread share about one job.
 struct Ticket<T>(SpinLock<Progress<T>>);
 

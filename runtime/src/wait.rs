@@ -19,6 +19,9 @@ use crate::{
 
 pub(crate) use crate::{scheduler::ready, strand::Reason};
 
+/// This file, by which its frames are known in a backtrace.
+pub(crate) const FILE: &str = file!();
+
 /// How a wait went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waited {

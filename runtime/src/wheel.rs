@@ -160,7 +160,6 @@ impl<T> Wheel<T> {
     }
 
     /// How many timers are armed.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.armed
     }

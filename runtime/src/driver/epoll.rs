@@ -116,6 +116,11 @@ impl Driver {
         self.registered == 0
     }
 
+    /// How many descriptors are registered.
+    pub(crate) fn len(&self) -> usize {
+        self.registered
+    }
+
     /// Registers `fd` for both directions; it counts as not ready until the kernel says so, which it
     /// does at the next poll if it is ready now.
     pub(crate) fn register(&mut self, fd: BorrowedFd<'_>) -> io::Result<Slot> {

@@ -19,13 +19,13 @@
 //!
 //! A worker announces its sleep in its inbox word and then looks once more for work to steal; who
 //! makes work available looks for sleepers afterwards. Both sides are sequentially consistent, so at
-//! least one sees the other. A single new coroutine rings nobody: its spawner reaches it at its next
-//! suspension, and a system call to move it would cost more than most run for. Should its spawner
-//! compute for long instead, a sleeper that left others awake looks again after a millisecond, then
-//! after two, up to sixteen; when all sleep, nobody looks.
+//! least one sees the other. A single new coroutine wakes nobody to take it: its spawner reaches it at
+//! its next suspension, and a system call to move it would cost more than most run for. Should its
+//! spawner compute for long instead, a sleeper that takes naps comes to it: see [`patrol`].
 
 mod patrol;
 mod shutdown;
+pub(crate) mod survey;
 mod worker;
 
 use std::{
@@ -34,7 +34,7 @@ use std::{
     ptr::NonNull,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering, fence},
+        atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering, fence},
     },
     time::{Duration, Instant},
 };
@@ -43,6 +43,7 @@ use crossbeam_deque::{Injector, Steal, Stealer};
 
 use patrol::Patrol;
 pub(crate) use shutdown::Stuck;
+use survey::Desk;
 pub(crate) use worker::Worker;
 
 use crate::{
@@ -55,6 +56,9 @@ use crate::{
     sys::{event::Bell, spin::SpinLock},
 };
 
+/// This file, by which its frames are known in a backtrace.
+pub(crate) const FILE: &str = file!();
+
 /// One runtime's workers and the work that belongs to none of them yet.
 pub(crate) struct Scheduler {
     pub(crate) config: Config,
@@ -63,6 +67,7 @@ pub(crate) struct Scheduler {
     stealers: Vec<Stealer<Unstarted>>,
     injector: Injector<Unstarted>,
     patrol: Patrol,
+    pub(crate) desks: Box<[Desk]>,
     stopping: AtomicBool,
     slabs: Arc<Slabs>,
     ending: shutdown::Ending,
@@ -85,11 +90,13 @@ impl Scheduler {
             stealers: seeds.iter().map(|seed| seed.deque.stealer()).collect(),
             injector: Injector::new(),
             patrol: Patrol::new(),
+            desks: seeds.iter().map(|_| Desk::new()).collect(),
             stopping: AtomicBool::new(false),
             slabs,
             ending: shutdown::Ending::default(),
             config,
         });
+        survey::register(&scheduler);
         for (index, seed) in seeds.into_iter().enumerate() {
             let own = scheduler.clone();
             let thread = std::thread::Builder::new()
@@ -393,11 +400,13 @@ fn new_home(bell: Bell, driver: &crate::driver::Driver) -> Home {
         inbox: crate::inbox::Inbox::new(),
         bell,
         worker_id: NEXT.fetch_add(1, Ordering::Relaxed),
+        thread_id: AtomicI32::new(0),
         epoll: driver.handle(),
         on_patrol: AtomicBool::new(false),
         assigned: SpinLock::new(Vec::new()),
         retired: SpinLock::new(Vec::new()),
         running: AtomicPtr::new(std::ptr::null_mut()),
+        turn: AtomicU64::new(0),
         reporting: SpinLock::new(()),
     }
 }

@@ -17,7 +17,10 @@ use std::{
 
 use crossbeam_deque::{Steal, Worker as Deque};
 
-use super::{Scheduler, new_home, now, ready};
+use super::{
+    Scheduler, new_home, now, ready,
+    survey::{Counts, WorkerView, count, is_tracking, is_watched},
+};
 use crate::{
     coroutine::{self, Alarm, Failure, Header, Home, Unstarted},
     driver::Driver,
@@ -28,7 +31,7 @@ use crate::{
         pool::StackPool,
     },
     strand::{Outcome, Strand},
-    sys::{event::Bell, list::List},
+    sys::{event::Bell, list::List, witness},
     wheel::Wheel,
 };
 
@@ -56,6 +59,7 @@ pub(crate) struct Worker {
     rounds: Cell<u32>,
     /// How often in a row it went to sleep while others worked.
     naps: Cell<u32>,
+    counts: Counts,
 }
 
 /// What a worker is grown from; made before its thread so that failures reach the builder.
@@ -133,14 +137,18 @@ impl Worker {
             budget: Cell::new(BUDGET),
             rounds: Cell::new(0),
             naps: Cell::new(0),
+            counts: Counts::default(),
             deque: seed.deque,
             home: seed.home,
             scheduler,
         };
+        let thread_id = &worker.home.thread_id;
+        thread_id.store(witness::thread_id(), Ordering::Relaxed);
         CURRENT.set(&worker);
         while !worker.scheduler.is_stopping() {
             worker.round();
         }
+        worker.scheduler.desks[index].close();
         worker.wind_down();
         CURRENT.set(ptr::null());
         worker.scheduler.ending.worker_ended();
@@ -149,7 +157,11 @@ impl Worker {
     fn round(&self) {
         self.clock.tick();
         if !self.home.inbox.looks_empty() {
-            self.home.inbox.take(|task| self.push_ready(task));
+            self.take_inbox();
+        }
+        let desk = &self.scheduler.desks[self.index];
+        if !desk.is_empty() {
+            desk.answer(self);
         }
         let waiting = self.ready.borrow().len();
         for turn in 0..SLICE {
@@ -169,6 +181,7 @@ impl Worker {
         if self.has_work() {
             self.poll(Some(Duration::ZERO));
         } else if self.steal() {
+            count(&self.counts.stolen);
             self.naps.set(0);
         } else {
             self.sleep();
@@ -187,7 +200,7 @@ impl Worker {
         let give_up_at = self.scheduler.ending.give_up_at();
         loop {
             self.clock.tick();
-            self.home.inbox.take(|task| self.push_ready(task));
+            self.take_inbox();
             for _ in 0..SLICE {
                 let Some(task) = self.pop_ready() else { break };
                 self.resume(task);
@@ -233,8 +246,21 @@ impl Worker {
         self.running.set(Some(task));
         self.home.running.store(task.as_ptr(), Ordering::Relaxed);
         self.budget.set(BUDGET);
+        let turn = &self.home.turn;
+        turn.store(turn.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let begun = is_tracking().then(now);
         // SAFETY: queued tasks were begun here and have not ended; each is queued once.
         let ended = unsafe { coroutine::resume(task) };
+        if let Some(begun) = begun
+            && ended.is_none()
+        {
+            // SAFETY: it has not ended, and is this thread's.
+            let record = &unsafe { task.as_ref() }.record;
+            let now = now();
+            record.since.set(Some(now));
+            record.ran.set(record.ran.get() + (now - begun));
+            count(&record.turns);
+        }
         self.running.set(None);
         match ended {
             None => self.home.running.store(ptr::null_mut(), Ordering::Relaxed),
@@ -248,16 +274,13 @@ impl Worker {
         self.live_count.set(self.live_count.get() - 1);
         // SAFETY: ended, and not yet completed.
         self.disarm(&unsafe { task.as_ref() }.alarm);
-        // A shutdown looks at `running` after it has raised `stopping` and issued a barrier on all
-        // threads: either the flag is seen here, and the lock keeps the coroutine while it is looked
-        // at, or the cleared pointer is seen there.
+        // A shutdown, or the stall watchdog, looks at `running` after it has raised its flag and issued a
+        // barrier on all threads: either the flag is seen here, and the lock keeps the coroutine while it is
+        // looked at, or the cleared pointer is seen there.
         self.home.running.store(ptr::null_mut(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        let _reporting = self
-            .scheduler
-            .stopping
-            .load(Ordering::Relaxed)
-            .then(|| self.home.reporting.lock());
+        let looked_at = self.scheduler.stopping.load(Ordering::Relaxed) || is_watched();
+        let _reporting = looked_at.then(|| self.home.reporting.lock());
         // SAFETY: begun here, so in this thread's list; ended, and completed here once.
         unsafe {
             self.live.remove(task);
@@ -287,6 +310,7 @@ impl Worker {
         let task = unsafe { task.start(&*self.home, stack) };
         // SAFETY: the list is this thread's; the task is removed when it ends.
         unsafe { self.live.push_back(task) };
+        count(&self.counts.begun);
         self.live_count.set(self.live_count.get() + 1);
         self.resume(task);
     }
@@ -357,8 +381,10 @@ impl Worker {
         if self.home.inbox.park()
             && !scheduler.has_work_to_steal()
             && self.home.assigned.lock().is_empty()
+            && scheduler.desks[self.index].is_empty()
             && !scheduler.is_stopping()
         {
+            count(&self.counts.sleeps);
             let timeout = self.until_next_timer();
             match (!alone).then(|| self.nap(others_awake)).flatten() {
                 None => self.poll(timeout),
@@ -371,7 +397,7 @@ impl Worker {
         if !alone {
             scheduler.patrol.wake_up();
         }
-        self.home.inbox.take(|task| self.push_ready(task));
+        self.take_inbox();
     }
 
     /// How long to sleep at most, for the sake of work that other workers do not come to.
@@ -393,6 +419,7 @@ impl Worker {
             for slot in std::mem::take(&mut *self.home.retired.lock()) {
                 driver.forget(slot);
             }
+            count(&self.counts.polls);
             let polled = driver.poll(
                 timeout,
                 || self.recent(),
@@ -464,6 +491,35 @@ impl Worker {
     #[inline]
     pub(super) fn push_ready(&self, task: NonNull<Header>) {
         self.ready.borrow_mut().push_back(task);
+    }
+
+    fn take_inbox(&self) {
+        self.home.inbox.take(|task| {
+            count(&self.counts.woken_from_elsewhere);
+            self.push_ready(task);
+        });
+    }
+
+    /// The coroutines that have begun here and not ended; for this thread alone.
+    pub(super) fn live(&self) -> &List<Header> {
+        &self.live
+    }
+
+    /// What this worker tells of itself.
+    pub(super) fn own_view(&self) -> WorkerView {
+        WorkerView {
+            turns: self.home.turn.load(Ordering::Relaxed),
+            begun: self.counts.begun.get(),
+            stolen: self.counts.stolen.get(),
+            polls: self.counts.polls.get(),
+            sleeps: self.counts.sleeps.get(),
+            woken_from_elsewhere: self.counts.woken_from_elsewhere.get(),
+            ready: self.ready.borrow().len(),
+            unstarted: self.deque.len() + self.local.borrow().len(),
+            timers: self.wheel.borrow().len(),
+            descriptors: self.driver.borrow().len(),
+            coroutines: Vec::new(),
+        }
     }
 
     #[inline]

@@ -85,6 +85,14 @@ impl Scope {
         self.target = target;
     }
 
+    /// The strand that a cancellation of this scope wakes.
+    pub(crate) fn strand(&self) -> Option<NonNull<Strand>> {
+        match self.target {
+            Target::Strand(strand) => Some(strand),
+            Target::Nothing | Target::Scope(_) => None,
+        }
+    }
+
     #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
         // SeqCst: the load half of the handshake with `Word::arm`.

@@ -193,7 +193,6 @@ pub(crate) fn barrier_on_all_threads() -> bool {
 }
 
 /// The bytes of `range`, whole mapped pages, that memory backs now.
-#[cfg(test)]
 pub(crate) fn resident(range: Range<usize>) -> io::Result<usize> {
     let mut pages = vec![0_u8; range.len().div_ceil(page_size())];
     // SAFETY: mincore reads no memory of the range and writes one byte per page into `pages`.

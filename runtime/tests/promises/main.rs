@@ -3,6 +3,7 @@
 mod cancel;
 mod coroutines;
 mod groups;
+mod inspecting;
 mod locals;
 mod meeting;
 mod million;

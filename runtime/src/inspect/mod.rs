@@ -1,0 +1,363 @@
+//! A look inside: what every coroutine waits for, where it is, and what the workers do.
+//!
+//! [`snapshot`] asks each worker between two turns, so a coroutine is never seen in the middle of
+//! anything; [`dump`] is the same as text, with a backtrace for each suspended coroutine. A worker that
+//! a coroutine holds cannot answer, and is listed as busy.
+//!
+//! Looking costs nothing while nobody looks. Times and turns are counted only while [`track`]ed, since
+//! that takes two readings of the clock for each turn.
+//!
+//! ```
+//! use maniple::inspect;
+//! use std::time::Duration;
+//! maniple::run(|| {
+//!     let sleeper = maniple::Builder::new()
+//!         .name("sleeper")
+//!         .spawn(|| maniple::sleep(Duration::from_secs(60)))?;
+//!     maniple::yield_now();
+//!     let seen = inspect::snapshot();
+//!     let found = seen.coroutines().find(|coroutine| coroutine.name() == Some("sleeper"));
+//!     println!("{}", found.expect("it sleeps"));
+//!     sleeper.cancel();
+//!     Ok::<_, std::io::Error>(())
+//! })?;
+//! # Ok::<_, std::io::Error>(())
+//! ```
+
+mod dump;
+mod stall;
+
+use std::{
+    fmt,
+    panic::Location,
+    time::{Duration, Instant},
+};
+
+pub use dump::dump;
+pub use stall::{StallWatch, watch_stalls};
+
+use crate::{
+    scheduler::{
+        Scheduler, now,
+        survey::{self, CoroutineView, WorkerView},
+    },
+    strand::Reason,
+    sync::channel,
+    sys::trace::Trace,
+    task::Id,
+};
+
+/// Begins, or ends, to time and count turns, for all runtimes of the process. Off by default.
+///
+/// Costs two readings of the clock, some 50 ns, for each turn of a coroutine.
+pub fn track(on: bool) {
+    survey::set_tracking(on);
+}
+
+/// Asks every worker of every runtime in the process for what it does and for its coroutines.
+///
+/// May be called from coroutines and plain threads. Waits for each worker for at most 200 ms in all;
+/// those that a coroutine holds for longer are marked busy. The calling coroutine itself is seen waiting
+/// for the answers. Each worker stops for the time it answers: some microseconds per coroutine.
+pub fn snapshot() -> Snapshot {
+    collect(false)
+}
+
+/// How long workers may take to answer.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+fn collect(traces: bool) -> Snapshot {
+    // Neither a deadline nor a cancellation of the caller's makes workers look busy.
+    crate::cancel::shield(|| {
+        let schedulers = survey::schedulers();
+        let asked: Vec<_> = schedulers
+            .iter()
+            .flat_map(|scheduler| (0..scheduler.workers()).map(move |index| (scheduler, index)))
+            .map(|(scheduler, index)| (scheduler, index, ask(scheduler, index, traces)))
+            .collect();
+        let until = now() + PATIENCE;
+        let workers = asked.into_iter().map(|(scheduler, index, answer)| {
+            let name = format!("{}-{index}", scheduler.config.thread_name);
+            let view = answer.recv_deadline(until).ok();
+            Worker::new(name, view)
+        });
+        Snapshot {
+            at: now(),
+            workers: workers.collect(),
+            offload_queued: crate::offload::queued(),
+        }
+    })
+}
+
+fn ask(scheduler: &Scheduler, index: usize, traces: bool) -> channel::Receiver<WorkerView> {
+    let (answer, answered) = channel::bounded(1);
+    scheduler.ask(
+        index,
+        Box::new(move |worker| {
+            // Nobody listens any more if it took too long.
+            let _ = answer.try_send(worker.survey(true, traces));
+        }),
+    );
+    answered
+}
+
+/// What [`snapshot`] saw.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    at: Instant,
+    workers: Vec<Worker>,
+    offload_queued: usize,
+}
+
+impl Snapshot {
+    /// When the last worker had answered.
+    pub fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// The workers of all runtimes.
+    pub fn workers(&self) -> &[Worker] {
+        &self.workers
+    }
+
+    /// The coroutines that have begun and not ended, of all workers that answered.
+    pub fn coroutines(&self) -> impl Iterator<Item = &Coroutine> {
+        self.workers.iter().flat_map(|worker| &worker.coroutines)
+    }
+
+    /// Jobs that wait for a thread of [`offload`](crate::offload()).
+    pub fn offload_queued(&self) -> usize {
+        self.offload_queued
+    }
+
+    /// Whether all coroutines wait for each other: each waits for something that only another coroutine,
+    /// or a plain thread, could bring about; no timer, descriptor or offloaded job is awaited.
+    ///
+    /// A hint: a plain thread may still come. False if a worker was busy, or there is no coroutine.
+    pub fn looks_deadlocked(&self) -> bool {
+        let from_outside = |coroutine: &Coroutine| match coroutine.waits_for {
+            None => true,
+            Some(reason) => {
+                coroutine.is_asking()
+                    || coroutine.has_deadline
+                    || matches!(
+                        reason,
+                        Reason::Readable(_) | Reason::Writable(_) | Reason::Offload
+                    )
+            }
+        };
+        self.coroutines().next().is_some()
+            && !self.workers.iter().any(Worker::is_busy)
+            && !self.coroutines().any(from_outside)
+    }
+}
+
+/// A worker, as it was seen. Counts are since its start.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    name: String,
+    busy: bool,
+    view: WorkerView,
+    coroutines: Vec<Coroutine>,
+}
+
+impl Worker {
+    fn new(name: String, view: Option<WorkerView>) -> Self {
+        let busy = view.is_none();
+        let mut view = view.unwrap_or_default();
+        let coroutines = std::mem::take(&mut view.coroutines);
+        Self {
+            name,
+            busy,
+            view,
+            coroutines: coroutines.into_iter().map(Coroutine::new).collect(),
+        }
+    }
+
+    /// The name of its thread.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether a coroutine held it, so that it could not answer; all counts are then zero.
+    pub fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// Its coroutines that have begun and not ended.
+    pub fn coroutines(&self) -> &[Coroutine] {
+        &self.coroutines
+    }
+
+    /// Turns it has given to coroutines.
+    pub fn turns(&self) -> u64 {
+        self.view.turns
+    }
+
+    /// Coroutines it has begun.
+    pub fn begun(&self) -> u64 {
+        self.view.begun
+    }
+
+    /// How often it has taken coroutines over that another worker had not begun.
+    pub fn steals(&self) -> u64 {
+        self.view.stolen
+    }
+
+    /// How often it has asked the kernel for events.
+    pub fn polls(&self) -> u64 {
+        self.view.polls
+    }
+
+    /// How often it went to sleep.
+    pub fn sleeps(&self) -> u64 {
+        self.view.sleeps
+    }
+
+    /// Wake-ups of its coroutines by other threads.
+    pub fn wakes_from_elsewhere(&self) -> u64 {
+        self.view.woken_from_elsewhere
+    }
+
+    /// Coroutines that can go on and wait for their turn.
+    pub fn ready(&self) -> usize {
+        self.view.ready
+    }
+
+    /// Spawned coroutines in its queue that have not begun.
+    pub fn unstarted(&self) -> usize {
+        self.view.unstarted
+    }
+
+    /// Timers that are armed, those of waits that have ended and may arm the next included.
+    pub fn timers(&self) -> usize {
+        self.view.timers
+    }
+
+    /// Descriptors that it watches.
+    pub fn descriptors(&self) -> usize {
+        self.view.descriptors
+    }
+}
+
+/// A coroutine, as it was seen between two turns.
+#[derive(Clone, Debug)]
+pub struct Coroutine {
+    id: Id,
+    name: Option<String>,
+    spawned_at: &'static Location<'static>,
+    leader: Option<u64>,
+    waits_for: Option<Reason>,
+    has_deadline: bool,
+    since: Option<Instant>,
+    ran: Option<Duration>,
+    turns: Option<u64>,
+    stack: std::ops::Range<usize>,
+    depth: usize,
+    touched: Option<usize>,
+    trace: Option<Trace>,
+}
+
+impl Coroutine {
+    fn new(view: CoroutineView) -> Self {
+        Self {
+            id: Id::from_raw(view.id),
+            name: view.name,
+            spawned_at: view.spawned_at,
+            leader: view.leader,
+            waits_for: view.waits_for,
+            has_deadline: view.has_deadline,
+            since: view.since,
+            ran: view.ran,
+            turns: view.turns,
+            stack: view.stack,
+            depth: view.depth,
+            touched: view.touched,
+            trace: view.trace,
+        }
+    }
+
+    /// Its id, as [`JoinHandle::id`](crate::JoinHandle::id) gives it.
+    pub fn id(&self) -> Id {
+        self.id
+    }
+
+    /// Its name, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Where it was spawned.
+    pub fn spawned_at(&self) -> &'static Location<'static> {
+        self.spawned_at
+    }
+
+    /// The coroutine that leads its group, if it is the child of one.
+    pub fn leader(&self) -> Option<Id> {
+        self.leader.map(Id::from_raw)
+    }
+
+    /// What it waits for, in words, with the descriptor or coroutine where there is one; `None` if it can go
+    /// on and waits for its turn only.
+    pub fn waits_for(&self) -> Option<String> {
+        self.waits_for.map(|reason| reason.to_string())
+    }
+
+    /// When it was last suspended, if that was [`track`]ed.
+    pub fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    /// How long it has run in all since tracking began, if that was [`track`]ed.
+    pub fn run_time(&self) -> Option<Duration> {
+        self.ran
+    }
+
+    /// Turns it has had since tracking began, if that was [`track`]ed.
+    pub fn turns(&self) -> Option<u64> {
+        self.turns
+    }
+
+    /// The addresses of its stack, the guard page at the low end included.
+    pub fn stack(&self) -> std::ops::Range<usize> {
+        self.stack.clone()
+    }
+
+    /// Bytes of stack in use now.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Bytes of the stack that memory backs: whole pages, at least what this coroutine, or one before it on
+    /// the same stack, has used at its deepest.
+    pub fn touched(&self) -> Option<usize> {
+        self.touched
+    }
+
+    /// Whether it is the one that asked.
+    fn is_asking(&self) -> bool {
+        crate::current().is_some_and(|current| current.id() == self.id)
+    }
+}
+
+/// One line: id, name, state, origin.
+impl fmt::Display for Coroutine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "coroutine {}", self.id)?;
+        if let Some(name) = &self.name {
+            write!(f, " {name:?}")?;
+        }
+        match self.waits_for {
+            Some(reason) => write!(f, ", waits for {reason}")?,
+            None => f.write_str(", can go on")?,
+        }
+        if let Some(since) = self.since {
+            let elapsed = now().saturating_duration_since(since);
+            write!(f, " since {elapsed:.1?}")?;
+        }
+        if let Some(leader) = self.leader {
+            write!(f, ", child of coroutine {leader}")?;
+        }
+        write!(f, ", spawned at {}", self.spawned_at)
+    }
+}

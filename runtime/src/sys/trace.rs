@@ -1,0 +1,118 @@
+//! Where a stack is: return addresses now, names for them later.
+
+use std::fmt;
+
+/// The return addresses of a stack, innermost first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trace {
+    addresses: Vec<usize>,
+}
+
+/// One frame of a trace; inlined functions have frames of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) function: String,
+    pub(crate) file: Option<String>,
+    pub(crate) line: Option<u32>,
+}
+
+impl Trace {
+    /// Stack that walking the caller's stack may take; a third of it was seen.
+    pub(crate) const STACK_BYTES: usize = 8 * 1024;
+
+    /// Walks the stack of the caller. Does not allocate: frames beyond the room made are left out.
+    #[inline(never)]
+    pub(crate) fn capture(&mut self) {
+        let room = self.addresses.capacity();
+        backtrace::trace(|frame| {
+            // Zero marks the end of the outermost stack.
+            let address = frame.ip().addr();
+            if address != 0 && self.addresses.len() < room {
+                self.addresses.push(address);
+            }
+            address != 0 && self.addresses.len() < room
+        });
+    }
+
+    /// An empty trace with room for so many frames.
+    pub(crate) fn with_room(frames: usize) -> Self {
+        Self {
+            addresses: Vec::with_capacity(frames),
+        }
+    }
+
+    /// A trace of addresses that were found otherwise, innermost first.
+    pub(crate) fn of(addresses: impl Iterator<Item = usize>) -> Self {
+        Self {
+            addresses: addresses.collect(),
+        }
+    }
+
+    /// Names the frames. Reads debug information, which takes milliseconds at first.
+    pub(crate) fn frames(&self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        for &address in &self.addresses {
+            let before = frames.len();
+            // The instruction before the one that is returned to is the call.
+            let call = std::ptr::without_provenance_mut::<std::ffi::c_void>(address - 1);
+            backtrace::resolve(call, |symbol| {
+                frames.push(Frame {
+                    function: symbol
+                        .name()
+                        .map_or_else(|| format!("{address:#x}"), |name| format!("{name:#}")),
+                    file: symbol.filename().map(|file| file.display().to_string()),
+                    line: symbol.lineno(),
+                });
+            });
+            if frames.len() == before {
+                frames.push(Frame {
+                    function: format!("{address:#x}"),
+                    file: None,
+                    line: None,
+                });
+            }
+        }
+        frames
+    }
+}
+
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.function)?;
+        if let (Some(file), Some(line)) = (&self.file, self.line) {
+            write!(f, "\n             at {file}:{line}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[inline(never)]
+    fn a_function_to_be_found() -> Trace {
+        let mut trace = Trace::with_room(64);
+        trace.capture();
+        std::hint::black_box(trace)
+    }
+
+    #[test]
+    fn a_trace_names_the_functions_it_was_taken_in() {
+        let frames = a_function_to_be_found().frames();
+        let found = frames
+            .iter()
+            .find(|frame| frame.function.contains("a_function_to_be_found"));
+        assert!(
+            found.is_some_and(|frame| frame.line.is_some()),
+            "{frames:?}"
+        );
+    }
+
+    #[test]
+    fn frames_beyond_the_room_are_left_out() {
+        let mut trace = Trace::with_room(2);
+        trace.capture();
+        assert_eq!(trace.addresses.len(), 2);
+    }
+}

@@ -1,0 +1,257 @@
+//! The look inside: coroutines are found where they wait, with the functions that they wait in.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use maniple::{
+    Builder, inspect,
+    net::TcpListener,
+    sync::{Mutex, channel},
+};
+
+use crate::{LONG, on};
+
+/// Looks until `found` has; what waits elsewhere needs a moment to get there.
+fn look_until<T>(mut found: impl FnMut(&inspect::Snapshot) -> Option<T>) -> T {
+    let begun = std::time::Instant::now();
+    loop {
+        if let Some(found) = found(&inspect::snapshot()) {
+            return found;
+        }
+        assert!(begun.elapsed() < LONG, "{}", inspect::dump());
+        maniple::yield_now();
+    }
+}
+
+fn coroutine(name: &str) -> impl Fn(&inspect::Snapshot) -> Option<inspect::Coroutine> {
+    let is_it = move |coroutine: &&inspect::Coroutine| coroutine.name() == Some(name);
+    move |seen| {
+        let found = seen.coroutines().find(is_it)?;
+        found.waits_for().is_some().then(|| found.clone())
+    }
+}
+
+#[inline(never)]
+fn waits_in_here(receiver: &channel::Receiver<()>) {
+    let _ = receiver.recv();
+    std::hint::black_box(());
+}
+
+#[test]
+fn each_kind_of_wait_is_named_with_what_is_waited_for() {
+    on(2, || {
+        let spawn = |name: &'static str, body: Box<dyn FnOnce() + Send>| {
+            Builder::new().name(name).spawn(body).unwrap()
+        };
+        let (sender, receiver) = channel::bounded::<()>(1);
+        let mutex = Arc::new(Mutex::new(()));
+        let guard = mutex.lock();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let theirs = mutex.clone();
+        let handles = [
+            spawn(
+                "seen-recv",
+                Box::new(move || assert!(receiver.recv().is_err())),
+            ),
+            spawn("seen-lock", Box::new(move || drop(theirs.lock()))),
+            spawn("seen-sleep", Box::new(|| maniple::sleep(LONG))),
+            spawn("seen-park", Box::new(maniple::park)),
+            spawn("seen-accept", Box::new(move || drop(listener.accept()))),
+        ];
+        for (name, wanted) in [
+            ("seen-recv", "channel receive"),
+            ("seen-lock", "lock"),
+            ("seen-sleep", "sleep"),
+            ("seen-park", "park"),
+            ("seen-accept", "readable"),
+        ] {
+            let found = look_until(coroutine(name));
+            let reason = found.waits_for().unwrap();
+            assert!(reason.contains(wanted), "{name}: {reason}");
+            assert!(found.spawned_at().file().ends_with("inspecting.rs"));
+            assert!(found.depth() > 0 && found.stack().len() >= found.depth());
+            assert!(found.touched().is_some_and(|bytes| bytes >= 4096));
+        }
+        drop((guard, sender));
+        handles.iter().for_each(|handle| handle.cancel());
+    });
+}
+
+#[test]
+fn a_dump_shows_where_each_coroutine_waits_and_disturbs_none() {
+    on(1, || {
+        let (sender, receiver) = channel::bounded(1);
+        let waiting = Builder::new()
+            .name("seen-in-dump")
+            .spawn(move || waits_in_here(&receiver))
+            .unwrap();
+        look_until(coroutine("seen-in-dump"));
+        let report = inspect::dump();
+        let own = report
+            .split("\n\n")
+            .find(|part| part.contains("\"seen-in-dump\""));
+        let own = own.unwrap_or_else(|| panic!("{report}"));
+        assert!(own.contains("waits_in_here"), "{own}");
+        assert!(own.contains("channel receive"), "{own}");
+        assert!(
+            !own.contains("corosensei") && !own.contains("catch_unwind"),
+            "{own}"
+        );
+        sender.send(()).unwrap();
+        waiting.join().unwrap();
+    });
+}
+
+#[test]
+fn a_child_names_its_leader() {
+    on(2, || {
+        let leader = maniple::current().unwrap().id();
+        maniple::group(|g| {
+            let child = g.spawn_named("seen-child", maniple::park);
+            let seen = look_until(coroutine("seen-child"));
+            assert_eq!(seen.leader(), Some(leader));
+            child.cancel();
+            Ok::<_, ()>(())
+        })
+        .unwrap();
+    });
+}
+
+#[test]
+fn a_worker_that_is_held_is_busy_and_the_others_answer() {
+    let builder = maniple::Runtime::builder().workers(2);
+    let runtime = builder.thread_name("seen-held").build().unwrap();
+    let free = Arc::new(AtomicBool::new(false));
+    let theirs = free.clone();
+    let holder = runtime.spawn(move || {
+        while !theirs.load(Ordering::Acquire) {
+            std::hint::spin_loop();
+        }
+    });
+    look_until(|seen| {
+        let workers = seen.workers().iter();
+        let ours = workers.filter(|worker| worker.name().starts_with("seen-held"));
+        let busy: Vec<_> = ours.map(inspect::Worker::is_busy).collect();
+        (busy == [true, false] || busy == [false, true]).then_some(())
+    });
+    free.store(true, Ordering::Release);
+    holder.join().unwrap();
+}
+
+#[test]
+fn turns_are_counted_while_tracked() {
+    inspect::track(true);
+    on(1, || {
+        let yielder = Builder::new().name("seen-turns").spawn(|| {
+            (0..10).for_each(|_| maniple::yield_now());
+            maniple::park();
+        });
+        let seen = look_until(coroutine("seen-turns"));
+        assert!(seen.turns().is_some_and(|turns| turns >= 11), "{seen:?}");
+        assert!(seen.run_time().is_some() && seen.since().is_some());
+        yielder.unwrap().cancel();
+    });
+}
+
+#[test]
+fn a_plain_thread_may_look() {
+    let runtime = maniple::Runtime::builder().workers(1).build().unwrap();
+    let parked = runtime.spawn(maniple::park);
+    let id = parked.id();
+    look_until(|seen| seen.coroutines().any(|seen| seen.id() == id).then_some(()));
+    parked.cancel();
+    let _ = parked.join();
+}
+
+#[test]
+fn a_stack_without_room_for_the_walk_is_left_alone() {
+    on(1, || {
+        let deep = Builder::new()
+            .name("seen-deep")
+            .stack_size(16 * 1024)
+            .spawn(|| {
+                let mut taken = [0_u8; 5 * 1024];
+                std::hint::black_box(&mut taken);
+                maniple::park();
+                std::hint::black_box(&mut taken);
+            });
+        look_until(coroutine("seen-deep"));
+        let report = inspect::dump();
+        let own = report
+            .split("\n\n")
+            .find(|part| part.contains("\"seen-deep\""));
+        assert!(
+            own.is_some_and(|own| own.contains("too little stack")),
+            "{report}"
+        );
+        deep.unwrap().cancel();
+    });
+}
+
+#[test]
+fn stall_limits_below_a_millisecond_are_refused() {
+    let refused = inspect::watch_stalls(Duration::from_micros(10)).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
+}
+
+/// Keeps what was logged.
+struct Log(std::sync::Mutex<Vec<String>>);
+
+static LOG: Log = Log(std::sync::Mutex::new(Vec::new()));
+
+impl log::Log for Log {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.target() == "maniple::stall"
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[inline(never)]
+fn computes_in_here(free: &AtomicBool) {
+    while !free.load(Ordering::Acquire) {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+fn a_coroutine_that_keeps_its_worker_is_named_with_where_it_is() {
+    log::set_logger(&LOG).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let runtime = maniple::Runtime::builder().workers(1).build().unwrap();
+    let _watch = inspect::watch_stalls(Duration::from_millis(20)).unwrap();
+    let free = Arc::new(AtomicBool::new(false));
+    let theirs = free.clone();
+    let builder = Builder::new().name("seen-stalling");
+    let holder = runtime
+        .spawn_with(builder, move || computes_in_here(&theirs))
+        .unwrap();
+    let begun = std::time::Instant::now();
+    let report = loop {
+        let logged = LOG.0.lock().unwrap();
+        if let Some(report) = logged.iter().find(|line| line.contains("seen-stalling")) {
+            break report.clone();
+        }
+        drop(logged);
+        assert!(begun.elapsed() < LONG, "no report");
+        std::thread::yield_now();
+    };
+    free.store(true, Ordering::Release);
+    holder.join().unwrap();
+    assert!(
+        report.contains("spawned at runtime/tests/promises/inspecting.rs"),
+        "{report}"
+    );
+    assert!(report.contains("computes_in_here"), "{report}");
+}
