@@ -8,6 +8,7 @@ mod error;
 mod queue;
 mod receiver;
 mod sender;
+mod timer;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ pub use error::{
 };
 pub use receiver::{IntoIter, Iter, Receiver, TryIter};
 pub use sender::Sender;
+pub use timer::{after, at, never, tick};
 
 use queue::Channel;
 

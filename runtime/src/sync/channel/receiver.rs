@@ -10,17 +10,42 @@ use std::{
 use super::{
     error::{RecvError, RecvTimeoutError, TryRecvError},
     queue::{Channel, Failed, Tried},
+    timer::{Timer, recv_never},
 };
 use crate::scheduler::now;
 
 /// The receiving half of a channel; clones receive from the same channel, each message goes to one.
 pub struct Receiver<T> {
-    channel: Arc<Channel<T>>,
+    flavour: Flavour<T>,
+}
+
+/// Where a receiver's messages come from.
+pub(super) enum Flavour<T> {
+    Queue(Arc<Channel<T>>),
+    Timer(Arc<Timer<T>>),
+    Never,
 }
 
 impl<T> Receiver<T> {
     pub(super) fn new(channel: Arc<Channel<T>>) -> Self {
-        Self { channel }
+        Self::of(Flavour::Queue(channel))
+    }
+
+    pub(super) fn on_time(timer: Timer<T>) -> Self {
+        Self::of(Flavour::Timer(Arc::new(timer)))
+    }
+
+    pub(super) fn of(flavour: Flavour<T>) -> Self {
+        Self { flavour }
+    }
+
+    #[inline]
+    fn recv_up_to(&self, deadline: Option<Instant>) -> Result<T, Failed> {
+        match &self.flavour {
+            Flavour::Queue(channel) => channel.recv(deadline),
+            Flavour::Timer(timer) => timer.recv(deadline),
+            Flavour::Never => recv_never(deadline),
+        }
     }
 
     /// Receives a message, waiting for one.
@@ -28,7 +53,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// If the channel is empty and all senders are gone, the scope is cancelled or its deadline passed.
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.channel.recv(None).map_err(|failed| match failed {
+        self.recv_up_to(None).map_err(|failed| match failed {
             Failed::Disconnected => RecvError::Disconnected,
             Failed::Timeout => RecvError::Elapsed,
             Failed::Cancelled => RecvError::Cancelled,
@@ -40,7 +65,12 @@ impl<T> Receiver<T> {
     /// # Errors
     /// If the channel is empty, and whether that can change.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        match self.channel.try_recv() {
+        let tried = match &self.flavour {
+            Flavour::Queue(channel) => channel.try_recv(),
+            Flavour::Timer(timer) => timer.take(now()).map_or(Tried::WouldWait, Tried::Done),
+            Flavour::Never => Tried::WouldWait,
+        };
+        match tried {
             Tried::Done(message) => Ok(message),
             Tried::WouldWait => Err(TryRecvError::Empty),
             Tried::Disconnected => Err(TryRecvError::Disconnected),
@@ -64,7 +94,7 @@ impl<T> Receiver<T> {
     }
 
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
-        self.channel.recv(deadline).map_err(|failed| match failed {
+        self.recv_up_to(deadline).map_err(|failed| match failed {
             Failed::Disconnected => RecvTimeoutError::Disconnected,
             Failed::Timeout => RecvTimeoutError::Timeout,
             Failed::Cancelled => RecvTimeoutError::Cancelled,
@@ -83,7 +113,11 @@ impl<T> Receiver<T> {
 
     /// Messages that wait in the channel.
     pub fn len(&self) -> usize {
-        self.channel.len()
+        match &self.flavour {
+            Flavour::Queue(channel) => channel.len(),
+            Flavour::Timer(timer) => timer.next().is_some_and(|due| due <= now()).into(),
+            Flavour::Never => 0,
+        }
     }
 
     /// Whether no message waits in the channel.
@@ -93,22 +127,33 @@ impl<T> Receiver<T> {
 
     /// How many messages it holds at most, or `None` without a limit.
     pub fn capacity(&self) -> Option<usize> {
-        self.channel.capacity()
+        match &self.flavour {
+            Flavour::Queue(channel) => channel.capacity(),
+            Flavour::Timer(_) => Some(1),
+            Flavour::Never => Some(0),
+        }
     }
 }
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
-        self.channel.add_receiver();
-        Self {
-            channel: self.channel.clone(),
-        }
+        let flavour = match &self.flavour {
+            Flavour::Queue(channel) => {
+                channel.add_receiver();
+                Flavour::Queue(channel.clone())
+            }
+            Flavour::Timer(timer) => Flavour::Timer(timer.clone()),
+            Flavour::Never => Flavour::Never,
+        };
+        Self { flavour }
     }
 }
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        self.channel.remove_receiver();
+        if let Flavour::Queue(channel) = &self.flavour {
+            channel.remove_receiver();
+        }
     }
 }
 

@@ -1,0 +1,171 @@
+//! Receivers whose messages come from the clock, or never.
+
+use std::time::{Duration, Instant};
+
+use super::{Receiver, queue::Failed, receiver::Flavour};
+use crate::{
+    scheduler::now,
+    sys::spin::SpinLock,
+    wait::{self, Cuttable, Reason, Waited},
+};
+
+/// A receiver that gets one message, `duration` from now: the instant at which it was due.
+///
+/// It is never disconnected: who receives a second time waits until something else ends the wait.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, Instant};
+/// let due = maniple::sync::channel::after(Duration::from_millis(5)).recv().unwrap();
+/// assert!(Instant::now() >= due);
+/// ```
+pub fn after(duration: Duration) -> Receiver<Instant> {
+    now().checked_add(duration).map_or_else(never, at)
+}
+
+/// As [`after`], at a set time; at once if that has passed.
+pub fn at(when: Instant) -> Receiver<Instant> {
+    Receiver::on_time(Timer::new(Some(when), None))
+}
+
+/// A receiver that gets a message every `period`, the first one after a whole period: the instant at
+/// which it was due.
+///
+/// At most one waits to be received. Who comes too late for the next ones as well gets that one, and
+/// another a period later. It is never disconnected.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, Instant};
+/// let period = Duration::from_millis(2);
+/// let begun = Instant::now();
+/// for at in maniple::sync::channel::tick(period).iter().take(3) {
+///     assert!(at > begun);
+/// }
+/// assert!(begun.elapsed() >= 3 * period);
+/// ```
+pub fn tick(period: Duration) -> Receiver<Instant> {
+    Receiver::on_time(Timer::new(now().checked_add(period), Some(period)))
+}
+
+/// A receiver that gets no message and is never disconnected, to stand for a channel that is not there.
+///
+/// # Examples
+/// ```
+/// use maniple::sync::channel::{Receiver, TryRecvError, never};
+/// let absent: Receiver<u32> = never();
+/// assert_eq!(absent.try_recv(), Err(TryRecvError::Empty));
+/// ```
+pub fn never<T>() -> Receiver<T> {
+    Receiver::of(Flavour::Never)
+}
+
+/// When the next message is due, for all clones of a receiver.
+pub(super) struct Timer<T> {
+    next: SpinLock<Option<Instant>>,
+    period: Option<Duration>,
+    /// The identity, since only receivers of instants are made; it saves asking what `T` is.
+    message: fn(Instant) -> T,
+}
+
+impl Timer<Instant> {
+    fn new(next: Option<Instant>, period: Option<Duration>) -> Self {
+        Self {
+            next: SpinLock::new(next),
+            period,
+            message: |due| due,
+        }
+    }
+}
+
+impl<T> Timer<T> {
+    pub(super) fn next(&self) -> Option<Instant> {
+        *self.next.lock()
+    }
+
+    /// The message that is due at `now`; each one is given out once.
+    pub(super) fn take(&self, now: Instant) -> Option<T> {
+        let mut next = self.next.lock();
+        let due = next.filter(|&due| due <= now)?;
+        *next = self.period.and_then(|period| {
+            // In step with the first one, unless that would be for the past.
+            let in_step = due.checked_add(period).filter(|&in_step| in_step > now);
+            in_step.or_else(|| now.checked_add(period))
+        });
+        Some((self.message)(due))
+    }
+
+    pub(super) fn recv(&self, deadline: Option<Instant>) -> Result<T, Failed> {
+        wait::check()?;
+        loop {
+            let time = now();
+            if let Some(message) = self.take(time) {
+                wait::spend();
+                return Ok(message);
+            }
+            if deadline.is_some_and(|deadline| deadline <= time) {
+                return Err(Failed::Timeout);
+            }
+            let until = [self.next(), deadline].into_iter().flatten().min();
+            pause(until)?;
+        }
+    }
+}
+
+/// Waits for a message that will not come.
+pub(super) fn recv_never<T>(deadline: Option<Instant>) -> Result<T, Failed> {
+    wait::check()?;
+    loop {
+        if deadline.is_some_and(|deadline| deadline <= now()) {
+            return Err(Failed::Timeout);
+        }
+        pause(deadline)?;
+    }
+}
+
+fn pause(until: Option<Instant>) -> Result<(), Failed> {
+    let waited = wait::wait(
+        Reason::ChannelRecv,
+        until,
+        Cuttable::Yes,
+        |strand| {
+            strand.word.arm(true);
+            true
+        },
+        || {},
+    );
+    match waited {
+        Waited::Cut(interrupt) => Err(interrupt.into()),
+        Waited::AtOnce | Waited::Notified | Waited::TimedOut | Waited::Again => Ok(()),
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const PERIOD: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_tick_stays_in_step_and_leaves_out_what_nobody_took() {
+        let start = now();
+        let timer = Timer::new(Some(start + PERIOD), Some(PERIOD));
+        assert_eq!(timer.take(start), None);
+        let late = start + PERIOD + PERIOD / 2;
+        assert_eq!(timer.take(late), Some(start + PERIOD));
+        assert_eq!(timer.take(late), None, "each is given out once");
+        assert_eq!(timer.next(), Some(start + 2 * PERIOD), "in step");
+        let much_later = start + 7 * PERIOD + PERIOD / 2;
+        assert_eq!(timer.take(much_later), Some(start + 2 * PERIOD));
+        assert_eq!(timer.take(much_later), None);
+        assert_eq!(timer.next(), Some(much_later + PERIOD));
+    }
+
+    #[test]
+    fn a_single_message_is_given_out_once() {
+        let start = now();
+        let timer = Timer::new(Some(start), None);
+        assert_eq!(timer.take(start), Some(start));
+        assert_eq!((timer.take(start + PERIOD), timer.next()), (None, None));
+    }
+}
