@@ -16,6 +16,8 @@
 //! (`ShutdownOnFailure`), Kotlin's `coroutineScope`, Trio's nursery, `std::thread::scope`.
 
 mod join;
+mod partial;
+mod race;
 
 use std::{
     any::Any,
@@ -29,8 +31,11 @@ use std::{
 };
 
 pub use join::try_join;
+use join::{cause, cut_short};
 #[doc(hidden)]
 pub use join::{joined, try_joined};
+pub use partial::{Outcome, partial_deadline, partial_timeout};
+pub use race::{Indexed, quorum, race};
 
 use crate::{
     coroutine::{TaskRef, Unstarted, Yields},

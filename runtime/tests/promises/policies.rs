@@ -6,7 +6,12 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use maniple::{cancel, group, sync::channel, time::Elapsed};
+use maniple::{
+    cancel::{self, Interrupt},
+    group::{self, Outcome},
+    sync::channel,
+    time::Elapsed,
+};
 
 use super::{LONG, SHORT, on};
 
@@ -54,7 +59,7 @@ fn cancelled_at_any_moment(policy: impl Fn(&AtomicUsize) + Sync) {
         on(workers, || {
             let inside = AtomicUsize::new(0);
             let points = (0..60).take_while(|&after| {
-                let left = group(|g| -> Result<bool, ()> {
+                let left = maniple::group(|g| -> Result<bool, ()> {
                     let leader = g.spawn(|| policy(&inside));
                     yields(after);
                     let in_time = !leader.is_finished();
@@ -73,7 +78,7 @@ fn cancelled_at_any_moment(policy: impl Fn(&AtomicUsize) + Sync) {
 #[test]
 fn an_error_of_the_leader_comes_before_those_that_its_cancellation_causes() {
     on(1, || {
-        let failed: Result<(), &str> = group(|g| {
+        let failed: Result<(), &str> = maniple::group(|g| {
             drop(g.try_spawn(|| {
                 let (_keep, nothing) = channel::bounded::<()>(0);
                 nothing.recv().map_err(|_| "caused by the cancellation")
@@ -184,5 +189,214 @@ fn try_join_leaves_nothing_behind_when_cancelled_at_any_moment() {
             Ok::<(), ()>(())
         };
         assert!(group::try_join([call; 3]).is_ok());
+    });
+}
+
+#[test]
+fn race_returns_the_first_success_and_cancels_the_others() {
+    let try_it = || {
+        let inside = AtomicUsize::new(0);
+        let calls: [Call<'_, Result<&str, &str>>; 4] = [
+            Box::new(|| never(&inside)),
+            Box::new(|| Err("fails early")),
+            Box::new(|| {
+                yields(3);
+                Ok("the winner")
+            }),
+            Box::new(|| never(&inside)),
+        ];
+        assert_eq!(group::race(calls), Ok("the winner"));
+        assert_eq!(inside.load(Ordering::SeqCst), 0);
+        assert_eq!(cancel::check(), Ok(()));
+    };
+    on(1, try_it);
+    on(2, try_it);
+    try_it();
+}
+
+#[test]
+fn race_returns_all_errors_in_the_order_of_the_calls() {
+    on(2, || {
+        let failed = group::race([3, 2, 1].map(|turns| {
+            move || {
+                yields(turns);
+                Err::<(), _>(turns)
+            }
+        }));
+        assert_eq!(failed, Err(vec![3, 2, 1]));
+        assert_eq!(
+            group::race([(); 0].map(|()| || Ok::<(), ()>(()))),
+            Err(vec![])
+        );
+    });
+}
+
+#[test]
+fn race_is_cut_where_nobody_can_win_any_more_and_resumes_panics() {
+    on(2, || {
+        let inside = AtomicUsize::new(0);
+        let calls = || -> [Call<'_, Result<u8, u8>>; 2] {
+            [Box::new(|| never(&inside)), Box::new(|| Err(1))]
+        };
+        let cut = maniple::timeout(SHORT, || group::race(calls()));
+        assert_eq!((cut, inside.load(Ordering::SeqCst)), (Err(Elapsed), 0));
+        let token = cancel::CancelToken::new();
+        token.cancel();
+        assert!(token.run(|| group::race(calls())).is_err());
+        let falls: [fn() -> Result<(), ()>; 2] = [|| Err(()), || panic!("a runner's")];
+        assert_eq!(caught(|| group::race(falls)), "a runner's");
+    });
+}
+
+#[test]
+fn a_race_that_is_cancelled_at_any_moment_leaves_nothing_behind() {
+    cancelled_at_any_moment(|inside| {
+        let call = |turns| {
+            move || {
+                let _inside = Inside::enter(inside);
+                yields(turns);
+                if turns == 4 { Err(()) } else { Ok(turns) }
+            }
+        };
+        assert_eq!(group::race([call(4), call(8)]), Ok(8));
+    });
+}
+
+#[test]
+fn a_quorum_is_the_first_successes_with_their_indices() {
+    for workers in [1, 2] {
+        on(workers, || {
+            let (inside, (permit, permitted)) = (AtomicUsize::new(0), channel::bounded(1));
+            let calls: [Call<'_, Result<&str, &str>>; 5] = [
+                Box::new(|| never(&inside)),
+                Box::new(|| {
+                    permitted.recv().unwrap();
+                    Ok("second")
+                }),
+                Box::new(|| Err("does not count")),
+                Box::new(|| {
+                    permit.send(()).unwrap();
+                    Ok("first")
+                }),
+                Box::new(|| never(&inside)),
+            ];
+            let won = group::quorum(2, calls).unwrap();
+            if workers == 1 {
+                assert_eq!(won, [(3, "first"), (1, "second")]);
+            }
+            assert_eq!((won.len(), inside.load(Ordering::SeqCst)), (2, 0));
+        });
+    }
+}
+
+#[test]
+fn a_quorum_gives_up_once_it_cannot_be_reached() {
+    on(2, || {
+        let inside = AtomicUsize::new(0);
+        let calls: [Call<'_, Result<u8, &str>>; 4] = [
+            Box::new(|| never(&inside)),
+            Box::new(|| Err("one")),
+            Box::new(|| Ok(1)),
+            Box::new(|| Err("two")),
+        ];
+        let mut lost = group::quorum(3, calls).unwrap_err();
+        lost.sort_unstable();
+        assert_eq!(lost, [(1, "one"), (3, "two")]);
+        assert_eq!(inside.load(Ordering::SeqCst), 0);
+        let call = || -> Result<(), ()> { panic!("nobody is called") };
+        assert_eq!(group::quorum(0, [call; 2]), Ok(vec![]));
+        assert_eq!(group::quorum(3, [call; 2]), Err(vec![]));
+        let cut = maniple::timeout(SHORT, || {
+            group::quorum(1, [|| Ok::<u8, ()>(never(&inside))])
+        });
+        assert_eq!((cut, inside.load(Ordering::SeqCst)), (Err(Elapsed), 0));
+    });
+}
+
+#[test]
+fn a_quorum_that_is_cancelled_at_any_moment_leaves_nothing_behind() {
+    cancelled_at_any_moment(|inside| {
+        let call = |turns| {
+            move || {
+                let _inside = Inside::enter(inside);
+                yields(turns);
+                Ok::<_, ()>(turns)
+            }
+        };
+        let won = group::quorum(2, [call(2), call(9), call(5)]).unwrap();
+        assert_eq!(won.len(), 2);
+    });
+}
+
+#[test]
+fn at_a_deadline_what_is_done_is_returned_in_order_and_the_rest_is_cut() {
+    let try_it = || {
+        let inside = AtomicUsize::new(0);
+        let (_keep, nothing) = channel::bounded::<()>(0);
+        let calls: [Call<'_, Result<u8, bool>>; 4] = [
+            Box::new(|| never(&inside)),
+            Box::new(|| Ok(1)),
+            Box::new(|| {
+                yields(3);
+                Err(false)
+            }),
+            Box::new(|| nothing.recv().map(|()| 4).map_err(|_| true)),
+        ];
+        let began = std::time::Instant::now();
+        let parts = group::partial_timeout(SHORT, calls);
+        assert!(began.elapsed() >= SHORT, "never early");
+        assert_eq!(
+            parts,
+            [
+                Outcome::Cut(Interrupt::Elapsed),
+                Outcome::Done(Ok(1)),
+                Outcome::Done(Err(false)),
+                Outcome::Done(Err(true))
+            ]
+        );
+        assert_eq!(inside.load(Ordering::SeqCst), 0);
+        assert_eq!(
+            (cancel::check(), maniple::time::remaining()),
+            (Ok(()), None)
+        );
+        let all = group::partial_timeout(std::time::Duration::MAX, [|| 1, || 2]);
+        assert_eq!(all, [Outcome::Done(1), Outcome::Done(2)]);
+    };
+    on(1, try_it);
+    on(2, try_it);
+    try_it();
+}
+
+#[test]
+fn partial_results_are_kept_whatever_cuts_the_rest_but_a_panic() {
+    on(2, || {
+        let inside = AtomicUsize::new(0);
+        let calls = || -> [Call<'_, u8>; 2] { [Box::new(|| 1), Box::new(|| never(&inside))] };
+        // An outer deadline is earlier.
+        let parts = maniple::timeout(SHORT, || group::partial_timeout(LONG, calls()));
+        let cut = Outcome::Cut(Interrupt::Elapsed);
+        assert_eq!(parts, Ok(vec![Outcome::Done(1), cut]));
+        let (begin, begun) = channel::bounded(0);
+        let token = cancel::CancelToken::new();
+        let (parts, ()) = maniple::join!(
+            token.run(|| {
+                let calls: [Call<'_, u8>; 2] = [
+                    Box::new(|| 1),
+                    Box::new(|| {
+                        begin.send(()).unwrap();
+                        never(&inside)
+                    }),
+                ];
+                group::partial_deadline(std::time::Instant::now() + LONG, calls)
+            }),
+            {
+                begun.recv().unwrap();
+                token.cancel();
+            }
+        );
+        assert_eq!(parts.unwrap()[1], Outcome::Cut(Interrupt::Cancelled));
+        let falls: [Call<'_, u8>; 2] = [Box::new(|| never(&inside)), Box::new(|| panic!("apart"))];
+        assert_eq!(caught(|| group::partial_timeout(LONG, falls)), "apart");
+        assert_eq!(inside.load(Ordering::SeqCst), 0);
     });
 }
