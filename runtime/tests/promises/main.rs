@@ -11,6 +11,7 @@ mod net;
 mod overflow;
 mod permits;
 mod policies;
+mod rwlock;
 mod select;
 mod shutdown;
 mod stress;

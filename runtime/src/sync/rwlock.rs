@@ -1,0 +1,561 @@
+//! A reader-writer lock: one atomic to enter and one to leave when nobody waits, phases when somebody does.
+//!
+//! ```text
+//!   state:  readers × READER + UPGRADABLE? + WRITER? + QUEUED?
+//! ```
+//!
+//! While QUEUED is set, whoever comes and whoever leaves does so under the queue's lock, except that
+//! holders give up what they hold by one atomic before they take that lock. So under it the state only
+//! becomes more permissive, and what may enter by a look at it may enter by adding to it.
+//!
+//! Waiters are let in by those who leave: a woken waiter holds the lock already. A writer that waits
+//! keeps new readers out, and a writer that leaves lets all readers in that wait by then, before the
+//! next writer. Thus a reader waits for one writer at most after those that read now have left, a writer
+//! for the readers of one phase and the writers before it, and neither can starve. (Phase-fair locks:
+//! Brandenburg and Anderson, 2009.)
+
+use std::{
+    fmt,
+    ptr::NonNull,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use lock_api::GuardSend;
+
+use crate::{
+    scheduler::now,
+    strand::{Claimed, Strand},
+    sys::spin::SpinLock,
+    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
+};
+
+/// Many readers or one writer; see [`RawRwLock`] for how it behaves and [`lock_api::RwLock`] for its
+/// methods.
+///
+/// # Examples
+/// ```
+/// use maniple::sync::{RwLock, RwLockReadGuard, RwLockUpgradableReadGuard};
+/// let table = RwLock::new(vec![1, 2, 3]);
+/// maniple::join!(table.write().push(4), table.write().push(5));
+/// let first = RwLockReadGuard::map(table.read(), |table| &table[0]);
+/// assert_eq!((*first, table.read().len()), (1, 5));
+/// drop(first);
+/// let seen = table.upgradable_read();
+/// if !seen.contains(&6) {
+///     RwLockUpgradableReadGuard::upgrade(seen).push(6);
+/// }
+/// ```
+pub type RwLock<T> = lock_api::RwLock<RawRwLock, T>;
+
+/// Ends its read access to an [`RwLock`] when dropped.
+pub type RwLockReadGuard<'a, T> = lock_api::RwLockReadGuard<'a, RawRwLock, T>;
+
+/// Ends its write access to an [`RwLock`] when dropped.
+pub type RwLockWriteGuard<'a, T> = lock_api::RwLockWriteGuard<'a, RawRwLock, T>;
+
+/// Read access that can become write access without letting another writer in between.
+pub type RwLockUpgradableReadGuard<'a, T> = lock_api::RwLockUpgradableReadGuard<'a, RawRwLock, T>;
+
+/// Read access to a part of what an [`RwLock`] protects.
+pub type MappedRwLockReadGuard<'a, T> = lock_api::MappedRwLockReadGuard<'a, RawRwLock, T>;
+
+/// Write access to a part of what an [`RwLock`] protects.
+pub type MappedRwLockWriteGuard<'a, T> = lock_api::MappedRwLockWriteGuard<'a, RawRwLock, T>;
+
+/// The lock inside an [`RwLock`].
+///
+/// Locking suspends a coroutine and blocks a plain thread. As with [`Mutex`](super::Mutex), it is not a
+/// cancellation point, deadlines do not cut it short, and panics do not poison it; the forms with a time
+/// limit of their own, such as [`try_read_for`](lock_api::RwLock::try_read_for), keep that limit alone.
+///
+/// Neither readers nor writers starve: a writer that waits keeps new readers out, and one that leaves
+/// lets in all readers that wait. Therefore **not reentrant, for readers neither**: a second `read` in a
+/// coroutine that reads already waits for ever if a writer came in between.
+///
+/// One upgradable reader at a time goes together with any number of plain readers. While it waits to
+/// become the writer it goes before all others, and new readers wait.
+pub struct RawRwLock {
+    state: AtomicUsize,
+    queue: SpinLock<Queue>,
+}
+
+const WRITER: usize = 1;
+const UPGRADABLE: usize = 2;
+/// Somebody is in the queue.
+const QUEUED: usize = 4;
+/// One reader; 2^61 of them cannot come together.
+const READER: usize = 8;
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Shared,
+    Upgradable,
+    Exclusive,
+    /// Exclusive, for the one that has it upgradable.
+    Upgraded,
+}
+
+impl Access {
+    /// Whether it goes together with what `state` says is held.
+    #[inline]
+    fn fits(self, state: usize) -> bool {
+        match self {
+            Access::Shared => state & WRITER == 0,
+            Access::Upgradable => state & (WRITER | UPGRADABLE) == 0,
+            Access::Exclusive => state & !QUEUED == 0,
+            Access::Upgraded => state & !QUEUED == UPGRADABLE,
+        }
+    }
+
+    /// What it adds to the state.
+    #[inline]
+    fn added(self) -> usize {
+        match self {
+            Access::Shared => READER,
+            Access::Upgradable => UPGRADABLE,
+            Access::Exclusive => WRITER,
+            Access::Upgraded => WRITER.wrapping_sub(UPGRADABLE),
+        }
+    }
+
+    fn is_exclusive(self) -> bool {
+        matches!(self, Access::Exclusive | Access::Upgraded)
+    }
+}
+
+struct Queue {
+    readers: WaitList,
+    /// Who wants it exclusively or upgradable, in the order of coming.
+    writers: WaitList,
+    /// The one that holds it upgradable and waits for the readers to leave.
+    upgrader: WaitList,
+    waiting_readers: usize,
+    /// How many of `writers` and `upgrader` want it exclusively.
+    waiting_exclusive: usize,
+    /// Readers that go before the next writer, since they waited while one left.
+    turn: usize,
+}
+
+/// A place in the queue.
+#[repr(C)]
+struct Place {
+    node: WaitNode,
+    access: Access,
+}
+
+impl Queue {
+    const fn new() -> Self {
+        Self {
+            readers: WaitList::new(),
+            writers: WaitList::new(),
+            upgrader: WaitList::new(),
+            waiting_readers: 0,
+            waiting_exclusive: 0,
+            turn: 0,
+        }
+    }
+
+    /// The counter that `access` is in, and the list.
+    fn count(&mut self, access: Access, change: isize) -> &WaitList {
+        if access == Access::Shared {
+            self.waiting_readers = self.waiting_readers.wrapping_add_signed(change);
+        } else if access.is_exclusive() {
+            self.waiting_exclusive = self.waiting_exclusive.wrapping_add_signed(change);
+        }
+        match access {
+            Access::Shared => &self.readers,
+            Access::Upgradable | Access::Exclusive => &self.writers,
+            Access::Upgraded => &self.upgrader,
+        }
+    }
+
+    /// Whether one that comes now may enter past those that wait.
+    fn admits(&self, access: Access, state: usize) -> bool {
+        access.fits(state)
+            && match access {
+                Access::Shared => self.waiting_exclusive == 0,
+                Access::Upgradable => self.writers.is_empty(),
+                Access::Exclusive => self.writers.is_empty() && self.readers.is_empty(),
+                Access::Upgraded => true,
+            }
+    }
+
+    /// Wins the next waiter that may enter, and tells what it asked for.
+    fn next(&mut self, state: usize) -> Option<(Claimed, Access)> {
+        let fits = |node: NonNull<WaitNode>| {
+            // SAFETY: the node is a place's first field and in a list, so its owner waits.
+            unsafe { node.cast::<Place>().as_ref() }.access.fits(state)
+        };
+        let mut access = Access::Upgraded;
+        // SAFETY: under the lock.
+        let mut claimed = unsafe { self.upgrader.notify_one_if(fits, |_| {}) };
+        if claimed.is_none() && (self.turn > 0 || self.waiting_exclusive == 0) {
+            access = Access::Shared;
+            // SAFETY: under the lock.
+            claimed = unsafe { self.readers.notify_one_if(fits, |_| {}) };
+            self.turn = match claimed {
+                Some(_) => self.turn.saturating_sub(1),
+                None => 0,
+            };
+        }
+        if claimed.is_none() {
+            // SAFETY: under the lock; the node is a place's first field and its owner waits.
+            claimed = unsafe {
+                self.writers.notify_one_if(fits, |node| {
+                    access = node.cast::<Place>().as_ref().access;
+                })
+            };
+        }
+        let claimed = claimed?;
+        self.count(access, -1);
+        Some((claimed, access))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.readers.is_empty() && self.writers.is_empty() && self.upgrader.is_empty()
+    }
+}
+
+impl RawRwLock {
+    /// Enters if nobody waits and nobody is in the way.
+    #[inline]
+    fn enter(&self, access: Access) -> bool {
+        let mut state = self.state.load(Ordering::Relaxed);
+        while state & QUEUED == 0 && access.fits(state) {
+            // Acquire pairs with the release of those who left, all of whose changes are exchanges.
+            match self.state.compare_exchange_weak(
+                state,
+                state.wrapping_add(access.added()),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => state = now,
+            }
+        }
+        false
+    }
+
+    /// As `enter`, also when others wait whom it does not overtake.
+    #[inline]
+    fn try_enter(&self, access: Access) -> bool {
+        if self.enter(access) {
+            return true;
+        }
+        if self.state.load(Ordering::Relaxed) & QUEUED == 0 {
+            return false;
+        }
+        let queue = self.queue.lock();
+        let entered = self.enter_past(&queue, access);
+        self.settle(&queue);
+        entered
+    }
+
+    /// Enters if nobody in the queue goes before; QUEUED is set in any case.
+    fn enter_past(&self, queue: &Queue, access: Access) -> bool {
+        let state = self.state.fetch_or(QUEUED, Ordering::Relaxed);
+        let admitted = queue.admits(access, state);
+        if admitted {
+            self.state.fetch_add(access.added(), Ordering::Acquire);
+        }
+        admitted
+    }
+
+    /// Unsets QUEUED once nobody waits.
+    fn settle(&self, queue: &Queue) {
+        if queue.is_empty() {
+            self.state.fetch_and(!QUEUED, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn lock(&self, access: Access) {
+        if !self.enter(access) {
+            self.wait(access, None);
+        }
+    }
+
+    #[inline]
+    fn lock_for(&self, access: Access, timeout: Duration) -> bool {
+        self.enter(access) || self.wait(access, now().checked_add(timeout))
+    }
+
+    #[inline]
+    fn lock_until(&self, access: Access, deadline: Instant) -> bool {
+        self.enter(access) || self.wait(access, Some(deadline))
+    }
+
+    /// Enters, if need be by way of the queue; false if the deadline passed first.
+    #[cold]
+    fn wait(&self, access: Access, deadline: Option<Instant>) -> bool {
+        let place = Place {
+            node: WaitNode::new(),
+            access,
+        };
+        let arm = |strand: &Strand| {
+            let mut queue = self.queue.lock();
+            // From here on whoever leaves comes by the queue.
+            if self.enter_past(&queue, access) {
+                self.settle(&queue);
+                return false;
+            }
+            let list = queue.count(access, 1);
+            // SAFETY: under the list's lock; taken out below unless notified.
+            unsafe { list.arm(&place.node, strand, Cuttable::No) };
+            true
+        };
+        let forget = || {
+            let mut queue = self.queue.lock();
+            // SAFETY: under the list's lock, in this list or none.
+            unsafe { queue.count(access, -1).remove(&place.node) };
+            drop(queue);
+            // Others may have waited only because this one did.
+            self.let_in();
+        };
+        wait::wait(Reason::Lock, deadline, Cuttable::No, arm, forget) != Waited::TimedOut
+    }
+
+    /// Gives back what the exclusive holder has, except for `kept`.
+    #[inline]
+    fn leave_exclusive(&self, kept: usize) {
+        // Release pairs with the acquire in `enter`.
+        if self
+            .state
+            .compare_exchange(WRITER, kept, Ordering::Release, Ordering::Relaxed)
+            .is_err()
+        {
+            self.leave_exclusive_slow(kept);
+        }
+    }
+
+    #[cold]
+    fn leave_exclusive_slow(&self, kept: usize) {
+        {
+            let mut queue = self.queue.lock();
+            queue.turn = queue.waiting_readers;
+            self.state
+                .fetch_add(kept.wrapping_sub(WRITER), Ordering::Release);
+        }
+        self.let_in();
+    }
+
+    /// Gives back a hold that is not exclusive, except for `kept`.
+    #[inline]
+    fn leave(&self, held: usize, kept: usize) {
+        // Release pairs with the acquire in `enter`.
+        let before = self
+            .state
+            .fetch_add(kept.wrapping_sub(held), Ordering::Release);
+        // A reader that is not the last makes room for nobody.
+        if before & QUEUED != 0 && (held != READER || before < 2 * READER) {
+            self.let_in();
+        }
+    }
+
+    /// Lets in whoever may enter, one after the other, so that the queue is never locked for long.
+    #[cold]
+    fn let_in(&self) {
+        loop {
+            let mut queue = self.queue.lock();
+            let next = queue.next(self.state.load(Ordering::Relaxed));
+            if let Some((_, access)) = &next {
+                self.state.fetch_add(access.added(), Ordering::Acquire);
+            }
+            self.settle(&queue);
+            drop(queue);
+            match next {
+                Some((claimed, _)) => ready(claimed),
+                None => return,
+            }
+        }
+    }
+}
+
+// SAFETY: whoever locks returns only after its access was added to the state by itself or by who let it
+// in, in either case when `Access::fits` held and no other could add; `leave` and `leave_exclusive` take
+// away what was added.
+unsafe impl lock_api::RawRwLock for RawRwLock {
+    #[allow(
+        clippy::declare_interior_mutable_const,
+        reason = "the trait's way to make one"
+    )]
+    #[cfg_attr(loom, allow(unreachable_code))]
+    const INIT: Self = Self {
+        state: AtomicUsize::new(0),
+        #[cfg(not(loom))]
+        queue: SpinLock::new(Queue::new()),
+        #[cfg(loom)]
+        queue: panic!("loom cannot make its lock in a constant"),
+    };
+
+    type SharedGuard = GuardSend;
+    type ExclusiveGuard = GuardSend;
+
+    #[inline]
+    fn lock_shared(&self) -> GuardSend {
+        self.lock(Access::Shared);
+        GuardSend::new()
+    }
+
+    #[inline]
+    fn try_lock_shared(&self) -> Option<GuardSend> {
+        self.try_enter(Access::Shared).then(GuardSend::new)
+    }
+
+    #[inline]
+    unsafe fn unlock_shared(&self, _: GuardSend) {
+        self.leave(READER, 0);
+    }
+
+    #[inline]
+    fn lock_exclusive(&self) -> GuardSend {
+        self.lock(Access::Exclusive);
+        GuardSend::new()
+    }
+
+    #[inline]
+    fn try_lock_exclusive(&self) -> Option<GuardSend> {
+        self.try_enter(Access::Exclusive).then(GuardSend::new)
+    }
+
+    #[inline]
+    unsafe fn unlock_exclusive(&self, _: GuardSend) {
+        self.leave_exclusive(0);
+    }
+
+    fn is_locked(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & !QUEUED != 0
+    }
+
+    fn is_locked_exclusive(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & WRITER != 0
+    }
+}
+
+// SAFETY: what is kept is taken away by the unlocking of what is returned.
+unsafe impl lock_api::RawRwLockDowngrade for RawRwLock {
+    #[inline]
+    unsafe fn downgrade(&self, guard: GuardSend) -> GuardSend {
+        self.leave_exclusive(READER);
+        guard
+    }
+}
+
+// SAFETY: as for `RawRwLock`.
+unsafe impl lock_api::RawRwLockTimed for RawRwLock {
+    type Duration = Duration;
+    type Instant = Instant;
+
+    fn try_lock_shared_for(&self, timeout: Duration) -> Option<GuardSend> {
+        self.lock_for(Access::Shared, timeout).then(GuardSend::new)
+    }
+
+    fn try_lock_shared_until(&self, deadline: Instant) -> Option<GuardSend> {
+        self.lock_until(Access::Shared, deadline)
+            .then(GuardSend::new)
+    }
+
+    fn try_lock_exclusive_for(&self, timeout: Duration) -> Option<GuardSend> {
+        self.lock_for(Access::Exclusive, timeout)
+            .then(GuardSend::new)
+    }
+
+    fn try_lock_exclusive_until(&self, deadline: Instant) -> Option<GuardSend> {
+        self.lock_until(Access::Exclusive, deadline)
+            .then(GuardSend::new)
+    }
+}
+
+// SAFETY: as for `RawRwLock`; an upgrade that fails has not changed the state.
+unsafe impl lock_api::RawRwLockUpgrade for RawRwLock {
+    type UpgradableGuard = GuardSend;
+
+    #[inline]
+    fn lock_upgradable(&self) -> GuardSend {
+        self.lock(Access::Upgradable);
+        GuardSend::new()
+    }
+
+    #[inline]
+    fn try_lock_upgradable(&self) -> Option<GuardSend> {
+        self.try_enter(Access::Upgradable).then(GuardSend::new)
+    }
+
+    #[inline]
+    unsafe fn unlock_upgradable(&self, _: GuardSend) {
+        self.leave(UPGRADABLE, 0);
+    }
+
+    #[inline]
+    unsafe fn upgrade(&self, guard: GuardSend) -> GuardSend {
+        self.lock(Access::Upgraded);
+        guard
+    }
+
+    #[inline]
+    unsafe fn try_upgrade(&self, guard: GuardSend) -> Result<GuardSend, GuardSend> {
+        done(self.try_enter(Access::Upgraded), guard)
+    }
+}
+
+// SAFETY: as for `RawRwLockDowngrade`.
+unsafe impl lock_api::RawRwLockUpgradeDowngrade for RawRwLock {
+    #[inline]
+    unsafe fn downgrade_upgradable(&self, guard: GuardSend) -> GuardSend {
+        self.leave(UPGRADABLE, READER);
+        guard
+    }
+
+    #[inline]
+    unsafe fn downgrade_to_upgradable(&self, guard: GuardSend) -> GuardSend {
+        self.leave_exclusive(UPGRADABLE);
+        guard
+    }
+}
+
+// SAFETY: as for `RawRwLockUpgrade`.
+unsafe impl lock_api::RawRwLockUpgradeTimed for RawRwLock {
+    fn try_lock_upgradable_for(&self, timeout: Duration) -> Option<GuardSend> {
+        self.lock_for(Access::Upgradable, timeout)
+            .then(GuardSend::new)
+    }
+
+    fn try_lock_upgradable_until(&self, deadline: Instant) -> Option<GuardSend> {
+        self.lock_until(Access::Upgradable, deadline)
+            .then(GuardSend::new)
+    }
+
+    unsafe fn try_upgrade_for(
+        &self,
+        guard: GuardSend,
+        timeout: Duration,
+    ) -> Result<GuardSend, GuardSend> {
+        done(self.lock_for(Access::Upgraded, timeout), guard)
+    }
+
+    unsafe fn try_upgrade_until(
+        &self,
+        guard: GuardSend,
+        deadline: Instant,
+    ) -> Result<GuardSend, GuardSend> {
+        done(self.lock_until(Access::Upgraded, deadline), guard)
+    }
+}
+
+fn done(upgraded: bool, guard: GuardSend) -> Result<GuardSend, GuardSend> {
+    if upgraded { Ok(guard) } else { Err(guard) }
+}
+
+impl fmt::Debug for RawRwLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawRwLock")
+            .field("locked", &lock_api::RawRwLock::is_locked(self))
+            .field(
+                "locked_exclusive",
+                &lock_api::RawRwLock::is_locked_exclusive(self),
+            )
+            .finish()
+    }
+}
