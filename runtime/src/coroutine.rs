@@ -26,6 +26,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering, fence},
     },
+    task::Waker,
     time::{Duration, Instant},
 };
 
@@ -168,7 +169,15 @@ struct Completion {
     done: bool,
     /// Nobody will ask for the result.
     detached: bool,
-    awaiting: Option<NonNull<Strand>>,
+    awaiting: Awaiting,
+}
+
+/// Who is to be told of the end: there is one handle.
+enum Awaiting {
+    Nobody,
+    Strand(NonNull<Strand>),
+    /// Another executor's.
+    Waker(Waker),
 }
 
 /// The token of `park` and `unpark`.
@@ -180,7 +189,7 @@ struct Parked {
 }
 
 impl Parking {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(SpinLock::new(Parked {
             token: false,
             waiting: None,
@@ -311,7 +320,7 @@ impl TaskRef {
                     settled: false,
                     done: false,
                     detached: false,
-                    awaiting: None,
+                    awaiting: Awaiting::Nobody,
                 }),
                 parking: Parking::new(),
                 locals,
@@ -356,13 +365,30 @@ impl TaskRef {
             return false;
         }
         strand.word.arm(cancellable);
-        completion.awaiting = Some(NonNull::from(strand));
+        completion.awaiting = Awaiting::Strand(NonNull::from(strand));
         true
     }
 
-    /// Takes `arm_until_done` back after another waker won.
+    /// Whether it is complete; if not, `waker` is woken once it is.
+    pub(crate) fn is_done_or_wakes(&self, waker: &Waker) -> bool {
+        // Cloned before, and a former one dropped after the lock is held: a waker is anybody's code.
+        let waker = waker.clone();
+        let _former = {
+            let mut completion = self.header().completion.lock();
+            if completion.done {
+                return true;
+            }
+            std::mem::replace(&mut completion.awaiting, Awaiting::Waker(waker))
+        };
+        false
+    }
+
+    /// Takes `arm_until_done` back after another waker won, or `is_done_or_wakes`.
     pub(crate) fn forget_waiter(&self) {
-        self.header().completion.lock().awaiting = None;
+        let mut completion = self.header().completion.lock();
+        let awaiting = std::mem::replace(&mut completion.awaiting, Awaiting::Nobody);
+        drop(completion);
+        drop(awaiting);
     }
 
     /// The result of a complete task.
@@ -641,17 +667,24 @@ fn prefetch(address: *const u8) {
 pub(crate) unsafe fn complete(task: NonNull<Header>, mut ready: impl FnMut(Claimed)) {
     // SAFETY: the runtime's reference is still held.
     let header = unsafe { task.as_ref() };
-    let joiner = {
+    let (joiner, waker) = {
         let mut completion = header.completion.lock();
         completion.done = true;
-        completion
-            .awaiting
-            .take()
-            // SAFETY: a registered joiner is in its wait, and takes itself out under this lock.
-            .and_then(|joiner| unsafe { Strand::claim(joiner, Outcome::Notified) })
+        match std::mem::replace(&mut completion.awaiting, Awaiting::Nobody) {
+            Awaiting::Nobody => (None, None),
+            Awaiting::Strand(joiner) => {
+                // SAFETY: a registered joiner is in its wait, and takes itself out under this lock.
+                let claimed = unsafe { Strand::claim(joiner, Outcome::Notified) };
+                (claimed, None)
+            }
+            Awaiting::Waker(waker) => (None, Some(waker)),
+        }
     };
     if let Some(joiner) = joiner {
         ready(joiner);
+    }
+    if let Some(waker) = waker {
+        wake_quietly(waker);
     }
     // What the task borrowed may go as soon as it has left its group: nothing below touches it.
     if let Some(parent) = header.parent.take() {
@@ -739,6 +772,14 @@ unsafe fn dealloc<F, T>(task: NonNull<Header>) {
     unsafe {
         task.drop_in_place();
         recycle::give(task.cast(), Layout::new::<Task<F, T>>());
+    }
+}
+
+/// Wakes another executor's task; its panic would otherwise end a worker.
+#[cold]
+fn wake_quietly(waker: Waker) {
+    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+        log::error!("the waker of a coroutine's awaiter panicked");
     }
 }
 

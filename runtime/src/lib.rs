@@ -24,6 +24,7 @@
 //! - [`group`](group()) and [`join!`]: children that borrow from their leader and end before it.
 //! - [`timeout`], [`deadline`], [`cancel`]: bounds and cancellation, inherited by groups.
 //! - [`coroutine_local!`]: a value for each coroutine.
+//! - [`block_on`], and awaiting a [`JoinHandle`]: the border to `async` code.
 //! - [`net`], [`sync`], [`time`]: what blocks. [`offload`](offload()): for what cannot suspend.
 //!
 //! # What cancellation does
@@ -62,6 +63,7 @@ mod wait;
 mod wheel;
 
 pub mod cancel;
+pub mod future;
 pub mod group;
 pub mod inspect;
 pub mod local;
@@ -72,6 +74,7 @@ pub mod sync;
 pub mod task;
 pub mod time;
 
+pub use future::block_on;
 pub use group::group;
 pub use offload::offload;
 pub use runtime::{Runtime, run};

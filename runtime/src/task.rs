@@ -317,6 +317,10 @@ impl<T> JoinHandle<T> {
         }
     }
 
+    pub(crate) fn task(&self) -> &TaskRef {
+        &self.task
+    }
+
     /// Whether the coroutine has ended.
     pub fn is_finished(&self) -> bool {
         self.task.is_done()

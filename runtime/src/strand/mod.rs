@@ -148,6 +148,7 @@ pub(crate) enum Reason {
     ChannelSend,
     ChannelRecv,
     Offload,
+    Future,
 }
 
 impl fmt::Display for Reason {
@@ -170,6 +171,7 @@ impl fmt::Display for Reason {
             Reason::ChannelSend => f.write_str("channel send"),
             Reason::ChannelRecv => f.write_str("channel receive"),
             Reason::Offload => f.write_str("offloaded work"),
+            Reason::Future => f.write_str("a future"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod coroutines;
+mod futures;
 mod groups;
 mod inspecting;
 mod locals;

@@ -1,0 +1,197 @@
+//! The border to `async` code: futures in coroutines, coroutines as futures.
+//!
+//! [`block_on`] waits for a future as for anything else; awaiting a [`JoinHandle`] in another executor
+//! waits for a coroutine there. Futures that need an executor's own reactor, as tokio's sockets do, find
+//! it only if that runtime has been entered.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+};
+
+use crate::{
+    coroutine::Parking,
+    scheduler::Worker,
+    task::{JoinError, JoinHandle},
+    wait::{self, Cuttable, Reason, Waited, ready},
+};
+
+/// Runs `future` to its end on the calling coroutine, which waits whenever the future does. On a plain
+/// thread it blocks that thread.
+///
+/// The future is polled here alone, so it need not be `Send`, and it may itself call what blocks in this
+/// crate. Its wakers may go to any thread and outlive the call.
+///
+/// A cancellation point: in a cancelled scope, or past its deadline, the wait unwinds to the scope's edge
+/// and drops the future. A future that wakes itself while it is polled gives other coroutines their turn.
+///
+/// # Panics
+/// With the panic of the future.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// maniple::run(|| {
+///     let task = maniple::spawn(|| 20);
+///     assert_eq!(maniple::block_on(async { task.await.unwrap() + 22 }), 42);
+///
+///     let never = std::future::pending::<()>();
+///     assert!(maniple::timeout(Duration::from_millis(5), || maniple::block_on(never)).is_err());
+/// });
+/// ```
+pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
+    if let Err(interrupt) = wait::check() {
+        wait::unwind(interrupt);
+    }
+    let mut future = pin!(future.into_future());
+    let woken = Arc::new(Woken(Parking::new()));
+    let waker = Waker::from(woken.clone());
+    let mut context = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            spend();
+            return output;
+        }
+        woken.wait();
+    }
+}
+
+/// Whether the future asked to be polled again. A token of its own, which [`unpark`] does not set: code
+/// around the future may park for reasons of its own.
+///
+/// [`unpark`]: crate::task::Current::unpark
+struct Woken(Parking);
+
+impl Woken {
+    fn wait(&self) {
+        loop {
+            let waited = wait::wait(
+                Reason::Future,
+                None,
+                Cuttable::Yes,
+                |strand| self.0.arm(strand),
+                || self.0.forget(),
+            );
+            match waited {
+                Waited::Notified => return,
+                // Woken while it was polled, perhaps by itself and for ever.
+                Waited::AtOnce => {
+                    spend();
+                    return wait::check().unwrap_or_else(wait::unwind);
+                }
+                // Where it cannot unwind, in a destructor, the future is asked once more.
+                Waited::Cut(interrupt) => return wait::unwind(interrupt),
+                Waited::TimedOut | Waited::Again => {}
+            }
+        }
+    }
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(claimed) = self.0.unpark() {
+            ready(claimed);
+        }
+    }
+}
+
+/// A poll that had no need to wait counts against the coroutine's turn.
+fn spend() {
+    if let Some(worker) = Worker::current() {
+        worker.spend();
+    }
+}
+
+/// A coroutine's end as a future, for any executor; what awaiting a [`JoinHandle`] makes.
+///
+/// It yields what [`JoinHandle::join`] returns. Dropping it detaches the coroutine.
+///
+/// # Panics
+/// If it is polled after it has yielded.
+///
+/// # Examples
+/// ```
+/// # use std::{future::IntoFuture, pin::pin, task::{Context, Poll, Wake, Waker}, sync::Arc, thread};
+/// /// The smallest executor: one future, one thread.
+/// fn execute<F: IntoFuture>(future: F) -> F::Output {
+///     struct Unpark(thread::Thread);
+///     impl Wake for Unpark {
+///         fn wake(self: Arc<Self>) {
+///             self.0.unpark();
+///         }
+///     }
+///     let mut future = pin!(future.into_future());
+///     let waker = Waker::from(Arc::new(Unpark(thread::current())));
+///     loop {
+///         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+///             Poll::Ready(output) => return output,
+///             Poll::Pending => thread::park(),
+///         }
+///     }
+/// }
+///
+/// let page = execute(async {
+///     let title = maniple::spawn(|| "title");
+///     let body = maniple::spawn(|| "body");
+///     Ok::<_, maniple::JoinError>(format!("{}: {}", title.await?, body.await?))
+/// });
+/// assert_eq!(page.unwrap(), "title: body");
+/// ```
+#[must_use = "a future does nothing unless it is polled, and detaches the coroutine when dropped"]
+pub struct JoinFuture<T> {
+    /// `None` once it has yielded.
+    handle: Option<JoinHandle<T>>,
+}
+
+impl<T> JoinFuture<T> {
+    /// Cancels the coroutine, as [`JoinHandle::cancel`]; the future still yields how it ended.
+    pub fn cancel(&self) {
+        if let Some(handle) = &self.handle {
+            handle.cancel();
+        }
+    }
+}
+
+impl<T> IntoFuture for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+    type IntoFuture = JoinFuture<T>;
+
+    fn into_future(self) -> JoinFuture<T> {
+        JoinFuture { handle: Some(self) }
+    }
+}
+
+impl<T> Future for JoinFuture<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let handle = self.handle.take().expect("polled after it has yielded");
+        if handle.task().is_done_or_wakes(context.waker()) {
+            // Complete, so it does not wait.
+            return Poll::Ready(handle.join());
+        }
+        self.handle = Some(handle);
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for JoinFuture<T> {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.handle {
+            handle.task().forget_waiter();
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("JoinFuture").field(&self.handle).finish()
+    }
+}
