@@ -8,6 +8,7 @@ pub mod channel;
 mod condvar;
 mod mutex;
 mod notify;
+mod once;
 mod rwlock;
 mod semaphore;
 mod wait_group;
@@ -16,6 +17,7 @@ pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::{Condvar, WaitTimeoutResult};
 pub use mutex::{Mutex, MutexGuard, RawMutex};
 pub use notify::Notify;
+pub use once::{LazyLock, Once, OnceLock};
 pub use rwlock::{
     MappedRwLockReadGuard, MappedRwLockWriteGuard, RawRwLock, RwLock, RwLockReadGuard,
     RwLockUpgradableReadGuard, RwLockWriteGuard,

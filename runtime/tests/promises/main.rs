@@ -9,6 +9,7 @@ mod locals;
 mod meeting;
 mod million;
 mod net;
+mod once;
 mod overflow;
 mod permits;
 mod policies;

@@ -1,0 +1,397 @@
+//! What happens once: [`Once`], and over it values that are set once, [`OnceLock`] and [`LazyLock`].
+//!
+//! Whoever comes first initialises, outside any lock, so an initialiser may wait for other things;
+//! the others wait for it in a list. One that panics, fails or is cut short leaves everything as it
+//! was, wakes all, and the first of them to run initialises in its place: there is no poisoning.
+
+use std::{
+    cell::UnsafeCell,
+    convert::Infallible,
+    fmt,
+    ops::Deref,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use crate::{
+    sys::spin::SpinLock,
+    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited},
+};
+
+/// Runs something once, whoever asks for it.
+///
+/// Waiting for another's initialiser is a cancellation point: in a cancelled scope, or once its deadline
+/// passes, the caller unwinds to the scope's edge; not while it unwinds already, when it waits on. What is
+/// completed is so for cancelled callers too. An initialiser that asks for its own `Once` waits for ever.
+///
+/// # Examples
+/// ```
+/// use maniple::sync::Once;
+/// static GREETING: Once = Once::new();
+/// let greet = || GREETING.call_once(|| println!("once"));
+/// maniple::join!(greet(), greet());
+/// assert!(GREETING.is_completed());
+/// ```
+pub struct Once {
+    /// Released by whoever completes it, acquired by all who rely on it.
+    completed: AtomicBool,
+    state: SpinLock<State>,
+}
+
+struct State {
+    running: bool,
+    waiters: WaitList,
+}
+
+impl Once {
+    /// One that has not run.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self {
+            completed: AtomicBool::new(false),
+            state: SpinLock::new(State {
+                running: false,
+                waiters: WaitList::new(),
+            }),
+        }
+    }
+
+    /// One that has not run.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self {
+            completed: AtomicBool::new(false),
+            state: SpinLock::new(State {
+                running: false,
+                waiters: WaitList::new(),
+            }),
+        }
+    }
+
+    /// Calls `f` if nobody has; returns once somebody's has returned.
+    ///
+    /// # Panics
+    /// If `f` does; the next caller then runs its own.
+    #[inline]
+    pub fn call_once(&self, f: impl FnOnce()) {
+        if !self.is_completed()
+            && let Some(running) = self.begin()
+        {
+            f();
+            running.complete();
+        }
+    }
+
+    /// Waits until it is completed, without running anything.
+    pub fn wait(&self) {
+        if !self.is_completed() {
+            self.enter(false);
+        }
+    }
+
+    /// Whether a call has completed it.
+    #[inline]
+    pub fn is_completed(&self) -> bool {
+        self.completed.load(Ordering::Acquire)
+    }
+
+    /// Makes the caller the one who runs; `None` once it is completed.
+    #[cold]
+    fn begin(&self) -> Option<Running<'_>> {
+        self.enter(true)
+    }
+
+    fn enter(&self, to_run: bool) -> Option<Running<'_>> {
+        let node = WaitNode::new();
+        let mut cuttable = Cuttable::Yes;
+        loop {
+            let mut running = None;
+            let waited = wait::wait(
+                Reason::Once,
+                None,
+                cuttable,
+                |strand| {
+                    let mut state = self.state.lock();
+                    if self.is_completed() {
+                        return false;
+                    }
+                    if to_run && !state.running {
+                        state.running = true;
+                        running = Some(Running { once: self });
+                        return false;
+                    }
+                    // SAFETY: under the list's lock; taken out below unless notified.
+                    unsafe { state.waiters.arm(&node, strand, cuttable) };
+                    true
+                },
+                || {
+                    // SAFETY: under the list's lock, in this list or none.
+                    unsafe { self.state.lock().waiters.remove(&node) };
+                },
+            );
+            match waited {
+                Waited::AtOnce => return running,
+                Waited::Notified | Waited::TimedOut | Waited::Again => {}
+                Waited::Cut(interrupt) => {
+                    wait::unwind(interrupt);
+                    // It returns to a destructor alone, which must have what it asks for.
+                    cuttable = Cuttable::No;
+                }
+            }
+        }
+    }
+}
+
+/// The exclusive right to complete a [`Once`]; dropped without that, the next may try.
+struct Running<'a> {
+    once: &'a Once,
+}
+
+impl Running<'_> {
+    fn complete(self) {
+        self.once.completed.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let all = {
+            let mut state = self.once.state.lock();
+            state.running = false;
+            // SAFETY: under the list's lock.
+            unsafe { state.waiters.notify_all() }
+        };
+        all.ready();
+    }
+}
+
+impl Default for Once {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Once")
+            .field("completed", &self.is_completed())
+            .finish()
+    }
+}
+
+/// A value that is set once and read by many.
+///
+/// Reading what is there costs a load. Waiting for another's initialiser is as for [`Once`].
+///
+/// # Examples
+/// ```
+/// use maniple::sync::OnceLock;
+/// static ADDRESS: OnceLock<String> = OnceLock::new();
+/// let look_up = || {
+///     ADDRESS.get_or_init(|| {
+///         maniple::yield_now();
+///         "127.0.0.1".to_owned()
+///     })
+/// };
+/// assert_eq!(maniple::join!(look_up().len(), look_up().len()), (9, 9));
+/// assert!(ADDRESS.set("elsewhere".to_owned()).is_err());
+/// ```
+pub struct OnceLock<T> {
+    once: Once,
+    /// Written by the one who holds `Running`, read by all once it is completed.
+    value: UnsafeCell<Option<T>>,
+}
+
+// SAFETY: threads share `&T` (Sync), and one may set what another drops or takes out (Send).
+unsafe impl<T: Send + Sync> Sync for OnceLock<T> {}
+
+impl<T> OnceLock<T> {
+    /// One without a value.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self {
+            once: Once::new(),
+            value: UnsafeCell::new(None),
+        }
+    }
+
+    /// One without a value.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self {
+            once: Once::new(),
+            value: UnsafeCell::new(None),
+        }
+    }
+
+    /// The value, if it has been set. Never waits.
+    #[inline]
+    pub fn get(&self) -> Option<&T> {
+        if !self.once.is_completed() {
+            return None;
+        }
+        // SAFETY: completed, so it is not written again while shared.
+        unsafe { &*self.value.get() }.as_ref()
+    }
+
+    /// The value, if it has been set.
+    pub fn get_mut(&mut self) -> Option<&mut T> {
+        self.value.get_mut().as_mut()
+    }
+
+    /// Sets the value, after waiting for an initialiser that is at work.
+    ///
+    /// # Errors
+    /// The value, if there is one already.
+    pub fn set(&self, value: T) -> Result<(), T> {
+        if self.once.is_completed() {
+            return Err(value);
+        }
+        match self.once.begin() {
+            Some(running) => {
+                self.put(running, value);
+                Ok(())
+            }
+            None => Err(value),
+        }
+    }
+
+    /// The value; if there is none, what `f` returns becomes it.
+    ///
+    /// # Panics
+    /// If `f` does; the next caller then uses its own.
+    #[inline]
+    pub fn get_or_init(&self, f: impl FnOnce() -> T) -> &T {
+        match self.get_or_try_init(|| Ok::<T, Infallible>(f())) {
+            Ok(value) => value,
+            Err(never) => match never {},
+        }
+    }
+
+    /// As [`OnceLock::get_or_init`], with an initialiser that may fail.
+    ///
+    /// # Errors
+    /// The initialiser's; there is no value then, and the next caller uses its own.
+    #[inline]
+    pub fn get_or_try_init<E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
+        match self.get() {
+            Some(value) => Ok(value),
+            None => self.initialise(f),
+        }
+    }
+
+    #[cold]
+    fn initialise<E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
+        if let Some(running) = self.once.begin() {
+            let value = f()?;
+            self.put(running, value);
+        }
+        Ok(self.wait())
+    }
+
+    /// The value, once somebody has set it.
+    pub fn wait(&self) -> &T {
+        self.once.wait();
+        match self.get() {
+            Some(value) => value,
+            None => unreachable!("a value is put before the completion"),
+        }
+    }
+
+    fn put(&self, running: Running<'_>, value: T) {
+        // SAFETY: `running` is this once's, so nobody else writes, and nobody reads before completion.
+        unsafe { *self.value.get() = Some(value) };
+        running.complete();
+    }
+
+    /// Takes the value out; it can be set again.
+    pub fn take(&mut self) -> Option<T> {
+        std::mem::take(self).into_inner()
+    }
+
+    /// The value, if it was set.
+    pub fn into_inner(self) -> Option<T> {
+        self.value.into_inner()
+    }
+}
+
+impl<T> Default for OnceLock<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> From<T> for OnceLock<T> {
+    fn from(value: T) -> Self {
+        let lock = Self::new();
+        // Nobody else has seen it, so it is set.
+        let _ = lock.set(value);
+        lock
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnceLock").field(&self.get()).finish()
+    }
+}
+
+/// A value that is computed when it is first used.
+///
+/// The initialiser is a [`Fn`]: after one that panicked the next use calls it again.
+///
+/// # Examples
+/// ```
+/// use maniple::sync::LazyLock;
+/// use std::collections::HashMap;
+/// static PORTS: LazyLock<HashMap<&str, u16>> =
+///     LazyLock::new(|| HashMap::from([("http", 80), ("https", 443)]));
+/// assert_eq!(PORTS["https"], 443);
+/// ```
+pub struct LazyLock<T, F = fn() -> T> {
+    value: OnceLock<T>,
+    initialiser: F,
+}
+
+impl<T, F: Fn() -> T> LazyLock<T, F> {
+    /// One that has not been computed.
+    #[cfg(not(loom))]
+    pub const fn new(initialiser: F) -> Self {
+        Self {
+            value: OnceLock::new(),
+            initialiser,
+        }
+    }
+
+    /// One that has not been computed.
+    #[cfg(loom)]
+    pub fn new(initialiser: F) -> Self {
+        Self {
+            value: OnceLock::new(),
+            initialiser,
+        }
+    }
+
+    /// The value, computed if need be; the same as dereferencing.
+    ///
+    /// # Panics
+    /// If the initialiser does.
+    #[inline]
+    pub fn force(this: &Self) -> &T {
+        this.value.get_or_init(&this.initialiser)
+    }
+}
+
+impl<T, F: Fn() -> T> Deref for LazyLock<T, F> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        Self::force(self)
+    }
+}
+
+impl<T: fmt::Debug, F> fmt::Debug for LazyLock<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LazyLock").field(&self.value.get()).finish()
+    }
+}
