@@ -9,11 +9,12 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr::NonNull,
     sync::Arc,
+    time::Duration,
 };
 
-pub use crate::error::{Cancelled, Interrupt};
+pub use crate::error::{Cancelled, Cause, Interrupt};
 use crate::{
-    error::Unwind,
+    error::{Elapsed, Unwind},
     scheduler::current_strand,
     strand::{Scope, Strand, Target},
     time::DeadlineGuard,
@@ -51,7 +52,8 @@ impl CancelToken {
 
     /// Cancels everything that runs, or will run, under this token. Returns at once.
     pub fn cancel(&self) {
-        self.scope.cancel(&mut |claimed| ready(claimed));
+        self.scope
+            .cancel(Cause::Token, &mut |claimed| ready(claimed));
     }
 
     /// Whether [`CancelToken::cancel`] has been called.
@@ -77,7 +79,7 @@ impl CancelToken {
         let result = {
             let _entered = Entered::new(strand, &frame, &link, &self.scope);
             if link.is_cancelled() {
-                frame.cancel(&mut |claimed| ready(claimed));
+                frame.cancel(Cause::Token, &mut |claimed| ready(claimed));
             }
             catch_unwind(AssertUnwindSafe(f))
         };
@@ -217,6 +219,58 @@ pub fn check() -> Result<(), Interrupt> {
 pub fn is_cancelled() -> bool {
     // SAFETY: the caller's own strand outlives the call.
     unsafe { current_strand().as_ref() }.is_cancelled()
+}
+
+/// Why the caller's scope has been cancelled, if it has.
+pub fn cause() -> Option<Cause> {
+    // SAFETY: the caller's own strand outlives the call, and is in a scope that does.
+    unsafe { current_strand().as_ref().current_scope().as_ref() }.cause()
+}
+
+/// As [`shield`], for at most `bound`: a deadline of its own that is not shielded off.
+///
+/// # Errors
+/// [`Elapsed`](crate::time::Elapsed) if a wait in `f` that cannot return an error was cut short by the bound.
+///
+/// # Examples
+/// ```
+/// use maniple::cancel::shield_for;
+/// use std::time::Duration;
+/// let flushed = shield_for(Duration::from_secs(1), || "flushed");
+/// assert_eq!(flushed, Ok("flushed"));
+/// ```
+pub fn shield_for<T>(bound: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
+    shield(|| crate::timeout(bound, f))
+}
+
+/// Runs `f` under a token that is cancelled at the suspension which follows `after` others; also says
+/// whether there was such a suspension.
+///
+/// To find what a cancellation breaks: call it with 0, 1, 2… until it says `false`, on a runtime with one
+/// worker, since suspensions of all coroutines on the caller's worker count. Needs the feature
+/// `fault-injection`.
+///
+/// # Errors
+/// As [`CancelToken::run`].
+///
+/// # Examples
+/// ```
+/// use maniple::cancel::cancel_at;
+/// let runtime = maniple::Runtime::builder().workers(1).build()?;
+/// runtime.run(|| {
+///     let sleep = || maniple::sleep(std::time::Duration::from_millis(1));
+///     assert!(matches!(cancel_at(0, sleep), (Err(_), true)));
+///     assert!(matches!(cancel_at(1, sleep), (Ok(()), false)));
+/// });
+/// # Ok::<_, std::io::Error>(())
+/// ```
+#[cfg(feature = "fault-injection")]
+pub fn cancel_at<T>(after: u32, f: impl FnOnce() -> T) -> (Result<T, Cancelled>, bool) {
+    let token = CancelToken::new();
+    let theirs = token.clone();
+    crate::strand::fault::arm(after, Box::new(move || theirs.cancel()));
+    let result = token.run(f);
+    (result, !crate::strand::fault::disarm())
 }
 
 /// Whether an I/O error says that the caller's scope was cancelled.

@@ -30,6 +30,53 @@ impl fmt::Display for Elapsed {
 
 impl std::error::Error for Elapsed {}
 
+/// Who, or what, cancelled a scope. The first cause stays, and is handed down to all scopes inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Cause {
+    /// [`JoinHandle::cancel`](crate::JoinHandle::cancel) or [`Child::cancel`](crate::group::Child::cancel).
+    Handle = 1,
+    /// A [`CancelToken`](crate::cancel::CancelToken).
+    Token,
+    /// [`Group::cancel`](crate::group::Group::cancel).
+    Group,
+    /// The group's leader left its body with an error or a panic.
+    Leader,
+    /// Another child of the group failed or panicked.
+    Sibling,
+    /// A child of the group could not begin: no stack.
+    NoStack,
+    /// The end of the runtime.
+    Shutdown,
+}
+
+impl Cause {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Handle,
+        Self::Token,
+        Self::Group,
+        Self::Leader,
+        Self::Sibling,
+        Self::NoStack,
+        Self::Shutdown,
+    ];
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Cause::Handle => "through its handle",
+            Cause::Token => "by a token",
+            Cause::Group => "with its group",
+            Cause::Leader => "since its leader gave up",
+            Cause::Sibling => "since a sibling failed",
+            Cause::NoStack => "since a sibling got no stack",
+            Cause::Shutdown => "by the shutdown of the runtime",
+        })
+    }
+}
+
 /// Why a wait was cut short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupt {

@@ -70,7 +70,7 @@ impl Runtime {
             match handle.0.take::<T>() {
                 Ok(value) => value,
                 Err(failure) => {
-                    let error = task::JoinError::from_failure(failure);
+                    let error = task::JoinError::of(&handle.0, failure);
                     if error.is_panic() {
                         resume_unwind(error.into_panic());
                     }

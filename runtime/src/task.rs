@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     coroutine::{Failure, Origin, TaskRef, Unstarted, Yields, next_id},
-    error::Interrupt,
+    error::{Cause, Interrupt},
     local,
     scheduler::{Scheduler, Worker, current_coroutine, current_scheduler, yield_turn},
     stack::SizeClass,
@@ -311,7 +311,7 @@ impl<T> JoinHandle<T> {
             Ok(()) => {
                 self.taken = true;
                 // SAFETY: made with this type; complete; the handle is consumed.
-                unsafe { self.task.take() }.map_err(JoinError::from_failure)
+                unsafe { self.task.take() }.map_err(|failure| JoinError::of(&self.task, failure))
             }
             Err(interrupt) => Err(JoinError::interrupted(interrupt)),
         }
@@ -334,7 +334,7 @@ impl<T> JoinHandle<T> {
             .header()
             .strand
             .own_scope()
-            .cancel(&mut |claimed| ready(claimed));
+            .cancel(Cause::Handle, &mut |claimed| ready(claimed));
     }
 
     /// The coroutine's id.
@@ -402,27 +402,34 @@ unsafe impl Sync for JoinError {}
 
 enum JoinErrorKind {
     Panicked(Box<dyn Any + Send>),
-    Cancelled,
+    Cancelled(Option<Cause>),
     Elapsed,
     Failed,
     NoStack(io::Error),
 }
 
 impl JoinError {
-    pub(crate) fn from_failure(failure: Failure) -> Self {
+    /// Why `task` has no value.
+    pub(crate) fn of(task: &TaskRef, failure: Failure) -> Self {
         match failure {
             Failure::Panicked(payload) => Self::panicked(payload),
-            Failure::Interrupted(interrupt) => Self::interrupted(interrupt),
+            Failure::Interrupted(Interrupt::Cancelled) => Self {
+                kind: JoinErrorKind::Cancelled(task.header().strand.own_scope().cause()),
+            },
+            Failure::Interrupted(Interrupt::Elapsed) => Self {
+                kind: JoinErrorKind::Elapsed,
+            },
             Failure::NoStack(error) => Self {
                 kind: JoinErrorKind::NoStack(error),
             },
         }
     }
 
+    /// The wait for the coroutine was cut short.
     pub(crate) fn interrupted(interrupt: Interrupt) -> Self {
         Self {
             kind: match interrupt {
-                Interrupt::Cancelled => JoinErrorKind::Cancelled,
+                Interrupt::Cancelled => JoinErrorKind::Cancelled(crate::cancel::cause()),
                 Interrupt::Elapsed => JoinErrorKind::Elapsed,
             },
         }
@@ -448,7 +455,23 @@ impl JoinError {
 
     /// Whether the coroutine, or the wait for it, was cancelled.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.kind, JoinErrorKind::Cancelled)
+        matches!(self.kind, JoinErrorKind::Cancelled(_))
+    }
+
+    /// Why the coroutine, or the wait for it, was cancelled, if it was and the cause is known.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple::cancel::Cause;
+    /// let parked = maniple::spawn(maniple::park);
+    /// parked.cancel();
+    /// assert_eq!(parked.join().unwrap_err().cause(), Some(Cause::Handle));
+    /// ```
+    pub fn cause(&self) -> Option<Cause> {
+        match self.kind {
+            JoinErrorKind::Cancelled(cause) => cause,
+            _ => None,
+        }
     }
 
     /// Whether a deadline passed, the coroutine's or that of the wait for it.
@@ -487,7 +510,8 @@ impl fmt::Display for JoinError {
             JoinErrorKind::Panicked(payload) => {
                 write!(f, "coroutine panicked: {}", Self::panic_message(&**payload))
             }
-            JoinErrorKind::Cancelled => f.write_str("coroutine was cancelled"),
+            JoinErrorKind::Cancelled(None) => f.write_str("coroutine was cancelled"),
+            JoinErrorKind::Cancelled(Some(cause)) => write!(f, "coroutine was cancelled {cause}"),
             JoinErrorKind::Elapsed => f.write_str("coroutine's deadline has passed"),
             JoinErrorKind::Failed => f.write_str("coroutine failed; its group returns the error"),
             JoinErrorKind::NoStack(error) => write!(f, "coroutine could not begin: {error}"),
@@ -506,7 +530,7 @@ impl std::error::Error for JoinError {}
 impl From<JoinError> for io::Error {
     fn from(error: JoinError) -> Self {
         match error.kind {
-            JoinErrorKind::Cancelled => Interrupt::Cancelled.into(),
+            JoinErrorKind::Cancelled(_) => Interrupt::Cancelled.into(),
             JoinErrorKind::Elapsed => Interrupt::Elapsed.into(),
             JoinErrorKind::NoStack(error) => error,
             JoinErrorKind::Panicked(_) | JoinErrorKind::Failed => {

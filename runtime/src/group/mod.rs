@@ -39,7 +39,7 @@ pub use race::{Indexed, quorum, race};
 
 use crate::{
     coroutine::{TaskRef, Unstarted, Yields},
-    error::Unwind,
+    error::{Cause, Unwind},
     scheduler::{Scheduler, current_scheduler, current_strand},
     strand::{Scope, Strand, Target},
     sys::spin::SpinLock,
@@ -104,11 +104,11 @@ where
             Ok(Ok(value)) => Ok(Some(value)),
             // Before the cancellation, whose errors in the children come after this one.
             Ok(Err(error)) => {
-                group.fail(error);
+                group.fail(error, Cause::Leader);
                 Ok(None)
             }
             Err(payload) => {
-                group.cancel();
+                group.cancel_because(Cause::Leader);
                 Err(payload)
             }
         }
@@ -202,14 +202,14 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
         move || match body() {
             Ok(value) => End::Value(value),
             Err(error) => {
-                self.fail(error);
+                self.fail(error, Cause::Sibling);
                 End::Failed
             }
         }
     }
 
     /// Keeps the group's first error and cancels what is still running.
-    fn fail(&self, error: E) {
+    fn fail(&self, error: E, cause: Cause) {
         let mut first = self.error.lock();
         let later = match *first {
             None => {
@@ -220,7 +220,7 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
         };
         drop(first);
         drop(later);
-        self.cancel();
+        self.cancel_because(cause);
     }
 
     /// A builder for a child with a name or a stack size of its own.
@@ -234,7 +234,11 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
 
     /// Cancels the children and the leader's own waits inside the group; does not wait for them.
     pub fn cancel(&self) {
-        self.scope.cancel(&mut |claimed| ready(claimed));
+        self.cancel_because(Cause::Group);
+    }
+
+    fn cancel_because(&self, cause: Cause) {
+        self.scope.cancel(cause, &mut |claimed| ready(claimed));
     }
 
     /// Whether the group has been cancelled, by whatever cause.
@@ -292,7 +296,7 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
                 };
                 drop(first);
                 drop(later);
-                self.cancel();
+                self.cancel_because(Cause::Sibling);
                 End::Panicked(message)
             })
         }
@@ -388,7 +392,7 @@ impl<T> Child<'_, T> {
                     Ok(End::Value(value)) => Ok(value),
                     Ok(End::Failed) => Err(JoinError::failed()),
                     Ok(End::Panicked(message)) => Err(JoinError::panicked(Box::new(message))),
-                    Err(failure) => Err(JoinError::from_failure(failure)),
+                    Err(failure) => Err(JoinError::of(&self.task, failure)),
                 }
             }
             Err(interrupt) => Err(JoinError::interrupted(interrupt)),
@@ -401,7 +405,7 @@ impl<T> Child<'_, T> {
             .header()
             .strand
             .own_scope()
-            .cancel(&mut |claimed| ready(claimed));
+            .cancel(Cause::Handle, &mut |claimed| ready(claimed));
     }
 
     /// Whether the child has ended.

@@ -320,6 +320,8 @@ fn thread_strand() -> NonNull<Strand> {
 /// `deadline` passes; says which. Every suspension in the runtime is this function or [`yield_turn`].
 #[inline]
 pub(crate) fn suspend(strand: &Strand, reason: Reason, deadline: Option<Instant>) -> Outcome {
+    #[cfg(feature = "fault-injection")]
+    crate::strand::fault::at_the_door();
     if strand.is_thread() {
         return suspend_thread(strand, deadline);
     }

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     coroutine::{self, Alarm, Failure, Header, Home, Unstarted},
     driver::Driver,
-    error::Interrupt,
+    error::{Cause, Interrupt},
     stack::{
         SizeClass, Stack,
         overflow::{AltStack, Culprit},
@@ -194,7 +194,10 @@ impl Worker {
         // SAFETY: the list is this thread's, and cancelling changes no list of live coroutines.
         unsafe {
             self.live.for_each(|task| {
-                task.as_ref().strand.own_scope().cancel(&mut ready);
+                task.as_ref()
+                    .strand
+                    .own_scope()
+                    .cancel(Cause::Shutdown, &mut ready);
             });
         }
         let give_up_at = self.scheduler.ending.give_up_at();

@@ -4,6 +4,8 @@
 //! [`Scope`] and the deadline in force. The context is read and changed by its owner alone; the word
 //! and the scopes are shared.
 
+#[cfg(feature = "fault-injection")]
+pub(crate) mod fault;
 mod locals;
 mod scope;
 mod word;

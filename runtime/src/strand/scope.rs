@@ -16,17 +16,21 @@
 
 use std::{
     ptr::NonNull,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 use super::{Claimed, Outcome, Strand};
-use crate::sys::{
-    list::{Linked, Links, List},
-    spin::SpinLock,
+use crate::{
+    error::Cause,
+    sys::{
+        list::{Linked, Links, List},
+        spin::SpinLock,
+    },
 };
 
 pub(crate) struct Scope {
-    cancelled: AtomicBool,
+    /// The [`Cause`]'s number, or [`ALIVE`].
+    cancelled: AtomicU8,
     /// A coroutine linked below could not get a stack.
     starved: AtomicBool,
     target: Target,
@@ -34,6 +38,9 @@ pub(crate) struct Scope {
     links: Links<Scope>,
     below: SpinLock<Below>,
 }
+
+/// The flag of a scope that has not been cancelled.
+const ALIVE: u8 = 0;
 
 /// What a cancelled node acts on beside the nodes linked below it.
 #[derive(Clone, Copy)]
@@ -70,7 +77,7 @@ impl Linked for Scope {
 impl Scope {
     pub(crate) fn new(target: Target) -> Self {
         Self {
-            cancelled: AtomicBool::new(false),
+            cancelled: AtomicU8::new(ALIVE),
             starved: AtomicBool::new(false),
             target,
             links: Links::new(),
@@ -96,13 +103,19 @@ impl Scope {
     #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
         // SeqCst: the load half of the handshake with `Word::arm`.
-        self.cancelled.load(Ordering::SeqCst)
+        self.cancelled.load(Ordering::SeqCst) != ALIVE
+    }
+
+    /// Why the scope was cancelled, if it was.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        let number = self.cancelled.load(Ordering::SeqCst);
+        Cause::ALL.into_iter().find(|cause| *cause as u8 == number)
     }
 
     /// Cancels the scope because a coroutine below it cannot begin.
     pub(crate) fn starve(&self, ready: &mut dyn FnMut(Claimed)) {
         self.starved.store(true, Ordering::SeqCst);
-        self.cancel(ready);
+        self.cancel(Cause::NoStack, ready);
     }
 
     pub(crate) fn is_starved(&self) -> bool {
@@ -119,8 +132,9 @@ impl Scope {
         // SAFETY: exclusion by the lock; the rest is the caller's promise.
         unsafe {
             below.scopes.push_back(child);
-            if self.cancelled.load(Ordering::Relaxed) {
-                child.as_ref().cancelled.store(true, Ordering::SeqCst);
+            let cancelled = self.cancelled.load(Ordering::Relaxed);
+            if cancelled != ALIVE {
+                child.as_ref().cancelled.store(cancelled, Ordering::SeqCst);
             }
         }
     }
@@ -167,11 +181,14 @@ impl Scope {
     }
 
     /// Cancels this scope and all below it; `ready` is called with each strand to be resumed.
-    pub(crate) fn cancel(&self, ready: &mut dyn FnMut(Claimed)) {
+    pub(crate) fn cancel(&self, cause: Cause, ready: &mut dyn FnMut(Claimed)) {
         // A canceller below a cancelled scope has nothing left to do, except for who was linked in
         // between: `link` copies the flag under the lock.
         let below = self.below.lock();
-        if self.cancelled.swap(true, Ordering::SeqCst) {
+        let first =
+            self.cancelled
+                .compare_exchange(ALIVE, cause as u8, Ordering::SeqCst, Ordering::SeqCst);
+        if first.is_err() {
             return;
         }
         match self.target {
@@ -183,13 +200,13 @@ impl Scope {
                 }
             }
             // SAFETY: the link node is unlinked before the scope it points to goes.
-            Target::Scope(scope) => unsafe { scope.as_ref() }.cancel(ready),
+            Target::Scope(scope) => unsafe { scope.as_ref() }.cancel(cause, ready),
         }
         // SAFETY: exclusion by the lock, which also keeps the nodes from being unlinked.
         unsafe {
             below
                 .scopes
-                .for_each(|child| child.as_ref().cancel(&mut *ready));
+                .for_each(|child| child.as_ref().cancel(cause, &mut *ready));
         }
     }
 }

@@ -182,7 +182,8 @@ unsafe fn discard_at_once(ranges: &[Range<usize>]) -> bool {
             0,
         )
     };
-    usize::try_from(discarded).is_ok_and(|bytes| bytes == ranges.iter().map(Range::len).sum())
+    usize::try_from(discarded)
+        .is_ok_and(|bytes| bytes == ranges.iter().map(Range::len).sum::<usize>())
 }
 
 /// Makes every running thread of the process pass a full memory barrier (membarrier(2)); false if the

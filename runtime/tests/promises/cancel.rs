@@ -14,7 +14,7 @@ use std::{
 
 use maniple::{
     Runtime,
-    cancel::{self, CancelToken, Cancelled, Interrupt, is_cancelled_error, shield},
+    cancel::{self, CancelToken, Cancelled, Cause, Interrupt, is_cancelled_error, shield},
     net::{TcpListener, TcpStream},
     sync::{Condvar, Mutex, channel},
     time::Elapsed,
@@ -459,5 +459,37 @@ fn a_cancellation_at_any_point_leaves_nothing_behind() {
         for after in 0..200 {
             scenario(after);
         }
+    });
+}
+
+#[test]
+fn a_join_error_says_what_cancelled() {
+    on(1, || {
+        let parked = maniple::spawn(maniple::park);
+        maniple::yield_now();
+        parked.cancel();
+        assert_eq!(parked.join().unwrap_err().cause(), Some(Cause::Handle));
+
+        let token = CancelToken::new();
+        let theirs = token.clone();
+        let cut = token.run(|| {
+            maniple::group(|g| {
+                let child = g.spawn(maniple::park);
+                maniple::yield_now();
+                theirs.cancel();
+                let cause = child.join().unwrap_err().cause();
+                Ok::<_, ()>((cause, maniple::cancel::cause()))
+            })
+        });
+        assert_eq!(cut, Ok(Ok((Some(Cause::Token), Some(Cause::Token)))));
+
+        let failed = maniple::group(|g| {
+            let sibling = g.spawn(maniple::park);
+            let _ = g.try_spawn(|| Err::<(), _>("failed"));
+            let cause = sibling.join().unwrap_err().cause();
+            assert_eq!(cause, Some(Cause::Sibling));
+            Ok(())
+        });
+        assert_eq!(failed, Err("failed"));
     });
 }
