@@ -11,6 +11,7 @@ mod source;
 mod tcp;
 mod udp;
 mod udp_batch;
+mod unix;
 
 pub use resolve::ToSocketAddrs;
 pub use source::{wait_readable, wait_writable};
@@ -18,3 +19,7 @@ pub use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 pub use tcp::{Incoming, ListenOptions, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 pub use udp_batch::{Datagram, RecvBatch};
+pub use unix::{
+    MOST_FDS, PeerCredentials, UnixDatagram, UnixIncoming, UnixListener, UnixSeqpacket,
+    UnixSeqpacketListener, UnixStream,
+};

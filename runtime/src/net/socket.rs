@@ -11,17 +11,21 @@ use rustix::net::{AddressFamily, Shutdown as RawShutdown, SocketAddrAny, SocketF
 
 use super::Shutdown;
 
-pub(super) const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+pub(in crate::net) const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+/// Connections that the kernel holds ready for a listener, unless said otherwise; the system's
+/// `net.core.somaxconn` bounds it.
+pub(in crate::net) const DEFAULT_BACKLOG: i32 = 4096;
 
 /// A socket timeout that may be changed while others use the socket: nanoseconds, 0 for none.
-pub(super) struct Timeout(AtomicU64);
+pub(in crate::net) struct Timeout(AtomicU64);
 
 impl Timeout {
-    pub(super) const fn none() -> Self {
+    pub(in crate::net) const fn none() -> Self {
         Self(AtomicU64::new(0))
     }
 
-    pub(super) fn store(&self, timeout: Option<Duration>) -> io::Result<()> {
+    pub(in crate::net) fn store(&self, timeout: Option<Duration>) -> io::Result<()> {
         let nanos = match timeout {
             None => 0,
             Some(timeout) if timeout.is_zero() => return Err(zero_timeout()),
@@ -32,7 +36,7 @@ impl Timeout {
     }
 
     #[inline]
-    pub(super) fn load(&self) -> Option<Duration> {
+    pub(in crate::net) fn load(&self) -> Option<Duration> {
         match self.0.load(Ordering::Relaxed) {
             0 => None,
             nanos => Some(Duration::from_nanos(nanos)),
@@ -40,14 +44,14 @@ impl Timeout {
     }
 }
 
-pub(super) fn zero_timeout() -> io::Error {
+pub(in crate::net) fn zero_timeout() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidInput,
         "a timeout of zero is not allowed",
     )
 }
 
-pub(super) fn to_inet(address: SocketAddrAny) -> io::Result<SocketAddr> {
+pub(in crate::net) fn to_inet(address: SocketAddrAny) -> io::Result<SocketAddr> {
     SocketAddr::try_from(address).map_err(|_| {
         io::Error::new(
             io::ErrorKind::InvalidData,
@@ -56,14 +60,14 @@ pub(super) fn to_inet(address: SocketAddrAny) -> io::Result<SocketAddr> {
     })
 }
 
-pub(super) fn family(address: &SocketAddr) -> AddressFamily {
+pub(in crate::net) fn family(address: &SocketAddr) -> AddressFamily {
     match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     }
 }
 
-pub(super) fn raw_shutdown(how: Shutdown) -> RawShutdown {
+pub(in crate::net) fn raw_shutdown(how: Shutdown) -> RawShutdown {
     match how {
         Shutdown::Read => RawShutdown::Read,
         Shutdown::Write => RawShutdown::Write,
@@ -134,4 +138,4 @@ macro_rules! conversions {
     };
 }
 
-pub(super) use conversions;
+pub(in crate::net) use conversions;

@@ -16,14 +16,12 @@ use rustix::{
 use super::{
     Shutdown, ToSocketAddrs,
     resolve::each_address,
-    socket::{FLAGS, Timeout, conversions, family, raw_shutdown, to_inet, zero_timeout},
+    socket::{
+        DEFAULT_BACKLOG, FLAGS, Timeout, conversions, family, raw_shutdown, to_inet, zero_timeout,
+    },
     source::{Moved, Source},
 };
 use crate::{scheduler::now, sys::event::Direction};
-
-/// Connections that the kernel holds ready for a listener, unless said otherwise; the system's
-/// `net.core.somaxconn` bounds it.
-const DEFAULT_BACKLOG: i32 = 4096;
 
 /// A TCP connection, in the shape of [`std::net::TcpStream`].
 ///

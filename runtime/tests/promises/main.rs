@@ -20,6 +20,7 @@ mod stress;
 mod sync;
 mod time;
 mod udp;
+mod unix;
 
 use std::{
     process::{Command, Output},

@@ -1,0 +1,171 @@
+//! Unix-domain datagrams.
+
+use std::{
+    fmt, io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::net::SocketAddr,
+    },
+    path::Path,
+    time::Duration,
+};
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, sockopt};
+
+use super::{
+    super::Shutdown,
+    PeerCredentials,
+    address::{from_raw, patiently, to_raw},
+    endpoint, rights,
+    socket::{FLAGS, Timeout, conversions, raw_shutdown},
+    source::{Moved, Source},
+};
+use crate::sys::event::Direction;
+
+/// A Unix-domain datagram socket, in the shape of [`std::os::unix::net::UnixDatagram`].
+///
+/// No datagram is lost or overtaken: a send waits while the receiver's queue is full.
+///
+/// # Examples
+/// ```
+/// use maniple::net::UnixDatagram;
+/// # fn main() -> std::io::Result<()> {
+/// maniple::run(|| {
+///     let (here, there) = UnixDatagram::pair()?;
+///     here.send(b"one")?;
+///     here.send(b"two")?;
+///     let mut buffer = [0; 16];
+///     assert_eq!(there.recv(&mut buffer)?, 3);
+///     assert_eq!(&buffer[..3], b"one");
+///     Ok(())
+/// })
+/// # }
+/// ```
+pub struct UnixDatagram {
+    source: Source,
+    read_timeout: Timeout,
+    write_timeout: Timeout,
+}
+
+endpoint!(UnixDatagram, "UnixDatagram", true);
+conversions!(
+    UnixDatagram,
+    from_nonblocking,
+    std::os::unix::net::UnixDatagram
+);
+
+impl UnixDatagram {
+    /// A socket without a name: it can send, and receive once it is connected.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left.
+    pub fn unbound() -> io::Result<Self> {
+        let kind = SocketType::DGRAM;
+        let fd = rustix::net::socket_with(AddressFamily::UNIX, kind, FLAGS, None)?;
+        Ok(Self::from_nonblocking(fd))
+    }
+
+    /// Two sockets that are connected to each other.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let kind = SocketType::DGRAM;
+        let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, kind, FLAGS, None)?;
+        Ok((Self::from_nonblocking(one), Self::from_nonblocking(other)))
+    }
+
+    /// Makes a socket file at the path and receives what is sent there.
+    ///
+    /// # Errors
+    /// If the file exists (kind `AddrInUse`) or cannot be made.
+    pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<Self> {
+        Self::bind_addr(&SocketAddr::from_pathname(path)?)
+    }
+
+    /// As [`UnixDatagram::bind`], at an address, which may be an abstract one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
+        let socket = Self::unbound()?;
+        rustix::net::bind(&socket.source, &to_raw(address)?)?;
+        Ok(socket)
+    }
+
+    /// Sets where [`UnixDatagram::send`] sends to, and what alone is received from. Does not wait.
+    ///
+    /// # Errors
+    /// If no datagram socket is at the path.
+    pub fn connect<P: AsRef<Path>>(&self, path: P) -> io::Result<()> {
+        self.connect_addr(&SocketAddr::from_pathname(path)?)
+    }
+
+    /// As [`UnixDatagram::connect`], to an address.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect_addr(&self, address: &SocketAddr) -> io::Result<()> {
+        Ok(rustix::net::connect(&self.source, &to_raw(address)?)?)
+    }
+
+    /// Sends one datagram to the peer.
+    ///
+    /// # Errors
+    /// If there is no peer or it is gone, the datagram is too long, or the wait for room was cut short.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.source
+            .io(Direction::Write, self.write_timeout.load(), |fd| {
+                rustix::net::send(fd, bytes, SendFlags::NOSIGNAL).map(Moved::Fully)
+            })
+    }
+
+    /// Sends one datagram to the socket at a path.
+    ///
+    /// A full queue of a receiver that one is not connected to is looked at again after pauses of up to
+    /// 16 ms; to a connected one, [`UnixDatagram::send`] goes on as soon as there is room.
+    ///
+    /// # Errors
+    /// As [`UnixDatagram::send`].
+    pub fn send_to<P: AsRef<Path>>(&self, bytes: &[u8], path: P) -> io::Result<usize> {
+        self.send_to_addr(bytes, &SocketAddr::from_pathname(path)?)
+    }
+
+    /// As [`UnixDatagram::send_to`], to an address.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_to_addr(&self, bytes: &[u8], address: &SocketAddr) -> io::Result<usize> {
+        let address = to_raw(address)?;
+        patiently(self.source.as_fd(), self.write_timeout.load(), |fd| {
+            rustix::net::sendto(fd, bytes, SendFlags::NOSIGNAL, &address)
+        })
+    }
+
+    /// Receives one datagram; its end is lost if it is longer than the buffer.
+    ///
+    /// # Errors
+    /// Past the read timeout (kind `TimedOut`), or if the wait was cut short.
+    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.source
+            .io(Direction::Read, self.read_timeout.load(), |fd| {
+                let (n, _) = rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())?;
+                Ok(Moved::Filled(n))
+            })
+    }
+
+    /// As [`UnixDatagram::recv`], and says from whom; the address is unnamed if the sender is not bound.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let (n, from) = self
+            .source
+            .io(Direction::Read, self.read_timeout.load(), |fd| {
+                let flags = RecvFlags::empty();
+                let (n, _, from) = rustix::net::recvfrom(fd, &mut *buffer, flags)?;
+                Ok(Moved::Filled((n, from)))
+            })?;
+        Ok((n, from_raw(from)?))
+    }
+}

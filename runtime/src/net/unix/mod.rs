@@ -1,0 +1,144 @@
+//! Unix-domain sockets: streams, datagrams and sequenced packets between processes of one host.
+
+mod address;
+mod datagram;
+mod rights;
+mod seqpacket;
+mod stream;
+
+pub use datagram::UnixDatagram;
+pub use rights::{MOST_FDS, PeerCredentials};
+pub use seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
+pub use stream::{UnixIncoming, UnixListener, UnixStream};
+
+use super::{socket, source};
+
+/// What every connected kind has: a `source`, two timeouts, addresses, credentials and descriptors to pass.
+macro_rules! endpoint {
+    ($ours:ident, $name:literal, $empty_carries:literal) => {
+        impl $ours {
+            fn from_nonblocking(fd: OwnedFd) -> Self {
+                Self {
+                    source: Source::new(fd),
+                    read_timeout: Timeout::none(),
+                    write_timeout: Timeout::none(),
+                }
+            }
+
+            /// The address of this end; unnamed unless it was bound.
+            ///
+            /// # Errors
+            /// If the system cannot tell.
+            pub fn local_addr(&self) -> io::Result<SocketAddr> {
+                from_raw(Some(rustix::net::getsockname(&self.source)?))
+            }
+
+            /// The address of the peer; unnamed unless it was bound.
+            ///
+            /// # Errors
+            /// If there is no peer.
+            pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+                from_raw(rustix::net::getpeername(&self.source)?)
+            }
+
+            /// A second handle to the same socket. Timeouts are each handle's own.
+            ///
+            /// # Errors
+            /// If the process has no descriptor left.
+            pub fn try_clone(&self) -> io::Result<Self> {
+                Ok(Self::from_nonblocking(
+                    self.source.as_fd().try_clone_to_owned()?,
+                ))
+            }
+
+            /// Ends one direction or both. A coroutine that waits in it is woken.
+            ///
+            /// # Errors
+            /// If there is no peer.
+            pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+                Ok(rustix::net::shutdown(&self.source, raw_shutdown(how))?)
+            }
+
+            /// Bounds each receive's wait; `None`, the default, does not. The error has kind `TimedOut`.
+            ///
+            /// # Errors
+            /// If the timeout is zero.
+            pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+                self.read_timeout.store(timeout)
+            }
+
+            /// Bounds each send's wait; `None`, the default, does not. The error has kind `TimedOut`.
+            ///
+            /// # Errors
+            /// If the timeout is zero.
+            pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+                self.write_timeout.store(timeout)
+            }
+
+            /// What `set_read_timeout` set.
+            pub fn read_timeout(&self) -> Option<Duration> {
+                self.read_timeout.load()
+            }
+
+            /// What `set_write_timeout` set.
+            pub fn write_timeout(&self) -> Option<Duration> {
+                self.write_timeout.load()
+            }
+
+            /// Takes the socket's pending error.
+            ///
+            /// # Errors
+            /// If the system cannot tell.
+            pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+                Ok(sockopt::socket_error(&self.source)?.err().map(Into::into))
+            }
+
+            /// Who made the other end, as of when the two were connected (`SO_PEERCRED`, unix(7)).
+            ///
+            /// # Errors
+            /// Kind `NotConnected` if nobody has.
+            pub fn peer_credentials(&self) -> io::Result<PeerCredentials> {
+                PeerCredentials::of(self.source.as_fd())
+            }
+
+            /// Sends bytes to the peer, and with the first of them descriptors, which the peer gets copies of
+            /// (`SCM_RIGHTS`, unix(7)). Returns how many bytes were sent; all descriptors were.
+            ///
+            /// # Errors
+            /// `InvalidInput` if there are more than [`MOST_FDS`](super::MOST_FDS) descriptors, or no bytes on
+            /// a stream, where descriptors need a byte to travel with; otherwise as a send.
+            pub fn send_fds(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+                rights::check(bytes, fds, $empty_carries)?;
+                self.source
+                    .io(Direction::Write, self.write_timeout.load(), |fd| {
+                        rights::send(fd, bytes, fds).map(Moved::Fully)
+                    })
+            }
+
+            /// Receives bytes, and adds the descriptors that came with them to `fds`, close-on-exec. A receive
+            /// of any other kind closes descriptors that came.
+            ///
+            /// # Errors
+            /// As a receive; if the process had no descriptor left for some of them, those and the bytes are
+            /// lost (`EMFILE`).
+            pub fn recv_fds(&self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+                self.source
+                    .io(Direction::Read, self.read_timeout.load(), |fd| {
+                        rights::receive(fd, buffer, fds).map(Moved::Filled)
+                    })
+            }
+        }
+
+        impl fmt::Debug for $ours {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct($name)
+                    .field("fd", &self.as_raw_fd())
+                    .field("local", &self.local_addr().ok())
+                    .field("peer", &self.peer_addr().ok())
+                    .finish()
+            }
+        }
+    };
+}
+
+use endpoint;

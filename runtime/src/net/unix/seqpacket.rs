@@ -1,0 +1,189 @@
+//! Unix-domain connections that keep the bounds of messages (`SOCK_SEQPACKET`, unix(7)).
+
+use std::{
+    fmt, io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::net::SocketAddr,
+    },
+    path::Path,
+    time::Duration,
+};
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, sockopt};
+
+use super::{
+    super::Shutdown,
+    PeerCredentials,
+    address::from_raw,
+    endpoint, rights,
+    socket::{FLAGS, Timeout, conversions, raw_shutdown},
+    source::{Moved, Source},
+    stream::{accepted, connected, listening},
+};
+use crate::sys::event::Direction;
+
+/// A connection whose messages arrive whole, in order, each in one receive.
+///
+/// The standard library has no such type; descriptors convert by [`OwnedFd`].
+///
+/// # Examples
+/// ```
+/// use maniple::net::UnixSeqpacket;
+/// # fn main() -> std::io::Result<()> {
+/// maniple::run(|| {
+///     let (here, there) = UnixSeqpacket::pair()?;
+///     here.send(b"one")?;
+///     here.send(b"two")?;
+///     drop(here);
+///     let mut buffer = [0; 16];
+///     assert_eq!(there.recv(&mut buffer)?, 3);
+///     assert_eq!(there.recv(&mut buffer)?, 3);
+///     assert_eq!(there.recv(&mut buffer)?, 0, "the end");
+///     Ok(())
+/// })
+/// # }
+/// ```
+pub struct UnixSeqpacket {
+    source: Source,
+    read_timeout: Timeout,
+    write_timeout: Timeout,
+}
+
+endpoint!(UnixSeqpacket, "UnixSeqpacket", true);
+conversions!(UnixSeqpacket, from_nonblocking);
+
+impl UnixSeqpacket {
+    /// Two ends that are connected to each other.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let kind = SocketType::SEQPACKET;
+        let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, kind, FLAGS, None)?;
+        Ok((Self::from_nonblocking(one), Self::from_nonblocking(other)))
+    }
+
+    /// Connects to the listener at a path. Waits while the listener's backlog is full.
+    ///
+    /// # Errors
+    /// If nobody listens there, or the wait was cut short.
+    pub fn connect<P: AsRef<Path>>(path: P) -> io::Result<Self> {
+        Self::connect_addr(&SocketAddr::from_pathname(path)?)
+    }
+
+    /// As [`UnixSeqpacket::connect`], to an address, which may be an abstract one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect_addr(address: &SocketAddr) -> io::Result<Self> {
+        Ok(Self::from_nonblocking(connected(
+            SocketType::SEQPACKET,
+            address,
+        )?))
+    }
+
+    /// Sends one message, whole.
+    ///
+    /// # Errors
+    /// If the peer is gone, the message is too long, or the wait for room was cut short.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.source
+            .io(Direction::Write, self.write_timeout.load(), |fd| {
+                rustix::net::send(fd, bytes, SendFlags::NOSIGNAL).map(Moved::Fully)
+            })
+    }
+
+    /// Receives one message; its end is lost if it is longer than the buffer. Returns 0 once the peer has
+    /// closed, which an empty message cannot be told from.
+    ///
+    /// # Errors
+    /// Past the read timeout (kind `TimedOut`), or if the wait was cut short.
+    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.source
+            .io(Direction::Read, self.read_timeout.load(), |fd| {
+                let (n, _) = rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())?;
+                Ok(match n {
+                    0 => Moved::Fully(n),
+                    _ => Moved::Filled(n),
+                })
+            })
+    }
+}
+
+/// Listens for [`UnixSeqpacket`] connections.
+///
+/// Dropping it leaves its file where it is.
+///
+/// # Examples
+/// ```
+/// use maniple::net::{UnixSeqpacket, UnixSeqpacketListener};
+/// use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
+/// # fn main() -> std::io::Result<()> {
+/// let address = SocketAddr::from_abstract_name(format!("packets {}", std::process::id()))?;
+/// let listener = UnixSeqpacketListener::bind_addr(&address)?;
+/// let client = UnixSeqpacket::connect_addr(&address)?;
+/// let (server, _) = listener.accept()?;
+/// client.send(b"whole")?;
+/// assert_eq!(server.recv(&mut [0; 16])?, 5);
+/// # Ok(())
+/// # }
+/// ```
+pub struct UnixSeqpacketListener {
+    source: Source,
+}
+
+conversions!(UnixSeqpacketListener, from_nonblocking);
+
+impl UnixSeqpacketListener {
+    fn from_nonblocking(fd: OwnedFd) -> Self {
+        Self {
+            source: Source::new(fd),
+        }
+    }
+
+    /// Makes a socket file at the path and listens there, with a backlog of 4096.
+    ///
+    /// # Errors
+    /// If the file exists (kind `AddrInUse`) or cannot be made.
+    pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<Self> {
+        Self::bind_addr(&SocketAddr::from_pathname(path)?)
+    }
+
+    /// As [`UnixSeqpacketListener::bind`], at an address, which may be an abstract one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
+        Ok(Self::from_nonblocking(listening(
+            SocketType::SEQPACKET,
+            address,
+        )?))
+    }
+
+    /// Waits for a connection and accepts it.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left, or the wait was cut short.
+    pub fn accept(&self) -> io::Result<(UnixSeqpacket, SocketAddr)> {
+        let (fd, peer) = accepted(&self.source)?;
+        Ok((UnixSeqpacket::from_nonblocking(fd), peer))
+    }
+
+    /// The address that it listens at.
+    ///
+    /// # Errors
+    /// If the system cannot tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        from_raw(Some(rustix::net::getsockname(&self.source)?))
+    }
+}
+
+impl fmt::Debug for UnixSeqpacketListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnixSeqpacketListener")
+            .field("fd", &self.as_raw_fd())
+            .field("local", &self.local_addr().ok())
+            .finish()
+    }
+}

@@ -1,0 +1,335 @@
+//! Unix-domain streams and their listeners.
+
+use std::{
+    fmt,
+    io::{self, IoSlice, Read, Write},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::net::SocketAddr,
+    },
+    path::Path,
+    time::Duration,
+};
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, sockopt};
+
+use super::{
+    super::Shutdown,
+    PeerCredentials,
+    address::{from_raw, patiently, to_raw},
+    endpoint, rights,
+    socket::{DEFAULT_BACKLOG, FLAGS, Timeout, conversions, raw_shutdown},
+    source::{Moved, Source},
+};
+use crate::{scheduler::now, sys::event::Direction};
+
+/// A Unix-domain connection, in the shape of [`std::os::unix::net::UnixStream`].
+///
+/// Reads and writes need only `&UnixStream`, so two coroutines can share one, each in its direction.
+///
+/// # Examples
+/// ```
+/// use maniple::net::UnixStream;
+/// use std::io::{Read, Write};
+/// # fn main() -> std::io::Result<()> {
+/// maniple::run(|| {
+///     let (mut here, mut there) = UnixStream::pair()?;
+///     let asked = maniple::spawn(move || -> std::io::Result<String> {
+///         let mut question = String::new();
+///         there.read_to_string(&mut question)?;
+///         Ok(question)
+///     });
+///     here.write_all(b"anybody there?")?;
+///     drop(here);
+///     assert_eq!(asked.join()??, "anybody there?");
+///     Ok(())
+/// })
+/// # }
+/// ```
+pub struct UnixStream {
+    source: Source,
+    read_timeout: Timeout,
+    write_timeout: Timeout,
+}
+
+endpoint!(UnixStream, "UnixStream", false);
+conversions!(UnixStream, from_nonblocking, std::os::unix::net::UnixStream);
+
+impl UnixStream {
+    /// Two streams that are connected to each other.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let kind = SocketType::STREAM;
+        let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, kind, FLAGS, None)?;
+        Ok((Self::from_nonblocking(one), Self::from_nonblocking(other)))
+    }
+
+    /// Connects to the listener at a path. Waits while the listener's backlog is full.
+    ///
+    /// # Errors
+    /// If nobody listens there, or the wait was cut short.
+    pub fn connect<P: AsRef<Path>>(path: P) -> io::Result<Self> {
+        Self::connect_addr(&SocketAddr::from_pathname(path)?)
+    }
+
+    /// As [`UnixStream::connect`], to an address, which may be an abstract one
+    /// ([`from_abstract_name`](std::os::linux::net::SocketAddrExt::from_abstract_name)).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect_addr(address: &SocketAddr) -> io::Result<Self> {
+        Ok(Self::from_nonblocking(connected(
+            SocketType::STREAM,
+            address,
+        )?))
+    }
+
+    /// Reads without consuming.
+    ///
+    /// # Errors
+    /// As [`Read::read`].
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.source
+            .io(Direction::Read, self.read_timeout.load(), |fd| {
+                let flags = RecvFlags::PEEK;
+                rustix::net::recv(fd, &mut *buffer, flags).map(|(n, _)| Moved::Fully(n))
+            })
+    }
+
+    /// Reads what is there, without waiting.
+    ///
+    /// # Errors
+    /// Kind `WouldBlock` if nothing is there.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(&self.source, buffer, RecvFlags::empty())?.0)
+    }
+
+    /// Waits until there is something to read, the peer has closed, or the connection failed.
+    ///
+    /// It may return early; a read then waits.
+    ///
+    /// # Errors
+    /// Past the read timeout (kind `TimedOut`), or if the wait was cut short.
+    pub fn wait_readable(&self) -> io::Result<()> {
+        let timeout = self.read_timeout.load();
+        let until = timeout.and_then(|timeout| now().checked_add(timeout));
+        self.source.wait_ready(Direction::Read, until)
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.source
+            .io(Direction::Read, self.read_timeout.load(), |fd| {
+                let (n, _) = rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())?;
+                // A read stops where descriptors came, so one that is short says little.
+                Ok(match n {
+                    0 => Moved::Fully(n),
+                    _ => Moved::Filled(n),
+                })
+            })
+    }
+
+    fn transmit(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.source
+            .io(Direction::Write, self.write_timeout.load(), |fd| {
+                rustix::net::send(fd, bytes, SendFlags::NOSIGNAL).map(Moved::Fully)
+            })
+    }
+
+    fn transmit_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.source
+            .io(Direction::Write, self.write_timeout.load(), |fd| {
+                let mut ancillary = rustix::net::SendAncillaryBuffer::default();
+                rustix::net::sendmsg(fd, slices, &mut ancillary, SendFlags::NOSIGNAL)
+                    .map(Moved::Fully)
+            })
+    }
+}
+
+impl Read for UnixStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive(buffer)
+    }
+}
+
+impl Read for &UnixStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive(buffer)
+    }
+}
+
+impl Write for UnixStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.transmit(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.transmit_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Write for &UnixStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.transmit(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.transmit_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A listening Unix-domain socket, in the shape of [`std::os::unix::net::UnixListener`].
+///
+/// Dropping it leaves its file where it is, as in std; a later bind to that path fails until the file is
+/// removed.
+///
+/// # Examples
+/// ```
+/// use maniple::net::{UnixListener, UnixStream};
+/// use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
+/// # fn main() -> std::io::Result<()> {
+/// maniple::run(|| {
+///     // A name that is no file: nothing to remove.
+///     let address = SocketAddr::from_abstract_name(format!("example {}", std::process::id()))?;
+///     let listener = UnixListener::bind_addr(&address)?;
+///     let client = UnixStream::connect_addr(&address)?;
+///     let (server, _) = listener.accept()?;
+///     assert_eq!(server.peer_credentials()?.pid, Some(std::process::id() as i32));
+///     # drop(client);
+///     Ok(())
+/// })
+/// # }
+/// ```
+pub struct UnixListener {
+    source: Source,
+}
+
+conversions!(
+    UnixListener,
+    from_nonblocking,
+    std::os::unix::net::UnixListener
+);
+
+impl UnixListener {
+    fn from_nonblocking(fd: OwnedFd) -> Self {
+        Self {
+            source: Source::new(fd),
+        }
+    }
+
+    /// Makes a socket file at the path and listens there, with a backlog of 4096.
+    ///
+    /// # Errors
+    /// If the file exists (kind `AddrInUse`) or cannot be made.
+    pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<Self> {
+        Self::bind_addr(&SocketAddr::from_pathname(path)?)
+    }
+
+    /// As [`UnixListener::bind`], at an address, which may be an abstract one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
+        Ok(Self::from_nonblocking(listening(
+            SocketType::STREAM,
+            address,
+        )?))
+    }
+
+    /// Waits for a connection and accepts it.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left, or the wait was cut short.
+    pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
+        let (fd, peer) = accepted(&self.source)?;
+        Ok((UnixStream::from_nonblocking(fd), peer))
+    }
+
+    /// Accepts a connection that is there, without waiting.
+    ///
+    /// # Errors
+    /// Kind `WouldBlock` if there is none; otherwise as [`UnixListener::accept`].
+    pub fn try_accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
+        let (fd, peer) = rustix::net::acceptfrom_with(&self.source, FLAGS)?;
+        Ok((UnixStream::from_nonblocking(fd), from_raw(peer)?))
+    }
+
+    /// Connections as they come; ends at no error, as in std.
+    pub fn incoming(&self) -> UnixIncoming<'_> {
+        UnixIncoming { listener: self }
+    }
+
+    /// The address that it listens at.
+    ///
+    /// # Errors
+    /// If the system cannot tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        from_raw(Some(rustix::net::getsockname(&self.source)?))
+    }
+
+    /// A second handle to the same listener.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self::from_nonblocking(
+            self.source.as_fd().try_clone_to_owned()?,
+        ))
+    }
+}
+
+impl fmt::Debug for UnixListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnixListener")
+            .field("fd", &self.as_raw_fd())
+            .field("local", &self.local_addr().ok())
+            .finish()
+    }
+}
+
+/// The iterator of [`UnixListener::incoming`].
+#[derive(Debug)]
+pub struct UnixIncoming<'a> {
+    listener: &'a UnixListener,
+}
+
+impl Iterator for UnixIncoming<'_> {
+    type Item = io::Result<UnixStream>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.listener.accept().map(|(stream, _)| stream))
+    }
+}
+
+/// A socket of that kind, connected.
+pub(super) fn connected(kind: SocketType, address: &SocketAddr) -> io::Result<OwnedFd> {
+    let address = to_raw(address)?;
+    let fd = rustix::net::socket_with(AddressFamily::UNIX, kind, FLAGS, None)?;
+    patiently(fd.as_fd(), None, |fd| rustix::net::connect(fd, &address))?;
+    Ok(fd)
+}
+
+/// A socket of that kind, listening.
+pub(super) fn listening(kind: SocketType, address: &SocketAddr) -> io::Result<OwnedFd> {
+    let fd = rustix::net::socket_with(AddressFamily::UNIX, kind, FLAGS, None)?;
+    rustix::net::bind(&fd, &to_raw(address)?)?;
+    rustix::net::listen(&fd, DEFAULT_BACKLOG)?;
+    Ok(fd)
+}
+
+/// Waits for a connection.
+pub(super) fn accepted(listener: &Source) -> io::Result<(OwnedFd, SocketAddr)> {
+    let (fd, peer) = listener.io(Direction::Read, None, |fd| {
+        rustix::net::acceptfrom_with(fd, FLAGS).map(Moved::Fully)
+    })?;
+    Ok((fd, from_raw(peer)?))
+}
