@@ -18,7 +18,7 @@ use crate::{
     scheduler::current_strand,
     strand::{Scope, Strand, Target},
     time::DeadlineGuard,
-    wait::ready,
+    wait::{self, ready},
 };
 
 /// Cancels what runs under it, from anywhere.
@@ -223,8 +223,7 @@ pub fn is_cancelled() -> bool {
 
 /// Why the caller's scope has been cancelled, if it has.
 pub fn cause() -> Option<Cause> {
-    // SAFETY: the caller's own strand outlives the call, and is in a scope that does.
-    unsafe { current_strand().as_ref().current_scope().as_ref() }.cause()
+    wait::cause()
 }
 
 /// As [`shield`], for at most `bound`: a deadline of its own that is not shielded off.

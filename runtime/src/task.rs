@@ -429,7 +429,7 @@ impl JoinError {
     pub(crate) fn interrupted(interrupt: Interrupt) -> Self {
         Self {
             kind: match interrupt {
-                Interrupt::Cancelled => JoinErrorKind::Cancelled(crate::cancel::cause()),
+                Interrupt::Cancelled => JoinErrorKind::Cancelled(wait::cause()),
                 Interrupt::Elapsed => JoinErrorKind::Elapsed,
             },
         }

@@ -11,7 +11,7 @@
 use std::{cell::Cell, panic::resume_unwind, ptr::NonNull, time::Instant};
 
 use crate::{
-    error::{Interrupt, Unwind},
+    error::{Cause, Interrupt, Unwind},
     scheduler::{Worker, current_strand, now, suspend, yield_turn},
     strand::{Claimed, Outcome, Strand},
     sys::list::{Linked, Links, List},
@@ -120,6 +120,12 @@ pub(crate) fn check() -> Result<(), Interrupt> {
         Some(deadline) if recent() < deadline => Ok(()),
         Some(_) => Err(Interrupt::Elapsed),
     }
+}
+
+/// Why the caller's innermost scope was cancelled, if it was.
+pub(crate) fn cause() -> Option<Cause> {
+    // SAFETY: the caller's own strand outlives the call, and is in a scope that does.
+    unsafe { current_strand().as_ref().current_scope().as_ref() }.cause()
 }
 
 /// The worker's clock as of its current round; on a plain thread, the clock.
