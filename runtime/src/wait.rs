@@ -218,6 +218,17 @@ impl WaitList {
         unsafe { self.nodes.push_back(NonNull::from(node)) };
     }
 
+    /// As `arm`, before all others: for one that was notified and came too late.
+    ///
+    /// # Safety
+    /// As for `arm`.
+    pub(crate) unsafe fn arm_first(&self, node: &WaitNode, strand: &Strand, cuttable: Cuttable) {
+        node.strand.set(Some(NonNull::from(strand)));
+        strand.word.arm(cuttable == Cuttable::Yes);
+        // SAFETY: the caller's promise.
+        unsafe { self.nodes.push_front(NonNull::from(node)) };
+    }
+
     /// Takes a node out; false if a waker had already popped it.
     ///
     /// # Safety

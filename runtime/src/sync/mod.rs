@@ -15,7 +15,7 @@ mod wait_group;
 
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::{Condvar, WaitTimeoutResult};
-pub use mutex::{Mutex, MutexGuard, RawMutex};
+pub use mutex::{MappedMutexGuard, Mutex, MutexGuard, RawMutex};
 pub use notify::Notify;
 pub use once::{LazyLock, Once, OnceLock};
 pub use rwlock::{

@@ -5,15 +5,17 @@
 //! ```
 //!
 //! An unlocked mutex goes to whoever comes first, which is fast, since the running coroutine need not
-//! switch. A waiter that was woken and still came too late asks for a hand-over: the next unlock then
-//! leaves the mutex locked and gives it to the longest waiter.
+//! switch. A waiter that was woken and still came too late asks for a hand-over: it queues before all
+//! others, and the next unlock leaves the mutex locked and gives it to the first in the queue.
 
 use std::{
     cell::Cell,
     sync::atomic::{AtomicU8, Ordering},
+    time::{Duration, Instant},
 };
 
 use crate::{
+    scheduler::now,
     sys::spin::SpinLock,
     wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
 };
@@ -41,10 +43,14 @@ pub type Mutex<T> = lock_api::Mutex<RawMutex, T>;
 /// Unlocks its [`Mutex`] when dropped. May be held across suspensions: a coroutine keeps its thread.
 pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, RawMutex, T>;
 
+/// Access to a part of what a [`Mutex`] protects; made by [`MutexGuard::map`](lock_api::MutexGuard::map).
+pub type MappedMutexGuard<'a, T> = lock_api::MappedMutexGuard<'a, RawMutex, T>;
+
 /// The lock inside a [`Mutex`].
 ///
 /// Locking suspends a coroutine and blocks a plain thread. It is not a cancellation point, as in POSIX,
-/// so destructors may lock; deadlines do not cut it short either. Not reentrant: locking twice in the
+/// so destructors may lock; deadlines do not cut it short either, and
+/// [`try_lock_for`](lock_api::Mutex::try_lock_for) keeps its own time limit alone. Not reentrant: locking twice in the
 /// same coroutine waits for ever. Not poisoned by panics.
 ///
 /// A coroutine that waits for a lock *while it unwinds* lets others run on the thread, to which
@@ -95,7 +101,7 @@ unsafe impl lock_api::RawMutex for RawMutex {
     #[inline]
     fn lock(&self) -> Self::Guard {
         if self.try_lock().is_none() {
-            self.lock_slow();
+            self.lock_slow(None);
         }
         lock_api::GuardSend::new()
     }
@@ -125,9 +131,30 @@ unsafe impl lock_api::RawMutex for RawMutex {
     }
 }
 
+// SAFETY: as for `RawMutex`.
+unsafe impl lock_api::RawMutexTimed for RawMutex {
+    type Duration = Duration;
+    type Instant = Instant;
+
+    fn try_lock_for(&self, timeout: Duration) -> Option<Self::Guard> {
+        lock_api::RawMutex::try_lock(self).or_else(|| {
+            self.lock_slow(now().checked_add(timeout))
+                .then(lock_api::GuardSend::new)
+        })
+    }
+
+    fn try_lock_until(&self, deadline: Instant) -> Option<Self::Guard> {
+        lock_api::RawMutex::try_lock(self).or_else(|| {
+            self.lock_slow(Some(deadline))
+                .then(lock_api::GuardSend::new)
+        })
+    }
+}
+
 impl RawMutex {
+    /// False if the deadline passed first.
     #[cold]
-    fn lock_slow(&self) {
+    fn lock_slow(&self, deadline: Option<Instant>) -> bool {
         let mut overtaken = false;
         loop {
             let place = Place {
@@ -136,7 +163,7 @@ impl RawMutex {
             };
             let waited = wait::wait(
                 Reason::Lock,
-                None,
+                deadline,
                 Cuttable::No,
                 |strand| {
                     let mut waiters = self.waiters.lock();
@@ -145,14 +172,27 @@ impl RawMutex {
                         return false;
                     }
                     waiters.overtaken |= overtaken;
-                    // SAFETY: under the list's lock; the wait cannot be cut, so it ends notified.
-                    unsafe { waiters.list.arm(&place.node, strand, Cuttable::No) };
+                    // SAFETY: under the list's lock; taken out below unless notified.
+                    unsafe {
+                        if overtaken {
+                            waiters.list.arm_first(&place.node, strand, Cuttable::No);
+                        } else {
+                            waiters.list.arm(&place.node, strand, Cuttable::No);
+                        }
+                    }
                     true
                 },
-                || {},
+                || {
+                    // SAFETY: under the list's lock, in this list or none.
+                    unsafe { self.waiters.lock().list.remove(&place.node) };
+                },
             );
             if waited == Waited::AtOnce || place.granted.get() {
-                return;
+                return true;
+            }
+            // One that was notified before has left the state CONTENDED, so the next is woken as well.
+            if waited == Waited::TimedOut {
+                return false;
             }
             overtaken = true;
         }

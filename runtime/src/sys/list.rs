@@ -76,6 +76,24 @@ impl<T: Linked> List<T> {
         }
     }
 
+    /// # Safety
+    /// As for `push_back`.
+    pub(crate) unsafe fn push_front(&self, node: NonNull<T>) {
+        // SAFETY: the caller vouches for the node; a head is a node pushed earlier and not removed.
+        unsafe {
+            let links = node.as_ref().links();
+            debug_assert!(!links.linked.get(), "a node can be in one list at a time");
+            links.linked.set(true);
+            links.prev.set(None);
+            links.next.set(self.head.get());
+            match self.head.get() {
+                Some(head) => head.as_ref().links().prev.set(Some(node)),
+                None => self.tail.set(Some(node)),
+            }
+            self.head.set(Some(node));
+        }
+    }
+
     /// Takes the node out if it is in this list; tells whether it was.
     ///
     /// # Safety
@@ -171,6 +189,13 @@ mod tests {
             assert_eq!(list.pop_front().map(|n| n.as_ref().value), Some(1));
             assert!(list.remove(NonNull::from(&b)));
             assert_eq!(values(&list), [3]);
+            list.push_front(NonNull::from(&a));
+            assert_eq!(values(&list), [1, 3]);
+            assert!(list.remove(NonNull::from(&a)));
+            assert_eq!(list.pop_front().map(|n| n.as_ref().value), Some(3));
+            list.push_front(NonNull::from(&b));
+            list.push_back(NonNull::from(&c));
+            assert_eq!(list.pop_front().map(|n| n.as_ref().value), Some(2));
             assert_eq!(list.pop_front().map(|n| n.as_ref().value), Some(3));
             assert!(list.pop_front().is_none() && list.is_empty());
         }

@@ -12,7 +12,7 @@ use std::{
 use maniple::{
     group, spawn,
     sync::{
-        Condvar, Mutex,
+        Condvar, MappedMutexGuard, Mutex, MutexGuard,
         channel::{
             self, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError,
             TrySendError, bounded, unbounded,
@@ -105,6 +105,97 @@ fn a_holder_that_comes_back_at_once_does_not_starve_a_waiter() {
         shared.1.store(true, SeqCst);
         greedy.join().unwrap();
     });
+}
+
+#[test]
+fn two_holders_that_come_back_at_once_do_not_starve_a_waiter() {
+    on(1, || {
+        let shared = Arc::new((Mutex::new(()), AtomicBool::new(false)));
+        let greedy: Vec<_> = (0..2)
+            .map(|_| {
+                let shared = shared.clone();
+                spawn(move || {
+                    let begun = Instant::now();
+                    while !shared.1.load(SeqCst) {
+                        assert!(begun.elapsed() < LONG, "the waiter starves");
+                        let _guard = shared.0.lock();
+                        (0..2).for_each(|_| yield_now());
+                    }
+                })
+            })
+            .collect();
+        for round in 0..100 {
+            (0..round % 7).for_each(|_| yield_now());
+            drop(shared.0.lock());
+        }
+        shared.1.store(true, SeqCst);
+        greedy.into_iter().for_each(|one| one.join().unwrap());
+    });
+}
+
+#[test]
+fn a_time_limit_on_a_mutex_is_never_early_and_the_scopes_do_not_cut_it() {
+    let limits = |mutex: &Mutex<()>| {
+        let _guard = mutex.lock();
+        let begun = Instant::now();
+        let inner = timeout(Duration::ZERO, || {
+            assert!(mutex.try_lock_for(SHORT).is_none());
+            assert!(begun.elapsed() >= SHORT);
+            assert!(mutex.try_lock_until(Instant::now() + SHORT).is_none());
+            assert!(begun.elapsed() >= 2 * SHORT);
+        });
+        assert_eq!(inner, Ok(()));
+    };
+    let mutex = Mutex::new(());
+    limits(&mutex);
+    on(1, || limits(&mutex));
+    assert!(mutex.try_lock_for(LONG).is_some());
+}
+
+#[test]
+fn a_waiter_that_gives_up_leaves_the_mutex_to_the_others() {
+    let shared = Arc::new((Mutex::new(0_u64), AtomicUsize::new(0)));
+    let add = |shared: &(Mutex<u64>, AtomicUsize)| {
+        for round in 0..1_000 {
+            let limit = (round % 3 > 0).then(|| Duration::from_micros(round % 30));
+            let guard = match limit {
+                Some(limit) => shared.0.try_lock_for(limit),
+                None => Some(shared.0.lock()),
+            };
+            let Some(mut total) = guard else {
+                continue;
+            };
+            if round % 16 == 0 {
+                yield_now();
+            }
+            *total += 1;
+            shared.1.fetch_add(1, SeqCst);
+        }
+    };
+    let theirs = shared.clone();
+    let thread = std::thread::spawn(move || add(&theirs));
+    on(2, || {
+        let theirs = shared.clone();
+        let mut adders = spawn_on_workers(move |_| add(&theirs));
+        adders.extend((0..4).map(|_| {
+            let theirs = shared.clone();
+            spawn(move || add(&theirs))
+        }));
+        adders.into_iter().for_each(|adder| adder.join().unwrap());
+    });
+    thread.join().unwrap();
+    let total = *shared.0.try_lock().expect("nobody is left inside");
+    assert_eq!(total, shared.1.load(SeqCst) as u64);
+}
+
+#[test]
+fn a_mapped_guard_keeps_the_mutex_for_a_part_of_the_value() {
+    let mutex = Mutex::new((1, "one"));
+    let mut number: MappedMutexGuard<'_, u32> = MutexGuard::map(mutex.lock(), |pair| &mut pair.0);
+    *number += 1;
+    assert!(mutex.try_lock().is_none());
+    drop(number);
+    assert_eq!(mutex.into_inner(), (2, "one"));
 }
 
 #[test]
