@@ -16,6 +16,7 @@
 //! (`ShutdownOnFailure`), Kotlin's `coroutineScope`, Trio's nursery, `std::thread::scope`.
 
 mod join;
+mod map;
 mod partial;
 mod race;
 
@@ -34,6 +35,7 @@ pub use join::try_join;
 use join::{cause, cut_short};
 #[doc(hidden)]
 pub use join::{joined, try_joined};
+pub use map::{map, map_as_completed, try_map};
 pub use partial::{Outcome, partial_deadline, partial_timeout};
 pub use race::{Indexed, quorum, race};
 
