@@ -9,6 +9,7 @@ mod condvar;
 mod mutex;
 mod notify;
 mod once;
+mod reentrant;
 mod rwlock;
 mod semaphore;
 mod wait_group;
@@ -18,6 +19,7 @@ pub use condvar::{Condvar, WaitTimeoutResult};
 pub use mutex::{MappedMutexGuard, Mutex, MutexGuard, RawMutex};
 pub use notify::Notify;
 pub use once::{LazyLock, Once, OnceLock};
+pub use reentrant::{CallerId, MappedReentrantMutexGuard, ReentrantMutex, ReentrantMutexGuard};
 pub use rwlock::{
     MappedRwLockReadGuard, MappedRwLockWriteGuard, RawRwLock, RwLock, RwLockReadGuard,
     RwLockUpgradableReadGuard, RwLockWriteGuard,

@@ -1,7 +1,9 @@
 //! Mutex, condition variable and channels, across coroutines on one worker or two and plain threads.
 
 use std::{
+    cell::{Cell, RefCell},
     panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -12,7 +14,7 @@ use std::{
 use maniple::{
     group, spawn,
     sync::{
-        Condvar, MappedMutexGuard, Mutex, MutexGuard,
+        Condvar, MappedMutexGuard, Mutex, MutexGuard, ReentrantMutex, ReentrantMutexGuard,
         channel::{
             self, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError,
             TrySendError, bounded, unbounded,
@@ -213,6 +215,86 @@ fn a_mutex_is_not_poisoned_and_a_try_never_waits() {
         drop(guard);
         assert_eq!(Arc::into_inner(mutex).unwrap().into_inner(), 1);
     });
+}
+
+#[test]
+fn a_reentrant_mutex_is_its_coroutines_and_not_its_threads() {
+    on(1, || {
+        let mutex = Arc::new(ReentrantMutex::new(Cell::new(0)));
+        let (first, second) = (mutex.lock(), mutex.try_lock().expect("its own"));
+        let theirs = mutex.clone();
+        let other = spawn(move || {
+            assert!(theirs.try_lock().is_none() && !theirs.is_owned_by_current_thread());
+            let guard = theirs.lock();
+            guard.set(guard.get() + 1);
+            guard.get()
+        });
+        first.set(1);
+        (0..10).for_each(|_| yield_now());
+        drop(first);
+        (0..10).for_each(|_| yield_now());
+        assert!(!other.is_finished(), "locked once more");
+        drop(second);
+        assert_eq!(other.join().unwrap(), 2);
+        let theirs = mutex.clone();
+        let _guard = mutex.lock();
+        let thread = std::thread::spawn(move || theirs.try_lock().is_none());
+        assert!(thread.join().unwrap());
+    });
+    let mutex = ReentrantMutex::new(());
+    let (_first, second) = (mutex.lock(), mutex.lock());
+    let shared = &mutex;
+    std::thread::scope(|scope| {
+        let other = scope.spawn(move || shared.try_lock_for(SHORT).is_none());
+        assert!(other.join().unwrap());
+    });
+    assert!(ReentrantMutexGuard::try_map(second, |unit| Some(unit)).is_ok());
+}
+
+#[test]
+fn a_reentrant_guard_that_outlives_its_coroutine_lets_no_later_one_in() {
+    on(2, || {
+        let mutex: &'static _ = Box::leak(Box::new(ReentrantMutex::new(Cell::new(0))));
+        let kept = Rc::new(RefCell::new(None));
+        let theirs = kept.clone();
+        let locker = maniple::spawn_local(move || *theirs.borrow_mut() = Some(mutex.lock()));
+        locker.join().unwrap();
+        // Each may get the memory of one that has ended.
+        for _ in 0..50 {
+            let later = spawn_on_workers(move |_| mutex.try_lock().is_none());
+            later
+                .into_iter()
+                .for_each(|one| assert!(one.join().unwrap()));
+        }
+        drop(kept.take());
+        assert!(mutex.try_lock().is_some());
+    });
+}
+
+#[test]
+fn at_most_one_is_inside_a_reentrant_mutex() {
+    let mutex = ReentrantMutex::new(Cell::new(0));
+    let add = || {
+        for round in 0..500 {
+            let first = mutex.lock();
+            let before = first.get();
+            if round % 8 == 0 {
+                yield_now();
+            }
+            mutex.lock().set(before + 1);
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(add);
+        on(2, || {
+            let result: Result<(), maniple::JoinError> = group(|g| {
+                (0..4).for_each(|_| _ = g.spawn(add));
+                Ok(())
+            });
+            result.unwrap();
+        });
+    });
+    assert_eq!(mutex.into_inner().get(), 5 * 500);
 }
 
 #[test]
