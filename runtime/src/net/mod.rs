@@ -5,6 +5,7 @@
 //! [`Cancelled`](crate::cancel::Cancelled); past a deadline, or the socket's own timeout, one of kind
 //! [`TimedOut`](std::io::ErrorKind::TimedOut). Never `Interrupted`, which callers retry.
 
+mod pipe;
 mod resolve;
 mod socket;
 mod source;
@@ -13,6 +14,7 @@ mod udp;
 mod udp_batch;
 mod unix;
 
+pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use resolve::ToSocketAddrs;
 pub use source::{wait_readable, wait_writable};
 pub use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};

@@ -12,6 +12,7 @@ mod net;
 mod once;
 mod overflow;
 mod permits;
+mod pipes;
 mod policies;
 mod rwlock;
 mod select;
