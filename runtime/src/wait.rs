@@ -212,8 +212,18 @@ impl WaitList {
     /// with [`WaitList::remove`] under the lock unless the wait was notified.
     #[inline]
     pub(crate) unsafe fn arm(&self, node: &WaitNode, strand: &Strand, cuttable: Cuttable) {
-        node.strand.set(Some(NonNull::from(strand)));
         strand.word.arm(cuttable == Cuttable::Yes);
+        // SAFETY: the caller's promise.
+        unsafe { self.queue(node, strand) };
+    }
+
+    /// Queues a strand that has armed its word; it may be in several lists at once, with a node in each.
+    ///
+    /// # Safety
+    /// As for `arm`. All its nodes are out of their lists before the strand arms its word again.
+    #[inline]
+    pub(crate) unsafe fn queue(&self, node: &WaitNode, strand: &Strand) {
+        node.strand.set(Some(NonNull::from(strand)));
         // SAFETY: the caller's promise.
         unsafe { self.nodes.push_back(NonNull::from(node)) };
     }
@@ -227,6 +237,17 @@ impl WaitList {
         strand.word.arm(cuttable == Cuttable::Yes);
         // SAFETY: the caller's promise.
         unsafe { self.nodes.push_front(NonNull::from(node)) };
+    }
+
+    /// Whether anybody is queued but `strand`.
+    ///
+    /// # Safety
+    /// The list is under its lock.
+    #[inline]
+    pub(crate) unsafe fn holds_another_than(&self, strand: &Strand) -> bool {
+        let own = Some(NonNull::from(strand));
+        // SAFETY: the caller's promise.
+        unsafe { self.nodes.any(|node| node.strand.get() != own) }
     }
 
     /// Takes a node out; false if a waker had already popped it.

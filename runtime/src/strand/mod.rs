@@ -150,6 +150,7 @@ pub(crate) enum Reason {
     Once,
     ChannelSend,
     ChannelRecv,
+    Select,
     Offload,
     Future,
 }
@@ -174,6 +175,7 @@ impl fmt::Display for Reason {
             Reason::Once => f.write_str("another's initialisation"),
             Reason::ChannelSend => f.write_str("channel send"),
             Reason::ChannelRecv => f.write_str("channel receive"),
+            Reason::Select => f.write_str("select"),
             Reason::Offload => f.write_str("offloaded work"),
             Reason::Future => f.write_str("a future"),
         }

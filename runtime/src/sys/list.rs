@@ -129,6 +129,23 @@ impl<T: Linked> List<T> {
         Some(head)
     }
 
+    /// Whether there is a node that `is` says yes to; `is` may not change this list.
+    ///
+    /// # Safety
+    /// Accesses are excluded as for `push_back`.
+    pub(crate) unsafe fn any(&self, mut is: impl FnMut(&T) -> bool) -> bool {
+        let mut at = self.head.get();
+        while let Some(node) = at {
+            // SAFETY: a node in the list is alive.
+            let node = unsafe { node.as_ref() };
+            if is(node) {
+                return true;
+            }
+            at = node.links().next.get();
+        }
+        false
+    }
+
     /// Calls `f` for each node; `f` may not change this list.
     ///
     /// # Safety

@@ -1,6 +1,7 @@
 //! The runtime's promises, held over real coroutines, threads and sockets: one module for each subject.
 
 mod cancel;
+mod clock;
 mod coroutines;
 mod futures;
 mod groups;

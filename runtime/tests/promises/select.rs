@@ -1,11 +1,24 @@
-//! Receivers of the clock: after, at, tick and never.
+//! Select: which operation it does, what it leaves alone, and how it ends otherwise. The rules are those of
+//! crossbeam-channel and of Go's language specification.
 
-use std::time::{Duration, Instant};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use maniple::{
     cancel::CancelToken,
-    spawn,
-    sync::channel::{RecvError, RecvTimeoutError, TryRecvError, after, at, never, tick},
+    select, spawn,
+    sync::channel::{
+        Receiver, RecvError, Select, SelectError, SelectTimeoutError, SendError, Sender,
+        TryRecvError, TrySelectError, after, bounded, never, tick, unbounded,
+    },
+    task::spawn_on_workers,
     timeout, yield_now,
 };
 
@@ -18,107 +31,675 @@ fn anywhere(body: impl Fn() + Send + Sync) {
 }
 
 #[test]
-fn a_message_from_the_clock_comes_once_and_never_early() {
+fn what_can_be_done_is_done_and_the_default_only_if_nothing_can() {
     anywhere(|| {
-        let begun = Instant::now();
-        let timer = after(SHORT);
-        assert_eq!((timer.capacity(), timer.len()), (Some(1), 0));
-        assert_eq!(timer.try_recv(), Err(TryRecvError::Empty));
-        let other = timer.clone();
-        let due = timer.recv().unwrap();
-        assert!(due >= begun + SHORT && Instant::now() >= due);
+        let (send, receive) = bounded(1);
+        let (_kept, idle) = unbounded::<u8>();
+        let sent = select! {
+            recv(idle) -> _ => false,
+            send(send, 7) -> sent => sent.is_ok(),
+            default => false,
+        };
+        assert!(sent);
+        let got = select! {
+            recv(idle) -> _ => None,
+            send(send, 8) -> _ => None,
+            recv(receive) -> got => Some(got),
+        };
+        assert_eq!(got, Some(Ok(7)));
+        let fell = select! {
+            recv(idle) -> _ => false,
+            recv(receive) -> _ => false,
+            default => true,
+        };
+        assert!(fell);
         assert_eq!(
-            other.try_recv(),
+            receive.try_recv(),
             Err(TryRecvError::Empty),
-            "clones share it"
-        );
-        assert_eq!(other.recv_timeout(SHORT), Err(RecvTimeoutError::Timeout));
-        let past = at(begun);
-        assert_eq!((past.len(), past.is_empty()), (1, false));
-        assert_eq!((past.recv(), past.len()), (Ok(begun), 0));
-        assert_eq!(after(Duration::MAX).try_recv(), Err(TryRecvError::Empty));
-        assert_eq!(
-            after(LONG).recv_timeout(SHORT),
-            Err(RecvTimeoutError::Timeout)
+            "8 was not sent"
         );
     });
 }
 
 #[test]
-fn ticks_come_in_intervals_and_do_not_pile_up() {
+fn a_default_after_a_time_is_never_early() {
+    anywhere(|| {
+        let (_send, receive) = bounded::<u8>(0);
+        let begun = Instant::now();
+        select! {
+            recv(receive) -> _ => unreachable!(),
+            default(SHORT) => assert!(begun.elapsed() >= SHORT),
+        }
+        let begun = Instant::now();
+        select! {
+            default(SHORT) => {}
+        }
+        assert!(begun.elapsed() >= SHORT);
+        let ended = select! { default(Duration::ZERO) => 1 };
+        let at_once = select! { default() => 2 };
+        assert_eq!((ended, at_once), (1, 2));
+    });
+}
+
+#[test]
+fn an_operation_on_a_closed_channel_can_be_done_and_fails() {
+    anywhere(|| {
+        let (send, receive) = bounded(1);
+        send.send(1).unwrap();
+        drop(send);
+        let next = || {
+            select! {
+                recv(receive) -> got => got,
+                recv(never::<i32>()) -> got => got,
+            }
+        };
+        assert_eq!(next(), Ok(1), "it is drained first");
+        assert_eq!(
+            (next(), next()),
+            (Err(RecvError::Disconnected), Err(RecvError::Disconnected))
+        );
+        let (send, receive) = bounded(0);
+        drop(receive);
+        let sent = select! { send(send, "back") -> sent => sent };
+        assert_eq!(sent, Err(SendError::Disconnected("back")));
+    });
+}
+
+#[test]
+fn a_channel_that_is_closed_meanwhile_ends_the_wait() {
+    for workers in [1, 2] {
+        on(workers, || {
+            let (send, receive) = bounded::<u8>(0);
+            let (full, kept) = bounded(0);
+            let waiting = spawn(move || {
+                select! {
+                    recv(receive) -> got => assert_eq!(got, Err(RecvError::Disconnected)),
+                    recv(never::<u8>()) -> _ => unreachable!(),
+                }
+                select! {
+                    send(full, 1) -> sent => assert_eq!(sent, Err(SendError::Disconnected(1))),
+                    recv(never::<u8>()) -> _ => unreachable!(),
+                }
+            });
+            yield_now();
+            drop(send);
+            yield_now();
+            drop(kept);
+            waiting.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn the_clock_takes_part() {
     anywhere(|| {
         let begun = Instant::now();
-        let ticks = tick(SHORT);
-        for n in 1..=3 {
-            assert!(ticks.recv().unwrap() >= begun + n * SHORT);
-            assert!(Instant::now() >= begun + n * SHORT);
+        let (due, ticks) = (after(3 * SHORT), tick(SHORT));
+        let (mut ticked, idle) = (0, never::<u8>());
+        loop {
+            select! {
+                recv(idle) -> _ => unreachable!(),
+                recv(ticks) -> at => {
+                    assert!(at.unwrap() >= begun + SHORT);
+                    ticked += 1;
+                }
+                recv(due) -> at => {
+                    assert!(at.unwrap() >= begun + 3 * SHORT);
+                    break;
+                }
+            }
         }
-        maniple::sleep(4 * SHORT);
-        assert_eq!((ticks.len(), ticks.capacity()), (1, Some(1)));
-        let late = ticks.recv().unwrap();
-        assert!(late < Instant::now() - SHORT, "the one that waited");
-        assert!(
-            ticks.recv().unwrap() > late + 2 * SHORT,
-            "the others were left out"
-        );
-        let at_once = tick(Duration::ZERO);
-        assert_eq!(at_once.iter().take(3).count(), 3);
-        assert_eq!(tick(Duration::MAX).try_recv(), Err(TryRecvError::Empty));
+        assert!(begun.elapsed() >= 3 * SHORT && ticked <= 3);
+        select! {
+            recv(after(SHORT)) -> _ => {},
+            default(LONG) => unreachable!(),
+        }
     });
 }
 
 #[test]
-fn a_tick_goes_to_one_of_many_receivers() {
+fn one_of_several_is_chosen_at_random() {
+    const ROUNDS: usize = 4_000;
+    on(1, || {
+        let (send, busy) = unbounded();
+        let (_kept, idle) = unbounded();
+        (0..2 * ROUNDS).for_each(|n| send.send(n).unwrap());
+        let (mut macros, mut dynamic) = ([0; 3], [0; 5]);
+        for _ in 0..ROUNDS {
+            select! {
+                recv(busy) -> _ => macros[0] += 1,
+                recv(idle) -> _ => unreachable!(),
+                recv(busy) -> _ => macros[1] += 1,
+                recv(idle) -> _ => unreachable!(),
+                send(send, 0) -> _ => macros[2] += 1,
+            }
+        }
+        assert!(macros.iter().all(|&times| times > ROUNDS / 6), "{macros:?}");
+        let halves = [&busy, &busy, &idle, &idle, &idle];
+        let mut select = Select::new();
+        for half in halves {
+            select.recv(half);
+        }
+        for _ in 0..ROUNDS {
+            let selected = select.select().unwrap();
+            let index = selected.index();
+            dynamic[index] += 1;
+            selected.recv(halves[index]).unwrap();
+        }
+        assert!(
+            dynamic[..2].iter().all(|&times| times > ROUNDS * 2 / 5),
+            "{dynamic:?}"
+        );
+    });
+}
+
+#[test]
+fn a_select_does_not_meet_itself() {
+    anywhere(|| {
+        let (send, receive) = bounded(0);
+        for _ in 0..20 {
+            select! {
+                send(send, 1) -> _ => unreachable!("to itself"),
+                recv(receive) -> _ => unreachable!("from itself"),
+                default => {}
+            }
+        }
+        select! {
+            send(send, 1) -> _ => unreachable!("to itself"),
+            recv(receive) -> _ => unreachable!("from itself"),
+            send(send, 2) -> _ => unreachable!("to itself"),
+            default(SHORT) => {}
+        }
+        let mut both = Select::new();
+        both.recv(&receive);
+        both.send(&send, 1);
+        assert_eq!(
+            both.select_timeout(SHORT).unwrap_err(),
+            SelectTimeoutError::Timeout
+        );
+    });
+}
+
+/// Sends and receives on one channel, whichever is possible; how many of each it did.
+fn both_ways(send: &Sender<usize>, receive: &Receiver<usize>, rounds: usize) -> [usize; 2] {
+    let mut done = [0, 0];
+    for _ in 0..rounds {
+        select! {
+            send(send, 1) -> sent => {
+                sent.unwrap();
+                done[0] += 1;
+            }
+            recv(receive) -> got => done[1] += got.unwrap(),
+        }
+    }
+    done
+}
+
+#[test]
+fn two_that_select_both_ways_on_one_rendezvous_pair_up() {
+    const ROUNDS: usize = 2_000;
+    let (send, receive) = bounded(0);
+    let theirs = (send.clone(), receive.clone());
+    let thread = thread::spawn(move || both_ways(&theirs.0, &theirs.1, ROUNDS));
+    let mine = both_ways(&send, &receive, ROUNDS);
+    let theirs = thread.join().unwrap();
+    assert_eq!((mine[0], mine[1]), (theirs[1], theirs[0]), "plain threads");
+    for workers in [1, 2] {
+        on(workers, || {
+            let (send, receive) = bounded(0);
+            let done: Vec<_> = (0..2)
+                .map(|_| {
+                    let (send, receive) = (send.clone(), receive.clone());
+                    spawn(move || both_ways(&send, &receive, ROUNDS))
+                })
+                .collect();
+            let done: Vec<_> = done.into_iter().map(|done| done.join().unwrap()).collect();
+            assert_eq!((done[0][0], done[0][1]), (done[1][1], done[1][0]));
+        });
+    }
+}
+
+#[test]
+fn selects_that_face_each_other_on_two_channels_do_not_miss_each_other() {
+    const ROUNDS: usize = 1_000;
+    let cross = |out: &Sender<usize>, back: &Receiver<usize>| {
+        let (mut sent, mut got) = (0, 0);
+        while sent < ROUNDS || got < ROUNDS {
+            let mut next = (sent < ROUNDS).then_some(sent);
+            let idle = never();
+            select! {
+                send(out, ref mut next) -> result => {
+                    result.unwrap();
+                    sent += 1;
+                }
+                recv(if got < ROUNDS { back } else { &idle }) -> message => {
+                    assert_eq!(message, Ok(got));
+                    got += 1;
+                }
+            }
+        }
+    };
+    for capacity in [0, 1] {
+        for workers in [1, 2] {
+            let ((to_left, left), (to_right, right)) = (bounded(capacity), bounded(capacity));
+            on(workers, || {
+                let one = spawn(move || cross(&to_left, &right));
+                spawn(move || cross(&to_right, &left)).join().unwrap();
+                one.join().unwrap();
+            });
+        }
+        let ((to_left, left), (to_right, right)) = (bounded(capacity), bounded(capacity));
+        let one = thread::spawn(move || cross(&to_left, &right));
+        on(1, || cross(&to_right, &left));
+        one.join().unwrap();
+    }
+}
+
+#[test]
+fn every_selected_message_reaches_one_receiver_once() {
+    const EACH: usize = 600;
+    for capacity in [0, 1, 8] {
+        let seen: Arc<Vec<AtomicUsize>> =
+            Arc::new((0..5 * EACH).map(|_| AtomicUsize::new(0)).collect());
+        let ((send_a, a), (send_b, b)) = (bounded(capacity), bounded(capacity));
+        let give = move |from: usize| {
+            for n in 0..EACH {
+                let message = from * EACH + n;
+                select! {
+                    send(send_a, message) -> sent => sent.unwrap(),
+                    send(send_b, message) -> sent => sent.unwrap(),
+                }
+            }
+        };
+        let take = {
+            let seen = seen.clone();
+            move |plainly: bool| {
+                let (mut a, mut b) = (a.clone(), b.clone());
+                let mut open = 2;
+                while open > 0 {
+                    let got = select! {
+                        recv(a) -> got => got.inspect_err(|_| a = never()),
+                        recv(b) -> got => got.inspect_err(|_| b = never()),
+                    };
+                    match got {
+                        Ok(n) => _ = seen[n].fetch_add(1, SeqCst),
+                        Err(error) => {
+                            assert_eq!(error, RecvError::Disconnected);
+                            open -= 1;
+                        }
+                    }
+                    if plainly && let Ok(n) = a.try_recv() {
+                        seen[n].fetch_add(1, SeqCst);
+                    }
+                }
+            }
+        };
+        let (thread_give, thread_take) = (give.clone(), take.clone());
+        let threads = [
+            thread::spawn(move || thread_give(4)),
+            thread::spawn(move || thread_take(true)),
+        ];
+        on(2, || {
+            let takers: Vec<_> = (0..3)
+                .map(|n| {
+                    let take = take.clone();
+                    spawn(move || take(n == 0))
+                })
+                .collect();
+            let pinned = give.clone();
+            let mut givers = spawn_on_workers(pinned);
+            givers.extend((2..4).map(|from| {
+                let give = give.clone();
+                spawn(move || give(from))
+            }));
+            drop((give, take));
+            givers.into_iter().for_each(|giver| giver.join().unwrap());
+            takers.into_iter().for_each(|taker| taker.join().unwrap());
+        });
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+        assert!(
+            seen.iter().all(|count| count.load(SeqCst) == 1),
+            "capacity {capacity}"
+        );
+    }
+}
+
+/// Go's `doubleselect`: a sender selects over copies of one channel, and no message may come twice.
+#[test]
+fn a_message_offered_in_several_cases_is_sent_once() {
     on(2, || {
-        let ticks = tick(Duration::from_micros(500));
-        let takers: Vec<_> = (0..4)
+        let (send, receive) = bounded(1);
+        let sender = spawn(move || {
+            for n in 0..1_000 {
+                let mut select = Select::new();
+                (0..4).for_each(|_| _ = select.send(&send, n));
+                let selected = select.select().unwrap();
+                selected.send(&send).unwrap();
+            }
+        });
+        assert!(receive.into_iter().eq(0..1_000));
+        sender.join().unwrap();
+    });
+}
+
+/// Go's `select6`: a select that stands first in a queue and is served elsewhere leaves those behind it served.
+#[test]
+fn a_case_that_was_not_chosen_leaves_its_queue_in_order() {
+    on(1, || {
+        let ((done, finished), (send, receive)) = (bounded::<()>(0), bounded::<u8>(0));
+        let first = receive.clone();
+        let selecting = spawn(move || {
+            select! {
+                recv(first) -> _ => unreachable!("nothing is sent yet"),
+                recv(finished) -> _ => {}
+            }
+        });
+        yield_now();
+        let takers: Vec<_> = (0..3)
             .map(|_| {
-                let ticks = ticks.clone();
-                spawn(move || ticks.iter().take(5).collect::<Vec<_>>())
+                let receive = receive.clone();
+                spawn(move || receive.recv())
             })
             .collect();
-        let mut got: Vec<_> = takers
-            .into_iter()
-            .flat_map(|taker| taker.join().unwrap())
-            .collect();
-        got.sort();
-        got.dedup();
-        assert_eq!(got.len(), 20);
-    });
-}
-
-#[test]
-fn nothing_comes_from_never() {
-    anywhere(|| {
-        let nothing = never::<u8>();
-        let begun = Instant::now();
-        assert_eq!(nothing.clone().try_recv(), Err(TryRecvError::Empty));
-        assert_eq!(nothing.recv_timeout(SHORT), Err(RecvTimeoutError::Timeout));
-        assert!(begun.elapsed() >= SHORT);
-        assert_eq!((nothing.len(), nothing.capacity()), (0, Some(0)));
-        assert_eq!(
-            timeout(SHORT, || nothing.recv()).unwrap(),
-            Err(RecvError::Elapsed)
-        );
-        assert_eq!(nothing.try_iter().next(), None);
-    });
-}
-
-#[test]
-fn waiting_for_the_clock_is_cut_by_cancellation() {
-    on(1, || {
-        for timer in [after(LONG), tick(LONG), never()] {
-            let theirs = timer.clone();
-            let waiter = spawn(move || theirs.recv());
-            yield_now();
-            waiter.cancel();
-            assert_eq!(waiter.join().unwrap(), Err(RecvError::Cancelled));
-            let token = CancelToken::new();
-            token.cancel();
-            assert_eq!(
-                token.run(|| timer.recv()).unwrap(),
-                Err(RecvError::Cancelled)
-            );
+        yield_now();
+        done.send(()).unwrap();
+        // Still queued, but no longer to be had.
+        (0..3).for_each(|n| send.send(n).unwrap());
+        selecting.join().unwrap();
+        for (n, taker) in takers.into_iter().enumerate() {
+            assert_eq!(taker.join().unwrap(), Ok(n as u8));
         }
     });
+}
+
+/// Go's `select7`: a try in a select meets whoever waits, plainly or in a select.
+#[test]
+fn a_select_that_does_not_wait_meets_those_who_do() {
+    on(1, || {
+        for selecting in [false, true] {
+            let (send, receive) = bounded(0);
+            let waiting = spawn(move || match selecting {
+                false => receive.recv(),
+                true => select! { recv(receive) -> got => got, recv(never()) -> got => got },
+            });
+            yield_now();
+            select! { send(send, 1) -> sent => sent.unwrap(), default => unreachable!() }
+            assert_eq!(waiting.join().unwrap(), Ok(1));
+            let (send, receive) = bounded(0);
+            let waiting = spawn(move || match selecting {
+                false => send.send(2),
+                true => select! { send(send, 2) -> sent => sent },
+            });
+            yield_now();
+            select! { recv(receive) -> got => assert_eq!(got, Ok(2)), default => unreachable!() }
+            waiting.join().unwrap().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_list_of_operations_made_at_run_time_keeps_its_indexes() {
+    anywhere(|| {
+        let ((send, receive), (other_send, other)) = (bounded(1), bounded::<u8>(1));
+        let mut select = Select::new();
+        assert_eq!(select.try_select().unwrap_err(), TrySelectError);
+        assert_eq!((select.recv(&receive), select.recv(&other)), (0, 1));
+        assert_eq!(select.send(&send, "sent"), 2);
+        assert_eq!(select.select().map(|selected| selected.index()).unwrap(), 2);
+        // The send has had its turn, the receives stay.
+        let selected = select.select().unwrap();
+        assert_eq!((selected.index(), selected.recv(&receive)), (0, Ok("sent")));
+        assert_eq!(select.try_select().unwrap_err(), TrySelectError);
+        assert_eq!(
+            select.select_timeout(SHORT).unwrap_err(),
+            SelectTimeoutError::Timeout
+        );
+        let at = Instant::now() + SHORT;
+        assert_eq!(
+            select.select_deadline(at).unwrap_err(),
+            SelectTimeoutError::Timeout
+        );
+        assert!(Instant::now() >= at);
+        select.remove(0);
+        other_send.send(9).unwrap();
+        drop(other_send);
+        let selected = select.select().unwrap();
+        assert_eq!((selected.index(), selected.recv(&other)), (1, Ok(9)));
+        let selected = select.select_timeout(LONG).unwrap();
+        assert_eq!(selected.recv(&other), Err(RecvError::Disconnected));
+        drop(select);
+        drop(receive);
+        let mut closed = Select::new();
+        closed.send(&send, "back");
+        assert_eq!(
+            closed.select().unwrap().send(&send),
+            Err(SendError::Disconnected("back"))
+        );
+    });
+}
+
+#[test]
+fn misuse_of_a_list_of_operations_panics() {
+    let (send, receive) = unbounded();
+    let panics = |body: &dyn Fn()| catch_unwind(AssertUnwindSafe(body)).is_err();
+    send.send(1).unwrap();
+    let twin = receive.clone();
+    assert!(panics(&|| {
+        let mut select = Select::new();
+        select.recv(&receive);
+        _ = select.select().unwrap().recv(&twin);
+    }));
+    assert!(panics(&|| _ = Select::new().select()));
+    assert!(panics(&|| {
+        let mut select = Select::new();
+        let index = select.recv(&receive);
+        select.remove(index);
+        select.remove(index);
+    }));
+    assert!(panics(&|| {
+        let mut select = Select::new();
+        select.send(&send, 2);
+        select.select().unwrap().send(&send).unwrap();
+        _ = select.select();
+    }));
+}
+
+#[test]
+fn a_message_is_dropped_once_whatever_becomes_of_its_case() {
+    anywhere(|| {
+        let message = Arc::new(());
+        let ((send, receive), (full, kept)) = (bounded(1), bounded(1));
+        full.send(message.clone()).unwrap();
+        select! {
+            send(full, message.clone()) -> _ => unreachable!("it is full"),
+            send(send, message.clone()) -> sent => {
+                sent.unwrap();
+                assert_eq!(Arc::strong_count(&message), 3, "what was not sent is gone");
+            }
+        }
+        let mut select = Select::new();
+        select.recv(&receive);
+        select.send(&full, message.clone());
+        drop(select.select().unwrap());
+        assert_eq!(
+            Arc::strong_count(&message),
+            3,
+            "dropped with what was selected"
+        );
+        drop(select);
+        assert_eq!(Arc::strong_count(&message), 2);
+        let mut lent = Some(message.clone());
+        select! {
+            send(full, ref mut lent) -> _ => unreachable!("it is full"),
+            default => assert!(lent.is_some(), "an unsent message stays where it was"),
+        }
+        kept.recv().unwrap();
+        select! { send(full, ref mut lent) -> sent => sent.unwrap() }
+        assert!(lent.is_none());
+        select! {
+            send(full, ref mut lent) -> _ => unreachable!("there is nothing to send"),
+            default => {}
+        }
+        drop((full, kept));
+        assert_eq!(Arc::strong_count(&message), 1);
+    });
+}
+
+#[test]
+fn bodies_may_leave_and_halves_may_be_any_expression() {
+    fn first(receivers: &[Receiver<u8>]) -> Result<u8, RecvError> {
+        loop {
+            let (left, right) = (
+                Box::new(receivers[0].clone()),
+                Arc::new(receivers[1].clone()),
+            );
+            select! {
+                recv(left) -> got => { let got = got?; if got > 1 { return Ok(got); } }
+                recv(&*right) -> got => match got {
+                    Ok(_) => continue,
+                    Err(_) => break Err(RecvError::Disconnected),
+                },
+            }
+        }
+    }
+    anywhere(|| {
+        let ((send, receive), (_kept, idle)) = (unbounded(), unbounded());
+        (1..4).for_each(|n| send.send(n).unwrap());
+        assert_eq!(first(&[receive.clone(), idle.clone()]), Ok(2));
+        drop(send);
+        assert_eq!(first(&[idle, receive]), Err(RecvError::Disconnected));
+    });
+}
+
+#[test]
+fn a_select_that_is_cut_says_why_or_unwinds_and_has_done_nothing() {
+    on(1, || {
+        let (send, receive) = bounded(1);
+        let idle = never::<u8>();
+        let mut list = Select::new();
+        list.recv(&idle);
+        let elapsed = timeout(SHORT, || list.select().unwrap_err()).unwrap();
+        assert_eq!(elapsed, SelectError::Elapsed);
+        let unwound = timeout(SHORT, || select! { recv(idle) -> _ => {} });
+        assert!(unwound.is_err());
+        assert!(
+            timeout(SHORT, || select! {}).is_err(),
+            "no case at all waits for ever"
+        );
+        send.send(1).unwrap();
+        let token = CancelToken::new();
+        token.cancel();
+        assert!(token.run(|| select! { recv(receive) -> _ => {} }).is_err());
+        assert!(
+            token
+                .run(|| select! { recv(idle) -> _ => {}, default(LONG) => {} })
+                .is_err()
+        );
+        list.recv(&receive);
+        let cancelled = token.run(|| {
+            let plain = list.select().unwrap_err();
+            (plain, list.select_timeout(LONG).unwrap_err())
+        });
+        let expected = (SelectError::Cancelled, SelectTimeoutError::Cancelled);
+        assert_eq!(cancelled, Ok(expected));
+        // What does not wait is not cut.
+        let got = token.run(|| select! { recv(receive) -> got => got, default => unreachable!() });
+        assert_eq!(got, Ok(Ok(1)));
+        drop(list);
+        let waiting = spawn(move || select! { recv(idle) -> _ => {}, recv(receive) -> _ => {} });
+        yield_now();
+        waiting.cancel();
+        assert!(waiting.join().unwrap_err().is_cancelled());
+        assert_eq!(
+            send.send(2),
+            Err(SendError::Disconnected(2)),
+            "it let go of the channel"
+        );
+    });
+}
+
+#[test]
+fn a_select_in_a_destructor_that_a_cancellation_runs_ends_at_once() {
+    struct AtLast(Arc<Mutex<Vec<Result<u8, RecvError>>>>, Receiver<u8>);
+    impl Drop for AtLast {
+        fn drop(&mut self) {
+            let got = select! { recv(self.1) -> got => got };
+            let late = select! { recv(self.1) -> got => got, default(LONG) => Ok(1) };
+            self.0.lock().unwrap().extend([got, late]);
+        }
+    }
+    on(1, || {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let at_last = AtLast(seen.clone(), never());
+        let victim = spawn(move || {
+            let _at_last = at_last;
+            maniple::sleep(LONG);
+        });
+        yield_now();
+        victim.cancel();
+        assert!(victim.join().unwrap_err().is_cancelled());
+        assert_eq!(*seen.lock().unwrap(), [Err(RecvError::Cancelled), Ok(1)]);
+    });
+}
+
+#[test]
+fn cancelling_a_select_at_any_moment_neither_loses_nor_doubles_a_message() {
+    struct Message(u32, Arc<AtomicUsize>);
+    impl Drop for Message {
+        fn drop(&mut self) {
+            self.1.fetch_add(1, SeqCst);
+        }
+    }
+    const ROUNDS: u32 = 400;
+    for (capacity, workers) in [(0, 1), (0, 2), (1, 1), (1, 2)] {
+        on(workers, || {
+            let dropped = Arc::new(AtomicUsize::new(0));
+            let (sent, taken) = (
+                Arc::new(Mutex::new(Vec::new())),
+                Arc::new(Mutex::new(Vec::new())),
+            );
+            let ((send_a, a), (send_b, b)) = (bounded(capacity), bounded(capacity));
+            for round in 0..ROUNDS {
+                let message = |n| Message(n, dropped.clone());
+                let (first, second) = (message(2 * round), message(2 * round + 1));
+                let (into_a, into_b, sent) = (send_a.clone(), send_b.clone(), sent.clone());
+                let sending = spawn(move || {
+                    let (first_name, second_name) = (first.0, second.0);
+                    let (name, result) = select! {
+                        send(into_a, first) -> result => (first_name, result),
+                        send(into_b, second) -> result => (second_name, result),
+                    };
+                    assert!(result.is_ok());
+                    sent.lock().unwrap().push(name);
+                });
+                let (from_a, from_b, note) = (a.clone(), b.clone(), taken.clone());
+                let receiving = spawn(move || {
+                    let mut select = Select::new();
+                    select.recv(&from_a);
+                    select.recv(&from_b);
+                    if let Ok(selected) = select.select() {
+                        let got = match selected.index() {
+                            0 => selected.recv(&from_a),
+                            _ => selected.recv(&from_b),
+                        };
+                        note.lock().unwrap().push(got.unwrap().0);
+                    }
+                });
+                (0..round % 5).for_each(|_| yield_now());
+                receiving.cancel();
+                sending.cancel();
+                _ = (sending.join(), receiving.join());
+                let left = [a.try_iter(), b.try_iter()].into_iter().flatten();
+                taken.lock().unwrap().extend(left.map(|message| message.0));
+            }
+            let (mut sent, mut taken) = (sent.lock().unwrap(), taken.lock().unwrap());
+            sent.sort_unstable();
+            taken.sort_unstable();
+            assert_eq!(*sent, *taken, "capacity {capacity}, {workers} workers");
+            assert!(!sent.is_empty());
+            assert_eq!(dropped.load(SeqCst), 2 * ROUNDS as usize);
+        });
+    }
 }

@@ -114,6 +114,38 @@ error! {
     }
 }
 
+error! {
+    /// Why [`Select::select`](super::Select::select) has no operation.
+    SelectError {
+        /// The scope was cancelled.
+        Cancelled => "selecting was cancelled",
+        /// The scope's deadline passed.
+        Elapsed => "selecting ran into the deadline",
+    }
+}
+
+error! {
+    /// Why [`Select::select_timeout`](super::Select::select_timeout) has no operation.
+    SelectTimeoutError {
+        /// None could be done in time.
+        Timeout => "selecting timed out",
+        /// The scope was cancelled.
+        Cancelled => "selecting was cancelled",
+    }
+}
+
+/// No operation of a [`Select`](super::Select) could be done at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrySelectError;
+
+impl fmt::Display for TrySelectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("all operations would wait")
+    }
+}
+
+impl std::error::Error for TrySelectError {}
+
 impl From<RecvError> for io::Error {
     fn from(error: RecvError) -> Self {
         match error {

@@ -3,21 +3,33 @@
 //! Names and semantics are crossbeam-channel's, plus a `Cancelled` case wherever a call may wait. A
 //! channel is disconnected when all its senders or all its receivers are gone: receiving then first
 //! drains what is left, sending gives the message back.
+//!
+//! [`select!`](crate::select!) waits for several channels at once, [`Select`] for a list that is made at run
+//! time. One thing differs from crossbeam-channel there: a send has its message from the beginning.
 
+#[doc(hidden)]
+pub mod cases;
 mod error;
+mod operation;
 mod queue;
 mod receiver;
+mod select;
 mod sender;
 mod timer;
 
 use std::sync::Arc;
 
 pub use error::{
-    RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
+    RecvError, RecvTimeoutError, SelectError, SelectTimeoutError, SendError, SendTimeoutError,
+    TryRecvError, TrySelectError, TrySendError,
 };
 pub use receiver::{IntoIter, Iter, Receiver, TryIter};
+pub use select::{Select, SelectedOperation};
 pub use sender::Sender;
 pub use timer::{after, at, never, tick};
+
+#[doc(no_inline)]
+pub use crate::select;
 
 use queue::Channel;
 

@@ -15,7 +15,7 @@ use std::{
 use crate::{
     error::Interrupt,
     scheduler::current_strand,
-    strand::Claimed,
+    strand::{Claimed, Strand},
     sys::spin::{SpinGuard, SpinLock},
     wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
 };
@@ -38,17 +38,30 @@ struct State<T> {
 
 /// A waiting sender's message, or where a waiting receiver gets one.
 #[repr(C)]
-struct Place<T> {
+pub(super) struct Place<T> {
     node: WaitNode,
     value: UnsafeCell<Option<T>>,
 }
 
 impl<T> Place<T> {
-    fn new(value: Option<T>) -> Self {
+    pub(super) fn new(value: Option<T>) -> Self {
         Self {
             node: WaitNode::new(),
             value: UnsafeCell::new(value),
         }
+    }
+
+    /// The value, for the owner.
+    ///
+    /// # Safety
+    /// No wait with this place is going on, and no other borrow of the value exists.
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "the caller promises that it is the only one"
+    )]
+    pub(super) unsafe fn held(&self) -> &mut Option<T> {
+        // SAFETY: the caller's promise.
+        unsafe { &mut *self.value.get() }
     }
 
     /// # Safety
@@ -329,6 +342,61 @@ impl<T> Channel<T> {
                 }
             }
         }
+    }
+
+    /// Queues a strand that has armed its word, and its place with a message, unless sending could
+    /// succeed or fail at once; what the strand waits for itself does not count. Tells whether it did.
+    ///
+    /// # Safety
+    /// As for [`WaitList::queue`], with [`leave_senders`](Self::leave_senders) to take it out.
+    pub(super) unsafe fn queue_to_send(&self, place: &Place<T>, strand: &Strand) -> bool {
+        let state = self.state.lock();
+        let has_room = state
+            .capacity
+            .is_none_or(|capacity| state.queue.len() < capacity);
+        // SAFETY: under the lock; the rest is the caller's promise.
+        unsafe {
+            if state.disconnected || has_room || state.receivers.holds_another_than(strand) {
+                return false;
+            }
+            state.senders.queue(&place.node, strand);
+        }
+        true
+    }
+
+    /// As [`queue_to_send`](Self::queue_to_send), with an empty place to receive.
+    ///
+    /// # Safety
+    /// As there, with [`leave_receivers`](Self::leave_receivers).
+    pub(super) unsafe fn queue_to_recv(&self, place: &Place<T>, strand: &Strand) -> bool {
+        let state = self.state.lock();
+        let has_message = !state.queue.is_empty();
+        // SAFETY: under the lock; the rest is the caller's promise.
+        unsafe {
+            if state.disconnected || has_message || state.senders.holds_another_than(strand) {
+                return false;
+            }
+            state.receivers.queue(&place.node, strand);
+        }
+        true
+    }
+
+    /// Takes a place out, if it is still there.
+    ///
+    /// # Safety
+    /// It is among this channel's senders or nowhere.
+    pub(super) unsafe fn leave_senders(&self, place: &Place<T>) {
+        // SAFETY: under the lock; the caller's promise.
+        unsafe { self.state.lock().senders.remove(&place.node) };
+    }
+
+    /// Takes a place out, if it is still there.
+    ///
+    /// # Safety
+    /// It is among this channel's receivers or nowhere.
+    pub(super) unsafe fn leave_receivers(&self, place: &Place<T>) {
+        // SAFETY: under the lock; the caller's promise.
+        unsafe { self.state.lock().receivers.remove(&place.node) };
     }
 
     /// Wakes all who wait; what the senders among them hold goes back to them.

@@ -39,6 +39,10 @@ impl<T> Receiver<T> {
         Self { flavour }
     }
 
+    pub(super) fn flavour(&self) -> &Flavour<T> {
+        &self.flavour
+    }
+
     #[inline]
     fn recv_up_to(&self, deadline: Option<Instant>) -> Result<T, Failed> {
         match &self.flavour {

@@ -22,6 +22,10 @@ impl<T> Sender<T> {
         Self { channel }
     }
 
+    pub(super) fn channel(&self) -> &Channel<T> {
+        &self.channel
+    }
+
     /// Sends a message, waiting for room in a bounded channel.
     ///
     /// # Errors
