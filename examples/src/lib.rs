@@ -9,6 +9,7 @@ macro_rules! chapters {
 chapters! {
     getting_started = "../../docs/src/getting-started.md",
     groups = "../../docs/src/groups.md",
+    cancellation = "../../docs/src/cancellation.md",
     service = "../../docs/src/service.md",
     readme = "../../README.md",
 }
