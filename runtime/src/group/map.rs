@@ -1,7 +1,7 @@
 //! One function over many items, so many at a time: [`map`], [`try_map`] and [`map_as_completed`].
 
 use crate::{
-    cancel::shield,
+    cancel::{self, shield},
     group::{Group, cut_short, group},
     sync::channel::{self, Sender},
 };
@@ -118,11 +118,11 @@ where
     let (sender, reports) = channel::unbounded::<Option<(usize, T)>>();
     let whole = group(|g| {
         let mut items = items.into_iter().enumerate();
-        let (mut under_way, mut exhausted, mut cut) = (0, false, false);
+        let (mut under_way, mut exhausted) = (0, false);
         loop {
             while under_way < limit && !exhausted {
                 match items.next() {
-                    Some(_) if cut => return Ok(false),
+                    Some(_) if cancel::check().is_err() => return Ok(false),
                     Some((index, item)) => {
                         begin(g, index, item, &f, &sender);
                         under_way += 1;
@@ -134,8 +134,7 @@ where
                 return Ok(true);
             }
             let report = reports.recv().or_else(|_| {
-                // The calls under way are cut too, and will say what they make of it.
-                cut = true;
+                // Cut short; so are the calls under way, which will say what they make of it.
                 shield(|| reports.recv())
             });
             let Ok(Some((index, value))) = report else {
