@@ -15,6 +15,7 @@
 //! In other words for the same thing: Go's `errgroup`, Java's `StructuredTaskScope`
 //! (`ShutdownOnFailure`), Kotlin's `coroutineScope`, Trio's nursery, `std::thread::scope`.
 
+mod hedge;
 mod join;
 mod map;
 mod partial;
@@ -31,6 +32,7 @@ use std::{
     time::Instant,
 };
 
+pub use hedge::{Hedger, hedge};
 pub use join::try_join;
 use join::{cause, cut_short};
 #[doc(hidden)]

@@ -1,0 +1,250 @@
+//! A second attempt where the first is slow: [`hedge`], and [`Hedger`], which learns what slow is.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    group::{cut_short, group},
+    scheduler::now,
+    sys::spin::SpinLock,
+    time,
+};
+
+/// Calls `attempt`, and a second time if the first has not succeeded after `delay`; the first success wins.
+///
+/// `attempt` gets the index of the attempt, 0 or 1. The loser is cancelled, and `hedge` returns once it
+/// has ended. If the first attempt fails before the delay is over, the second begins at once. For calls
+/// that may be made twice, to services whose slow answers are rare and accidental.
+///
+/// Elsewhere: "hedged request" in Dean and Barroso's *The Tail at Scale* and in gRPC's retry policies;
+/// Go, Java, Kotlin, Eio and Trio have no call for it.
+///
+/// # Errors
+/// The second attempt's, if both fail.
+///
+/// # Panics
+/// With an attempt's panic; the other one is cancelled. Cancellation and deadlines reach both.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// let answer = maniple::group::hedge(Duration::from_millis(5), |attempt| {
+///     maniple::sleep(Duration::from_millis(if attempt == 0 { 60_000 } else { 1 }));
+///     Ok::<_, ()>(attempt)
+/// });
+/// assert_eq!(answer, Ok(1));
+/// ```
+pub fn hedge<F, T, E>(delay: Duration, attempt: F) -> Result<T, E>
+where
+    F: Fn(usize) -> Result<T, E> + Sync,
+    T: Send,
+    E: Send,
+{
+    let begin_second = now().checked_add(delay);
+    let (attempt, second_taken) = (&attempt, &AtomicBool::new(false));
+    let (mut failed, mut failed_aside) = (None, None);
+    let aside = &mut failed_aside;
+    // The first success takes the place of a group's first error: it is what ends the group. The first
+    // attempt is the leader's, which spares the usual case a switch.
+    let undecided = group(|g| {
+        let second = begin_second.map(|at| {
+            g.try_spawn(move || {
+                time::sleep_until(at);
+                if second_taken.swap(true, Ordering::Relaxed) {
+                    return Ok(());
+                }
+                lost_or_won(attempt(1), aside)
+            })
+        });
+        lost_or_won(attempt(0), &mut failed)?;
+        if !second_taken.swap(true, Ordering::Relaxed) {
+            if let Some(waits) = second {
+                waits.cancel();
+            }
+            lost_or_won(attempt(1), &mut failed)?;
+        }
+        Ok(())
+    });
+    match undecided {
+        Err(value) => Ok(value),
+        Ok(()) => Err(failed_aside.or(failed).unwrap_or_else(|| cut_short())),
+    }
+}
+
+/// Keeps an error, and makes of a success what ends the group.
+fn lost_or_won<T, E>(result: Result<T, E>, failed: &mut Option<E>) -> Result<(), T> {
+    match result {
+        Ok(value) => Err(value),
+        Err(error) => {
+            *failed = Some(error);
+            Ok(())
+        }
+    }
+}
+
+/// Hedges calls of one kind after a delay that it learns: a percentile of how long they took lately.
+///
+/// It keeps the last 64 times of first attempts. With the default, the 95th percentile, about one call
+/// in twenty is made twice, whatever the service's speed. The time of a first attempt that was cancelled
+/// counts, since it is a slow one; that of an attempt which failed sooner than the delay does not. To be
+/// shared by all who make such calls.
+///
+/// # Examples
+/// ```
+/// use maniple::group::Hedger;
+/// use std::time::Duration;
+/// static LOOKUPS: Hedger = Hedger::new(Duration::from_millis(50));
+/// let found = LOOKUPS.run(|_attempt| Ok::<_, ()>("found"));
+/// assert_eq!(found, Ok("found"));
+/// ```
+pub struct Hedger {
+    initial: Duration,
+    percent: usize,
+    times: SpinLock<Ring>,
+}
+
+impl Hedger {
+    /// A hedger that uses `initial` as the delay until it has seen 16 calls, and then the 95th percentile.
+    pub const fn new(initial: Duration) -> Self {
+        Self {
+            initial,
+            percent: 95,
+            times: SpinLock::new(Ring::new()),
+        }
+    }
+
+    /// The percentile that it uses as the delay.
+    ///
+    /// # Panics
+    /// Unless it is from 1 to 100.
+    pub const fn percentile(mut self, percent: usize) -> Self {
+        assert!(percent >= 1 && percent <= 100);
+        self.percent = percent;
+        self
+    }
+
+    /// The delay that the next call will use.
+    pub fn delay(&self) -> Duration {
+        // Sorted outside the lock, which is a spinning one.
+        let times = *self.times.lock();
+        times.percentile(self.percent).unwrap_or(self.initial)
+    }
+
+    /// As [`hedge`], with the delay that it has learnt.
+    ///
+    /// # Errors
+    /// The second attempt's, if both fail.
+    ///
+    /// # Panics
+    /// As [`hedge`].
+    pub fn run<F, T, E>(&self, attempt: F) -> Result<T, E>
+    where
+        F: Fn(usize) -> Result<T, E> + Sync,
+        T: Send,
+        E: Send,
+    {
+        let delay = self.delay();
+        hedge(delay, |index| {
+            if index > 0 {
+                return attempt(index);
+            }
+            let mut timed = Timed {
+                hedger: self,
+                begun: now(),
+                counts_from: delay,
+            };
+            let result = attempt(index);
+            if result.is_ok() {
+                timed.counts_from = Duration::ZERO;
+            }
+            result
+        })
+    }
+}
+
+impl fmt::Debug for Hedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hedger")
+            .field("percentile", &self.percent)
+            .field("delay", &self.delay())
+            .finish()
+    }
+}
+
+/// Notes the time of a first attempt, however it ends.
+struct Timed<'a> {
+    hedger: &'a Hedger,
+    begun: Instant,
+    counts_from: Duration,
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        let taken = now().saturating_duration_since(self.begun);
+        if taken >= self.counts_from {
+            self.hedger.times.lock().push(taken);
+        }
+    }
+}
+
+/// The last times, in microseconds.
+#[derive(Clone, Copy)]
+struct Ring {
+    micros: [u32; KEPT],
+    pushed: usize,
+}
+
+const KEPT: usize = 64;
+/// Fewer tell nothing about a percentile near the end.
+const ENOUGH: usize = 16;
+
+impl Ring {
+    const fn new() -> Self {
+        Self {
+            micros: [0; KEPT],
+            pushed: 0,
+        }
+    }
+
+    fn push(&mut self, time: Duration) {
+        self.micros[self.pushed % KEPT] = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        self.pushed = self.pushed.wrapping_add(1);
+    }
+
+    fn percentile(mut self, percent: usize) -> Option<Duration> {
+        let len = self.pushed.min(KEPT);
+        if len < ENOUGH {
+            return None;
+        }
+        let rank = (len * percent).div_ceil(100) - 1;
+        let (_, micros, _) = self.micros[..len].select_nth_unstable(rank);
+        Some(Duration::from_micros(u64::from(*micros)))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_knows_percentiles_of_its_last_times() {
+        let mut ring = Ring::new();
+        for millis in 1..16 {
+            ring.push(Duration::from_millis(millis));
+        }
+        assert_eq!(ring.percentile(95), None, "too few");
+        for millis in (16..=1064).rev() {
+            ring.push(Duration::from_millis(millis));
+        }
+        // The last 64: 16 to 79.
+        assert_eq!(ring.percentile(50), Some(Duration::from_millis(47)));
+        assert_eq!(ring.percentile(95), Some(Duration::from_millis(76)));
+        assert_eq!(ring.percentile(100), Some(Duration::from_millis(79)));
+        ring.push(Duration::MAX);
+        let most = Duration::from_micros(u64::from(u32::MAX));
+        assert_eq!(ring.percentile(100), Some(most));
+    }
+}
