@@ -13,6 +13,7 @@ mod reentrant;
 mod rwlock;
 mod semaphore;
 mod wait_group;
+pub mod watch;
 
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::{Condvar, WaitTimeoutResult};

@@ -18,6 +18,7 @@ mod policies;
 mod rwlock;
 mod select;
 mod shutdown;
+mod spreading;
 mod stress;
 mod sync;
 mod time;

@@ -1,0 +1,395 @@
+//! The latest value for any number of watchers, who may miss values in between but never the last one.
+//!
+//! The value is under a reader-writer lock. Its version, which grows under the write lock, says whether a
+//! receiver has seen it; who waits for the next one is in a list that each change empties.
+
+use std::{
+    fmt,
+    ops::Deref,
+    sync::Arc,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+pub use super::channel::{RecvError, RecvTimeoutError};
+use super::{RwLock, RwLockReadGuard};
+use crate::{
+    error::Interrupt,
+    scheduler::now,
+    sys::spin::SpinLock,
+    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited},
+};
+
+/// A value, and a receiver that has seen this first one.
+///
+/// # Examples
+/// ```
+/// use maniple::sync::watch;
+/// let (limit, mut watching) = watch::channel(100);
+/// maniple::join!(
+///     {
+///         limit.send(200).unwrap();
+///         limit.send_modify(|limit| *limit += 50);
+///         drop(limit);
+///     },
+///     while watching.changed().is_ok() {
+///         println!("the limit is {} now", *watching.borrow_and_update());
+///     }
+/// );
+/// assert_eq!(*watching.borrow(), 250);
+/// ```
+pub fn channel<T>(initial: T) -> (Sender<T>, Receiver<T>) {
+    let shared = Arc::new(Shared {
+        value: RwLock::new(initial),
+        version: AtomicU64::new(0),
+        waiting: SpinLock::new(WaitList::new()),
+        senders: AtomicUsize::new(1),
+        receivers: AtomicUsize::new(0),
+    });
+    let sender = Sender { shared };
+    let receiver = sender.subscribe();
+    (sender, receiver)
+}
+
+struct Shared<T> {
+    value: RwLock<T>,
+    /// Grows by `CHANGE` under the write lock; `CLOSED` is added once all senders are gone.
+    version: AtomicU64,
+    waiting: SpinLock<WaitList>,
+    senders: AtomicUsize,
+    receivers: AtomicUsize,
+}
+
+const CLOSED: u64 = 1;
+const CHANGE: u64 = 2;
+
+impl<T> Shared<T> {
+    fn borrow(&self) -> (Ref<'_, T>, u64) {
+        let guard = self.value.read();
+        // No change can come between: the lock is held.
+        let version = self.version.load(Ordering::Acquire) & !CLOSED;
+        (Ref { guard }, version)
+    }
+
+    /// Changes the value and wakes who waits for that, if `change` says that it did.
+    fn change(&self, change: impl FnOnce(&mut T) -> bool) -> bool {
+        let mut value = self.value.write();
+        let changed = change(&mut value);
+        if changed {
+            self.version.fetch_add(CHANGE, Ordering::Release);
+        }
+        drop(value);
+        if changed {
+            self.wake_all();
+        }
+        changed
+    }
+
+    /// Whoever is not yet in the list looks at the version under its lock, and finds the new one.
+    fn wake_all(&self) {
+        // SAFETY: under the list's lock.
+        let all = unsafe { self.waiting.lock().notify_all() };
+        all.ready();
+    }
+
+    /// The first version found that is not `seen`.
+    fn beyond(&self, seen: u64, deadline: Option<Instant>) -> Result<u64, Failed> {
+        wait::check()?;
+        loop {
+            let node = WaitNode::new();
+            let waited = wait::wait(
+                Reason::Watch,
+                deadline,
+                Cuttable::Yes,
+                |strand| {
+                    let waiting = self.waiting.lock();
+                    if self.version.load(Ordering::Acquire) != seen {
+                        return false;
+                    }
+                    // SAFETY: under the list's lock; taken out below unless notified.
+                    unsafe { waiting.arm(&node, strand, Cuttable::Yes) };
+                    true
+                },
+                || {
+                    // SAFETY: under the list's lock, in this list or none.
+                    unsafe { self.waiting.lock().remove(&node) };
+                },
+            );
+            match waited {
+                Waited::TimedOut => return Err(Failed::Timeout),
+                Waited::Cut(interrupt) => return Err(interrupt.into()),
+                Waited::AtOnce => wait::spend(),
+                Waited::Notified | Waited::Again => {}
+            }
+            let version = self.version.load(Ordering::Acquire);
+            if version & !CLOSED != seen {
+                return Ok(version & !CLOSED);
+            }
+            if version & CLOSED != 0 {
+                return Err(Failed::Disconnected);
+            }
+        }
+    }
+}
+
+enum Failed {
+    Disconnected,
+    Timeout,
+    Cancelled,
+}
+
+impl From<Interrupt> for Failed {
+    fn from(interrupt: Interrupt) -> Self {
+        match interrupt {
+            Interrupt::Cancelled => Failed::Cancelled,
+            Interrupt::Elapsed => Failed::Timeout,
+        }
+    }
+}
+
+impl From<Failed> for RecvError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Disconnected => RecvError::Disconnected,
+            Failed::Timeout => RecvError::Elapsed,
+            Failed::Cancelled => RecvError::Cancelled,
+        }
+    }
+}
+
+impl From<Failed> for RecvTimeoutError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Disconnected => RecvTimeoutError::Disconnected,
+            Failed::Timeout => RecvTimeoutError::Timeout,
+            Failed::Cancelled => RecvTimeoutError::Cancelled,
+        }
+    }
+}
+
+/// Sets the value; clones set the same one.
+///
+/// Setting waits only for those who look at the value just then. As with any lock of this crate that is
+/// no cancellation point.
+pub struct Sender<T> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T> Sender<T> {
+    /// Sets the value and tells all receivers.
+    ///
+    /// # Errors
+    /// The value, which is then not set, if there is no receiver.
+    pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+        if self.receiver_count() == 0 {
+            return Err(SendError(value));
+        }
+        self.send_replace(value);
+        Ok(())
+    }
+
+    /// As [`Sender::send`], also without receivers; returns the former value.
+    pub fn send_replace(&self, value: T) -> T {
+        let mut value = value;
+        self.shared.change(|current| {
+            std::mem::swap(current, &mut value);
+            true
+        });
+        value
+    }
+
+    /// Changes the value in its place and tells all receivers, also if there is none.
+    ///
+    /// # Panics
+    /// If `change` does: receivers are then not told, and the value stays as `change` left it.
+    pub fn send_modify(&self, change: impl FnOnce(&mut T)) {
+        self.send_if_modified(|value| {
+            change(value);
+            true
+        });
+    }
+
+    /// As [`Sender::send_modify`], telling receivers only if `change` returns true, which it returns as well.
+    pub fn send_if_modified(&self, change: impl FnOnce(&mut T) -> bool) -> bool {
+        self.shared.change(change)
+    }
+
+    /// Looks at the value; see [`Ref`].
+    pub fn borrow(&self) -> Ref<'_, T> {
+        self.shared.borrow().0
+    }
+
+    /// A receiver that has seen the present value.
+    pub fn subscribe(&self) -> Receiver<T> {
+        self.shared.receivers.fetch_add(1, Ordering::Relaxed);
+        Receiver {
+            seen: self.shared.version.load(Ordering::Acquire) & !CLOSED,
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// How many receivers there are.
+    pub fn receiver_count(&self) -> usize {
+        self.shared.receivers.load(Ordering::Acquire)
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        self.shared.senders.fetch_add(1, Ordering::Relaxed);
+        Self {
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        // AcqRel: the last one to go does so after all changes.
+        if self.shared.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.shared.version.fetch_or(CLOSED, Ordering::Release);
+            self.shared.wake_all();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sender { .. }")
+    }
+}
+
+/// Watches the value; a clone has seen what its original has.
+pub struct Receiver<T> {
+    shared: Arc<Shared<T>>,
+    seen: u64,
+}
+
+impl<T> Receiver<T> {
+    /// Waits until there is a value that this receiver has not seen, and marks it as seen.
+    ///
+    /// # Errors
+    /// If all senders are gone and the last value has been seen, the scope is cancelled or its deadline
+    /// passed.
+    pub fn changed(&mut self) -> Result<(), RecvError> {
+        self.seen = self.shared.beyond(self.seen, None)?;
+        Ok(())
+    }
+
+    /// As [`Receiver::changed`], waiting for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`Receiver::changed`], and if there was no such value in time.
+    pub fn changed_timeout(&mut self, timeout: Duration) -> Result<(), RecvTimeoutError> {
+        self.seen = self.shared.beyond(self.seen, now().checked_add(timeout))?;
+        Ok(())
+    }
+
+    /// As [`Receiver::changed`], waiting until `deadline`.
+    ///
+    /// # Errors
+    /// As [`Receiver::changed_timeout`].
+    pub fn changed_deadline(&mut self, deadline: Instant) -> Result<(), RecvTimeoutError> {
+        self.seen = self.shared.beyond(self.seen, Some(deadline))?;
+        Ok(())
+    }
+
+    /// Waits until the value, the present one or a later, is as `wanted`; marks it as seen.
+    ///
+    /// # Errors
+    /// As [`Receiver::changed`].
+    pub fn wait_for(&mut self, wanted: impl Fn(&T) -> bool) -> Result<Ref<'_, T>, RecvError> {
+        loop {
+            let (value, version) = self.shared.borrow();
+            self.seen = version;
+            if wanted(&value) {
+                return Ok(value);
+            }
+            drop(value);
+            self.shared.beyond(self.seen, None)?;
+        }
+    }
+
+    /// Whether there is a value that this receiver has not seen; never waits.
+    pub fn has_changed(&self) -> bool {
+        self.shared.version.load(Ordering::Acquire) & !CLOSED != self.seen
+    }
+
+    /// Whether all senders are gone: the value is the last one.
+    pub fn is_disconnected(&self) -> bool {
+        self.shared.version.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    /// Looks at the value without marking it as seen; see [`Ref`].
+    pub fn borrow(&self) -> Ref<'_, T> {
+        self.shared.borrow().0
+    }
+
+    /// Looks at the value and marks it as seen; see [`Ref`].
+    pub fn borrow_and_update(&mut self) -> Ref<'_, T> {
+        let (value, version) = self.shared.borrow();
+        self.seen = version;
+        value
+    }
+}
+
+impl<T> Clone for Receiver<T> {
+    fn clone(&self) -> Self {
+        self.shared.receivers.fetch_add(1, Ordering::Relaxed);
+        Self {
+            shared: self.shared.clone(),
+            seen: self.seen,
+        }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.shared.receivers.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Receiver { .. }")
+    }
+}
+
+/// A look at the value, which cannot be set meanwhile: clone what is needed for long.
+///
+/// Setting the value, or a second look at it, in the coroutine that holds one may wait for ever.
+pub struct Ref<'a, T> {
+    guard: RwLockReadGuard<'a, T>,
+}
+
+impl<T> Deref for Ref<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Ref<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// The value that was not set, since nobody watches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SendError<T>(pub T);
+
+impl<T> fmt::Display for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sending on a channel without receivers")
+    }
+}
+
+impl<T> fmt::Debug for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SendError(..)")
+    }
+}
+
+impl<T> std::error::Error for SendError<T> {}
