@@ -25,7 +25,7 @@
 //! - [`timeout`], [`deadline`], [`cancel`]: bounds and cancellation, inherited by groups.
 //! - [`coroutine_local!`]: a value for each coroutine.
 //! - [`block_on`], and awaiting a [`JoinHandle`]: the border to `async` code.
-//! - [`net`], [`sync`], [`time`]: what blocks. [`offload`](offload()): for what cannot suspend.
+//! - [`net`], [`io`], [`sync`], [`time`]: what blocks. [`offload`](offload()): for what cannot suspend.
 //!
 //! # What cancellation does
 //!
@@ -66,6 +66,7 @@ pub mod cancel;
 pub mod future;
 pub mod group;
 pub mod inspect;
+pub mod io;
 pub mod local;
 pub mod net;
 pub mod offload;

@@ -66,7 +66,7 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
 /// # }
 /// ```
 pub struct PipeReader {
-    source: Source,
+    pub(in crate::net) source: Source,
 }
 
 /// The end of a pipe that is written, in the shape of [`std::io::PipeWriter`].
@@ -74,7 +74,7 @@ pub struct PipeReader {
 /// Writes need only `&PipeWriter`. Writing to a pipe that nobody reads any more is an error of kind
 /// `BrokenPipe`; it also raises `SIGPIPE`, which Rust programs ignore unless told otherwise.
 pub struct PipeWriter {
-    source: Source,
+    pub(in crate::net) source: Source,
 }
 
 macro_rules! end {

@@ -52,7 +52,7 @@ use crate::{scheduler::now, sys::event::Direction};
 /// # }
 /// ```
 pub struct TcpStream {
-    source: Source,
+    pub(in crate::net) source: Source,
     read_timeout: Timeout,
     write_timeout: Timeout,
 }

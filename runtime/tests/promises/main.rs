@@ -6,6 +6,7 @@ mod coroutines;
 mod futures;
 mod groups;
 mod inspecting;
+mod io;
 mod locals;
 mod meeting;
 mod million;

@@ -47,7 +47,7 @@ use crate::{scheduler::now, sys::event::Direction};
 /// # }
 /// ```
 pub struct UnixStream {
-    source: Source,
+    pub(in crate::net) source: Source,
     read_timeout: Timeout,
     write_timeout: Timeout,
 }
