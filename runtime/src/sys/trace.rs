@@ -23,14 +23,12 @@ impl Trace {
     /// Walks the stack of the caller. Does not allocate: frames beyond the room made are left out.
     #[inline(never)]
     pub(crate) fn capture(&mut self) {
-        let room = self.addresses.capacity();
-        backtrace::trace(|frame| {
-            // Zero marks the end of the outermost stack.
-            let address = frame.ip().addr();
-            if address != 0 && self.addresses.len() < room {
-                self.addresses.push(address);
+        let addresses = &mut self.addresses;
+        walk(|address| {
+            if addresses.len() < addresses.capacity() {
+                addresses.push(address);
             }
-            address != 0 && self.addresses.len() < room
+            addresses.len() < addresses.capacity()
         });
     }
 
@@ -73,6 +71,24 @@ impl Trace {
             }
         }
         frames
+    }
+}
+
+/// Calls `visit` with the return addresses of the caller's stack, innermost first, until it says false.
+///
+/// Takes no lock: naming frames, which holds the one of the library for seconds, must not hold up a worker
+/// or a signal handler.
+#[inline]
+pub(crate) fn walk(mut visit: impl FnMut(usize) -> bool) {
+    // SAFETY: the library's lock is for platforms whose walking is not safe on several threads at once. On
+    // Linux it is the unwinder's, which keeps its state on the stack and reads what the loader shares
+    // without locks.
+    unsafe {
+        backtrace::trace_unsynchronized(|frame| {
+            // Zero marks the end of the outermost stack.
+            let address = frame.ip().addr();
+            address != 0 && visit(address)
+        });
     }
 }
 

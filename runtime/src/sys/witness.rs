@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use super::trace::Trace;
+use super::trace::{Trace, walk};
 
 /// This file, by which its frames are known in a backtrace.
 pub(crate) const FILE: &str = file!();
@@ -114,18 +114,11 @@ extern "C" fn answer(_: libc::c_int) {
         return;
     }
     let mut count = 0;
-    // SAFETY: the unwinder's own state is the caller's stack alone; what is shared was set up before, and
-    // is read without locks.
-    unsafe {
-        backtrace::trace_unsynchronized(|frame| {
-            let address = frame.ip().addr();
-            if address != 0 {
-                SLIP.addresses[count].store(address, Ordering::Relaxed);
-                count += 1;
-            }
-            address != 0 && count < MOST_FRAMES
-        });
-    }
+    walk(|address| {
+        SLIP.addresses[count].store(address, Ordering::Relaxed);
+        count += 1;
+        count < MOST_FRAMES
+    });
     SLIP.count.store(count, Ordering::Relaxed);
     SLIP.answered.store(true, Ordering::Release);
 }
