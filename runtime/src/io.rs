@@ -68,6 +68,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// # Ok(())
 /// # }
 /// ```
+#[allow(clippy::redundant_closure_call)] // The macro's, which inside its own crate is not known as foreign.
 pub fn copy_bidirectional<A, B>(one: &A, other: &B) -> io::Result<(u64, u64)>
 where
     A: Duplex + Sync,
