@@ -9,6 +9,7 @@ mod condvar;
 mod mutex;
 mod notify;
 mod once;
+pub mod oneshot;
 mod reentrant;
 mod rwlock;
 mod semaphore;

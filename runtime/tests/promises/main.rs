@@ -12,6 +12,7 @@ mod meeting;
 mod million;
 mod net;
 mod once;
+mod oneshot;
 mod overflow;
 mod permits;
 mod pipes;
