@@ -10,6 +10,8 @@ chapters! {
     getting_started = "../../docs/src/getting-started.md",
     groups = "../../docs/src/groups.md",
     cancellation = "../../docs/src/cancellation.md",
+    channels = "../../docs/src/channels.md",
+    locks = "../../docs/src/locks.md",
     service = "../../docs/src/service.md",
     readme = "../../README.md",
 }
