@@ -20,6 +20,7 @@ mod join;
 mod map;
 mod partial;
 mod race;
+mod supervise;
 
 use std::{
     any::Any,
@@ -40,6 +41,7 @@ pub use join::{joined, try_joined};
 pub use map::{map, map_as_completed, try_map};
 pub use partial::{Outcome, partial_deadline, partial_timeout};
 pub use race::{Indexed, quorum, race};
+pub use supervise::{Failure, GaveUp, Restart, supervised};
 
 use crate::{
     coroutine::{TaskRef, Unstarted, Yields},
@@ -258,10 +260,25 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
         T: Send + 'scope,
         E: Send,
     {
+        self.start_unguarded(name, self.guarded(body))
+    }
+
+    /// For a body whose panic is not the group's.
+    #[track_caller]
+    #[inline]
+    fn start_unguarded<F, T>(
+        &'scope self,
+        name: Option<Cow<'static, str>>,
+        body: F,
+    ) -> Child<'scope, T>
+    where
+        F: FnOnce() -> End<T> + Send + 'scope,
+        T: Send + 'scope,
+        E: Send,
+    {
         let class = self.scheduler.default_class;
         // SAFETY: `'scope` ends only after `group` has waited for this task's completion.
-        let (task, handle) =
-            unsafe { task::make(name, class, None, self.deadline, self.guarded(body)) };
+        let (task, handle) = unsafe { task::make(name, class, None, self.deadline, body) };
         self.launch(task, handle)
     }
 
@@ -387,8 +404,18 @@ impl<T> Child<'_, T> {
     /// # Errors
     /// If the child panicked, failed, was cancelled, or the wait was cut short.
     #[inline]
-    pub fn join(mut self) -> Result<T, JoinError> {
-        match task::join_task(&self.task, Cuttable::Yes) {
+    pub fn join(self) -> Result<T, JoinError> {
+        self.take(Cuttable::Yes)
+    }
+
+    /// As `join`, by a wait that is not cut short, like that for the end of the group.
+    fn conclude(self) -> Result<T, JoinError> {
+        self.take(Cuttable::No)
+    }
+
+    #[inline]
+    fn take(mut self, cuttable: Cuttable) -> Result<T, JoinError> {
+        match task::join_task(&self.task, cuttable) {
             Ok(()) => {
                 self.taken = true;
                 // SAFETY: `launch` ties the handle to a task of `End<T>`; complete; consumed.
