@@ -52,8 +52,12 @@ impl CancelToken {
 
     /// Cancels everything that runs, or will run, under this token. Returns at once.
     pub fn cancel(&self) {
-        self.scope
-            .cancel(Cause::Token, &mut |claimed| ready(claimed));
+        self.cancel_as(Cause::Token);
+    }
+
+    /// Hands a cancellation on, with its cause, to where it cannot reach by itself.
+    pub(crate) fn cancel_as(&self, cause: Cause) {
+        self.scope.cancel(cause, &mut |claimed| ready(claimed));
     }
 
     /// Whether [`CancelToken::cancel`] has been called.

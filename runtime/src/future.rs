@@ -14,7 +14,6 @@ use std::{
 
 use crate::{
     coroutine::Parking,
-    scheduler::Worker,
     task::{JoinError, JoinHandle},
     wait::{self, Cuttable, Reason, Waited, ready},
 };
@@ -52,7 +51,7 @@ pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
     let mut context = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            spend();
+            wait::spend();
             return output;
         }
         woken.wait();
@@ -79,7 +78,7 @@ impl Woken {
                 Waited::Notified => return,
                 // Woken while it was polled, perhaps by itself and for ever.
                 Waited::AtOnce => {
-                    spend();
+                    wait::spend();
                     return wait::check().unwrap_or_else(wait::unwind);
                 }
                 // Where it cannot unwind, in a destructor, the future is asked once more.
@@ -99,13 +98,6 @@ impl Wake for Woken {
         if let Some(claimed) = self.0.unpark() {
             ready(claimed);
         }
-    }
-}
-
-/// A poll that had no need to wait counts against the coroutine's turn.
-fn spend() {
-    if let Some(worker) = Worker::current() {
-        worker.spend();
     }
 }
 

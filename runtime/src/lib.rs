@@ -25,7 +25,8 @@
 //! - [`timeout`], [`deadline`], [`cancel`]: bounds and cancellation, inherited by groups.
 //! - [`coroutine_local!`]: a value for each coroutine.
 //! - [`block_on`], and awaiting a [`JoinHandle`]: the border to `async` code.
-//! - [`net`], [`io`], [`sync`], [`time`]: what blocks. [`offload`](offload()): for what cannot suspend.
+//! - [`net`], [`io`], [`sync`], [`time`]: what blocks. [`offload`](offload()): for what cannot suspend;
+//!   [`fs`] uses it.
 //!
 //! # What cancellation does
 //!
@@ -63,6 +64,7 @@ mod wait;
 mod wheel;
 
 pub mod cancel;
+pub mod fs;
 pub mod future;
 pub mod group;
 pub mod inspect;

@@ -20,6 +20,12 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[
         "a cut wait is told by the cancel module's errors",
     ),
     ("net", "offload", "names are looked up on the offload pool"),
+    (
+        "offload",
+        "cancel",
+        "a job inherits its caller's cancellation",
+    ),
+    ("offload", "time", "a job inherits its caller's deadline"),
     ("cancel", "time", "both enter a scope that has a deadline"),
 ];
 

@@ -11,6 +11,7 @@ mod locals;
 mod meeting;
 mod million;
 mod net;
+mod offloading;
 mod once;
 mod oneshot;
 mod overflow;

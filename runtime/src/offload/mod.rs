@@ -1,0 +1,279 @@
+//! Thread pools for what cannot suspend: name look-ups, file I/O, C libraries, long computations.
+//!
+//! The coroutine waits, its worker does not. A pool starts a thread when work waits and none is idle, up
+//! to a limit; threads that stay idle end. Work beyond that queues, up to a limit too. [`offload`] uses
+//! the pool that all share; an [`OffloadPool`] has limits, and a queue, of its own.
+//!
+//! # What a job inherits
+//!
+//! The caller's deadline, which [`time::remaining`](crate::time::remaining) tells inside the job, and its
+//! cancellation, which [`cancel::check`](crate::cancel::check) sees there once the caller's wait has been
+//! cut by it. Waits of this crate inside the job obey both. A job that looks at neither runs to its end.
+
+mod pool;
+mod ticket;
+
+use std::{
+    fmt, io,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use pool::{Pool, Settings};
+use ticket::{Begun, Ticket};
+
+use crate::{scheduler::current_coroutine, wait};
+
+/// Threads that the shared pool starts at most, and the default of others.
+pub const MAX_THREADS: usize = 128;
+
+/// Jobs that wait for a thread of the shared pool at most, and the default of others.
+pub const MAX_QUEUED: usize = 16 * 1024;
+
+/// How long a thread of the shared pool waits for work before it ends, and the default of others.
+pub const IDLE: Duration = Duration::from_secs(10);
+
+/// Runs `job` on a thread of the shared pool while the calling coroutine waits. A plain thread, which has
+/// nobody to hold up, runs it itself.
+///
+/// The wait is cut short by cancellation and by the deadline of the caller's scope. A job that no thread
+/// has taken up yet is then withdrawn; one that has begun is left to see it ([what it
+/// inherits](self#what-a-job-inherits)), and its result is dropped.
+///
+/// # Errors
+/// If the queue is full ([`MAX_QUEUED`], kind `WouldBlock`), no thread could be started, the scope was
+/// cancelled or its deadline passed.
+///
+/// # Panics
+/// With the panic of `job`.
+///
+/// # Examples
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let text = maniple::run(|| maniple::offload(|| std::fs::read_to_string("/proc/version")))??;
+/// assert!(text.contains("Linux"));
+/// # Ok(())
+/// # }
+/// ```
+pub fn offload<T, F>(job: F) -> io::Result<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    run_shared(job, Begun::IsLeft)
+}
+
+/// As [`offload`], for jobs of which half would be worse than late: once begun, the wait is not cut.
+pub(crate) fn offload_whole<T, F>(job: F) -> io::Result<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    run_shared(job, Begun::IsAwaited)
+}
+
+fn run_shared<T, F>(job: F, begun: Begun) -> io::Result<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    if current_coroutine().is_none() {
+        wait::check()?;
+        return Ok(job());
+    }
+    SHARED.run_as(job, begun)
+}
+
+static SHARED: LazyLock<OffloadPool> = LazyLock::new(|| OffloadPool {
+    pool: Pool::new(Builder::default().settings),
+});
+
+/// Jobs that wait for a thread of the shared pool.
+pub(crate) fn queued() -> usize {
+    SHARED.queued()
+}
+
+/// A pool of threads with limits of its own: for a library that bears two calls at a time, or work that
+/// must not take the shared pool's threads from others.
+///
+/// Dropping it lets what is queued run and then ends its threads; it does not wait for them.
+///
+/// # Examples
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use maniple::offload::OffloadPool;
+/// let database = OffloadPool::builder().name("database").max_threads(2).queue_limit(64).build()?;
+/// let rows = maniple::run(|| database.run(|| 3))?;
+/// assert_eq!(rows, 3);
+/// # Ok(())
+/// # }
+/// ```
+pub struct OffloadPool {
+    pool: Arc<Pool>,
+}
+
+impl OffloadPool {
+    /// A builder with the shared pool's limits.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Runs `job` on a thread of this pool while the caller, a coroutine or a plain thread, waits.
+    ///
+    /// Inside a job of this very pool it runs at once, where it is: to wait for a thread there could be to
+    /// wait for oneself. For the rest as [`offload`].
+    ///
+    /// # Errors
+    /// If the queue is full (kind `WouldBlock`, naming the pool and its limits), no thread could be
+    /// started, the scope was cancelled or its deadline passed.
+    ///
+    /// # Panics
+    /// With the panic of `job`.
+    pub fn run<T, F>(&self, job: F) -> io::Result<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.run_as(job, Begun::IsLeft)
+    }
+
+    fn run_as<T, F>(&self, job: F, begun: Begun) -> io::Result<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        wait::check()?;
+        if self.pool.serves_here() {
+            return Ok(job());
+        }
+        let ticket = Arc::new(Ticket::new());
+        let theirs = ticket.clone();
+        self.pool
+            .submit(Box::new(move |free| theirs.work(job, free)))?;
+        ticket.wait(begun)
+    }
+
+    /// How many threads it has now.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// How many jobs wait for a thread.
+    pub fn queued(&self) -> usize {
+        self.pool.queued()
+    }
+}
+
+impl Drop for OffloadPool {
+    fn drop(&mut self) {
+        self.pool.close();
+    }
+}
+
+impl fmt::Debug for OffloadPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OffloadPool")
+            .field("settings", &self.pool.settings)
+            .field("threads", &self.threads())
+            .field("queued", &self.queued())
+            .finish()
+    }
+}
+
+/// Configures an [`OffloadPool`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct Builder {
+    settings: Settings,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            settings: Settings {
+                name: "maniple-offload".to_owned(),
+                max_threads: MAX_THREADS,
+                queue_limit: MAX_QUEUED,
+                idle: IDLE,
+            },
+        }
+    }
+}
+
+impl Builder {
+    /// The name of its threads, and of the pool in errors. Default: `maniple-offload`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.settings.name = name.into();
+        self
+    }
+
+    /// Threads that it starts at most. Default: [`MAX_THREADS`].
+    pub fn max_threads(mut self, threads: usize) -> Self {
+        self.settings.max_threads = threads;
+        self
+    }
+
+    /// Jobs that wait at most while all threads are busy; a withdrawn one keeps its place until its turn
+    /// comes. Default: [`MAX_QUEUED`].
+    pub fn queue_limit(mut self, jobs: usize) -> Self {
+        self.settings.queue_limit = jobs;
+        self
+    }
+
+    /// How long a thread waits for work before it ends. Default: [`IDLE`].
+    pub fn idle(mut self, idle: Duration) -> Self {
+        self.settings.idle = idle;
+        self
+    }
+
+    /// Makes the pool, as yet without threads.
+    ///
+    /// # Errors
+    /// If `max_threads` is 0 or the name has a NUL (`InvalidInput`).
+    pub fn build(self) -> io::Result<OffloadPool> {
+        self.settings.check()?;
+        Ok(OffloadPool {
+            pool: Pool::new(self.settings),
+        })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::cancel::CancelToken;
+
+    #[test]
+    fn a_whole_job_that_has_begun_is_awaited_and_one_that_has_not_is_withdrawn() {
+        let pool = OffloadPool::builder().max_threads(1).build().unwrap();
+        let (begun, has_begun) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        crate::run(|| {
+            let token = CancelToken::new();
+            crate::group(|g| {
+                let whole = g.spawn(|| {
+                    let job = move || {
+                        begun.send(()).unwrap();
+                        released.recv().is_ok()
+                    };
+                    token.run(|| pool.run_as(job, Begun::IsAwaited))
+                });
+                crate::offload(move || has_begun.recv()).unwrap().unwrap();
+                let queued = g.spawn(|| token.run(|| pool.run_as(|| (), Begun::IsAwaited)));
+                while pool.queued() == 0 {
+                    crate::yield_now();
+                }
+                token.cancel();
+                let withdrawn = queued.join()?.unwrap().unwrap_err();
+                assert!(crate::cancel::is_cancelled_error(&withdrawn));
+                assert!(!whole.is_finished());
+                release.send(()).unwrap();
+                assert!(whole.join()?.unwrap().unwrap());
+                Ok::<_, crate::JoinError>(())
+            })
+            .unwrap();
+        });
+    }
+}

@@ -1,0 +1,163 @@
+//! What the caller and the thread share about one job: how far it is, and what it inherits.
+
+use std::{
+    any::Any,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    ptr::NonNull,
+    time::Instant,
+};
+
+use crate::{
+    cancel::{CancelToken, Cancelled, Cause, Interrupt},
+    scheduler::current_strand,
+    strand::{Outcome, Strand},
+    sys::spin::SpinLock,
+    time::DeadlineGuard,
+    wait::{self, Cuttable, Reason, Waited, ready},
+};
+
+pub(super) struct Ticket<T> {
+    progress: SpinLock<Progress<T>>,
+    /// Cancelled if the caller was.
+    token: CancelToken,
+    deadline: Option<Instant>,
+}
+
+/// What becomes of a job that has begun when its caller's wait is cut.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// The caller goes on without it.
+    IsLeft,
+    /// The caller waits for it all the same.
+    IsAwaited,
+}
+
+struct Progress<T> {
+    state: State<T>,
+    waiting: Option<NonNull<Strand>>,
+}
+
+// SAFETY: the strand is touched under the lock alone, while it waits.
+unsafe impl<T: Send> Send for Progress<T> {}
+
+enum State<T> {
+    Queued,
+    Running,
+    Done(Result<T, Box<dyn Any + Send>>),
+    /// Taken, or withdrawn before it began.
+    Gone,
+}
+
+impl<T> Ticket<T> {
+    /// For a job of the calling strand.
+    pub(super) fn new() -> Self {
+        // SAFETY: the caller's own strand outlives the call.
+        let deadline = unsafe { current_strand().as_ref() }.deadline();
+        Self {
+            progress: SpinLock::new(Progress {
+                state: State::Queued,
+                waiting: None,
+            }),
+            token: CancelToken::new(),
+            deadline,
+        }
+    }
+
+    /// Thread: runs the job, unless it was withdrawn, and wakes who waits for it; before, calls `free`.
+    pub(super) fn work(&self, job: impl FnOnce() -> T, free: &mut dyn FnMut()) {
+        {
+            let mut progress = self.progress.lock();
+            match progress.state {
+                State::Queued => progress.state = State::Running,
+                _ => return,
+            }
+        }
+        let result = catch_unwind(AssertUnwindSafe(|| self.inheriting(job)))
+            .and_then(|ended| ended.map_err(|cancelled| Box::new(cancelled) as Box<_>));
+        free();
+        let claimed = {
+            let mut progress = self.progress.lock();
+            progress.state = State::Done(result);
+            progress
+                .waiting
+                .take()
+                // SAFETY: a waiting strand takes itself out under this lock before its wait returns.
+                .and_then(|strand| unsafe { Strand::claim(strand, Outcome::Notified) })
+        };
+        if let Some(claimed) = claimed {
+            ready(claimed);
+        }
+    }
+
+    /// `Err` if the job's own wait was cut by the caller's cancellation: then nobody waits for the result.
+    fn inheriting(&self, job: impl FnOnce() -> T) -> Result<T, Cancelled> {
+        self.token.run(|| {
+            // SAFETY: the thread's own strand outlives the call.
+            let strand = unsafe { current_strand().as_ref() };
+            let _restore = DeadlineGuard::set(strand, self.deadline);
+            job()
+        })
+    }
+
+    /// Caller: waits for the result.
+    pub(super) fn wait(&self, begun: Begun) -> io::Result<T> {
+        let mut cuttable = Cuttable::Yes;
+        loop {
+            let waited = wait::wait(
+                Reason::Offload,
+                None,
+                cuttable,
+                |strand| self.arm(strand, cuttable),
+                || self.progress.lock().waiting = None,
+            );
+            match waited {
+                Waited::AtOnce | Waited::Notified => return Ok(self.take()),
+                Waited::Cut(interrupt) if self.leave(interrupt, begun) => {
+                    return Err(interrupt.into());
+                }
+                Waited::Cut(_) => cuttable = Cuttable::No,
+                Waited::TimedOut | Waited::Again => {}
+            }
+        }
+    }
+
+    fn arm(&self, strand: &Strand, cuttable: Cuttable) -> bool {
+        let mut progress = self.progress.lock();
+        if matches!(progress.state, State::Done(_)) {
+            return false;
+        }
+        strand.word.arm(cuttable == Cuttable::Yes);
+        progress.waiting = Some(NonNull::from(strand));
+        true
+    }
+
+    /// Withdraws the job, or leaves it to itself; false if its result is to be had or awaited.
+    fn leave(&self, interrupt: Interrupt, begun: Begun) -> bool {
+        let mut progress = self.progress.lock();
+        match progress.state {
+            State::Queued => {
+                progress.state = State::Gone;
+                return true;
+            }
+            State::Running if begun == Begun::IsLeft => {}
+            _ => return false,
+        }
+        drop(progress);
+        // A passed deadline the job sees for itself.
+        if interrupt == Interrupt::Cancelled {
+            let cause = wait::cause().unwrap_or(Cause::Token);
+            self.token.cancel_as(cause);
+        }
+        true
+    }
+
+    fn take(&self) -> T {
+        let state = std::mem::replace(&mut self.progress.lock().state, State::Gone);
+        match state {
+            State::Done(Ok(value)) => value,
+            State::Done(Err(payload)) => resume_unwind(payload),
+            _ => unreachable!("notified only when done"),
+        }
+    }
+}
