@@ -6,6 +6,7 @@
 //! [`TimedOut`](std::io::ErrorKind::TimedOut). Never `Interrupted`, which callers retry.
 
 mod pipe;
+mod race;
 mod resolve;
 mod socket;
 mod source;

@@ -142,7 +142,7 @@ pub(super) fn each_address<T>(
     Err(last.unwrap_or_else(no_address))
 }
 
-fn no_address() -> io::Error {
+pub(super) fn no_address() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidInput,
         "the name resolves to no address",

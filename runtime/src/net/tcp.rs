@@ -14,7 +14,7 @@ use rustix::{
 };
 
 use super::{
-    Shutdown, ToSocketAddrs,
+    Shutdown, ToSocketAddrs, race,
     resolve::each_address,
     socket::{
         DEFAULT_BACKLOG, FLAGS, Timeout, conversions, family, raw_shutdown, to_inet, zero_timeout,
@@ -60,11 +60,18 @@ pub struct TcpStream {
 impl TcpStream {
     /// Connects to the first address that answers.
     ///
+    /// Of several, IPv6 and IPv4 take turns, each attempt beginning when the one before has failed or has
+    /// taken 250 ms; the others end with the first success (RFC 8305).
+    ///
     /// # Errors
     /// If the name cannot be resolved or no address could be connected to (the last one's error), or
     /// the wait was cut short.
     pub fn connect<A: ToSocketAddrs>(address: A) -> io::Result<Self> {
-        each_address(&address, |address| Self::connect_until(address, None))
+        let addresses = address.to_socket_addrs()?;
+        match addresses.as_slice() {
+            [only] => Self::connect_until(only, None),
+            _ => race::connect(addresses).map(Self::from_nonblocking),
+        }
     }
 
     /// As [`TcpStream::connect`], to one address and for at most `timeout`.
@@ -541,7 +548,7 @@ impl Default for ListenOptions {
     }
 }
 
-fn socket(address: &SocketAddr) -> io::Result<OwnedFd> {
+pub(super) fn socket(address: &SocketAddr) -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(
         family(address),
         SocketType::STREAM,

@@ -537,6 +537,87 @@ fn waiting_to_read_takes_no_bytes_and_keeps_to_its_instant() {
     });
 }
 
+/// A listener that answers no more connections, with those that fill it.
+fn mute() -> (TcpListener, Vec<TcpStream>, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut filling = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, 4 * SHORT) {
+        filling.push(stream);
+    }
+    (listener, filling, address)
+}
+
+/// A bound socket at which nobody listens, and nobody else can meanwhile.
+fn refusing() -> (OwnedFd, SocketAddr) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &"127.0.0.1:0".parse::<SocketAddr>().unwrap()).unwrap();
+    let address = getsockname(&socket).unwrap().try_into().unwrap();
+    (socket, address)
+}
+
+#[test]
+fn of_several_addresses_one_that_is_silent_holds_nobody_up_for_long() {
+    let body = || {
+        let (_listener, _filling, silent) = mute();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let answering = listener.local_addr().unwrap();
+        let begun = Instant::now();
+        let addresses = [silent, answering, silent];
+        let stream = TcpStream::connect(&addresses[..]).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), answering);
+        assert!(begun.elapsed() >= Duration::from_millis(250), "never early");
+        let (mut accepted, _) = listener.accept().unwrap();
+        (&stream).write_all(b"usable").unwrap();
+        accepted.read_exact(&mut [0; 6]).unwrap();
+        let nobody = listener.try_accept().unwrap_err();
+        assert_eq!(nobody.kind(), ErrorKind::WouldBlock);
+    };
+    on(1, body);
+    thread::spawn(body).join().unwrap();
+}
+
+#[test]
+fn of_several_addresses_the_last_error_is_told_if_all_refuse() {
+    on(1, || {
+        let ((_one, first), (_other, second)) = (refusing(), refusing());
+        let addresses = [first, second, "[::1]:1".parse().unwrap()];
+        assert!(TcpStream::connect(&addresses[..]).is_err());
+        let error = TcpStream::connect(&addresses[..2]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        let nowhere = TcpStream::connect(&addresses[..0]).unwrap_err();
+        assert_eq!(nowhere.kind(), ErrorKind::InvalidInput);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(&[first, address][..]).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+    });
+}
+
+#[test]
+fn connecting_to_several_addresses_is_cut_at_any_moment() {
+    on(1, || {
+        let (_listener, _filling, silent) = mute();
+        for late in [SHORT, Duration::from_millis(255)] {
+            let begun = Instant::now();
+            let cut = maniple::timeout(late, || TcpStream::connect(&[silent, silent][..]));
+            assert_eq!(cut.unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+            assert!(begun.elapsed() >= late, "never early");
+        }
+        for yields in 0..5 {
+            let connecting = spawn(move || TcpStream::connect(&[silent, silent][..]));
+            (0..yields).for_each(|_| yield_now());
+            connecting.cancel();
+            match connecting.join() {
+                Ok(result) => assert!(is_cancelled_error(&result.unwrap_err())),
+                Err(never_begun) => assert!(never_begun.is_cancelled()),
+            }
+        }
+    });
+}
+
 #[test]
 fn looking_up_a_name_leaves_the_worker_to_others() {
     on(1, || {
