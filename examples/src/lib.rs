@@ -12,6 +12,8 @@ chapters! {
     cancellation = "../../docs/src/cancellation.md",
     channels = "../../docs/src/channels.md",
     locks = "../../docs/src/locks.md",
+    blocking = "../../docs/src/blocking.md",
+    inspect = "../../docs/src/inspect.md",
     service = "../../docs/src/service.md",
     readme = "../../README.md",
 }
