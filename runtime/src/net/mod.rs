@@ -5,6 +5,7 @@
 //! [`Cancelled`](crate::cancel::Cancelled); past a deadline, or the socket's own timeout, one of kind
 //! [`TimedOut`](std::io::ErrorKind::TimedOut). Never `Interrupted`, which callers retry.
 
+mod lookup;
 mod pipe;
 mod race;
 mod resolve;
@@ -16,6 +17,7 @@ mod udp;
 mod udp_batch;
 mod unix;
 
+pub use lookup::{DEFAULT_NAME_TTL, MAX_NAMES, set_name_ttl};
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use resolve::ToSocketAddrs;
 pub use source::{wait_readable, wait_writable};

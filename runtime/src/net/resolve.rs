@@ -5,12 +5,14 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
 };
 
-use crate::{error::Elapsed, offload};
+use super::lookup;
+use crate::error::Elapsed;
 
 /// What can be resolved to socket addresses; as [`std::net::ToSocketAddrs`], for the same types.
 ///
 /// Addresses and address literals resolve at once. Names are looked up by the system's resolver
-/// (getaddrinfo(3)) on the [`offload`](crate::offload()) pool, while the coroutine waits.
+/// (getaddrinfo(3)) on the [`offload`](crate::offload()) pool, while the coroutine waits, and the answer is
+/// remembered for 5 seconds: see [`set_name_ttl`](super::set_name_ttl).
 pub trait ToSocketAddrs {
     /// The addresses, in the resolver's order.
     ///
@@ -119,11 +121,7 @@ fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
-    let name = host.to_owned();
-    let looked_up = offload(move || {
-        std::net::ToSocketAddrs::to_socket_addrs(&(name.as_str(), port)).map(Vec::from_iter)
-    })?;
-    looked_up.map_err(|error| io::Error::new(error.kind(), format!("look up {host}: {error}")))
+    lookup::look_up(host, port)
 }
 
 /// Tries the addresses in turn; the last one's error if none will do.

@@ -15,7 +15,7 @@ use std::{
 use maniple::{
     JoinHandle, Runtime,
     cancel::is_cancelled_error,
-    net::{self, Shutdown, TcpListener, TcpStream},
+    net::{self, Shutdown, TcpListener, TcpStream, ToSocketAddrs},
     offload, spawn,
     task::spawn_on_workers,
     yield_now,
@@ -619,7 +619,9 @@ fn connecting_to_several_addresses_is_cut_at_any_moment() {
 }
 
 #[test]
-fn looking_up_a_name_leaves_the_worker_to_others() {
+fn looking_up_a_name_leaves_the_worker_to_others_and_is_done_once_in_a_while() {
+    // For the whole process; no other test here minds.
+    net::set_name_ttl(Duration::ZERO);
     on(1, || {
         let turns = Arc::new(AtomicUsize::new(0));
         let theirs = turns.clone();
@@ -650,6 +652,20 @@ fn looking_up_a_name_leaves_the_worker_to_others() {
             );
         }
         println!("{look_ups} look-ups");
+        net::set_name_ttl(LONG);
+        let first = ("localhost", 1).to_socket_addrs().unwrap();
+        let before = turns.load(SeqCst);
+        let second = ("localhost", 2).to_socket_addrs().unwrap();
+        assert_eq!(
+            turns.load(SeqCst),
+            before,
+            "an answer from memory waits for nothing"
+        );
+        let ports =
+            |addresses: &[SocketAddr]| addresses.iter().map(|a| (a.ip(), 2)).collect::<Vec<_>>();
+        let second: Vec<_> = second.iter().map(|a| (a.ip(), a.port())).collect();
+        assert_eq!(second, ports(&first));
+        net::set_name_ttl(net::DEFAULT_NAME_TTL);
         other.cancel();
         drop(other.join());
     });
