@@ -17,6 +17,8 @@ use crate::{
     error::{Elapsed, Unwind},
     scheduler::current_strand,
     strand::{Scope, Strand, Target},
+    sync::channel::{self, Receiver, Sender},
+    sys::spin::SpinLock,
     time::DeadlineGuard,
     wait::{self, ready},
 };
@@ -39,14 +41,23 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct CancelToken {
-    scope: Arc<Scope>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    scope: Scope,
+    /// Dropped by cancelling, which disconnects what [`CancelToken::cancelled`] gave out.
+    bells: SpinLock<Vec<Sender<()>>>,
 }
 
 impl CancelToken {
     /// A token that is not cancelled.
     pub fn new() -> Self {
         Self {
-            scope: Arc::new(Scope::new(Target::Nothing)),
+            shared: Arc::new(Shared {
+                scope: Scope::new(Target::Nothing),
+                bells: SpinLock::new(Vec::new()),
+            }),
         }
     }
 
@@ -57,12 +68,42 @@ impl CancelToken {
 
     /// Hands a cancellation on, with its cause, to where it cannot reach by itself.
     pub(crate) fn cancel_as(&self, cause: Cause) {
-        self.scope.cancel(cause, &mut |claimed| ready(claimed));
+        let Shared { scope, bells } = &*self.shared;
+        scope.cancel(cause, &mut |claimed| ready(claimed));
+        let bells = std::mem::take(&mut *bells.lock());
+        drop(bells);
     }
 
     /// Whether [`CancelToken::cancel`] has been called.
     pub fn is_cancelled(&self) -> bool {
-        self.scope.is_cancelled()
+        self.shared.scope.is_cancelled()
+    }
+
+    /// A channel that never has a message and is disconnected by [`CancelToken::cancel`], so that
+    /// [`select!`](crate::select) can wait for the token among other things.
+    ///
+    /// Waiting for it is no cancellation of the caller's: that is what [`CancelToken::run`] is for.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple::{cancel::CancelToken, select, sync::channel};
+    /// let (work, stop) = (channel::unbounded::<u32>(), CancelToken::new());
+    /// let told = stop.cancelled();
+    /// stop.cancel();
+    /// select! {
+    ///     recv(work.1) -> _ => unreachable!("there is no work"),
+    ///     recv(told) -> _ => println!("told to stop"),
+    /// }
+    /// ```
+    pub fn cancelled(&self) -> Receiver<()> {
+        let (bell, told) = channel::bounded(0);
+        let mut bells = self.shared.bells.lock();
+        bells.retain(|bell| !bell.is_disconnected());
+        // Under the lock, so that a cancellation either is seen here or finds the bell.
+        if !self.is_cancelled() {
+            bells.push(bell);
+        }
+        told
     }
 
     /// Runs `f`, and the groups that it makes, under this token as well as under the scopes around.
@@ -81,7 +122,7 @@ impl CancelToken {
         let frame = Scope::new(Target::Strand(pointer));
         let link = Scope::new(Target::Scope(NonNull::from(&frame)));
         let result = {
-            let _entered = Entered::new(strand, &frame, &link, &self.scope);
+            let _entered = Entered::new(strand, &frame, &link, &self.shared.scope);
             if link.is_cancelled() {
                 frame.cancel(Cause::Token, &mut |claimed| ready(claimed));
             }

@@ -27,6 +27,7 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[
     ),
     ("offload", "time", "a job inherits its caller's deadline"),
     ("cancel", "time", "both enter a scope that has a deadline"),
+    ("cancel", "sync", "a token is waited for as a channel"),
 ];
 
 /// Layers whose modules may lean on each other: the small ones below the wait, which never call back, and the face.

@@ -138,13 +138,13 @@ macro_rules! __join {
     (@emit [joined $first:expr] $(($name:ident $rest:expr))*) => {
         $crate::group::joined(|group| {
             $(let $name = group.spawn(|| $rest);)*
-            ::core::result::Result::Ok(((|| $first)(), $($name.join()?,)*))
+            ::core::result::Result::Ok(($crate::group::call(|| $first), $($name.join()?,)*))
         })
     };
     (@emit [try_joined $first:expr] $(($name:ident $rest:expr))*) => {
         $crate::group::try_joined(|group| {
             $(let $name = group.try_spawn(|| $rest);)*
-            match (|| $first)() {
+            match $crate::group::call(|| $first) {
                 ::core::result::Result::Ok(first) => ::core::result::Result::Ok(
                     (|| ::core::option::Option::Some((first, $($name.join().ok()?,)*)))()
                 ),
@@ -152,6 +152,13 @@ macro_rules! __join {
             }
         })
     };
+}
+
+/// Keeps a `return` or `?` in an expression of the macros inside it.
+#[doc(hidden)]
+#[inline]
+pub fn call<T>(expression: impl FnOnce() -> T) -> T {
+    expression()
 }
 
 /// What [`join!`](crate::join!) expands to: a group whose leader cannot return an error.

@@ -35,9 +35,9 @@ use std::{
 
 pub use hedge::{Hedger, hedge};
 pub use join::try_join;
-use join::{cause, cut_short};
 #[doc(hidden)]
-pub use join::{joined, try_joined};
+pub use join::{call, joined, try_joined};
+use join::{cause, cut_short};
 pub use map::{map, map_as_completed, try_map};
 pub use partial::{Outcome, partial_deadline, partial_timeout};
 pub use race::{Indexed, quorum, race};

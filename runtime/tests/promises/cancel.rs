@@ -493,3 +493,26 @@ fn a_join_error_says_what_cancelled() {
         assert_eq!(failed, Err("failed"));
     });
 }
+
+#[test]
+fn a_token_is_waited_for_among_channels() {
+    on(2, || {
+        for _ in 0..100 {
+            let (_sender, receiver) = channel::bounded::<()>(1);
+            let token = CancelToken::new();
+            let told = token.cancelled();
+            let theirs = token.clone();
+            let canceller = maniple::spawn(move || theirs.cancel());
+            let heard = maniple::select! {
+                recv(receiver) -> _ => false,
+                recv(told) -> message => message.is_err(),
+            };
+            assert!(heard);
+            canceller.join().unwrap();
+            assert!(
+                token.cancelled().recv().is_err(),
+                "also of a token that was cancelled before"
+            );
+        }
+    });
+}

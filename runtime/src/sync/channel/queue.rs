@@ -158,6 +158,10 @@ impl<T> Channel<T> {
         self.state.lock().queue.len()
     }
 
+    pub(super) fn is_disconnected(&self) -> bool {
+        self.state.lock().disconnected
+    }
+
     pub(super) fn capacity(&self) -> Option<usize> {
         self.state.lock().capacity
     }

@@ -80,6 +80,11 @@ impl<T> Sender<T> {
             })
     }
 
+    /// Whether all receivers are gone.
+    pub(crate) fn is_disconnected(&self) -> bool {
+        self.channel.is_disconnected()
+    }
+
     /// Messages that wait in the channel.
     pub fn len(&self) -> usize {
         self.channel.len()
