@@ -296,6 +296,85 @@ fn selects_that_face_each_other_on_two_channels_do_not_miss_each_other() {
 }
 
 #[test]
+fn a_sender_and_a_receiver_that_select_at_the_same_moment_meet() {
+    const ROUNDS: usize = 4_000;
+    let give = |send: Sender<usize>| {
+        for n in 0..ROUNDS {
+            select! {
+                send(send, n) -> sent => sent.unwrap(),
+                recv(never::<u8>()) -> _ => unreachable!(),
+            }
+        }
+    };
+    let take = |receive: Receiver<usize>| {
+        for n in 0..ROUNDS {
+            select! {
+                recv(never::<u8>()) -> _ => unreachable!(),
+                recv(receive) -> got => assert_eq!(got, Ok(n)),
+                default(LONG) => panic!("it missed {n}"),
+            }
+        }
+    };
+    let (send, receive) = bounded(0);
+    let thread = thread::spawn(move || give(send));
+    take(receive);
+    thread.join().unwrap();
+    let (send, receive) = bounded(0);
+    on(2, || {
+        let pair = spawn_on_workers(move |worker| match worker {
+            0 => give(send.clone()),
+            _ => take(receive.clone()),
+        });
+        pair.into_iter().for_each(|one| one.join().unwrap());
+    });
+}
+
+/// The first channel's sender comes while the select queues on, the last one's before it gets there.
+#[test]
+fn a_select_that_is_served_while_it_queues_keeps_that_message() {
+    const EACH: usize = 3_000;
+    let (_kept, idle) = unbounded();
+    let ((first_send, first), (last_send, last)) = (bounded(0), bounded(1));
+    let senders = [
+        thread::spawn(move || {
+            for n in 0..EACH {
+                while first_send.try_send(n).is_err() {
+                    thread::yield_now();
+                }
+            }
+        }),
+        thread::spawn(move || {
+            for n in 0..EACH {
+                while last_send.try_send(n).is_err() {
+                    thread::yield_now();
+                }
+            }
+        }),
+    ];
+    let mut halves = vec![&idle; 66];
+    (halves[0], halves[65]) = (&first, &last);
+    let mut select = Select::new();
+    for half in &halves {
+        select.recv(half);
+    }
+    let mut got = [0; 66];
+    while got[0] + got[65] < 2 * EACH {
+        let selected = select.select_timeout(LONG).expect("no message is lost");
+        let index = selected.index();
+        match selected.recv(halves[index]) {
+            Ok(n) => {
+                assert_eq!(n, got[index]);
+                got[index] += 1;
+            }
+            Err(_) => select.remove(index),
+        }
+    }
+    senders
+        .into_iter()
+        .for_each(|sender| sender.join().unwrap());
+}
+
+#[test]
 fn every_selected_message_reaches_one_receiver_once() {
     const EACH: usize = 600;
     for capacity in [0, 1, 8] {

@@ -166,6 +166,11 @@ impl<T> Channel<T> {
         self.state.lock().capacity
     }
 
+    #[cfg(test)]
+    pub(super) fn has_waiting_senders(&self) -> bool {
+        !self.state.lock().senders.is_empty()
+    }
+
     pub(super) fn add_sender(&self) {
         self.sender_count.fetch_add(1, Ordering::Relaxed);
     }

@@ -339,3 +339,122 @@ fn roll(count: usize) -> (usize, bool) {
     let index = ((drawn >> 1) * count as u64) >> 31;
     (index as usize, drawn & 1 == 1)
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::{bounded, receiver::Flavour};
+    use super::*;
+    use crate::strand::Strand;
+
+    /// Acts when the select queues on it, in the middle of the others: races that are rare, made certain.
+    struct Meddler<F: Fn() -> bool>(F);
+
+    impl<F: Fn() -> bool> Operation for Meddler<F> {
+        fn try_now(&self) -> bool {
+            false
+        }
+        unsafe fn queue(&self, _: &Strand) -> bool {
+            (self.0)()
+        }
+        fn leave(&self) {}
+        fn was_served(&self) -> bool {
+            false
+        }
+        fn due(&self) -> Option<Instant> {
+            None
+        }
+        fn cut(&self, _: Interrupt) {}
+        fn reset(&self) {}
+        fn is_spent(&self) -> bool {
+            false
+        }
+        fn half(&self) -> *const () {
+            std::ptr::null()
+        }
+    }
+
+    struct Two<'a>([&'a dyn Operation; 2]);
+
+    impl Operations for Two<'_> {
+        fn count(&self) -> usize {
+            2
+        }
+        fn at(&self, index: usize) -> Option<&dyn Operation> {
+            self.0.get(index).copied().map(|operation| operation as _)
+        }
+    }
+
+    /// Waits, and holds that it was not the time limit that ended it.
+    fn decide(operations: [&dyn Operation; 2]) -> Result<Option<usize>, Interrupt> {
+        let limit = now() + Duration::from_secs(30);
+        let decided = wait_for_one(&Two(operations), Some(limit));
+        assert!(now() < limit, "it slept though there was something to do");
+        decided
+    }
+
+    #[test]
+    fn who_is_served_while_queueing_keeps_the_message_even_if_another_could_be_done() {
+        let (send, receive) = bounded(0);
+        let served = Receive::new(&receive);
+        let meddler = Meddler(|| {
+            send.try_send(1).expect("the select waits here already");
+            false
+        });
+        let decided = decide([&served, &meddler]);
+        assert_eq!((decided, served.take()), (Ok(Some(0)), Ok(1)));
+        assert!(send.try_send(2).is_err(), "nobody is left in the queue");
+    }
+
+    #[test]
+    fn a_sender_that_came_between_the_try_and_the_queueing_is_met() {
+        let (send, receive) = bounded(0);
+        let Flavour::Queue(channel) = receive.flavour() else {
+            unreachable!("it has a queue");
+        };
+        std::thread::scope(|scope| {
+            let begun = Cell::new(false);
+            let meddler = Meddler(|| {
+                if !begun.replace(true) {
+                    scope.spawn(|| send.send(1).unwrap());
+                    while !channel.has_waiting_senders() {
+                        std::thread::yield_now();
+                    }
+                }
+                true
+            });
+            let met = Receive::new(&receive);
+            let decided = decide([&meddler, &met]);
+            // The sender's thread ends also where the test fails.
+            _ = receive.try_recv();
+            assert_eq!((decided, met.take()), (Ok(Some(1)), Ok(1)));
+        });
+    }
+
+    #[test]
+    fn a_message_that_came_between_the_try_and_the_queueing_is_met() {
+        let (send, receive) = bounded(1);
+        let (met, sent) = (Receive::new(&receive), Cell::new(false));
+        let meddler = Meddler(|| {
+            if !sent.replace(true) {
+                send.try_send(1).unwrap();
+            }
+            true
+        });
+        let decided = decide([&meddler, &met]);
+        assert_eq!((decided, met.take()), (Ok(Some(1)), Ok(1)));
+    }
+
+    #[test]
+    fn room_that_came_between_the_try_and_the_queueing_is_used() {
+        let (send, receive) = bounded(1);
+        send.try_send(1).unwrap();
+        let met = Deliver::new(&send, 2);
+        let meddler = Meddler(|| {
+            _ = receive.try_recv();
+            true
+        });
+        let decided = decide([&meddler, &met]);
+        assert_eq!((decided, met.take()), (Ok(Some(1)), Ok(())));
+        assert_eq!(receive.try_recv(), Ok(2));
+    }
+}
