@@ -14,6 +14,7 @@ chapters! {
     locks = "../../docs/src/locks.md",
     blocking = "../../docs/src/blocking.md",
     inspect = "../../docs/src/inspect.md",
+    coming_from = "../../docs/src/coming-from.md",
     service = "../../docs/src/service.md",
     readme = "../../README.md",
 }
