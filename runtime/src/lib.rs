@@ -72,6 +72,7 @@ pub mod io;
 pub mod local;
 pub mod net;
 pub mod offload;
+pub mod process;
 pub mod runtime;
 pub mod sync;
 pub mod task;

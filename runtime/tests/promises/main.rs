@@ -18,6 +18,7 @@ mod overflow;
 mod permits;
 mod pipes;
 mod policies;
+mod processes;
 mod rwlock;
 mod select;
 mod shutdown;

@@ -1,0 +1,190 @@
+//! Child processes and signals: waited for by coroutines while their worker goes on.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    time::Instant,
+};
+
+use maniple::{
+    JoinError,
+    cancel::{CancelToken, is_cancelled_error},
+    group, offload,
+    process::{Child, Command, Stdio},
+    spawn, timeout, yield_now,
+};
+
+use super::{LONG, SHORT, on};
+
+fn endless() -> Child {
+    let mut command = Command::new("sleep");
+    command.arg("600").kill_on_drop(true).spawn().unwrap()
+}
+
+fn shell(script: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]);
+    command
+}
+
+/// Whether the process still stands in the system's table, be it as a zombie.
+fn exists(id: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{id}")).exists()
+}
+
+#[test]
+fn output_and_status_work_from_coroutines_and_plain_threads() {
+    let every = || {
+        let output = shell("echo out; echo err >&2; exit 3").output().unwrap();
+        assert_eq!(output.status.code(), Some(3));
+        assert_eq!(
+            (&*output.stdout, &*output.stderr),
+            (&b"out\n"[..], &b"err\n"[..])
+        );
+        let mut exit = shell("test -z \"$HOME\" && exit $CODE");
+        let exit = exit
+            .env_clear()
+            .env("CODE", "4")
+            .env("PATH", "/usr/bin:/bin");
+        assert_eq!(exit.status().unwrap().code(), Some(4));
+        let missing = Command::new("/no/such/program").status().unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+    };
+    on(1, every);
+    every();
+}
+
+#[test]
+fn both_outputs_are_read_at_once_however_much_comes() {
+    on(1, || {
+        let many = "head -c 300000 /dev/zero >&2; head -c 300000 /dev/zero";
+        let output = shell(many).output().unwrap();
+        assert_eq!(
+            (output.stdout.len(), output.stderr.len()),
+            (300_000, 300_000)
+        );
+    });
+}
+
+#[test]
+fn a_worker_runs_others_while_processes_talk_and_end() {
+    on(1, || {
+        let mut cat = Command::new("cat");
+        let mut cat = cat
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut stdin, mut stdout) = (cat.stdin.take().unwrap(), cat.stdout.take().unwrap());
+        let reading = spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).map(|_| text)
+        });
+        let waiting = spawn(move || cat.wait());
+        yield_now();
+        assert!(!reading.is_finished() && !waiting.is_finished());
+        stdin.write_all(b"through").unwrap();
+        drop(stdin);
+        assert_eq!(reading.join().unwrap().unwrap(), "through");
+        assert!(waiting.join().unwrap().unwrap().success());
+    });
+}
+
+#[test]
+fn waiting_closes_the_childs_input_and_may_be_repeated() {
+    on(1, || {
+        let mut cat = Command::new("cat");
+        let mut cat = cat
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let status = cat.wait().unwrap();
+        assert!(status.success());
+        assert_eq!(cat.wait().unwrap(), status);
+        assert_eq!(cat.try_wait().unwrap(), Some(status));
+        cat.kill().unwrap();
+    });
+}
+
+#[test]
+fn a_wait_is_cut_by_a_deadline_and_the_process_goes_on_until_killed() {
+    let every = || {
+        let mut child = endless();
+        let begun = Instant::now();
+        let late = timeout(SHORT, || child.wait()).unwrap().unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= SHORT);
+        assert_eq!(child.try_wait().unwrap(), None);
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().code(), None);
+    };
+    on(1, every);
+    every();
+}
+
+#[test]
+fn a_dropped_child_is_killed_and_gone_if_so_wished_and_left_alone_if_not() {
+    on(1, || {
+        let child = endless();
+        let id = child.id();
+        assert!(exists(id));
+        drop(child);
+        assert!(!exists(id));
+
+        let token = CancelToken::new();
+        let mut id = 0;
+        let cut = token.run(|| {
+            let child = endless();
+            id = child.id();
+            token.cancel();
+            maniple::sleep(LONG);
+        });
+        assert!(cut.is_err() && !exists(id));
+
+        let mut left = Command::new("cat");
+        let mut left = left
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (stdin, mut stdout) = (left.stdin.take(), left.stdout.take().unwrap());
+        drop(left);
+        stdin.unwrap().write_all(b"alive").unwrap();
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "alive");
+    });
+}
+
+#[test]
+fn cutting_output_or_status_at_any_moment_leaves_no_process() {
+    on(2, || {
+        for yields in 0..12 {
+            let token = CancelToken::new();
+            // The process alone holds the other end.
+            let (mut alive, writer) = std::io::pipe().unwrap();
+            let outcome: Result<_, JoinError> = group(|g| {
+                let calling = g.spawn(|| {
+                    let mut sleep = shell("echo $$; exec sleep 600");
+                    sleep.stdout(Stdio::piped()).stderr(writer);
+                    token.run(|| match yields % 2 {
+                        0 => sleep.output().map(drop),
+                        _ => sleep.status().map(drop),
+                    })
+                });
+                g.spawn(|| {
+                    (0..yields * yields).for_each(|_| yield_now());
+                    token.cancel();
+                });
+                calling.join()
+            });
+            // What is returned is returned only once the process is gone.
+            match outcome.unwrap() {
+                Ok(result) => assert!(is_cancelled_error(&result.unwrap_err())),
+                Err(cancelled) => panic!("the calls return errors: {cancelled}"),
+            }
+            let ended = offload(move || alive.read(&mut [0])).unwrap();
+            assert_eq!(ended.unwrap(), 0);
+        }
+    });
+}
