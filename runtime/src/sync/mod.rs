@@ -4,6 +4,7 @@
 //! no poisoning: a panic while a lock is held unlocks it, as in parking_lot.
 
 mod barrier;
+pub mod broadcast;
 pub mod channel;
 mod condvar;
 mod mutex;

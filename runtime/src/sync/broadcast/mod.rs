@@ -1,0 +1,430 @@
+//! Broadcast channels: each message to every receiver that is there when it is sent, in one order for all.
+//!
+//! A bounded ring holds what some receiver has not read. What happens when it is full is chosen once for
+//! the channel, as a [`Lag`]: the slowest receiver decides over the senders' pace, or misses messages, or
+//! is disconnected.
+
+mod error;
+mod ring;
+
+use std::{
+    cell::UnsafeCell,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+pub use super::channel::{SendError, SendTimeoutError, TrySendError};
+use crate::{
+    error::Interrupt,
+    scheduler::now,
+    sys::spin::SpinLock,
+    wait::{self, Cuttable, Reason, WaitNode, Waited, ready},
+};
+pub use error::{RecvError, RecvTimeoutError, TryRecvError};
+use ring::{Chore, Place, Refused, Ring};
+
+/// What happens when a message is sent while some receiver has not read any of the last `capacity`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lag {
+    /// The sender waits for the slowest receiver.
+    Block,
+    /// The oldest message is dropped; who has not read it is told by [`RecvError::Lagged`].
+    DropOldest,
+    /// Whoever has not read the oldest message is disconnected, told by [`RecvError::Expelled`].
+    Disconnect,
+}
+
+/// A channel whose slowest receiver may be at most `capacity` messages behind.
+///
+/// # Panics
+/// If `capacity` is zero.
+///
+/// # Examples
+/// ```
+/// use maniple::sync::broadcast::{self, Lag};
+/// let (sender, mut first) = broadcast::channel(2, Lag::Block);
+/// let mut second = sender.subscribe();
+/// maniple::join!(
+///     {
+///         (0..5).for_each(|n| sender.send(n).unwrap());
+///         drop(sender);
+///     },
+///     assert_eq!(std::iter::from_fn(|| first.recv().ok()).sum::<i32>(), 10),
+///     assert_eq!(std::iter::from_fn(|| second.recv().ok()).sum::<i32>(), 10)
+/// );
+/// ```
+///
+/// With [`Lag::DropOldest`]:
+/// ```
+/// use maniple::sync::broadcast::{self, Lag, RecvError};
+/// let (sender, mut receiver) = broadcast::channel(2, Lag::DropOldest);
+/// (0..5).for_each(|n| sender.send(n).unwrap());
+/// assert_eq!(receiver.recv(), Err(RecvError::Lagged(3)));
+/// assert_eq!((receiver.recv(), receiver.recv()), (Ok(3), Ok(4)));
+/// ```
+pub fn channel<T>(capacity: usize, lag: Lag) -> (Sender<T>, Receiver<T>) {
+    assert!(
+        capacity > 0,
+        "a broadcast channel holds one message at least"
+    );
+    let shared = Arc::new(Shared {
+        ring: SpinLock::new(Ring::new(capacity, lag)),
+    });
+    let receiver = shared.subscribe();
+    (Sender { shared }, receiver)
+}
+
+struct Shared<T> {
+    ring: SpinLock<Ring<T>>,
+}
+
+impl<T> Shared<T> {
+    fn subscribe(self: &Arc<Self>) -> Receiver<T> {
+        let mut ring = self.ring.lock();
+        ring.receivers += 1;
+        let next = ring.end();
+        drop(ring);
+        Receiver {
+            shared: self.clone(),
+            next,
+        }
+    }
+
+    /// Does what is due after a change of the ring, beginning with `chore`.
+    fn tidy(&self, mut chore: Option<Chore<T>>) {
+        // Dropped last: a message's destructor is the user's and may panic.
+        let mut gone = Vec::new();
+        while let Some(due) = chore {
+            match due {
+                Chore::Drop(message) => gone.push(message),
+                Chore::Wake(claimed) => ready(claimed),
+                Chore::WakeAll(all) => all.ready(),
+            }
+            chore = self.ring.lock().chore();
+        }
+    }
+
+    fn try_send(&self, message: &mut Option<Arc<T>>) -> Result<(), Refused> {
+        let mut ring = self.ring.lock();
+        let (sent, gone) = ring.try_send(message);
+        let chore = ring.chore();
+        drop(ring);
+        self.tidy(chore);
+        drop(gone);
+        sent
+    }
+
+    /// On failure the message comes back with the cause.
+    fn send(&self, message: T, deadline: Option<Instant>) -> Result<(), (T, Failed)> {
+        if let Err(interrupt) = wait::check() {
+            return Err((message, interrupt.into()));
+        }
+        let mut message = Some(Arc::new(message));
+        match (
+            self.wait_to_send(&mut message, deadline),
+            message.and_then(Arc::into_inner),
+        ) {
+            (Err(failed), Some(message)) => Err((message, failed)),
+            _ => Ok(()),
+        }
+    }
+
+    fn wait_to_send(
+        &self,
+        message: &mut Option<Arc<T>>,
+        deadline: Option<Instant>,
+    ) -> Result<(), Failed> {
+        loop {
+            let place = Place {
+                node: WaitNode::new(),
+                message: UnsafeCell::new(None),
+            };
+            // SAFETY: before it waits and after its wait, the place is this call's alone.
+            let held = || unsafe { &mut *place.message.get() };
+            let (mut tried, mut gone, mut chore) = (Ok(()), None, None);
+            let waited = wait::wait(
+                Reason::ChannelSend,
+                deadline,
+                Cuttable::Yes,
+                |strand| {
+                    let mut ring = self.ring.lock();
+                    (tried, gone) = ring.try_send(message);
+                    if tried != Err(Refused::Full) {
+                        chore = ring.chore();
+                        return false;
+                    }
+                    *held() = message.take();
+                    // SAFETY: under the list's lock; taken out below unless notified.
+                    unsafe { ring.sending.arm(&place.node, strand, Cuttable::Yes) };
+                    true
+                },
+                || {
+                    let ring = self.ring.lock();
+                    // SAFETY: under the list's lock, in this list or none.
+                    unsafe { ring.sending.remove(&place.node) };
+                },
+            );
+            if waited == Waited::AtOnce {
+                self.tidy(chore);
+                drop(gone);
+                wait::spend();
+                return tried.map_err(|_| Failed::Disconnected);
+            }
+            *message = held().take();
+            if message.is_none() {
+                return Ok(());
+            }
+            // Others may have waited only because this one did.
+            let chore = self.ring.lock().chore();
+            self.tidy(chore);
+            match waited {
+                // Notified without an exchange: nobody is there to receive it.
+                Waited::AtOnce | Waited::Notified => return Err(Failed::Disconnected),
+                Waited::TimedOut => return Err(Failed::Timeout),
+                Waited::Cut(interrupt) => return Err(interrupt.into()),
+                Waited::Again => {}
+            }
+        }
+    }
+
+    fn try_recv(&self, next: &mut u64) -> Result<Arc<T>, TryRecvError> {
+        let mut ring = self.ring.lock();
+        let received = ring.try_recv(next);
+        let chore = ring.chore();
+        drop(ring);
+        self.tidy(chore);
+        received
+    }
+
+    fn recv(&self, next: &mut u64, deadline: Option<Instant>) -> Result<Arc<T>, RecvError> {
+        wait::check()?;
+        loop {
+            let node = WaitNode::new();
+            let (mut received, mut chore) = (Err(TryRecvError::Empty), None);
+            let waited = wait::wait(
+                Reason::ChannelRecv,
+                deadline,
+                Cuttable::Yes,
+                |strand| {
+                    let mut ring = self.ring.lock();
+                    received = ring.try_recv(next);
+                    if !matches!(received, Err(TryRecvError::Empty)) {
+                        chore = ring.chore();
+                        return false;
+                    }
+                    // SAFETY: under the list's lock; taken out below unless notified.
+                    unsafe { ring.receiving.arm(&node, strand, Cuttable::Yes) };
+                    true
+                },
+                || {
+                    // SAFETY: under the list's lock, in this list or none.
+                    unsafe { self.ring.lock().receiving.remove(&node) };
+                },
+            );
+            match waited {
+                Waited::AtOnce => {
+                    self.tidy(chore);
+                    wait::spend();
+                    return received.map_err(RecvError::from);
+                }
+                // A message that came meanwhile stays in the ring, for this receiver too.
+                Waited::TimedOut => return Err(RecvError::Elapsed),
+                Waited::Cut(interrupt) => return Err(interrupt.into()),
+                Waited::Notified | Waited::Again => {}
+            }
+        }
+    }
+}
+
+/// Why a send did not happen.
+enum Failed {
+    Disconnected,
+    Timeout,
+    Cancelled,
+}
+
+impl From<Interrupt> for Failed {
+    fn from(interrupt: Interrupt) -> Self {
+        match interrupt {
+            Interrupt::Cancelled => Failed::Cancelled,
+            Interrupt::Elapsed => Failed::Timeout,
+        }
+    }
+}
+
+/// The sending half of a broadcast channel; clones send to the same receivers.
+pub struct Sender<T> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T> Sender<T> {
+    /// Sends a message to all receivers, waiting for room if the channel's [`Lag`] is `Block`.
+    ///
+    /// # Errors
+    /// The message, if there is no receiver, the scope is cancelled or its deadline passed first.
+    pub fn send(&self, message: T) -> Result<(), SendError<T>> {
+        self.shared
+            .send(message, None)
+            .map_err(|(message, failed)| match failed {
+                Failed::Disconnected => SendError::Disconnected(message),
+                Failed::Timeout => SendError::Elapsed(message),
+                Failed::Cancelled => SendError::Cancelled(message),
+            })
+    }
+
+    /// Sends without waiting.
+    ///
+    /// # Errors
+    /// The message, if there is no receiver, or no room and the channel's [`Lag`] is `Block`.
+    pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
+        let mut message = Some(Arc::new(message));
+        let tried = self.shared.try_send(&mut message);
+        match (tried, message.and_then(Arc::into_inner)) {
+            (Err(Refused::Full), Some(message)) => Err(TrySendError::Full(message)),
+            (Err(Refused::Disconnected), Some(message)) => Err(TrySendError::Disconnected(message)),
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Sender::send`], waiting for at most `timeout`.
+    ///
+    /// # Errors
+    /// The message, if there was no room in time, there is no receiver or the scope is cancelled.
+    pub fn send_timeout(&self, message: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
+        self.send_until(message, now().checked_add(timeout))
+    }
+
+    /// As [`Sender::send`], waiting until `deadline`.
+    ///
+    /// # Errors
+    /// As [`Sender::send_timeout`].
+    pub fn send_deadline(&self, message: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
+        self.send_until(message, Some(deadline))
+    }
+
+    fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+        self.shared
+            .send(message, deadline)
+            .map_err(|(message, failed)| match failed {
+                Failed::Disconnected => SendTimeoutError::Disconnected(message),
+                Failed::Timeout => SendTimeoutError::Timeout(message),
+                Failed::Cancelled => SendTimeoutError::Cancelled(message),
+            })
+    }
+
+    /// A receiver of what is sent from now on.
+    pub fn subscribe(&self) -> Receiver<T> {
+        self.shared.subscribe()
+    }
+
+    /// How many receivers there are; one that was disconnected for its lag is none.
+    pub fn receiver_count(&self) -> usize {
+        self.shared.ring.lock().receivers
+    }
+
+    /// How many messages the slowest receiver may be behind.
+    pub fn capacity(&self) -> usize {
+        self.shared.ring.lock().capacity
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        self.shared.ring.lock().senders += 1;
+        Self {
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        let chore = self.shared.ring.lock().sender_leaves();
+        self.shared.tidy(chore);
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sender { .. }")
+    }
+}
+
+/// A receiving half of a broadcast channel: gets every message sent since it was made.
+pub struct Receiver<T> {
+    shared: Arc<Shared<T>>,
+    /// The number of the message that it reads next.
+    next: u64,
+}
+
+impl<T: Clone> Receiver<T> {
+    /// Receives the next message, waiting for one. The last receiver of a message gets the original, all
+    /// others a clone.
+    ///
+    /// # Errors
+    /// If messages were missed, the receiver was disconnected for its lag, all has been received and all
+    /// senders are gone, the scope is cancelled or its deadline passed.
+    pub fn recv(&mut self) -> Result<T, RecvError> {
+        let message = self.shared.recv(&mut self.next, None)?;
+        Ok(Arc::unwrap_or_clone(message))
+    }
+
+    /// Receives without waiting.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv`], or if there is no message.
+    pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        let message = self.shared.try_recv(&mut self.next)?;
+        Ok(Arc::unwrap_or_clone(message))
+    }
+
+    /// As [`Receiver::recv`], waiting for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv`], or if no message came in time.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        let deadline = now().checked_add(timeout);
+        let message = self.shared.recv(&mut self.next, deadline)?;
+        Ok(Arc::unwrap_or_clone(message))
+    }
+
+    /// As [`Receiver::recv`], waiting until `deadline`.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv_timeout`].
+    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvTimeoutError> {
+        let message = self.shared.recv(&mut self.next, Some(deadline))?;
+        Ok(Arc::unwrap_or_clone(message))
+    }
+}
+
+impl<T> Receiver<T> {
+    /// Another receiver of what is sent from now on, whatever this one has still to read.
+    pub fn resubscribe(&self) -> Receiver<T> {
+        self.shared.subscribe()
+    }
+
+    /// Messages that this receiver could read at once.
+    pub fn len(&self) -> usize {
+        self.shared.ring.lock().ahead_of(self.next)
+    }
+
+    /// Whether there is no message to be read at once.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        let chore = self.shared.ring.lock().receiver_leaves(self.next);
+        self.shared.tidy(chore);
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Receiver { .. }")
+    }
+}

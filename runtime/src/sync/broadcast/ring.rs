@@ -1,0 +1,217 @@
+//! The ring of a broadcast: numbered messages, each until all have read it who were there when it came.
+//!
+//! ```text
+//!    first                              end
+//!      │ unread 1 │ unread 2 │ unread 2 │        a receiver is the number of the message it reads next
+//! ```
+//!
+//! What a receiver has not read is a tail of the ring, so the front is read by all first. Nobody takes part
+//! who is behind the front: such a receiver is told what it missed, or is not counted any more.
+
+use std::{cell::UnsafeCell, collections::VecDeque, ptr::NonNull, sync::Arc};
+
+use super::{Lag, TryRecvError};
+use crate::{
+    strand::Claimed,
+    wait::{WaitList, WaitNode, Won},
+};
+
+pub(super) struct Ring<T> {
+    slots: VecDeque<Slot<T>>,
+    /// The number of the front slot's message.
+    first: u64,
+    pub(super) capacity: usize,
+    lag: Lag,
+    pub(super) senders: usize,
+    pub(super) receivers: usize,
+    /// Those who wait to receive are to look again.
+    news: bool,
+    /// Each waits with its message in a [`Place`].
+    pub(super) sending: WaitList,
+    pub(super) receiving: WaitList,
+}
+
+struct Slot<T> {
+    message: Arc<T>,
+    unread: usize,
+}
+
+/// A waiting sender's message.
+#[repr(C)]
+pub(super) struct Place<T> {
+    pub(super) node: WaitNode,
+    pub(super) message: UnsafeCell<Option<Arc<T>>>,
+}
+
+/// Why a send was not done at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    Full,
+    Disconnected,
+}
+
+/// What is to be done outside the lock, where messages are dropped and strands made ready.
+pub(super) enum Chore<T> {
+    Drop(Arc<T>),
+    Wake(Claimed),
+    WakeAll(Won),
+}
+
+impl<T> Ring<T> {
+    pub(super) fn new(capacity: usize, lag: Lag) -> Self {
+        Self {
+            slots: VecDeque::new(),
+            first: 0,
+            capacity,
+            lag,
+            senders: 1,
+            receivers: 0,
+            news: false,
+            sending: WaitList::new(),
+            receiving: WaitList::new(),
+        }
+    }
+
+    /// The number that the next message will have.
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    /// How many messages a receiver that reads `next` could read.
+    pub(super) fn ahead_of(&self, next: u64) -> usize {
+        match next < self.first && self.lag == Lag::Disconnect {
+            true => 0,
+            false => (self.end() - next.max(self.first)) as usize,
+        }
+    }
+
+    /// Takes the message in; returns what had to go for it.
+    pub(super) fn try_send(
+        &mut self,
+        message: &mut Option<Arc<T>>,
+    ) -> (Result<(), Refused>, Option<Arc<T>>) {
+        if self.receivers == 0 {
+            return (Err(Refused::Disconnected), None);
+        }
+        let mut gone = None;
+        match self.lag {
+            Lag::Block if self.is_full() || !self.sending.is_empty() => {
+                return (Err(Refused::Full), None);
+            }
+            Lag::DropOldest if self.is_full() => gone = self.pop(),
+            Lag::Disconnect if self.is_full() => {
+                let slow = self.slots.front().map_or(0, |slot| slot.unread);
+                self.uncount(slow, self.first);
+                gone = self.pop();
+                if self.receivers == 0 {
+                    return (Err(Refused::Disconnected), gone);
+                }
+            }
+            Lag::Block | Lag::DropOldest | Lag::Disconnect => {}
+        }
+        message
+            .take()
+            .into_iter()
+            .for_each(|message| self.push(message));
+        (Ok(()), gone)
+    }
+
+    /// Reads message `next` and advances it.
+    pub(super) fn try_recv(&mut self, next: &mut u64) -> Result<Arc<T>, TryRecvError> {
+        if *next < self.first {
+            if self.lag == Lag::Disconnect {
+                return Err(TryRecvError::Expelled);
+            }
+            let missed = self.first - std::mem::replace(next, self.first);
+            return Err(TryRecvError::Lagged(missed));
+        }
+        let at = (*next - self.first) as usize;
+        let Some(slot) = self.slots.get_mut(at) else {
+            return Err(match self.senders {
+                0 => TryRecvError::Disconnected,
+                _ => TryRecvError::Empty,
+            });
+        };
+        *next += 1;
+        slot.unread -= 1;
+        let message = slot.message.clone();
+        // The last reader gets it whole, without a clone of what is inside.
+        if at == 0 && slot.unread == 0 {
+            self.pop();
+        }
+        Ok(message)
+    }
+
+    /// A receiver that reads `next` is gone.
+    pub(super) fn receiver_leaves(&mut self, next: u64) -> Option<Chore<T>> {
+        if next >= self.first || self.lag != Lag::Disconnect {
+            self.uncount(1, next.max(self.first));
+        }
+        self.chore()
+    }
+
+    pub(super) fn sender_leaves(&mut self) -> Option<Chore<T>> {
+        self.senders -= 1;
+        self.news |= self.senders == 0;
+        self.chore()
+    }
+
+    /// The next thing to do after a change; to be asked again until there is none.
+    pub(super) fn chore(&mut self) -> Option<Chore<T>> {
+        if std::mem::take(&mut self.news) && !self.receiving.is_empty() {
+            // SAFETY: a borrow of the ring is had under its lock only; so below.
+            return Some(Chore::WakeAll(unsafe { self.receiving.notify_all() }));
+        }
+        if self.slots.front().is_some_and(|slot| slot.unread == 0) {
+            return self.pop().map(Chore::Drop);
+        }
+        if self.receivers > 0 && self.is_full() {
+            return None;
+        }
+        let mut sent = None;
+        let disconnected = self.receivers == 0;
+        // SAFETY: under the lock; each node is the first field of a place whose owner waits. One that is
+        // notified and still has its message finds that nobody is there to receive it.
+        let sender = unsafe {
+            self.sending.notify_one_with(|node| {
+                if !disconnected {
+                    sent = (*Self::place(node).as_ref().message.get()).take();
+                }
+            })
+        };
+        sent.into_iter().for_each(|message| self.push(message));
+        sender.map(Chore::Wake)
+    }
+
+    fn place(node: NonNull<WaitNode>) -> NonNull<Place<T>> {
+        node.cast()
+    }
+
+    fn is_full(&self) -> bool {
+        self.slots.len() >= self.capacity
+    }
+
+    fn push(&mut self, message: Arc<T>) {
+        self.slots.push_back(Slot {
+            message,
+            unread: self.receivers,
+        });
+        self.news = true;
+    }
+
+    fn pop(&mut self) -> Option<Arc<T>> {
+        let slot = self.slots.pop_front()?;
+        self.first += 1;
+        Some(slot.message)
+    }
+
+    /// So many receivers, who have read all before `from`, count no more.
+    fn uncount(&mut self, receivers: usize, from: u64) {
+        self.receivers -= receivers;
+        let read = (from - self.first) as usize;
+        self.slots
+            .iter_mut()
+            .skip(read)
+            .for_each(|slot| slot.unread -= receivers);
+    }
+}
