@@ -29,7 +29,7 @@ use std::{
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr::NonNull,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
@@ -100,6 +100,7 @@ where
         deadline: leader.deadline(),
         panic: SpinLock::new(None),
         error: SpinLock::new(None),
+        prefix: OnceLock::new(),
         scope_marker: PhantomData,
         env_marker: PhantomData,
     };
@@ -148,6 +149,7 @@ pub struct Group<'scope, 'env: 'scope, E> {
     deadline: Option<Instant>,
     panic: SpinLock<Option<Box<dyn Any + Send>>>,
     error: SpinLock<Option<E>>,
+    prefix: OnceLock<Cow<'static, str>>,
     /// Invariant in both, as in `std::thread::Scope`: a shorter `'scope` would let a child outlive what
     /// it borrows, a longer `'env` would let it borrow what is gone.
     scope_marker: PhantomData<&'scope mut &'scope ()>,
@@ -159,6 +161,25 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
     ///
     /// A panic of `body` cancels the group, which will resume it. What `body` returns, errors
     /// included, is the child's result: see [`Group::try_spawn`] for errors that concern the group.
+    ///
+    /// A child may spawn further children into its group, with the group's deadline and not its own.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple::{group::Group, sync::Mutex};
+    ///
+    /// /// Each folder is a child of one flat group, found by the one above it.
+    /// fn walk<'scope>(g: &'scope Group<'scope, '_, ()>, depth: u32, found: &'scope Mutex<Vec<u32>>) {
+    ///     found.lock().push(depth);
+    ///     for _ in 0..depth {
+    ///         g.spawn(move || walk(g, depth - 1, found));
+    ///     }
+    /// }
+    ///
+    /// let found = Mutex::new(Vec::new());
+    /// maniple::group(|g| Ok::<_, ()>(walk(g, 3, &found))).unwrap();
+    /// assert_eq!(found.lock().len(), 1 + 3 + 6 + 6);
+    /// ```
     #[track_caller]
     #[inline]
     pub fn spawn<F, T>(&'scope self, body: F) -> Child<'scope, T>
@@ -229,6 +250,36 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
         self.cancel_because(cause);
     }
 
+    /// Gives the children that are spawned from now on names that begin with `prefix`: `prefix/name`, and
+    /// `prefix` alone for those without a name of their own.
+    ///
+    /// Only the first call has an effect. Such names cost an allocation for each named child.
+    ///
+    /// # Examples
+    /// ```
+    /// let done: Result<(), ()> = maniple::group(|g| {
+    ///     g.name_children("page");
+    ///     let ads = g.spawn_named("ads", || maniple::current().unwrap().name().map(str::to_owned));
+    ///     assert_eq!(ads.name(), Some("page/ads"));
+    ///     assert_eq!(ads.join().unwrap().as_deref(), Some("page/ads"));
+    ///     assert_eq!(g.spawn(|| ()).name(), Some("page"));
+    ///     Ok(())
+    /// });
+    /// assert!(done.is_ok());
+    /// ```
+    pub fn name_children(&self, prefix: impl Into<Cow<'static, str>>) {
+        let _kept_if_first = self.prefix.set(prefix.into());
+    }
+
+    #[inline]
+    fn full_name(&self, own: Option<Cow<'static, str>>) -> Option<Cow<'static, str>> {
+        match (self.prefix.get(), own) {
+            (None, own) => own,
+            (Some(prefix), None) => Some(prefix.clone()),
+            (Some(prefix), Some(own)) => Some(format!("{prefix}/{own}").into()),
+        }
+    }
+
     /// A builder for a child with a name or a stack size of its own.
     pub fn builder(&'scope self) -> ChildBuilder<'scope, 'env, E> {
         ChildBuilder {
@@ -278,7 +329,8 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
     {
         let class = self.scheduler.default_class;
         // SAFETY: `'scope` ends only after `group` has waited for this task's completion.
-        let (task, handle) = unsafe { task::make(name, class, None, self.deadline, body) };
+        let (task, handle) =
+            unsafe { task::make(self.full_name(name), class, None, self.deadline, body) };
         self.launch(task, handle)
     }
 
@@ -536,7 +588,7 @@ impl<'scope, 'env, E> ChildBuilder<'scope, 'env, E> {
         // SAFETY: as in `Group::start`.
         let (task, handle) = unsafe {
             task::make(
-                self.builder.into_name(),
+                group.full_name(self.builder.into_name()),
                 class,
                 Some(stack),
                 group.deadline,
