@@ -21,7 +21,8 @@
 //! # Where to look
 //!
 //! - [`spawn`], [`Builder`], [`JoinHandle`]: coroutines of their own; [`run`] and [`Runtime`] to start.
-//! - [`group`](group()) and [`join!`]: children that borrow from their leader and end before it.
+//! - [`group`](group()) and [`join!`]: children that borrow from their leader and end before it;
+//!   [`group::race`], [`group::map`] and others beside them: the usual ways to wait for several calls.
 //! - [`timeout`], [`deadline`], [`cancel`]: bounds and cancellation, inherited by groups.
 //! - [`coroutine_local!`]: a value for each coroutine.
 //! - [`block_on`], and awaiting a [`JoinHandle`]: the border to `async` code.

@@ -19,7 +19,7 @@ use crate::{
 /// has ended. If the first attempt fails before the delay is over, the second begins at once. For calls
 /// that may be made twice, to services whose slow answers are rare and accidental.
 ///
-/// Elsewhere: "hedged request" in Dean and Barroso's *The Tail at Scale* and in gRPC's retry policies;
+/// Elsewhere: "hedged request" in Dean and Barroso's *The Tail at Scale* and gRPC's hedging policy;
 /// Go, Java, Kotlin, Eio and Trio have no call for it.
 ///
 /// # Errors

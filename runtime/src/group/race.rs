@@ -11,9 +11,9 @@ use crate::{
 ///
 /// It returns once the losers have ended, so they may borrow, as in any [`group`](crate::group()).
 ///
-/// Elsewhere: Java's `StructuredTaskScope` with `anySuccessfulOrThrow`, JavaScript's `Promise.any`,
-/// Eio's `Fiber.any`. Kotlin's `select` and Go's take the first that ends, success or not; Trio spells
-/// it as a nursery that the winner cancels.
+/// Elsewhere: Java's `StructuredTaskScope` with `anySuccessfulOrThrow`, JavaScript's `Promise.any`.
+/// Eio's `Fiber.any`, Kotlin's `select` and Go's take the first that ends, success or not; Trio spells it
+/// as a nursery that the winner cancels.
 ///
 /// # Errors
 /// All the errors, in the order of the calls, if none succeeds; none at all if there are no calls.
