@@ -75,6 +75,7 @@ pub mod net;
 pub mod offload;
 pub mod process;
 pub mod runtime;
+pub mod signal;
 pub mod sync;
 pub mod task;
 pub mod time;

@@ -10,6 +10,7 @@ use maniple::{
     cancel::{CancelToken, is_cancelled_error},
     group, offload,
     process::{Child, Command, Stdio},
+    signal::{SIGALRM, SIGCONT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, Signal, signals},
     spawn, timeout, yield_now,
 };
 
@@ -187,4 +188,109 @@ fn cutting_output_or_status_at_any_moment_leaves_no_process() {
             assert_eq!(ended.unwrap(), 0);
         }
     });
+}
+
+// Signals are the whole process's, and tests run side by side: each test has signals of its own.
+
+fn raise(signal: Signal) {
+    signal_hook::low_level::raise(signal.as_raw()).unwrap();
+}
+
+#[test]
+fn every_receiver_gets_a_signal_once_however_often_it_came() {
+    on(2, || {
+        let receivers = [(); 3].map(|()| signals(&[SIGUSR1, SIGUSR2]).unwrap());
+        (0..5).for_each(|_| raise(SIGUSR2));
+        raise(SIGUSR1);
+        for receiver in &receivers {
+            assert_eq!(receiver.recv().unwrap(), SIGUSR1);
+            assert_eq!(receiver.recv().unwrap(), SIGUSR2);
+            assert_eq!(receiver.try_recv(), None);
+            let late = receiver.recv_timeout(SHORT).unwrap_err();
+            assert_eq!(late.kind(), ErrorKind::TimedOut);
+        }
+        raise(SIGUSR1);
+        assert_eq!(receivers[2].iter().next(), Some(SIGUSR1));
+    });
+}
+
+#[test]
+fn a_waiting_coroutine_or_plain_thread_is_woken() {
+    let received = signals(&[SIGHUP]).unwrap();
+    std::thread::scope(|threads| {
+        let thread = threads.spawn(|| received.recv().unwrap());
+        on(1, || {
+            let own = signals(&[SIGHUP]).unwrap();
+            let waiting = spawn(move || own.recv().unwrap());
+            yield_now();
+            raise(SIGHUP);
+            assert_eq!(waiting.join().unwrap(), SIGHUP);
+        });
+        assert_eq!(thread.join().unwrap(), SIGHUP);
+    });
+}
+
+#[test]
+fn those_who_share_a_receiver_share_its_signals() {
+    for workers in [1, 2] {
+        on(workers, || {
+            let received = signals(&[SIGQUIT, SIGWINCH]).unwrap();
+            let both: Result<_, JoinError> = group(|g| {
+                let two = [(); 2].map(|()| g.spawn(|| received.recv().unwrap()));
+                yield_now();
+                raise(SIGQUIT);
+                raise(SIGWINCH);
+                let [one, other] = two.map(|one| one.join());
+                Ok([one?, other?])
+            });
+            let mut both = both.unwrap();
+            both.sort();
+            assert_eq!(both, [SIGQUIT, SIGWINCH]);
+        });
+    }
+}
+
+#[test]
+fn cutting_a_receiver_at_any_moment_loses_no_signal() {
+    on(2, || {
+        let received = signals(&[SIGALRM]).unwrap();
+        for yields in 0..60 {
+            let token = CancelToken::new();
+            let outcome: Result<_, JoinError> = group(|g| {
+                let waiting = g.spawn(|| token.run(|| received.recv()));
+                g.spawn(|| {
+                    (0..yields % 8).for_each(|_| yield_now());
+                    token.cancel();
+                });
+                g.spawn(|| {
+                    (0..yields / 8).for_each(|_| yield_now());
+                    raise(SIGALRM);
+                });
+                waiting.join()
+            });
+            match outcome.unwrap().unwrap() {
+                Ok(signal) => assert_eq!((signal, received.try_recv()), (SIGALRM, None)),
+                Err(error) => {
+                    assert!(is_cancelled_error(&error));
+                    assert_eq!(received.recv().unwrap(), SIGALRM);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn signals_that_cannot_be_received_are_refused_by_name_or_number() {
+    for number in [9, 11, 0, -1, 1000] {
+        let error = signals(&[SIGCONT, Signal::from_raw(number)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert_eq!(
+            error.to_string(),
+            format!("signal {number} cannot be received")
+        );
+    }
+    assert_eq!(
+        (SIGCONT.to_string(), SIGCONT.name()),
+        ("SIGCONT".to_owned(), Some("SIGCONT"))
+    );
 }
