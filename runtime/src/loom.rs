@@ -1,22 +1,34 @@
 //! The switch between the standard atomics and loom's, so that lock-free protocols can be model-checked.
 //!
-//! Only the protocols themselves go through here (the wait word, the inbox, the spin lock);
-//! statics and counters use the standard library directly.
+//! Only the protocols themselves go through here (the wait word, the inbox, the spin lock, the scopes
+//! and what lies on them); statics and counters use the standard library directly. In a model, those who
+//! wait are plain threads: loom's, which it parks and wakes.
 
 #[cfg(not(loom))]
 pub(crate) use std::{
     cell::UnsafeCell,
     hint::spin_loop,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering},
-    thread::yield_now,
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering},
+    thread::{Thread, current as current_thread, park, yield_now},
+    thread_local,
 };
 
 #[cfg(loom)]
 pub(crate) use loom::{
     hint::spin_loop,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering},
-    thread::yield_now,
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, Ordering},
+    thread::{Thread, current as current_thread, park, yield_now},
 };
+
+/// loom's does not know initialisers that are marked as constant.
+#[cfg(loom)]
+macro_rules! thread_local_in_models {
+    (static $name:ident: $type:ty = const { $initial:expr };) => {
+        loom::thread_local! { static $name: $type = $initial; }
+    };
+}
+#[cfg(loom)]
+pub(crate) use thread_local_in_models as thread_local;
 
 /// loom's cell hands out pointers through closures; the spin lock already models exclusion with its
 /// own atomic, so the plain cell serves both builds.

@@ -108,7 +108,18 @@ pub struct Hedger {
 
 impl Hedger {
     /// A hedger that uses `initial` as the delay until it has seen 16 calls, and then the 95th percentile.
+    #[cfg(not(loom))]
     pub const fn new(initial: Duration) -> Self {
+        Self {
+            initial,
+            percent: 95,
+            times: SpinLock::new(Ring::new()),
+        }
+    }
+
+    /// As above.
+    #[cfg(loom)]
+    pub fn new(initial: Duration) -> Self {
         Self {
             initial,
             percent: 95,

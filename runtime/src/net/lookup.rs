@@ -7,7 +7,10 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -44,7 +47,7 @@ pub fn set_name_ttl(ttl: Duration) {
 
 static TTL_NANOS: AtomicU64 = AtomicU64::new(DEFAULT_NAME_TTL.as_nanos() as u64);
 
-static NAMES: SpinLock<Names> = SpinLock::new(Names::new());
+static NAMES: LazyLock<SpinLock<Names>> = LazyLock::new(|| SpinLock::new(Names::new()));
 
 /// The addresses of a name, from memory or from getaddrinfo(3) on the offload pool.
 pub(super) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

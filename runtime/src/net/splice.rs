@@ -6,6 +6,7 @@
 use std::{
     io::{self, Read, Write},
     os::fd::{BorrowedFd, OwnedFd},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -145,7 +146,8 @@ pub struct Pipe {
 /// Pipes that are kept at most.
 const KEPT: usize = 64;
 
-static SPARE: SpinLock<Vec<(OwnedFd, OwnedFd)>> = SpinLock::new(Vec::new());
+static SPARE: LazyLock<SpinLock<Vec<(OwnedFd, OwnedFd)>>> =
+    LazyLock::new(|| SpinLock::new(Vec::new()));
 
 impl Pipe {
     fn take() -> rustix::io::Result<Self> {

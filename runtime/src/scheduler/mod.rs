@@ -50,7 +50,7 @@ use crate::{
     config::Config,
     coroutine::{self, Alarm, Failure, Header, Home, Unstarted},
     error::Interrupt,
-    loom::AtomicPtr,
+    loom::{AtomicPtr, current_thread, park, thread_local, yield_now},
     stack::{SizeClass, Stack, pool::StackPool, slab::Slabs},
     strand::{Claimed, Outcome, Reason, Strand},
     sys::{event::Bell, spin::SpinLock},
@@ -308,7 +308,7 @@ fn thread_strand() -> NonNull<Strand> {
         if let Some(strand) = strand.get() {
             return NonNull::from(&**strand);
         }
-        let mut made = Box::new(Strand::for_thread(std::thread::current()));
+        let mut made = Box::new(Strand::for_thread(current_thread()));
         let pointer = NonNull::from(&mut *made);
         // SAFETY: boxed, so it stays in place; nobody else has seen it.
         unsafe { Strand::settle_in(pointer) };
@@ -350,11 +350,11 @@ fn suspend_thread(strand: &Strand, deadline: Option<Instant>) -> Outcome {
             return outcome;
         }
         if strand.word.is_being_claimed() {
-            std::thread::yield_now();
+            yield_now();
             continue;
         }
         match deadline {
-            None => std::thread::park(),
+            None => park(),
             Some(deadline) => {
                 let left = deadline.saturating_duration_since(now());
                 if left.is_zero() {
@@ -373,7 +373,7 @@ fn suspend_thread(strand: &Strand, deadline: Option<Instant>) -> Outcome {
 #[inline]
 pub(crate) fn yield_turn() {
     let Some(worker) = Worker::current() else {
-        std::thread::yield_now();
+        yield_now();
         return;
     };
     if let Some(task) = worker.running() {

@@ -10,7 +10,7 @@ use std::{
     panic::Location,
     ptr::NonNull,
     sync::{
-        Arc, Weak,
+        Arc, LazyLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -75,7 +75,7 @@ impl Scheduler {
 }
 
 /// The schedulers of this process that have not ended.
-static ALL: SpinLock<Vec<Weak<Scheduler>>> = SpinLock::new(Vec::new());
+static ALL: LazyLock<SpinLock<Vec<Weak<Scheduler>>>> = LazyLock::new(|| SpinLock::new(Vec::new()));
 
 pub(super) fn register(scheduler: &Arc<Scheduler>) {
     let mut all = ALL.lock();

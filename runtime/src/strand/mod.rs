@@ -10,7 +10,9 @@ mod locals;
 mod scope;
 mod word;
 
-use std::{cell::Cell, fmt, os::fd::RawFd, ptr::NonNull, thread::Thread, time::Instant};
+use std::{cell::Cell, fmt, os::fd::RawFd, ptr::NonNull, time::Instant};
+
+use crate::loom::Thread;
 
 pub(crate) use locals::{Heir, Local, Locals};
 pub(crate) use scope::{Scope, Target};

@@ -14,14 +14,12 @@
 //! their parent's list under the parent's lock; a node unlinks itself before it goes, and a group
 //! waits until its list is empty. Locks are taken from parent to child, never the other way.
 
-use std::{
-    ptr::NonNull,
-    sync::atomic::{AtomicBool, AtomicU8, Ordering},
-};
+use std::ptr::NonNull;
 
 use super::{Claimed, Outcome, Strand};
 use crate::{
     error::Cause,
+    loom::{AtomicBool, AtomicU8, Ordering, order_store_before_load},
     sys::{
         list::{Linked, Links, List},
         spin::SpinLock,
@@ -191,6 +189,7 @@ impl Scope {
         if first.is_err() {
             return;
         }
+        order_store_before_load();
         match self.target {
             Target::Nothing => {}
             Target::Strand(strand) => {

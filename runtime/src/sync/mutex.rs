@@ -10,11 +10,11 @@
 
 use std::{
     cell::Cell,
-    sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
 };
 
 use crate::{
+    loom::{AtomicU8, Ordering},
     scheduler::now,
     sys::spin::SpinLock,
     wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
@@ -84,17 +84,17 @@ unsafe impl lock_api::RawMutex for RawMutex {
         clippy::declare_interior_mutable_const,
         reason = "the trait's way to make one"
     )]
-    #[cfg_attr(loom, allow(unreachable_code))]
+    #[cfg(not(loom))]
     const INIT: Self = Self {
         state: AtomicU8::new(FREE),
-        #[cfg(not(loom))]
         waiters: SpinLock::new(Waiters {
             list: WaitList::new(),
             overtaken: false,
         }),
-        #[cfg(loom)]
-        waiters: panic!("loom cannot make its lock in a constant"),
     };
+
+    #[cfg(loom)]
+    const INIT: Self = panic!("loom cannot make its atomics in a constant");
 
     type Guard = lock_api::GuardSend;
 
@@ -228,5 +228,67 @@ impl std::fmt::Debug for RawMutex {
         f.debug_struct("RawMutex")
             .field("locked", &lock_api::RawMutex::is_locked(self))
             .finish()
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use lock_api::RawMutex as _;
+    use loom::{cell::UnsafeCell, sync::Arc};
+
+    fn mutex() -> Arc<(RawMutex, UnsafeCell<u32>)> {
+        let raw = RawMutex {
+            state: AtomicU8::new(FREE),
+            waiters: SpinLock::new(Waiters {
+                list: WaitList::new(),
+                overtaken: false,
+            }),
+        };
+        Arc::new((raw, UnsafeCell::new(0)))
+    }
+
+    /// loom's cell finds accesses that nothing orders.
+    fn add(shared: &(RawMutex, UnsafeCell<u32>)) {
+        let guard = shared.0.lock();
+        // SAFETY: the lock is held.
+        shared.1.with_mut(|total| unsafe { *total += 1 });
+        // SAFETY: as above.
+        unsafe { shared.0.unlock(guard) };
+    }
+
+    fn strands_that_lock(times: &'static [u32]) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(move || {
+            let shared = mutex();
+            let threads: Vec<_> = times[1..]
+                .iter()
+                .map(|&times| {
+                    let shared = shared.clone();
+                    loom::thread::spawn(move || (0..times).for_each(|_| add(&shared)))
+                })
+                .collect();
+            (0..times[0]).for_each(|_| add(&shared));
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
+            add(&shared);
+            // SAFETY: nobody else is left.
+            let total = shared.1.with(|total| unsafe { *total });
+            assert_eq!(total, times.iter().sum::<u32>() + 1);
+        });
+    }
+
+    /// Everybody gets in, alone. One that locks twice overtakes the other, who then asks for a
+    /// hand-over.
+    #[test]
+    fn loom_a_mutex_is_handed_over_to_the_overtaken() {
+        strands_that_lock(&[2, 1]);
+    }
+
+    #[test]
+    fn loom_three_strands_exclude_each_other_and_none_is_left_waiting() {
+        strands_that_lock(&[1, 1, 1]);
     }
 }

@@ -158,3 +158,84 @@ impl fmt::Debug for Notify {
             .finish()
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use crate::{cancel::CancelToken, error::Cause, scheduler::current_strand, strand::Strand};
+    use loom::{sync::Arc, thread::JoinHandle};
+
+    fn model(body: impl Fn() + Send + Sync + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(body);
+    }
+
+    /// Cancels the caller's waits from another thread, which the caller joins.
+    fn canceller() -> JoinHandle<()> {
+        let owner = current_strand().as_ptr() as usize;
+        loom::thread::spawn(move || {
+            // SAFETY: the caller joins this thread before it ends.
+            let owner = unsafe { &*(owner as *const Strand) };
+            owner
+                .own_scope()
+                .cancel(Cause::Handle, &mut |claimed| ready(claimed));
+        })
+    }
+
+    /// A notification and a cancellation race for a waiter: the notification is taken or kept.
+    #[test]
+    fn loom_a_notification_is_not_lost_to_a_cancelled_waiter() {
+        model(|| {
+            let notify = Arc::new(Notify::new());
+            let theirs = notify.clone();
+            let notifier = loom::thread::spawn(move || theirs.notify_one());
+            let canceller = canceller();
+            let taken = notify.notified_until(None).is_ok();
+            notifier.join().unwrap();
+            canceller.join().unwrap();
+            assert!(taken ^ notify.state.lock().permit);
+        });
+    }
+
+    /// Two wait and one of them is cancelled while `notify` is called; true if that one was notified.
+    fn two_waiters(notify: &Arc<Notify>, call: fn(&Notify)) -> (bool, JoinHandle<bool>) {
+        let token = CancelToken::new();
+        let (theirs, under) = (notify.clone(), token.clone());
+        let hasty = loom::thread::spawn(move || {
+            let run = under.run(|| theirs.notified_until(None).is_ok());
+            run == Ok(true)
+        });
+        let theirs = notify.clone();
+        let patient = loom::thread::spawn(move || theirs.notified_until(None) == Ok(true));
+        token.cancel();
+        call(notify);
+        (hasty.join().unwrap(), patient)
+    }
+
+    /// What the cancelled one does not take reaches the other.
+    #[test]
+    fn loom_a_notification_passes_a_cancelled_waiter_by() {
+        model(|| {
+            let notify = Arc::new(Notify::new());
+            let (taken, patient) = two_waiters(&notify, Notify::notify_one);
+            if taken {
+                notify.notify_one();
+            }
+            assert!(patient.join().unwrap());
+            assert!(!notify.state.lock().permit);
+        });
+    }
+
+    /// Waking all goes over nodes on the stacks of those it wakes, and of one who gives up.
+    #[test]
+    fn loom_waking_all_meets_one_who_gives_up() {
+        model(|| {
+            let notify = Arc::new(Notify::new());
+            let (_, patient) = two_waiters(&notify, Notify::notify_waiters);
+            // It may have come too late to be among all.
+            notify.notify_one();
+            assert!(patient.join().unwrap());
+        });
+    }
+}

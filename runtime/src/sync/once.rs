@@ -4,15 +4,10 @@
 //! the others wait for it in a list. One that panics, fails or is cut short leaves everything as it
 //! was, wakes all, and the first of them to run initialises in its place: there is no poisoning.
 
-use std::{
-    cell::UnsafeCell,
-    convert::Infallible,
-    fmt,
-    ops::Deref,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::{cell::UnsafeCell, convert::Infallible, fmt, ops::Deref};
 
 use crate::{
+    loom::{AtomicBool, Ordering},
     sys::spin::SpinLock,
     wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited},
 };
@@ -393,5 +388,51 @@ impl<T, F: Fn() -> T> Deref for LazyLock<T, F> {
 impl<T: fmt::Debug, F> fmt::Debug for LazyLock<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("LazyLock").field(&self.value.get()).finish()
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use loom::{cell, sync::Arc};
+
+    /// One of two initialises, and both see all that it wrote; loom's cell finds reads that nothing
+    /// orders.
+    #[test]
+    fn loom_what_was_initialised_is_seen_whole() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let lock = Arc::new(OnceLock::<cell::UnsafeCell<u32>>::new());
+            let theirs = lock.clone();
+            let thread = loom::thread::spawn(move || ask(&theirs, 1));
+            let mine = ask(&lock, 2);
+            assert_eq!(thread.join().unwrap(), mine);
+        });
+    }
+
+    /// The first initialiser fails, whichever it is: the other takes its place.
+    #[test]
+    fn loom_after_a_failure_the_other_has_its_turn() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let lock = Arc::new(OnceLock::<u32>::new());
+            let theirs = lock.clone();
+            let fails = loom::thread::spawn(move || theirs.get_or_try_init(|| Err(())).copied());
+            assert_eq!(lock.get_or_init(|| 2), &2);
+            assert!([Ok(2), Err(())].contains(&fails.join().unwrap()));
+        });
+    }
+
+    fn ask(lock: &OnceLock<cell::UnsafeCell<u32>>, value: u32) -> u32 {
+        let cell = lock.get_or_init(|| {
+            let cell = cell::UnsafeCell::new(0);
+            // SAFETY: nobody else has seen it.
+            cell.with_mut(|place| unsafe { *place = value });
+            cell
+        });
+        // SAFETY: it is not written any more.
+        cell.with(|place| unsafe { *place })
     }
 }

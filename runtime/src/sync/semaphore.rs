@@ -419,3 +419,32 @@ pub enum TryAcquireError {
     #[error("no permit without waiting")]
     NoPermits,
 }
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use crate::cancel::CancelToken;
+
+    /// A large request, which may be cancelled, waits before a small one: whatever becomes of it, the
+    /// small one gets its permit and all come back.
+    #[test]
+    fn loom_no_permit_is_lost_to_a_request_that_is_cancelled() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let semaphore = Arc::new(Semaphore::new(1));
+            let token = CancelToken::new();
+            let (theirs, under) = (semaphore.clone(), token.clone());
+            let large = loom::thread::spawn(move || {
+                let run = under.run(|| theirs.acquire_many(2).map(drop));
+                assert_eq!(run, Ok(Err(AcquireError::Cancelled)));
+            });
+            let theirs = semaphore.clone();
+            let small = loom::thread::spawn(move || theirs.acquire().map(drop));
+            token.cancel();
+            large.join().unwrap();
+            assert_eq!(small.join().unwrap(), Ok(()));
+            assert_eq!(semaphore.available(), 1);
+        });
+    }
+}
