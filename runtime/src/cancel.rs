@@ -274,7 +274,7 @@ pub fn cause() -> Option<Cause> {
 /// As [`shield`], for at most `bound`: a deadline of its own that is not shielded off.
 ///
 /// # Errors
-/// [`Elapsed`](crate::time::Elapsed) if a wait in `f` that cannot return an error was cut short by the bound.
+/// [`Elapsed`] if a wait in `f` that cannot return an error was cut short by the bound.
 ///
 /// # Examples
 /// ```

@@ -25,6 +25,7 @@
 //! ```
 
 mod dump;
+mod quit;
 mod stall;
 
 use std::{
@@ -34,6 +35,7 @@ use std::{
 };
 
 pub use dump::dump;
+pub use quit::dump_on_sigquit;
 pub use stall::{StallWatch, watch_stalls};
 
 use crate::{

@@ -255,3 +255,50 @@ fn a_coroutine_that_keeps_its_worker_is_named_with_where_it_is() {
     );
     assert!(report.contains("computes_in_here"), "{report}");
 }
+
+#[test]
+#[ignore = "is sent a signal: a child of the test below"]
+fn quit_child() {
+    inspect::dump_on_sigquit().unwrap();
+    inspect::dump_on_sigquit().unwrap();
+    on(1, || {
+        let parked = Builder::new()
+            .name("seen-quit")
+            .spawn(maniple::park)
+            .unwrap();
+        look_until(coroutine("seen-quit"));
+        println!("\nready");
+        parked.join()
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_quit_signal_dumps_and_the_process_lives_on() {
+    use rustix::process::{Pid, Signal, kill_process};
+    use std::{
+        io::{BufRead, BufReader},
+        process::{Command, Stdio},
+    };
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "inspecting::quit_child",
+            "--ignored",
+            "--nocapture",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap() == "ready"));
+    let mut dumped = BufReader::new(child.stderr.take().unwrap()).lines();
+    for _ in 0..2 {
+        kill_process(Pid::from_child(&child), Signal::QUIT).unwrap();
+        assert!(dumped.any(|line| line.unwrap().contains("seen-quit")));
+    }
+    assert!(child.try_wait().unwrap().is_none(), "it lives");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
