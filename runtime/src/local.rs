@@ -16,7 +16,7 @@ use crate::{
     strand::{Heir, Local, Locals},
 };
 
-/// Declares statics of which every coroutine has a value of its own; see [`LocalKey`](local::LocalKey).
+/// Declares statics of which every coroutine has a value of its own; see [`LocalKey`](crate::local::LocalKey).
 ///
 /// In the shape of [`std::thread_local!`]. With `, inherited` after the initialiser, a coroutine that is
 /// spawned begins with a clone of its spawner's value, as it is at that moment, if the spawner has one.

@@ -105,7 +105,7 @@ macro_rules! conversions {
 
         impl ::std::os::fd::FromRawFd for $ours {
             /// # Safety
-            /// As [`std::os::fd::OwnedFd::from_raw_fd`]; the descriptor must be a non-blocking socket of this kind.
+            /// As [`std::os::fd::FromRawFd::from_raw_fd`]; the descriptor must be a non-blocking socket of this kind.
             unsafe fn from_raw_fd(fd: ::std::os::fd::RawFd) -> Self {
                 // SAFETY: the caller's promise.
                 $ours::$make(unsafe { ::std::os::fd::OwnedFd::from_raw_fd(fd) })
