@@ -1,14 +1,19 @@
-//! may's rows. Its channels have no bound, so ping-pong uses those.
+//! may's rows.
 
-use std::{hint::black_box, sync::Arc, time::Duration};
+mod locks;
+mod meetings;
+mod messages;
 
 use ::may::{
-    coroutine::{sleep, yield_now},
+    coroutine::{JoinHandle, sleep, yield_now},
     go,
-    sync::{Mutex, mpsc::channel},
 };
 
-use super::{BATCH, COUNTS, Measured, Row, SLEEP, TIMEOUT, time};
+use super::{
+    Measured, SLEEP, TIMEOUT,
+    row::{BATCH, COUNTS, Row},
+    time,
+};
 
 pub(super) fn run(row: Row, workers: usize) -> Measured {
     ::may::config()
@@ -25,27 +30,26 @@ pub(super) fn run(row: Row, workers: usize) -> Measured {
         Row::SpawnJoin1000 => time(COUNTS.spawns, || {
             for _ in 0..COUNTS.spawns / BATCH {
                 let tasks: Vec<_> = (0..BATCH).map(|_| go!(|| ())).collect();
-                tasks
-                    .into_iter()
-                    .for_each(|task| task.join().expect("joined"));
+                join(tasks);
             }
         }),
-        Row::PingPong => ping_pong(None),
-        Row::Mutex => {
-            let mutex = Mutex::new(0u64);
-            time(COUNTS.locks, || {
-                for _ in 0..COUNTS.locks {
-                    *black_box(&mutex).lock().expect("not poisoned") += 1;
-                }
-            })
-        }
-        Row::MutexContended => contended(),
-        Row::Timer => ping_pong(Some(TIMEOUT)),
+        Row::Group3 => meetings::groups(),
+        Row::PingPong => messages::ping_pong(None),
+        Row::ChannelUnbounded => messages::unbounded_stream(),
+        Row::SocketPair => messages::socket_pair(),
+        Row::Mutex => locks::mutex(),
+        Row::MutexContended => locks::mutex_contended(),
+        Row::RwlockRead => locks::rwlock_read(),
+        Row::RwlockWrite => locks::rwlock_write(),
+        Row::Semaphore => locks::semaphore(),
+        Row::SemaphoreContended => locks::semaphore_contended(),
+        Row::Barrier2 => meetings::barrier(),
+        Row::Notify => meetings::turns(),
+        Row::Timer => messages::ping_pong(Some(TIMEOUT)),
+        Row::Rendezvous | Row::ChannelMpmc => unreachable!("may lacks {row:?}"),
         Row::Sleepers => time(COUNTS.sleepers, || {
             let tasks: Vec<_> = (0..COUNTS.sleepers).map(|_| go!(|| sleep(SLEEP))).collect();
-            tasks
-                .into_iter()
-                .for_each(|task| task.join().expect("joined"));
+            join(tasks);
         }),
     });
     main.join().expect("joined")
@@ -64,64 +68,20 @@ fn too_few(coroutines: u64, limit: u64) -> Option<String> {
         .then(|| format!("its stacks need about {needed} mappings and vm.max_map_count is {limit}"))
 }
 
+fn join(tasks: impl IntoIterator<Item = JoinHandle<()>>) {
+    tasks
+        .into_iter()
+        .for_each(|task| task.join().expect("joined"));
+}
+
 fn yielders(count: u64) -> Measured {
     let each = COUNTS.yields / count;
     time(COUNTS.yields, || {
         let tasks: Vec<_> = (0..count)
             .map(|_| go!(move || (0..each).for_each(|_| yield_now())))
             .collect();
-        tasks
-            .into_iter()
-            .for_each(|task| task.join().expect("joined"));
+        join(tasks);
     })
-}
-
-fn contended() -> Measured {
-    let mutex = Arc::new(Mutex::new(0u64));
-    time(COUNTS.contended_locks, || {
-        let tasks = [(); 2].map(|()| {
-            let mutex = mutex.clone();
-            go!(move || {
-                for _ in 0..COUNTS.contended_locks / 2 {
-                    let mut count = mutex.lock().expect("not poisoned");
-                    yield_now();
-                    *count += 1;
-                }
-            })
-        });
-        tasks
-            .into_iter()
-            .for_each(|task| task.join().expect("joined"));
-        let count = *mutex.lock().expect("not poisoned");
-        assert_eq!(count, COUNTS.contended_locks);
-    })
-}
-
-fn ping_pong(timeout: Option<Duration>) -> Measured {
-    let (ping, pinged) = channel();
-    let (pong, ponged) = channel();
-    let echo = go!(move || {
-        while let Ok(message) = pinged.recv() {
-            if pong.send(message).is_err() {
-                return;
-            }
-        }
-    });
-    let player = go!(move || {
-        time(COUNTS.messages, || {
-            for message in 0..COUNTS.messages / 2 {
-                ping.send(message).expect("the echo listens");
-                let answer = match timeout {
-                    None => ponged.recv().ok(),
-                    Some(timeout) => ponged.recv_timeout(timeout).ok(),
-                };
-                assert_eq!(black_box(answer), Some(message));
-            }
-        })
-    });
-    let measured = player.join().expect("joined");
-    echo.join().expect("joined");
-    measured
 }
 
 #[cfg(test)]

@@ -2,9 +2,11 @@
 //!
 //! Each figure comes from a process of its own, from within a task of the engine.
 
+mod crossbeam;
 mod may;
 mod own;
 mod report;
+mod row;
 mod threads;
 mod tokio;
 
@@ -20,7 +22,10 @@ use clap::{Args, ValueEnum};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
-use self::report::{Report, Table};
+use self::{
+    report::{Report, Table},
+    row::{Row, not_run},
+};
 use crate::{
     compare::progress,
     process::{self, Child, Core},
@@ -70,74 +75,10 @@ enum Engine {
     Tokio,
     /// The standard library's threads, fewer times; the workers are the cores they may use.
     Threads,
+    /// crossbeam-channel on such threads.
+    Crossbeam,
 }
 
-/// An operation that every engine has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Row {
-    /// Two tasks that yield to each other; per yield.
-    #[value(name = "yield-2")]
-    #[serde(rename = "yield-2")]
-    Yield2,
-    /// 10,000 tasks that yield; per yield.
-    #[value(name = "yield-10000")]
-    #[serde(rename = "yield-10000")]
-    Yield10000,
-    /// Spawn an empty task and join it; per task.
-    SpawnJoin,
-    /// Spawn 1,000 empty tasks, then join them; per task.
-    #[value(name = "spawn-join-1000")]
-    #[serde(rename = "spawn-join-1000")]
-    SpawnJoin1000,
-    /// A message to another task over a channel of capacity 1 and one back; per message.
-    PingPong,
-    /// Lock and unlock a mutex that nobody else wants; per pair.
-    Mutex,
-    /// Two tasks that lock the same mutex, each holding it across one yield; per lock.
-    MutexContended,
-    /// As ping-pong, but each answer is awaited under a timeout of 10 s; per message, so that half a timer is in it.
-    Timer,
-    /// 100,000 tasks that sleep 100 ms each; CPU time and wall time of all.
-    Sleepers,
-}
-
-/// How often each row's operation is done.
-#[derive(Clone, Copy, Debug)]
-struct Counts {
-    yields: u64,
-    yielders: u64,
-    spawns: u64,
-    messages: u64,
-    locks: u64,
-    contended_locks: u64,
-    sleepers: u64,
-}
-
-const COUNTS: Counts = Counts {
-    // Enough for the cost of starting 10,000 tasks not to show.
-    yields: 10_000_000,
-    yielders: 10_000,
-    spawns: 300_000,
-    messages: 1_000_000,
-    locks: 10_000_000,
-    contended_locks: 1_000_000,
-    sleepers: 100_000,
-};
-
-/// Threads are slow enough that less will do.
-const THREAD_COUNTS: Counts = Counts {
-    yields: 200_000,
-    yielders: 1_000,
-    spawns: 5_000,
-    messages: 50_000,
-    locks: 10_000_000,
-    contended_locks: 50_000,
-    sleepers: 0,
-};
-
-/// Tasks that are spawned before the first is joined.
-const BATCH: u64 = 1_000;
 /// Long enough never to be reached.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const SLEEP: Duration = Duration::from_millis(100);
@@ -180,7 +121,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         None => None,
     };
     let (rows, engines) = (or_all(&options.only), or_all(&options.engines));
-    let machine = Machine::here(&["maniple", "may", "tokio"]);
+    let machine = Machine::here(&["maniple", "may", "tokio", "crossbeam-channel"]);
     println!("{machine}");
     let mut report = Report {
         machine,
@@ -253,17 +194,6 @@ fn measure(workers: u16, rows: &[Row], engines: &[Engine], rounds: u16) -> Vec<R
     runs
 }
 
-/// Why an engine cannot take part in a row on this machine.
-fn not_run(engine: Engine, row: Row) -> Option<String> {
-    match (engine, row) {
-        (Engine::Threads, Row::Sleepers) => {
-            Some("100,000 threads are more than a system usually grants".to_owned())
-        }
-        (Engine::May, Row::Sleepers) => may::too_few_mappings(COUNTS.sleepers),
-        _ => None,
-    }
-}
-
 fn measure_once(engine: Engine, row: Row, workers: u16) -> Result<Measured> {
     let mut child = Child::start([
         "micro-row".to_owned(),
@@ -279,6 +209,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The child: measures one row and prints the figures.
 pub(crate) fn run_child(options: &ChildOptions) -> Result<()> {
+    if let Some(reason) = not_run(options.engine, options.row) {
+        bail!("{reason}");
+    }
     match options.workers {
         1 => process::settle(Core::First)?,
         // Free to use all cores, but not to outlive its parent.
@@ -290,6 +223,7 @@ pub(crate) fn run_child(options: &ChildOptions) -> Result<()> {
         Engine::May => may::run(row, workers),
         Engine::Tokio => tokio::run(row, workers)?,
         Engine::Threads => threads::run(row),
+        Engine::Crossbeam => crossbeam::run(row),
     };
     println!("{}", serde_json::to_string(&measured)?);
     Ok(())

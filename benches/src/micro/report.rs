@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{COUNTS, Engine, Measured, Options, Outcome, Row, Run, THREAD_COUNTS, name};
+use super::{
+    Engine, Measured, Options, Outcome, Run, name,
+    row::{COUNTS, Row, THREAD_COUNTS},
+};
 use crate::stats::{self, Machine, Spread};
 
 /// Everything, as it goes to the JSON file.
@@ -38,7 +41,6 @@ struct Line {
 impl Table {
     pub(super) fn of(workers: u16, rows: &[Row], engines: &[Engine], runs: &[Run]) -> Self {
         let mut lines = Vec::new();
-        let mut notes = Vec::new();
         for &row in rows {
             let own = |engine| {
                 runs.iter()
@@ -59,16 +61,10 @@ impl Table {
                     figures,
                 });
             }
-            for &engine in engines {
-                let subject = format!("{} on {}", name(row), name(engine));
-                notes.extend(own(engine).find_map(|run| match &run.outcome {
-                    Outcome::NotRun(reason) => Some(format!("{subject}: not run: {reason}")),
-                    Outcome::Failed(cause) => Some(format!("{subject} failed: {cause}")),
-                    Outcome::Measured(_) => None,
-                }));
-            }
         }
-        if engines.contains(&Engine::Threads) {
+        let mut notes = missing(rows, engines, runs);
+        let on_threads = |engine: &Engine| matches!(engine, Engine::Threads | Engine::Crossbeam);
+        if engines.iter().any(on_threads) {
             notes.push(fewer_on_threads());
         }
         Self {
@@ -107,16 +103,45 @@ fn lead(engines: &[Engine], figures: &[Option<Spread>]) -> Option<f64> {
     Some(best(|&engine| engine != Engine::Maniple)? / own)
 }
 
+/// What each engine did not measure and why: a line for each reason.
+fn missing(rows: &[Row], engines: &[Engine], runs: &[Run]) -> Vec<String> {
+    let mut notes: Vec<(String, Vec<String>)> = Vec::new();
+    for &engine in engines {
+        for &row in rows {
+            let of_both = |run: &&Run| run.row == row && run.engine == engine;
+            let cause = |run: &Run| match &run.outcome {
+                Outcome::NotRun(reason) => Some(format!("on {}: not run: {reason}", name(engine))),
+                Outcome::Failed(cause) => Some(format!("on {} failed: {cause}", name(engine))),
+                Outcome::Measured(_) => None,
+            };
+            let Some(cause) = runs.iter().filter(of_both).find_map(cause) else {
+                continue;
+            };
+            match notes.iter_mut().find(|(known, _)| *known == cause) {
+                Some((_, rows)) => rows.push(name(row)),
+                None => notes.push((cause, vec![name(row)])),
+            }
+        }
+    }
+    let line = |(cause, rows): (String, Vec<String>)| format!("{} {cause}", rows.join(", "));
+    notes.into_iter().map(line).collect()
+}
+
 fn fewer_on_threads() -> String {
     let fewer = THREAD_COUNTS;
     format!(
-        "threads do less: {} yields (by {} threads in place of {}), {} spawns, {} messages, {} contended locks",
+        "threads do less: {} yields (by {} threads in place of {}), {} spawns, {} groups, {} messages to and fro, \
+         {} streamed, {} over sockets, {} contended locks, {} meetings",
         fewer.yields,
         fewer.yielders,
         COUNTS.yielders,
         fewer.spawns,
+        fewer.groups,
         fewer.messages,
-        fewer.contended_locks
+        fewer.streamed,
+        fewer.socket_messages,
+        fewer.contended_locks,
+        fewer.meetings,
     )
 }
 
@@ -202,5 +227,19 @@ mod tests {
         let text = Table::of(1, &[Row::Timer], &ENGINES, &runs).to_string();
         assert!(text.contains("timer on may: not run: too many"), "{text}");
         assert!(text.contains("timer on tokio failed: it broke"), "{text}");
+    }
+
+    #[test]
+    fn rows_that_an_engine_lacks_for_one_reason_share_a_note() {
+        let lacks = |row| {
+            let reason = Outcome::NotRun("it has none".to_owned());
+            run(row, Engine::Tokio, reason)
+        };
+        let rows = [Row::Rendezvous, Row::ChannelMpmc];
+        let table = Table::of(1, &rows, &ENGINES, &rows.map(lacks));
+        assert_eq!(
+            table.notes,
+            ["rendezvous, channel-mpmc on tokio: not run: it has none"]
+        );
     }
 }

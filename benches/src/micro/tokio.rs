@@ -1,17 +1,21 @@
 //! tokio's rows: the current-thread runtime for one worker, the multi-thread one for more.
 
-use std::{hint::black_box, sync::Arc, time::Duration};
+mod locks;
+mod meetings;
+mod messages;
 
 use ::tokio::{
     runtime::{Builder, Runtime},
     spawn,
-    sync::{Mutex, mpsc::channel},
-    task::yield_now,
-    time::{sleep, timeout as with_timeout},
+    task::{JoinHandle, yield_now},
+    time::sleep,
 };
 use anyhow::Result;
 
-use super::{BATCH, COUNTS, Clock, Measured, Row, SLEEP, TIMEOUT};
+use super::{
+    Clock, Measured, SLEEP, TIMEOUT,
+    row::{BATCH, COUNTS, Row},
+};
 
 pub(super) fn run(row: Row, workers: usize) -> Result<Measured> {
     let runtime = build(workers)?;
@@ -43,31 +47,36 @@ async fn measure(row: Row) -> Measured {
             let clock = Clock::start();
             for _ in 0..COUNTS.spawns / BATCH {
                 let tasks: Vec<_> = (0..BATCH).map(|_| spawn(async {})).collect();
-                for task in tasks {
-                    task.await.expect("joined");
-                }
+                join(tasks).await;
             }
             clock.per(COUNTS.spawns)
         }
-        Row::PingPong => ping_pong(None).await,
-        Row::Mutex => {
-            let mutex = Mutex::new(0u64);
-            let clock = Clock::start();
-            for _ in 0..COUNTS.locks {
-                *black_box(&mutex).lock().await += 1;
-            }
-            clock.per(COUNTS.locks)
-        }
-        Row::MutexContended => contended().await,
-        Row::Timer => ping_pong(Some(TIMEOUT)).await,
+        Row::Group3 => meetings::groups().await,
+        Row::PingPong => messages::ping_pong(None).await,
+        Row::ChannelUnbounded => messages::unbounded_stream().await,
+        Row::SocketPair => messages::socket_pair().await,
+        Row::Mutex => locks::mutex().await,
+        Row::MutexContended => locks::mutex_contended().await,
+        Row::RwlockRead => locks::rwlock_read().await,
+        Row::RwlockWrite => locks::rwlock_write().await,
+        Row::Semaphore => locks::semaphore().await,
+        Row::SemaphoreContended => locks::semaphore_contended().await,
+        Row::Barrier2 => meetings::barrier().await,
+        Row::Notify => meetings::notify().await,
+        Row::Timer => messages::ping_pong(Some(TIMEOUT)).await,
+        Row::Rendezvous | Row::ChannelMpmc => unreachable!("tokio lacks {row:?}"),
         Row::Sleepers => {
             let clock = Clock::start();
             let tasks: Vec<_> = (0..COUNTS.sleepers).map(|_| spawn(sleep(SLEEP))).collect();
-            for task in tasks {
-                task.await.expect("joined");
-            }
+            join(tasks).await;
             clock.per(COUNTS.sleepers)
         }
+    }
+}
+
+async fn join(tasks: impl IntoIterator<Item = JoinHandle<()>>) {
+    for task in tasks {
+        task.await.expect("joined");
     }
 }
 
@@ -83,55 +92,6 @@ async fn yielders(count: u64) -> Measured {
             })
         })
         .collect();
-    for task in tasks {
-        task.await.expect("joined");
-    }
+    join(tasks).await;
     clock.per(COUNTS.yields)
-}
-
-async fn contended() -> Measured {
-    let mutex = Arc::new(Mutex::new(0u64));
-    let clock = Clock::start();
-    let tasks = [(); 2].map(|()| {
-        let mutex = mutex.clone();
-        spawn(async move {
-            for _ in 0..COUNTS.contended_locks / 2 {
-                let mut count = mutex.lock().await;
-                yield_now().await;
-                *count += 1;
-            }
-        })
-    });
-    for task in tasks {
-        task.await.expect("joined");
-    }
-    assert_eq!(*mutex.lock().await, COUNTS.contended_locks);
-    clock.per(COUNTS.contended_locks)
-}
-
-async fn ping_pong(timeout: Option<Duration>) -> Measured {
-    let (ping, mut pinged) = channel(1);
-    let (pong, mut ponged) = channel(1);
-    let echo = spawn(async move {
-        while let Some(message) = pinged.recv().await {
-            if pong.send(message).await.is_err() {
-                return;
-            }
-        }
-    });
-    let player = spawn(async move {
-        let clock = Clock::start();
-        for message in 0..COUNTS.messages / 2 {
-            ping.send(message).await.expect("the echo listens");
-            let answer = match timeout {
-                None => ponged.recv().await,
-                Some(timeout) => with_timeout(timeout, ponged.recv()).await.ok().flatten(),
-            };
-            assert_eq!(black_box(answer), Some(message));
-        }
-        clock.per(COUNTS.messages)
-    });
-    let measured = player.await.expect("joined");
-    echo.await.expect("joined");
-    measured
 }

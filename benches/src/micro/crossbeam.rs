@@ -1,0 +1,76 @@
+//! crossbeam-channel's rows, on the standard library's threads.
+
+use std::{hint::black_box, time::Duration};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use super::{
+    Measured, TIMEOUT,
+    row::{BOUND, CROWD, Row, THREAD_COUNTS as COUNTS},
+    threads::{join, spawn},
+    time,
+};
+
+pub(super) fn run(row: Row) -> Measured {
+    match row {
+        Row::PingPong => ping_pong(1, None),
+        Row::Rendezvous => ping_pong(0, None),
+        Row::ChannelUnbounded => stream(unbounded(), 1),
+        Row::ChannelMpmc => stream(bounded(BOUND), CROWD),
+        Row::Timer => ping_pong(1, Some(TIMEOUT)),
+        _ => unreachable!("crossbeam-channel lacks {row:?}"),
+    }
+}
+
+fn ping_pong(capacity: usize, timeout: Option<Duration>) -> Measured {
+    let (ping, pinged) = bounded(capacity);
+    let (pong, ponged) = bounded(capacity);
+    let echo = spawn(move || {
+        while let Ok(message) = pinged.recv() {
+            if pong.send(message).is_err() {
+                return;
+            }
+        }
+    });
+    let player = spawn(move || {
+        time(COUNTS.messages, || {
+            for message in 0..COUNTS.messages / 2 {
+                ping.send(message).expect("the echo listens");
+                let answer = match timeout {
+                    None => ponged.recv().ok(),
+                    Some(timeout) => ponged.recv_timeout(timeout).ok(),
+                };
+                assert_eq!(black_box(answer), Some(message));
+            }
+        })
+    });
+    let measured = player.join().expect("joined");
+    echo.join().expect("joined");
+    measured
+}
+
+/// From so many threads to as many others.
+fn stream((sender, receiver): (Sender<u64>, Receiver<u64>), side: u64) -> Measured {
+    time(COUNTS.streamed, || {
+        let consumers: Vec<_> = (0..side)
+            .map(|_| {
+                let receiver = receiver.clone();
+                spawn(move || receiver.iter().map(black_box).count() as u64)
+            })
+            .collect();
+        let producers: Vec<_> = (0..side)
+            .map(|_| {
+                let sender = sender.clone();
+                spawn(move || {
+                    for message in 0..COUNTS.streamed / side {
+                        sender.send(message).expect("someone listens");
+                    }
+                })
+            })
+            .collect();
+        drop(sender);
+        join(producers);
+        let counts = consumers.into_iter().map(|thread| thread.join());
+        assert_eq!(counts.map(Result::unwrap).sum::<u64>(), COUNTS.streamed);
+    })
+}

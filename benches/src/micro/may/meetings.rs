@@ -1,0 +1,78 @@
+//! may's scopes and barrier, and its parking.
+
+use std::{
+    hint::black_box,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Release},
+        },
+    },
+};
+
+use may::{
+    coroutine::{current, park, scope},
+    go,
+    sync::Barrier,
+};
+
+use super::{
+    super::{Measured, row::COUNTS, time},
+    join,
+};
+
+pub(super) fn groups() -> Measured {
+    let numbers = [1, 2, 3];
+    time(COUNTS.groups, || {
+        for _ in 0..COUNTS.groups {
+            let sum = scope(|scope| {
+                let children = numbers
+                    .each_ref()
+                    .map(|number| go!(scope, move || *black_box(number)));
+                children.map(|child| child.join()).iter().sum::<i32>()
+            });
+            assert_eq!(sum, 6);
+        }
+    })
+}
+
+pub(super) fn barrier() -> Measured {
+    let barrier = Arc::new(Barrier::new(2));
+    time(COUNTS.meetings, || {
+        let tasks = [(); 2].map(|()| {
+            let barrier = barrier.clone();
+            go!(move || {
+                for _ in 0..COUNTS.meetings {
+                    barrier.wait();
+                }
+            })
+        });
+        join(tasks);
+    })
+}
+
+/// Each waits for its turn in a loop: a park may end without a cause.
+pub(super) fn turns() -> Measured {
+    time(COUNTS.messages, || {
+        let turn = Arc::new(AtomicU64::new(0));
+        let (player, seen) = (current(), turn.clone());
+        let echo = go!(move || {
+            for round in 0..COUNTS.messages / 2 {
+                while seen.load(Acquire) != 2 * round + 1 {
+                    park();
+                }
+                seen.store(2 * round + 2, Release);
+                player.unpark();
+            }
+        });
+        for round in 0..COUNTS.messages / 2 {
+            turn.store(2 * round + 1, Release);
+            echo.coroutine().unpark();
+            while turn.load(Acquire) != 2 * round + 2 {
+                park();
+            }
+        }
+        echo.join().expect("joined");
+    })
+}

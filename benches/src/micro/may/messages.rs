@@ -1,0 +1,75 @@
+//! may's channels and sockets. The channels have no bound, so ping-pong uses those.
+
+use std::{
+    hint::black_box,
+    io::{Read, Write},
+    time::Duration,
+};
+
+use may::{go, os::unix::net::UnixStream, sync::mpsc::channel};
+
+use super::super::{Measured, row::COUNTS, time};
+
+pub(super) fn ping_pong(timeout: Option<Duration>) -> Measured {
+    let (ping, pinged) = channel();
+    let (pong, ponged) = channel();
+    let echo = go!(move || {
+        while let Ok(message) = pinged.recv() {
+            if pong.send(message).is_err() {
+                return;
+            }
+        }
+    });
+    let player = go!(move || {
+        time(COUNTS.messages, || {
+            for message in 0..COUNTS.messages / 2 {
+                ping.send(message).expect("the echo listens");
+                let answer = match timeout {
+                    None => ponged.recv().ok(),
+                    Some(timeout) => ponged.recv_timeout(timeout).ok(),
+                };
+                assert_eq!(black_box(answer), Some(message));
+            }
+        })
+    });
+    let measured = player.join().expect("joined");
+    echo.join().expect("joined");
+    measured
+}
+
+pub(super) fn unbounded_stream() -> Measured {
+    let (sender, receiver) = channel();
+    time(COUNTS.streamed, || {
+        let consumer = go!(move || receiver.iter().map(black_box).count() as u64);
+        let producer = go!(move || {
+            for message in 0..COUNTS.streamed {
+                sender.send(message).expect("someone listens");
+            }
+        });
+        producer.join().expect("joined");
+        assert_eq!(consumer.join().expect("joined"), COUNTS.streamed);
+    })
+}
+
+pub(super) fn socket_pair() -> Measured {
+    let (mut near, mut far) = UnixStream::pair().expect("a pair of sockets");
+    let echo = go!(move || {
+        let mut message = [0; 8];
+        while far.read_exact(&mut message).is_ok() {
+            far.write_all(&message).expect("the player listens");
+        }
+    });
+    let player = go!(move || {
+        time(COUNTS.socket_messages, || {
+            for number in 0..COUNTS.socket_messages / 2 {
+                let mut message = number.to_ne_bytes();
+                near.write_all(&message).expect("the echo listens");
+                near.read_exact(&mut message).expect("an answer");
+                assert_eq!(u64::from_ne_bytes(message), number);
+            }
+        })
+    });
+    let measured = player.join().expect("joined");
+    echo.join().expect("joined");
+    measured
+}
