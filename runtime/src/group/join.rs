@@ -167,7 +167,7 @@ pub fn joined<'env, T>(
     body: impl for<'scope> FnOnce(&'scope Group<'scope, 'env, JoinError>) -> Result<T, JoinError>,
 ) -> T {
     // A child's panic has been resumed by the group, so this is a cancellation or a deadline.
-    group(body).unwrap_or_else(|error| unwind(error.is_elapsed()))
+    uncut_while_unwinding(|| group(body).unwrap_or_else(|error| unwind(error.is_elapsed())))
 }
 
 /// What [`try_join!`](crate::try_join!) expands to: without a value there is an error, or both were cut.
@@ -175,7 +175,16 @@ pub fn joined<'env, T>(
 pub fn try_joined<'env, T, E>(
     body: impl for<'scope> FnOnce(&'scope Group<'scope, 'env, E>) -> Result<Option<T>, E>,
 ) -> Result<T, E> {
-    Ok(group(body)?.unwrap_or_else(|| cut_short()))
+    uncut_while_unwinding(|| Ok(group(body)?.unwrap_or_else(|| cut_short())))
+}
+
+/// In a destructor that a cancellation runs there is nothing to return in place of the values, and a second
+/// throw would abort. So the calls are carried out there.
+fn uncut_while_unwinding<T>(f: impl FnOnce() -> T) -> T {
+    if std::thread::panicking() && cancel::check().is_err() {
+        return cancel::shield(f);
+    }
+    f()
 }
 
 fn unwind(elapsed: bool) -> ! {

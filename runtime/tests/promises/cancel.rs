@@ -516,3 +516,27 @@ fn a_token_is_waited_for_among_channels() {
         }
     });
 }
+
+#[test]
+fn a_destructor_may_join_while_a_cancellation_unwinds() {
+    struct Joins<'a>(&'a std::cell::Cell<u32>);
+    impl Drop for Joins<'_> {
+        fn drop(&mut self) {
+            let (one, two) = maniple::join!(1, {
+                maniple::sleep(SHORT);
+                2
+            });
+            self.0.set(one + two);
+        }
+    }
+    on(1, || {
+        let joined = std::cell::Cell::new(0);
+        let token = CancelToken::new();
+        let cut = token.run(|| {
+            let _joins = Joins(&joined);
+            token.cancel();
+            maniple::park();
+        });
+        assert_eq!((cut, joined.get()), (Err(Cancelled), 3));
+    });
+}
