@@ -15,7 +15,10 @@ use std::{
 
 use signal_hook::{SigId, flag, low_level};
 
-use crate::net::PipeReader;
+use crate::{
+    net::PipeReader,
+    sync::channel::{self, Receiver},
+};
 
 /// A signal, by its number (signal(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -169,6 +172,41 @@ impl Signals {
     pub fn try_recv(&self) -> Option<Signal> {
         let came = |(_, raised): &&(_, Arc<AtomicBool>)| raised.swap(false, Ordering::SeqCst);
         self.raised.iter().find(came).map(|(signal, _)| *signal)
+    }
+
+    /// The signals as messages of a channel, which [`select!`](crate::select) can wait for among others.
+    ///
+    /// A coroutine of the caller's runtime hands them on, until that ends or, having dropped the channel's
+    /// receiver, a further signal comes. It holds one signal back while nobody receives; those that come
+    /// meanwhile count as for [`Signals::recv`].
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple::{select, signal::{SIGTERM, signals}, sync::channel};
+    /// # fn main() -> std::io::Result<()> {
+    /// # maniple::run(|| {
+    /// let stop = signals(&[SIGTERM])?.into_channel();
+    /// let work = channel::unbounded::<u32>();
+    /// # signal_hook::low_level::raise(SIGTERM.as_raw())?;
+    /// select! {
+    ///     recv(work.1) -> job => println!("job {job:?}"),
+    ///     recv(stop) -> signal => println!("told to end by {}", signal.unwrap()),
+    /// }
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    pub fn into_channel(self) -> Receiver<Signal> {
+        let (sender, receiver) = channel::bounded(0);
+        let handing_on = crate::spawn(move || {
+            while let Ok(signal) = self.recv() {
+                if sender.send(signal).is_err() {
+                    return;
+                }
+            }
+        });
+        drop(handing_on);
+        receiver
     }
 
     /// The signals as they come, until a wait is cut short.
