@@ -196,7 +196,8 @@ impl fmt::Debug for CancelToken {
 /// Runs `f` without delivering cancellation or deadlines from outside; they are delivered afterwards.
 ///
 /// For short critical sections that must not be cut in half, such as writing a complete frame.
-/// Timeouts and tokens used inside `f` work. A shield has no bound: what `f` waits for must come.
+/// Timeouts and tokens used inside `f` work. A shield has no bound, so what `f` waits for must come:
+/// [`shield_for`] has one.
 ///
 /// # Examples
 /// ```
@@ -291,8 +292,8 @@ pub fn shield_for<T>(bound: Duration, f: impl FnOnce() -> T) -> Result<T, Elapse
 /// whether there was such a suspension.
 ///
 /// To find what a cancellation breaks: call it with 0, 1, 2… until it says `false`, on a runtime with one
-/// worker, since suspensions of all coroutines on the caller's worker count. Needs the feature
-/// `fault-injection`.
+/// worker, since suspensions of all coroutines on the caller's worker count; giving way with
+/// [`yield_now`](crate::yield_now) is none. Needs the feature `fault-injection`.
 ///
 /// # Errors
 /// As [`CancelToken::run`].

@@ -113,13 +113,20 @@ pub(crate) fn check() -> Result<(), Interrupt> {
     // SAFETY: the caller's own strand outlives the call.
     let strand = unsafe { current_strand().as_ref() };
     if strand.is_cancelled() {
-        return Err(Interrupt::Cancelled);
+        return Err(refuse(Interrupt::Cancelled));
     }
     match strand.deadline() {
         None => Ok(()),
         Some(deadline) if recent() < deadline => Ok(()),
-        Some(_) => Err(Interrupt::Elapsed),
+        Some(_) => Err(refuse(Interrupt::Elapsed)),
     }
+}
+
+/// Counts as a call, so that one who tries again whatever the error lets others have their turn.
+#[cold]
+fn refuse(interrupt: Interrupt) -> Interrupt {
+    spend();
+    interrupt
 }
 
 /// Why the caller's innermost scope was cancelled, if it was.

@@ -1,10 +1,13 @@
 //! The report as text, with a backtrace of every suspended coroutine.
 
-use std::fmt::{self, Write};
+use std::{
+    fmt::{self, Write},
+    sync::Arc,
+};
 
 use super::{Coroutine, Snapshot, Worker, collect};
 use crate::{
-    coroutine, scheduler,
+    cancel, coroutine, scheduler,
     sys::{
         trace::{Frame, Trace},
         witness,
@@ -25,9 +28,20 @@ use crate::{
 /// assert!(report.contains("worker maniple-0"));
 /// ```
 pub fn dump() -> String {
+    let seen = Arc::new(collect(true));
+    if crate::current().is_none() {
+        return render(&seen);
+    }
+    // Naming frames takes long enough to be none of a worker's business.
+    let theirs = seen.clone();
+    let named = cancel::shield(|| crate::offload(move || render(&theirs)));
+    named.unwrap_or_else(|_| render(&seen))
+}
+
+fn render(seen: &Snapshot) -> String {
     let mut report = String::new();
     // Writing to a string does not fail.
-    let _ = write_report(&mut report, &collect(true));
+    let _ = write_report(&mut report, seen);
     report
 }
 

@@ -78,14 +78,20 @@ fn collect(traces: bool) -> Snapshot {
             .map(|(scheduler, index)| (scheduler, index, ask(scheduler, index, traces)))
             .collect();
         let until = now() + PATIENCE;
-        let workers = asked.into_iter().map(|(scheduler, index, answer)| {
-            let name = format!("{}-{index}", scheduler.config.thread_name);
-            let view = answer.recv_deadline(until).ok();
-            Worker::new(name, view)
-        });
+        let answers: Vec<_> = asked
+            .into_iter()
+            .map(|(scheduler, index, answer)| {
+                let name = format!("{}-{index}", scheduler.config.thread_name);
+                (name, answer.recv_deadline(until).ok())
+            })
+            .collect();
+        let at = now();
+        let workers = answers.into_iter();
         Snapshot {
-            at: now(),
-            workers: workers.collect(),
+            at,
+            workers: workers
+                .map(|(name, view)| Worker::new(name, view, at))
+                .collect(),
             offload_queued: crate::offload::queued(),
         }
     })
@@ -140,8 +146,8 @@ impl Snapshot {
         let from_outside = |coroutine: &Coroutine| match coroutine.waits_for {
             None => true,
             Some(reason) => {
-                coroutine.is_asking()
-                    || coroutine.has_deadline
+                // As has the one that asks.
+                coroutine.has_deadline
                     || matches!(
                         reason,
                         Reason::Readable(_) | Reason::Writable(_) | Reason::Offload
@@ -164,7 +170,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    fn new(name: String, view: Option<WorkerView>) -> Self {
+    fn new(name: String, view: Option<WorkerView>, at: Instant) -> Self {
         let busy = view.is_none();
         let mut view = view.unwrap_or_default();
         let coroutines = std::mem::take(&mut view.coroutines);
@@ -172,7 +178,10 @@ impl Worker {
             name,
             busy,
             view,
-            coroutines: coroutines.into_iter().map(Coroutine::new).collect(),
+            coroutines: coroutines
+                .into_iter()
+                .map(|view| Coroutine::new(view, at))
+                .collect(),
         }
     }
 
@@ -252,6 +261,8 @@ pub struct Coroutine {
     waits_for: Option<Reason>,
     has_deadline: bool,
     since: Option<Instant>,
+    /// Until the snapshot.
+    waited: Option<Duration>,
     ran: Option<Duration>,
     turns: Option<u64>,
     stack: std::ops::Range<usize>,
@@ -261,7 +272,7 @@ pub struct Coroutine {
 }
 
 impl Coroutine {
-    fn new(view: CoroutineView) -> Self {
+    fn new(view: CoroutineView, at: Instant) -> Self {
         Self {
             id: Id::from_raw(view.id),
             name: view.name,
@@ -270,6 +281,7 @@ impl Coroutine {
             waits_for: view.waits_for,
             has_deadline: view.has_deadline,
             since: view.since,
+            waited: view.since.map(|since| at.saturating_duration_since(since)),
             ran: view.ran,
             turns: view.turns,
             stack: view.stack,
@@ -335,11 +347,6 @@ impl Coroutine {
     pub fn touched(&self) -> Option<usize> {
         self.touched
     }
-
-    /// Whether it is the one that asked.
-    fn is_asking(&self) -> bool {
-        crate::current().is_some_and(|current| current.id() == self.id)
-    }
 }
 
 /// One line: id, name, state, origin.
@@ -353,9 +360,8 @@ impl fmt::Display for Coroutine {
             Some(reason) => write!(f, ", waits for {reason}")?,
             None => f.write_str(", can go on")?,
         }
-        if let Some(since) = self.since {
-            let elapsed = now().saturating_duration_since(since);
-            write!(f, " since {elapsed:.1?}")?;
+        if let Some(waited) = self.waited {
+            write!(f, " since {waited:.1?}")?;
         }
         if let Some(leader) = self.leader {
             write!(f, ", child of coroutine {leader}")?;

@@ -1,9 +1,10 @@
 //! Sockets in the shape of [`std::net`], whose calls suspend the coroutine instead of blocking its
 //! thread. On a plain thread they block it.
 //!
-//! In a cancelled scope a call that would wait returns an error that carries
-//! [`Cancelled`](crate::cancel::Cancelled); past a deadline, or the socket's own timeout, one of kind
-//! [`TimedOut`](std::io::ErrorKind::TimedOut). Never `Interrupted`, which callers retry.
+//! In a cancelled scope a call that may wait returns an error that carries
+//! [`Cancelled`](crate::cancel::Cancelled), whether or not it would have had to; past a deadline, or the
+//! socket's own timeout, one of kind [`TimedOut`](std::io::ErrorKind::TimedOut). Never `Interrupted`, which
+//! callers retry.
 
 mod lookup;
 mod pipe;

@@ -540,3 +540,15 @@ fn a_destructor_may_join_while_a_cancellation_unwinds() {
         assert_eq!((cut, joined.get()), (Err(Cancelled), 3));
     });
 }
+
+#[test]
+fn who_tries_again_whatever_the_error_lets_others_have_their_turn() {
+    on(1, || {
+        let (_sender, receiver) = channel::bounded::<()>(1);
+        let token = CancelToken::new();
+        token.cancel();
+        let other = maniple::spawn_local(|| ());
+        let tried = token.run(|| while !other.is_finished() && receiver.recv().is_err() {});
+        assert_eq!(tried, Ok(()));
+    });
+}
