@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, time::Duration};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
 use super::{
     Measured, TIMEOUT,
@@ -17,6 +17,7 @@ pub(super) fn run(row: Row) -> Measured {
         Row::Rendezvous => ping_pong(0, None),
         Row::ChannelUnbounded => stream(unbounded(), 1),
         Row::ChannelMpmc => stream(bounded(BOUND), CROWD),
+        Row::Select2 => select_of_two(),
         Row::Timer => ping_pong(1, Some(TIMEOUT)),
         _ => unreachable!("crossbeam-channel lacks {row:?}"),
     }
@@ -72,5 +73,28 @@ fn stream((sender, receiver): (Sender<u64>, Receiver<u64>), side: u64) -> Measur
         join(producers);
         let counts = consumers.into_iter().map(|thread| thread.join());
         assert_eq!(counts.map(Result::unwrap).sum::<u64>(), COUNTS.streamed);
+    })
+}
+
+fn select_of_two() -> Measured {
+    let (to_first, first) = bounded(1);
+    let (to_second, second) = bounded(1);
+    time(COUNTS.messages, || {
+        let producer = spawn(move || {
+            for message in 0..COUNTS.messages / 2 {
+                to_first.send(message).expect("the consumer listens");
+                to_second.send(message).expect("the consumer listens");
+            }
+        });
+        let consumer = spawn(move || {
+            for _ in 0..COUNTS.messages {
+                let message = select! {
+                    recv(first) -> message => message,
+                    recv(second) -> message => message,
+                };
+                black_box(message.expect("a message"));
+            }
+        });
+        join([producer, consumer]);
     })
 }

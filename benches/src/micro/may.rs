@@ -36,6 +36,7 @@ pub(super) fn run(row: Row, workers: usize) -> Measured {
         Row::Group3 => meetings::groups(),
         Row::PingPong => messages::ping_pong(None),
         Row::ChannelUnbounded => messages::unbounded_stream(),
+        Row::Select2 => messages::select_of_two(),
         Row::SocketPair => messages::socket_pair(),
         Row::Mutex => locks::mutex(),
         Row::MutexContended => locks::mutex_contended(),
@@ -46,7 +47,9 @@ pub(super) fn run(row: Row, workers: usize) -> Measured {
         Row::Barrier2 => meetings::barrier(),
         Row::Notify => meetings::turns(),
         Row::Timer => messages::ping_pong(Some(TIMEOUT)),
-        Row::Rendezvous | Row::ChannelMpmc => unreachable!("may lacks {row:?}"),
+        Row::Rendezvous | Row::ChannelMpmc | Row::Oneshot | Row::Broadcast4 | Row::Watch => {
+            unreachable!("may lacks {row:?}")
+        }
         Row::Sleepers => time(COUNTS.sleepers, || {
             let tasks: Vec<_> = (0..COUNTS.sleepers).map(|_| go!(|| sleep(SLEEP))).collect();
             join(tasks);

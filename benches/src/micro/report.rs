@@ -130,8 +130,8 @@ fn missing(rows: &[Row], engines: &[Engine], runs: &[Run]) -> Vec<String> {
 fn fewer_on_threads() -> String {
     let fewer = THREAD_COUNTS;
     format!(
-        "threads do less: {} yields (by {} threads in place of {}), {} spawns, {} groups, {} messages to and fro, \
-         {} streamed, {} over sockets, {} contended locks, {} meetings",
+        "threads do less: {} yields (by {} threads in place of {}), {} spawns, {} groups, \
+         {} messages to and fro, {} streamed, {} over sockets, {} contended locks, {} meetings",
         fewer.yields,
         fewer.yielders,
         COUNTS.yielders,

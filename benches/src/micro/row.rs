@@ -35,6 +35,18 @@ pub(super) enum Row {
     ChannelUnbounded,
     /// A stream from four tasks to four others over one channel of capacity 64; per message.
     ChannelMpmc,
+    /// A stream that alternates between two channels of capacity 1, received through select; per message.
+    #[value(name = "select-2")]
+    #[serde(rename = "select-2")]
+    Select2,
+    /// A channel for one message, made, sent to and received from by one task; per channel.
+    Oneshot,
+    /// Bursts from one task to each of four others over a broadcast channel; per message sent.
+    #[value(name = "broadcast-4")]
+    #[serde(rename = "broadcast-4")]
+    Broadcast4,
+    /// Two tasks that change a watched value in turn, each when it sees the other's; per change.
+    Watch,
     /// Eight bytes to another task over a pair of Unix sockets and eight back; per message.
     SocketPair,
     /// Lock and unlock a mutex that nobody else wants; per pair.
@@ -55,7 +67,8 @@ pub(super) enum Row {
     Barrier2,
     /// Two tasks that notify each other, or unpark each other, in turn; per notification.
     Notify,
-    /// As ping-pong, but each answer is awaited under a timeout of 10 s; per message, so that half a timer is in it.
+    /// As ping-pong, but each answer is awaited under a timeout of 10 s; per message, so that half a timer is
+    /// in it.
     Timer,
     /// 100,000 tasks that sleep 100 ms each; CPU time and wall time of all.
     Sleepers,
@@ -71,6 +84,8 @@ pub(super) struct Counts {
     pub(super) messages: u64,
     /// In one direction only.
     pub(super) streamed: u64,
+    /// To all listeners.
+    pub(super) broadcasts: u64,
     pub(super) socket_messages: u64,
     pub(super) locks: u64,
     /// Of read-write locks and semaphores.
@@ -89,6 +104,7 @@ pub(super) const COUNTS: Counts = Counts {
     groups: 50_000,
     messages: 1_000_000,
     streamed: 1_000_000,
+    broadcasts: 200_000,
     socket_messages: 100_000,
     locks: 10_000_000,
     grants: 3_000_000,
@@ -105,6 +121,7 @@ pub(super) const THREAD_COUNTS: Counts = Counts {
     groups: 2_000,
     messages: 50_000,
     streamed: 200_000,
+    broadcasts: 0,
     socket_messages: 50_000,
     locks: 10_000_000,
     grants: 3_000_000,
@@ -117,6 +134,10 @@ pub(super) const THREAD_COUNTS: Counts = Counts {
 pub(super) const BATCH: u64 = 1_000;
 /// Producers of `channel-mpmc`, and as many consumers.
 pub(super) const CROWD: u64 = 4;
+/// Receivers of `broadcast-4`.
+pub(super) const LISTENERS: u64 = 4;
+/// Messages that are broadcast before the listeners are waited for: none may miss any.
+pub(super) const BURST: u64 = 1_000;
 /// The capacity of the crowd's channel.
 pub(super) const BOUND: usize = 64;
 
@@ -141,12 +162,18 @@ fn lacks(engine: Engine, row: Row) -> Option<&'static str> {
         (Engine::Threads, Row::Sleepers) => {
             Some("100,000 threads are more than a system usually grants")
         }
+        (Engine::Threads, Row::Select2) => Some("its channels have no select"),
+        (Engine::May | Engine::Threads, Row::Oneshot | Row::Broadcast4 | Row::Watch) => {
+            Some("it has no such channel")
+        }
         (Engine::Crossbeam, row) => match row {
             Row::PingPong
             | Row::Rendezvous
             | Row::ChannelUnbounded
             | Row::ChannelMpmc
+            | Row::Select2
             | Row::Timer => None,
+            Row::Oneshot | Row::Broadcast4 | Row::Watch => Some("it has no such channel"),
             _ => Some("it is channels alone"),
         },
         _ => None,

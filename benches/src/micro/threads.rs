@@ -39,7 +39,13 @@ pub(super) fn run(row: Row) -> Measured {
         Row::Barrier2 => meetings::barrier(),
         Row::Notify => meetings::turns(),
         Row::Timer => messages::ping_pong(1, Some(TIMEOUT)),
-        Row::ChannelMpmc | Row::Semaphore | Row::SemaphoreContended => {
+        Row::ChannelMpmc
+        | Row::Select2
+        | Row::Oneshot
+        | Row::Broadcast4
+        | Row::Watch
+        | Row::Semaphore
+        | Row::SemaphoreContended => {
             unreachable!("threads lack {row:?}")
         }
         Row::Sleepers => time(COUNTS.sleepers, || {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use may::{go, os::unix::net::UnixStream, sync::mpsc::channel};
+use may::{cqueue, cqueue_add, go, os::unix::net::UnixStream, sync::mpsc::channel};
 
 use super::super::{Measured, row::COUNTS, time};
 
@@ -48,6 +48,34 @@ pub(super) fn unbounded_stream() -> Measured {
         });
         producer.join().expect("joined");
         assert_eq!(consumer.join().expect("joined"), COUNTS.streamed);
+    })
+}
+
+/// With the queue of events that its `select!` is made of, and which need not begin anew for each message.
+pub(super) fn select_of_two() -> Measured {
+    let (to_first, first) = channel();
+    let (to_second, second) = channel();
+    // Until the end: a channel that is closed makes events, too.
+    let _open = (to_first.clone(), to_second.clone());
+    time(COUNTS.messages, || {
+        let producer = go!(move || {
+            for message in 0..COUNTS.messages / 2 {
+                to_first.send(message).expect("the consumer listens");
+                to_second.send(message).expect("the consumer listens");
+            }
+        });
+        cqueue::scope(|cqueue| {
+            cqueue_add!(cqueue, 0, message = first.recv() => {
+                black_box(message.ok());
+            });
+            cqueue_add!(cqueue, 1, message = second.recv() => {
+                black_box(message.ok());
+            });
+            for _ in 0..COUNTS.messages {
+                cqueue.poll(None).expect("an event");
+            }
+        });
+        producer.join().expect("joined");
     })
 }
 

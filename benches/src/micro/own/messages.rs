@@ -8,14 +8,18 @@ use std::{
 
 use maniple::{
     net::UnixStream,
-    spawn,
-    sync::channel::{Receiver, Sender, bounded, unbounded},
+    select, spawn,
+    sync::{
+        broadcast::{self, Lag},
+        channel::{Receiver, Sender, bounded, unbounded},
+        oneshot, watch,
+    },
 };
 
 use super::{
     super::{
         Measured,
-        row::{BOUND, COUNTS, CROWD},
+        row::{BOUND, BURST, COUNTS, CROWD, LISTENERS},
         time,
     },
     join,
@@ -79,6 +83,89 @@ fn stream((sender, receiver): (Sender<u64>, Receiver<u64>), side: u64) -> Measur
         join(producers);
         let counts = consumers.into_iter().map(|task| task.join());
         assert_eq!(counts.map(Result::unwrap).sum::<u64>(), COUNTS.streamed);
+    })
+}
+
+pub(super) fn select_of_two() -> Measured {
+    let (to_first, first) = bounded(1);
+    let (to_second, second) = bounded(1);
+    time(COUNTS.messages, || {
+        let producer = spawn(move || {
+            for message in 0..COUNTS.messages / 2 {
+                to_first.send(message).expect("the consumer listens");
+                to_second.send(message).expect("the consumer listens");
+            }
+        });
+        let consumer = spawn(move || {
+            for _ in 0..COUNTS.messages {
+                let message = select! {
+                    recv(first) -> message => message,
+                    recv(second) -> message => message,
+                };
+                black_box(message.expect("a message"));
+            }
+        });
+        join([producer, consumer]);
+    })
+}
+
+pub(super) fn oneshots() -> Measured {
+    time(COUNTS.messages, || {
+        for message in 0..COUNTS.messages {
+            let (sender, receiver) = oneshot::channel();
+            sender.send(message).expect("somebody listens");
+            assert_eq!(black_box(receiver).recv(), Ok(message));
+        }
+    })
+}
+
+pub(super) fn broadcasts() -> Measured {
+    let (sender, receiver) = broadcast::channel(BURST as usize, Lag::DropOldest);
+    let (done, all_done) = bounded(LISTENERS as usize);
+    let listeners: Vec<_> = (0..LISTENERS)
+        .map(|_| {
+            let (mut receiver, done) = (receiver.resubscribe(), done.clone());
+            spawn(move || {
+                for message in 0..COUNTS.broadcasts {
+                    assert_eq!(receiver.recv(), Ok(message));
+                    if (message + 1) % BURST == 0 {
+                        done.send(()).expect("the sender listens");
+                    }
+                }
+            })
+        })
+        .collect();
+    drop(receiver);
+    time(COUNTS.broadcasts, || {
+        for message in 0..COUNTS.broadcasts {
+            sender.send(message).expect("there are listeners");
+            if (message + 1) % BURST == 0 {
+                (0..LISTENERS).for_each(|_| all_done.recv().expect("each tells"));
+            }
+        }
+        join(listeners);
+    })
+}
+
+pub(super) fn watches() -> Measured {
+    let (ping, mut pinged) = watch::channel(0);
+    let (pong, mut ponged) = watch::channel(0);
+    time(COUNTS.messages, || {
+        let echo = spawn(move || {
+            for _ in 0..COUNTS.messages / 2 {
+                pinged.changed().expect("the player stays");
+                let value = *pinged.borrow();
+                pong.send(value).expect("the player looks");
+            }
+        });
+        let player = spawn(move || {
+            for value in 1..=COUNTS.messages / 2 {
+                ping.send(value).expect("the echo looks");
+                ponged.changed().expect("the echo stays");
+                assert_eq!(*ponged.borrow(), value);
+            }
+        });
+        join([echo, player]);
     })
 }
 
