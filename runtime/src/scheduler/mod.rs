@@ -377,6 +377,8 @@ pub(crate) fn yield_turn() {
         return;
     };
     if let Some(task) = worker.running() {
+        #[cfg(feature = "fault-injection")]
+        crate::strand::fault::at_the_door();
         // SAFETY: this is the running coroutine; queued once, it is resumed once.
         unsafe {
             task.as_ref().reason.set(Reason::Yield);
