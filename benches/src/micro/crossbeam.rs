@@ -79,6 +79,8 @@ fn stream((sender, receiver): (Sender<u64>, Receiver<u64>), side: u64) -> Measur
 fn select_of_two() -> Measured {
     let (to_first, first) = bounded(1);
     let (to_second, second) = bounded(1);
+    // Until the end: a channel that is closed can be selected, too.
+    let _open = (to_first.clone(), to_second.clone());
     time(COUNTS.messages, || {
         let producer = spawn(move || {
             for message in 0..COUNTS.messages / 2 {
