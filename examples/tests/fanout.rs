@@ -140,12 +140,15 @@ mod modes {
     }
 
     #[test]
-    fn hedged_cancels_the_slow_attempt_when_the_second_wins() {
+    fn hedged_cancels_the_slow_attempt_when_the_other_wins() {
         let backend = Scripted::start(vec![Reply::Silence, Reply::Status(200)]);
         let demo = Demo::start(&["--backend", &backend.flag("X"), "--hedge-after", "1ms"]);
         let (status, report) = demo.get("/aggregate/42?mode=hedged&deadline_ms=60000");
         assert_eq!((status, &report["complete"]), (200, &json!(true)));
-        assert_eq!(outcomes(&report), ["X cancelled", "X ok 200"]);
+        // Which of them the backend hears first, and leaves without an answer, is left to the system.
+        let mut outcomes = outcomes(&report);
+        outcomes.sort_unstable();
+        assert_eq!(outcomes, ["X cancelled", "X ok 200"]);
     }
 
     #[test]

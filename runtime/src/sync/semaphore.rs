@@ -238,11 +238,15 @@ impl Semaphore {
     }
 
     fn give_back(&self, permits: usize) {
-        {
+        let first = {
             let mut state = self.state.lock();
             state.permits = state.permits.saturating_add(permits);
+            state.serve_first()
+        };
+        if let Some(claimed) = first {
+            ready(claimed);
+            self.serve();
         }
-        self.serve();
     }
 
     /// Wakes everyone whose turn it is. One at a time, so that the lock is held shortly.
