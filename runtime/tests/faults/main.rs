@@ -8,6 +8,7 @@ mod channels;
 mod coroutines;
 mod locks;
 mod meeting;
+mod policies;
 mod sockets;
 
 use std::{
