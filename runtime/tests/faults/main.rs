@@ -37,3 +37,12 @@ fn at_every_suspension(mut scenario: impl FnMut(u32) -> bool + Send) -> usize {
     drop(done);
     points
 }
+
+/// Runs `f` when dropped.
+struct Finally<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

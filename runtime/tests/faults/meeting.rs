@@ -8,7 +8,7 @@ use maniple::{
     yield_now,
 };
 
-use super::{LONG, at_every_suspension};
+use super::{Finally, LONG, at_every_suspension};
 
 #[test]
 fn no_permit_is_lost_and_those_behind_are_served() {
@@ -147,13 +147,4 @@ fn a_notification_is_used_once_also_one_that_was_kept() {
         struck.unwrap()
     });
     assert!(points >= 6, "{points}");
-}
-
-/// Runs `f` when dropped.
-struct Finally<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for Finally<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }
