@@ -1,11 +1,15 @@
-//! Many strands of all kinds at once, chosen by a seed, on 1, 2 and 8 workers; at the end nothing is left over.
+//! Many strands of all kinds at once, chosen by a seed, on 1, 2 and 8 workers and a plain thread; at the end nothing
+//! is left over.
 //!
 //! `MANIPLE_SEED=7 MANIPLE_STRESS_SECONDS=60 cargo test -p maniple --release --test promises stress::` replays a
 //! seed for longer. The choices replay; how threads interleave does not.
 
+mod acts;
+
 use std::{
     io::{Read, Write},
     net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -15,20 +19,23 @@ use std::{
 };
 
 use maniple::{
-    JoinError, JoinHandle, Runtime,
+    JoinError, JoinHandle, Runtime, block_on,
     cancel::{self, CancelToken},
     group,
     net::{TcpListener, TcpStream},
     offload, sleep, spawn, spawn_local,
     sync::{
-        Condvar, Mutex,
+        Condvar, Mutex, Notify, ReentrantMutex, RwLock, Semaphore,
+        broadcast::{self, Lag},
         channel::{Receiver, Sender, bounded},
+        watch,
     },
     task::spawn_on_workers,
     timeout, yield_now,
 };
 
 use super::passes_as_child;
+use acts::{choose, halves, hear, meet, permits, policy, stream};
 
 const PURPOSE: &str = "on purpose";
 
@@ -80,7 +87,16 @@ struct World {
     sent: AtomicUsize,
     received: AtomicUsize,
     address: SocketAddr,
+    permits: Semaphore,
+    inside: AtomicUsize,
+    halves: RwLock<(u64, u64)>,
+    depth: ReentrantMutex<()>,
+    notify: Notify,
+    latest: watch::Sender<u64>,
+    news: broadcast::Sender<Arc<Counted>>,
 }
+
+const PERMITS: usize = 3;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
@@ -116,7 +132,9 @@ fn mixing_child() {
             earlier(info);
         }
     }));
-    // Once for what the process makes at its first use and keeps.
+    // Once for what the process makes at its first use and keeps; the plain thread's coroutines have the default
+    // runtime.
+    spawn(|| ()).join().unwrap();
     one_world(1, seed, Instant::now());
     let before = descriptors();
     for workers in [1, 2, 8] {
@@ -149,7 +167,16 @@ fn one_world(workers: usize, seed: u64, until: Instant) {
             sent: AtomicUsize::new(0),
             received: AtomicUsize::new(0),
             address,
+            permits: Semaphore::new(PERMITS),
+            inside: AtomicUsize::new(0),
+            halves: RwLock::new((0, 0)),
+            depth: ReentrantMutex::new(()),
+            notify: Notify::new(),
+            latest: watch::channel(0).0,
+            news: broadcast::channel(4, Lag::DropOldest).0,
         });
+        let (theirs, dice) = (world.clone(), Dice(seed));
+        let plain = std::thread::spawn(move || plain_thread(dice, &theirs, until));
         let theirs = world.clone();
         let drivers = spawn_on_workers(move |worker| {
             let mut dice = Dice(seed.wrapping_add(worker as u64) << 8);
@@ -163,6 +190,7 @@ fn one_world(workers: usize, seed: u64, until: Instant) {
         drivers
             .into_iter()
             .for_each(|driver| driver.join().unwrap());
+        offload(move || plain.join().unwrap()).unwrap();
         world
             .received
             .fetch_add(world.receive.try_iter().count(), SeqCst);
@@ -176,11 +204,25 @@ fn one_world(workers: usize, seed: u64, until: Instant) {
             total.0, total.1,
             "somebody was inside together with another"
         );
+        let halves = world.halves.try_write().expect("unlocked");
+        assert_eq!(halves.0, halves.1, "a writer was not alone");
+        assert_eq!(world.permits.available(), PERMITS);
+        assert!(!world.depth.is_locked());
         server.cancel();
         server.join().unwrap();
     });
     assert!(runtime.shutdown().is_clean(), "coroutines are left");
     assert_eq!(alive.load(SeqCst), 0, "values are left");
+}
+
+/// The same acts where waiting blocks, one after the other.
+fn plain_thread(mut dice: Dice, world: &Arc<World>, until: Instant) {
+    while Instant::now() < until {
+        let act = AssertUnwindSafe(|| act(&mut dice, world));
+        if let Err(payload) = catch_unwind(act) {
+            assert_eq!(payload.downcast_ref(), Some(&PURPOSE));
+        }
+    }
 }
 
 fn serve(listener: &TcpListener) {
@@ -238,7 +280,7 @@ fn batch(dice: &mut Dice, world: &Arc<World>) {
 
 fn act(dice: &mut Dice, world: &Arc<World>) {
     let _value = Counted::new(&world.alive);
-    match dice.below(12) {
+    match dice.below(22) {
         0 => std::panic::panic_any(PURPOSE),
         1 => drop(timeout(dice.micros(), || sleep(Duration::from_secs(3600)))),
         2 => add(dice, world),
@@ -266,6 +308,19 @@ fn act(dice: &mut Dice, world: &Arc<World>) {
         7 => tokens(dice),
         8 | 9 => talk(dice, world),
         10 => drop(offload(|| std::hint::black_box(1))),
+        11 => permits(dice, world),
+        12 => halves(dice, world),
+        13 => choose(dice, world),
+        14 => hear(dice, world),
+        15 => meet(dice, world),
+        16 => policy(dice, world),
+        17 => stream(dice),
+        18 => drop(block_on(spawn(yield_now).into_future())),
+        19 => {
+            let _outer = world.depth.lock();
+            let _inner = world.depth.lock();
+            yield_now();
+        }
         _ => cancel::shield(|| sleep(dice.micros())),
     }
 }
