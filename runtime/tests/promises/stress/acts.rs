@@ -49,14 +49,16 @@ pub(super) fn halves(dice: &mut Dice, world: &World) {
 /// Sends or receives, whichever can be first.
 pub(super) fn choose(dice: &mut Dice, world: &World) {
     /// Counted before it can be received, and taken back if it was not sent.
-    struct Sending<'a>(&'a AtomicUsize);
+    struct Sending<'a>(Option<&'a AtomicUsize>);
     impl Drop for Sending<'_> {
         fn drop(&mut self) {
-            self.0.fetch_sub(1, SeqCst);
+            if let Some(sent) = self.0 {
+                sent.fetch_sub(1, SeqCst);
+            }
         }
     }
     world.sent.fetch_add(1, SeqCst);
-    let sending = Sending(&world.sent);
+    let mut sending = Sending(Some(&world.sent));
     select! {
         recv(world.receive) -> message => {
             message.expect("the world has a sender");
@@ -64,7 +66,7 @@ pub(super) fn choose(dice: &mut Dice, world: &World) {
         }
         send(world.send, Counted::new(&world.alive)) -> result => {
             result.expect("the world has a receiver");
-            std::mem::forget(sending);
+            sending.0 = None;
         }
         default(dice.micros()) => {}
     }
@@ -115,7 +117,8 @@ pub(super) fn meet(dice: &mut Dice, world: &World) {
                 });
             }
             all.wait();
-            Ok::<_, ()>(assert!(question.recv().map_or(true, |alive| alive > 0)))
+            assert!(question.recv().map_or(true, |alive| alive > 0));
+            Ok::<_, ()>(())
         })
     });
 }
@@ -155,9 +158,8 @@ fn pass(dice: &mut Dice, mut reader: impl Read, mut writer: impl Write + Send) {
         group(|g| {
             g.spawn(move || (0..50).try_for_each(|byte| writer.write_all(&[byte])));
             let whole = reader.read_to_end(&mut got).is_ok();
-            Ok::<_, ()>(assert!(
-                !whole || got.len() == 50 || cancel::check().is_err()
-            ))
+            assert!(!whole || got.len() == 50 || cancel::check().is_err());
+            Ok::<_, ()>(())
         })
     });
     assert!(got.iter().copied().eq(0..got.len() as u8), "{got:?}");
