@@ -62,7 +62,10 @@ fn what_a_condvar_tells_one_who_is_cut_is_not_lost() {
                 for item in 0..ITEMS {
                     queue.lock().push_back(item);
                     filled.notify_one();
-                    yield_now();
+                    // One at a time, so that no later one makes good for it.
+                    while !queue.lock().is_empty() {
+                        yield_now();
+                    }
                 }
             });
             // It waits its turn, so that the victim has some too.

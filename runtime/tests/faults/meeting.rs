@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use maniple::{
     cancel::cancel_at,
-    sync::{AcquireError, Barrier, Notify, Semaphore, WaitGroup, channel},
+    sync::{AcquireError, Barrier, Mutex, Notify, Semaphore, WaitGroup, channel},
     yield_now,
 };
 
@@ -43,6 +43,33 @@ fn no_permit_is_lost_and_those_behind_are_served() {
 }
 
 #[test]
+fn a_small_request_behind_one_that_was_cut_is_served_at_once() {
+    let points = at_every_suspension(|after| {
+        let semaphore = Semaphore::new(2);
+        let held = Mutex::new(Some(semaphore.acquire().unwrap()));
+        let over = AtomicBool::new(false);
+        let struck = maniple::group(|g| {
+            let small = g.spawn(|| drop(semaphore.acquire().unwrap()));
+            g.spawn(|| {
+                (0..3).for_each(|_| yield_now());
+                if !over.load(Relaxed) {
+                    held.lock().take();
+                }
+            });
+            let (_, struck) = cancel_at(after, || semaphore.acquire_many(2).map(drop));
+            over.store(true, Relaxed);
+            // The one permit that is not held suffices, now that nobody waits for two.
+            small.join().unwrap();
+            held.lock().take();
+            Ok::<_, ()>(struck)
+        });
+        assert_eq!(semaphore.available(), 2);
+        struck.unwrap()
+    });
+    assert!(points >= 4, "{points}");
+}
+
+#[test]
 fn who_leaves_a_barrier_is_not_counted_and_a_round_is_whole() {
     const ROUNDS: usize = 3;
     let points = at_every_suspension(|after| {
@@ -51,20 +78,36 @@ fn who_leaves_a_barrier_is_not_counted_and_a_round_is_whole() {
             let leads = barrier.wait().is_leader();
             leaders.fetch_add(usize::from(leads), Relaxed);
         };
+        // The rounds to which the victim has come.
+        let come = AtomicUsize::new(0);
         let struck = maniple::group(|g| {
             for _ in 0..2 {
-                g.spawn(|| (0..ROUNDS).for_each(|_| wait()));
+                g.spawn(|| {
+                    for round in 0..ROUNDS {
+                        // So that the victim can be gone before they come.
+                        (0..3).for_each(|_| yield_now());
+                        wait();
+                        assert!(come.load(Relaxed) > round, "a round with two");
+                    }
+                });
             }
             let mut rounds = 0;
-            let (_, struck) = cancel_at(after, || {
+            let mut meet = || {
                 while rounds < ROUNDS {
+                    come.store(rounds + 1, Relaxed);
                     wait();
                     rounds += 1;
                 }
-            });
-            assert!(struck || rounds == ROUNDS);
-            // Whoever was cut is missed by the others, until somebody stands in.
-            (rounds..ROUNDS).for_each(|_| wait());
+                rounds
+            };
+            let (met, struck) = cancel_at(after, &mut meet);
+            assert!(struck || met == Ok(ROUNDS));
+            if met.is_err() {
+                come.fetch_sub(1, Relaxed);
+            }
+            // Who was cut is missed by the others, until somebody stands in.
+            (0..8).for_each(|_| yield_now());
+            meet();
             Ok::<_, ()>(struck)
         });
         assert_eq!(leaders.into_inner(), ROUNDS);
