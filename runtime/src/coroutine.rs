@@ -537,7 +537,7 @@ impl Unstarted {
 ///
 /// # Safety
 /// `task` was started on this thread, has not ended, and is not running.
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn resume(task: NonNull<Header>) -> Option<Stack> {
     // SAFETY: the engine is this thread's, and the running coroutine itself does not touch it.
     unsafe {
@@ -559,7 +559,7 @@ pub(crate) unsafe fn resume(task: NonNull<Header>) -> Option<Stack> {
 ///
 /// # Safety
 /// `task` is the coroutine running on this thread.
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn suspend(task: NonNull<Header>) {
     // SAFETY: the yielder was set when the body began and lives on the coroutine's stack.
     unsafe {

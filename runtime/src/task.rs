@@ -554,7 +554,7 @@ impl From<JoinError> for io::Error {
 ///     assert_eq!(other.join().unwrap(), "other");
 /// });
 /// ```
-#[inline]
+#[inline(always)]
 pub fn yield_now() {
     if let Err(interrupt) = wait::check() {
         wait::unwind(interrupt);

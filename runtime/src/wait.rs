@@ -46,7 +46,7 @@ pub(crate) enum Cuttable {
 
 /// Waits once. `arm` makes the strand known to its waker, arms its word, and returns true; or returns
 /// false if there is nothing to wait for. `forget` takes back what `arm` made known.
-#[inline]
+#[inline(always)]
 pub(crate) fn wait(
     reason: Reason,
     own_deadline: Option<Instant>,
@@ -63,7 +63,7 @@ pub(crate) fn wait(
 }
 
 /// The second half of a wait whose strand is armed and known to its waker.
-#[inline]
+#[inline(always)]
 pub(crate) fn finish(
     strand: &Strand,
     reason: Reason,

@@ -6,6 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    hint::spin_loop,
     io,
     ptr::{self, NonNull},
     sync::{
@@ -59,6 +60,8 @@ pub(crate) struct Worker {
     rounds: Cell<u32>,
     /// How often in a row it went to sleep while others worked.
     naps: Cell<u32>,
+    /// How often it may wait awake before it sleeps.
+    watches: Cell<u32>,
     counts: Counts,
 }
 
@@ -96,6 +99,16 @@ const STACKS_AHEAD: usize = 1;
 /// doubled each time it finds none, up to sixteen times this.
 const SHORTEST_NAP: Duration = Duration::from_millis(1);
 const LONGEST_NAP_LOG2: u32 = 4;
+
+/// A sleep that another thread ended within this would better not have begun: going to sleep and being woken
+/// takes some five microseconds of each side.
+const SHORT_SLEEP: Duration = Duration::from_micros(20);
+
+/// Looks at the inbox before a sleep after all; about ten microseconds.
+const LOOKS_IN_A_WATCH: u32 = 300;
+
+/// So many times in vain, and the next sleeps are real until one is short again.
+const MOST_WATCHES: u32 = 3;
 
 /// Rounds after which new work from other threads goes before a worker's own.
 const INJECTOR_EVERY: u32 = 32;
@@ -137,6 +150,7 @@ impl Worker {
             budget: Cell::new(BUDGET),
             rounds: Cell::new(0),
             naps: Cell::new(0),
+            watches: Cell::new(0),
             counts: Counts::default(),
             deque: seed.deque,
             home: seed.home,
@@ -244,7 +258,8 @@ impl Worker {
         !self.deque.is_empty() || !self.local.borrow().is_empty()
     }
 
-    #[inline]
+    /// Always inlined, for the reason that `suspend` gives.
+    #[inline(always)]
     fn resume(&self, task: NonNull<Header>) {
         self.running.set(Some(task));
         self.home.running.store(task.as_ptr(), Ordering::Relaxed);
@@ -380,6 +395,11 @@ impl Worker {
     fn sleep(&self) {
         let scheduler = &*self.scheduler;
         let alone = scheduler.workers() == 1;
+        if !alone && self.wait_awake() {
+            self.take_inbox();
+            return;
+        }
+        let fell_asleep = (!alone).then(now);
         let others_awake = !alone && scheduler.workers() - 1 > scheduler.patrol.fall_asleep();
         if self.home.inbox.park()
             && !scheduler.has_work_to_steal()
@@ -400,7 +420,30 @@ impl Worker {
         if !alone {
             scheduler.patrol.wake_up();
         }
+        let before = self.counts.woken_from_elsewhere.get();
         self.take_inbox();
+        let woken = self.counts.woken_from_elsewhere.get() != before;
+        if woken && fell_asleep.is_some_and(|at| now() - at < SHORT_SLEEP) {
+            self.watches.set(MOST_WATCHES);
+        }
+    }
+
+    /// Waits some microseconds for a wake-up from another thread, where they have been coming that fast:
+    /// two coroutines on different workers that answer each other then need no system call. True if one came.
+    fn wait_awake(&self) -> bool {
+        let watches = self.watches.get();
+        if watches == 0 {
+            return false;
+        }
+        for _ in 0..LOOKS_IN_A_WATCH {
+            if !self.home.inbox.looks_empty() {
+                self.watches.set(MOST_WATCHES);
+                return true;
+            }
+            spin_loop();
+        }
+        self.watches.set(watches - 1);
+        false
     }
 
     /// How long to sleep at most, for the sake of work that other workers do not come to.
