@@ -121,9 +121,12 @@ pub(crate) enum Failure {
 pub(crate) struct Header {
     /// First, so that a strand's address is its header's.
     pub(crate) strand: Strand,
+    // What each turn touches lies together.
+    engine: UnsafeCell<Engine>,
+    yielder: Cell<*const Yielder<Visit, ()>>,
+    /// About where its stack pointer was when it was suspended.
+    depth_mark: Cell<*const u8>,
     pub(crate) home: Cell<*const Home>,
-    /// Where its stack ends, once it has one; for the overflow report.
-    pub(crate) stack_limit: Cell<usize>,
     /// What it waits for, while it waits.
     pub(crate) reason: Cell<Reason>,
     pub(crate) alarm: Alarm,
@@ -133,17 +136,15 @@ pub(crate) struct Header {
     parent: Cell<Option<NonNull<Scope>>>,
     refs: AtomicU32,
     vtable: &'static VTable,
-    engine: UnsafeCell<Engine>,
-    yielder: Cell<*const Yielder<Visit, ()>>,
-    /// About where its stack pointer was when it was suspended.
-    depth_mark: Cell<*const u8>,
-    /// How it spent its time, as far as that is kept.
-    pub(crate) record: Record,
     completion: SpinLock<Completion>,
     pub(crate) parking: Parking,
     /// Empty, or inherited, until it runs; then its own alone.
     pub(crate) locals: Locals,
+    /// Where its stack ends, once it has one; for the overflow report.
+    pub(crate) stack_limit: Cell<usize>,
     pub(crate) origin: Origin,
+    /// How it spent its time, as far as that is kept.
+    pub(crate) record: Record,
 }
 
 /// Kept by the home worker while tracking is on.
