@@ -113,6 +113,9 @@ extern "C" fn answer(_: libc::c_int) {
     if asked.is_err() {
         return;
     }
+    // The code that was interrupted may be about to look at it.
+    // SAFETY: the location is the thread's own.
+    let errno = unsafe { *libc::__errno_location() };
     let mut count = 0;
     walk(|address| {
         SLIP.addresses[count].store(address, Ordering::Relaxed);
@@ -121,6 +124,8 @@ extern "C" fn answer(_: libc::c_int) {
     });
     SLIP.count.store(count, Ordering::Relaxed);
     SLIP.answered.store(true, Ordering::Release);
+    // SAFETY: as above.
+    unsafe { *libc::__errno_location() = errno };
 }
 
 #[cfg(all(test, not(loom)))]
