@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    coroutine::Parking,
+    strand::Parking,
     task::{JoinError, JoinHandle},
     wait::{self, Cuttable, Reason, Waited, ready},
 };

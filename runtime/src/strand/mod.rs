@@ -7,6 +7,7 @@
 #[cfg(feature = "fault-injection")]
 pub(crate) mod fault;
 mod locals;
+mod parking;
 mod scope;
 mod word;
 
@@ -15,6 +16,7 @@ use std::{cell::Cell, fmt, os::fd::RawFd, ptr::NonNull, time::Instant};
 use crate::loom::Thread;
 
 pub(crate) use locals::{Heir, Local, Locals};
+pub(crate) use parking::Parking;
 pub(crate) use scope::{Scope, Target};
 pub(crate) use word::{Outcome, Word};
 

@@ -1,0 +1,128 @@
+//! The token of `park` and `unpark`: it ends a wait, or is kept for the next.
+
+use std::ptr::NonNull;
+
+use super::{Claimed, Outcome, Strand};
+use crate::sys::spin::SpinLock;
+
+/// One strand's token.
+pub(crate) struct Parking(SpinLock<Parked>);
+
+struct Parked {
+    token: bool,
+    waiting: Option<NonNull<Strand>>,
+}
+
+impl Parking {
+    pub(crate) fn new() -> Self {
+        Self(SpinLock::new(Parked {
+            token: false,
+            waiting: None,
+        }))
+    }
+
+    /// Owner: takes the token, or arms the wait for it and returns true.
+    pub(crate) fn arm(&self, strand: &Strand) -> bool {
+        let mut parked = self.0.lock();
+        if std::mem::take(&mut parked.token) {
+            return false;
+        }
+        strand.word.arm(true);
+        parked.waiting = Some(NonNull::from(strand));
+        true
+    }
+
+    /// Owner: takes `arm` back after another waker won.
+    pub(crate) fn forget(&self) {
+        self.0.lock().waiting = None;
+    }
+
+    /// Ends the wait, or leaves the token for the next.
+    pub(crate) fn unpark(&self) -> Option<Claimed> {
+        let mut parked = self.0.lock();
+        let claimed = parked
+            .waiting
+            .take()
+            // SAFETY: a waiting owner takes itself out under this lock before its wait returns.
+            .and_then(|strand| unsafe { Strand::claim(strand, Outcome::Notified) });
+        if claimed.is_none() {
+            parked.token = true;
+        }
+        claimed
+    }
+}
+
+// SAFETY: the strand behind the pointer is touched under the lock alone, while it waits.
+unsafe impl Send for Parked {}
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use crate::{
+        error::{Cause, Interrupt},
+        scheduler::current_strand,
+        strand::Reason,
+        wait::{self, Cuttable, Waited, ready},
+    };
+    use loom::sync::Arc;
+
+    fn park(parking: &Parking) -> Waited {
+        wait::wait(
+            Reason::Park,
+            None,
+            Cuttable::Yes,
+            |strand| parking.arm(strand),
+            || parking.forget(),
+        )
+    }
+
+    fn unpark(parking: &Parking) {
+        if let Some(claimed) = parking.unpark() {
+            ready(claimed);
+        }
+    }
+
+    /// Whenever it comes, a token ends one wait: this one or the next.
+    #[test]
+    fn loom_a_token_ends_one_wait_whenever_it_comes() {
+        loom::model(|| {
+            let parking = Arc::new(Parking::new());
+            let theirs = parking.clone();
+            let thread = loom::thread::spawn(move || unpark(&theirs));
+            assert!(matches!(park(&parking), Waited::AtOnce | Waited::Notified));
+            thread.join().unwrap();
+            assert!(!parking.0.lock().token);
+        });
+    }
+
+    /// A cancellation and a token race for the wait: the token is used or kept.
+    #[test]
+    fn loom_a_token_is_not_lost_to_a_wait_that_is_cancelled() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let parking = Arc::new(Parking::new());
+            let theirs = parking.clone();
+            let unparker = loom::thread::spawn(move || unpark(&theirs));
+            let owner = current_strand().as_ptr() as usize;
+            let canceller = loom::thread::spawn(move || {
+                // SAFETY: the model's own thread waits for this one to end.
+                let owner = unsafe { &*(owner as *const Strand) };
+                owner
+                    .own_scope()
+                    .cancel(Cause::Handle, &mut |claimed| ready(claimed));
+            });
+            let waited = park(&parking);
+            unparker.join().unwrap();
+            canceller.join().unwrap();
+            let kept = parking.0.lock().token;
+            match waited {
+                Waited::AtOnce | Waited::Notified => assert!(!kept),
+                waited => {
+                    assert_eq!(waited, Waited::Cut(Interrupt::Cancelled));
+                    assert!(kept);
+                }
+            }
+        });
+    }
+}
