@@ -12,6 +12,7 @@ mod tasks;
 mod threads;
 
 use std::{
+    fmt,
     fs::File,
     io::{BufWriter, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -24,10 +25,14 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use self::meter::{Meter, Seen};
-use super::{progress, seconds};
+use super::{
+    progress,
+    rows::{self, Figures},
+    seconds,
+};
 use crate::{
     process::{self, Child, Core},
-    stats::{Machine, Spread, Table},
+    stats::Machine,
 };
 
 pub(crate) use self::backends::run as serve_backends;
@@ -88,28 +93,34 @@ enum Variant {
     Threads,
 }
 
-impl Variant {
-    fn name(self) -> String {
-        self.to_possible_value()
-            .map(|value| value.get_name().to_owned())
-            .unwrap_or_default()
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_possible_value() {
+            Some(value) => f.write_str(value.get_name()),
+            None => Ok(()),
+        }
     }
 }
 
-/// One variant in one round.
-#[derive(Debug, Serialize)]
-struct Run {
-    round: u16,
-    variant: Variant,
-    #[serde(flatten)]
-    outcome: Outcome,
-}
+type Run = rows::Run<Variant, Seen>;
+type Row = rows::Row<Variant>;
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Outcome {
-    Seen(Seen),
-    Failed(String),
+impl Figures for Seen {
+    fn cpu_us(&self) -> f64 {
+        self.cpu_us()
+    }
+
+    fn per_second(&self) -> f64 {
+        self.aggregates as f64 / self.seconds
+    }
+
+    fn p50_us(&self) -> f64 {
+        self.p50_us
+    }
+
+    fn p99_us(&self) -> f64 {
+        self.p99_us
+    }
 }
 
 /// Everything, as it goes to the JSON file.
@@ -140,7 +151,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let runs = measure(options, &variants)?;
     let rows: Vec<Row> = variants
         .iter()
-        .map(|&variant| Row::of(variant, &runs))
+        .map(|&variant| Row::of(variant, Variant::Epoll, &runs))
         .collect();
     let Options {
         leaders,
@@ -151,7 +162,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     println!(
         "\n{leaders} leaders, {BACKENDS} calls each; median (min..max) of {rounds} × {seconds} s\n"
     );
-    print!("{}", table(&rows));
+    print!("{}", rows::table("variant", "aggregate", &rows));
     let measured = rows.iter().any(|row| row.cpu_us.is_some());
     if let Some(file) = file {
         let report = Report {
@@ -177,21 +188,14 @@ fn measure(options: &Options, variants: &[Variant]) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
     for round in 1..=options.rounds {
         for &variant in variants {
-            progress(&format!(
-                "round {round} of {}, {}",
-                options.rounds,
-                variant.name()
-            ));
-            let outcome = match measure_once(options, variant, &addresses) {
-                Ok(seen) => Outcome::Seen(seen),
-                Err(error) => Outcome::Failed(format!("{error:#}")),
-            };
+            progress(&format!("round {round} of {}, {variant}", options.rounds));
+            let outcome = measure_once(options, variant, &addresses).into();
             if let Some(cause) = backends.ended() {
                 return Err(cause.context("the backends ended"));
             }
             runs.push(Run {
                 round,
-                variant,
+                contender: variant,
                 outcome,
             });
         }
@@ -203,84 +207,13 @@ fn measure(options: &Options, variants: &[Variant]) -> Result<Vec<Run>> {
 fn measure_once(options: &Options, variant: Variant, backends: &str) -> Result<Seen> {
     let mut child = Child::start([
         "aggregate".to_owned(),
-        variant.name(),
+        variant.to_string(),
         format!("--leaders={}", options.leaders),
         format!("--seconds={}", options.seconds),
         format!("--backends={backends}"),
     ])?;
     let patience = START_PATIENCE + Duration::from_secs_f64(options.seconds * 2.0);
     serde_json::from_str(&child.line(patience)?).context("what the variant printed")
-}
-
-/// One variant, over all rounds.
-#[derive(Debug, Serialize)]
-struct Row {
-    variant: Variant,
-    cpu_us: Option<Spread>,
-    /// CPU time per aggregate over that of the limit in the same round.
-    ratio: Option<Spread>,
-    per_second: Option<Spread>,
-    p50_us: Option<Spread>,
-    p99_us: Option<Spread>,
-    /// The cause of the first round that failed.
-    failed: Option<String>,
-}
-
-impl Row {
-    fn of(variant: Variant, runs: &[Run]) -> Self {
-        let seen = |wanted: Variant| {
-            runs.iter().filter_map(move |run| match &run.outcome {
-                Outcome::Seen(seen) if run.variant == wanted => Some((run.round, seen)),
-                _ => None,
-            })
-        };
-        let spread =
-            |figure: fn(&Seen) -> f64| Spread::of(seen(variant).map(|(_, seen)| figure(seen)));
-        let ratios = seen(variant).filter_map(|(round, own)| {
-            let (_, limit) = seen(Variant::Epoll).find(|(other, _)| *other == round)?;
-            Some(own.cpu_us() / limit.cpu_us())
-        });
-        Self {
-            variant,
-            cpu_us: spread(Seen::cpu_us),
-            ratio: Spread::of(ratios),
-            per_second: spread(|seen| seen.aggregates as f64 / seen.seconds),
-            p50_us: spread(|seen| seen.p50_us),
-            p99_us: spread(|seen| seen.p99_us),
-            failed: runs.iter().find_map(|run| match &run.outcome {
-                Outcome::Failed(cause) if run.variant == variant => Some(cause.clone()),
-                _ => None,
-            }),
-        }
-    }
-}
-
-fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new(&[
-        "variant",
-        "CPU µs/aggregate",
-        "× epoll",
-        "aggregates/s",
-        "p50 µs",
-        "p99 µs",
-    ]);
-    let show = |spread: &Option<Spread>, decimals| {
-        spread.map_or("-".to_owned(), |spread| spread.show(decimals))
-    };
-    for row in rows {
-        table.row(vec![
-            row.variant.name(),
-            show(&row.cpu_us, 2),
-            show(&row.ratio, 2),
-            show(&row.per_second, 0),
-            show(&row.p50_us, 0),
-            show(&row.p99_us, 0),
-        ]);
-        if let Some(cause) = &row.failed {
-            table.note(format!("{} failed: {cause}", row.variant.name()));
-        }
-    }
-    table
 }
 
 /// The child: runs one variant and prints what it saw.
@@ -340,46 +273,6 @@ const START_PATIENCE: Duration = Duration::from_secs(20);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn run(round: u16, variant: Variant, cpu_us: f64) -> Run {
-        let outcome = Outcome::Seen(Seen {
-            aggregates: 1_000_000,
-            seconds: 2.0,
-            cpu_seconds: cpu_us,
-            p50_us: 1.0,
-            p99_us: 2.0,
-        });
-        Run {
-            round,
-            variant,
-            outcome,
-        }
-    }
-
-    #[test]
-    fn ratios_are_taken_within_a_round() {
-        let runs = [
-            run(1, Variant::May, 6.0),
-            run(1, Variant::Epoll, 3.0),
-            run(2, Variant::May, 20.0),
-            run(2, Variant::Epoll, 5.0),
-        ];
-        let row = Row::of(Variant::May, &runs);
-        assert_eq!(row.ratio, Spread::of([2.0, 4.0]));
-        assert_eq!(row.per_second.unwrap().median, 500_000.0);
-    }
-
-    #[test]
-    fn a_variant_that_failed_has_a_row_with_the_cause() {
-        let failed = Run {
-            round: 1,
-            variant: Variant::Threads,
-            outcome: Outcome::Failed("no more threads".to_owned()),
-        };
-        let text = table(&[Row::of(Variant::Threads, &[failed])]).to_string();
-        assert!(text.contains("| threads | "), "{text}");
-        assert!(text.contains("threads failed: no more threads"), "{text}");
-    }
 
     #[test]
     fn an_aggregate_needs_all_backends() {

@@ -8,12 +8,16 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 
-use super::{progress, seconds};
+use super::{
+    progress,
+    rows::{self, Figures},
+    seconds,
+};
 use crate::{
     load::Seen,
     process::{Child, raise_descriptor_limit},
     servers::Name,
-    stats::{Machine, Spread, Table},
+    stats::Machine,
 };
 
 #[derive(Args, Clone, Debug, Serialize)]
@@ -70,25 +74,24 @@ impl std::fmt::Display for Load {
     }
 }
 
-/// One server under one load in one round.
-#[derive(Debug, Serialize)]
-struct Run {
-    round: u16,
-    server: Name,
-    #[serde(flatten)]
-    outcome: Outcome,
-}
+type Run = rows::Run<Name, Seen>;
+type Row = rows::Row<Name>;
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Outcome {
-    Seen(Seen),
-    Failed(String),
-}
-
-impl Seen {
+impl Figures for Seen {
     fn cpu_us(&self) -> f64 {
         self.server_cpu_seconds * 1e6 / self.requests as f64
+    }
+
+    fn per_second(&self) -> f64 {
+        self.requests as f64 / self.seconds
+    }
+
+    fn p50_us(&self) -> f64 {
+        self.p50_us
+    }
+
+    fn p99_us(&self) -> f64 {
+        self.p99_us
     }
 }
 
@@ -134,13 +137,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let runs = measure(options, load, &servers);
         let servers: Vec<Row> = servers
             .iter()
-            .map(|&server| Row::of(server, &runs))
+            .map(|&server| Row::of(server, Name::Epoll, &runs))
             .collect();
         let Options {
             rounds, seconds, ..
         } = options;
         println!("\n{load}; median (min..max) of {rounds} × {seconds} s\n");
-        print!("{}", table(&servers));
+        print!("{}", rows::table("server", "request", &servers));
         report.loads.push(Comparison {
             load,
             servers,
@@ -177,14 +180,10 @@ fn measure(options: &Options, load: Load, servers: &[Name]) -> Vec<Run> {
                 "{load}: round {round} of {}, {server}",
                 options.rounds
             ));
-            let outcome = match measure_once(options, load, server) {
-                Ok(seen) => Outcome::Seen(seen),
-                Err(error) => Outcome::Failed(format!("{error:#}")),
-            };
             runs.push(Run {
                 round,
-                server,
-                outcome,
+                contender: server,
+                outcome: measure_once(options, load, server).into(),
             });
         }
     }
@@ -214,79 +213,6 @@ fn measure_once(options: &Options, load: Load, server: Name) -> Result<Seen> {
     serde_json::from_str(&line).context("what the load printed")
 }
 
-/// One server under one load, over all rounds.
-#[derive(Debug, Serialize)]
-struct Row {
-    server: Name,
-    cpu_us: Option<Spread>,
-    /// CPU time per request over that of the limit in the same round.
-    ratio: Option<Spread>,
-    per_second: Option<Spread>,
-    p50_us: Option<Spread>,
-    p99_us: Option<Spread>,
-    /// The cause of the first round that failed.
-    failed: Option<String>,
-}
-
-impl Row {
-    fn of(server: Name, runs: &[Run]) -> Self {
-        let seen = |wanted: Name| {
-            runs.iter().filter_map(move |run| match &run.outcome {
-                Outcome::Seen(seen) if run.server == wanted => Some((run.round, seen)),
-                _ => None,
-            })
-        };
-        let spread =
-            |figure: fn(&Seen) -> f64| Spread::of(seen(server).map(|(_, seen)| figure(seen)));
-        let ratios = seen(server).filter_map(|(round, own)| {
-            let (_, limit) = seen(Name::Epoll).find(|(other, _)| *other == round)?;
-            Some(own.cpu_us() / limit.cpu_us())
-        });
-        Self {
-            server,
-            cpu_us: spread(Seen::cpu_us),
-            ratio: Spread::of(ratios),
-            per_second: spread(|seen| seen.requests as f64 / seen.seconds),
-            p50_us: spread(|seen| seen.p50_us),
-            p99_us: spread(|seen| seen.p99_us),
-            failed: runs.iter().find_map(|run| match &run.outcome {
-                Outcome::Failed(cause) if run.server == server => Some(cause.clone()),
-                _ => None,
-            }),
-        }
-    }
-}
-
-fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new(&[
-        "server",
-        "CPU µs/request",
-        "× epoll",
-        "requests/s",
-        "p50 µs",
-        "p99 µs",
-    ]);
-    let show = |spread: &Option<Spread>, decimals| {
-        spread.map_or("-".to_owned(), |spread| spread.show(decimals))
-    };
-    for row in rows {
-        table.row(vec![
-            row.server.to_string(),
-            show(&row.cpu_us, 2),
-            show(&row.ratio, 2),
-            show(&row.per_second, 0),
-            show(&row.p50_us, 0),
-            show(&row.p99_us, 0),
-        ]);
-    }
-    for row in rows {
-        if let Some(cause) = &row.failed {
-            table.note(format!("{} failed: {cause}", row.server));
-        }
-    }
-    table
-}
-
 /// The crates whose versions a reader must know.
 const CRATES: [&str; 6] = [
     "maniple-server",
@@ -302,53 +228,3 @@ const SPARE_DESCRIPTORS: u64 = 64;
 
 /// How long a server may take to listen, and a load to connect.
 const START_PATIENCE: Duration = Duration::from_secs(20);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run(round: u16, server: Name, cpu_us: f64) -> Run {
-        let seen = Seen {
-            requests: 1_000_000,
-            seconds: 2.0,
-            server_cpu_seconds: cpu_us,
-            load_cpu_seconds: 0.0,
-            p50_us: 1.0,
-            p99_us: 2.0,
-            max_us: 3.0,
-        };
-        let outcome = Outcome::Seen(seen);
-        Run {
-            round,
-            server,
-            outcome,
-        }
-    }
-
-    #[test]
-    fn ratios_are_taken_within_a_round() {
-        let runs = [
-            run(1, Name::Hyper, 6.0),
-            run(1, Name::Epoll, 3.0),
-            run(2, Name::Hyper, 20.0),
-            run(2, Name::Epoll, 5.0),
-        ];
-        let row = Row::of(Name::Hyper, &runs);
-        assert_eq!(row.ratio, Spread::of([2.0, 4.0]));
-        assert_eq!(row.per_second.unwrap().median, 500_000.0);
-        assert_eq!(Row::of(Name::Epoll, &runs).ratio, Spread::of([1.0]));
-    }
-
-    #[test]
-    fn a_server_that_failed_has_a_row_with_the_cause() {
-        let failed = Run {
-            round: 1,
-            server: Name::Threads,
-            outcome: Outcome::Failed("no more threads".to_owned()),
-        };
-        let rows = [Row::of(Name::Threads, &[failed]), Row::of(Name::Hyper, &[])];
-        let text = table(&rows).to_string();
-        assert!(text.contains("| threads | "), "{text}");
-        assert!(text.contains("threads failed: no more threads"), "{text}");
-    }
-}

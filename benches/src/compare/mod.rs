@@ -2,6 +2,7 @@
 
 pub(crate) mod fanout;
 pub(crate) mod http;
+mod rows;
 
 use std::io::{self, IsTerminal};
 
