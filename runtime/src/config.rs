@@ -2,7 +2,7 @@
 
 use std::{io, num::NonZeroUsize, time::Duration};
 
-use crate::stack::{GuardChoice, StackLimits};
+use crate::stack::{StackGuard, StackLimits};
 
 /// What [`Builder`](crate::runtime::Builder) collects.
 #[derive(Clone, Debug)]
@@ -11,6 +11,8 @@ pub(crate) struct Config {
     pub(crate) pin_workers: bool,
     /// Bytes of address space per stack, guard included.
     pub(crate) stack_size: usize,
+    /// `None` only by `Builder::without_stack_guards`.
+    pub(crate) stack_guard: Option<StackGuard>,
     pub(crate) max_coroutines: usize,
     pub(crate) shutdown_grace: Duration,
     pub(crate) thread_name: String,
@@ -32,6 +34,7 @@ impl Default for Config {
             workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             pin_workers: false,
             stack_size: DEFAULT_STACK_SIZE,
+            stack_guard: Some(StackGuard::Auto),
             max_coroutines: DEFAULT_MAX_COROUTINES,
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             thread_name: "maniple".to_owned(),
@@ -61,7 +64,7 @@ impl Config {
         StackLimits {
             default_size: self.stack_size,
             max_stacks: self.max_coroutines,
-            guard: GuardChoice::Auto,
+            guard: self.stack_guard,
         }
     }
 }

@@ -763,8 +763,8 @@ pub(crate) fn next_id() -> u64 {
 /// A stack of ours in the terms of the context switch.
 struct Bound(Stack);
 
-// SAFETY: a `Stack` is exclusively owned, has a guard page at its low end and at least the smallest
-// size class of usable memory above it.
+// SAFETY: a `Stack` is exclusively owned, has a guard page at its low end, unless somebody vouched
+// that no stack overflows, and nearly the smallest size class of usable memory above it.
 unsafe impl corosensei::stack::Stack for Bound {
     #[inline]
     fn base(&self) -> NonZeroUsize {

@@ -15,6 +15,8 @@ use crate::{
     wait::Cuttable,
 };
 
+pub use crate::stack::StackGuard;
+
 /// Workers that run coroutines.
 ///
 /// Dropping it shuts it down, as [`Runtime::shutdown`] does, and logs what did not end. Several may
@@ -182,6 +184,25 @@ impl Builder {
         self
     }
 
+    /// How stacks are guarded against overflow. Default: [`StackGuard::Auto`], the best there is;
+    /// [`inspect::stacks`](crate::inspect::stacks) tells what that was.
+    pub fn stack_guard(mut self, guard: StackGuard) -> Self {
+        self.config.stack_guard = Some(guard);
+        self
+    }
+
+    /// Leaves stacks without guards, to measure what guards cost. A later call of
+    /// [`stack_guard`](Self::stack_guard) takes it back.
+    ///
+    /// # Safety
+    /// No coroutine of the runtime may ever need more than its stack's size: one that does
+    /// overwrites what lies below, such as the stack of another, unnoticed. No test can show this
+    /// for any input; hence this is for experiments only.
+    pub unsafe fn without_stack_guards(mut self) -> Self {
+        self.config.stack_guard = None;
+        self
+    }
+
     /// Stacks that may exist at a time. Default: 8,388,608.
     pub fn max_coroutines(mut self, max: usize) -> Self {
         self.config.max_coroutines = max;
@@ -203,8 +224,8 @@ impl Builder {
     /// Starts the workers.
     ///
     /// # Errors
-    /// If a setting is out of range (`InvalidInput`, naming it), or the system refuses a thread, an
-    /// epoll set or memory.
+    /// If a setting is out of range (`InvalidInput`, naming it), the kernel lacks the guards that
+    /// were insisted on (`Unsupported`), or the system refuses a thread, an epoll set or memory.
     pub fn build(self) -> io::Result<Runtime> {
         self.config.check()?;
         Ok(Runtime {

@@ -26,6 +26,7 @@
 
 mod dump;
 mod quit;
+mod stacks;
 mod stall;
 
 use std::{
@@ -36,6 +37,7 @@ use std::{
 
 pub use dump::dump;
 pub use quit::dump_on_sigquit;
+pub use stacks::{GuardKind, Stacks, stacks};
 pub use stall::{StallWatch, watch_stalls};
 
 use crate::{

@@ -69,7 +69,7 @@ pub(crate) struct Scheduler {
     patrol: Patrol,
     pub(crate) desks: Box<[Desk]>,
     stopping: AtomicBool,
-    slabs: Arc<Slabs>,
+    pub(crate) slabs: Arc<Slabs>,
     ending: shutdown::Ending,
 }
 

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A snapshot of the stacks of one runtime.
-#[cfg(test)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StackStats {
     /// Stacks outside the slabs: those that coroutines run on, and the few that each worker keeps
@@ -64,12 +63,10 @@ impl Census {
         self.limit
     }
 
-    #[cfg(test)]
     pub(super) fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
     }
 
-    #[cfg(test)]
     pub(super) fn high_water(&self) -> usize {
         self.high_water.load(Ordering::Relaxed)
     }

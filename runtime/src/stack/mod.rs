@@ -20,7 +20,8 @@
 //!   worker's cache in front of it, where the usual acquire and release are a `Vec` pop and push.
 //! * A slot gets its guard when it is carved and keeps it for life. With `MADV_GUARD_INSTALL` the
 //!   guard is a mark in the page table and the region stays one mapping. An `mprotect` guard splits
-//!   it, which costs two mappings per stack and ends at about half of `vm.max_map_count`.
+//!   it, which costs two mappings per stack and ends at about half of `vm.max_map_count`. Whoever
+//!   vouches that no stack overflows, as experiments may, can have slots without guards.
 //! * [`overflow`] turns a fault on a guard into a report that names the coroutine.
 //!
 //! A frame larger than the guard page could step over it. Rust probes every page of such frames,
@@ -54,44 +55,52 @@ pub(crate) struct StackLimits {
     pub(crate) default_size: usize,
     /// How many stacks may exist outside the slabs at once.
     pub(crate) max_stacks: usize,
-    /// How stacks are guarded.
-    pub(crate) guard: GuardChoice,
+    /// How stacks are guarded; `None` for not at all, which only an unsafe promise permits.
+    pub(crate) guard: Option<StackGuard>,
 }
 
-/// How stacks are to be guarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "only tests insist on a kind; users get the best there is"
-    )
-)]
-pub(crate) enum GuardChoice {
-    /// Lightweight guard regions where the kernel has them, protected pages otherwise.
+/// What sees to it that a coroutine which overflows its stack faults, rather than writes over its
+/// neighbour's: see [`Builder::stack_guard`](crate::runtime::Builder::stack_guard).
+///
+/// Either kind is one page at the low end of each stack, costs no memory of its own, and ends the
+/// process with a report that names the coroutine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StackGuard {
+    /// [`Madvise`](StackGuard::Madvise) where the kernel has it, [`Mprotect`](StackGuard::Mprotect)
+    /// otherwise.
+    #[default]
     Auto,
-    /// Lightweight guard regions, or an error where the kernel has none.
+    /// Lightweight guard regions, `madvise(MADV_GUARD_INSTALL)`: a mark in the page table, of which
+    /// there may be any number. Needs Linux 6.13; elsewhere the runtime is not built.
     Madvise,
-    /// Protected pages.
+    /// Pages without access rights, `mprotect(PROT_NONE)`: works everywhere, but each stack takes
+    /// two of the mappings that `vm.max_map_count` limits, which ends near 32,700 stacks by default.
     Mprotect,
 }
 
-/// How stacks are guarded in fact.
+/// How stacks are guarded in fact: see [`Stacks::guard`](crate::inspect::Stacks::guard).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GuardKind {
-    /// `madvise(MADV_GUARD_INSTALL)`: needs Linux 6.13, leaves the region one mapping.
+#[non_exhaustive]
+pub enum GuardKind {
+    /// By lightweight guard regions, `madvise(MADV_GUARD_INSTALL)`.
     Madvise,
-    /// `mprotect(PROT_NONE)`: works everywhere, costs two mappings per stack.
+    /// By protected pages, `mprotect(PROT_NONE)`.
     Mprotect,
+    /// Not at all: see
+    /// [`Builder::without_stack_guards`](crate::runtime::Builder::without_stack_guards).
+    None,
 }
 
-impl GuardChoice {
-    fn resolve(self) -> Result<GuardKind, StackError> {
-        match self {
-            GuardChoice::Mprotect => Ok(GuardKind::Mprotect),
-            _ if memory::has_guard_regions() => Ok(GuardKind::Madvise),
-            GuardChoice::Auto => Ok(GuardKind::Mprotect),
-            GuardChoice::Madvise => Err(StackError::NoGuardRegions),
+impl GuardKind {
+    /// What can be had of what was asked for, where `None` stands for no guards.
+    fn resolve(choice: Option<StackGuard>) -> Result<GuardKind, StackError> {
+        match choice {
+            None => Ok(GuardKind::None),
+            Some(StackGuard::Mprotect) => Ok(GuardKind::Mprotect),
+            Some(_) if memory::has_guard_regions() => Ok(GuardKind::Madvise),
+            Some(StackGuard::Auto) => Ok(GuardKind::Mprotect),
+            Some(StackGuard::Madvise) => Err(StackError::NoGuardRegions),
         }
     }
 }
@@ -198,7 +207,7 @@ pub(crate) enum StackError {
     TooLarge { bytes: usize },
     #[error(
         "stack guards by MADV_GUARD_INSTALL: this kernel has none (Linux 6.13 and later do); \
-         choose mprotect guards, or leave the choice to the runtime"
+         choose StackGuard::Mprotect, or leave the choice to the runtime with StackGuard::Auto"
     )]
     NoGuardRegions,
     #[error(

@@ -452,17 +452,17 @@ mod tests {
     use super::*;
     use crate::stack::pool::StackPool;
     use crate::stack::slab::Slabs;
-    use crate::stack::{GuardChoice, Stack, StackLimits, child};
+    use crate::stack::{Stack, StackGuard, StackLimits, child};
 
     /// An address on the page at zero, which no process has mapped.
     const NULL_PAGE: usize = 8;
     const HANDLED: i32 = 42;
 
-    fn acquire(guard: GuardChoice) -> (StackPool, Stack) {
+    fn acquire(guard: StackGuard) -> (StackPool, Stack) {
         let limits = StackLimits {
             default_size: 64 << 10,
             max_stacks: usize::MAX,
-            guard,
+            guard: Some(guard),
         };
         let slabs = Slabs::new(limits).unwrap();
         let class = slabs.default_class();
@@ -556,7 +556,7 @@ mod tests {
                 install().unwrap();
                 set_culprit(culprit);
                 let _alternate = AltStack::install().unwrap();
-                let (_pool, stack) = acquire(GuardChoice::Auto);
+                let (_pool, stack) = acquire(StackGuard::Auto);
                 recurse_on(stack);
             },
         );
@@ -575,7 +575,7 @@ mod tests {
         let ended = child::run(module_path!(), test, || {
             install().unwrap();
             let _alternate = AltStack::install().unwrap();
-            let (_pool, stack) = acquire(GuardChoice::Mprotect);
+            let (_pool, stack) = acquire(StackGuard::Mprotect);
             recurse_on(stack);
         });
         let text = ended.by_signal(libc::SIGABRT);
@@ -590,7 +590,7 @@ mod tests {
         let test = "a_guard_still_reports_after_its_stack_was_given_back";
         let ended = child::run(module_path!(), test, || {
             install().unwrap();
-            let (_pool, stack) = acquire(GuardChoice::Auto);
+            let (_pool, stack) = acquire(StackGuard::Auto);
             let slot = stack.limit().get()..stack.base().get();
             // SAFETY: nothing runs on the stack.
             unsafe { memory::discard(&[slot]) }.unwrap();
@@ -733,7 +733,7 @@ mod tests {
 
     #[test]
     fn only_guards_of_living_regions_are_recognised() {
-        let (pool, stack) = acquire(GuardChoice::Auto);
+        let (pool, stack) = acquire(StackGuard::Auto);
         let (limit, size) = (
             stack.limit().get(),
             stack.base().get() - stack.limit().get(),

@@ -112,10 +112,10 @@ const SHARE: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stack::{GuardChoice, StackLimits};
+    use crate::stack::{StackGuard, StackLimits};
 
     fn slabs(max_stacks: usize) -> Arc<Slabs> {
-        let guard = GuardChoice::Auto;
+        let guard = Some(StackGuard::Auto);
         Slabs::new(StackLimits {
             default_size: 64 << 10,
             max_stacks,

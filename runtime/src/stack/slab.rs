@@ -14,9 +14,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::stack::census::Census;
-#[cfg(test)]
-use crate::stack::census::StackStats;
+use crate::stack::census::{Census, StackStats};
 use crate::stack::overflow::Watch;
 use crate::stack::{GuardKind, OWNERS, SizeClass, Stack, StackError, StackLimits};
 use crate::sys::memory::{self, Mapping};
@@ -40,7 +38,7 @@ impl Slabs {
     pub(crate) fn new(limits: StackLimits) -> Result<Arc<Slabs>, StackError> {
         static NEXT_ID: AtomicU8 = AtomicU8::new(0);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed) % OWNERS;
-        let guard = limits.guard.resolve()?;
+        let guard = GuardKind::resolve(limits.guard)?;
         Ok(Arc::new(Slabs {
             id,
             default_class: SizeClass::for_size(limits.default_size)?,
@@ -56,13 +54,11 @@ impl Slabs {
     }
 
     /// How stacks are guarded.
-    #[cfg(test)]
     pub(crate) fn guard(&self) -> GuardKind {
         self.guard
     }
 
     /// How many stacks there are, where.
-    #[cfg(test)]
     pub(crate) fn stats(&self) -> StackStats {
         let mut stats = StackStats {
             live: self.census.live(),
@@ -276,13 +272,14 @@ impl Region {
     }
 }
 
-/// Guards a page.
+/// Guards a page, unless there are to be no guards.
 ///
 /// # Safety
 ///
 /// `page` must be a page of a mapping that the caller owns, and nothing may live there.
 unsafe fn guard(page: Range<usize>, kind: GuardKind) -> Result<(), StackError> {
     match kind {
+        GuardKind::None => Ok(()),
         // SAFETY: passed on to the caller.
         GuardKind::Madvise => unsafe { memory::install_guard(page) }
             .map_err(|source| StackError::GuardRegion { source }),
@@ -362,21 +359,21 @@ const MAX_WARM_STACKS: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stack::{GuardChoice, child};
+    use crate::stack::{StackGuard, child};
 
-    fn limits(max_stacks: usize, guard: GuardChoice) -> StackLimits {
+    fn limits(max_stacks: usize, guard: StackGuard) -> StackLimits {
         StackLimits {
             default_size: 256 << 10,
             max_stacks,
-            guard,
+            guard: Some(guard),
         }
     }
 
     /// Slabs for each kind of guard that this kernel has.
     fn each_kind() -> impl Iterator<Item = Arc<Slabs>> {
-        [GuardChoice::Madvise, GuardChoice::Mprotect]
+        [StackGuard::Madvise, StackGuard::Mprotect]
             .into_iter()
-            .filter(|guard| *guard == GuardChoice::Mprotect || memory::has_guard_regions())
+            .filter(|guard| *guard == StackGuard::Mprotect || memory::has_guard_regions())
             .map(|guard| Slabs::new(limits(usize::MAX, guard)).unwrap())
     }
 
@@ -443,6 +440,19 @@ mod tests {
     }
 
     #[test]
+    fn without_guards_the_lowest_page_is_as_any_other() {
+        let slabs = Slabs::new(StackLimits {
+            guard: None,
+            ..limits(1, StackGuard::Auto)
+        })
+        .unwrap();
+        assert_eq!(slabs.guard(), GuardKind::None);
+        let stacks = lend(&slabs, 1);
+        assert!(memory::is_readable(stacks[0].limit().get()));
+        take_back(&slabs, stacks);
+    }
+
+    #[test]
     fn past_the_watermark_memory_is_given_back_and_guards_stay() {
         for slabs in each_kind() {
             let watermark = warm_limit(slabs.default_class());
@@ -484,7 +494,7 @@ mod tests {
                     .count()
             };
             let before = mappings();
-            let slabs = Slabs::new(limits(100_000, GuardChoice::Auto)).unwrap();
+            let slabs = Slabs::new(limits(100_000, StackGuard::Auto)).unwrap();
             let stacks = lend(&slabs, 100_000);
             stacks.iter().for_each(touch);
             assert!(
@@ -509,7 +519,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_an_error_that_names_itself() {
-        let slabs = Slabs::new(limits(3, GuardChoice::Auto)).unwrap();
+        let slabs = Slabs::new(limits(3, StackGuard::Auto)).unwrap();
         let stacks = lend(&slabs, 3);
         let error = slabs.acquire(slabs.default_class()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
@@ -546,7 +556,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "not its own")]
     fn a_stack_is_not_taken_for_another_runtimes() {
-        let limits = limits(usize::MAX, GuardChoice::Auto);
+        let limits = limits(usize::MAX, StackGuard::Auto);
         let (ours, other) = (Slabs::new(limits).unwrap(), Slabs::new(limits).unwrap());
         take_back(&other, lend(&ours, 1));
     }
@@ -557,7 +567,7 @@ mod tests {
             module_path!(),
             "where_address_space_is_rationed_smaller_regions_serve_until_the_error",
             || {
-                let slabs = Slabs::new(limits(usize::MAX, GuardChoice::Auto)).unwrap();
+                let slabs = Slabs::new(limits(usize::MAX, StackGuard::Auto)).unwrap();
                 let status = fs::read_to_string("/proc/self/statm").unwrap();
                 let pages: u64 = status.split(' ').next().unwrap().parse().unwrap();
                 let room = pages * memory::page_size() as u64 + (5 << 20);
@@ -608,7 +618,7 @@ mod tests {
                 log::set_logger(&ToStderr).unwrap();
                 log::set_max_level(log::LevelFilter::Warn);
                 let most = max_map_count() / 2;
-                let slabs = Slabs::new(limits(usize::MAX, GuardChoice::Mprotect)).unwrap();
+                let slabs = Slabs::new(limits(usize::MAX, StackGuard::Mprotect)).unwrap();
                 let class = SizeClass::for_size(1).unwrap();
                 let mut stacks = Vec::with_capacity(most + 1);
                 let refused = loop {

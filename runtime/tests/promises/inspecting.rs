@@ -9,8 +9,9 @@ use std::{
 };
 
 use maniple::{
-    Builder, inspect,
+    Builder, Runtime, inspect,
     net::TcpListener,
+    runtime::StackGuard,
     sync::{Mutex, channel},
 };
 
@@ -104,6 +105,71 @@ fn a_dump_shows_where_each_coroutine_waits_and_disturbs_none() {
         );
         sender.send(()).unwrap();
         waiting.join().unwrap();
+    });
+}
+
+fn stacks_of(runtime: &str) -> inspect::Stacks {
+    let mut all = inspect::stacks().into_iter();
+    all.find(|stacks| stacks.runtime() == runtime).unwrap()
+}
+
+#[test]
+fn each_choice_of_guards_is_told_and_runs() {
+    use inspect::GuardKind;
+    let builder = |name| Runtime::builder().workers(1).thread_name(name);
+    // SAFETY: nothing here comes near the end of its stack.
+    let unguarded = unsafe { builder("seen-bare").without_stack_guards() };
+    let pages = builder("seen-pages").stack_guard(StackGuard::Mprotect);
+    for (name, builder, kind) in [
+        ("seen-bare", unguarded, GuardKind::None),
+        ("seen-pages", pages, GuardKind::Mprotect),
+    ] {
+        let runtime = builder.build().unwrap();
+        assert_eq!(runtime.run(|| maniple::spawn(|| 42).join().unwrap()), 42);
+        assert_eq!(stacks_of(name).guard(), kind);
+    }
+    let marks = builder("seen-marks").stack_guard(StackGuard::Madvise);
+    match marks.build() {
+        Ok(_running) => {
+            assert_eq!(stacks_of("seen-marks").guard(), GuardKind::Madvise);
+            let best = builder("seen-best").build().unwrap();
+            assert_eq!(stacks_of("seen-best").guard(), GuardKind::Madvise);
+            drop(best);
+        }
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::Unsupported, "{error}"),
+    }
+}
+
+#[test]
+fn stacks_are_counted_while_coroutines_live_and_after() {
+    let runtime = Runtime::builder()
+        .workers(1)
+        .thread_name("seen-stacks")
+        .stack_size(64 << 10)
+        .build()
+        .unwrap();
+    runtime.run(|| {
+        let (sender, receiver) = channel::bounded::<()>(1);
+        let wait = |_| {
+            let receiver = receiver.clone();
+            maniple::spawn(move || receiver.recv().is_err())
+        };
+        let waiting: Vec<_> = (0..1000).map(wait).collect();
+        maniple::yield_now();
+        while stacks_of("seen-stacks").live() <= 1000 {
+            maniple::yield_now();
+        }
+        let during = stacks_of("seen-stacks");
+        assert_eq!((during.warm(), during.cold()), (0, 0));
+        assert_eq!(during.default_size(), 64 << 10);
+        assert!(during.mapped_bytes() >= 1001 * during.default_size());
+        assert!(during.regions() > 1, "{during:?}");
+        drop(sender);
+        assert!(waiting.into_iter().all(|handle| handle.join().unwrap()));
+        let after = stacks_of("seen-stacks");
+        assert!(after.live() <= 65 && after.warm() >= 900, "{after:?}");
+        assert!(after.high_water() > 1000, "{after:?}");
+        assert_eq!(after.mapped_bytes(), during.mapped_bytes());
     });
 }
 
