@@ -3,6 +3,7 @@
 //! Every contender is a process of its own, started from this binary by a hidden subcommand and pinned to a core.
 //! Rounds are interleaved, so that a drift of the machine meets all contenders alike.
 
+mod capacity;
 mod compare;
 mod load;
 mod micro;
@@ -27,6 +28,9 @@ enum Command {
     /// Whole programs under the same load.
     #[command(subcommand)]
     Compare(compare::Compare),
+    /// What coroutines cost in memory, descriptors and kernel objects.
+    #[command(subcommand)]
+    Capacity(capacity::Capacity),
     /// Single operations of each engine.
     Micro(micro::Options),
     /// One server of `compare http`, which starts it.
@@ -49,6 +53,7 @@ enum Command {
 fn run(command: &Command) -> Result<()> {
     match command {
         Command::Compare(compare) => compare::run(compare),
+        Command::Capacity(capacity) => capacity::run(capacity),
         Command::Serve(options) => servers::run(options),
         Command::Load(options) => load::run(options),
         Command::Micro(options) => micro::run(options),
