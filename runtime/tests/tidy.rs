@@ -241,7 +241,10 @@ fn every_unsafe_block_has_its_reason() {
 fn every_unsafe_function_states_its_contract() {
     /// A method of a trait's implementation keeps the contract that the trait states.
     fn is_own_function(lines: &[&str]) -> bool {
-        let opens = |line: &&&str| line.starts_with("impl") || line.starts_with("unsafe impl");
+        let opens = |line: &&&str| {
+            let line = line.trim_start();
+            line.starts_with("impl") || line.starts_with("unsafe impl")
+        };
         lines[lines.len() - 1].contains("unsafe fn ")
             && !lines
                 .iter()

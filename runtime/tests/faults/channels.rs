@@ -115,6 +115,57 @@ fn a_selection_that_is_cut_has_neither_received_nor_sent() {
 }
 
 #[test]
+fn a_wait_for_readiness_that_is_cut_leaves_the_message_and_its_place() {
+    for capacity in [0, 1] {
+        let points = at_every_suspension(|after| {
+            let (first, second) = (channel::bounded(capacity), channel::bounded(capacity));
+            let receivers = [&first.1, &second.1];
+            let (mut got, mut rivals) = (Vec::new(), Vec::new());
+            let struck = maniple::group(|g| {
+                for (n, sender) in [first.0, second.0].into_iter().enumerate() {
+                    let n = n as u32;
+                    g.spawn(move || (0..MESSAGES).for_each(|m| sender.send(2 * m + n).unwrap()));
+                }
+                let (rival, theirs) = (&first.1, &mut rivals);
+                g.spawn(move || {
+                    for message in rival {
+                        theirs.push(message);
+                        yield_now();
+                    }
+                });
+                let mut select = channel::Select::new();
+                for receiver in receivers {
+                    select.recv(receiver);
+                }
+                let mut open = receivers.len();
+                let mut take = || {
+                    while open > 0
+                        && let Ok(index) = select.ready()
+                    {
+                        match receivers[index].try_recv() {
+                            Ok(message) => got.push(message),
+                            Err(channel::TryRecvError::Empty) => {}
+                            Err(channel::TryRecvError::Disconnected) => {
+                                select.remove(index);
+                                open -= 1;
+                            }
+                        }
+                    }
+                };
+                let (_, struck) = cancel_at(after, &mut take);
+                take();
+                Ok::<_, ()>(struck)
+            });
+            got.append(&mut rivals);
+            got.sort();
+            assert!(got.into_iter().eq(0..2 * MESSAGES), "cut at {after}");
+            struck.unwrap()
+        });
+        assert!(points >= 5, "{points}");
+    }
+}
+
+#[test]
 fn an_answer_whose_receiver_was_cut_is_still_there() {
     let points = at_every_suspension(|after| {
         let (answer, mut question) = oneshot::channel();

@@ -21,6 +21,8 @@ mod policies;
 mod processes;
 mod rwlock;
 mod select;
+mod select_cut;
+mod select_list;
 mod shutdown;
 mod spreading;
 mod stress;
@@ -59,6 +61,12 @@ fn on<T: Send>(workers: usize, body: impl FnOnce() -> T + Send) -> T {
     assert!(runtime.shutdown().is_clean(), "coroutines are left");
     drop(done);
     value
+}
+
+/// Runs `body` from a plain thread and from a coroutine.
+fn anywhere(body: impl Fn() + Send + Sync) {
+    body();
+    on(1, &body);
 }
 
 /// Runs an ignored test, named with its module, in a process of its own: it dies, or it measures what all threads

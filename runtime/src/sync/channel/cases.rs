@@ -5,8 +5,9 @@ use std::time::Duration;
 pub use super::operation::{Deliver, Receive};
 use super::{
     RecvError, SendError,
+    choice::{Operations, try_all, wait_for_one},
     operation::Operation,
-    select::{Operations, try_all, wait_for_one},
+    queue::Aim,
 };
 use crate::{error::Interrupt, scheduler::now, wait};
 
@@ -213,12 +214,12 @@ pub fn run<C: Cases>(cases: C, limit: Limit) -> C::Won {
     let deadline = match limit {
         Limit::None => None,
         Limit::Now => {
-            let tried = try_all(&List(&cases));
+            let tried = try_all(&List(&cases), Aim::Exchange);
             return cases.won(tried.unwrap_or(C::COUNT));
         }
         Limit::Within(timeout) => now().checked_add(timeout),
     };
-    match wait_for_one(&List(&cases), deadline) {
+    match wait_for_one(&List(&cases), Aim::Exchange, deadline) {
         Ok(decided) => cases.won(decided.unwrap_or(C::COUNT)),
         Err(interrupt) => cut(cases, matches!(limit, Limit::None), interrupt),
     }

@@ -134,17 +134,51 @@ error! {
     }
 }
 
-/// No operation of a [`Select`](super::Select) could be done at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TrySelectError;
-
-impl fmt::Display for TrySelectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("all operations would wait")
+error! {
+    /// Why [`Select::ready`](super::Select::ready) has no operation.
+    ReadyError {
+        /// The scope was cancelled.
+        Cancelled => "waiting for readiness was cancelled",
+        /// The scope's deadline passed.
+        Elapsed => "waiting for readiness ran into the deadline",
     }
 }
 
-impl std::error::Error for TrySelectError {}
+error! {
+    /// Why [`Select::ready_timeout`](super::Select::ready_timeout) has no operation.
+    ReadyTimeoutError {
+        /// None was ready in time.
+        Timeout => "waiting for readiness timed out",
+        /// The scope was cancelled.
+        Cancelled => "waiting for readiness was cancelled",
+    }
+}
+
+macro_rules! all_would_wait {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $name;
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("all operations would wait")
+            }
+        }
+
+        impl std::error::Error for $name {}
+    };
+}
+
+all_would_wait! {
+    /// No operation of a [`Select`](super::Select) could be done at once.
+    TrySelectError
+}
+
+all_would_wait! {
+    /// No operation of a [`Select`](super::Select) is ready.
+    TryReadyError
+}
 
 impl From<RecvError> for io::Error {
     fn from(error: RecvError) -> Self {

@@ -9,6 +9,7 @@
 
 #[doc(hidden)]
 pub mod cases;
+mod choice;
 mod error;
 mod operation;
 mod queue;
@@ -20,8 +21,8 @@ mod timer;
 use std::sync::Arc;
 
 pub use error::{
-    RecvError, RecvTimeoutError, SelectError, SelectTimeoutError, SendError, SendTimeoutError,
-    TryRecvError, TrySelectError, TrySendError,
+    ReadyError, ReadyTimeoutError, RecvError, RecvTimeoutError, SelectError, SelectTimeoutError,
+    SendError, SendTimeoutError, TryReadyError, TryRecvError, TrySelectError, TrySendError,
 };
 pub use receiver::{IntoIter, Iter, Receiver, TryIter};
 pub use select::{Select, SelectedOperation};

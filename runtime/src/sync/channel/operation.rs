@@ -4,10 +4,10 @@ use std::{cell::Cell, fmt, time::Instant};
 
 use super::{
     Receiver, RecvError, SendError, Sender, TryRecvError,
-    queue::{Place, Tried},
+    queue::{Aim, Place, Tried},
     receiver::Flavour,
 };
-use crate::{error::Interrupt, strand::Strand};
+use crate::{error::Interrupt, scheduler::now, strand::Strand};
 
 /// One of a select's operations, as far as the select must know it.
 ///
@@ -16,15 +16,18 @@ pub(super) trait Operation {
     /// Does it, if that needs no waiting; whether it is decided.
     fn try_now(&self) -> bool;
 
+    /// Whether it could be done, or fail, without waiting.
+    fn is_ready(&self) -> bool;
+
     /// Queues the strand, whose word is armed; false, and not queued, if it could be done now.
     ///
     /// # Safety
     /// The operation stays in place until [`leave`](Self::leave) has been called, which is before the
     /// strand arms its word again.
-    unsafe fn queue(&self, strand: &Strand) -> bool;
+    unsafe fn queue(&self, strand: &Strand, aim: Aim) -> bool;
 
-    /// Takes the strand out of the queue; called by the strand, out of its wait.
-    fn leave(&self);
+    /// Takes the strand out of the queue for that aim; called by the strand, out of its wait.
+    fn leave(&self, aim: Aim);
 
     /// After a wait: whether a waker exchanged a message, which decides it.
     fn was_served(&self) -> bool;
@@ -81,18 +84,26 @@ impl<T> Operation for Receive<'_, T> {
         true
     }
 
-    unsafe fn queue(&self, strand: &Strand) -> bool {
+    fn is_ready(&self) -> bool {
+        match self.receiver.flavour() {
+            Flavour::Queue(channel) => channel.can_recv(),
+            Flavour::Timer(timer) => timer.is_due(now()),
+            Flavour::Never => false,
+        }
+    }
+
+    unsafe fn queue(&self, strand: &Strand, aim: Aim) -> bool {
         match self.receiver.flavour() {
             // SAFETY: the caller's promise; `leave` takes it out.
-            Flavour::Queue(channel) => unsafe { channel.queue_to_recv(&self.place, strand) },
+            Flavour::Queue(channel) => unsafe { channel.queue_to_recv(&self.place, strand, aim) },
             Flavour::Timer(_) | Flavour::Never => true,
         }
     }
 
-    fn leave(&self) {
+    fn leave(&self, aim: Aim) {
         if let Flavour::Queue(channel) = self.receiver.flavour() {
             // SAFETY: the place is used by `queue` alone.
-            unsafe { channel.leave_receivers(&self.place) };
+            unsafe { channel.leave_receivers(&self.place, aim) };
         }
     }
 
@@ -196,14 +207,25 @@ impl<T> Operation for Deliver<'_, T> {
         true
     }
 
-    unsafe fn queue(&self, strand: &Strand) -> bool {
-        // SAFETY: the caller's promise; `leave` takes it out.
-        self.spent.get() || unsafe { self.sender.channel().queue_to_send(&self.place, strand) }
+    fn is_ready(&self) -> bool {
+        !self.spent.get() && self.sender.channel().can_send()
     }
 
-    fn leave(&self) {
+    unsafe fn queue(&self, strand: &Strand, aim: Aim) -> bool {
+        if self.spent.get() {
+            return true;
+        }
+        // SAFETY: the caller's promise; `leave` takes it out.
+        unsafe {
+            self.sender
+                .channel()
+                .queue_to_send(&self.place, strand, aim)
+        }
+    }
+
+    fn leave(&self, aim: Aim) {
         // SAFETY: the place is used by `queue` alone.
-        unsafe { self.sender.channel().leave_senders(&self.place) };
+        unsafe { self.sender.channel().leave_senders(&self.place, aim) };
     }
 
     fn was_served(&self) -> bool {

@@ -3,6 +3,9 @@
 //! A queue and two wait lists under one spin lock. A value goes straight from a sender to a waiting
 //! receiver, and from a waiting sender into the place that a receiver frees, so whoever is woken finds
 //! its business done and does not lock again; and nobody who comes later can overtake it.
+//!
+//! Watchers wait in two lists more: they want to know that they could send or receive, and do neither. Each
+//! change that makes it possible wakes all of them; they look again, and find it or wait again.
 
 use std::{
     cell::UnsafeCell,
@@ -17,7 +20,7 @@ use crate::{
     scheduler::current_strand,
     strand::{Claimed, Strand},
     sys::spin::{SpinGuard, SpinLock},
-    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
+    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, Won, ready},
 };
 
 pub(super) struct Channel<T> {
@@ -34,6 +37,19 @@ struct State<T> {
     senders: WaitList,
     /// Each waits with an empty [`Place`].
     receivers: WaitList,
+    /// Wait until a send need not wait.
+    send_watchers: WaitList,
+    /// Wait until a receive need not wait.
+    recv_watchers: WaitList,
+}
+
+/// What a select wants of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// That it is done.
+    Exchange,
+    /// That it could be done without waiting.
+    Readiness,
 }
 
 /// A waiting sender's message, or where a waiting receiver gets one.
@@ -86,11 +102,41 @@ pub(super) enum Tried<T> {
     Disconnected,
 }
 
+/// Who has been claimed under the lock, to be made ready once it is free.
+#[must_use = "who was claimed sleeps for ever unless it is made ready"]
+enum Woken {
+    Nobody,
+    /// The other side of an exchange.
+    Peer(Claimed),
+    Many(Won),
+}
+
+impl Woken {
+    /// All that wait in a list, which is under its lock.
+    #[inline]
+    fn all_of(list: &WaitList) -> Self {
+        if list.is_empty() {
+            return Woken::Nobody;
+        }
+        // SAFETY: under the lock.
+        Woken::Many(unsafe { list.notify_all() })
+    }
+
+    #[inline]
+    fn ready(self) {
+        match self {
+            Woken::Nobody => {}
+            Woken::Peer(claimed) => ready(claimed),
+            Woken::Many(won) => won.ready(),
+        }
+    }
+}
+
 impl<T> State<T> {
     /// Sends without waiting; `value` is left in place if that is not possible.
-    fn try_send(&mut self, value: &mut Option<T>) -> (Tried<()>, Option<Claimed>) {
+    fn try_send(&mut self, value: &mut Option<T>) -> (Tried<()>, Woken) {
         if self.disconnected {
-            return (Tried::Disconnected, None);
+            return (Tried::Disconnected, Woken::Nobody);
         }
         // SAFETY: under the lock; receivers' nodes are places of this type.
         let receiver = unsafe {
@@ -100,27 +146,34 @@ impl<T> State<T> {
                 }
             })
         };
-        if receiver.is_some() {
-            return (Tried::Done(()), receiver);
+        if let Some(receiver) = receiver {
+            return (Tried::Done(()), Woken::Peer(receiver));
         }
-        if self
-            .capacity
-            .is_some_and(|capacity| self.queue.len() >= capacity)
-        {
-            return (Tried::WouldWait, None);
+        if !self.has_room() {
+            return (Tried::WouldWait, Woken::Nobody);
         }
         self.queue.extend(value.take());
-        (Tried::Done(()), None)
+        (Tried::Done(()), Woken::all_of(&self.recv_watchers))
     }
 
-    /// Receives without waiting; the claimed strand is a sender whose message was taken in.
-    fn try_recv(&mut self) -> (Tried<T>, Option<Claimed>) {
+    fn has_room(&self) -> bool {
+        self.capacity
+            .is_none_or(|capacity| self.queue.len() < capacity)
+    }
+
+    /// Receives without waiting; a sender whose message was taken in is woken.
+    fn try_recv(&mut self) -> (Tried<T>, Woken) {
         let queued = self.queue.pop_front();
         let mut waiting = None;
         // SAFETY: under the lock; senders' nodes are places of this type.
         let sender = unsafe {
             self.senders
                 .notify_one_with(|node| waiting = Place::<T>::take(node))
+        };
+        let woken = match sender {
+            Some(sender) => Woken::Peer(sender),
+            None if queued.is_some() => Woken::all_of(&self.send_watchers),
+            None => Woken::Nobody,
         };
         let found = match queued {
             Some(value) => {
@@ -134,7 +187,7 @@ impl<T> State<T> {
             None if self.disconnected => Tried::Disconnected,
             None => Tried::WouldWait,
         };
-        (tried, sender)
+        (tried, woken)
     }
 }
 
@@ -148,6 +201,8 @@ impl<T> Channel<T> {
                 disconnected: false,
                 senders: WaitList::new(),
                 receivers: WaitList::new(),
+                send_watchers: WaitList::new(),
+                recv_watchers: WaitList::new(),
             }),
             sender_count: AtomicUsize::new(1),
             receiver_count: AtomicUsize::new(1),
@@ -197,18 +252,14 @@ impl<T> Channel<T> {
     }
 
     pub(super) fn try_send(&self, value: &mut Option<T>) -> Tried<()> {
-        let (tried, receiver) = self.state.lock().try_send(value);
-        if let Some(receiver) = receiver {
-            ready(receiver);
-        }
+        let (tried, woken) = self.state.lock().try_send(value);
+        woken.ready();
         tried
     }
 
     pub(super) fn try_recv(&self) -> Tried<T> {
-        let (tried, sender) = self.state.lock().try_recv();
-        if let Some(sender) = sender {
-            ready(sender);
-        }
+        let (tried, woken) = self.state.lock().try_recv();
+        woken.ready();
         tried
     }
 
@@ -220,13 +271,11 @@ impl<T> Channel<T> {
         }
         let mut message = Some(message);
         let mut state = self.state.lock();
-        let (tried, receiver) = state.try_send(&mut message);
+        let (tried, woken) = state.try_send(&mut message);
         let failed = match tried {
             Tried::Done(()) => {
                 drop(state);
-                if let Some(receiver) = receiver {
-                    ready(receiver);
-                }
+                woken.ready();
                 wait::spend();
                 return Ok(());
             }
@@ -256,7 +305,9 @@ impl<T> Channel<T> {
         loop {
             // SAFETY: under the lock; taken out below unless notified.
             unsafe { state.senders.arm(&place.node, strand, Cuttable::Yes) };
+            let watchers = Woken::all_of(&state.recv_watchers);
             drop(state);
+            watchers.ready();
             let waited = wait::finish(strand, Reason::ChannelSend, deadline, Cuttable::Yes, || {
                 // SAFETY: under the lock, in this list or none.
                 unsafe { self.state.lock().senders.remove(&place.node) };
@@ -270,7 +321,7 @@ impl<T> Channel<T> {
                 Waited::Cut(interrupt) => Err(interrupt.into()),
                 Waited::Again => {
                     state = self.state.lock();
-                    let (tried, receiver) = state.try_send(message);
+                    let (tried, woken) = state.try_send(message);
                     match tried {
                         Tried::WouldWait => {
                             *held() = message.take();
@@ -278,9 +329,7 @@ impl<T> Channel<T> {
                         }
                         Tried::Done(()) => {
                             drop(state);
-                            if let Some(receiver) = receiver {
-                                ready(receiver);
-                            }
+                            woken.ready();
                             Ok(())
                         }
                         Tried::Disconnected => Err(Failed::Disconnected),
@@ -294,13 +343,11 @@ impl<T> Channel<T> {
     pub(super) fn recv(&self, deadline: Option<Instant>) -> Result<T, Failed> {
         wait::check()?;
         let mut state = self.state.lock();
-        let (tried, sender) = state.try_recv();
+        let (tried, woken) = state.try_recv();
         match tried {
             Tried::Done(message) => {
                 drop(state);
-                if let Some(sender) = sender {
-                    ready(sender);
-                }
+                woken.ready();
                 wait::spend();
                 Ok(message)
             }
@@ -320,7 +367,9 @@ impl<T> Channel<T> {
         loop {
             // SAFETY: under the lock; taken out below unless notified.
             unsafe { state.receivers.arm(&place.node, strand, Cuttable::Yes) };
+            let watchers = Woken::all_of(&state.send_watchers);
             drop(state);
+            watchers.ready();
             let waited = wait::finish(strand, Reason::ChannelRecv, deadline, Cuttable::Yes, || {
                 // SAFETY: under the lock, in this list or none.
                 unsafe { self.state.lock().receivers.remove(&place.node) };
@@ -336,15 +385,13 @@ impl<T> Channel<T> {
                 Waited::Cut(interrupt) => return Err(interrupt.into()),
                 Waited::Again => {
                     state = self.state.lock();
-                    let (tried, sender) = state.try_recv();
+                    let (tried, woken) = state.try_recv();
                     match tried {
                         Tried::WouldWait => {}
                         Tried::Disconnected => return Err(Failed::Disconnected),
                         Tried::Done(message) => {
                             drop(state);
-                            if let Some(sender) = sender {
-                                ready(sender);
-                            }
+                            woken.ready();
                             return Ok(message);
                         }
                     }
@@ -353,23 +400,44 @@ impl<T> Channel<T> {
         }
     }
 
+    /// Whether a send would not wait.
+    pub(super) fn can_send(&self) -> bool {
+        let state = self.state.lock();
+        state.disconnected || state.has_room() || !state.receivers.is_empty()
+    }
+
+    /// Whether a receive would not wait.
+    pub(super) fn can_recv(&self) -> bool {
+        let state = self.state.lock();
+        state.disconnected || !state.queue.is_empty() || !state.senders.is_empty()
+    }
+
     /// Queues a strand that has armed its word, and its place with a message, unless sending could
     /// succeed or fail at once; what the strand waits for itself does not count. Tells whether it did.
     ///
     /// # Safety
     /// As for [`WaitList::queue`], with [`leave_senders`](Self::leave_senders) to take it out.
-    pub(super) unsafe fn queue_to_send(&self, place: &Place<T>, strand: &Strand) -> bool {
+    pub(super) unsafe fn queue_to_send(&self, place: &Place<T>, strand: &Strand, aim: Aim) -> bool {
         let state = self.state.lock();
-        let has_room = state
-            .capacity
-            .is_none_or(|capacity| state.queue.len() < capacity);
         // SAFETY: under the lock; the rest is the caller's promise.
-        unsafe {
-            if state.disconnected || has_room || state.receivers.holds_another_than(strand) {
+        let woken = unsafe {
+            if state.disconnected || state.has_room() || state.receivers.holds_another_than(strand)
+            {
                 return false;
             }
-            state.senders.queue(&place.node, strand);
-        }
+            match aim {
+                Aim::Exchange => {
+                    state.senders.queue(&place.node, strand);
+                    Woken::all_of(&state.recv_watchers)
+                }
+                Aim::Readiness => {
+                    state.send_watchers.queue(&place.node, strand);
+                    Woken::Nobody
+                }
+            }
+        };
+        drop(state);
+        woken.ready();
         true
     }
 
@@ -377,51 +445,73 @@ impl<T> Channel<T> {
     ///
     /// # Safety
     /// As there, with [`leave_receivers`](Self::leave_receivers).
-    pub(super) unsafe fn queue_to_recv(&self, place: &Place<T>, strand: &Strand) -> bool {
+    pub(super) unsafe fn queue_to_recv(&self, place: &Place<T>, strand: &Strand, aim: Aim) -> bool {
         let state = self.state.lock();
         let has_message = !state.queue.is_empty();
         // SAFETY: under the lock; the rest is the caller's promise.
-        unsafe {
+        let woken = unsafe {
             if state.disconnected || has_message || state.senders.holds_another_than(strand) {
                 return false;
             }
-            state.receivers.queue(&place.node, strand);
-        }
+            match aim {
+                Aim::Exchange => {
+                    state.receivers.queue(&place.node, strand);
+                    Woken::all_of(&state.send_watchers)
+                }
+                Aim::Readiness => {
+                    state.recv_watchers.queue(&place.node, strand);
+                    Woken::Nobody
+                }
+            }
+        };
+        drop(state);
+        woken.ready();
         true
     }
 
     /// Takes a place out, if it is still there.
     ///
     /// # Safety
-    /// It is among this channel's senders or nowhere.
-    pub(super) unsafe fn leave_senders(&self, place: &Place<T>) {
+    /// It was queued to send with the same aim, if at all.
+    pub(super) unsafe fn leave_senders(&self, place: &Place<T>, aim: Aim) {
+        let state = self.state.lock();
+        let list = match aim {
+            Aim::Exchange => &state.senders,
+            Aim::Readiness => &state.send_watchers,
+        };
         // SAFETY: under the lock; the caller's promise.
-        unsafe { self.state.lock().senders.remove(&place.node) };
+        unsafe { list.remove(&place.node) };
     }
 
     /// Takes a place out, if it is still there.
     ///
     /// # Safety
-    /// It is among this channel's receivers or nowhere.
-    pub(super) unsafe fn leave_receivers(&self, place: &Place<T>) {
+    /// It was queued to receive with the same aim, if at all.
+    pub(super) unsafe fn leave_receivers(&self, place: &Place<T>, aim: Aim) {
+        let state = self.state.lock();
+        let list = match aim {
+            Aim::Exchange => &state.receivers,
+            Aim::Readiness => &state.recv_watchers,
+        };
         // SAFETY: under the lock; the caller's promise.
-        unsafe { self.state.lock().receivers.remove(&place.node) };
+        unsafe { list.remove(&place.node) };
     }
 
     /// Wakes all who wait; what the senders among them hold goes back to them.
     fn disconnect(&self) {
-        let mut claimed = Vec::new();
-        {
+        let woken = {
             let mut state = self.state.lock();
             state.disconnected = true;
-            // SAFETY: under the lock. A node notified without an exchange means disconnection.
-            claimed.extend(std::iter::from_fn(|| unsafe { state.senders.notify_one() }));
-            // SAFETY: as above.
-            claimed.extend(std::iter::from_fn(|| unsafe {
-                state.receivers.notify_one()
-            }));
-        }
-        claimed.into_iter().for_each(ready);
+            [
+                &state.senders,
+                &state.receivers,
+                &state.send_watchers,
+                &state.recv_watchers,
+            ]
+            // A node notified without an exchange means disconnection.
+            .map(Woken::all_of)
+        };
+        woken.into_iter().for_each(Woken::ready);
     }
 }
 

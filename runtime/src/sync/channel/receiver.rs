@@ -119,7 +119,7 @@ impl<T> Receiver<T> {
     pub fn len(&self) -> usize {
         match &self.flavour {
             Flavour::Queue(channel) => channel.len(),
-            Flavour::Timer(timer) => timer.next().is_some_and(|due| due <= now()).into(),
+            Flavour::Timer(timer) => timer.is_due(now()).into(),
             Flavour::Never => 0,
         }
     }

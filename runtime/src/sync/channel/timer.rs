@@ -83,6 +83,10 @@ impl<T> Timer<T> {
         *self.next.lock()
     }
 
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.next().is_some_and(|due| due <= now)
+    }
+
     /// The message that is due at `now`; each one is given out once.
     pub(super) fn take(&self, now: Instant) -> Option<T> {
         let mut next = self.next.lock();
