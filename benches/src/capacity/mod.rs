@@ -3,6 +3,7 @@
 mod limits;
 mod plan;
 mod quantity;
+mod stacks;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -12,10 +13,17 @@ use clap::Subcommand;
 pub(crate) enum Capacity {
     /// What a service needs, from its load, by Little's law.
     Plan(plan::Options),
+    /// What waiting coroutines cost, with stacks of some sizes, and where engines end.
+    Stacks(stacks::Options),
+    /// One configuration of `capacity stacks`, which starts it.
+    #[command(hide = true)]
+    StacksRow(stacks::Spec),
 }
 
 pub(crate) fn run(capacity: &Capacity) -> Result<()> {
     match capacity {
         Capacity::Plan(options) => plan::run(options),
+        Capacity::Stacks(options) => stacks::run(options),
+        Capacity::StacksRow(spec) => stacks::run_child(spec),
     }
 }

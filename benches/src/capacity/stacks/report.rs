@@ -1,0 +1,215 @@
+//! The table of `capacity stacks`.
+
+use super::{
+    Run, Spec,
+    protocol::{Footprint, Outcome, Parked, Stage},
+    spec::Engine,
+};
+use crate::{
+    capacity::quantity::count,
+    stats::{Spread, Table},
+};
+
+pub(super) fn table(specs: &[Spec], runs: &[Run]) -> Table {
+    let mut table = Table::new(&[
+        "engine",
+        "stack",
+        "pages",
+        "guard",
+        "reached",
+        "spawned/s",
+        "ended/s",
+        "memory/stack",
+        "page tables/stack",
+        "mappings",
+        "total s",
+        "CPU s",
+    ]);
+    let mut notes = Vec::new();
+    for spec in specs {
+        let of_spec = |run: &&Run| run.spec == *spec;
+        let outcomes: Vec<&Outcome> = runs
+            .iter()
+            .filter(of_spec)
+            .map(|run| &run.outcome)
+            .collect();
+        table.row(row(spec, &outcomes));
+        let causes = outcomes
+            .iter()
+            .filter_map(|outcome| Some((outcome.reached, outcome.cause()?)));
+        for (reached, cause) in causes {
+            let note = format!("{spec}: ended at {}: {cause}", count(reached));
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+    }
+    let has = |engine| specs.iter().any(|spec| spec.engine == engine);
+    if has(Engine::Tokio) {
+        let note = "tokio's tasks have no stacks: the pages are a box that each task keeps.";
+        notes.push(note.to_owned());
+    }
+    if has(Engine::Threads) {
+        let note = "A thread's stack in the kernel (16 KiB) and its record there are in no figure.";
+        notes.push(note.to_owned());
+    }
+    notes.into_iter().for_each(|note| table.note(note));
+    table
+}
+
+fn row(spec: &Spec, outcomes: &[&Outcome]) -> Vec<String> {
+    let parked = || {
+        outcomes
+            .iter()
+            .filter_map(|outcome| outcome.parked.as_ref())
+    };
+    let stack = match spec.engine {
+        Engine::Tokio => "-".to_owned(),
+        _ => spec.slot.to_string(),
+    };
+    let ended = |outcome: &&Outcome| Some(outcome.reached as f64 / outcome.teardown?.seconds);
+    let total = |figure: fn(Stage) -> f64| {
+        let figures = outcomes
+            .iter()
+            .filter_map(|outcome| outcome.total.map(figure));
+        cell(figures, 2)
+    };
+    let per_stack = |figure: fn(&Footprint) -> u64| {
+        let each = move |parked: &Parked| {
+            let taken = figure(&parked.now).saturating_sub(figure(&parked.before));
+            taken as f64 / parked.count.max(1) as f64
+        };
+        cell(parked().map(each), 0)
+    };
+    vec![
+        super::spec::name(spec.engine),
+        stack,
+        spec.touch.to_string(),
+        parked()
+            .next()
+            .map(|parked| parked.guard.clone())
+            .unwrap_or_default(),
+        outcomes
+            .iter()
+            .map(|outcome| outcome.reached)
+            .min()
+            .map(count)
+            .unwrap_or_default(),
+        cell(
+            parked().map(|parked| parked.count as f64 / parked.spawn.seconds),
+            0,
+        ),
+        cell(outcomes.iter().filter_map(ended), 0),
+        per_stack(|footprint| footprint.resident),
+        per_stack(|footprint| footprint.page_tables),
+        cell(parked().map(|parked| parked.now.mappings as f64), 0),
+        total(|stage| stage.seconds),
+        total(|stage| stage.cpu_seconds),
+    ]
+}
+
+/// A single figure stands alone.
+fn cell(figures: impl IntoIterator<Item = f64>, decimals: usize) -> String {
+    let figures: Vec<f64> = figures.into_iter().collect();
+    match figures[..] {
+        [figure] => format!("{figure:.decimals$}"),
+        _ => Spread::of(figures).map_or_else(String::new, |spread| spread.show(decimals)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capacity::stacks::spec::tests::spec;
+
+    const STAGE: Stage = Stage {
+        seconds: 2.0,
+        cpu_seconds: 1.0,
+    };
+
+    fn measured(cause: Option<&str>) -> Outcome {
+        let footprint = |stacks: u64| Footprint {
+            resident: 1 << 20 | (stacks * 8192),
+            page_tables: 4096 + stacks * 16,
+            mappings: 30 + stacks * 2,
+        };
+        Outcome {
+            reached: 100,
+            parked: Some(Parked {
+                count: 100,
+                cause: cause.map(str::to_owned),
+                guard: "mprotect".to_owned(),
+                spawn: STAGE,
+                before: footprint(0),
+                now: footprint(100),
+            }),
+            teardown: Some(STAGE),
+            total: Some(STAGE),
+            failure: None,
+        }
+    }
+
+    fn shown(engine: Engine, outcomes: Vec<Outcome>) -> String {
+        let spec = spec(engine);
+        let run = |outcome| Run {
+            round: 1,
+            spec,
+            outcome,
+        };
+        let runs: Vec<Run> = outcomes.into_iter().map(run).collect();
+        table(&[spec], &runs).to_string()
+    }
+
+    fn cells(table: &str) -> Vec<&str> {
+        let row = table.lines().nth(2).unwrap();
+        row.trim_matches('|').split('|').map(str::trim).collect()
+    }
+
+    #[test]
+    fn a_row_has_each_cost_per_stack() {
+        let table = shown(Engine::May, vec![measured(None)]);
+        let expected = [
+            "may", "64 KiB", "2", "mprotect", "100", "50", "50", "8192", "16", "230", "2.00",
+            "1.00",
+        ];
+        assert_eq!(cells(&table), expected);
+        assert!(!table.contains("ended at"), "{table}");
+    }
+
+    #[test]
+    fn an_engine_that_stops_early_has_its_figures_and_the_cause() {
+        let table = shown(Engine::May, vec![measured(Some("no more mappings"))]);
+        assert_eq!(cells(&table)[4], "100");
+        assert!(
+            table.contains("may, 64 KiB, 2 pages: ended at 100: no more mappings"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn a_process_that_died_is_a_row_with_what_it_had_reached() {
+        let died = Outcome {
+            reached: 32_742,
+            ..Outcome::failed("ended early: signal: 6 (SIGABRT)".to_owned())
+        };
+        let table = shown(Engine::Threads, vec![died]);
+        assert_eq!(
+            cells(&table)[..6],
+            ["threads", "64 KiB", "2", "", "32,742", ""]
+        );
+        assert!(
+            table.contains("ended at 32,742: ended early: signal: 6"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn several_rounds_are_a_median_and_a_cause_is_told_once() {
+        let table = shown(
+            Engine::Maniple,
+            vec![measured(Some("full")), measured(Some("full"))],
+        );
+        assert!(cells(&table)[5].contains("50 (50..50)"), "{table}");
+        assert_eq!(table.matches("full").count(), 1);
+    }
+}
