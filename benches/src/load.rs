@@ -1,30 +1,29 @@
 //! The load: one thread, keep-alive connections, each of which sends a batch of requests, waits until all are
-//! answered, and sends the next (a closed loop).
+//! answered, and sends the next (a closed loop). [`open`] has the load that sends at a given rate.
 //!
 //! It reads the server's CPU clock at both ends of the measured window, at which it also counts: so that requests
 //! and CPU time belong to the same stretch.
 
 use std::{
-    io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
-    os::fd::{AsFd, OwnedFd},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use hdrhistogram::Histogram;
-use rustix::event::{
-    Timespec,
-    epoll::{self, CreateFlags, Event, EventData, EventFlags},
-};
 use serde::{Deserialize, Serialize};
 
 use crate::process::{self, Core, cpu_time_of};
 
+mod arrivals;
+mod connections;
 mod framing;
+pub(crate) mod open;
 
-use framing::{Answer, Framing};
+pub(crate) use self::arrivals::Pace;
+
+use self::connections::{Connections, SILENCE};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
@@ -91,80 +90,58 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 struct Load {
-    connections: Vec<Connection>,
+    connections: Connections,
+    batches: Vec<Batch>,
     batch: Vec<u8>,
     pipeline: usize,
-    epoll: OwnedFd,
-    events: Vec<Event>,
-    buffer: Vec<u8>,
-    /// The last answer's head and length: most answers begin with the same head.
-    usual: Answer,
     answered: u64,
     latencies_ns: Histogram<u64>,
 }
 
-struct Connection {
-    stream: TcpStream,
+/// The batch that a connection has sent.
+#[derive(Clone)]
+struct Batch {
     sent_at: Instant,
-    /// Answers of the batch that are still to come.
+    /// Answers that are still to come.
     missing: usize,
-    framing: Framing,
 }
 
 impl Load {
     fn connect(options: &Options) -> Result<Self> {
         let &Options {
             address,
-            connections,
+            connections: count,
             pipeline,
             ..
         } = options;
-        ensure!(connections > 0 && pipeline > 0, "nothing to send");
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let connect = |index| {
-            let stream = TcpStream::connect(address)?;
-            stream.set_nodelay(true)?;
-            stream.set_nonblocking(true)?;
-            epoll::add(
-                &epoll,
-                stream.as_fd(),
-                EventData::new_u64(index),
-                EventFlags::IN,
-            )?;
-            std::io::Result::Ok(Connection {
-                stream,
-                sent_at: Instant::now(),
-                missing: 0,
-                framing: Framing::default(),
-            })
+        ensure!(pipeline > 0, "nothing to send");
+        let connections = Connections::open(address, count)?;
+        let idle = Batch {
+            sent_at: Instant::now(),
+            missing: 0,
         };
-        let connections = (0..connections)
-            .map(|index| {
-                let name = || format!("connection {} of {connections}", index + 1);
-                connect(index as u64).with_context(name)
-            })
-            .collect::<Result<_>>()?;
         Ok(Self {
+            batches: vec![idle; count],
+            batch: connections.request("/").repeat(pipeline),
             connections,
-            batch: format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n")
-                .repeat(pipeline)
-                .into_bytes(),
             pipeline,
-            epoll,
-            events: Vec::with_capacity(1024),
-            buffer: vec![0; 64 * 1024],
-            usual: Answer::default(),
             answered: 0,
-            latencies_ns: Histogram::new_with_bounds(1, 60_000_000_000, 3)?,
+            latencies_ns: latencies()?,
         })
     }
 
     /// Sends the first batch on every connection.
     fn start(&mut self) -> Result<()> {
         let now = Instant::now();
-        self.connections
-            .iter_mut()
-            .try_for_each(|connection| connection.send(&self.batch, self.pipeline, now))
+        (0..self.batches.len()).try_for_each(|place| self.send(place, now))
+    }
+
+    fn send(&mut self, place: usize, now: Instant) -> Result<()> {
+        self.batches[place] = Batch {
+            sent_at: now,
+            missing: self.pipeline,
+        };
+        self.connections.send(place, &self.batch)
     }
 
     /// Forgets what was counted so far; the connections go on.
@@ -176,43 +153,27 @@ impl Load {
     /// Answers each answered batch by the next one, for so long.
     fn run(&mut self, duration: Duration) -> Result<Duration> {
         let started = Instant::now();
-        let patience = Timespec::try_from(SILENCE)?;
         loop {
-            self.events.clear();
-            match epoll::wait(
-                &self.epoll,
-                rustix::buffer::spare_capacity(&mut self.events),
-                Some(&patience),
-            ) {
-                Ok(0) => bail!("no answer for {SILENCE:?}"),
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error).context("epoll_wait"),
+            let events = self.connections.wait(SILENCE)?;
+            if events == 0 {
+                bail!("no answer for {SILENCE:?}");
             }
-            for event in &self.events {
-                let connection = &mut self.connections[event.data.u64() as usize];
-                let count = match connection.stream.read(&mut self.buffer) {
-                    Ok(0) => bail!("the server closed a connection"),
-                    Ok(count) => count,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-                    Err(error) => return Err(error).context("reading an answer"),
-                };
-                let answers = connection
-                    .framing
-                    .feed(&self.buffer[..count], &mut self.usual)?;
-                if answers == 0 {
+            for event in 0..events {
+                let Some((place, answers)) = self.connections.answers(event)? else {
                     continue;
-                }
+                };
                 let now = Instant::now();
-                let waited = now.saturating_duration_since(connection.sent_at);
+                let batch = &mut self.batches[place];
+                let waited = now.saturating_duration_since(batch.sent_at);
                 self.latencies_ns
                     .saturating_record_n(waited.as_nanos() as u64, answers as u64);
                 self.answered += answers as u64;
-                let Some(missing) = connection.missing.checked_sub(answers) else {
+                let Some(missing) = batch.missing.checked_sub(answers) else {
                     bail!("more answers than requests");
                 };
-                connection.missing = missing;
+                batch.missing = missing;
                 if missing == 0 {
-                    connection.send(&self.batch, self.pipeline, now)?;
+                    self.send(place, now)?;
                 }
             }
             let elapsed = started.elapsed();
@@ -223,14 +184,7 @@ impl Load {
     }
 }
 
-impl Connection {
-    fn send(&mut self, batch: &[u8], pipeline: usize, now: Instant) -> Result<()> {
-        self.sent_at = now;
-        self.missing = pipeline;
-        // A batch is far smaller than a socket's buffer, which is empty at this point.
-        self.stream.write_all(batch).context("sending requests")
-    }
+/// Room for latencies up to a minute, to three digits.
+fn latencies() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 60_000_000_000, 3)?)
 }
-
-/// How long a server under load may answer nothing at all.
-const SILENCE: Duration = Duration::from_secs(5);

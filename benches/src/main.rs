@@ -39,6 +39,9 @@ enum Command {
     /// The load of `compare http`, which starts it.
     #[command(hide = true)]
     Load(load::Options),
+    /// The load of `compare latency` and `compare skew`, which start it.
+    #[command(hide = true)]
+    OpenLoad(load::open::Options),
     /// The backends of `compare fanout`, which starts them.
     #[command(hide = true)]
     Backends,
@@ -56,6 +59,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Capacity(capacity) => capacity::run(capacity),
         Command::Serve(options) => servers::run(options),
         Command::Load(options) => load::run(options),
+        Command::OpenLoad(options) => load::open::run(options),
         Command::Micro(options) => micro::run(options),
         Command::Backends => compare::fanout::serve_backends(),
         Command::Aggregate(options) => compare::fanout::aggregate(options),
@@ -123,6 +127,9 @@ mod tests {
             ("compare http --connections 64,0", "'0'"),
             ("compare http --fast", "--fast"),
             ("compare ftp", "ftp"),
+            ("compare skew --only epoll", "one core"),
+            ("compare skew --cases uneven", "cpu-bound"),
+            ("compare skew --workers 0", "'0'"),
         ];
         for (arguments, cause) in cases {
             let message = refused(arguments);

@@ -152,16 +152,19 @@ pub(crate) enum Core {
     First,
     /// Where their load or their backends run.
     Last,
+    /// All of them, where contender and load share the machine.
+    Any,
 }
 
-/// To be called first in a child: binds it, with all threads it starts later, to a core, and ends it when its
-/// parent ends.
+/// To be called first in a child: ends it when its parent ends, and binds it, with all threads it starts later, to a
+/// core.
 pub(crate) fn settle(core: Core) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let id = match core {
         Core::First => cores.first(),
         Core::Last => cores.last(),
+        Core::Any => return Ok(()),
     };
     let id = *id.context("the allowed cores are unknown")?;
     if !core_affinity::set_for_current(id) {

@@ -13,8 +13,7 @@ mod threads;
 
 use std::{
     fmt,
-    fs::File,
-    io::{BufWriter, Read, Write},
+    io::{Read, Write},
     net::{SocketAddr, TcpStream},
     path::PathBuf,
     time::Duration,
@@ -26,6 +25,7 @@ use serde::Serialize;
 
 use self::meter::{Meter, Seen};
 use super::{
+    json::JsonFile,
     progress,
     rows::{self, Figures},
     seconds,
@@ -134,14 +134,7 @@ struct Report<'a> {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     process::raise_descriptor_limit(descriptors(options.leaders))?;
-    // Before the minutes of measuring, so that a bad path is told at once.
-    let file = match &options.json {
-        Some(path) => {
-            let file = File::create(path).with_context(|| format!("create {}", path.display()));
-            Some(BufWriter::new(file?))
-        }
-        None => None,
-    };
+    let file = JsonFile::create(options.json.as_deref())?;
     let variants = match options.only.is_empty() {
         true => Variant::value_variants().to_vec(),
         false => options.only.clone(),
@@ -164,15 +157,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     );
     print!("{}", rows::table("variant", "aggregate", &rows));
     let measured = rows.iter().any(|row| row.cpu_us.is_some());
-    if let Some(file) = file {
-        let report = Report {
-            machine,
-            options,
-            variants: rows,
-            runs,
-        };
-        serde_json::to_writer_pretty(file, &report).context("writing the JSON file")?;
-    }
+    file.write(&Report {
+        machine,
+        options,
+        variants: rows,
+        runs,
+    })?;
     match measured {
         true => Ok(()),
         false => bail!("no variant could be measured"),

@@ -2,23 +2,20 @@
 //!
 //! For each load, each round runs every server once, in a process that has served nothing before.
 
-use std::{fs::File, io::BufWriter, path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
 use super::{
+    json::JsonFile,
+    pair::Served,
     progress,
     rows::{self, Figures},
     seconds,
 };
-use crate::{
-    load::Seen,
-    process::{Child, raise_descriptor_limit},
-    servers::Name,
-    stats::Machine,
-};
+use crate::{load::Seen, process::raise_descriptor_limit, servers::Name, stats::Machine};
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct Options {
@@ -114,14 +111,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let loads = loads(options);
     let most = loads.iter().map(|load| load.connections).max().unwrap_or(0);
     raise_descriptor_limit(u64::from(most) + SPARE_DESCRIPTORS)?;
-    // Before the minutes of measuring, so that a bad path is told at once.
-    let file = match &options.json {
-        Some(path) => {
-            let file = File::create(path).with_context(|| format!("create {}", path.display()));
-            Some(BufWriter::new(file?))
-        }
-        None => None,
-    };
+    let file = JsonFile::create(options.json.as_deref())?;
     let servers = match options.only.is_empty() {
         true => Name::ALL.to_vec(),
         false => options.only.clone(),
@@ -150,10 +140,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             runs,
         });
     }
-    if let Some(file) = file {
-        serde_json::to_writer_pretty(file, &report).context("writing the JSON file")?;
-    }
-    Ok(())
+    file.write(&report)
 }
 
 fn loads(options: &Options) -> Vec<Load> {
@@ -192,25 +179,14 @@ fn measure(options: &Options, load: Load, servers: &[Name]) -> Vec<Run> {
 }
 
 fn measure_once(options: &Options, load: Load, server: Name) -> Result<Seen> {
-    let mut served = Child::start(["serve".to_owned(), server.to_string()])?;
-    let address = served.line(START_PATIENCE)?;
-    let mut loading = Child::start([
-        "load".to_owned(),
-        format!("--address={address}"),
-        format!("--server={}", served.id()),
+    let arguments = [
         format!("--connections={}", load.connections),
         format!("--pipeline={}", load.pipeline),
         format!("--warm-up-seconds={}", options.warm_up),
         format!("--seconds={}", options.seconds),
-    ])?;
-    let patience = START_PATIENCE + Duration::from_secs_f64(options.warm_up + options.seconds);
-    let line = loading.line(patience).map_err(|error| {
-        // A server that has ended knows better than its client what happened.
-        served
-            .ended()
-            .map_or(error, |cause| cause.context(format!("{server} ended")))
-    })?;
-    serde_json::from_str(&line).context("what the load printed")
+    ];
+    let seconds = options.warm_up + options.seconds;
+    Served::start(server, &[])?.under("load", &arguments, seconds)
 }
 
 /// The crates whose versions a reader must know.
@@ -225,6 +201,3 @@ const CRATES: [&str; 6] = [
 
 /// Listeners, epoll, standard streams, what libraries open.
 const SPARE_DESCRIPTORS: u64 = 64;
-
-/// How long a server may take to listen, and a load to connect.
-const START_PATIENCE: Duration = Duration::from_secs(20);

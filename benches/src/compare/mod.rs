@@ -2,7 +2,11 @@
 
 pub(crate) mod fanout;
 pub(crate) mod http;
+mod json;
+mod pair;
 mod rows;
+pub(crate) mod skew;
+mod tails;
 
 use std::io::{self, IsTerminal};
 
@@ -16,12 +20,15 @@ pub(crate) enum Compare {
     Http(http::Options),
     /// A leader that asks three backends over connections of its own, by CPU time per aggregate.
     Fanout(fanout::Options),
+    /// HTTP servers with two workers each, under loads that meet the workers unevenly, by tail latency.
+    Skew(skew::Options),
 }
 
 pub(crate) fn run(compare: &Compare) -> Result<()> {
     match compare {
         Compare::Http(options) => http::run(options),
         Compare::Fanout(options) => fanout::run(options),
+        Compare::Skew(options) => skew::run(options),
     }
 }
 

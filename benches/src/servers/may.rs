@@ -1,11 +1,14 @@
-//! may_minihttp on one worker of may.
+//! may_minihttp, on one worker of may or on several.
 
-use std::{io, net::TcpListener};
+use std::{
+    io::{self, ErrorKind},
+    net::TcpListener,
+};
 
 use anyhow::{Result, anyhow};
 use may_minihttp::{HttpServer, HttpService, Request, Response};
 
-use super::{ANY_PORT, BODY, announce};
+use super::{ANY_PORT, BODY, announce, routes};
 
 #[derive(Clone)]
 struct Hello;
@@ -18,11 +21,39 @@ impl HttpService for Hello {
     }
 }
 
+/// Knows the routes of `compare skew`.
+#[derive(Clone)]
+struct Routes;
+
+impl HttpService for Routes {
+    fn call(
+        &mut self,
+        request: Request<'_, '_, '_>,
+        response: &mut Response<'_>,
+    ) -> io::Result<()> {
+        let body = routes::answer_target(request.path()).ok_or(ErrorKind::NotFound)?;
+        response.header("content-type: text/plain; charset=utf-8");
+        response.body_mut().extend_from_slice(body.as_bytes());
+        Ok(())
+    }
+}
+
 pub(super) fn serve() -> Result<()> {
-    may::config().set_workers(1);
+    serve_service(1, Hello)
+}
+
+pub(super) fn serve_with_workers(workers: usize) -> Result<()> {
+    serve_service(workers, Routes)
+}
+
+fn serve_service<S>(workers: usize, service: S) -> Result<()>
+where
+    S: HttpService + Clone + Send + Sync + 'static,
+{
+    may::config().set_workers(workers);
     // It binds for itself and does not tell where, hence a port that was free a moment ago.
     let address = TcpListener::bind(ANY_PORT)?.local_addr()?;
-    let server = HttpServer(Hello).start(address)?;
+    let server = HttpServer(service).start(address)?;
     announce(address);
     server
         .join()

@@ -1,14 +1,16 @@
-//! The HTTP servers that are compared. All answer `GET /` with the same bytes of plain text, on one core.
+//! The HTTP servers that are compared. All answer `GET /` with the same bytes of plain text: on one core, or, with more
+//! routes, with several workers on all cores.
 
 mod epoll;
 mod maniple;
 mod may;
+mod routes;
 mod threads;
 mod tokio;
 
-use std::{fmt, net::SocketAddr, str::FromStr};
+use std::{fmt, net::SocketAddr, num::NonZero, str::FromStr};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
@@ -41,6 +43,10 @@ impl Name {
         Self::Threads,
         Self::Epoll,
     ];
+
+    /// Those that can have several workers. Threads, one for each connection, are the reference.
+    pub(crate) const WITH_WORKERS: [Self; 4] =
+        [Self::Maniple, Self::MayMinihttp, Self::Hyper, Self::Threads];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -80,17 +86,39 @@ impl FromStr for Name {
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     server: Name,
+    /// So many workers, free to run on all cores, with the routes of `compare skew`. Without it, one worker on the
+    /// first core, which knows `/` alone.
+    #[arg(long)]
+    workers: Option<NonZero<usize>>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
+    match options.workers {
+        None => serve_on_one_core(options.server),
+        Some(workers) => serve_with_workers(options.server, workers.get()),
+    }
+}
+
+fn serve_on_one_core(server: Name) -> Result<()> {
     process::settle(Core::First)?;
-    match options.server {
+    match server {
         Name::Maniple => maniple::serve(),
         Name::MayMinihttp => may::serve(),
         Name::Hyper => tokio::serve_hyper(),
         Name::Axum => tokio::serve_axum(),
         Name::Threads => threads::serve(),
         Name::Epoll => epoll::serve(),
+    }
+}
+
+fn serve_with_workers(server: Name, workers: usize) -> Result<()> {
+    process::settle(Core::Any)?;
+    match server {
+        Name::Maniple => maniple::serve_with_workers(workers),
+        Name::MayMinihttp => may::serve_with_workers(workers),
+        Name::Hyper => tokio::serve_hyper_with_workers(workers),
+        Name::Threads => threads::serve_routes(),
+        Name::Axum | Name::Epoll => bail!("{server} has no variant with several workers"),
     }
 }
 
@@ -108,10 +136,14 @@ const CONTENT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// The whole answer as maniple-server writes it, for servers that do not make one up.
 fn canned_answer() -> Vec<u8> {
+    answer_with(BODY)
+}
+
+fn answer_with(body: &str) -> Vec<u8> {
     let date = httpdate::fmt_http_date(std::time::SystemTime::now());
     format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: {CONTENT_TYPE}\r\ncontent-length: {}\r\ndate: {date}\r\n\r\n{BODY}",
-        BODY.len()
+        "HTTP/1.1 200 OK\r\ncontent-type: {CONTENT_TYPE}\r\ncontent-length: {}\r\ndate: {date}\r\n\r\n{body}",
+        body.len()
     )
     .into_bytes()
 }

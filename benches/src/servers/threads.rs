@@ -8,12 +8,34 @@ use std::{
 use anyhow::{Context, Result};
 use memchr::memmem;
 
-use super::{ANY_PORT, announce, canned_answer};
+use super::{ANY_PORT, announce, answer_with, canned_answer, routes};
 
 pub(super) fn serve() -> Result<()> {
+    let answer: &'static [u8] = canned_answer().leak();
+    accept(move |target, out| {
+        match target {
+            "/" => out.extend_from_slice(answer),
+            _ => return Err(ErrorKind::InvalidData.into()),
+        }
+        Ok(())
+    })
+}
+
+pub(super) fn serve_routes() -> Result<()> {
+    accept(|target, out| {
+        let body = routes::answer_target(target).ok_or(ErrorKind::InvalidData)?;
+        out.extend(answer_with(&body));
+        Ok(())
+    })
+}
+
+/// Has a thread for each connection, which has each request's target answered.
+fn accept<A>(answer: A) -> Result<()>
+where
+    A: Fn(&str, &mut Vec<u8>) -> io::Result<()> + Copy + Send + 'static,
+{
     let listener = TcpListener::bind(ANY_PORT)?;
     announce(listener.local_addr()?);
-    let answer: &'static [u8] = canned_answer().leak();
     for number in 1.. {
         let (stream, _) = listener.accept().context("accept")?;
         std::thread::Builder::new()
@@ -25,7 +47,10 @@ pub(super) fn serve() -> Result<()> {
     Ok(())
 }
 
-fn converse(mut stream: &TcpStream, answer: &[u8]) -> io::Result<()> {
+fn converse(
+    mut stream: &TcpStream,
+    answer: impl Fn(&str, &mut Vec<u8>) -> io::Result<()>,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut received = Vec::with_capacity(4096);
     let mut out = Vec::new();
@@ -37,8 +62,7 @@ fn converse(mut stream: &TcpStream, answer: &[u8]) -> io::Result<()> {
         }
         let mut used = 0;
         while let Some(length) = memmem::find(&received[used..], b"\r\n\r\n") {
-            check(&received[used..used + length])?;
-            out.extend_from_slice(answer);
+            answer(target(&received[used..used + length])?, &mut out)?;
             used += length + 4;
         }
         received.drain(..used);
@@ -47,19 +71,17 @@ fn converse(mut stream: &TcpStream, answer: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Refuses what is not a `GET /` whose fields have names and that has no body.
-fn check(head: &[u8]) -> io::Result<()> {
+/// The target of a `GET`; refuses what is none, or has fields without names.
+fn target(head: &[u8]) -> io::Result<&str> {
     let valid = || {
         let mut lines = std::str::from_utf8(head).ok()?.split("\r\n");
-        let request = lines.next()? == "GET / HTTP/1.1";
+        let request = lines.next()?;
+        let target = request.strip_prefix("GET ")?.strip_suffix(" HTTP/1.1")?;
         let named = |line: &str| {
             line.split_once(':')
                 .is_some_and(|(name, _)| !name.is_empty())
         };
-        Some(request && lines.all(named))
+        lines.all(named).then_some(target)
     };
-    match valid() {
-        Some(true) => Ok(()),
-        _ => Err(ErrorKind::InvalidData.into()),
-    }
+    valid().ok_or_else(|| ErrorKind::InvalidData.into())
 }

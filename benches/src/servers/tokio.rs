@@ -1,12 +1,12 @@
-//! hyper and axum on tokio's current-thread runtime.
+//! hyper and axum on tokio's current-thread runtime, and hyper on its multi-threaded one.
 
-use std::convert::Infallible;
+use std::{borrow::Cow, convert::Infallible};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use axum::{Router, routing::get, serve::ListenerExt};
 use http_body_util::Full;
 use hyper::{
-    Request, Response,
+    Request, Response, StatusCode,
     body::{Bytes, Incoming},
     header::{self, HeaderValue},
     server::conn::http1,
@@ -15,7 +15,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, runtime::Builder, task::LocalSet};
 
-use super::{ANY_PORT, BODY, CONTENT_TYPE, announce};
+use super::{ANY_PORT, BODY, CONTENT_TYPE, announce, routes};
 
 pub(super) fn serve_hyper() -> Result<()> {
     let tasks = LocalSet::new();
@@ -40,12 +40,55 @@ pub(super) fn serve_hyper() -> Result<()> {
 }
 
 async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut response = Response::new(Full::new(Bytes::from_static(BODY.as_bytes())));
+    Ok(text(Bytes::from_static(BODY.as_bytes())))
+}
+
+fn text(body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
     let content_type = HeaderValue::from_static(CONTENT_TYPE);
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, content_type);
-    Ok(response)
+    response
+}
+
+pub(super) fn serve_hyper_with_workers(workers: usize) -> Result<()> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()?;
+    // A task, so that a worker accepts, and not the main thread, which would have to hand every connection over.
+    let accepting = runtime.spawn(async {
+        let listener = TcpListener::bind(ANY_PORT).await?;
+        announce(listener.local_addr()?);
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            tokio::spawn(async move {
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .pipeline_flush(true)
+                    .serve_connection(TokioIo::new(stream), service_fn(route));
+                // A client that goes away ends its connection with an error.
+                drop(connection.await);
+            });
+        }
+    });
+    runtime.block_on(accepting).context("the accepting task")?
+}
+
+/// Answers as a handler that does not know how long it takes: within its task, as the others do.
+async fn route(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let uri = request.uri();
+    Ok(match routes::answer(uri.path(), uri.query()) {
+        Some(Cow::Borrowed(body)) => text(Bytes::from_static(body.as_bytes())),
+        Some(Cow::Owned(body)) => text(body.into()),
+        None => {
+            let mut response = Response::new(Full::default());
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            response
+        }
+    })
 }
 
 pub(super) fn serve_axum() -> Result<()> {

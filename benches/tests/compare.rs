@@ -1,0 +1,34 @@
+//! Short runs of whole comparisons: every contender starts, serves what it is asked for, and has a row.
+
+use std::{fs, process::Command};
+
+/// The output and the JSON of a comparison in which nothing failed.
+fn compare(name: &str, arguments: &[&str]) -> (String, String) {
+    let file = std::env::temp_dir().join(format!("{name}-{}.json", std::process::id()));
+    let run = Command::new(env!("CARGO_BIN_EXE_maniple-bench"))
+        .args(["compare", name, "--rounds=1"])
+        .args(arguments)
+        .arg(format!("--json={}", file.display()))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(run.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{text}\n{errors}");
+    assert!(!text.contains(" failed: "), "{text}");
+    let json = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    (text, json)
+}
+
+#[test]
+fn skew_measures_each_server_in_each_case() {
+    let (text, json) = compare("skew", &["--seconds=0.1", "--warm-up=0.05"]);
+    for server in ["maniple", "may_minihttp", "hyper", "threads"] {
+        let rows = text.matches(&format!("\n| {server} ")).count();
+        assert_eq!(rows, 3, "{server}: {text}");
+    }
+    // A thread serves its own connection and no other.
+    let alone = "threads: the most frequent thread served 1 (1..1) connections";
+    assert!(text.contains(alone), "{text}");
+    assert_eq!(json.matches("\"seen\":").count(), 12);
+}
