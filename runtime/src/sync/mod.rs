@@ -11,6 +11,7 @@ mod mutex;
 mod notify;
 mod once;
 pub mod oneshot;
+mod recursive;
 mod reentrant;
 mod rwlock;
 mod semaphore;
@@ -22,6 +23,7 @@ pub use condvar::{Condvar, WaitTimeoutResult};
 pub use mutex::{MappedMutexGuard, Mutex, MutexGuard, RawMutex};
 pub use notify::Notify;
 pub use once::{LazyLock, Once, OnceLock};
+pub use recursive::ReadRecursive;
 pub use reentrant::{CallerId, MappedReentrantMutexGuard, ReentrantMutex, ReentrantMutexGuard};
 pub use rwlock::{
     MappedRwLockReadGuard, MappedRwLockWriteGuard, RawRwLock, RwLock, RwLockReadGuard,

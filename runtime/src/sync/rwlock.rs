@@ -71,7 +71,10 @@ pub type MappedRwLockWriteGuard<'a, T> = lock_api::MappedRwLockWriteGuard<'a, Ra
 ///
 /// Neither readers nor writers starve: a writer that waits keeps new readers out, and one that leaves
 /// lets in all readers that wait. Therefore **not reentrant, for readers neither**: a second `read` in a
-/// coroutine that reads already waits for ever if a writer came in between.
+/// coroutine that reads already waits for ever if a writer came in between. [`ReadRecursive`] has a read that
+/// does not.
+///
+/// [`ReadRecursive`]: super::ReadRecursive
 ///
 /// One upgradable reader at a time goes together with any number of plain readers. While it waits to
 /// become the writer it goes before all others, and new readers wait.
@@ -89,8 +92,10 @@ const READER: usize = 8;
 
 /// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
+pub(super) enum Access {
     Shared,
+    /// Shared, past all who wait.
+    Recursive,
     Upgradable,
     Exclusive,
     /// Exclusive, for the one that has it upgradable.
@@ -102,7 +107,7 @@ impl Access {
     #[inline]
     fn fits(self, state: usize) -> bool {
         match self {
-            Access::Shared => state & WRITER == 0,
+            Access::Shared | Access::Recursive => state & WRITER == 0,
             Access::Upgradable => state & (WRITER | UPGRADABLE) == 0,
             Access::Exclusive => state & !QUEUED == 0,
             Access::Upgraded => state & !QUEUED == UPGRADABLE,
@@ -113,7 +118,7 @@ impl Access {
     #[inline]
     fn added(self) -> usize {
         match self {
-            Access::Shared => READER,
+            Access::Shared | Access::Recursive => READER,
             Access::Upgradable => UPGRADABLE,
             Access::Exclusive => WRITER,
             Access::Upgraded => WRITER.wrapping_sub(UPGRADABLE),
@@ -122,6 +127,10 @@ impl Access {
 
     fn is_exclusive(self) -> bool {
         matches!(self, Access::Exclusive | Access::Upgraded)
+    }
+
+    fn is_shared(self) -> bool {
+        matches!(self, Access::Shared | Access::Recursive)
     }
 }
 
@@ -159,13 +168,13 @@ impl Queue {
 
     /// The counter that `access` is in, and the list.
     fn count(&mut self, access: Access, change: isize) -> &WaitList {
-        if access == Access::Shared {
+        if access.is_shared() {
             self.waiting_readers = self.waiting_readers.wrapping_add_signed(change);
         } else if access.is_exclusive() {
             self.waiting_exclusive = self.waiting_exclusive.wrapping_add_signed(change);
         }
         match access {
-            Access::Shared => &self.readers,
+            Access::Shared | Access::Recursive => &self.readers,
             Access::Upgradable | Access::Exclusive => &self.writers,
             Access::Upgraded => &self.upgrader,
         }
@@ -178,7 +187,7 @@ impl Queue {
                 Access::Shared => self.waiting_exclusive == 0,
                 Access::Upgradable => self.writers.is_empty(),
                 Access::Exclusive => self.writers.is_empty() && self.readers.is_empty(),
-                Access::Upgraded => true,
+                Access::Recursive | Access::Upgraded => true,
             }
     }
 
@@ -240,7 +249,7 @@ impl RawRwLock {
 
     /// As `enter`, also when others wait whom it does not overtake.
     #[inline]
-    fn try_enter(&self, access: Access) -> bool {
+    pub(super) fn try_enter(&self, access: Access) -> bool {
         if self.enter(access) {
             return true;
         }
@@ -271,19 +280,19 @@ impl RawRwLock {
     }
 
     #[inline]
-    fn lock(&self, access: Access) {
+    pub(super) fn lock(&self, access: Access) {
         if !self.enter(access) {
             self.wait(access, None);
         }
     }
 
     #[inline]
-    fn lock_for(&self, access: Access, timeout: Duration) -> bool {
+    pub(super) fn lock_for(&self, access: Access, timeout: Duration) -> bool {
         self.enter(access) || self.wait(access, now().checked_add(timeout))
     }
 
     #[inline]
-    fn lock_until(&self, access: Access, deadline: Instant) -> bool {
+    pub(super) fn lock_until(&self, access: Access, deadline: Instant) -> bool {
         self.enter(access) || self.wait(access, Some(deadline))
     }
 

@@ -12,7 +12,8 @@ use std::{
 use maniple::{
     JoinHandle, spawn,
     sync::{
-        Mutex, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard as Upgradable, RwLockWriteGuard,
+        Mutex, ReadRecursive, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard as Upgradable,
+        RwLockWriteGuard,
     },
     task::spawn_on_workers,
     yield_now,
@@ -59,7 +60,7 @@ impl Watched {
             self.writing(value, suspend);
             writes += 1;
         };
-        match round % 8 {
+        match round % 10 {
             0 => write(&mut self.lock.write()),
             1 => {
                 let mut guard = self.lock.write();
@@ -103,6 +104,17 @@ impl Watched {
                 _ = self
                     .lock
                     .try_upgradable_read_for(limit)
+                    .map(|_guard| self.reading(suspend))
+            }
+            7 => {
+                let _outer = self.lock.read();
+                let _inner = self.lock.read_recursive();
+                self.reading(suspend);
+            }
+            8 => {
+                _ = self
+                    .lock
+                    .try_read_recursive_for(limit)
                     .map(|_guard| self.reading(suspend))
             }
             _ => {
@@ -242,6 +254,57 @@ fn a_waiting_writer_goes_before_readers_that_come_later() {
         assert_eq!(order.so_far(), ["together"]);
         drop(first);
         assert_eq!(order.end(), ["together", "writer", "later"]);
+    });
+}
+
+#[test]
+fn a_recursive_read_passes_all_who_wait_for_readers_to_leave() {
+    on(1, || {
+        let mut order = Order::new();
+        let lock = order.lock.clone();
+        let first = lock.read();
+        order.comes("upgraded", |lock, note| {
+            let guard = lock.upgradable_read();
+            let _guard = Upgradable::upgrade(guard);
+            note();
+        });
+        order.writes("writer");
+        order.reads("reader");
+        order.comes("recursive", |lock, note| {
+            let _guard = lock.read_recursive();
+            note();
+        });
+        assert_eq!(order.so_far(), ["recursive"]);
+        assert!(lock.try_read().is_none() && lock.try_read_recursive().is_some());
+        let inner = lock
+            .try_read_recursive_for(Duration::ZERO)
+            .expect("first reads");
+        drop(first);
+        (0..5).for_each(|_| yield_now());
+        assert_eq!(order.so_far(), ["recursive"], "it counts as a reader");
+        drop(inner);
+        assert_eq!(order.end(), ["recursive", "upgraded", "reader", "writer"]);
+    });
+}
+
+#[test]
+fn a_recursive_read_waits_for_the_writer_that_has_the_lock() {
+    on(1, || {
+        let mut order = Order::new();
+        let lock = order.lock.clone();
+        let writer = lock.write();
+        order.writes("writer");
+        order.comes("recursive", |lock, note| {
+            let _guard = lock.read_recursive();
+            note();
+        });
+        assert!(lock.try_read_recursive().is_none());
+        let begun = Instant::now();
+        assert!(lock.try_read_recursive_for(SHORT).is_none());
+        assert!(lock.try_read_recursive_until(begun).is_none());
+        assert!(begun.elapsed() >= SHORT && order.so_far().is_empty());
+        drop(writer);
+        assert_eq!(order.end(), ["recursive", "writer"]);
     });
 }
 
