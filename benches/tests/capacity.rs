@@ -124,3 +124,24 @@ fn everything_is_in_the_file_too() {
     assert_eq!(runs[1]["round"], 2);
     assert_eq!(runs[1]["parked"]["count"], 50);
 }
+
+#[test]
+fn a_figure_has_a_bar_for_each_engine() {
+    let folder = std::env::temp_dir().join(format!("maniple-plots-{}", std::process::id()));
+    let command = format!(
+        "capacity stacks --count 50 --slot 64K --touch 1 --engine maniple,threads --guard auto,none --plot {}",
+        folder.display()
+    );
+    printed(&bench(&command));
+    let svg = fs::read_to_string(folder.join("stacks.svg")).unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    for part in [
+        "<svg",
+        "maniple (none)",
+        "threads",
+        "64 KiB, 1 page",
+        "spawned per second",
+    ] {
+        assert!(svg.contains(part), "{part}: {svg}");
+    }
+}

@@ -2,6 +2,7 @@
 
 mod limits;
 mod plan;
+pub(crate) mod plot;
 mod quantity;
 mod stacks;
 

@@ -82,6 +82,9 @@ pub(crate) struct Options {
     /// Where to write everything as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// A folder for the figure, `stacks.svg`.
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
 }
 
 /// One configuration in one round.
@@ -120,6 +123,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let wanted = count(options.count);
     println!("{wanted} coroutines; median (min..max) where there are several rounds\n");
     print!("{}", report::table(&specs, &runs));
+    if let Some(folder) = &options.plot {
+        report::figure(&specs, &runs, &wanted).write(folder, "stacks.svg")?;
+    }
     let measured = runs.iter().any(|run| run.outcome.parked.is_some());
     if let Some(file) = file {
         let report = Report {

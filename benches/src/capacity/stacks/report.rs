@@ -3,10 +3,13 @@
 use super::{
     Run, Spec,
     protocol::{Footprint, Outcome, Parked, Stage},
-    spec::Engine,
+    spec::{Engine, Guard, name, pages},
 };
 use crate::{
-    capacity::quantity::count,
+    capacity::{
+        plot::{Bars, Figure, Panel},
+        quantity::{Bytes, count},
+    },
     stats::{Spread, Table},
 };
 
@@ -82,7 +85,7 @@ fn row(spec: &Spec, outcomes: &[&Outcome]) -> Vec<String> {
         cell(parked().map(each), 0)
     };
     vec![
-        super::spec::name(spec.engine),
+        name(spec.engine),
         stack,
         spec.touch.to_string(),
         parked()
@@ -106,6 +109,80 @@ fn row(spec: &Spec, outcomes: &[&Outcome]) -> Vec<String> {
         total(|stage| stage.seconds),
         total(|stage| stage.cpu_seconds),
     ]
+}
+
+/// Memory, and how fast they come and go, by size of stack and pages; a bar for each engine and kind of guards.
+pub(super) fn figure(specs: &[Spec], runs: &[Run], wanted: &str) -> Figure {
+    let mut series: Vec<String> = Vec::new();
+    let mut groups: Vec<(Bytes, u32)> = Vec::new();
+    for spec in specs {
+        if !series.contains(&label(spec)) {
+            series.push(label(spec));
+        }
+        if !groups.contains(&(spec.slot, spec.touch)) {
+            groups.push((spec.slot, spec.touch));
+        }
+    }
+    let panel = |unit: &str, figure: fn(&Outcome) -> Option<f64>| {
+        let median = |name: &String, (slot, touch): (Bytes, u32)| {
+            let of_bar = |run: &&Run| {
+                let Spec {
+                    engine,
+                    slot: own,
+                    touch: pages,
+                    ..
+                } = run.spec;
+                label(&run.spec) == *name
+                    && pages == touch
+                    && (own == slot || engine == Engine::Tokio)
+            };
+            let figures = runs
+                .iter()
+                .filter(of_bar)
+                .filter_map(|run| figure(&run.outcome));
+            Spread::of(figures).map(|spread| spread.median)
+        };
+        let bars = |group: &(Bytes, u32)| series.iter().map(|name| median(name, *group)).collect();
+        let title = |(slot, touch): &(Bytes, u32)| format!("{slot}, {}", pages(*touch));
+        Panel::Bars(Bars {
+            unit: unit.to_owned(),
+            groups: groups
+                .iter()
+                .map(|group| (title(group), bars(group)))
+                .collect(),
+        })
+    };
+    let panels = vec![
+        panel("KiB of memory per stack", |outcome| {
+            let Parked {
+                count, now, before, ..
+            } = outcome.parked.as_ref()?;
+            let taken = (now.resident + now.page_tables)
+                .saturating_sub(before.resident + before.page_tables);
+            Some(taken as f64 / 1024.0 / *count as f64)
+        }),
+        panel("reached", |outcome| Some(outcome.reached as f64)),
+        panel("spawned per second", |outcome| {
+            let parked = outcome.parked.as_ref()?;
+            Some(parked.count as f64 / parked.spawn.seconds)
+        }),
+        panel("ended per second", |outcome| {
+            Some(outcome.reached as f64 / outcome.teardown?.seconds)
+        }),
+    ];
+    Figure {
+        title: format!("{wanted} waiting coroutines, by stack size and pages touched"),
+        series,
+        panels,
+    }
+}
+
+/// maniple's guards make series of their own, unless the choice is left to it.
+fn label(spec: &Spec) -> String {
+    match spec.guard {
+        Guard::Auto => name(spec.engine),
+        guard => format!("{} ({})", name(spec.engine), name(guard)),
+    }
 }
 
 /// A single figure stands alone.

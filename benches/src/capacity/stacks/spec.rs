@@ -110,7 +110,7 @@ pub(super) fn name(value: impl ValueEnum) -> String {
         .unwrap_or_default()
 }
 
-fn pages(count: u32) -> String {
+pub(super) fn pages(count: u32) -> String {
     match count {
         1 => "1 page".to_owned(),
         _ => format!("{count} pages"),
