@@ -10,10 +10,10 @@ use anyhow::{Context, Result};
 use memchr::memmem;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-use super::{ANY_PORT, announce, canned_answer};
+use super::{Listening, announce, canned_answer};
 
-pub(super) fn serve() -> Result<()> {
-    let listener = TcpListener::bind(ANY_PORT)?;
+pub(super) fn serve(listening: &Listening) -> Result<()> {
+    let listener = TcpListener::bind(listening.listen)?;
     listener.set_nonblocking(true)?;
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(

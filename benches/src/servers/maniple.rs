@@ -4,15 +4,15 @@ use anyhow::Result;
 use maniple_server::{Request, Router, Server};
 
 use super::{
-    ANY_PORT, BODY, announce,
+    BODY, Listening, announce,
     routes::{self, CPU, WHERE},
 };
 
-pub(super) fn serve() -> Result<()> {
-    serve_router(1, Router::new().get("/", |_: &mut Request| BODY))
+pub(super) fn serve(listening: &Listening) -> Result<()> {
+    serve_router(listening, 1, Router::new().get("/", |_: &mut Request| BODY))
 }
 
-pub(super) fn serve_with_workers(workers: usize) -> Result<()> {
+pub(super) fn serve_with_workers(listening: &Listening, workers: usize) -> Result<()> {
     let router = Router::new()
         .get("/", |_: &mut Request| BODY)
         .get(CPU, |request: &mut Request| {
@@ -21,13 +21,17 @@ pub(super) fn serve_with_workers(workers: usize) -> Result<()> {
         .get(WHERE, |request: &mut Request| {
             routes::answer(WHERE, request.query())
         });
-    serve_router(workers, router)
+    serve_router(listening, workers, router)
 }
 
-fn serve_router(workers: usize, router: Router) -> Result<()> {
+fn serve_router(listening: &Listening, workers: usize, router: Router) -> Result<()> {
     let runtime = maniple::Runtime::builder().workers(workers).build()?;
     runtime.run(|| {
-        let server = Server::builder(router).bind(ANY_PORT)?;
+        let mut server = Server::builder(router);
+        if let Some(patience) = listening.idle() {
+            server = server.idle_timeout(patience);
+        }
+        let server = server.bind(listening.listen)?;
         announce(server.local_addr());
         server.serve()
     })?;

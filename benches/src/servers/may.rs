@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, anyhow};
 use may_minihttp::{HttpServer, HttpService, Request, Response};
 
-use super::{ANY_PORT, BODY, announce, routes};
+use super::{BODY, Listening, announce, routes};
 
 #[derive(Clone)]
 struct Hello;
@@ -38,21 +38,21 @@ impl HttpService for Routes {
     }
 }
 
-pub(super) fn serve() -> Result<()> {
-    serve_service(1, Hello)
+pub(super) fn serve(listening: &Listening) -> Result<()> {
+    serve_service(listening, 1, Hello)
 }
 
-pub(super) fn serve_with_workers(workers: usize) -> Result<()> {
-    serve_service(workers, Routes)
+pub(super) fn serve_with_workers(listening: &Listening, workers: usize) -> Result<()> {
+    serve_service(listening, workers, Routes)
 }
 
-fn serve_service<S>(workers: usize, service: S) -> Result<()>
+fn serve_service<S>(listening: &Listening, workers: usize, service: S) -> Result<()>
 where
     S: HttpService + Clone + Send + Sync + 'static,
 {
     may::config().set_workers(workers);
     // It binds for itself and does not tell where, hence a port that was free a moment ago.
-    let address = TcpListener::bind(ANY_PORT)?.local_addr()?;
+    let address = TcpListener::bind(listening.listen)?.local_addr()?;
     let server = HttpServer(service).start(address)?;
     announce(address);
     server

@@ -8,7 +8,7 @@ mod routes;
 mod threads;
 mod tokio;
 
-use std::{fmt, net::SocketAddr, num::NonZero, str::FromStr};
+use std::{fmt, net::SocketAddr, num::NonZero, str::FromStr, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -72,7 +72,7 @@ impl FromStr for Name {
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL
             .into_iter()
-            .find(|name| name.as_str() == text)
+            .find(|name| name.as_str() == text || (*name == Self::MayMinihttp && text == "may"))
             .ok_or_else(|| {
                 format!(
                     "no such server; known are {}",
@@ -90,41 +90,55 @@ pub(crate) struct Options {
     /// first core, which knows `/` alone.
     #[arg(long)]
     workers: Option<NonZero<usize>>,
+    #[command(flatten)]
+    listening: Listening,
+}
+
+#[derive(Args, Debug)]
+struct Listening {
+    /// Where to listen; the system chooses the port if it is 0.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// How long a connection may be idle, for servers that close such ones; if not given, as long as they come with.
+    #[arg(long)]
+    idle_seconds: Option<u64>,
+}
+
+impl Listening {
+    fn idle(&self) -> Option<Duration> {
+        self.idle_seconds.map(Duration::from_secs)
+    }
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     match options.workers {
-        None => serve_on_one_core(options.server),
-        Some(workers) => serve_with_workers(options.server, workers.get()),
+        None => serve_on_one_core(options.server, &options.listening),
+        Some(workers) => serve_with_workers(options.server, &options.listening, workers.get()),
     }
 }
 
-fn serve_on_one_core(server: Name) -> Result<()> {
+fn serve_on_one_core(server: Name, listening: &Listening) -> Result<()> {
     process::settle(Core::First)?;
     match server {
-        Name::Maniple => maniple::serve(),
-        Name::MayMinihttp => may::serve(),
-        Name::Hyper => tokio::serve_hyper(),
-        Name::Axum => tokio::serve_axum(),
-        Name::Threads => threads::serve(),
-        Name::Epoll => epoll::serve(),
+        Name::Maniple => maniple::serve(listening),
+        Name::MayMinihttp => may::serve(listening),
+        Name::Hyper => tokio::serve_hyper(listening),
+        Name::Axum => tokio::serve_axum(listening),
+        Name::Threads => threads::serve(listening),
+        Name::Epoll => epoll::serve(listening),
     }
 }
 
-fn serve_with_workers(server: Name, workers: usize) -> Result<()> {
+fn serve_with_workers(server: Name, listening: &Listening, workers: usize) -> Result<()> {
     process::settle(Core::Any)?;
     match server {
-        Name::Maniple => maniple::serve_with_workers(workers),
-        Name::MayMinihttp => may::serve_with_workers(workers),
-        Name::Hyper => tokio::serve_hyper_with_workers(workers),
-        Name::Threads => threads::serve_routes(),
+        Name::Maniple => maniple::serve_with_workers(listening, workers),
+        Name::MayMinihttp => may::serve_with_workers(listening, workers),
+        Name::Hyper => tokio::serve_hyper_with_workers(listening, workers),
+        Name::Threads => threads::serve_routes(listening),
         Name::Axum | Name::Epoll => bail!("{server} has no variant with several workers"),
     }
 }
-
-/// Where every server listens: at a port that the system chooses.
-const ANY_PORT: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 /// Tells the parent, which waits for this line, where the server listens.
 fn announce(address: SocketAddr) {

@@ -8,11 +8,11 @@ use std::{
 use anyhow::{Context, Result};
 use memchr::memmem;
 
-use super::{ANY_PORT, announce, answer_with, canned_answer, routes};
+use super::{Listening, announce, answer_with, canned_answer, routes};
 
-pub(super) fn serve() -> Result<()> {
+pub(super) fn serve(listening: &Listening) -> Result<()> {
     let answer: &'static [u8] = canned_answer().leak();
-    accept(move |target, out| {
+    accept(listening, move |target, out| {
         match target {
             "/" => out.extend_from_slice(answer),
             _ => return Err(ErrorKind::InvalidData.into()),
@@ -21,8 +21,8 @@ pub(super) fn serve() -> Result<()> {
     })
 }
 
-pub(super) fn serve_routes() -> Result<()> {
-    accept(|target, out| {
+pub(super) fn serve_routes(listening: &Listening) -> Result<()> {
+    accept(listening, |target, out| {
         let body = routes::answer_target(target).ok_or(ErrorKind::InvalidData)?;
         out.extend(answer_with(&body));
         Ok(())
@@ -30,11 +30,11 @@ pub(super) fn serve_routes() -> Result<()> {
 }
 
 /// Has a thread for each connection, which has each request's target answered.
-fn accept<A>(answer: A) -> Result<()>
+fn accept<A>(listening: &Listening, answer: A) -> Result<()>
 where
     A: Fn(&str, &mut Vec<u8>) -> io::Result<()> + Copy + Send + 'static,
 {
-    let listener = TcpListener::bind(ANY_PORT)?;
+    let listener = TcpListener::bind(listening.listen)?;
     announce(listener.local_addr()?);
     for number in 1.. {
         let (stream, _) = listener.accept().context("accept")?;

@@ -15,21 +15,19 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, runtime::Builder, task::LocalSet};
 
-use super::{ANY_PORT, BODY, CONTENT_TYPE, announce, routes};
+use super::{BODY, CONTENT_TYPE, Listening, announce, routes};
 
-pub(super) fn serve_hyper() -> Result<()> {
+pub(super) fn serve_hyper(listening: &Listening) -> Result<()> {
     let tasks = LocalSet::new();
+    let protocol = protocol(listening);
     let accept = async {
-        let listener = TcpListener::bind(ANY_PORT).await?;
+        let listener = TcpListener::bind(listening.listen).await?;
         announce(listener.local_addr()?);
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
+            let connection = protocol.serve_connection(TokioIo::new(stream), service_fn(hello));
             tokio::task::spawn_local(async move {
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .pipeline_flush(true)
-                    .serve_connection(TokioIo::new(stream), service_fn(hello));
                 // A client that goes away ends its connection with an error.
                 drop(connection.await);
             });
@@ -37,6 +35,16 @@ pub(super) fn serve_hyper() -> Result<()> {
     };
     let runtime = Builder::new_current_thread().enable_all().build()?;
     tasks.block_on(&runtime, accept)
+}
+
+fn protocol(listening: &Listening) -> http1::Builder {
+    let mut protocol = http1::Builder::new();
+    protocol.timer(TokioTimer::new()).pipeline_flush(true);
+    if let Some(patience) = listening.idle() {
+        // For hyper the time for a head begins with the end of the request before.
+        protocol.header_read_timeout(patience);
+    }
+    protocol
 }
 
 async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -52,23 +60,21 @@ fn text(body: Bytes) -> Response<Full<Bytes>> {
     response
 }
 
-pub(super) fn serve_hyper_with_workers(workers: usize) -> Result<()> {
+pub(super) fn serve_hyper_with_workers(listening: &Listening, workers: usize) -> Result<()> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(workers)
         .enable_all()
         .build()?;
+    let (protocol, address) = (protocol(listening), listening.listen);
     // A task, so that a worker accepts, and not the main thread, which would have to hand every connection over.
-    let accepting = runtime.spawn(async {
-        let listener = TcpListener::bind(ANY_PORT).await?;
+    let accepting = runtime.spawn(async move {
+        let listener = TcpListener::bind(address).await?;
         announce(listener.local_addr()?);
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
+            let connection = protocol.serve_connection(TokioIo::new(stream), service_fn(route));
             tokio::spawn(async move {
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .pipeline_flush(true)
-                    .serve_connection(TokioIo::new(stream), service_fn(route));
                 // A client that goes away ends its connection with an error.
                 drop(connection.await);
             });
@@ -91,10 +97,10 @@ async fn route(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infa
     })
 }
 
-pub(super) fn serve_axum() -> Result<()> {
+pub(super) fn serve_axum(listening: &Listening) -> Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let listener = TcpListener::bind(ANY_PORT).await?;
+        let listener = TcpListener::bind(listening.listen).await?;
         announce(listener.local_addr()?);
         let listener = listener.tap_io(|stream| {
             // Without it answers are still right, only later.
