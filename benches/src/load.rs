@@ -18,7 +18,7 @@ use crate::process::{self, Core, cpu_time_of};
 
 mod arrivals;
 mod connections;
-mod framing;
+pub(crate) mod framing;
 pub(crate) mod open;
 
 pub(crate) use self::arrivals::Pace;

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    io::Read,
+    io::{ErrorKind, Read, Write},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -24,10 +24,24 @@ pub(crate) struct Child {
 impl Child {
     /// Starts this binary with `arguments`.
     pub(crate) fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<Self> {
+        Self::start_with(Stdio::null(), arguments)
+    }
+
+    /// Starts this binary so that it can be told what to do next, line by line.
+    pub(crate) fn start_to_tell<S: AsRef<OsStr>>(
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<Self> {
+        Self::start_with(Stdio::piped(), arguments)
+    }
+
+    fn start_with<S: AsRef<OsStr>>(
+        stdin: Stdio,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<Self> {
         let program = std::env::current_exe().context("finding this program")?;
         let inner = Command::new(program)
             .args(arguments)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -41,6 +55,15 @@ impl Child {
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.inner.id()
+    }
+
+    /// Writes it a line. A child that has ended is an error with its own last words.
+    pub(crate) fn tell(&mut self, line: &str) -> Result<()> {
+        let stdin = self.inner.stdin.as_mut().context("it cannot be told")?;
+        match stdin.write_all(format!("{line}\n").as_bytes()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(self.end()),
+            result => result.context("telling a child"),
+        }
     }
 
     /// The next line that it prints. A child that ends before is an error with its own last words.

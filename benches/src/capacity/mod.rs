@@ -1,5 +1,6 @@
 //! What coroutines cost in memory, descriptors and kernel objects, and where the machine ends.
 
+mod connections;
 mod limits;
 mod plan;
 pub(crate) mod plot;
@@ -19,6 +20,11 @@ pub(crate) enum Capacity {
     /// One configuration of `capacity stacks`, which starts it.
     #[command(hide = true)]
     StacksRow(stacks::Spec),
+    /// How many keep-alive connections HTTP servers hold, and what an idle one costs.
+    Connections(connections::Options),
+    /// The connections to one server of `capacity connections`, which starts it.
+    #[command(hide = true)]
+    ConnectionsClient(connections::ClientOptions),
 }
 
 pub(crate) fn run(capacity: &Capacity) -> Result<()> {
@@ -26,5 +32,7 @@ pub(crate) fn run(capacity: &Capacity) -> Result<()> {
         Capacity::Plan(options) => plan::run(options),
         Capacity::Stacks(options) => stacks::run(options),
         Capacity::StacksRow(spec) => stacks::run_child(spec),
+        Capacity::Connections(options) => connections::run(options),
+        Capacity::ConnectionsClient(options) => connections::run_client(options),
     }
 }

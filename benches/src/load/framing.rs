@@ -5,7 +5,7 @@ use memchr::memmem;
 
 /// Finds the ends of a connection's answers in what it receives, however that is split.
 #[derive(Debug, Default)]
-pub(super) struct Framing {
+pub(crate) struct Framing {
     /// The beginning of a head that is not yet complete.
     head: Vec<u8>,
     /// Bytes of the current body that are still to come.
@@ -14,7 +14,7 @@ pub(super) struct Framing {
 
 /// The head of an answer, with its empty line, and the length of the body.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     head: Vec<u8>,
     body_length: usize,
 }
@@ -22,7 +22,7 @@ pub(super) struct Answer {
 impl Framing {
     /// How many answers `received` completes. `usual` is the last answer of any connection, so that a head that is
     /// the same, which it is but for its date, is not parsed again.
-    pub(super) fn feed(&mut self, mut received: &[u8], usual: &mut Answer) -> Result<usize> {
+    pub(crate) fn feed(&mut self, mut received: &[u8], usual: &mut Answer) -> Result<usize> {
         let mut answers = 0;
         while !received.is_empty() {
             if self.body_left == 0 {
