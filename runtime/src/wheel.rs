@@ -59,6 +59,21 @@ pub(crate) struct Key {
     generation: NonZeroU32,
 }
 
+impl Key {
+    /// The key as a number that is not zero.
+    pub(crate) fn to_bits(self) -> u64 {
+        u64::from(self.generation.get()) << 32 | u64::from(self.index)
+    }
+
+    /// The key that has become this number; `None` for one that no key becomes.
+    pub(crate) fn from_bits(bits: u64) -> Option<Key> {
+        Some(Key {
+            index: bits as u32,
+            generation: NonZeroU32::new((bits >> 32) as u32)?,
+        })
+    }
+}
+
 impl<T> Wheel<T> {
     /// An empty wheel whose present is `start_tick`.
     pub(crate) fn new(start_tick: u64) -> Wheel<T> {

@@ -88,12 +88,21 @@ const LONGEST_DOUBT: Duration = Duration::from_millis(1);
 /// Events taken from the kernel at a time; more wait for the next call.
 const EVENTS_AT_ONCE: usize = 512;
 
-/// The bell's event carries what no slot can.
+/// The bell's event carries what no slot can, and so does that of the set that all workers share.
 const BELL: u64 = u64::MAX;
+const STANDBY: u64 = u64::MAX - 1;
+
+/// What a poll found that is nobody's wait.
+#[derive(Debug, Default)]
+pub(crate) struct Polled {
+    /// Something in the set that all workers share.
+    pub(crate) standby: bool,
+}
 
 impl Driver {
-    pub(crate) fn new(bell: &Bell) -> io::Result<Self> {
+    pub(crate) fn new(bell: &Bell, standby: BorrowedFd<'_>) -> io::Result<Self> {
         let epoll = Arc::new(epoll::create(CreateFlags::CLOEXEC)?);
+        epoll::add(&epoll, standby, EventData::new_u64(STANDBY), EventFlags::IN)?;
         epoll::add(
             &epoll,
             bell,
@@ -147,7 +156,7 @@ impl Driver {
         let registration = &mut self.slots[slot.0 as usize];
         debug_assert!(registration.read.waiter.is_none() && registration.write.waiter.is_none());
         let generation = registration.generation.wrapping_add(1);
-        // The last index and generation together would be the bell's mark.
+        // The last indices and generation together would be the marks of the bell and of standby.
         *registration = Registration {
             generation: generation & (u32::MAX >> 1),
             ..Registration::default()
@@ -159,6 +168,12 @@ impl Driver {
     pub(crate) fn remove(&mut self, slot: Slot, fd: BorrowedFd<'_>) {
         remove_from(self.epoll.as_fd(), fd);
         self.forget(slot);
+    }
+
+    /// Whether nobody waits for it.
+    pub(crate) fn is_unawaited(&self, slot: Slot) -> bool {
+        let Registration { read, write, .. } = &self.slots[slot.0 as usize];
+        read.waiter.is_none() && write.waiter.is_none()
     }
 
     #[inline]
@@ -233,7 +248,8 @@ impl Driver {
         timeout: Option<Duration>,
         now: impl FnOnce() -> Instant,
         mut wake: impl FnMut(Waiter),
-    ) -> io::Result<()> {
+    ) -> io::Result<Polled> {
+        let mut polled = Polled::default();
         let may_wait = timeout != Some(Duration::ZERO);
         let in_doubt = !self.doubts.is_empty();
         let timeout = match in_doubt {
@@ -252,7 +268,8 @@ impl Driver {
         }
         for event in &self.events {
             let data = event.data.u64();
-            if data == BELL {
+            if data >= STANDBY {
+                polled.standby |= data == STANDBY;
                 continue;
             }
             let (index, generation) = (data as u32, (data >> 32) as u32);
@@ -277,7 +294,7 @@ impl Driver {
             let idle = may_wait && self.events.is_empty();
             self.settle_doubts(idle, now(), &mut wake);
         }
-        Ok(())
+        Ok(polled)
     }
 
     /// Lets those readers try that no edge has come for: all of them, or those that are overdue.
@@ -362,7 +379,8 @@ mod tests {
 
     impl Peers {
         fn new() -> Self {
-            let mut driver = Driver::new(&Bell::new().unwrap()).unwrap();
+            let nothing = epoll::create(CreateFlags::CLOEXEC).unwrap();
+            let mut driver = Driver::new(&Bell::new().unwrap(), nothing.as_fd()).unwrap();
             let flags = SocketFlags::NONBLOCK;
             let (near, far) =
                 rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)

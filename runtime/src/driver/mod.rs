@@ -9,7 +9,7 @@ mod habit;
 
 use std::ptr::NonNull;
 
-pub(crate) use epoll::{Driver, Slot, remove_from};
+pub(crate) use epoll::{Driver, Polled, Slot, remove_from};
 
 use crate::strand::Strand;
 

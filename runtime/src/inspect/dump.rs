@@ -49,8 +49,9 @@ fn write_report(out: &mut String, seen: &Snapshot) -> fmt::Result {
     let count = seen.coroutines().count();
     writeln!(
         out,
-        "{count} coroutines on {} workers, {} offloaded jobs waiting",
+        "{count} coroutines on {} workers, {} on standby, {} offloaded jobs waiting",
         seen.workers().len(),
+        seen.on_standby(),
         seen.offload_queued()
     )?;
     if seen.looks_deadlocked() {

@@ -95,6 +95,7 @@ fn collect(traces: bool) -> Snapshot {
                 .map(|(name, view)| Worker::new(name, view, at))
                 .collect(),
             offload_queued: crate::offload::queued(),
+            on_standby: schedulers.iter().map(|each| each.on_standby()).sum(),
         }
     })
 }
@@ -117,6 +118,7 @@ pub struct Snapshot {
     at: Instant,
     workers: Vec<Worker>,
     offload_queued: usize,
+    on_standby: usize,
 }
 
 impl Snapshot {
@@ -140,6 +142,11 @@ impl Snapshot {
         self.offload_queued
     }
 
+    /// Coroutines that [wait for a descriptor before they begin](crate::task::spawn_when_readable).
+    pub fn on_standby(&self) -> usize {
+        self.on_standby
+    }
+
     /// Whether all coroutines wait for each other: each waits for something that only another coroutine,
     /// or a plain thread, could bring about; no timer, descriptor or offloaded job is awaited.
     ///
@@ -157,6 +164,7 @@ impl Snapshot {
             }
         };
         self.coroutines().next().is_some()
+            && self.on_standby == 0
             && !self.workers.iter().any(Worker::is_busy)
             && !self.coroutines().any(from_outside)
     }

@@ -46,6 +46,13 @@ impl Registrations {
     fn iter(&self) -> impl Iterator<Item = &(Arc<Home>, Slot)> {
         self.first.iter().chain(&self.more)
     }
+
+    fn remove(&mut self, worker_id: u32) {
+        self.more.retain(|(home, _)| home.worker_id != worker_id);
+        if matches!(&self.first, Some((home, _)) if home.worker_id == worker_id) {
+            self.first = self.more.pop();
+        }
+    }
 }
 
 /// How far an operation got, for the readiness bit.
@@ -189,7 +196,8 @@ impl Source {
             Some(slot) => slot,
             None => self.register(worker)?,
         };
-        wait_on_slot(worker, slot, self.fd.as_fd(), direction, until)
+        // One that was woken for nothing tries: the slot may have been given up meanwhile.
+        wait_on_slot(worker, slot, self.fd.as_fd(), direction, until).map(|_| ())
     }
 
     #[inline]
@@ -228,6 +236,34 @@ impl Source {
         Ok(slot)
     }
 
+    /// Takes the descriptor out of what the calling worker watches, unless somebody waits for it there.
+    /// The next wait registers it again, with its own worker.
+    pub(crate) fn unwatch(&self) {
+        let Some(worker) = Worker::current() else {
+            return;
+        };
+        let Some(slot) = self.slot_on(worker) else {
+            return;
+        };
+        let fd = self.fd.as_fd();
+        let unwatched = worker.with_driver(|driver| {
+            let unawaited = driver.is_unawaited(slot);
+            if unawaited {
+                driver.remove(slot, fd);
+            }
+            unawaited
+        });
+        if unwatched {
+            let mut registrations = self.registrations.lock();
+            registrations.remove(worker.id());
+            let latest = registrations.iter().next();
+            let latest = latest.map_or(0, |(home, slot)| {
+                u64::from(home.worker_id) << 32 | u64::from(slot.0)
+            });
+            self.latest.store(latest, Ordering::Relaxed);
+        }
+    }
+
     fn deregister(&self) {
         if self.latest.swap(0, Ordering::Relaxed) == 0 {
             return;
@@ -261,43 +297,38 @@ impl Drop for Source {
     }
 }
 
+/// One wait; whether the descriptor became ready, rather than something else that woke the caller.
 fn wait_on_slot(
     worker: &Worker,
     slot: Slot,
     fd: BorrowedFd<'_>,
     direction: Direction,
     until: Option<Instant>,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let raw = fd.as_raw_fd();
     let reason = match direction {
         Direction::Read => Reason::Readable(raw),
         Direction::Write => Reason::Writable(raw),
     };
     let waiter = current_strand();
-    loop {
-        let waited = wait::wait(
-            reason,
-            until,
-            Cuttable::Yes,
-            |strand| {
-                strand.word.arm(true);
-                worker.with_driver(|driver| {
-                    driver.add_waiter(slot, direction, NonNull::from(strand));
-                });
-                true
-            },
-            || worker.with_driver(|driver| driver.remove_waiter(slot, direction, waiter)),
-        );
-        match waited {
-            Waited::AtOnce | Waited::Notified => return Ok(()),
-            Waited::TimedOut => return Err(Elapsed.into()),
-            Waited::Cut(interrupt) => return Err(interrupt.into()),
-            // The edge may have come while nobody was registered.
-            Waited::Again if worker.with_driver(|driver| driver.is_ready(slot, direction)) => {
-                return Ok(());
-            }
-            Waited::Again => {}
-        }
+    let waited = wait::wait(
+        reason,
+        until,
+        Cuttable::Yes,
+        |strand| {
+            strand.word.arm(true);
+            worker.with_driver(|driver| {
+                driver.add_waiter(slot, direction, NonNull::from(strand));
+            });
+            true
+        },
+        || worker.with_driver(|driver| driver.remove_waiter(slot, direction, waiter)),
+    );
+    match waited {
+        Waited::AtOnce | Waited::Notified => Ok(true),
+        Waited::TimedOut => Err(Elapsed.into()),
+        Waited::Cut(interrupt) => Err(interrupt.into()),
+        Waited::Again => Ok(false),
     }
 }
 
@@ -364,7 +395,17 @@ fn wait_once(fd: BorrowedFd<'_>, direction: Direction) -> io::Result<()> {
     // A descriptor of its own, so that several coroutines may wait for the same file at once.
     let own = fd.try_clone_to_owned()?;
     let slot = worker.with_driver(|driver| driver.register(own.as_fd()))?;
-    let result = wait_on_slot(worker, slot, own.as_fd(), direction, None);
+    let result = loop {
+        match wait_on_slot(worker, slot, own.as_fd(), direction, None) {
+            Ok(true) => break Ok(()),
+            Err(error) => break Err(error),
+            // The edge may have come while nobody was registered.
+            Ok(false) if worker.with_driver(|driver| driver.is_ready(slot, direction)) => {
+                break Ok(());
+            }
+            Ok(false) => {}
+        }
+    };
     worker.with_driver(|driver| driver.remove(slot, own.as_fd()));
     result
 }

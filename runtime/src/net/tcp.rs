@@ -187,6 +187,15 @@ impl TcpStream {
         self.source.wait_ready(Direction::Read, Some(until))
     }
 
+    /// Takes the connection out of what the calling worker watches, unless a coroutine waits for it there.
+    ///
+    /// For one that goes to another coroutine, possibly of another worker, as with
+    /// [`spawn_when_readable`](crate::task::spawn_when_readable): its events would go on waking this worker.
+    /// The next wait watches it again. Does nothing on a plain thread.
+    pub fn unwatch(&self) {
+        self.source.unwatch();
+    }
+
     /// Bounds each read's wait; `None`, the default, does not. The error has kind `TimedOut`.
     ///
     /// # Errors

@@ -25,12 +25,14 @@
 
 mod patrol;
 mod shutdown;
+mod standby;
 pub(crate) mod survey;
 mod worker;
 
 use std::{
     cell::OnceCell,
     io,
+    os::fd::BorrowedFd,
     ptr::NonNull,
     sync::{
         Arc, OnceLock,
@@ -43,6 +45,7 @@ use crossbeam_deque::{Injector, Steal, Stealer};
 
 use patrol::Patrol;
 pub(crate) use shutdown::Stuck;
+use standby::Standby;
 use survey::Desk;
 pub(crate) use worker::Worker;
 
@@ -67,6 +70,7 @@ pub(crate) struct Scheduler {
     stealers: Vec<Stealer<Unstarted>>,
     injector: Injector<Unstarted>,
     patrol: Patrol,
+    standby: Standby,
     pub(crate) desks: Box<[Desk]>,
     stopping: AtomicBool,
     pub(crate) slabs: Arc<Slabs>,
@@ -80,9 +84,10 @@ impl Scheduler {
         crate::stack::overflow::set_culprit(worker::culprit);
         let slabs = Slabs::new(config.stack_limits())?;
         let default_class = slabs.default_class();
+        let standby = Standby::new()?;
         let mut seeds = Vec::with_capacity(config.workers);
         for _ in 0..config.workers {
-            seeds.push(worker::Seed::new()?);
+            seeds.push(worker::Seed::new(&standby)?);
         }
         let scheduler = Arc::new(Scheduler {
             default_class,
@@ -90,6 +95,7 @@ impl Scheduler {
             stealers: seeds.iter().map(|seed| seed.deque.stealer()).collect(),
             injector: Injector::new(),
             patrol: Patrol::new(),
+            standby,
             desks: seeds.iter().map(|_| Desk::new()).collect(),
             stopping: AtomicBool::new(false),
             slabs,
@@ -158,6 +164,28 @@ impl Scheduler {
         }
     }
 
+    /// Queues a task once `fd`, which it owns, is readable, or the deadline has come. `fd` is not used after
+    /// the task can begin.
+    pub(crate) fn stand_by(self: &Arc<Self>, fd: BorrowedFd<'_>, until: Instant, task: Unstarted) {
+        if let Err(task) = self.standby.enter(fd, until, task) {
+            self.spawn(task);
+        }
+        if self.is_stopping() {
+            // The workers may have looked there for the last time.
+            self.refuse_standby();
+        }
+    }
+
+    /// How many tasks wait for a descriptor before they begin.
+    pub(crate) fn on_standby(&self) -> usize {
+        self.standby.len()
+    }
+
+    fn refuse_standby(&self) {
+        let all = self.standby.take_all();
+        all.into_iter().for_each(|task| self.refuse(task));
+    }
+
     fn refuse_assigned(&self, home: &Home) {
         let assigned = std::mem::take(&mut *home.assigned.lock());
         assigned.into_iter().for_each(|task| self.refuse(task));
@@ -171,6 +199,7 @@ impl Scheduler {
     }
 
     fn refuse_injected(&self) {
+        self.refuse_standby();
         for home in &self.homes {
             self.refuse_assigned(home);
         }

@@ -8,6 +8,7 @@ use std::{
     collections::VecDeque,
     hint::spin_loop,
     io,
+    os::fd::AsFd,
     ptr::{self, NonNull},
     sync::{
         Arc,
@@ -20,11 +21,12 @@ use crossbeam_deque::{Steal, Worker as Deque};
 
 use super::{
     Scheduler, new_home, now, ready,
+    standby::Standby,
     survey::{Counts, WorkerView, count, is_tracking, is_watched},
 };
 use crate::{
     coroutine::{self, Alarm, Failure, Header, Home, Unstarted},
-    driver::Driver,
+    driver::{Driver, Polled},
     error::{Cause, Interrupt},
     stack::{
         SizeClass, Stack,
@@ -60,6 +62,8 @@ pub(crate) struct Worker {
     rounds: Cell<u32>,
     /// How often in a row it went to sleep while others worked.
     naps: Cell<u32>,
+    /// Since when it has not come to rest; kept where there are others to compare with.
+    awake_since: Cell<Instant>,
     /// How often it may wait awake before it sleeps.
     watches: Cell<u32>,
     counts: Counts,
@@ -73,9 +77,9 @@ pub(super) struct Seed {
 }
 
 impl Seed {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(standby: &Standby) -> io::Result<Self> {
         let bell = Bell::new()?;
-        let driver = Driver::new(&bell)?;
+        let driver = Driver::new(&bell, standby.as_fd())?;
         Ok(Self {
             home: Arc::new(new_home(bell, &driver)),
             deque: Deque::new_fifo(),
@@ -150,6 +154,7 @@ impl Worker {
             budget: Cell::new(BUDGET),
             rounds: Cell::new(0),
             naps: Cell::new(0),
+            awake_since: Cell::new(now()),
             watches: Cell::new(0),
             counts: Counts::default(),
             deque: seed.deque,
@@ -193,6 +198,10 @@ impl Worker {
             self.begin(task);
         }
         if self.has_work() {
+            if self.scheduler.workers() > 1 {
+                let since = self.awake_since.get();
+                self.scheduler.patrol.compare(since, self.recent());
+            }
             self.poll(Some(Duration::ZERO));
         } else if self.steal() {
             count(&self.counts.stolen);
@@ -400,6 +409,9 @@ impl Worker {
             return;
         }
         let fell_asleep = (!alone).then(now);
+        if let Some(now) = fell_asleep {
+            scheduler.patrol.compare(self.awake_since.get(), now);
+        }
         let others_awake = !alone && scheduler.workers() - 1 > scheduler.patrol.fall_asleep();
         if self.home.inbox.park()
             && !scheduler.has_work_to_steal()
@@ -423,8 +435,12 @@ impl Worker {
         let before = self.counts.woken_from_elsewhere.get();
         self.take_inbox();
         let woken = self.counts.woken_from_elsewhere.get() != before;
-        if woken && fell_asleep.is_some_and(|at| now() - at < SHORT_SLEEP) {
-            self.watches.set(MOST_WATCHES);
+        if let Some(at) = fell_asleep {
+            let now = now();
+            self.awake_since.set(now);
+            if woken && now - at < SHORT_SLEEP {
+                self.watches.set(MOST_WATCHES);
+            }
         }
     }
 
@@ -461,7 +477,8 @@ impl Worker {
     /// Asks the kernel for news, waiting at most for `timeout`, and fires what is due.
     fn poll(&self, timeout: Option<Duration>) {
         let mut driver = self.driver.borrow_mut();
-        if timeout != Some(Duration::ZERO) || !driver.is_idle() {
+        let mut standby_is_due = false;
+        if timeout != Some(Duration::ZERO) || !driver.is_idle() || self.scheduler.on_standby() > 0 {
             for slot in std::mem::take(&mut *self.home.retired.lock()) {
                 driver.forget(slot);
             }
@@ -476,12 +493,16 @@ impl Worker {
                     }
                 },
             );
-            if let Err(error) = polled {
+            match polled {
+                Ok(Polled { standby }) => standby_is_due = standby,
                 // Only a programming error can lead here: bad descriptor, bad buffer.
-                log::error!("epoll_wait failed: {error}");
+                Err(error) => log::error!("epoll_wait failed: {error}"),
             }
         }
         drop(driver);
+        if standby_is_due {
+            self.scheduler.standby.take_due(|task| self.spawn(task));
+        }
         self.clock.tick();
         if !self.wheel.borrow().is_empty() {
             self.fire_timers();
@@ -664,6 +685,12 @@ impl Worker {
         } else {
             super::yield_turn();
         }
+    }
+
+    /// Whether what waits for its next piece of work had better let any worker take it.
+    #[inline]
+    pub(crate) fn load_is_uneven(&self) -> bool {
+        self.scheduler.workers() > 1 && self.scheduler.patrol.is_uneven(|| self.recent())
     }
 
     /// Whether `slot`'s owner registered it with this worker.

@@ -25,6 +25,7 @@ mod select_cut;
 mod select_list;
 mod shutdown;
 mod spreading;
+mod standby;
 mod stress;
 mod sync;
 mod time;

@@ -1,5 +1,9 @@
 //! Coroutines as their user sees them: spawn, join, cancel, yield, park.
 
+mod standby;
+
+pub use standby::{load_is_uneven, spawn_when_readable};
+
 use std::{
     any::Any,
     borrow::Cow,

@@ -1,0 +1,84 @@
+//! Coroutines that begin once a descriptor is readable, on whichever worker is free then.
+
+use std::{
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    time::Instant,
+};
+
+use super::{JoinHandle, make};
+use crate::scheduler::{Worker, current_scheduler};
+
+/// Runs `body` on a new coroutine once `source` is readable, has hung up or failed, or `until` has come.
+///
+/// Until then it costs a heap object: no stack, and no worker. Then it goes to whichever worker is free, as
+/// any coroutine that has not begun. This is how a server keeps many idle connections, and how a connection
+/// gets to another worker between two requests: a coroutine that has begun stays with its own.
+///
+/// The body finds out what it was begun for by trying to read without waiting, for instance with
+/// [`TcpStream::try_read`](crate::net::TcpStream::try_read). It may also be begun for nothing, where the
+/// kernel cannot watch the descriptor. The deadline is kept to some 200 ms. Arming costs one `epoll_ctl`.
+///
+/// What the calling worker still watches it is woken for: see
+/// [`TcpStream::unwatch`](crate::net::TcpStream::unwatch).
+///
+/// # Cancellation
+/// As [`spawn`](crate::spawn()) it inherits none. Cancelled on standby it will not run; that is carried out
+/// when it would have begun. If the runtime ends first, `body` is dropped.
+///
+/// # Panics
+/// As [`spawn`](crate::spawn()).
+///
+/// # Examples
+/// ```
+/// use maniple::{net::{TcpListener, TcpStream}, task};
+/// use std::{io::{Read, Write}, time::{Duration, Instant}};
+/// # fn main() -> std::io::Result<()> {
+/// maniple::run(|| {
+///     let listener = TcpListener::bind("127.0.0.1:0")?;
+///     let mut client = TcpStream::connect(listener.local_addr()?)?;
+///     let (stream, _peer) = listener.accept()?;
+///
+///     let until = Instant::now() + Duration::from_secs(60);
+///     let serving = task::spawn_when_readable(stream, until, |mut stream| {
+///         let mut buffer = [0; 64];
+///         let count = stream.read(&mut buffer)?;
+///         stream.write_all(&buffer[..count])
+///     });
+///     client.write_all(b"hello")?;
+///     let mut answer = [0; 5];
+///     client.read_exact(&mut answer)?;
+///     assert_eq!(&answer, b"hello");
+///     serving.join()?
+/// })
+/// # }
+/// ```
+#[track_caller]
+pub fn spawn_when_readable<S, F, T>(source: S, until: Instant, body: F) -> JoinHandle<T>
+where
+    S: AsFd + Send + 'static,
+    F: FnOnce(S) -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let scheduler = current_scheduler();
+    let fd = source.as_fd().as_raw_fd();
+    // SAFETY: nothing is borrowed.
+    let (task, handle) = unsafe {
+        make(None, scheduler.default_class, None, None, move || {
+            body(source)
+        })
+    };
+    // SAFETY: the task owns the descriptor, does not begin before it is armed, and is not touched after.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    scheduler.stand_by(fd, until, task);
+    JoinHandle::new(handle)
+}
+
+/// Whether a worker had much to do lately while another had nothing: for ten seconds after one has worked for
+/// longer than a millisecond while another slept.
+///
+/// Coroutines that have begun do not move. So while this holds, what waits for its next piece of work serves
+/// its user faster if it waits with [`spawn_when_readable`]. False on one worker, and on plain threads.
+#[inline]
+pub fn load_is_uneven() -> bool {
+    Worker::current().is_some_and(Worker::load_is_uneven)
+}
