@@ -4,11 +4,18 @@
 //!          ┌────────────────────────── nothing left to answer ◄───────────────┐
 //!          ▼                                                                  │
 //!   idle, no buffer ──readable──► borrow buffers ──► parse ──► handle ──► append answer
-//!          │                          ▲                │ incomplete           │ more requests
-//!          │ idle timeout, drain      └── read ◄── flush answers              │ in the buffer:
-//!          ▼                                           │ malformed            └► parse
-//!        close ◄──────────── lingering ◄── flush ◄── append error
+//!     │    ▲    │                     ▲                │ incomplete           │ more requests
+//!     │    │    │ idle for 2 s        └── read ◄── flush answers              │ in the buffer:
+//!     │    │    ▼                                      │ malformed            └► parse
+//!     │    │  on standby, no coroutine                 ▼
+//!     │    └──── readable      close ◄── lingering ◄── flush ◄── append error
+//!     │ idle timeout, drain      ▲
+//!     └──────────────────────────┘
 //! ```
+//!
+//! A connection that is idle for long is given up by its coroutine, and so costs no stack; a new one serves
+//! it once there is something to read. That one may be on another worker, so while some workers have more to
+//! do than others, connections wait like that between any two requests.
 //!
 //! Requests that arrive together are answered by one write.
 
@@ -24,6 +31,7 @@ use std::{
 use http::{Method, StatusCode};
 use maniple::{
     net::{Shutdown, TcpStream},
+    task::load_is_uneven,
     time::recent,
 };
 
@@ -59,6 +67,9 @@ pub(crate) struct Timeouts {
     pub(crate) idle: Duration,
 }
 
+/// How long a coroutine waits for the next request before the connection goes on standby, where it needs none.
+const SOON: Duration = Duration::from_secs(2);
+
 /// Answers are collected up to this before they are sent, when requests come faster than that.
 const MAX_OUTPUT: usize = 64 * 1024;
 
@@ -79,33 +90,55 @@ enum Flow {
     Close,
     /// Close once the peer had a chance to read the answer.
     Linger,
+    /// Nothing comes: wait on without a coroutine.
+    StandBy,
 }
 
-/// Serves a connection until either side ends it.
-pub(crate) fn serve(service: &Arc<Service>, line: Arc<Line>, peer: SocketAddr) {
-    let _ = line.stream.set_nodelay(true);
-    let _ = line
-        .stream
-        .set_write_timeout(Some(service.body_limits.stall));
+/// Serves a connection until either side ends it, or it has to wait for the next request where no coroutine
+/// should: then says until when. What serves it on once there is something to read says so by `waited`.
+pub(crate) fn serve(
+    service: &Arc<Service>,
+    line: Arc<Line>,
+    peer: SocketAddr,
+    waited: Option<Instant>,
+) -> Option<Instant> {
+    // A first request is due as soon as a header is; later ones when the client has more to ask.
+    let until = waited.unwrap_or_else(|| {
+        let _ = line.stream.set_nodelay(true);
+        let _ = line
+            .stream
+            .set_write_timeout(Some(service.body_limits.stall));
+        recent() + service.timeouts.header
+    });
     let mut conn = Conn {
         service,
+        rested: line.has_rested(),
         request: Request::new(line, peer, service.body_limits),
-        rested: false,
+        until,
         last_call: false,
     };
-    // A first request is due as soon as a header is; later ones when the client has more to ask.
-    let mut patience = service.timeouts.header;
+    let mut flow = match waited {
+        None => conn.turn(),
+        Some(_) => conn.turn_after_standby(),
+    };
     loop {
-        match conn.turn(patience) {
-            Ok(Flow::Keep) => patience = service.timeouts.idle,
-            Ok(Flow::Close) => break,
+        match flow {
+            Ok(Flow::Keep) => {
+                conn.until = recent() + service.timeouts.idle;
+                if load_is_uneven() && conn.may_be_moved() {
+                    return Some(conn.until);
+                }
+                flow = conn.turn();
+            }
+            Ok(Flow::StandBy) => return Some(conn.until),
+            Ok(Flow::Close) => return None,
             Ok(Flow::Linger) => {
                 linger(conn.request.stream());
-                break;
+                return None;
             }
             Err(error) => {
                 log::debug!("connection from {peer}: {error}");
-                break;
+                return None;
             }
         }
     }
@@ -114,6 +147,8 @@ pub(crate) fn serve(service: &Arc<Service>, line: Arc<Line>, peer: SocketAddr) {
 struct Conn<'a> {
     service: &'a Arc<Service>,
     request: Request,
+    /// When the next request must have begun.
+    until: Instant,
     /// Whether a first request has been waited for.
     rested: bool,
     /// Whether it was looked, in a drain, for requests that had arrived.
@@ -121,9 +156,16 @@ struct Conn<'a> {
 }
 
 impl Conn<'_> {
+    /// Whether the connection can wait for its next request on standby, now that it has answered all.
+    #[cold]
+    fn may_be_moved(&self) -> bool {
+        self.request.line().rest();
+        !self.service.registry.is_draining()
+    }
+
     /// Waits for requests and answers all that have come.
     #[inline]
-    fn turn(&mut self, patience: Duration) -> io::Result<Flow> {
+    fn turn(&mut self) -> io::Result<Flow> {
         let line = self.request.line();
         if self.rested {
             line.rest();
@@ -132,17 +174,42 @@ impl Conn<'_> {
                 self.service.registry.end_idle(line);
             }
         }
-        let waited = self.request.await_readable(recent() + patience);
-        self.request.line().work();
-        self.rested = true;
-        if let Err(error) = waited {
+        let soon = self.until.min(recent() + SOON);
+        if let Err(error) = self.request.await_readable(soon) {
             return match error.kind() {
-                io::ErrorKind::TimedOut => Ok(Flow::Close),
+                io::ErrorKind::TimedOut if self.until <= soon => Ok(Flow::Close),
+                io::ErrorKind::TimedOut => Ok(Flow::StandBy),
                 _ => Err(error),
             };
         }
+        self.read_and_answer(Self::read_more)
+    }
+
+    /// As [`turn`](Self::turn), when there should be something to read, or it is too late for it.
+    fn turn_after_standby(&mut self) -> io::Result<Flow> {
+        match self.read_and_answer(Self::try_read_more) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.until <= recent()
+            {
+                true => Ok(Flow::Close),
+                false => self.turn(),
+            },
+            flow => flow,
+        }
+    }
+
+    #[inline]
+    fn read_and_answer(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> io::Result<usize>,
+    ) -> io::Result<Flow> {
+        self.request.line().work();
+        self.rested = true;
         self.request.scratch = Some(Scratch::take());
-        let flow = self.answer_all();
+        let flow = match read(self) {
+            Ok(0) => Ok(Flow::Close),
+            Ok(_) => self.answer_all(),
+            Err(error) => Err(error),
+        };
         if let Some(scratch) = self.request.scratch.take() {
             scratch.put_back();
         }
@@ -151,9 +218,6 @@ impl Conn<'_> {
 
     #[inline]
     fn answer_all(&mut self) -> io::Result<Flow> {
-        if self.read_more()? == 0 {
-            return Ok(Flow::Close);
-        }
         let mut deadline = None;
         loop {
             let scratch = self.request.scratch_mut();
@@ -231,11 +295,25 @@ impl Conn<'_> {
         }
     }
 
+    #[inline]
     fn read_more(&mut self) -> io::Result<usize> {
+        self.read_by(|mut stream, room| stream.read(room))
+    }
+
+    /// As [`read_more`](Self::read_more), without waiting.
+    fn try_read_more(&mut self) -> io::Result<usize> {
+        self.read_by(TcpStream::try_read)
+    }
+
+    #[inline]
+    fn read_by(
+        &mut self,
+        read: impl FnOnce(&TcpStream, &mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         let (line, scratch) = self.request.line_and_scratch();
         let room = scratch.input.room(HEAD_READ);
         let wanted = room.len();
-        let count = (&line.stream).read(room)?;
+        let count = read(&line.stream, room)?;
         scratch.input.filled += count;
         self.request.brimful = count == wanted;
         Ok(count)

@@ -10,7 +10,6 @@ use std::{
 };
 
 use maniple::{
-    JoinHandle,
     sync::{Condvar, Mutex},
     time::recent,
 };
@@ -33,15 +32,9 @@ pub(crate) struct Registry {
 
 #[derive(Debug, Default)]
 struct Open {
-    lines: HashMap<u64, Entry>,
+    lines: HashMap<u64, Arc<Line>>,
     /// Places for connections that are about to be accepted.
     reserved: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    line: Arc<Line>,
-    handle: Option<JoinHandle<()>>,
 }
 
 impl Registry {
@@ -61,16 +54,8 @@ impl Registry {
 
     pub(crate) fn enter(&self, line: Arc<Line>) -> u64 {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let entry = Entry { line, handle: None };
-        self.open.lock().lines.insert(id, entry);
+        self.open.lock().lines.insert(id, line);
         id
-    }
-
-    /// Makes the connection's coroutine known, unless it has ended already.
-    pub(crate) fn set_handle(&self, id: u64, handle: JoinHandle<()>) {
-        if let Some(entry) = self.open.lock().lines.get_mut(&id) {
-            entry.handle = Some(handle);
-        }
     }
 
     pub(crate) fn leave(&self, id: u64) {
@@ -124,18 +109,14 @@ impl Registry {
 
     fn sweep(&self, state: u8) {
         let open = self.open.lock();
-        let lines = open.lines.values().map(|entry| &entry.line);
+        let lines = open.lines.values();
         let ended = lines.filter(|line| line.end_if(state)).count();
         self.idle.fetch_add(ended, Ordering::Relaxed);
     }
 
     fn cancel_all(&self) -> usize {
         let open = self.open.lock();
-        let handles = open
-            .lines
-            .values()
-            .filter_map(|entry| entry.handle.as_ref());
-        handles.map(JoinHandle::cancel).count()
+        open.lines.values().filter(|line| line.cancel()).count()
     }
 
     fn wait_until_empty(&self, until: Instant) -> bool {

@@ -1,14 +1,22 @@
 //! A connection as a drain sees it: whether it may be ended now.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    sync::atomic::{AtomicU8, Ordering},
+};
 
-use maniple::net::{Shutdown, TcpStream};
+use maniple::{
+    JoinHandle,
+    net::{Shutdown, TcpStream},
+    sync::Mutex,
+};
 
 /// A connection and what it is doing.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) stream: TcpStream,
     state: AtomicU8,
+    server: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Has not begun its first request.
@@ -26,7 +34,26 @@ impl Line {
         Self {
             stream,
             state: AtomicU8::new(FRESH),
+            server: Mutex::new(None),
         }
+    }
+
+    /// Has a coroutine serve the connection from now on, by spawning it.
+    pub(crate) fn entrust(&self, spawn: impl FnOnce() -> JoinHandle<()>) {
+        // Locked before it begins: it may be done, and have spawned the next, before the spawner goes on.
+        let mut server = self.server.lock();
+        *server = Some(spawn());
+    }
+
+    /// Cancels the coroutine that serves the connection; whether there is one.
+    pub(crate) fn cancel(&self) -> bool {
+        let server = self.server.lock();
+        server.as_ref().map(JoinHandle::cancel).is_some()
+    }
+
+    /// Whether it has waited for a first request.
+    pub(crate) fn has_rested(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != FRESH
     }
 
     /// From now on a drain may shut the connection.
@@ -60,5 +87,11 @@ impl Line {
             let _ = self.stream.shutdown(Shutdown::Read);
         }
         ends
+    }
+}
+
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }

@@ -8,12 +8,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use maniple::{
     cancel::{CancelToken, is_cancelled_error},
     net::{TcpListener, TcpStream, ToSocketAddrs},
+    task::spawn_when_readable,
 };
 
 use crate::{
@@ -369,20 +370,35 @@ fn is_final(error: &io::Error) -> bool {
 fn begin(service: &Arc<Service>, stream: TcpStream, peer: SocketAddr) {
     let line = Arc::new(Line::new(stream));
     let id = service.registry.enter(line.clone());
-    let own = service.clone();
-    let handle = maniple::spawn(move || {
-        let _left = Leave(&own.registry, id);
-        conn::serve(&own, line, peer);
-    });
-    service.registry.set_handle(id, handle);
+    let open = Open {
+        service: service.clone(),
+        id,
+    };
+    let own = line.clone();
+    line.entrust(|| maniple::spawn(move || serve(open, own, peer, None)));
 }
 
-/// Takes the connection out of the registry, whichever way it ends.
-struct Leave<'a>(&'a Registry, u64);
+/// Serves a connection, from coroutine to coroutine where it has to wait for long.
+fn serve(open: Open, line: Arc<Line>, peer: SocketAddr, waited: Option<Instant>) {
+    if let Some(until) = conn::serve(&open.service, line.clone(), peer, waited) {
+        line.stream.unwatch();
+        line.entrust(|| {
+            spawn_when_readable(line.clone(), until, move |line| {
+                serve(open, line, peer, Some(until));
+            })
+        });
+    }
+}
 
-impl Drop for Leave<'_> {
+/// A connection's place in the registry, left whichever way the connection ends.
+struct Open {
+    service: Arc<Service>,
+    id: u64,
+}
+
+impl Drop for Open {
     fn drop(&mut self) {
-        self.0.leave(self.1);
+        self.service.registry.leave(self.id);
     }
 }
 

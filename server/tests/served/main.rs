@@ -3,6 +3,7 @@
 mod calling;
 mod draining;
 mod protocol;
+mod standby;
 
 use std::{
     io::{Read, Write},
@@ -29,8 +30,12 @@ impl Served {
     }
 
     fn with(settings: impl FnOnce(Builder) -> Builder) -> Self {
+        Self::of(routes(), settings)
+    }
+
+    fn of(routes: Router, settings: impl FnOnce(Builder) -> Builder) -> Self {
         let runtime = Runtime::builder().workers(2).build().unwrap();
-        let server = settings(Server::builder(routes()))
+        let server = settings(Server::builder(routes))
             .bind("127.0.0.1:0")
             .unwrap();
         let handle = server.handle();
