@@ -5,10 +5,13 @@
 //! cuts come after the victim was woken and before it runs.
 
 mod channels;
+mod connecting;
 mod coroutines;
 mod locks;
 mod meeting;
+mod moving;
 mod policies;
+mod processes;
 mod sockets;
 
 use std::{
