@@ -21,7 +21,8 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn two_hundred_connections_are_held_served_and_closed() {
-    let json = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("connections.json");
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let json = folder.join("connections.json");
     let output = run(&[
         "--count=201",
         "--processes=2",
@@ -29,6 +30,7 @@ fn two_hundred_connections_are_held_served_and_closed() {
         "--hold=0.05",
         "--trickle=2000",
         &format!("--json={}", json.display()),
+        &format!("--plot={}", folder.display()),
     ]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let table = text(&output.stdout);
@@ -37,6 +39,8 @@ fn two_hundred_connections_are_held_served_and_closed() {
         "{table}"
     );
 
+    let drawing = std::fs::read_to_string(folder.join("connections.svg")).unwrap();
+    assert!(drawing.contains("may_minihttp"), "{drawing}");
     let report: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
     let attempts = report["attempts"].as_array().unwrap();
     assert_eq!(attempts.len(), 2, "{table}");

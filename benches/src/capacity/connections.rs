@@ -8,6 +8,7 @@
 mod attempt;
 mod checks;
 mod client;
+mod figure;
 mod meter;
 mod orders;
 mod plan;
@@ -15,7 +16,7 @@ mod rows;
 
 use std::{fs::File, io::BufWriter, path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Serialize;
 
@@ -23,7 +24,7 @@ use self::{
     attempt::Phases,
     checks::{Machine as Granted, check, grants, refuse},
     plan::Plan,
-    rows::Attempt,
+    rows::{Attempt, Outcome},
 };
 use super::quantity::count;
 use crate::{process::raise_descriptor_limit, servers::Name, stats::Machine};
@@ -57,6 +58,9 @@ pub(crate) struct Options {
     /// Where to write everything as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// A folder for the figure, `connections.svg`.
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
 }
 
 /// Everything, as it goes to the JSON file.
@@ -111,6 +115,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         );
     }
     print!("{}", rows::table(&attempts));
+    if let Some(folder) = &options.plot {
+        figure::figure(&attempts).write(folder, "connections.svg")?;
+    }
     let report = Report {
         machine,
         options,
@@ -119,6 +126,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(file) = file {
         serde_json::to_writer_pretty(file, &report).context("writing the JSON file")?;
     }
+    let survived = |attempt: &Attempt| matches!(attempt.tried.outcome, Outcome::Survived(_));
+    ensure!(
+        attempts.iter().any(survived),
+        "no server survived, not even with one connection"
+    );
     Ok(())
 }
 

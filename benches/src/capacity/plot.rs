@@ -26,10 +26,6 @@ pub(crate) struct Figure {
 #[derive(Debug)]
 pub(crate) enum Panel {
     Bars(Bars),
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for what is measured at several scales")
-    )]
     Lines(Lines),
 }
 

@@ -31,6 +31,10 @@ impl Memory {
         }
         Ok(all)
     }
+
+    pub(super) fn sum(&self) -> u64 {
+        self.resident + self.page_tables
+    }
 }
 
 /// What the kernel holds, of the whole machine.

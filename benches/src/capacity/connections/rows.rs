@@ -124,13 +124,13 @@ fn cells_of(figures: &Figures) -> [String; 11] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use anyhow::bail;
 
     use super::*;
     use crate::capacity::connections::meter::{Kernel, Memory};
 
-    fn figures(connections: usize) -> Figures {
+    pub(in crate::capacity::connections) fn figures(connections: usize) -> Figures {
         let bytes = |each: u64| 1_000_000 + connections as u64 * each;
         let memory = |resident, page_tables| Memory {
             resident: bytes(resident),
