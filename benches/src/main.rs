@@ -127,6 +127,8 @@ mod tests {
             ("compare http --connections 64,0", "'0'"),
             ("compare http --fast", "--fast"),
             ("compare ftp", "ftp"),
+            ("compare latency --load 1.5", "between 0 and 1"),
+            ("compare latency --connections 0", "'0'"),
             ("compare skew --only epoll", "one core"),
             ("compare skew --cases uneven", "cpu-bound"),
             ("compare skew --workers 0", "'0'"),

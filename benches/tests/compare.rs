@@ -32,3 +32,24 @@ fn skew_measures_each_server_in_each_case() {
     assert!(text.contains(alone), "{text}");
     assert_eq!(json.matches("\"seen\":").count(), 12);
 }
+
+#[test]
+fn latency_measures_each_server_at_both_rates() {
+    let (text, json) = compare(
+        "latency",
+        &[
+            "--only=maniple,threads,epoll",
+            "--connections=4",
+            "--load=0.2",
+            "--seconds=0.1",
+            "--warm-up=0.05",
+            "--peak-seconds=0.1",
+        ],
+    );
+    for server in ["maniple", "threads", "epoll"] {
+        let rows = text.matches(&format!("\n| {server} ")).count();
+        assert_eq!(rows, 2, "{server}: {text}");
+    }
+    assert!(text.contains("20 % of each server's own peak"), "{text}");
+    assert_eq!(json.matches("\"seen\":").count(), 6);
+}

@@ -190,7 +190,7 @@ fn measure_once(options: &Options, load: Load, server: Name) -> Result<Seen> {
 }
 
 /// The crates whose versions a reader must know.
-const CRATES: [&str; 6] = [
+pub(super) const CRATES: [&str; 6] = [
     "maniple-server",
     "may_minihttp",
     "may",

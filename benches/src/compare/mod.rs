@@ -3,6 +3,7 @@
 pub(crate) mod fanout;
 pub(crate) mod http;
 mod json;
+pub(crate) mod latency;
 mod pair;
 mod rows;
 pub(crate) mod skew;
@@ -18,6 +19,8 @@ use clap::Subcommand;
 pub(crate) enum Compare {
     /// HTTP servers that answer `GET /` over keep-alive connections, by CPU time per request.
     Http(http::Options),
+    /// HTTP servers at a rate below their peaks, by latency.
+    Latency(latency::Options),
     /// A leader that asks three backends over connections of its own, by CPU time per aggregate.
     Fanout(fanout::Options),
     /// HTTP servers with two workers each, under loads that meet the workers unevenly, by tail latency.
@@ -27,6 +30,7 @@ pub(crate) enum Compare {
 pub(crate) fn run(compare: &Compare) -> Result<()> {
     match compare {
         Compare::Http(options) => http::run(options),
+        Compare::Latency(options) => latency::run(options),
         Compare::Fanout(options) => fanout::run(options),
         Compare::Skew(options) => skew::run(options),
     }

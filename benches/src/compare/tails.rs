@@ -25,7 +25,7 @@ pub(super) struct Row<C> {
     /// CPU time of the server, in cores.
     server_cores: Option<Spread>,
     load_cores: Option<Spread>,
-    /// How late the load sent on connections that were free.
+    /// How long after a request was due the load turned to it.
     late_p99_us: Option<Spread>,
     /// In how many rounds that says more of the load than of the server.
     late_rounds: usize,
@@ -136,7 +136,7 @@ fn notes<C: Display>(row: &Row<C>) -> impl Iterator<Item = String> {
         .map(|late| {
             let late = late.show(0);
             format!(
-                "{contender}: in {late_rounds} of the rounds the load could not keep up and sent late itself, p99 {late} µs: do not blame the server"
+                "{contender}: in {late_rounds} of the rounds the load could not keep up and was late itself, p99 {late} µs: do not blame the server"
             )
         });
     let failed = row
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_load_that_is_late_takes_the_blame() {
-        // It sends 90 µs late, which is much of 500 and little of 5000.
+        // It is 90 µs late, which is much of 500 and little of 5000.
         let runs = [run(1, "peer", 500.0), run(2, "peer", 5000.0)];
         let text = table(&[Row::of("peer", None, &runs)], None).to_string();
         assert!(

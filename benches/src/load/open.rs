@@ -2,8 +2,8 @@
 //!
 //! Latencies run from the time at which a request was due, not from when it was sent: a server that stalls pays for all
 //! that fell due meanwhile, and not only for what was under way (no coordinated omission). A request that falls due while
-//! its connection still waits for an answer waits there, for the server's sake. What is sent late on a connection that was
-//! free is the load's own fault; how late that was is told beside the latencies.
+//! its connection still waits for an answer waits there, for the server's sake. How long after that time the load turned to a
+//! request is its own fault, and told beside the latencies.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -96,7 +96,7 @@ pub(crate) struct Seen {
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
     pub(crate) max_us: f64,
-    /// How late the load sent on connections that were free.
+    /// How long after a request was due the load turned to it.
     pub(crate) late_p99_us: f64,
     pub(crate) late_max_us: f64,
     /// How many connections of a crowd the most frequent thread serves.
@@ -263,14 +263,15 @@ impl Load {
         let place = self.requests[arrival.stream].places[arrival.connection];
         self.open += 1;
         self.lines[place].push_back(arrival);
-        if self.lines[place].len() > 1 {
-            return Ok(());
-        }
         if arrival.due >= self.warm_up {
+            // Also of those that must wait: a load that does not get to run reads answers late, too.
             let late = started.elapsed() - arrival.due;
             self.late_ns.saturating_record(late.as_nanos() as u64);
         }
-        self.send(place, arrival.stream)
+        match self.lines[place].len() {
+            1 => self.send(place, arrival.stream),
+            _ => Ok(()),
+        }
     }
 
     fn send(&mut self, place: usize, stream: usize) -> Result<()> {
@@ -385,7 +386,7 @@ mod tests {
         }
     }
 
-    fn load(stall: Option<(usize, Duration)>, stream: Stream) -> Result<Seen> {
+    fn load(stall: Option<(usize, Duration)>, stream: Stream) -> Result<Load> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
@@ -404,7 +405,12 @@ mod tests {
                 streams: vec![stream],
             },
         };
-        Load::connect(&options)?.run(options.server)
+        Load::connect(&options)
+    }
+
+    fn seen(stall: Option<(usize, Duration)>, stream: Stream) -> Seen {
+        let mut load = load(stall, stream).unwrap();
+        load.run(std::process::id()).unwrap()
     }
 
     fn stream(per_second: f64, connections: usize) -> Stream {
@@ -424,7 +430,7 @@ mod tests {
             let all = Arrivals::new(1, [(stream(2000.0, 4).pace, 4)], until);
             all.filter(|arrival| arrival.due >= from).count() as u64
         };
-        let seen = load(None, stream(2000.0, 4)).unwrap();
+        let seen = seen(None, stream(2000.0, 4));
         assert_eq!(seen.requests, due(Duration::from_millis(10)));
         assert!(seen.p50_us > 0.0 && seen.p50_us <= seen.p99_us, "{seen:?}");
         assert!(seen.p999_us <= seen.max_us, "{seen:?}");
@@ -433,11 +439,28 @@ mod tests {
     #[test]
     fn a_stall_delays_all_that_falls_due_meanwhile() {
         let stall = Duration::from_millis(100);
-        let seen = load(Some((60, stall)), stream(1000.0, 1)).unwrap();
+        let seen = seen(Some((60, stall)), stream(1000.0, 1));
         // One request in two hundred meets the stall, but half of them fall due in it: a load that waits for the answer
         // before it thinks of the next request would see it in one alone.
         assert!(seen.max_us >= 95_000.0, "{seen:?}");
         assert!(seen.p99_us >= 80_000.0, "{seen:?}");
+    }
+
+    #[test]
+    fn a_load_that_turns_to_a_request_late_owns_to_it() {
+        let mut load = load(None, stream(1000.0, 1)).unwrap();
+        let late = Duration::from_millis(50);
+        let started = Instant::now() - late - load.warm_up;
+        let arrival = Arrival {
+            due: load.warm_up,
+            stream: 0,
+            connection: 0,
+        };
+        // The second one must wait for the first one's answer, and yet was seen late.
+        load.fall_due(arrival, started).unwrap();
+        load.fall_due(arrival, started).unwrap();
+        assert_eq!(load.late_ns.len(), 2);
+        assert!(load.late_ns.min() >= 49_000_000, "{}", load.late_ns.min());
     }
 
     #[test]
@@ -447,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_without_an_answer_says_what_it_waits_for() {
+    fn a_connection_that_the_server_closes_is_an_error() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut connections = Connections::open(listener.local_addr().unwrap(), 1).unwrap();
         drop(listener.accept().unwrap());
