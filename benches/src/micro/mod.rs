@@ -19,6 +19,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use maniple::inspect;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +38,7 @@ pub(crate) struct Options {
     /// The rows; all if none is named.
     #[arg(long, value_name = "ROW,..", value_delimiter = ',')]
     only: Vec<Row>,
-    /// The engines; all if none is named.
+    /// The engines; if none is named, all but maniple-watched and maniple-tracked.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     engines: Vec<Engine>,
     /// Numbers of workers: a table for each.
@@ -70,6 +71,10 @@ pub(crate) struct ChildOptions {
 #[serde(rename_all = "kebab-case")]
 enum Engine {
     Maniple,
+    /// maniple under `inspect::watch_stalls`.
+    ManipleWatched,
+    /// maniple with `inspect::track(true)`.
+    ManipleTracked,
     May,
     /// The current-thread runtime for one worker, the multi-thread one for more.
     Tokio,
@@ -79,6 +84,25 @@ enum Engine {
     Crossbeam,
 }
 
+impl Engine {
+    /// maniple, be it with something switched on.
+    fn is_own(self) -> bool {
+        matches!(
+            self,
+            Engine::Maniple | Engine::ManipleWatched | Engine::ManipleTracked
+        )
+    }
+
+    /// Those of a comparison: each with nothing switched on.
+    fn plain() -> Vec<Self> {
+        let all = Self::value_variants().iter().copied();
+        all.filter(|&engine| engine == Engine::Maniple || !engine.is_own())
+            .collect()
+    }
+}
+
+/// What the book's example watches for; no row's turn takes so long.
+const STALL: Duration = Duration::from_millis(100);
 /// Long enough never to be reached.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const SLEEP: Duration = Duration::from_millis(100);
@@ -120,7 +144,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         None => None,
     };
-    let (rows, engines) = (or_all(&options.only), or_all(&options.engines));
+    let rows = chosen_or(&options.only, || Row::value_variants().to_vec());
+    let engines = chosen_or(&options.engines, Engine::plain);
     let machine = Machine::here(&["maniple", "may", "tokio", "crossbeam-channel"]);
     println!("{machine}");
     let mut report = Report {
@@ -149,9 +174,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
-fn or_all<T: ValueEnum + Clone>(chosen: &[T]) -> Vec<T> {
+fn chosen_or<T: Clone>(chosen: &[T], default: impl FnOnce() -> Vec<T>) -> Vec<T> {
     match chosen.is_empty() {
-        true => T::value_variants().to_vec(),
+        true => default(),
         false => chosen.to_vec(),
     }
 }
@@ -220,6 +245,14 @@ pub(crate) fn run_child(options: &ChildOptions) -> Result<()> {
     let (row, workers) = (options.row, usize::from(options.workers));
     let measured = match options.engine {
         Engine::Maniple => own::run(row, workers)?,
+        Engine::ManipleWatched => {
+            let _watch = inspect::watch_stalls(STALL)?;
+            own::run(row, workers)?
+        }
+        Engine::ManipleTracked => {
+            inspect::track(true);
+            own::run(row, workers)?
+        }
         Engine::May => may::run(row, workers),
         Engine::Tokio => tokio::run(row, workers)?,
         Engine::Threads => threads::run(row),

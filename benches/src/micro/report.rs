@@ -91,16 +91,16 @@ fn figures_of(row: Row) -> Vec<(&'static str, Figure)> {
 }
 
 fn lead(engines: &[Engine], figures: &[Option<Spread>]) -> Option<f64> {
-    let best = |wanted: fn(&Engine) -> bool| {
+    let best = |wanted: fn(Engine) -> bool| {
         engines
             .iter()
             .zip(figures)
-            .filter(|(engine, _)| wanted(engine))
+            .filter(|&(&engine, _)| wanted(engine))
             .filter_map(|(_, figure)| figure.map(|figure| figure.median))
             .min_by(f64::total_cmp)
     };
-    let own = best(|&engine| engine == Engine::Maniple)?;
-    Some(best(|&engine| engine != Engine::Maniple)? / own)
+    let own = best(|engine| engine == Engine::Maniple)?;
+    Some(best(|engine| !engine.is_own())? / own)
 }
 
 /// What each engine did not measure and why: a line for each reason.
@@ -201,8 +201,13 @@ mod tests {
         ];
         let table = Table::of(1, &[Row::Mutex], &ENGINES, &runs);
         assert_eq!(table.lines[0].lead, Some(2.5));
-        let alone = Table::of(1, &[Row::Mutex], &ENGINES, &runs[..1]);
-        assert_eq!(alone.lines[0].lead, None);
+        let own = [
+            run(Row::Mutex, Engine::Maniple, measured(10.0, 0.0)),
+            run(Row::Mutex, Engine::ManipleTracked, measured(30.0, 0.0)),
+        ];
+        let engines = [Engine::Maniple, Engine::ManipleTracked];
+        let alone = Table::of(1, &[Row::Mutex], &engines, &own);
+        assert_eq!(alone.lines[0].lead, None, "it is no peer of its own");
     }
 
     #[test]
