@@ -13,6 +13,10 @@ pub(crate) struct Config {
     pub(crate) stack_size: usize,
     /// `None` only by `Builder::without_stack_guards`.
     pub(crate) stack_guard: Option<StackGuard>,
+    /// Free stacks of each size that keep their memory, if not as many as suit the size.
+    pub(crate) warm_stacks: Option<usize>,
+    /// How long a coroutine waits before memory that it does not need meanwhile is given back.
+    pub(crate) idle_trim: Option<Duration>,
     pub(crate) max_coroutines: usize,
     pub(crate) shutdown_grace: Duration,
     pub(crate) thread_name: String,
@@ -26,6 +30,13 @@ pub(crate) const DEFAULT_MAX_COROUTINES: usize = 8 * 1024 * 1024;
 
 pub(crate) const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
+/// Long enough that what is given back and needed again costs nothing to speak of.
+pub(crate) const DEFAULT_IDLE_TRIM: Duration = Duration::from_secs(10);
+
+/// The resolution of the clock that trimming goes by.
+const SHORTEST_IDLE_TRIM: Duration = Duration::from_millis(1);
+const LONGEST_IDLE_TRIM: Duration = Duration::from_secs(365 * 24 * 3600);
+
 const MAX_WORKERS: usize = 1024;
 
 impl Default for Config {
@@ -35,6 +46,8 @@ impl Default for Config {
             pin_workers: false,
             stack_size: DEFAULT_STACK_SIZE,
             stack_guard: Some(StackGuard::Auto),
+            warm_stacks: None,
+            idle_trim: Some(DEFAULT_IDLE_TRIM),
             max_coroutines: DEFAULT_MAX_COROUTINES,
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             thread_name: "maniple".to_owned(),
@@ -51,6 +64,15 @@ impl Config {
                 self.workers
             ));
         }
+        if self
+            .idle_trim
+            .is_some_and(|after| !(SHORTEST_IDLE_TRIM..=LONGEST_IDLE_TRIM).contains(&after))
+        {
+            return invalid(format!(
+                "idle_trim is {:?}, must be from 1 ms to 365 days, or None to trim nothing",
+                self.idle_trim.unwrap_or_default()
+            ));
+        }
         if self.max_coroutines == 0 {
             return invalid("max_coroutines is 0, must be at least 1".to_owned());
         }
@@ -65,6 +87,7 @@ impl Config {
             default_size: self.stack_size,
             max_stacks: self.max_coroutines,
             guard: self.stack_guard,
+            warm: self.warm_stacks,
         }
     }
 }

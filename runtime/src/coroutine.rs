@@ -14,6 +14,7 @@
 use std::{
     alloc::Layout,
     any::Any,
+    arch::asm,
     borrow::Cow,
     cell::{Cell, UnsafeCell},
     io,
@@ -124,8 +125,9 @@ pub(crate) struct Header {
     // What each turn touches lies together.
     engine: UnsafeCell<Engine>,
     yielder: Cell<*const Yielder<Visit, ()>>,
-    /// About where its stack pointer was when it was suspended.
-    depth_mark: Cell<*const u8>,
+    /// Where its stack pointer was when it was last suspended, and in the bits that alignment leaves
+    /// free which sweep has found it there: see [`Header::sight`].
+    mark: Cell<usize>,
     pub(crate) home: Cell<*const Home>,
     /// What it waits for, while it waits.
     pub(crate) reason: Cell<Reason>,
@@ -266,7 +268,7 @@ impl TaskRef {
                 },
                 engine: UnsafeCell::new(Engine::Unstarted(stack)),
                 yielder: Cell::new(ptr::null()),
-                depth_mark: Cell::new(ptr::null()),
+                mark: Cell::new(0),
                 record: Record::default(),
                 completion: SpinLock::new(Completion {
                     settled: false,
@@ -516,12 +518,25 @@ pub(crate) unsafe fn suspend(task: NonNull<Header>) {
     // SAFETY: the yielder was set when the body began and lives on the coroutine's stack.
     unsafe {
         let header = task.as_ref();
-        let mark = 0;
-        header.depth_mark.set(&raw const mark);
+        header.mark.set(stack_pointer());
         while let Some(mut trace) = (*header.yielder.get()).suspend(()) {
             trace.as_mut().capture();
         }
     }
+}
+
+/// The stack pointer of the function that this is inlined into, which moves it no more until it returns.
+#[inline(always)]
+fn stack_pointer() -> usize {
+    let pointer: usize;
+    // SAFETY: reads a register and touches nothing.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        asm!("mov {}, rsp", out(reg) pointer, options(nomem, nostack, preserves_flags));
+        #[cfg(target_arch = "aarch64")]
+        asm!("mov {}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags));
+    }
+    pointer
 }
 
 /// Why a coroutine is resumed: to go on, or to say where it is and be suspended again.
@@ -534,10 +549,12 @@ type Visit = Option<NonNull<Trace>>;
 pub(crate) unsafe fn trace(task: NonNull<Header>, trace: &mut Trace) -> bool {
     // SAFETY: alive by the caller's promise.
     let header = unsafe { task.as_ref() };
-    let room = header.depth_mark.get().addr() - header.stack_limit.get();
+    let room = header.suspended_at() - header.stack_limit.get();
     if room < page_size() + Trace::STACK_BYTES {
         return false;
     }
+    // The walk touches pages that a sweep may have given back: the next sweeps look again.
+    header.mark.set(header.suspended_at());
     // SAFETY: the engine is this thread's. A suspended coroutine that is visited touches nothing but the
     // trace, and suspends again.
     unsafe {
@@ -550,9 +567,41 @@ pub(crate) unsafe fn trace(task: NonNull<Header>, trace: &mut Trace) -> bool {
 
 /// What a survey can tell of a coroutine's stack while it is suspended.
 impl Header {
-    /// Bytes between the stack's base and its suspended frames.
+    /// Bytes of its suspended frames.
     pub(crate) fn depth(&self) -> usize {
-        self.stack_base() - self.depth_mark.get().addr()
+        self.stack_base() - self.suspended_at()
+    }
+
+    /// The stack pointer that it was suspended with.
+    #[inline]
+    fn suspended_at(&self) -> usize {
+        self.mark.get() & !SIGHTINGS
+    }
+
+    /// What a sweep over the suspended coroutines finds here, and leaves for the next to find.
+    ///
+    /// A suspension notes its stack pointer anyway, and overwrites with it what a sweep has noted beside.
+    /// So that a coroutine did not run between two sweeps is known without any work of its own.
+    pub(crate) fn sight(&self, sweep: Sweep) -> Sighting {
+        let note = |seen| self.mark.set(self.suspended_at() | seen);
+        match self.mark.get() & SIGHTINGS {
+            DONE => Sighting::Done,
+            seen if seen != 0 && seen != sweep as usize => {
+                note(DONE);
+                Sighting::Again(self.below_frames())
+            }
+            _ => {
+                note(sweep as usize);
+                Sighting::First
+            }
+        }
+    }
+
+    /// The whole pages between the guard and the suspended frames: nothing lives there until it is resumed.
+    fn below_frames(&self) -> std::ops::Range<usize> {
+        let from = self.stack_limit.get() + page_size();
+        let to = (self.suspended_at() - SWITCH_BYTES) & !(page_size() - 1);
+        from..to.max(from)
     }
 
     /// The stack's addresses, its guard page included.
@@ -577,6 +626,44 @@ impl Header {
     }
 }
 
+/// One of two sweeps that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Sweep {
+    Odd = 1,
+    Even = 2,
+}
+
+impl Sweep {
+    pub(crate) fn next(self) -> Sweep {
+        match self {
+            Sweep::Odd => Sweep::Even,
+            Sweep::Even => Sweep::Odd,
+        }
+    }
+}
+
+/// What a sweep found of a suspended coroutine.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Sighting {
+    /// It has run since the sweep before, or this sweep has seen it already.
+    First,
+    /// It has been suspended since the sweep before. The pages at these addresses hold nothing of it, and
+    /// will be told of this once.
+    Again(std::ops::Range<usize>),
+    /// It has been suspended since its pages were told of.
+    Done,
+}
+
+/// The bits of a mark that are not the stack pointer's, which is a multiple of 8 at the least; a third value
+/// beside those of [`Sweep`].
+const SIGHTINGS: usize = 3;
+const DONE: usize = 3;
+
+/// More than lies below the frame that notes its stack pointer in [`suspend`], once the switch is done: the
+/// frame of corosensei's `suspend`, where it is not inlined, and the registers that are saved.
+pub(crate) const SWITCH_BYTES: usize = 1024;
+
 /// Asks the processor for the lines that resuming `task` will touch first: of its header.
 #[inline]
 pub(crate) fn prefetch_header(task: NonNull<Header>) {
@@ -591,7 +678,7 @@ pub(crate) fn prefetch_header(task: NonNull<Header>) {
 #[inline]
 pub(crate) unsafe fn prefetch_stack(task: NonNull<Header>) {
     // SAFETY: alive by the caller's promise; the mark is this thread's.
-    let mark = unsafe { task.as_ref() }.depth_mark.get();
+    let mark = ptr::without_provenance::<u8>(unsafe { task.as_ref() }.suspended_at());
     for line in 0..STACK_LINES_AHEAD {
         prefetch(mark.wrapping_add(line * 64));
     }

@@ -203,6 +203,33 @@ impl Builder {
         self
     }
 
+    /// How long a coroutine has waited when the memory of its stack that it does not need meanwhile goes back
+    /// to the kernel: the pages below its suspended frames, which it or one before it has touched. `None`
+    /// keeps them. Default: 10 s; from 1 ms to 365 days.
+    ///
+    /// Each worker looks after its own coroutines, in batches of some microseconds when it has nothing else to
+    /// do, or now and then if it always has. A coroutine is trimmed once it has waited for one to two of these
+    /// times, and the worker takes half a percent of its time for looking at the most: with more than
+    /// 500,000 coroutines per worker the default becomes 20 µs for each. Trimming costs the worker some
+    /// microseconds once for each long wait, and the coroutine a page fault, about a microsecond, for each
+    /// page that it needs again. A worker whose coroutines all wait and are trimmed sleeps undisturbed.
+    ///
+    /// Free stacks that went unused for six times as long give up their memory too.
+    pub fn idle_trim(mut self, after: Option<Duration>) -> Self {
+        self.config.idle_trim = after;
+        self
+    }
+
+    /// Free stacks of each size that keep their memory, so that the next coroutines find it backed already;
+    /// the memory of others goes back to the kernel as they become free. Default: 4,096, or as many as span
+    /// 1 GiB of addresses where these are fewer. Each keeps what the deepest coroutine on it has touched, until
+    /// it goes unused for six times [`idle_trim`](Self::idle_trim). Beside these, each worker keeps up to 64
+    /// of each size at hand.
+    pub fn warm_stacks(mut self, stacks: usize) -> Self {
+        self.config.warm_stacks = Some(stacks);
+        self
+    }
+
     /// Stacks that may exist at a time. Default: 8,388,608.
     pub fn max_coroutines(mut self, max: usize) -> Self {
         self.config.max_coroutines = max;

@@ -353,7 +353,7 @@ impl Coroutine {
     }
 
     /// Bytes of the stack that memory backs: whole pages, at least what this coroutine, or one before it on
-    /// the same stack, has used at its deepest.
+    /// the same stack, has used at its deepest since the stack was trimmed, if it was.
     pub fn touched(&self) -> Option<usize> {
         self.touched
     }

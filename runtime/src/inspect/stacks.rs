@@ -86,6 +86,17 @@ impl Stacks {
         self.stats.cold
     }
 
+    /// How often the stack of a waiting coroutine has given back memory that it did not need: see
+    /// [`idle_trim`](crate::runtime::Builder::idle_trim).
+    pub fn trimmed(&self) -> u64 {
+        self.stats.trimmed
+    }
+
+    /// Bytes that were given back so, in all.
+    pub fn trimmed_bytes(&self) -> u64 {
+        self.stats.trimmed_bytes
+    }
+
     /// The large mappings that stacks are cut from.
     pub fn regions(&self) -> usize {
         self.stats.regions

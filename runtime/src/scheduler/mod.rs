@@ -27,6 +27,7 @@ mod patrol;
 mod shutdown;
 mod standby;
 pub(crate) mod survey;
+mod trim;
 mod worker;
 
 use std::{

@@ -23,6 +23,7 @@ use super::{
     Scheduler, new_home, now, ready,
     standby::Standby,
     survey::{Counts, WorkerView, count, is_tracking, is_watched},
+    trim::{Tidy, Trimmer},
 };
 use crate::{
     coroutine::{self, Alarm, Failure, Header, Home, Unstarted},
@@ -39,9 +40,9 @@ use crate::{
 };
 
 pub(crate) struct Worker {
-    scheduler: Arc<Scheduler>,
+    pub(super) scheduler: Arc<Scheduler>,
     index: usize,
-    home: Arc<Home>,
+    pub(super) home: Arc<Home>,
     running: Cell<Option<NonNull<Header>>>,
     ready: RefCell<VecDeque<NonNull<Header>>>,
     /// New coroutines that others may steal.
@@ -49,9 +50,9 @@ pub(crate) struct Worker {
     /// New coroutines that must begin here: their closures are not `Send`.
     local: RefCell<VecDeque<Unstarted>>,
     /// Begun and not ended, for shutdown.
-    live: List<Header>,
-    live_count: Cell<usize>,
-    stacks: RefCell<StackPool>,
+    pub(super) live: List<Header>,
+    pub(super) live_count: Cell<usize>,
+    pub(super) stacks: RefCell<StackPool>,
     driver: RefCell<Driver>,
     wheel: RefCell<Wheel<NonNull<Header>>>,
     /// Timers that fired before their coroutine's wait was over, to be armed again.
@@ -66,7 +67,8 @@ pub(crate) struct Worker {
     awake_since: Cell<Instant>,
     /// How often it may wait awake before it sleeps.
     watches: Cell<u32>,
-    counts: Counts,
+    pub(super) counts: Counts,
+    pub(super) trimmer: Trimmer,
 }
 
 /// What a worker is grown from; made before its thread so that failures reach the builder.
@@ -157,6 +159,7 @@ impl Worker {
             awake_since: Cell::new(now()),
             watches: Cell::new(0),
             counts: Counts::default(),
+            trimmer: Trimmer::new(scheduler.config.idle_trim),
             deque: seed.deque,
             home: seed.home,
             scheduler,
@@ -198,6 +201,7 @@ impl Worker {
             self.begin(task);
         }
         if self.has_work() {
+            self.tidy_while_busy();
             if self.scheduler.workers() > 1 {
                 let since = self.awake_since.get();
                 self.scheduler.patrol.compare(since, self.recent());
@@ -408,6 +412,14 @@ impl Worker {
             self.take_inbox();
             return;
         }
+        let tidy_in = match self.tidy() {
+            Tidy::Done => None,
+            Tidy::In(time) => Some(time),
+            Tidy::Unfinished => {
+                self.poll(Some(Duration::ZERO));
+                return;
+            }
+        };
         let fell_asleep = (!alone).then(now);
         if let Some(now) = fell_asleep {
             scheduler.patrol.compare(self.awake_since.get(), now);
@@ -420,12 +432,12 @@ impl Worker {
             && !scheduler.is_stopping()
         {
             count(&self.counts.sleeps);
-            let timeout = self.until_next_timer();
+            let timeout = sooner(self.until_next_timer(), tidy_in);
             match (!alone).then(|| self.nap(others_awake)).flatten() {
                 None => self.poll(timeout),
                 Some(nap) => {
-                    let timeout = timeout.map_or(nap, |timeout| timeout.min(nap));
-                    scheduler.patrol.while_napping(|| self.poll(Some(timeout)));
+                    let timeout = sooner(timeout, Some(nap));
+                    scheduler.patrol.while_napping(|| self.poll(timeout));
                 }
             }
         }
@@ -790,6 +802,14 @@ impl Clock {
         self.start
             .checked_add(Duration::from_nanos(nanos))
             .unwrap_or_else(|| now() + Duration::from_secs(3600))
+    }
+}
+
+/// The shorter of two timeouts, where `None` is for ever.
+fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        _ => one.or(other),
     }
 }
 

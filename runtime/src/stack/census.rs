@@ -1,6 +1,6 @@
 //! How many stacks there are, and how many there have been at once.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A snapshot of the stacks of one runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub(crate) struct StackStats {
     pub(crate) regions: usize,
     /// Address space of those mappings, in bytes.
     pub(crate) mapped: usize,
+    /// How often a suspended coroutine's stack was trimmed.
+    pub(crate) trimmed: u64,
+    /// Bytes that were given back so.
+    pub(crate) trimmed_bytes: u64,
 }
 
 /// Counts the stacks that are lent out, against a limit.
@@ -29,6 +33,8 @@ pub(super) struct Census {
     limit: usize,
     live: AtomicUsize,
     high_water: AtomicUsize,
+    trimmed: AtomicU64,
+    trimmed_bytes: AtomicU64,
 }
 
 impl Census {
@@ -37,6 +43,8 @@ impl Census {
             limit,
             live: AtomicUsize::new(0),
             high_water: AtomicUsize::new(0),
+            trimmed: AtomicU64::new(0),
+            trimmed_bytes: AtomicU64::new(0),
         }
     }
 
@@ -57,6 +65,21 @@ impl Census {
     /// Takes back stacks that [`Census::lend`] granted.
     pub(super) fn take_back(&self, count: usize) {
         self.live.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Counts suspended stacks that gave back so many bytes in all.
+    pub(super) fn trimmed(&self, stacks: usize, bytes: usize) {
+        self.trimmed.fetch_add(stacks as u64, Ordering::Relaxed);
+        self.trimmed_bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// What [`Census::trimmed`] counted: stacks, and bytes.
+    pub(super) fn trimmed_so_far(&self) -> (u64, u64) {
+        (
+            self.trimmed.load(Ordering::Relaxed),
+            self.trimmed_bytes.load(Ordering::Relaxed),
+        )
     }
 
     pub(super) fn limit(&self) -> usize {

@@ -57,6 +57,8 @@ pub(crate) struct StackLimits {
     pub(crate) max_stacks: usize,
     /// How stacks are guarded; `None` for not at all, which only an unsafe promise permits.
     pub(crate) guard: Option<StackGuard>,
+    /// How many free stacks of each size keep their memory; `None` for what suits the size.
+    pub(crate) warm: Option<usize>,
 }
 
 /// What sees to it that a coroutine which overflows its stack faults, rather than writes over its

@@ -463,6 +463,7 @@ mod tests {
             default_size: 64 << 10,
             max_stacks: usize::MAX,
             guard: Some(guard),
+            warm: None,
         };
         let slabs = Slabs::new(limits).unwrap();
         let class = slabs.default_class();

@@ -89,7 +89,13 @@ impl StackPool {
         self.slabs.take_back(class, cache.stacks.drain(..oldest));
     }
 
-    fn give_back_all(&mut self) {
+    /// Whether nothing is at hand.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.caches.iter().all(|cache| cache.stacks.is_empty())
+    }
+
+    /// Returns all that is at hand to the slabs.
+    pub(crate) fn give_back_all(&mut self) {
         for class in SizeClass::ALL {
             let cache = &mut self.caches[class.index()];
             if !cache.stacks.is_empty() {
@@ -120,6 +126,7 @@ mod tests {
             default_size: 64 << 10,
             max_stacks,
             guard,
+            warm: None,
         })
         .unwrap()
     }

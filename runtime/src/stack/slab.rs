@@ -3,6 +3,7 @@
 //! Each size class has its own mutex, its regions and two lists of free slots: *warm* ones, whose
 //! touched pages are still backed, and *cold* ones, whose memory was given back. Slots are lent and
 //! taken back in batches by the workers' pools, so the mutex is off the path of a single coroutine.
+//! Warm slots become cold past a watermark, and when they went unused for long.
 //!
 //! Regions grow fourfold, from 64 slots to 40,960 or 10 GiB: a small program reserves little, and a
 //! million stacks of 256 KiB lie in about thirty mappings. Where address space is rationed and a
@@ -11,8 +12,9 @@
 use std::fs;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use crate::stack::census::{Census, StackStats};
 use crate::stack::overflow::Watch;
@@ -29,6 +31,9 @@ pub(crate) struct Slabs {
     id: u8,
     default_class: SizeClass,
     guard: GuardKind,
+    warm: Option<usize>,
+    /// When unused warm stacks are looked for next, in milliseconds of the workers' coarse clock.
+    shrink_due: AtomicU64,
     census: Census,
     classes: [Mutex<Class>; SizeClass::COUNT],
 }
@@ -43,6 +48,8 @@ impl Slabs {
             id,
             default_class: SizeClass::for_size(limits.default_size)?,
             guard,
+            warm: limits.warm,
+            shrink_due: AtomicU64::new(0),
             census: Census::new(limits.max_stacks),
             classes: SizeClass::ALL.map(|class| Mutex::new(Class::new(class, id, guard))),
         }))
@@ -60,7 +67,10 @@ impl Slabs {
 
     /// How many stacks there are, where.
     pub(crate) fn stats(&self) -> StackStats {
+        let (trimmed, trimmed_bytes) = self.census.trimmed_so_far();
         let mut stats = StackStats {
+            trimmed,
+            trimmed_bytes,
             live: self.census.live(),
             high_water: self.census.high_water(),
             ..StackStats::default()
@@ -129,7 +139,8 @@ impl Slabs {
             );
         });
         let mut free = lock(&self.classes[class.index()]);
-        let room = warm_limit(class).saturating_sub(free.warm.len());
+        let watermark = self.warm.unwrap_or_else(|| warm_limit(class));
+        let room = watermark.saturating_sub(free.warm.len());
         free.warm.extend(stacks.by_ref().take(room));
         drop(free);
 
@@ -139,6 +150,63 @@ impl Slabs {
             lock(&self.classes[class.index()]).cold.append(&mut excess);
         }
         self.census.take_back(count);
+    }
+
+    /// Gives back the memory of warm stacks that nobody needed for `patience`, at most `batch` of each size
+    /// at a time; when to come again, or `None` once there are no warm ones.
+    pub(crate) fn shrink(
+        &self,
+        now: Duration,
+        patience: Duration,
+        batch: usize,
+    ) -> Option<Duration> {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let due = self.shrink_due.load(Ordering::Relaxed);
+        // Of several workers one is first. The time guards nothing: the lists have their locks.
+        let first = millis(now) >= due
+            && self
+                .shrink_due
+                .compare_exchange(
+                    due,
+                    millis(now + patience),
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
+                .is_ok();
+        if first && self.discard_unused(batch) {
+            self.shrink_due.store(millis(now), Ordering::Relaxed);
+            return Some(now);
+        }
+        let warm = self.classes.iter().any(|class| {
+            let mut free = lock(class);
+            if first {
+                free.least_warm = free.warm.len();
+            }
+            !free.warm.is_empty()
+        });
+        let due = self.shrink_due.load(Ordering::Relaxed);
+        warm.then_some(Duration::from_millis(due))
+    }
+
+    /// Gives back the memory of unused warm stacks, at most `batch` of each size; whether there are more.
+    fn discard_unused(&self, batch: usize) -> bool {
+        let mut more = false;
+        for class in &self.classes {
+            let mut free = lock(class);
+            let mut unused = free.take_unused(batch);
+            more |= free.least_warm > 0;
+            drop(free);
+            if !unused.is_empty() {
+                discard(&mut unused);
+                lock(class).cold.append(&mut unused);
+            }
+        }
+        more
+    }
+
+    /// Counts suspended stacks that gave back so many bytes in all.
+    pub(crate) fn trimmed(&self, stacks: usize, bytes: usize) {
+        self.census.trimmed(stacks, bytes);
     }
 }
 
@@ -175,6 +243,9 @@ struct Class {
     regions: Vec<Region>,
     warm: Vec<Stack>,
     cold: Vec<Stack>,
+    /// The fewest warm stacks there have been since the last look: so many went unused, and they are the
+    /// lowest in the list.
+    least_warm: usize,
     /// How many stacks there are of this class, lent or free.
     carved: usize,
 }
@@ -188,6 +259,7 @@ impl Class {
             regions: Vec::new(),
             warm: Vec::new(),
             cold: Vec::new(),
+            least_warm: 0,
             carved: 0,
         }
     }
@@ -203,7 +275,15 @@ impl Class {
         });
         stacks.extend(self.cold.drain(self.cold.len() - cold..));
         stacks.extend(self.warm.drain(self.warm.len() - warm..));
+        self.least_warm = self.least_warm.min(self.warm.len());
         outcome
+    }
+
+    /// Removes warm stacks that went unused, `most` of them.
+    fn take_unused(&mut self, most: usize) -> Vec<Stack> {
+        let count = self.least_warm.min(most);
+        self.least_warm -= count;
+        self.warm.drain(..count).collect()
     }
 
     /// Makes the stack of a slot that was never used, guard and all.
@@ -366,6 +446,7 @@ mod tests {
             default_size: 256 << 10,
             max_stacks,
             guard: Some(guard),
+            warm: None,
         }
     }
 
@@ -477,6 +558,48 @@ mod tests {
             }
             take_back(&slabs, stacks);
         }
+    }
+
+    #[test]
+    fn warm_stacks_that_went_unused_give_back_their_memory_and_others_do_not() {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        for slabs in each_kind() {
+            let at = |minutes| PATIENCE * minutes;
+            let look = |minutes| {
+                let mut due = slabs.shrink(at(minutes), PATIENCE, 16);
+                while due == Some(at(minutes)) {
+                    due = slabs.shrink(at(minutes), PATIENCE, 16);
+                }
+                let stats = slabs.stats();
+                (due.is_some(), stats.warm, stats.cold)
+            };
+            let stacks = lend(&slabs, 100);
+            stacks.iter().for_each(touch);
+            assert_eq!(look(1), (false, 0, 0));
+            take_back(&slabs, stacks);
+            assert_eq!(look(2), (true, 100, 0), "they were in use since");
+            take_back(&slabs, lend(&slabs, 30));
+            assert_eq!(slabs.shrink(at(2), PATIENCE, 16), Some(at(3)), "not yet");
+            assert_eq!(look(3), (true, 30, 70));
+            let stacks = lend(&slabs, 31);
+            let (warm, cold): (Vec<_>, Vec<_>) =
+                stacks.iter().partition(|stack| resident(stack) > 0);
+            assert_eq!((warm.len(), cold.len()), (30, 1));
+            take_back(&slabs, stacks);
+            assert_eq!(look(4), (true, 31, 69));
+            assert_eq!(look(5), (false, 0, 100));
+        }
+    }
+
+    #[test]
+    fn a_watermark_of_ones_own_holds() {
+        let slabs = Slabs::new(StackLimits {
+            warm: Some(3),
+            ..limits(usize::MAX, StackGuard::Auto)
+        })
+        .unwrap();
+        take_back(&slabs, lend(&slabs, 10));
+        assert_eq!((slabs.stats().warm, slabs.stats().cold), (3, 7));
     }
 
     #[test]

@@ -193,14 +193,22 @@ pub(crate) fn barrier_on_all_threads() -> bool {
     unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) == 0 }
 }
 
-/// The bytes of `range`, whole mapped pages, that memory backs now.
+/// The bytes of `range`, whole mapped pages, that memory backs now; those that are swapped out are not
+/// counted.
 pub(crate) fn resident(range: Range<usize>) -> io::Result<usize> {
-    let mut pages = vec![0_u8; range.len().div_ceil(page_size())];
-    // SAFETY: mincore reads no memory of the range and writes one byte per page into `pages`.
-    match unsafe { libc::mincore(pointer(range.start), range.len(), pages.as_mut_ptr()) } {
-        0 => Ok(pages.iter().filter(|page| **page & 1 == 1).count() * page_size()),
-        _ => Err(io::Error::last_os_error()),
+    let mut pages = [0_u8; 256];
+    let mut resident = 0;
+    let stride = pages.len() * page_size();
+    for start in range.clone().step_by(stride) {
+        let length = stride.min(range.end - start);
+        // SAFETY: mincore reads no memory of the range and writes one byte per page into `pages`.
+        if unsafe { libc::mincore(pointer(start), length, pages.as_mut_ptr()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let pages = &pages[..length.div_ceil(page_size())];
+        resident += pages.iter().filter(|page| **page & 1 == 1).count() * page_size();
     }
+    Ok(resident)
 }
 
 /// Whether a byte can be read at `address`, found out without a fault: the kernel is asked to copy

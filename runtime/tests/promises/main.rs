@@ -29,6 +29,7 @@ mod standby;
 mod stress;
 mod sync;
 mod time;
+mod trimming;
 mod udp;
 mod unix;
 

@@ -1,0 +1,340 @@
+//! Gives memory back to the kernel that coroutines do not need while they wait.
+//!
+//! A stack keeps every page that it ever touched, though a coroutine that waits needs only those of its
+//! suspended frames. Therefore each worker sweeps over its own coroutines from time to time. It takes notice
+//! of those that wait, and of those that still do at the next sweep it gives back the pages below their
+//! frames. They were then suspended all the while, and the worker itself looks at them between two turns,
+//! so nothing runs on these stacks meanwhile.
+//!
+//! # What it costs
+//!
+//! Nothing to a coroutine: see [`Header::sight`](crate::coroutine::Header::sight). A worker sweeps when it is
+//! about to sleep, or else every so many rounds, in batches between which it looks for other work. Once
+//! everything that waits is trimmed, it does not wake up for this again before a coroutine has run.
+//!
+//! The free stacks of pools that stay unused go the same way.
+
+use std::{
+    cell::{Cell, RefCell},
+    ops::Range,
+    sync::atomic::Ordering,
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::Worker;
+use crate::{
+    coroutine::{Sighting, Sweep},
+    sys::memory,
+};
+
+/// What a worker remembers of its sweeps. Times are of the coarse clock.
+pub(super) struct Trimmer {
+    /// How long a coroutine must have waited; `None` if nothing is ever trimmed.
+    after: Option<Duration>,
+    /// The sweep under way, or the last one.
+    sweep: Cell<Sweep>,
+    /// Coroutines that it has yet to look at.
+    left: Cell<usize>,
+    /// Whether it has found any that the next one may trim.
+    found: Cell<bool>,
+    /// The worker's turn when it began.
+    since: Cell<u64>,
+    /// When the next one may begin.
+    due: Cell<Duration>,
+    /// The turn since which all that wait are trimmed.
+    stacks_settled: Cell<u64>,
+    /// When to look at the free stacks.
+    pools_due: Cell<Duration>,
+    /// The turn since which no free stack keeps memory.
+    pools_settled: Cell<u64>,
+    /// Coroutines that the worker had begun when it last looked at its free stacks.
+    begun: Cell<u64>,
+    busy_rounds: Cell<u32>,
+    /// What is given back next; kept for its room.
+    ranges: RefCell<Vec<Range<usize>>>,
+}
+
+/// What a worker that is about to sleep should know.
+pub(super) enum Tidy {
+    /// There is nothing to give back before a coroutine runs.
+    Done,
+    /// There may be, after this time.
+    In(Duration),
+    /// There is, now.
+    Unfinished,
+}
+
+/// Looks in one batch, at some 0.1 µs each.
+const LOOKS: usize = 256;
+
+/// Stacks that are trimmed in one batch, at some microseconds each.
+const TRIMS: usize = 32;
+
+/// Free stacks of each size that give up their memory in one batch.
+const DISCARDS: usize = 64;
+
+/// The least time between two sweeps for each coroutine that was looked at: 200 times what a look takes.
+const PACE: Duration = Duration::from_micros(20);
+
+/// Free stacks keep their memory for so many times as long as waiting coroutines.
+const POOL_PATIENCE: u32 = 6;
+
+/// Rounds of a worker that does not come to sleep, between two batches.
+const BUSY_ROUNDS: u32 = 64;
+
+/// As a turn: none yet.
+const NEVER: u64 = u64::MAX;
+
+impl Trimmer {
+    pub(super) fn new(after: Option<Duration>) -> Self {
+        Self {
+            after,
+            sweep: Cell::new(Sweep::Odd),
+            left: Cell::new(0),
+            found: Cell::new(false),
+            since: Cell::new(0),
+            due: Cell::new(Duration::ZERO),
+            stacks_settled: Cell::new(0),
+            pools_due: Cell::new(Duration::ZERO),
+            pools_settled: Cell::new(0),
+            begun: Cell::new(0),
+            busy_rounds: Cell::new(0),
+            ranges: RefCell::new(Vec::new()),
+        }
+    }
+}
+
+impl Worker {
+    /// Gives back a batch, if it is time to, before the worker sleeps.
+    #[inline]
+    pub(super) fn tidy(&self) -> Tidy {
+        let trimmer = &self.trimmer;
+        let turn = self.home.turn.load(Ordering::Relaxed);
+        if trimmer.stacks_settled.get() == turn && trimmer.pools_settled.get() == turn {
+            return Tidy::Done;
+        }
+        match trimmer.after {
+            None => Tidy::Done,
+            Some(after) => self.tidy_up(turn, after),
+        }
+    }
+
+    /// As [`tidy`](Self::tidy), now and then.
+    #[inline]
+    pub(super) fn tidy_while_busy(&self) {
+        let rounds = self.trimmer.busy_rounds.get().wrapping_add(1);
+        self.trimmer.busy_rounds.set(rounds);
+        if rounds.is_multiple_of(BUSY_ROUNDS) {
+            self.tidy();
+        }
+    }
+
+    fn tidy_up(&self, turn: u64, after: Duration) -> Tidy {
+        let trimmer = &self.trimmer;
+        if trimmer.left.get() > 0 {
+            self.sweep_on();
+            return Tidy::Unfinished;
+        }
+        let now = coarse_now();
+        let mut next = Duration::MAX;
+        if trimmer.stacks_settled.get() != turn {
+            if now >= trimmer.due.get() {
+                self.begin_sweep(turn, now, after);
+                return Tidy::Unfinished;
+            }
+            next = trimmer.due.get();
+        }
+        if trimmer.pools_settled.get() != turn {
+            if now >= trimmer.pools_due.get() {
+                self.shrink_pools(turn, now, after * POOL_PATIENCE);
+                return Tidy::Unfinished;
+            }
+            next = next.min(trimmer.pools_due.get());
+        }
+        Tidy::In(next - now)
+    }
+
+    fn begin_sweep(&self, turn: u64, now: Duration, after: Duration) {
+        let trimmer = &self.trimmer;
+        let coroutines = self.live_count.get();
+        let pace = PACE.saturating_mul(coroutines.try_into().unwrap_or(u32::MAX));
+        trimmer.due.set(now + after.max(pace));
+        trimmer.sweep.set(trimmer.sweep.get().next());
+        trimmer.since.set(turn);
+        trimmer.found.set(false);
+        trimmer.left.set(coroutines);
+        self.sweep_on();
+    }
+
+    /// One batch of the sweep under way.
+    #[cold]
+    fn sweep_on(&self) {
+        let trimmer = &self.trimmer;
+        let mut ranges = trimmer.ranges.borrow_mut();
+        let mut bytes = 0;
+        for _ in 0..LOOKS.min(trimmer.left.get()) {
+            let Some(task) = self.live.front() else {
+                trimmer.left.set(0);
+                break;
+            };
+            // Whom it has looked at goes to the back, so that the next batch finds its place, whoever ends
+            // meanwhile.
+            // SAFETY: the list is this thread's, and a task in it is alive.
+            let task = unsafe {
+                self.live.remove(task);
+                self.live.push_back(task);
+                task.as_ref()
+            };
+            trimmer.left.set(trimmer.left.get() - 1);
+            match task.sight(trimmer.sweep.get()) {
+                Sighting::First => trimmer.found.set(true),
+                Sighting::Again(dead) => match memory::resident(dead.clone()) {
+                    Ok(0) | Err(_) => {}
+                    Ok(resident) => {
+                        bytes += resident;
+                        ranges.push(dead);
+                    }
+                },
+                Sighting::Done => {}
+            }
+            if ranges.len() == TRIMS {
+                break;
+            }
+        }
+        // Memory that is locked stays.
+        // SAFETY: these are pages of stacks whose coroutines are suspended on this thread, between the guard
+        // and the frames that they are suspended in. Nothing lives there until one is resumed, which this
+        // thread does not do meanwhile.
+        if !ranges.is_empty() && unsafe { memory::discard(&ranges) }.is_ok() {
+            self.scheduler.slabs.trimmed(ranges.len(), bytes);
+        }
+        ranges.clear();
+        if trimmer.left.get() == 0 && !trimmer.found.get() {
+            trimmer.stacks_settled.set(trimmer.since.get());
+        } else {
+            trimmer.stacks_settled.set(NEVER);
+        }
+    }
+
+    /// A batch of the free stacks that went unused for `patience`.
+    #[cold]
+    fn shrink_pools(&self, turn: u64, now: Duration, patience: Duration) {
+        let trimmer = &self.trimmer;
+        let slabs = &self.scheduler.slabs;
+        let due = slabs.shrink(now, patience, DISCARDS);
+        if due.is_some_and(|due| due <= now) {
+            trimmer.pools_due.set(now);
+            return;
+        }
+        let begun = self.counts.begun.get();
+        let unused = trimmer.begun.replace(begun) == begun;
+        let mut at_hand = self.stacks.borrow_mut();
+        match due {
+            None if at_hand.is_empty() => trimmer.pools_settled.set(turn),
+            due => trimmer.pools_due.set(due.unwrap_or(now + patience)),
+        }
+        if unused {
+            at_hand.give_back_all();
+        }
+    }
+}
+
+/// A monotonic clock that is some milliseconds behind and costs next to nothing to read.
+fn coarse_now() -> Duration {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    Duration::try_from(now).unwrap_or_default()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::{cell::Cell, ptr, ptr::NonNull, rc::Rc};
+
+    use crate::{
+        Runtime,
+        coroutine::{self, Header, SWITCH_BYTES, Sighting, Sweep},
+        scheduler::{Worker, current_coroutine},
+        spawn_local,
+        sys::memory::page_size,
+        yield_now,
+    };
+
+    /// Runs `body` with a coroutine that is suspended at its bare switch, and goes on each time it is queued.
+    fn with_suspended(body: impl FnOnce(NonNull<Header>) + Send) {
+        let builder = Runtime::builder().workers(1).idle_trim(None);
+        builder.build().unwrap().run(|| {
+            let (told, ended) = (Rc::new(Cell::new(None)), Rc::new(Cell::new(false)));
+            let (tell, end) = (told.clone(), ended.clone());
+            let suspended = spawn_local(move || {
+                let own = current_coroutine().unwrap();
+                tell.set(Some(own));
+                while !end.get() {
+                    // SAFETY: it is the one that runs.
+                    unsafe { coroutine::suspend(own) };
+                }
+            });
+            while told.get().is_none() {
+                yield_now();
+            }
+            let task = told.get().unwrap();
+            body(task);
+            ended.set(true);
+            turn(task);
+            suspended.join().unwrap();
+        });
+    }
+
+    /// Lets it run to its next switch.
+    fn turn(task: NonNull<Header>) {
+        Worker::current().unwrap().push_ready(task);
+        yield_now();
+    }
+
+    #[test]
+    fn a_switch_touches_nothing_further_below_than_is_taken_for_it() {
+        with_suspended(|task| {
+            // SAFETY: it has not ended.
+            let header = unsafe { task.as_ref() };
+            let stack = header.stack_range();
+            let end = stack.end - header.depth() - SWITCH_BYTES;
+            let dead = stack.start + page_size()..end;
+            let bytes = |at| ptr::with_exposed_provenance_mut::<u8>(at);
+            // SAFETY: the coroutine is suspended, and this is below its frames and above its guard.
+            unsafe { bytes(dead.start).write_bytes(0xa5, dead.len()) };
+            for _ in 0..3 {
+                turn(task);
+            }
+            // SAFETY: as above.
+            let touched = dead.rev().find(|at| unsafe { *bytes(*at) } != 0xa5);
+            assert_eq!(touched.map(|at| end - at), None, "bytes below");
+        });
+    }
+
+    #[test]
+    fn a_coroutine_is_sighted_twice_before_its_pages_are_told_of_and_then_once() {
+        with_suspended(|task| {
+            // SAFETY: it has not ended.
+            let header = unsafe { task.as_ref() };
+            let depth = header.depth();
+            for _ in 0..2 {
+                assert_eq!(header.sight(Sweep::Odd), Sighting::First);
+                assert_eq!(header.sight(Sweep::Odd), Sighting::First);
+                turn(task);
+                assert_eq!(header.sight(Sweep::Even), Sighting::First);
+                let Sighting::Again(dead) = header.sight(Sweep::Odd) else {
+                    panic!("it did not run in between");
+                };
+                let stack = header.stack_range();
+                assert_eq!(dead.start, stack.start + page_size());
+                assert!(dead.end.is_multiple_of(page_size()));
+                assert!(dead.end < stack.end - depth);
+                assert!(dead.end + page_size() + SWITCH_BYTES > stack.end - depth);
+                assert_eq!(header.sight(Sweep::Even), Sighting::Done);
+                assert_eq!(header.sight(Sweep::Odd), Sighting::Done);
+                assert_eq!(header.depth(), depth);
+                turn(task);
+            }
+        });
+    }
+}
