@@ -4,6 +4,16 @@
 //! fit: a large request is not starved by small ones. Permits that come back stay in the semaphore
 //! until the first in the queue can have all that it asked for, so a waiter that gives up has nothing
 //! to return; it lets those behind it have another look.
+//!
+//! # How it works
+//!
+//! ```text
+//!   the word:  │ available permits                     │ GUARDED │
+//! ```
+//!
+//! Taking and giving back are a compare-exchange of the word each, while nobody waits. GUARDED says that
+//! somebody does, or that the semaphore is closed; from then on the word changes under the lock alone.
+//! Whoever unlocks leaves it guarded exactly if the queue is not empty or the semaphore closed.
 
 use std::{
     cell::Cell,
@@ -14,9 +24,10 @@ use std::{
 
 use crate::{
     error::Interrupt,
+    loom::{AtomicUsize, Ordering},
     scheduler::now,
     strand::Claimed,
-    sys::spin::SpinLock,
+    sys::spin::{SpinGuard, SpinLock},
     wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
 };
 
@@ -38,15 +49,20 @@ use crate::{
 /// assert_eq!(connections.available(), 2);
 /// ```
 pub struct Semaphore {
-    state: SpinLock<State>,
+    word: AtomicUsize,
+    queue: SpinLock<Queue>,
 }
 
-struct State {
-    permits: usize,
+struct Queue {
     closed: bool,
     /// Each waits in a [`Place`].
     waiters: WaitList,
 }
+
+/// In the word: somebody is in the queue, or the semaphore is closed.
+const GUARDED: usize = 1;
+/// In the word: one permit.
+const PERMIT: usize = 2;
 
 /// A request in the queue.
 #[repr(C)]
@@ -61,16 +77,26 @@ impl Semaphore {
     /// A semaphore with so many permits.
     #[cfg(not(loom))]
     pub const fn new(permits: usize) -> Self {
+        assert!(
+            permits <= Self::MAX_PERMITS,
+            "a semaphore with more than MAX_PERMITS permits"
+        );
         Self {
-            state: SpinLock::new(State::new(permits)),
+            word: AtomicUsize::new(permits * PERMIT),
+            queue: SpinLock::new(Queue::new()),
         }
     }
 
     /// A semaphore with so many permits.
     #[cfg(loom)]
     pub fn new(permits: usize) -> Self {
+        assert!(
+            permits <= Self::MAX_PERMITS,
+            "a semaphore with more than MAX_PERMITS permits"
+        );
         Self {
-            state: SpinLock::new(State::new(permits)),
+            word: AtomicUsize::new(permits * PERMIT),
+            queue: SpinLock::new(Queue::new()),
         }
     }
 
@@ -115,7 +141,7 @@ impl Semaphore {
     /// # Errors
     /// As [`Semaphore::try_acquire`].
     pub fn try_acquire_many(&self, permits: usize) -> Result<SemaphorePermit<'_>, TryAcquireError> {
-        self.state.lock().try_take(permits)?;
+        self.try_take(permits)?;
         Ok(SemaphorePermit::new(self, permits))
     }
 
@@ -155,7 +181,7 @@ impl Semaphore {
         self: Arc<Self>,
         permits: usize,
     ) -> Result<OwnedSemaphorePermit, TryAcquireError> {
-        self.state.lock().try_take(permits)?;
+        self.try_take(permits)?;
         Ok(OwnedSemaphorePermit::new(self, permits))
     }
 
@@ -164,37 +190,46 @@ impl Semaphore {
     /// # Panics
     /// If more would be available than [`Semaphore::MAX_PERMITS`].
     pub fn add_permits(&self, permits: usize) {
-        let fits = {
-            let mut state = self.state.lock();
-            let sum = state.permits.checked_add(permits);
-            let sum = sum.filter(|&sum| sum <= Self::MAX_PERMITS);
-            state.permits = sum.unwrap_or(state.permits);
-            sum.is_some()
-        };
+        let fits = self.put(|available| {
+            let sum = available.checked_add(permits);
+            sum.filter(|&sum| sum <= Self::MAX_PERMITS)
+        });
         assert!(fits, "a semaphore with more than MAX_PERMITS permits");
-        self.serve();
     }
 }
 
 impl Semaphore {
     /// How many permits could be taken if nobody waited for them.
     pub fn available(&self) -> usize {
-        self.state.lock().permits
+        self.word.load(Ordering::Acquire) / PERMIT
     }
 
     /// Ends all waiting, now and from now on, with `Closed`. Permits that are held stay valid.
     pub fn close(&self) {
-        self.state.lock().closed = true;
-        self.serve();
+        let mut queue = self.queue.lock();
+        let available = self.guard();
+        queue.closed = true;
+        self.serve(queue, available);
     }
 
     /// Whether [`Semaphore::close`] has been called.
     pub fn is_closed(&self) -> bool {
-        self.state.lock().closed
+        self.queue.lock().closed
     }
 
+    #[inline]
     fn take(&self, wanted: usize, deadline: Option<Instant>) -> Result<(), AcquireError> {
         wait::check()?;
+        if self.change_unguarded(|available| available.checked_sub(wanted)) == Some(true) {
+            wait::spend();
+            return Ok(());
+        }
+        self.take_in_turn(wanted, deadline)
+    }
+
+    /// Apart, so that the way without a wait needs no room for one.
+    #[inline(never)]
+    fn take_in_turn(&self, wanted: usize, deadline: Option<Instant>) -> Result<(), AcquireError> {
         let place = Place {
             node: WaitNode::new(),
             wanted,
@@ -207,20 +242,23 @@ impl Semaphore {
                 deadline,
                 Cuttable::Yes,
                 |strand| {
-                    let mut state = self.state.lock();
-                    tried = state.try_take(wanted);
+                    let queue = self.queue.lock();
+                    tried = self.try_take_or_guard(&queue, wanted);
+                    // And leaves it guarded.
                     let waits = tried == Err(TryAcquireError::NoPermits);
                     if waits {
                         // SAFETY: under the list's lock; taken out below unless notified.
-                        unsafe { state.waiters.arm(&place.node, strand, Cuttable::Yes) };
+                        unsafe { queue.waiters.arm(&place.node, strand, Cuttable::Yes) };
                     }
                     waits
                 },
                 || {
+                    let queue = self.queue.lock();
                     // SAFETY: under the list's lock, in this list or none.
-                    unsafe { self.state.lock().waiters.remove(&place.node) };
+                    unsafe { queue.waiters.remove(&place.node) };
                     // What did not suffice for this request may suffice for the next.
-                    self.serve();
+                    let available = self.guard();
+                    self.serve(queue, available);
                 },
             );
             match waited {
@@ -237,73 +275,158 @@ impl Semaphore {
         }
     }
 
-    fn give_back(&self, permits: usize) {
-        let first = {
-            let mut state = self.state.lock();
-            state.permits = state.permits.saturating_add(permits);
-            state.serve_first()
-        };
-        if let Some(claimed) = first {
-            ready(claimed);
-            self.serve();
+    /// Under the lock. If there are no permits, the word is guarded and the caller must queue.
+    fn try_take_or_guard(&self, queue: &Queue, wanted: usize) -> Result<(), TryAcquireError> {
+        if queue.closed {
+            return Err(TryAcquireError::Closed);
+        }
+        let available = self.guard();
+        // Whoever waits goes first.
+        if wanted > available || (wanted > 0 && !queue.waiters.is_empty()) {
+            return Err(TryAcquireError::NoPermits);
+        }
+        self.settle(queue, available - wanted);
+        Ok(())
+    }
+
+    fn try_take(&self, wanted: usize) -> Result<(), TryAcquireError> {
+        loop {
+            match self.change_unguarded(|available| available.checked_sub(wanted)) {
+                Some(true) => return Ok(()),
+                Some(false) => return Err(TryAcquireError::NoPermits),
+                None => {}
+            }
+            let queue = self.queue.lock();
+            if queue.closed {
+                return Err(TryAcquireError::Closed);
+            }
+            if !queue.waiters.is_empty() {
+                return match wanted {
+                    0 => Ok(()),
+                    _ => Err(TryAcquireError::NoPermits),
+                };
+            }
+            // Meanwhile the word is not guarded any more.
         }
     }
 
-    /// Wakes everyone whose turn it is. One at a time, so that the lock is held shortly.
-    fn serve(&self) {
-        while let Some(claimed) = { self.state.lock().serve_first() } {
-            ready(claimed);
+    #[inline]
+    fn give_back(&self, permits: usize) {
+        self.put(|available| Some(available.saturating_add(permits).min(Self::MAX_PERMITS)));
+    }
+
+    /// Makes permits available, as many as `sum` makes of those that are; false if it does not.
+    #[inline]
+    fn put(&self, sum: impl Fn(usize) -> Option<usize>) -> bool {
+        match self.change_unguarded(&sum) {
+            Some(changed) => changed,
+            None => self.put_in_turn(sum),
         }
+    }
+
+    #[cold]
+    fn put_in_turn(&self, sum: impl Fn(usize) -> Option<usize>) -> bool {
+        let queue = self.queue.lock();
+        let available = self.guard();
+        let sum = sum(available);
+        self.serve(queue, sum.unwrap_or(available));
+        sum.is_some()
+    }
+
+    /// Ends a turn at the lock: wakes everyone whose turn it is. One at a time, so that the lock is held
+    /// shortly.
+    fn serve<'a>(&'a self, mut queue: SpinGuard<'a, Queue>, mut available: usize) {
+        loop {
+            let first = queue.serve_first(&mut available);
+            self.settle(&queue, available);
+            let more = first.is_some() && queue.may_serve(available);
+            drop(queue);
+            if let Some(claimed) = first {
+                ready(claimed);
+            }
+            if !more {
+                return;
+            }
+            queue = self.queue.lock();
+            available = self.guard();
+        }
+    }
+
+    /// Changes how many permits are available, unless the queue has a say in it; whether `change` wanted to.
+    #[inline]
+    fn change_unguarded(&self, change: impl Fn(usize) -> Option<usize>) -> Option<bool> {
+        let mut word = self.word.load(Ordering::Relaxed);
+        while word & GUARDED == 0 {
+            let Some(changed) = change(word / PERMIT) else {
+                return Some(false);
+            };
+            // Who takes permits acquires what those released who gave them back.
+            match self.word.compare_exchange(
+                word,
+                changed * PERMIT,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some(true),
+                Err(other) => word = other,
+            }
+        }
+        None
+    }
+
+    /// Under the lock: from here on it alone changes the word. Returns how many permits are available.
+    fn guard(&self) -> usize {
+        let word = self.word.load(Ordering::Relaxed);
+        let word = match word & GUARDED {
+            // Acquire as in `change_unguarded`.
+            0 => self.word.fetch_or(GUARDED, Ordering::Acquire),
+            _ => word,
+        };
+        word / PERMIT
+    }
+
+    /// Under the lock, last of all: what the word says from here on.
+    fn settle(&self, queue: &Queue, available: usize) {
+        let guarded = queue.closed || !queue.waiters.is_empty();
+        let guarded = if guarded { GUARDED } else { 0 };
+        // Release as in `change_unguarded`.
+        self.word
+            .store((available * PERMIT) | guarded, Ordering::Release);
     }
 
     /// The most permits that may be available at a time.
     pub const MAX_PERMITS: usize = usize::MAX >> 1;
 }
 
-impl State {
-    const fn new(permits: usize) -> Self {
-        assert!(
-            permits <= Semaphore::MAX_PERMITS,
-            "a semaphore with more than MAX_PERMITS permits"
-        );
+impl Queue {
+    const fn new() -> Self {
         Self {
-            permits,
             closed: false,
             waiters: WaitList::new(),
         }
     }
 
-    fn try_take(&mut self, wanted: usize) -> Result<(), TryAcquireError> {
-        if self.closed {
-            return Err(TryAcquireError::Closed);
-        }
-        // Whoever waits goes first.
-        if wanted > self.permits || (wanted > 0 && !self.waiters.is_empty()) {
-            return Err(TryAcquireError::NoPermits);
-        }
-        self.permits -= wanted;
-        Ok(())
-    }
-
     /// Wins the wait of the first in the queue, if it can have what it wants or nobody can any more.
-    fn serve_first(&mut self) -> Option<Claimed> {
-        let (permits, closed) = (self.permits, self.closed);
-        let mut taken = 0;
+    fn serve_first(&self, available: &mut usize) -> Option<Claimed> {
+        let (permits, closed) = (*available, self.closed);
         // SAFETY: under the lock; each node is the first field of a `Place` whose owner waits.
-        let claimed = unsafe {
+        unsafe {
             let place = |node: std::ptr::NonNull<WaitNode>| node.cast::<Place>().as_ref();
             self.waiters.notify_one_if(
                 |node| closed || place(node).wanted <= permits,
                 |node| {
                     if !closed {
                         place(node).granted.set(true);
-                        taken = place(node).wanted;
+                        *available -= place(node).wanted;
                     }
                 },
             )
-        };
-        self.permits -= taken;
-        claimed
+        }
+    }
+
+    /// Whether it is worth a look if the first in the queue can be served.
+    fn may_serve(&self, available: usize) -> bool {
+        !self.waiters.is_empty() && (self.closed || available > 0)
     }
 }
 
@@ -428,27 +551,93 @@ pub enum TryAcquireError {
 mod loom_models {
     use super::*;
     use crate::cancel::CancelToken;
+    use loom::{cell::UnsafeCell, thread::spawn};
+
+    fn model(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(preemptions);
+        model.check(body);
+    }
+
+    /// What is left when all are done: so many permits, for whoever comes first.
+    fn assert_settled(semaphore: &Semaphore, permits: usize) {
+        assert_eq!(semaphore.word.load(Ordering::Relaxed), permits * PERMIT);
+        assert_eq!(semaphore.try_acquire_many(permits).map(drop), Ok(()));
+    }
 
     /// A large request, which may be cancelled, waits before a small one: whatever becomes of it, the
     /// small one gets its permit and all come back.
     #[test]
-    fn loom_no_permit_is_lost_to_a_request_that_is_cancelled() {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
-        model.check(|| {
+    fn loom_semaphore_no_permit_is_lost_to_a_request_that_is_cancelled() {
+        model(3, || {
             let semaphore = Arc::new(Semaphore::new(1));
             let token = CancelToken::new();
             let (theirs, under) = (semaphore.clone(), token.clone());
-            let large = loom::thread::spawn(move || {
+            let large = spawn(move || {
                 let run = under.run(|| theirs.acquire_many(2).map(drop));
                 assert_eq!(run, Ok(Err(AcquireError::Cancelled)));
             });
             let theirs = semaphore.clone();
-            let small = loom::thread::spawn(move || theirs.acquire().map(drop));
+            let small = spawn(move || theirs.acquire().map(drop));
             token.cancel();
             large.join().unwrap();
             assert_eq!(small.join().unwrap(), Ok(()));
+            assert_settled(&semaphore, 1);
+        });
+    }
+
+    /// The one permit lets in one at a time, whether it is taken as it lies there or handed over. loom's
+    /// cell finds accesses that nothing orders.
+    #[test]
+    fn loom_semaphore_one_permit_excludes_and_nobody_is_left_waiting() {
+        model(2, || {
+            let shared = Arc::new((Semaphore::new(1), UnsafeCell::new(0)));
+            let add = |shared: &(Semaphore, UnsafeCell<u32>)| {
+                let _permit = shared.0.acquire().unwrap();
+                // SAFETY: the permit is held.
+                shared.1.with_mut(|total| unsafe { *total += 1 });
+            };
+            let others = [(); 2].map(|()| {
+                let theirs = shared.clone();
+                spawn(move || add(&theirs))
+            });
+            add(&shared);
+            others.into_iter().for_each(|other| other.join().unwrap());
+            // SAFETY: nobody else is left.
+            assert_eq!(shared.1.with(|total| unsafe { *total }), 3);
+            assert_settled(&shared.0, 1);
+        });
+    }
+
+    /// Permits come one by one while somebody queues for two: it misses none.
+    #[test]
+    fn loom_semaphore_permits_that_come_while_one_queues_are_counted() {
+        model(3, || {
+            let semaphore = Arc::new(Semaphore::new(0));
+            let theirs = semaphore.clone();
+            let large = spawn(move || theirs.acquire_many(2).map(SemaphorePermit::forget));
+            semaphore.give_back(1);
+            semaphore.add_permits(1);
+            assert_eq!(large.join().unwrap(), Ok(()));
+            assert_settled(&semaphore, 0);
+        });
+    }
+
+    /// One waits or is about to when its permit comes and the semaphore is closed.
+    #[test]
+    fn loom_semaphore_closing_ends_all_waiting_and_counts_on() {
+        model(3, || {
+            let semaphore = Arc::new(Semaphore::new(0));
+            let theirs = semaphore.clone();
+            let waiter = spawn(move || theirs.acquire().map(drop));
+            semaphore.add_permits(1);
+            semaphore.close();
+            let closed = Err(TryAcquireError::Closed);
+            assert_eq!(semaphore.try_acquire().map(drop), closed);
+            let waited = waiter.join().unwrap();
+            assert!(matches!(waited, Ok(()) | Err(AcquireError::Closed)));
             assert_eq!(semaphore.available(), 1);
+            assert_eq!(semaphore.acquire().map(drop), Err(AcquireError::Closed));
         });
     }
 }
