@@ -2,21 +2,38 @@
 //!
 //! # How it works
 //!
-//! A message, two flags and a wait list under one spin lock. The message is put there rather than handed over,
-//! so a receiver that gives up at that very moment still finds it.
+//! ```text
+//!                      the sender ends
+//!       ┌──────► OPEN ────────────────────────────────────► SENDER_GONE
+//!       │        │  │ the receiver goes                          ▲
+//! gives │  waits │  └──────────────────► RECEIVER_GONE           │
+//!    up │        ▼                                               │
+//!       └───── WAITING ──the sender begins to end──► ENDING ─────┘
+//! ```
+//!
+//! Both halves share one block of memory. The message is the sender's until SENDER_GONE, then the
+//! receiver's; it lies in the block rather than being handed over, so a receiver that gives up at that
+//! very moment still finds it. Whoever finds the other half gone owns the block, and frees it.
+//!
+//! ENDING keeps a receiver whose wait something else ended from leaving it, for the few instructions in
+//! which the sender tries to win that wait.
 
 use std::{
+    cell::{Cell, UnsafeCell},
     fmt,
-    sync::Arc,
+    mem::ManuallyDrop,
+    ptr::NonNull,
     time::{Duration, Instant},
 };
 
 use super::channel::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::{
     error::Interrupt,
-    scheduler::{current_strand, now},
-    sys::spin::SpinLock,
-    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
+    loom::{AtomicU8, Ordering},
+    scheduler::now,
+    strand::{Outcome, Strand},
+    sys::spin::spin_while,
+    wait::{self, Cuttable, Reason, Waited, ready},
 };
 
 /// A channel for one message.
@@ -31,74 +48,112 @@ use crate::{
 /// });
 /// ```
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let shared = Arc::new(SpinLock::new(State {
-        message: None,
-        sender_is_gone: false,
-        receiver_is_gone: false,
-        waiting: WaitList::new(),
-    }));
-    let sender = Sender {
-        shared: Some(shared.clone()),
-    };
-    (sender, Receiver { shared })
+    let shared = NonNull::from(Box::leak(Box::new(Shared {
+        state: AtomicU8::new(OPEN),
+        waiting: Cell::new(None),
+        message: UnsafeCell::new(None),
+    })));
+    (Sender { shared }, Receiver { shared })
 }
 
-struct State<T> {
-    message: Option<T>,
-    sender_is_gone: bool,
-    receiver_is_gone: bool,
-    /// The receiver, if it waits.
-    waiting: WaitList,
+struct Shared<T> {
+    state: AtomicU8,
+    /// The receiver's, for the sender to look at while ENDING.
+    waiting: Cell<Option<NonNull<Strand>>>,
+    message: UnsafeCell<Option<T>>,
 }
+
+const OPEN: u8 = 0;
+/// The receiver has armed its strand's word, or has just been woken.
+const WAITING: u8 = 1;
+/// The sender is about to wake the receiver, which must not go meanwhile.
+const ENDING: u8 = 2;
+const SENDER_GONE: u8 = 3;
+const RECEIVER_GONE: u8 = 4;
 
 /// The half that sends the message; dropping it unused disconnects.
 pub struct Sender<T> {
-    /// None once it has sent.
-    shared: Option<Arc<SpinLock<State<T>>>>,
+    /// Valid until this half has found the other gone, or let it know that this one is.
+    shared: NonNull<Shared<T>>,
 }
+
+// SAFETY: a message goes from one thread to another, and the state says whose it is. A shared half
+// gives access to the state alone, which is atomic.
+unsafe impl<T: Send> Send for Sender<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Sender<T> {}
 
 impl<T> Sender<T> {
     /// Sends the message; never waits.
     ///
     /// # Errors
     /// The message, if the receiver is gone.
-    pub fn send(mut self, message: T) -> Result<(), T> {
-        match self.shared.take() {
-            Some(shared) => end(&shared, Some(message)).map_or(Ok(()), Err),
-            None => Err(message),
-        }
+    #[inline]
+    pub fn send(self, message: T) -> Result<(), T> {
+        let sender = ManuallyDrop::new(self);
+        // SAFETY: not dropped, so this is the half's only end.
+        unsafe { end(sender.shared, Some(message)) }.map_or(Ok(()), Err)
     }
 
     /// Whether the receiver is gone, so that there is no use in making a message.
     pub fn is_closed(&self) -> bool {
-        let shared = self.shared.as_ref();
-        shared.is_none_or(|shared| shared.lock().receiver_is_gone)
+        // SAFETY: this half has not ended.
+        let state = unsafe { &self.shared.as_ref().state };
+        state.load(Ordering::Acquire) == RECEIVER_GONE
     }
 }
 
 /// The sender's last act. The message comes back if nobody can receive it.
-fn end<T>(shared: &SpinLock<State<T>>, message: Option<T>) -> Option<T> {
-    let receiver = {
-        let mut state = shared.lock();
-        state.sender_is_gone = true;
-        if state.receiver_is_gone {
-            return message;
+///
+/// # Safety
+/// The sender has not ended yet, and does not touch the block any more.
+unsafe fn end<T>(block: NonNull<Shared<T>>, message: Option<T>) -> Option<T> {
+    // SAFETY: the block is valid until the state says that the sender is gone, and not looked at afterwards.
+    let shared = unsafe { block.as_ref() };
+    // SAFETY: the message is the sender's until then.
+    unsafe { *shared.message.get() = message };
+    let mut state = shared.state.load(Ordering::Acquire);
+    loop {
+        let next = match state {
+            OPEN => SENDER_GONE,
+            WAITING => ENDING,
+            _ => break,
+        };
+        // Release pairs with the receiver's look at the message; acquire with its waiting, or its going.
+        match shared
+            .state
+            .compare_exchange(state, next, Ordering::AcqRel, Ordering::Acquire)
+        {
+            Ok(OPEN) => return None,
+            Ok(_) => {
+                wake(shared);
+                return None;
+            }
+            Err(other) => state = other,
         }
-        state.message = message;
-        // SAFETY: under the lock.
-        unsafe { state.waiting.notify_one() }
-    };
-    if let Some(receiver) = receiver {
-        ready(receiver);
     }
-    None
+    // SAFETY: the receiver is gone, so nobody else knows the block, and it was made as a box.
+    let shared = unsafe { Box::from_raw(block.as_ptr()) };
+    shared.message.into_inner()
+}
+
+/// Ends the ending: from here on the block is the receiver's.
+fn wake<T>(shared: &Shared<T>) {
+    let strand = shared.waiting.get();
+    // SAFETY: the strand stays in its wait until it has been claimed and made ready, or the state is no
+    // longer ENDING.
+    let claimed = strand.and_then(|strand| unsafe { Strand::claim(strand, Outcome::Notified) });
+    // Release as in `end`.
+    shared.state.store(SENDER_GONE, Ordering::Release);
+    if let Some(claimed) = claimed {
+        ready(claimed);
+    }
 }
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.take() {
-            end(&shared, None);
-        }
+        // SAFETY: this is the half's end, since sending does not drop it.
+        unsafe { end(self.shared, None) };
     }
 }
 
@@ -110,8 +165,14 @@ impl<T> fmt::Debug for Sender<T> {
 
 /// The half that receives the message.
 pub struct Receiver<T> {
-    shared: Arc<SpinLock<State<T>>>,
+    /// Valid until this half is dropped.
+    shared: NonNull<Shared<T>>,
 }
+
+// SAFETY: as for the sender.
+unsafe impl<T: Send> Send for Receiver<T> {}
+// SAFETY: as for the sender.
+unsafe impl<T: Send> Sync for Receiver<T> {}
 
 impl<T> Receiver<T> {
     /// Receives the message, waiting for it.
@@ -131,10 +192,9 @@ impl<T> Receiver<T> {
     /// # Errors
     /// If it is not, and whether that can change.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
-        let mut state = self.shared.lock();
-        match state.message.take() {
-            Some(message) => Ok(message),
-            None if state.sender_is_gone => Err(TryRecvError::Disconnected),
+        match self.take() {
+            Some(Some(message)) => Ok(message),
+            Some(None) => Err(TryRecvError::Disconnected),
             None => Err(TryRecvError::Empty),
         }
     }
@@ -165,54 +225,96 @@ impl<T> Receiver<T> {
 
     /// Whether the sender is gone, with or without sending.
     pub fn is_closed(&self) -> bool {
-        self.shared.lock().sender_is_gone
+        self.shared().state.load(Ordering::Acquire) == SENDER_GONE
     }
 
+    #[inline]
     fn recv_up_to(&mut self, deadline: Option<Instant>) -> Result<T, Failed> {
         wait::check().map_err(Failed::Cut)?;
-        // SAFETY: the caller's own strand outlives the call.
-        let strand = unsafe { current_strand().as_ref() };
-        let node = WaitNode::new();
-        let mut ended = None;
-        loop {
-            let mut state = self.shared.lock();
-            if let Some(message) = state.message.take() {
-                drop(state);
-                wait::spend();
-                return Ok(message);
-            }
-            if state.sender_is_gone {
-                return Err(Failed::Disconnected);
-            }
-            if let Some(failed) = ended {
-                return Err(failed);
-            }
-            // SAFETY: under the lock; taken out below unless notified.
-            unsafe { state.waiting.arm(&node, strand, Cuttable::Yes) };
-            drop(state);
-            let waited = wait::finish(strand, Reason::ChannelRecv, deadline, Cuttable::Yes, || {
-                // SAFETY: under the lock, in this list or none.
-                unsafe { self.shared.lock().waiting.remove(&node) };
-            });
-            // In any case it looks once more: the message may have come at this moment.
-            ended = match waited {
-                Waited::TimedOut => Some(Failed::Timeout),
-                Waited::Cut(interrupt) => Some(Failed::Cut(interrupt)),
-                Waited::AtOnce | Waited::Notified | Waited::Again => None,
-            };
+        match self.take() {
+            Some(message) => had(message),
+            None => self.wait_up_to(deadline),
         }
+    }
+
+    /// Apart, so that the way without a wait needs no room for one.
+    #[inline(never)]
+    fn wait_up_to(&mut self, deadline: Option<Instant>) -> Result<T, Failed> {
+        loop {
+            let shared = self.shared();
+            let waited = wait::wait(
+                Reason::ChannelRecv,
+                deadline,
+                Cuttable::Yes,
+                |strand| {
+                    strand.word.arm(true);
+                    shared.waiting.set(Some(NonNull::from(strand)));
+                    // Release pairs with the sender's look at the strand.
+                    let waits = shared.turn(OPEN, WAITING);
+                    // Nobody else knows of this wait.
+                    waits || !strand.word.disarm()
+                },
+                || {
+                    if !shared.turn(WAITING, OPEN) {
+                        // The sender may still be about to claim the strand.
+                        spin_while(|| shared.state.load(Ordering::Acquire) == ENDING);
+                    }
+                },
+            );
+            // In any case it looks once more: the message may have come at this moment.
+            if let Some(message) = self.take() {
+                return had(message);
+            }
+            match waited {
+                Waited::TimedOut => return Err(Failed::Timeout),
+                Waited::Cut(interrupt) => return Err(Failed::Cut(interrupt)),
+                Waited::AtOnce | Waited::Notified | Waited::Again => {}
+            }
+        }
+    }
+
+    /// The message, if the sender left one and it has not been taken; `None` while there is a sender.
+    #[inline]
+    fn take(&mut self) -> Option<Option<T>> {
+        let shared = self.shared();
+        // Acquire pairs with the sender's release: what it left is in view.
+        let is_over = shared.state.load(Ordering::Acquire) == SENDER_GONE;
+        // SAFETY: the sender, being gone, has left the message to this half, which is borrowed uniquely.
+        is_over.then(|| unsafe { (*shared.message.get()).take() })
+    }
+
+    #[inline]
+    fn shared(&self) -> &Shared<T> {
+        // SAFETY: the block is valid until this half is dropped.
+        unsafe { self.shared.as_ref() }
+    }
+}
+
+#[inline]
+fn had<T>(message: Option<T>) -> Result<T, Failed> {
+    let message = message.ok_or(Failed::Disconnected)?;
+    wait::spend();
+    Ok(message)
+}
+
+impl<T> Shared<T> {
+    /// Goes from one state to another, unless the sender has moved it from there.
+    fn turn(&self, from: u8, to: u8) -> bool {
+        self.state
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 }
 
 impl<T> Drop for Receiver<T> {
+    #[inline]
     fn drop(&mut self) {
-        let undelivered = {
-            let mut state = self.shared.lock();
-            state.receiver_is_gone = true;
-            state.message.take()
-        };
-        // Outside the lock, since that is the user's code.
-        drop(undelivered);
+        let shared = self.shared();
+        let is_over = shared.state.load(Ordering::Acquire) == SENDER_GONE;
+        if is_over || !shared.turn(OPEN, RECEIVER_GONE) {
+            // SAFETY: the sender is gone, so nobody else knows the block, and it was made as a box.
+            drop(unsafe { Box::from_raw(self.shared.as_ptr()) });
+        }
     }
 }
 
@@ -227,4 +329,101 @@ enum Failed {
     Disconnected,
     Timeout,
     Cut(Interrupt),
+}
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use crate::cancel::CancelToken;
+    use loom::{
+        cell::UnsafeCell,
+        thread::{JoinHandle, spawn},
+    };
+    use std::sync::Arc;
+
+    fn model(body: impl Fn() + Send + Sync + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(body);
+    }
+
+    /// loom's cell finds accesses that nothing orders, and the allocation that it is tracked with one
+    /// that nobody drops.
+    type Message = loom::alloc::Track<UnsafeCell<u32>>;
+
+    fn message() -> Message {
+        loom::alloc::Track::new(UnsafeCell::new(1))
+    }
+
+    /// Changes the message, which the receiver alone may do, and drops it.
+    fn consume(message: &Message) {
+        // SAFETY: received, and thus this thread's.
+        message
+            .get_ref()
+            .with_mut(|message| unsafe { *message += 1 });
+    }
+
+    fn sender(sender: Sender<Message>) -> JoinHandle<bool> {
+        spawn(move || match sender.send(message()) {
+            Ok(()) => true,
+            Err(back) => {
+                consume(&back);
+                false
+            }
+        })
+    }
+
+    /// It comes while the receiver looks, is about to wait, or waits.
+    #[test]
+    fn loom_oneshot_a_message_reaches_one_who_waits() {
+        model(|| {
+            let (send, receive) = channel();
+            let sending = sender(send);
+            consume(&receive.recv().unwrap());
+            assert!(sending.join().unwrap());
+        });
+    }
+
+    /// Either half frees the block, once, and no message is left in it.
+    #[test]
+    fn loom_oneshot_a_receiver_that_goes_leaves_the_message_to_one_of_them() {
+        model(|| {
+            let (send, mut receive) = channel();
+            let sending = sender(send);
+            let received = receive.try_recv().inspect(consume).is_ok();
+            drop(receive);
+            assert!(sending.join().unwrap() || !received);
+        });
+    }
+
+    #[test]
+    fn loom_oneshot_a_sender_that_goes_ends_the_wait() {
+        model(|| {
+            let (send, receive) = channel::<Message>();
+            let going = spawn(move || drop(send));
+            assert_eq!(receive.recv().err(), Some(RecvError::Disconnected));
+            going.join().unwrap();
+        });
+    }
+
+    /// A message and a cancellation race for a wait: the message is had then, or is still there later,
+    /// when another strand of the same receiver waits for it.
+    #[test]
+    fn loom_oneshot_a_receiver_that_is_cancelled_can_wait_again() {
+        model(|| {
+            let (send, mut receive) = channel();
+            let token = CancelToken::new();
+            let under = token.clone();
+            let receiving = spawn(move || {
+                let cut = under.run(|| receive.recv_up_to(None).inspect(consume).is_ok());
+                if cut != Ok(true) {
+                    consume(&receive.recv().unwrap());
+                }
+            });
+            let cancelling = spawn(move || token.cancel());
+            assert!(send.send(message()).is_ok());
+            receiving.join().unwrap();
+            cancelling.join().unwrap();
+        });
+    }
 }

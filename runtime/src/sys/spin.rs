@@ -52,26 +52,29 @@ impl<T> SpinLock<T> {
 
     #[cold]
     fn lock_contended(&self) {
-        let mut spins = 0u32;
-        loop {
-            if self
-                .locked
+        spin_while(|| {
+            self.locked
                 .compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
-            {
-                return;
-            }
-            spins += 1;
-            if cfg!(loom) || spins > SPINS_BEFORE_YIELD {
-                yield_now();
-            } else {
-                spin_loop();
-            }
+                .is_err()
+        });
+    }
+}
+
+/// Waits for what another thread is about to do, within a few instructions.
+#[cold]
+pub(crate) fn spin_while(mut is_busy: impl FnMut() -> bool) {
+    let mut spins = 0u32;
+    while is_busy() {
+        spins += 1;
+        if cfg!(loom) || spins > SPINS_BEFORE_YIELD {
+            yield_now();
+        } else {
+            spin_loop();
         }
     }
 }
 
-/// Enough for a holder on another core to finish; beyond it the holder was likely preempted.
+/// Enough for the other, on another core, to finish; beyond it it was likely preempted.
 const SPINS_BEFORE_YIELD: u32 = 100;
 
 pub(crate) struct SpinGuard<'a, T> {
