@@ -2,14 +2,14 @@
 
 use std::{
     fmt,
-    io::{self, IoSlice, Read, Write},
+    io::{self, IoSlice},
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::{
-    socket::conversions,
+    socket::{conversions, reader, writer},
     source::{Moved, Source},
 };
 use crate::sys::event::Direction;
@@ -189,42 +189,5 @@ impl PipeWriter {
     }
 }
 
-impl Read for PipeReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.receive(buffer)
-    }
-}
-
-impl Read for &PipeReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.receive(buffer)
-    }
-}
-
-impl Write for PipeWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.transmit(bytes)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.transmit_vectored(slices)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Write for &PipeWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.transmit(bytes)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.transmit_vectored(slices)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+reader!(PipeReader, &PipeReader);
+writer!(PipeWriter, &PipeWriter);

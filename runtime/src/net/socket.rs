@@ -139,3 +139,74 @@ macro_rules! conversions {
 }
 
 pub(in crate::net) use conversions;
+
+/// The two timeouts of a type with a `read_timeout` and a `write_timeout`.
+macro_rules! timeouts {
+    ($ours:ident) => {
+        impl $ours {
+            /// Bounds each read's or receive's wait; `None`, the default, does not. The error has kind `TimedOut`.
+            ///
+            /// # Errors
+            /// If the timeout is zero.
+            pub fn set_read_timeout(&self, timeout: Option<Duration>) -> ::std::io::Result<()> {
+                self.read_timeout.store(timeout)
+            }
+
+            /// Bounds each write's or send's wait; `None`, the default, does not. The error has kind `TimedOut`.
+            ///
+            /// # Errors
+            /// If the timeout is zero.
+            pub fn set_write_timeout(&self, timeout: Option<Duration>) -> ::std::io::Result<()> {
+                self.write_timeout.store(timeout)
+            }
+
+            /// What `set_read_timeout` set.
+            pub fn read_timeout(&self) -> Option<Duration> {
+                self.read_timeout.load()
+            }
+
+            /// What `set_write_timeout` set.
+            pub fn write_timeout(&self) -> Option<Duration> {
+                self.write_timeout.load()
+            }
+        }
+    };
+}
+
+pub(in crate::net) use timeouts;
+
+/// `Read` for types that can `receive` by reference, and for references to them.
+macro_rules! reader {
+    ($($ours:ty),*) => {$(
+        impl ::std::io::Read for $ours {
+            #[inline]
+            fn read(&mut self, buffer: &mut [u8]) -> ::std::io::Result<usize> {
+                self.receive(buffer)
+            }
+        }
+    )*};
+}
+
+pub(in crate::net) use reader;
+
+/// `Write` for types that can `transmit` by reference, and for references to them.
+macro_rules! writer {
+    ($($ours:ty),*) => {$(
+        impl ::std::io::Write for $ours {
+            #[inline]
+            fn write(&mut self, bytes: &[u8]) -> ::std::io::Result<usize> {
+                self.transmit(bytes)
+            }
+
+            fn write_vectored(&mut self, slices: &[::std::io::IoSlice<'_>]) -> ::std::io::Result<usize> {
+                self.transmit_vectored(slices)
+            }
+
+            fn flush(&mut self) -> ::std::io::Result<()> {
+                Ok(())
+            }
+        }
+    )*};
+}
+
+pub(in crate::net) use writer;

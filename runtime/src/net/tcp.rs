@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{self, IoSlice, Read, Write},
+    io::{self, IoSlice},
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     time::{Duration, Instant},
@@ -17,7 +17,8 @@ use super::{
     Shutdown, ToSocketAddrs, race,
     resolve::each_address,
     socket::{
-        DEFAULT_BACKLOG, FLAGS, Timeout, conversions, family, raw_shutdown, to_inet, zero_timeout,
+        DEFAULT_BACKLOG, FLAGS, Timeout, conversions, family, raw_shutdown, reader, timeouts,
+        to_inet, writer, zero_timeout,
     },
     source::{Moved, Source},
 };
@@ -147,7 +148,7 @@ impl TcpStream {
     /// Reads without consuming.
     ///
     /// # Errors
-    /// As [`Read::read`].
+    /// As [`Read::read`](io::Read::read).
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.source
             .io(Direction::Read, self.read_timeout.load(), |fd| {
@@ -169,7 +170,7 @@ impl TcpStream {
     /// An idle connection that waits like this needs no buffer. It may return early; a read then waits.
     ///
     /// # Errors
-    /// As [`Read::read`], except for errors of the connection, which the next read reports.
+    /// As [`Read::read`](io::Read::read), except for errors of the connection, which the next read reports.
     pub fn wait_readable(&self) -> io::Result<()> {
         let until = self
             .read_timeout
@@ -194,32 +195,6 @@ impl TcpStream {
     /// The next wait watches it again. Does nothing on a plain thread.
     pub fn unwatch(&self) {
         self.source.unwatch();
-    }
-
-    /// Bounds each read's wait; `None`, the default, does not. The error has kind `TimedOut`.
-    ///
-    /// # Errors
-    /// If the timeout is zero.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.read_timeout.store(timeout)
-    }
-
-    /// Bounds each write's wait; `None`, the default, does not. The error has kind `TimedOut`.
-    ///
-    /// # Errors
-    /// If the timeout is zero.
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.write_timeout.store(timeout)
-    }
-
-    /// What [`TcpStream::set_read_timeout`] set, in nanoseconds' precision.
-    pub fn read_timeout(&self) -> Option<Duration> {
-        self.read_timeout.load()
-    }
-
-    /// What [`TcpStream::set_write_timeout`] set.
-    pub fn write_timeout(&self) -> Option<Duration> {
-        self.write_timeout.load()
     }
 
     /// Whether the kernel sends small writes at once rather than collect them (`TCP_NODELAY`, tcp(7)).
@@ -304,49 +279,9 @@ impl TcpStream {
     }
 }
 
-impl Read for TcpStream {
-    #[inline]
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.receive(buffer)
-    }
-}
-
-impl Read for &TcpStream {
-    #[inline]
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.receive(buffer)
-    }
-}
-
-impl Write for TcpStream {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.transmit(bytes)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.transmit_vectored(slices)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Write for &TcpStream {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.transmit(bytes)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.transmit_vectored(slices)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+reader!(TcpStream, &TcpStream);
+writer!(TcpStream, &TcpStream);
+timeouts!(TcpStream);
 
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,7 +15,7 @@ use rustix::{
 use super::{
     ToSocketAddrs,
     resolve::each_address,
-    socket::{FLAGS, Timeout, conversions, family, to_inet},
+    socket::{FLAGS, Timeout, conversions, family, timeouts, to_inet},
     source::{Moved, Source},
     udp_batch::{self, RecvBatch},
 };
@@ -233,32 +233,6 @@ impl UdpSocket {
         ))
     }
 
-    /// Bounds each receive's wait; `None`, the default, does not. The error has kind `TimedOut`.
-    ///
-    /// # Errors
-    /// If the timeout is zero.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.read_timeout.store(timeout)
-    }
-
-    /// Bounds each send's wait; `None`, the default, does not. The error has kind `TimedOut`.
-    ///
-    /// # Errors
-    /// If the timeout is zero.
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.write_timeout.store(timeout)
-    }
-
-    /// What [`UdpSocket::set_read_timeout`] set.
-    pub fn read_timeout(&self) -> Option<Duration> {
-        self.read_timeout.load()
-    }
-
-    /// What [`UdpSocket::set_write_timeout`] set.
-    pub fn write_timeout(&self) -> Option<Duration> {
-        self.write_timeout.load()
-    }
-
     /// Whether sending to a broadcast address is allowed (`SO_BROADCAST`, socket(7)); off by default.
     ///
     /// # Errors
@@ -366,6 +340,7 @@ impl fmt::Debug for UdpSocket {
 }
 
 conversions!(UdpSocket, from_nonblocking, std::net::UdpSocket);
+timeouts!(UdpSocket);
 
 /// A datagram says nothing about whether another is there; one that was peeked at certainly is.
 fn received<T>(value: T, flags: RecvFlags) -> Moved<T> {

@@ -17,8 +17,9 @@ use super::{
     PeerCredentials,
     address::{from_raw, patiently, to_raw},
     endpoint, rights,
-    socket::{FLAGS, Timeout, conversions, raw_shutdown},
+    socket::{FLAGS, Timeout, conversions, raw_shutdown, timeouts},
     source::{Moved, Source},
+    stream::sent,
 };
 use crate::sys::event::Direction;
 
@@ -47,7 +48,7 @@ pub struct UnixDatagram {
     write_timeout: Timeout,
 }
 
-endpoint!(UnixDatagram, "UnixDatagram", true);
+endpoint!(UnixDatagram, "UnixDatagram", DGRAM, true);
 conversions!(
     UnixDatagram,
     from_nonblocking,
@@ -63,16 +64,6 @@ impl UnixDatagram {
         let kind = SocketType::DGRAM;
         let fd = rustix::net::socket_with(AddressFamily::UNIX, kind, FLAGS, None)?;
         Ok(Self::from_nonblocking(fd))
-    }
-
-    /// Two sockets that are connected to each other.
-    ///
-    /// # Errors
-    /// If the process has no descriptor left.
-    pub fn pair() -> io::Result<(Self, Self)> {
-        let kind = SocketType::DGRAM;
-        let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, kind, FLAGS, None)?;
-        Ok((Self::from_nonblocking(one), Self::from_nonblocking(other)))
     }
 
     /// Makes a socket file at the path and receives what is sent there.
@@ -114,10 +105,7 @@ impl UnixDatagram {
     /// # Errors
     /// If there is no peer or it is gone, the datagram is too long, or the wait for room was cut short.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.source
-            .io(Direction::Write, self.write_timeout.load(), |fd| {
-                rustix::net::send(fd, bytes, SendFlags::NOSIGNAL).map(Moved::Fully)
-            })
+        sent(&self.source, &self.write_timeout, bytes)
     }
 
     /// Sends one datagram to the socket at a path.

@@ -15,7 +15,7 @@ use super::{socket, source};
 
 /// What every connected kind has: a `source`, two timeouts, addresses, credentials and descriptors to pass.
 macro_rules! endpoint {
-    ($ours:ident, $name:literal, $empty_carries:literal) => {
+    ($ours:ident, $name:literal, $kind:ident, $empty_carries:literal) => {
         impl $ours {
             fn from_nonblocking(fd: OwnedFd) -> Self {
                 Self {
@@ -23,6 +23,16 @@ macro_rules! endpoint {
                     read_timeout: Timeout::none(),
                     write_timeout: Timeout::none(),
                 }
+            }
+
+            /// Two ends that are connected to each other.
+            ///
+            /// # Errors
+            /// If the process has no descriptor left.
+            pub fn pair() -> io::Result<(Self, Self)> {
+                let (family, kind) = (AddressFamily::UNIX, SocketType::$kind);
+                let (one, other) = rustix::net::socketpair(family, kind, FLAGS, None)?;
+                Ok((Self::from_nonblocking(one), Self::from_nonblocking(other)))
             }
 
             /// The address of this end; unnamed unless it was bound.
@@ -57,32 +67,6 @@ macro_rules! endpoint {
             /// If there is no peer.
             pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
                 Ok(rustix::net::shutdown(&self.source, raw_shutdown(how))?)
-            }
-
-            /// Bounds each receive's wait; `None`, the default, does not. The error has kind `TimedOut`.
-            ///
-            /// # Errors
-            /// If the timeout is zero.
-            pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-                self.read_timeout.store(timeout)
-            }
-
-            /// Bounds each send's wait; `None`, the default, does not. The error has kind `TimedOut`.
-            ///
-            /// # Errors
-            /// If the timeout is zero.
-            pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-                self.write_timeout.store(timeout)
-            }
-
-            /// What `set_read_timeout` set.
-            pub fn read_timeout(&self) -> Option<Duration> {
-                self.read_timeout.load()
-            }
-
-            /// What `set_write_timeout` set.
-            pub fn write_timeout(&self) -> Option<Duration> {
-                self.write_timeout.load()
             }
 
             /// Takes the socket's pending error.
@@ -128,6 +112,8 @@ macro_rules! endpoint {
                     })
             }
         }
+
+        timeouts!($ours);
 
         impl fmt::Debug for $ours {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

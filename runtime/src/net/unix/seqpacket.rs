@@ -10,16 +10,16 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use super::{
     super::Shutdown,
     PeerCredentials,
     address::from_raw,
     endpoint, rights,
-    socket::{FLAGS, Timeout, conversions, raw_shutdown},
+    socket::{FLAGS, Timeout, conversions, raw_shutdown, timeouts},
     source::{Moved, Source},
-    stream::{accepted, connected, listening},
+    stream::{accepted, connected, listening, received, sent},
 };
 use crate::sys::event::Direction;
 
@@ -50,20 +50,10 @@ pub struct UnixSeqpacket {
     write_timeout: Timeout,
 }
 
-endpoint!(UnixSeqpacket, "UnixSeqpacket", true);
+endpoint!(UnixSeqpacket, "UnixSeqpacket", SEQPACKET, true);
 conversions!(UnixSeqpacket, from_nonblocking);
 
 impl UnixSeqpacket {
-    /// Two ends that are connected to each other.
-    ///
-    /// # Errors
-    /// If the process has no descriptor left.
-    pub fn pair() -> io::Result<(Self, Self)> {
-        let kind = SocketType::SEQPACKET;
-        let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, kind, FLAGS, None)?;
-        Ok((Self::from_nonblocking(one), Self::from_nonblocking(other)))
-    }
-
     /// Connects to the listener at a path. Waits while the listener's backlog is full.
     ///
     /// # Errors
@@ -88,10 +78,7 @@ impl UnixSeqpacket {
     /// # Errors
     /// If the peer is gone, the message is too long, or the wait for room was cut short.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.source
-            .io(Direction::Write, self.write_timeout.load(), |fd| {
-                rustix::net::send(fd, bytes, SendFlags::NOSIGNAL).map(Moved::Fully)
-            })
+        sent(&self.source, &self.write_timeout, bytes)
     }
 
     /// Receives one message; its end is lost if it is longer than the buffer. Returns 0 once the peer has
@@ -100,14 +87,7 @@ impl UnixSeqpacket {
     /// # Errors
     /// Past the read timeout (kind `TimedOut`), or if the wait was cut short.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.source
-            .io(Direction::Read, self.read_timeout.load(), |fd| {
-                let (n, _) = rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())?;
-                Ok(match n {
-                    0 => Moved::Fully(n),
-                    _ => Moved::Filled(n),
-                })
-            })
+        received(&self.source, &self.read_timeout, buffer)
     }
 }
 

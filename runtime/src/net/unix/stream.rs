@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{self, IoSlice, Read, Write},
+    io::{self, IoSlice},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::net::SocketAddr,
@@ -18,7 +18,9 @@ use super::{
     PeerCredentials,
     address::{from_raw, patiently, to_raw},
     endpoint, rights,
-    socket::{DEFAULT_BACKLOG, FLAGS, Timeout, conversions, raw_shutdown},
+    socket::{
+        DEFAULT_BACKLOG, FLAGS, Timeout, conversions, raw_shutdown, reader, timeouts, writer,
+    },
     source::{Moved, Source},
 };
 use crate::{scheduler::now, sys::event::Direction};
@@ -52,20 +54,10 @@ pub struct UnixStream {
     write_timeout: Timeout,
 }
 
-endpoint!(UnixStream, "UnixStream", false);
+endpoint!(UnixStream, "UnixStream", STREAM, false);
 conversions!(UnixStream, from_nonblocking, std::os::unix::net::UnixStream);
 
 impl UnixStream {
-    /// Two streams that are connected to each other.
-    ///
-    /// # Errors
-    /// If the process has no descriptor left.
-    pub fn pair() -> io::Result<(Self, Self)> {
-        let kind = SocketType::STREAM;
-        let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, kind, FLAGS, None)?;
-        Ok((Self::from_nonblocking(one), Self::from_nonblocking(other)))
-    }
-
     /// Connects to the listener at a path. Waits while the listener's backlog is full.
     ///
     /// # Errors
@@ -89,7 +81,7 @@ impl UnixStream {
     /// Reads without consuming.
     ///
     /// # Errors
-    /// As [`Read::read`].
+    /// As [`Read::read`](io::Read::read).
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.source
             .io(Direction::Read, self.read_timeout.load(), |fd| {
@@ -119,22 +111,11 @@ impl UnixStream {
     }
 
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.source
-            .io(Direction::Read, self.read_timeout.load(), |fd| {
-                let (n, _) = rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())?;
-                // A read stops where descriptors came, so one that is short says little.
-                Ok(match n {
-                    0 => Moved::Fully(n),
-                    _ => Moved::Filled(n),
-                })
-            })
+        received(&self.source, &self.read_timeout, buffer)
     }
 
     fn transmit(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.source
-            .io(Direction::Write, self.write_timeout.load(), |fd| {
-                rustix::net::send(fd, bytes, SendFlags::NOSIGNAL).map(Moved::Fully)
-            })
+        sent(&self.source, &self.write_timeout, bytes)
     }
 
     fn transmit_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -147,45 +128,8 @@ impl UnixStream {
     }
 }
 
-impl Read for UnixStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.receive(buffer)
-    }
-}
-
-impl Read for &UnixStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.receive(buffer)
-    }
-}
-
-impl Write for UnixStream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.transmit(bytes)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.transmit_vectored(slices)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Write for &UnixStream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.transmit(bytes)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.transmit_vectored(slices)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+reader!(UnixStream, &UnixStream);
+writer!(UnixStream, &UnixStream);
 
 /// A listening Unix-domain socket, in the shape of [`std::os::unix::net::UnixListener`].
 ///
@@ -332,4 +276,23 @@ pub(super) fn accepted(listener: &Source) -> io::Result<(OwnedFd, SocketAddr)> {
         rustix::net::acceptfrom_with(fd, FLAGS).map(Moved::Fully)
     })?;
     Ok((fd, from_raw(peer)?))
+}
+
+/// Waits for something to receive on a connection.
+pub(super) fn received(source: &Source, timeout: &Timeout, buffer: &mut [u8]) -> io::Result<usize> {
+    source.io(Direction::Read, timeout.load(), |fd| {
+        let (n, _) = rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())?;
+        // A read stops where descriptors came, so one that is short says little.
+        Ok(match n {
+            0 => Moved::Fully(n),
+            _ => Moved::Filled(n),
+        })
+    })
+}
+
+/// Waits for room, and sends to the peer.
+pub(super) fn sent(source: &Source, timeout: &Timeout, bytes: &[u8]) -> io::Result<usize> {
+    source.io(Direction::Write, timeout.load(), |fd| {
+        rustix::net::send(fd, bytes, SendFlags::NOSIGNAL).map(Moved::Fully)
+    })
 }
