@@ -76,6 +76,11 @@ impl Figures {
         )
     }
 
+    /// Bytes of the server's processes for a connection, right after the trickle.
+    pub(super) fn served(&self) -> f64 {
+        self.each(self.memory_served.sum(), self.memory_before.sum())
+    }
+
     /// Bytes of the kernel for both ends of an idle connection.
     pub(super) fn kernel(&self) -> f64 {
         self.each(self.kernel_held.sum(), self.kernel_before.sum())

@@ -65,6 +65,7 @@ pub(super) fn table(attempts: &[Attempt]) -> Table {
         "RSS KiB",
         "page tables KiB",
         "sum KiB",
+        "after requests KiB",
         "kernel KiB",
         "CPU µs/request",
         "p50 ms",
@@ -76,7 +77,7 @@ pub(super) fn table(attempts: &[Attempt]) -> Table {
     ]);
     let mut notes = vec![
         "RSS and page tables of the server's processes, and the kernel's memory for both ends, are for each idle \
-         connection."
+         connection; the sum is taken again after the requests, with what they left behind."
             .to_owned(),
     ];
     for Attempt { server, tried } in attempts {
@@ -94,7 +95,7 @@ pub(super) fn table(attempts: &[Attempt]) -> Table {
                 }
             }
             Outcome::Failed(cause) => {
-                cells.resize(13, "-".to_owned());
+                cells.resize(14, "-".to_owned());
                 notes.push(format!("{server} failed with {connections}: {cause}"));
             }
         }
@@ -104,7 +105,7 @@ pub(super) fn table(attempts: &[Attempt]) -> Table {
     table
 }
 
-fn cells_of(figures: &Figures) -> [String; 11] {
+fn cells_of(figures: &Figures) -> [String; 12] {
     let kib = |bytes: f64| format!("{:.2}", bytes / 1024.0);
     let ms = |us: f64| format!("{:.2}", us / 1e3);
     let (resident, page_tables) = figures.held();
@@ -112,6 +113,7 @@ fn cells_of(figures: &Figures) -> [String; 11] {
         kib(resident),
         kib(page_tables),
         kib(resident + page_tables),
+        kib(figures.served()),
         kib(figures.kernel()),
         format!("{:.2}", figures.cpu_us()),
         ms(figures.p50_us),
@@ -147,7 +149,7 @@ pub(super) mod tests {
             drain_seconds: 0.5,
             memory_before: memory(0, 0),
             memory_held: memory(4096, 512),
-            memory_served: memory(4096, 512),
+            memory_served: memory(5120, 512),
             memory_drained: memory(0, 0),
             kernel_before: kernel(0, 0),
             kernel_held: kernel(1024, 9216),
@@ -194,8 +196,8 @@ pub(super) mod tests {
         let row = text.lines().nth(2).unwrap();
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         let expected = [
-            "", "maniple", "10,000", "4.00", "0.50", "4.50", "10.00", "25.00", "0.10", "0.25",
-            "1.50", "30.00", "1.2", "0.5", "",
+            "", "maniple", "10,000", "4.00", "0.50", "4.50", "5.50", "10.00", "25.00", "0.10",
+            "0.25", "1.50", "30.00", "1.2", "0.5", "",
         ];
         assert_eq!(cells, expected, "{text}");
     }
