@@ -64,7 +64,7 @@ pub(crate) struct Plan {
 pub(crate) enum Room {
     /// On the last core, where it looks again and again for what to do and never sleeps.
     OwnCore,
-    /// On the cores of the server, with the highest priority that it gets, and asleep until there is something to do.
+    /// On the cores of the server, with a higher priority if it gets that, and asleep until there is something to do.
     Shared,
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Room::Shared => {
             process::settle(Core::Any)?;
             // Without the right to it the load still runs, and tells how late it was.
-            let _ = rustix::process::setpriority_process(None, HIGHEST_PRIORITY);
+            let _ = rustix::process::setpriority_process(None, HIGHER_PRIORITY);
         }
     }
     let mut load = Load::connect(options)?;
@@ -352,8 +352,10 @@ fn crowded_first(places: &mut [usize], threads: &[String]) -> usize {
     count
 }
 
-/// Of a thread, as nice(1) has it.
-const HIGHEST_PRIORITY: i32 = -20;
+/// Above the server's, as nice(1) has it, so that the load need not wait for its threads. Not as high as can be: the
+/// kernel divides what it grants a session (autogroup, sched(7)) among cores by weight, so that a heavy load would leave
+/// the server's core next to nothing as soon as anybody else's processes run there.
+const HIGHER_PRIORITY: i32 = -5;
 
 #[cfg(test)]
 mod tests {
