@@ -8,6 +8,7 @@ mod compare;
 mod load;
 mod micro;
 mod process;
+mod scale;
 mod servers;
 mod stats;
 
@@ -33,6 +34,8 @@ enum Command {
     Capacity(capacity::Capacity),
     /// Single operations of each engine.
     Micro(micro::Options),
+    /// What one operation costs when ten do it, and when a million do.
+    Scale(scale::Options),
     /// One server of `compare http`, which starts it.
     #[command(hide = true)]
     Serve(servers::Options),
@@ -51,12 +54,17 @@ enum Command {
     /// One row of `micro` on one engine, which starts it.
     #[command(hide = true)]
     MicroRow(micro::ChildOptions),
+    /// One point of `scale`, which starts it.
+    #[command(hide = true)]
+    ScalePoint(scale::Point),
 }
 
 fn run(command: &Command) -> Result<()> {
     match command {
         Command::Compare(compare) => compare::run(compare),
         Command::Capacity(capacity) => capacity::run(capacity),
+        Command::Scale(options) => scale::run(options),
+        Command::ScalePoint(point) => scale::run_child(point),
         Command::Serve(options) => servers::run(options),
         Command::Load(options) => load::run(options),
         Command::OpenLoad(options) => load::open::run(options),

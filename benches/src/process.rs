@@ -168,6 +168,30 @@ pub(crate) fn cpu_time_of(process: u32) -> Result<Duration> {
     ))
 }
 
+/// The time that passes, and the CPU time of this process meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch {
+    started: Instant,
+    cpu: Duration,
+}
+
+impl Stopwatch {
+    pub(crate) fn start() -> Result<Self> {
+        let cpu = cpu_time_of(std::process::id())?;
+        let started = Instant::now();
+        Ok(Self { started, cpu })
+    }
+
+    /// The time and the CPU time since the start.
+    pub(crate) fn elapsed(&self) -> Result<(Duration, Duration)> {
+        let wall = self.started.elapsed();
+        Ok((
+            wall,
+            cpu_time_of(std::process::id())?.saturating_sub(self.cpu),
+        ))
+    }
+}
+
 /// Which of the allowed cores.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Core {

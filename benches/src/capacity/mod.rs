@@ -1,10 +1,10 @@
 //! What coroutines cost in memory, descriptors and kernel objects, and where the machine ends.
 
 mod connections;
-mod limits;
+pub(crate) mod limits;
 mod plan;
 pub(crate) mod plot;
-mod quantity;
+pub(crate) mod quantity;
 mod stacks;
 
 use anyhow::Result;

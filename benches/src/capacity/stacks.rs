@@ -14,11 +14,10 @@ mod threads;
 mod tokio;
 mod touch;
 
-use std::{fs::File, io::BufWriter, path::PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
-use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::Serialize;
 
 pub(crate) use self::spec::Spec;
@@ -32,7 +31,7 @@ use super::{
     quantity::{Bytes, count},
 };
 use crate::{
-    compare::progress,
+    compare::{json::JsonFile, progress},
     process::{Core, settle},
     stats::Machine,
 };
@@ -109,14 +108,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(reason) = specs.iter().find_map(Spec::refused) {
         bail!("{reason}");
     }
-    // Before the minutes of measuring, so that a bad path is told at once.
-    let file = match &options.json {
-        Some(path) => {
-            let file = File::create(path).with_context(|| format!("create {}", path.display()));
-            Some(BufWriter::new(file?))
-        }
-        None => None,
-    };
+    let file = JsonFile::create(options.json.as_deref())?;
     let machine = Machine::here(&["maniple", "may", "tokio"]);
     println!("{machine}\n");
     let runs = measure(&specs, options.rounds);
@@ -127,14 +119,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         report::figure(&specs, &runs, &wanted).write(folder, "stacks.svg")?;
     }
     let measured = runs.iter().any(|run| run.outcome.parked.is_some());
-    if let Some(file) = file {
-        let report = Report {
-            machine,
-            options,
-            runs,
-        };
-        serde_json::to_writer_pretty(file, &report).context("writing the JSON file")?;
-    }
+    file.write(&Report {
+        machine,
+        options,
+        runs,
+    })?;
     match measured {
         true => Ok(()),
         false => bail!("nothing could be measured"),
@@ -211,11 +200,11 @@ pub(crate) fn run_child(spec: &Spec) -> Result<()> {
     if let Some(reason) = spec.refused() {
         bail!("{reason}");
     }
-    match spec.workers {
-        1 => settle(Core::First)?,
-        // Free to use all cores, but not to outlive its parent.
-        _ => set_parent_process_death_signal(Some(Signal::KILL))?,
-    }
+    settle(if spec.workers == 1 {
+        Core::First
+    } else {
+        Core::Any
+    })?;
     // Should memory run out after all, this process is the one to go. A system without this file has no such rule.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     match spec.engine {

@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 /// A file for a report, or none if nobody wants one.
-pub(super) struct JsonFile(Option<BufWriter<File>>);
+pub(crate) struct JsonFile(Option<BufWriter<File>>);
 
 impl JsonFile {
     /// To be called before the minutes of measuring, so that a bad path is told at once.
-    pub(super) fn create(path: Option<&Path>) -> Result<Self> {
+    pub(crate) fn create(path: Option<&Path>) -> Result<Self> {
         let create = |path: &Path| {
             let file = File::create(path).with_context(|| format!("create {}", path.display()));
             anyhow::Ok(BufWriter::new(file?))
@@ -18,7 +18,7 @@ impl JsonFile {
         Ok(Self(path.map(create).transpose()?))
     }
 
-    pub(super) fn write(self, report: &impl Serialize) -> Result<()> {
+    pub(crate) fn write(self, report: &impl Serialize) -> Result<()> {
         match self.0 {
             Some(file) => {
                 serde_json::to_writer_pretty(file, report).context("writing the JSON file")

@@ -2,7 +2,7 @@
 
 pub(crate) mod fanout;
 pub(crate) mod http;
-mod json;
+pub(crate) mod json;
 pub(crate) mod latency;
 mod pair;
 mod rows;

@@ -19,8 +19,8 @@ impl Lines {
         let has_place = |&(x, y): &(f64, f64)| x > 0.0 && y > 0.0;
         let all = || self.points.iter().flatten().copied().filter(has_place);
         let (x, y) = (
-            span(all().map(|point| point.0), 1.0),
-            span(all().map(|point| point.1), 2.0),
+            span(all().map(|point| point.0), false),
+            span(all().map(|point| point.1), true),
         );
         let mut chart = ChartBuilder::on(area)
             .margin(10)
@@ -53,15 +53,20 @@ impl Lines {
     }
 }
 
-/// What an axis has to show, with some room at both ends.
-fn span(figures: impl Iterator<Item = f64>, room: f64) -> (f64, f64) {
+/// What an axis has to show; `whole` decades have labels at both ends.
+fn span(figures: impl Iterator<Item = f64>, whole: bool) -> (f64, f64) {
     let (low, high) = figures.fold((f64::INFINITY, 0.0_f64), |(low, high), figure| {
         (low.min(figure), high.max(figure))
     });
-    match low < high {
-        true => (low / room, high * room),
-        false if low.is_finite() => (low / 3.0, low * 3.0),
-        false => (1.0, 10.0),
+    let decade = |figure: f64| 10_f64.powf(figure);
+    match (whole, low < high) {
+        (true, _) if low.is_finite() => {
+            let (from, to) = (low.log10().floor(), high.log10().ceil());
+            (decade(from), decade(to.max(from + 1.0)))
+        }
+        (_, true) => (low, high),
+        (_, false) if low.is_finite() => (low / 3.0, low * 3.0),
+        _ => (1.0, 10.0),
     }
 }
 
@@ -71,8 +76,10 @@ mod tests {
 
     #[test]
     fn an_axis_spans_what_there_is() {
-        assert_eq!(span([10.0, 1000.0].into_iter(), 2.0), (5.0, 2000.0));
-        assert_eq!(span([9.0].into_iter(), 1.0), (3.0, 27.0));
-        assert_eq!(span([].into_iter(), 1.0), (1.0, 10.0));
+        assert_eq!(span([10.0, 5000.0].into_iter(), false), (10.0, 5000.0));
+        assert_eq!(span([30.0, 5000.0].into_iter(), true), (10.0, 10_000.0));
+        assert_eq!(span([100.0].into_iter(), true), (100.0, 1000.0));
+        assert_eq!(span([9.0].into_iter(), false), (3.0, 27.0));
+        assert_eq!(span([].into_iter(), true), (1.0, 10.0));
     }
 }

@@ -1,11 +1,11 @@
 //! The child's side of a measurement: the clock, the memory, the lines that it prints.
 
-use std::{fs::File, io::Read, time::Instant};
+use std::{fs::File, io::Read};
 
 use anyhow::{Context, Result};
 
 use super::protocol::{Event, Footprint, Parked, Stage};
-use crate::{capacity::limits::field, process::cpu_time_of};
+use crate::{capacity::limits::field, process::Stopwatch};
 
 /// Measures from the first spawn to the end, and tells the parent.
 #[derive(Debug)]
@@ -15,8 +15,8 @@ pub(super) struct Stages {
     /// How many make progress that is worth a line.
     step: u64,
     told: u64,
-    begun: Clock,
-    stage: Clock,
+    begun: Stopwatch,
+    stage: Stopwatch,
     before: Footprint,
     /// Allocated beforehand: at the limit of mappings there may be no more memory to have.
     buffer: Vec<u8>,
@@ -27,7 +27,7 @@ impl Stages {
     pub(super) fn begin(wanted: u64, guard: &'static str) -> Result<Self> {
         let mut buffer = vec![0; 64 << 10];
         let before = footprint(&mut buffer)?;
-        let now = Clock::now()?;
+        let now = Stopwatch::start()?;
         Ok(Self {
             guard,
             wanted,
@@ -60,7 +60,7 @@ impl Stages {
 
     /// All that could be spawned wait; `cause` says why there are no more.
     pub(super) fn parked(&mut self, count: u64, cause: Option<String>) -> Result<()> {
-        let spawn = self.stage.stage()?;
+        let spawn = stage(&self.stage)?;
         let now = footprint(&mut self.buffer)?;
         tell(&Event::Parked(Parked {
             count,
@@ -71,18 +71,18 @@ impl Stages {
             now,
         }))?;
         self.told = 0;
-        self.stage = Clock::now()?;
+        self.stage = Stopwatch::start()?;
         Ok(())
     }
 
     /// All were woken and joined.
     pub(super) fn ended(&mut self) -> Result<()> {
-        tell(&Event::Ended(self.stage.stage()?))
+        tell(&Event::Ended(stage(&self.stage)?))
     }
 
     /// The engine is gone, too.
     pub(super) fn finish(self) -> Result<()> {
-        tell(&Event::Finished(self.begun.stage()?))
+        tell(&Event::Finished(stage(&self.begun)?))
     }
 }
 
@@ -91,28 +91,12 @@ fn tell(event: &Event) -> Result<()> {
     Ok(())
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    at: Instant,
-    cpu_seconds: f64,
-}
-
-impl Clock {
-    fn now() -> Result<Self> {
-        Ok(Self {
-            at: Instant::now(),
-            cpu_seconds: cpu_time_of(std::process::id())?.as_secs_f64(),
-        })
-    }
-
-    /// What passed since.
-    fn stage(&self) -> Result<Stage> {
-        let now = Self::now()?;
-        Ok(Stage {
-            seconds: (now.at - self.at).as_secs_f64(),
-            cpu_seconds: now.cpu_seconds - self.cpu_seconds,
-        })
-    }
+fn stage(since: &Stopwatch) -> Result<Stage> {
+    let (wall, cpu) = since.elapsed()?;
+    Ok(Stage {
+        seconds: wall.as_secs_f64(),
+        cpu_seconds: cpu.as_secs_f64(),
+    })
 }
 
 /// What this process takes.
