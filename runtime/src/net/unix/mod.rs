@@ -128,3 +128,60 @@ macro_rules! endpoint {
 }
 
 use endpoint;
+
+/// What every listening kind has: a `source` alone, bound to an address, that gives out connections.
+macro_rules! listener {
+    ($ours:ident, $name:literal, $kind:ident, $connection:ident) => {
+        impl $ours {
+            fn from_nonblocking(fd: OwnedFd) -> Self {
+                Self {
+                    source: Source::new(fd),
+                }
+            }
+
+            /// Makes a socket file at the path and listens there, with a backlog of 4096.
+            ///
+            /// # Errors
+            /// If the file exists (kind `AddrInUse`) or cannot be made.
+            pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<Self> {
+                Self::bind_addr(&SocketAddr::from_pathname(path)?)
+            }
+
+            /// As `bind`, at an address, which may be an abstract one.
+            ///
+            /// # Errors
+            /// As there.
+            pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
+                listening(SocketType::$kind, address).map(Self::from_nonblocking)
+            }
+
+            /// Waits for a connection and accepts it.
+            ///
+            /// # Errors
+            /// If the process has no descriptor left, or the wait was cut short.
+            pub fn accept(&self) -> io::Result<($connection, SocketAddr)> {
+                let (fd, peer) = accepted(&self.source)?;
+                Ok(($connection::from_nonblocking(fd), peer))
+            }
+
+            /// The address that it listens at.
+            ///
+            /// # Errors
+            /// If the system cannot tell.
+            pub fn local_addr(&self) -> io::Result<SocketAddr> {
+                from_raw(Some(rustix::net::getsockname(&self.source)?))
+            }
+        }
+
+        impl fmt::Debug for $ours {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct($name)
+                    .field("fd", &self.as_raw_fd())
+                    .field("local", &self.local_addr().ok())
+                    .finish()
+            }
+        }
+    };
+}
+
+use listener;

@@ -16,7 +16,7 @@ use super::{
     super::Shutdown,
     PeerCredentials,
     address::from_raw,
-    endpoint, rights,
+    endpoint, listener, rights,
     socket::{FLAGS, Timeout, conversions, raw_shutdown, timeouts},
     source::{Moved, Source},
     stream::{accepted, connected, listening, received, sent},
@@ -113,57 +113,10 @@ pub struct UnixSeqpacketListener {
     source: Source,
 }
 
+listener!(
+    UnixSeqpacketListener,
+    "UnixSeqpacketListener",
+    SEQPACKET,
+    UnixSeqpacket
+);
 conversions!(UnixSeqpacketListener, from_nonblocking);
-
-impl UnixSeqpacketListener {
-    fn from_nonblocking(fd: OwnedFd) -> Self {
-        Self {
-            source: Source::new(fd),
-        }
-    }
-
-    /// Makes a socket file at the path and listens there, with a backlog of 4096.
-    ///
-    /// # Errors
-    /// If the file exists (kind `AddrInUse`) or cannot be made.
-    pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<Self> {
-        Self::bind_addr(&SocketAddr::from_pathname(path)?)
-    }
-
-    /// As [`UnixSeqpacketListener::bind`], at an address, which may be an abstract one.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
-        Ok(Self::from_nonblocking(listening(
-            SocketType::SEQPACKET,
-            address,
-        )?))
-    }
-
-    /// Waits for a connection and accepts it.
-    ///
-    /// # Errors
-    /// If the process has no descriptor left, or the wait was cut short.
-    pub fn accept(&self) -> io::Result<(UnixSeqpacket, SocketAddr)> {
-        let (fd, peer) = accepted(&self.source)?;
-        Ok((UnixSeqpacket::from_nonblocking(fd), peer))
-    }
-
-    /// The address that it listens at.
-    ///
-    /// # Errors
-    /// If the system cannot tell.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        from_raw(Some(rustix::net::getsockname(&self.source)?))
-    }
-}
-
-impl fmt::Debug for UnixSeqpacketListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnixSeqpacketListener")
-            .field("fd", &self.as_raw_fd())
-            .field("local", &self.local_addr().ok())
-            .finish()
-    }
-}

@@ -17,7 +17,7 @@ use super::{
     super::Shutdown,
     PeerCredentials,
     address::{from_raw, patiently, to_raw},
-    endpoint, rights,
+    endpoint, listener, rights,
     socket::{
         DEFAULT_BACKLOG, FLAGS, Timeout, conversions, raw_shutdown, reader, timeouts, writer,
     },
@@ -157,6 +157,7 @@ pub struct UnixListener {
     source: Source,
 }
 
+listener!(UnixListener, "UnixListener", STREAM, UnixStream);
 conversions!(
     UnixListener,
     from_nonblocking,
@@ -164,40 +165,6 @@ conversions!(
 );
 
 impl UnixListener {
-    fn from_nonblocking(fd: OwnedFd) -> Self {
-        Self {
-            source: Source::new(fd),
-        }
-    }
-
-    /// Makes a socket file at the path and listens there, with a backlog of 4096.
-    ///
-    /// # Errors
-    /// If the file exists (kind `AddrInUse`) or cannot be made.
-    pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<Self> {
-        Self::bind_addr(&SocketAddr::from_pathname(path)?)
-    }
-
-    /// As [`UnixListener::bind`], at an address, which may be an abstract one.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
-        Ok(Self::from_nonblocking(listening(
-            SocketType::STREAM,
-            address,
-        )?))
-    }
-
-    /// Waits for a connection and accepts it.
-    ///
-    /// # Errors
-    /// If the process has no descriptor left, or the wait was cut short.
-    pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        let (fd, peer) = accepted(&self.source)?;
-        Ok((UnixStream::from_nonblocking(fd), peer))
-    }
-
     /// Accepts a connection that is there, without waiting.
     ///
     /// # Errors
@@ -212,14 +179,6 @@ impl UnixListener {
         UnixIncoming { listener: self }
     }
 
-    /// The address that it listens at.
-    ///
-    /// # Errors
-    /// If the system cannot tell.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        from_raw(Some(rustix::net::getsockname(&self.source)?))
-    }
-
     /// A second handle to the same listener.
     ///
     /// # Errors
@@ -228,15 +187,6 @@ impl UnixListener {
         Ok(Self::from_nonblocking(
             self.source.as_fd().try_clone_to_owned()?,
         ))
-    }
-}
-
-impl fmt::Debug for UnixListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnixListener")
-            .field("fd", &self.as_raw_fd())
-            .field("local", &self.local_addr().ok())
-            .finish()
     }
 }
 
