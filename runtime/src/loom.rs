@@ -1,7 +1,7 @@
 //! The switch between the standard atomics and loom's, so that lock-free protocols can be model-checked.
 //!
-//! Only the protocols themselves go through here (the wait word, the inbox, the spin lock, the scopes
-//! and what lies on them); statics and counters use the standard library directly. In a model, those who
+//! Only the protocols themselves go through here (the wait word, the inbox, the spin lock, the scopes,
+//! the locks and what counts a channel's halves); statics and counters use the standard library directly. In a model, those who
 //! wait are plain threads: loom's, which it parks and wakes.
 
 #[cfg(not(loom))]

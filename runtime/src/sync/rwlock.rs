@@ -17,13 +17,13 @@
 use std::{
     fmt,
     ptr::NonNull,
-    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
 use lock_api::GuardSend;
 
 use crate::{
+    loom::{AtomicUsize, Ordering},
     scheduler::now,
     strand::{Claimed, Strand},
     sys::spin::SpinLock,
@@ -390,14 +390,14 @@ unsafe impl lock_api::RawRwLock for RawRwLock {
         clippy::declare_interior_mutable_const,
         reason = "the trait's way to make one"
     )]
-    #[cfg_attr(loom, allow(unreachable_code))]
+    #[cfg(not(loom))]
     const INIT: Self = Self {
         state: AtomicUsize::new(0),
-        #[cfg(not(loom))]
         queue: SpinLock::new(Queue::new()),
-        #[cfg(loom)]
-        queue: panic!("loom cannot make its lock in a constant"),
     };
+
+    #[cfg(loom)]
+    const INIT: Self = panic!("loom cannot make its atomics in a constant");
 
     type SharedGuard = GuardSend;
     type ExclusiveGuard = GuardSend;
@@ -568,3 +568,6 @@ impl fmt::Debug for RawRwLock {
             .finish()
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_models;

@@ -14,10 +14,11 @@
 //! Who wants to know of readiness alone queues among the channels' watchers, is woken with all of them, and
 //! looks.
 
+use std::time::Instant;
+#[cfg(not(loom))]
 use std::{
     cell::Cell,
     sync::atomic::{AtomicU64, Ordering},
-    time::Instant,
 };
 
 use super::{operation::Operation, queue::Aim};
@@ -100,7 +101,14 @@ pub(super) fn wait_for_one(
     }
 }
 
+/// A model must do the same each time.
+#[cfg(loom)]
+fn roll(_: usize) -> (usize, bool) {
+    (0, false)
+}
+
 /// A random index below `count`, and whether to go backwards from there.
+#[cfg(not(loom))]
 fn roll(count: usize) -> (usize, bool) {
     static SEED: AtomicU64 = AtomicU64::new(1);
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;

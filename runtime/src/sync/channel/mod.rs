@@ -69,3 +69,6 @@ fn channel<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
     let channel = Arc::new(Channel::new(capacity));
     (Sender::new(channel.clone()), Receiver::new(channel))
 }
+
+#[cfg(all(test, loom))]
+mod loom_models;

@@ -7,16 +7,11 @@
 //! Watchers wait in two lists more: they want to know that they could send or receive, and do neither. Each
 //! change that makes it possible wakes all of them; they look again, and find it or wait again.
 
-use std::{
-    cell::UnsafeCell,
-    collections::VecDeque,
-    ptr::NonNull,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Instant,
-};
+use std::{cell::UnsafeCell, collections::VecDeque, ptr::NonNull, time::Instant};
 
 use crate::{
     error::Interrupt,
+    loom::{AtomicUsize, Ordering},
     scheduler::current_strand,
     strand::{Claimed, Strand},
     sys::spin::{SpinGuard, SpinLock},
