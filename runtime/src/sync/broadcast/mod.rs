@@ -5,6 +5,7 @@
 //! is disconnected.
 
 mod error;
+mod message;
 mod ring;
 
 use std::{
@@ -17,11 +18,12 @@ use std::{
 pub use super::channel::{SendError, SendTimeoutError, TrySendError};
 use crate::{
     error::Interrupt,
-    scheduler::now,
-    sys::spin::SpinLock,
+    scheduler::{current_strand, now},
+    sys::spin::{SpinGuard, SpinLock},
     wait::{self, Cuttable, Reason, WaitNode, Waited, ready},
 };
 pub use error::{RecvError, RecvTimeoutError, TryRecvError};
+use message::Shares;
 use ring::{Chore, Place, Refused, Ring};
 
 /// What happens when a message is sent while some receiver has not read any of the last `capacity`.
@@ -92,92 +94,93 @@ impl<T> Shared<T> {
     }
 
     /// Does what is due after a change of the ring, beginning with `chore`.
-    fn tidy(&self, mut chore: Option<Chore<T>>) {
+    #[inline]
+    fn tidy(&self, chore: Option<(Chore<T>, bool)>) {
+        if chore.is_some() {
+            self.do_all(chore);
+        }
+    }
+
+    #[inline(never)]
+    fn do_all(&self, mut chore: Option<(Chore<T>, bool)>) {
         // Dropped last: a message's destructor is the user's and may panic.
         let mut gone = Vec::new();
-        while let Some(due) = chore {
+        while let Some((due, more)) = chore {
             match due {
                 Chore::Drop(message) => gone.push(message),
                 Chore::Wake(claimed) => ready(claimed),
                 Chore::WakeAll(all) => all.ready(),
             }
-            chore = self.ring.lock().chore();
+            chore = match more {
+                true => self.ring.lock().chore(),
+                false => None,
+            };
         }
     }
 
-    fn try_send(&self, message: &mut Option<Arc<T>>) -> Result<(), Refused> {
+    fn try_send(&self, message: &mut Option<Shares<T>>) -> Result<(), Refused> {
         let mut ring = self.ring.lock();
         let (sent, gone) = ring.try_send(message);
-        let chore = ring.chore();
-        drop(ring);
-        self.tidy(chore);
+        self.leave(ring);
         drop(gone);
         sent
     }
 
     /// On failure the message comes back with the cause.
+    #[inline]
     fn send(&self, message: T, deadline: Option<Instant>) -> Result<(), (T, Failed)> {
         if let Err(interrupt) = wait::check() {
             return Err((message, interrupt.into()));
         }
-        let mut message = Some(Arc::new(message));
-        match (
-            self.wait_to_send(&mut message, deadline),
-            message.and_then(Arc::into_inner),
-        ) {
+        let mut message = Some(Shares::new(message));
+        let mut ring = self.ring.lock();
+        let (tried, gone) = ring.try_send(&mut message);
+        let sent = match tried {
+            Err(Refused::Full) => self.wait_to_send(ring, &mut message, deadline),
+            Ok(()) | Err(Refused::Disconnected) => {
+                self.leave(ring);
+                drop(gone);
+                wait::spend();
+                tried.map_err(|_| Failed::Disconnected)
+            }
+        };
+        match (sent, message.and_then(whole)) {
             (Err(failed), Some(message)) => Err((message, failed)),
             _ => Ok(()),
         }
     }
 
-    fn wait_to_send(
-        &self,
-        message: &mut Option<Arc<T>>,
+    /// Nothing has gone for the message, which is not in the ring.
+    fn wait_to_send<'a>(
+        &'a self,
+        mut ring: SpinGuard<'a, Ring<T>>,
+        message: &mut Option<Shares<T>>,
         deadline: Option<Instant>,
     ) -> Result<(), Failed> {
+        let place = Place {
+            node: WaitNode::new(),
+            message: UnsafeCell::new(None),
+        };
+        // SAFETY: before it waits and after its wait, the place is this call's alone.
+        let held = || unsafe { &mut *place.message.get() };
+        // SAFETY: the caller's own strand outlives the call.
+        let strand = unsafe { current_strand().as_ref() };
         loop {
-            let place = Place {
-                node: WaitNode::new(),
-                message: UnsafeCell::new(None),
-            };
-            // SAFETY: before it waits and after its wait, the place is this call's alone.
-            let held = || unsafe { &mut *place.message.get() };
-            let (mut tried, mut gone, mut chore) = (Ok(()), None, None);
-            let waited = wait::wait(
-                Reason::ChannelSend,
-                deadline,
-                Cuttable::Yes,
-                |strand| {
-                    let mut ring = self.ring.lock();
-                    (tried, gone) = ring.try_send(message);
-                    if tried != Err(Refused::Full) {
-                        chore = ring.chore();
-                        return false;
-                    }
-                    *held() = message.take();
-                    // SAFETY: under the list's lock; taken out below unless notified.
-                    unsafe { ring.sending.arm(&place.node, strand, Cuttable::Yes) };
-                    true
-                },
-                || {
-                    let ring = self.ring.lock();
-                    // SAFETY: under the list's lock, in this list or none.
-                    unsafe { ring.sending.remove(&place.node) };
-                },
-            );
-            if waited == Waited::AtOnce {
-                self.tidy(chore);
-                drop(gone);
-                wait::spend();
-                return tried.map_err(|_| Failed::Disconnected);
-            }
+            *held() = message.take();
+            // SAFETY: under the list's lock; taken out below unless notified.
+            unsafe { ring.sending.arm(&place.node, strand, Cuttable::Yes) };
+            drop(ring);
+            let waited = wait::finish(strand, Reason::ChannelSend, deadline, Cuttable::Yes, || {
+                let ring = self.ring.lock();
+                // SAFETY: under the list's lock, in this list or none.
+                unsafe { ring.sending.remove(&place.node) };
+            });
             *message = held().take();
             if message.is_none() {
                 return Ok(());
             }
             // Others may have waited only because this one did.
-            let chore = self.ring.lock().chore();
-            self.tidy(chore);
+            self.leave(self.ring.lock());
             match waited {
                 // Notified without an exchange: nobody is there to receive it.
                 Waited::AtOnce | Waited::Notified => return Err(Failed::Disconnected),
@@ -185,56 +188,81 @@ impl<T> Shared<T> {
                 Waited::Cut(interrupt) => return Err(interrupt.into()),
                 Waited::Again => {}
             }
-        }
-    }
-
-    fn try_recv(&self, next: &mut u64) -> Result<Arc<T>, TryRecvError> {
-        let mut ring = self.ring.lock();
-        let received = ring.try_recv(next);
-        let chore = ring.chore();
-        drop(ring);
-        self.tidy(chore);
-        received
-    }
-
-    fn recv(&self, next: &mut u64, deadline: Option<Instant>) -> Result<Arc<T>, RecvError> {
-        wait::check()?;
-        loop {
-            let node = WaitNode::new();
-            let (mut received, mut chore) = (Err(TryRecvError::Empty), None);
-            let waited = wait::wait(
-                Reason::ChannelRecv,
-                deadline,
-                Cuttable::Yes,
-                |strand| {
-                    let mut ring = self.ring.lock();
-                    received = ring.try_recv(next);
-                    if !matches!(received, Err(TryRecvError::Empty)) {
-                        chore = ring.chore();
-                        return false;
-                    }
-                    // SAFETY: under the list's lock; taken out below unless notified.
-                    unsafe { ring.receiving.arm(&node, strand, Cuttable::Yes) };
-                    true
-                },
-                || {
-                    // SAFETY: under the list's lock, in this list or none.
-                    unsafe { self.ring.lock().receiving.remove(&node) };
-                },
-            );
-            match waited {
-                Waited::AtOnce => {
-                    self.tidy(chore);
-                    wait::spend();
-                    return received.map_err(RecvError::from);
-                }
-                // A message that came meanwhile stays in the ring, for this receiver too.
-                Waited::TimedOut => return Err(RecvError::Elapsed),
-                Waited::Cut(interrupt) => return Err(interrupt.into()),
-                Waited::Notified | Waited::Again => {}
+            ring = self.ring.lock();
+            let (tried, gone) = ring.try_send(message);
+            if tried != Err(Refused::Full) {
+                self.leave(ring);
+                drop(gone);
+                return tried.map_err(|_| Failed::Disconnected);
             }
         }
     }
+
+    fn try_recv(&self, next: &mut u64) -> Result<Shares<T>, TryRecvError> {
+        let mut ring = self.ring.lock();
+        let received = ring.try_recv(next);
+        self.leave(ring);
+        received
+    }
+
+    #[inline]
+    fn recv(&self, next: &mut u64, deadline: Option<Instant>) -> Result<Shares<T>, RecvError> {
+        wait::check()?;
+        let mut ring = self.ring.lock();
+        match ring.try_recv(next) {
+            Err(TryRecvError::Empty) => self.wait_to_recv(ring, next, deadline),
+            received => {
+                self.leave(ring);
+                wait::spend();
+                received.map_err(RecvError::from)
+            }
+        }
+    }
+
+    fn wait_to_recv<'a>(
+        &'a self,
+        mut ring: SpinGuard<'a, Ring<T>>,
+        next: &mut u64,
+        deadline: Option<Instant>,
+    ) -> Result<Shares<T>, RecvError> {
+        let node = WaitNode::new();
+        // SAFETY: the caller's own strand outlives the call.
+        let strand = unsafe { current_strand().as_ref() };
+        loop {
+            // SAFETY: under the list's lock; taken out below unless notified.
+            unsafe { ring.receiving.arm(&node, strand, Cuttable::Yes) };
+            drop(ring);
+            let waited = wait::finish(strand, Reason::ChannelRecv, deadline, Cuttable::Yes, || {
+                // SAFETY: under the list's lock, in this list or none.
+                unsafe { self.ring.lock().receiving.remove(&node) };
+            });
+            match waited {
+                // A message that came meanwhile stays in the ring, for this receiver too.
+                Waited::TimedOut => return Err(RecvError::Elapsed),
+                Waited::Cut(interrupt) => return Err(interrupt.into()),
+                Waited::AtOnce | Waited::Notified | Waited::Again => {}
+            }
+            ring = self.ring.lock();
+            let received = ring.try_recv(next);
+            if !matches!(received, Err(TryRecvError::Empty)) {
+                self.leave(ring);
+                return received.map_err(RecvError::from);
+            }
+        }
+    }
+
+    /// Unlocks the ring and does what its changes made due.
+    #[inline]
+    fn leave(&self, mut ring: SpinGuard<'_, Ring<T>>) {
+        let chore = ring.chore();
+        drop(ring);
+        self.tidy(chore);
+    }
+}
+
+/// A message that was not sent, so nobody else has a share in it.
+fn whole<T>(message: Shares<T>) -> Option<T> {
+    message.try_into_message().ok()
 }
 
 /// Why a send did not happen.
@@ -278,9 +306,9 @@ impl<T> Sender<T> {
     /// # Errors
     /// The message, if there is no receiver, or no room and the channel's [`Lag`] is `Block`.
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
-        let mut message = Some(Arc::new(message));
+        let mut message = Some(Shares::new(message));
         let tried = self.shared.try_send(&mut message);
-        match (tried, message.and_then(Arc::into_inner)) {
+        match (tried, message.and_then(whole)) {
             (Err(Refused::Full), Some(message)) => Err(TrySendError::Full(message)),
             (Err(Refused::Disconnected), Some(message)) => Err(TrySendError::Disconnected(message)),
             _ => Ok(()),
@@ -367,7 +395,7 @@ impl<T: Clone> Receiver<T> {
     /// senders are gone, the scope is cancelled or its deadline passed.
     pub fn recv(&mut self) -> Result<T, RecvError> {
         let message = self.shared.recv(&mut self.next, None)?;
-        Ok(Arc::unwrap_or_clone(message))
+        Ok(message.into_message())
     }
 
     /// Receives without waiting.
@@ -376,7 +404,7 @@ impl<T: Clone> Receiver<T> {
     /// As [`Receiver::recv`], or if there is no message.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         let message = self.shared.try_recv(&mut self.next)?;
-        Ok(Arc::unwrap_or_clone(message))
+        Ok(message.into_message())
     }
 
     /// As [`Receiver::recv`], waiting for at most `timeout`.
@@ -386,7 +414,7 @@ impl<T: Clone> Receiver<T> {
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         let deadline = now().checked_add(timeout);
         let message = self.shared.recv(&mut self.next, deadline)?;
-        Ok(Arc::unwrap_or_clone(message))
+        Ok(message.into_message())
     }
 
     /// As [`Receiver::recv`], waiting until `deadline`.
@@ -395,7 +423,7 @@ impl<T: Clone> Receiver<T> {
     /// As [`Receiver::recv_timeout`].
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvTimeoutError> {
         let message = self.shared.recv(&mut self.next, Some(deadline))?;
-        Ok(Arc::unwrap_or_clone(message))
+        Ok(message.into_message())
     }
 }
 
@@ -428,3 +456,6 @@ impl<T> fmt::Debug for Receiver<T> {
         f.write_str("Receiver { .. }")
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_models;

@@ -8,9 +8,9 @@
 //! What a receiver has not read is a tail of the ring, so the front is read by all first. Nobody takes part
 //! who is behind the front: such a receiver is told what it missed, or is not counted any more.
 
-use std::{cell::UnsafeCell, collections::VecDeque, ptr::NonNull, sync::Arc};
+use std::{cell::UnsafeCell, collections::VecDeque, ptr::NonNull};
 
-use super::{Lag, TryRecvError};
+use super::{Lag, TryRecvError, message::Shares};
 use crate::{
     strand::Claimed,
     wait::{WaitList, WaitNode, Won},
@@ -26,13 +26,16 @@ pub(super) struct Ring<T> {
     pub(super) receivers: usize,
     /// Those who wait to receive are to look again.
     news: bool,
+    /// Receivers left, so the front may have no readers any more.
+    stale: bool,
     /// Each waits with its message in a [`Place`].
     pub(super) sending: WaitList,
     pub(super) receiving: WaitList,
 }
 
 struct Slot<T> {
-    message: Arc<T>,
+    /// One for each who is to read it, and those of receivers that left.
+    message: Shares<T>,
     unread: usize,
 }
 
@@ -40,7 +43,7 @@ struct Slot<T> {
 #[repr(C)]
 pub(super) struct Place<T> {
     pub(super) node: WaitNode,
-    pub(super) message: UnsafeCell<Option<Arc<T>>>,
+    pub(super) message: UnsafeCell<Option<Shares<T>>>,
 }
 
 /// Why a send was not done at once.
@@ -52,7 +55,7 @@ pub(super) enum Refused {
 
 /// What is to be done outside the lock, where messages are dropped and strands made ready.
 pub(super) enum Chore<T> {
-    Drop(Arc<T>),
+    Drop(Shares<T>),
     Wake(Claimed),
     WakeAll(Won),
 }
@@ -67,6 +70,7 @@ impl<T> Ring<T> {
             senders: 1,
             receivers: 0,
             news: false,
+            stale: false,
             sending: WaitList::new(),
             receiving: WaitList::new(),
         }
@@ -88,8 +92,8 @@ impl<T> Ring<T> {
     /// Takes the message in; returns what had to go for it.
     pub(super) fn try_send(
         &mut self,
-        message: &mut Option<Arc<T>>,
-    ) -> (Result<(), Refused>, Option<Arc<T>>) {
+        message: &mut Option<Shares<T>>,
+    ) -> (Result<(), Refused>, Option<Shares<T>>) {
         if self.receivers == 0 {
             return (Err(Refused::Disconnected), None);
         }
@@ -117,7 +121,7 @@ impl<T> Ring<T> {
     }
 
     /// Reads message `next` and advances it.
-    pub(super) fn try_recv(&mut self, next: &mut u64) -> Result<Arc<T>, TryRecvError> {
+    pub(super) fn try_recv(&mut self, next: &mut u64) -> Result<Shares<T>, TryRecvError> {
         if *next < self.first {
             if self.lag == Lag::Disconnect {
                 return Err(TryRecvError::Expelled);
@@ -134,36 +138,52 @@ impl<T> Ring<T> {
         };
         *next += 1;
         slot.unread -= 1;
-        let message = slot.message.clone();
-        // The last reader gets it whole, without a clone of what is inside.
-        if at == 0 && slot.unread == 0 {
-            self.pop();
+        if at > 0 || slot.unread > 0 {
+            return Ok(slot.message.split());
         }
-        Ok(message)
+        // The last reader gets all that is left, and thereby the original.
+        self.pop().ok_or(TryRecvError::Empty)
     }
 
     /// A receiver that reads `next` is gone.
-    pub(super) fn receiver_leaves(&mut self, next: u64) -> Option<Chore<T>> {
+    pub(super) fn receiver_leaves(&mut self, next: u64) -> Option<(Chore<T>, bool)> {
         if next >= self.first || self.lag != Lag::Disconnect {
             self.uncount(1, next.max(self.first));
         }
         self.chore()
     }
 
-    pub(super) fn sender_leaves(&mut self) -> Option<Chore<T>> {
+    pub(super) fn sender_leaves(&mut self) -> Option<(Chore<T>, bool)> {
         self.senders -= 1;
         self.news |= self.senders == 0;
         self.chore()
     }
 
-    /// The next thing to do after a change; to be asked again until there is none.
-    pub(super) fn chore(&mut self) -> Option<Chore<T>> {
+    /// The next thing to do after a change, and whether there may be more: then to be asked again.
+    #[inline]
+    pub(super) fn chore(&mut self) -> Option<(Chore<T>, bool)> {
+        if !self.may_be_due() {
+            return None;
+        }
+        let chore = self.due()?;
+        Some((chore, self.may_be_due()))
+    }
+
+    #[inline]
+    fn may_be_due(&self) -> bool {
+        self.news || self.stale || !self.sending.is_empty()
+    }
+
+    fn due(&mut self) -> Option<Chore<T>> {
         if std::mem::take(&mut self.news) && !self.receiving.is_empty() {
             // SAFETY: a borrow of the ring is had under its lock only; so below.
             return Some(Chore::WakeAll(unsafe { self.receiving.notify_all() }));
         }
-        if self.slots.front().is_some_and(|slot| slot.unread == 0) {
-            return self.pop().map(Chore::Drop);
+        if self.stale {
+            if self.slots.front().is_some_and(|slot| slot.unread == 0) {
+                return self.pop().map(Chore::Drop);
+            }
+            self.stale = false;
         }
         if self.receivers > 0 && self.is_full() {
             return None;
@@ -191,15 +211,16 @@ impl<T> Ring<T> {
         self.slots.len() >= self.capacity
     }
 
-    fn push(&mut self, message: Arc<T>) {
+    fn push(&mut self, mut message: Shares<T>) {
+        message.issue(self.receivers);
         self.slots.push_back(Slot {
             message,
             unread: self.receivers,
         });
-        self.news = true;
+        self.news |= !self.receiving.is_empty();
     }
 
-    fn pop(&mut self) -> Option<Arc<T>> {
+    fn pop(&mut self) -> Option<Shares<T>> {
         let slot = self.slots.pop_front()?;
         self.first += 1;
         Some(slot.message)
@@ -208,6 +229,7 @@ impl<T> Ring<T> {
     /// So many receivers, who have read all before `from`, count no more.
     fn uncount(&mut self, receivers: usize, from: u64) {
         self.receivers -= receivers;
+        self.stale = true;
         let read = (from - self.first) as usize;
         self.slots
             .iter_mut()
