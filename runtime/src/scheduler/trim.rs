@@ -305,6 +305,10 @@ mod tests {
             for _ in 0..3 {
                 turn(task);
             }
+            if cfg!(feature = "sanitizer") {
+                // Told of the switch, it runs there itself, and has returned when the switch is done.
+                return;
+            }
             // SAFETY: as above.
             let touched = dead.rev().find(|at| unsafe { *bytes(*at) } != 0xa5);
             assert_eq!(touched.map(|at| end - at), None, "bytes below");
