@@ -172,7 +172,8 @@ fn measure(specs: &[Spec], rounds: u16) -> Vec<Run> {
                 1 => String::new(),
                 _ => format!(", round {round} of {rounds}"),
             };
-            let outcome = match too_much(spec.forecast(), Limits::here().memory) {
+            let limits = Limits::here();
+            let outcome = match too_much(spec.forecast(limits.mappings), limits.memory) {
                 Some(reason) => Outcome::failed(reason),
                 None => follow(&spec, &of),
             };

@@ -68,8 +68,9 @@ impl Spec {
         })
     }
 
-    /// The memory that it will take, from what engines are known to need beside the pages touched.
-    pub(super) fn forecast(&self) -> Bytes {
+    /// The memory that it will take, from what engines are known to need beside the pages touched. Who takes two
+    /// mappings for each stack will not get beyond half of those that the kernel allows.
+    pub(super) fn forecast(&self, mappings: Option<u64>) -> Bytes {
         let tables = self.slot.0.div_ceil(512).max(16).min(2 * page_size());
         let beside = match self.engine {
             Engine::Maniple | Engine::May => {
@@ -83,7 +84,15 @@ impl Spec {
             .max(1)
             .saturating_mul(page_size())
             .saturating_add(beside);
-        Bytes(self.count.saturating_mul(each))
+        let splits = match self.engine {
+            Engine::Maniple => self.guard == Guard::Mprotect,
+            Engine::May | Engine::Threads => true,
+            Engine::Tokio => false,
+        };
+        let most = mappings
+            .filter(|_| splits)
+            .map_or(u64::MAX, |mappings| mappings / 2);
+        Bytes(self.count.min(most).saturating_mul(each))
     }
 }
 
@@ -186,6 +195,21 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn who_splits_mappings_takes_no_more_memory_than_there_are_mappings_for() {
+        let of = |engine, count| {
+            let spec = Spec {
+                count,
+                ..spec(engine)
+            };
+            spec.forecast(Some(65_530))
+        };
+        for engine in [Engine::May, Engine::Threads] {
+            assert_eq!(of(engine, 1_000_000), of(engine, 32_765), "{engine:?}");
+        }
+        assert!(of(Engine::Maniple, 1_000_000) > of(Engine::Maniple, 32_765));
+    }
+
+    #[test]
     fn a_forecast_grows_with_what_is_touched() {
         let million = Spec {
             count: 1_000_000,
@@ -197,20 +221,20 @@ pub(super) mod tests {
             ..million
         };
         assert_eq!(
-            four.forecast().0 - million.forecast().0,
+            four.forecast(None).0 - million.forecast(None).0,
             3 * page_size() * 1_000_000
         );
         let threads = Spec {
             engine: Engine::Threads,
             ..million
         };
-        assert!(threads.forecast() > million.forecast());
+        assert!(threads.forecast(None) > million.forecast(None));
         assert_eq!(
             Spec {
                 count: u64::MAX,
                 ..million
             }
-            .forecast(),
+            .forecast(None),
             Bytes(u64::MAX)
         );
     }
