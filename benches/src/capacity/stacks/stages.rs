@@ -31,7 +31,7 @@ impl Stages {
         Ok(Self {
             guard,
             wanted,
-            step: (wanted / 100).clamp(1, 4096),
+            step: (wanted / 100).clamp(1, 256),
             told: 0,
             begun: now,
             stage: now,
