@@ -25,7 +25,7 @@ use std::{
     ptr::{self, NonNull},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering, fence},
+        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
     },
     task::Waker,
     time::{Duration, Instant},
@@ -74,6 +74,8 @@ pub(crate) struct Home {
     pub(crate) running: AtomicPtr<Header>,
     /// Turns given to coroutines so far.
     pub(crate) turn: AtomicU64,
+    /// Coroutines that have begun here and not ended.
+    pub(crate) live: AtomicUsize,
     pub(crate) reporting: SpinLock<()>,
 }
 

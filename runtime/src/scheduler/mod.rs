@@ -37,7 +37,7 @@ use std::{
     ptr::NonNull,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering, fence},
+        atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering, fence},
     },
     time::{Duration, Instant},
 };
@@ -149,6 +149,16 @@ impl Scheduler {
         // Pairs with the sleeper's announcement: the work was published before this.
         fence(Ordering::SeqCst);
         self.wake_any();
+    }
+
+    /// The worker with the fewest coroutines, and how many that is, as far as can be known from outside.
+    fn fewest_live(&self) -> Option<(usize, usize)> {
+        let live = |home: &Arc<Home>| home.live.load(Ordering::Relaxed);
+        self.homes
+            .iter()
+            .map(live)
+            .enumerate()
+            .min_by_key(|&(_, live)| live)
     }
 
     /// Queues a task that the worker of that index must begin.
@@ -445,6 +455,7 @@ fn new_home(bell: Bell, driver: &crate::driver::Driver) -> Home {
         retired: SpinLock::new(Vec::new()),
         running: AtomicPtr::new(std::ptr::null_mut()),
         turn: AtomicU64::new(0),
+        live: AtomicUsize::new(0),
         reporting: SpinLock::new(()),
     }
 }

@@ -158,7 +158,7 @@ impl Worker {
 
     fn begin_sweep(&self, turn: u64, now: Duration, after: Duration) {
         let trimmer = &self.trimmer;
-        let coroutines = self.live_count.get();
+        let coroutines = self.home.live.load(Ordering::Relaxed);
         let pace = PACE.saturating_mul(coroutines.try_into().unwrap_or(u32::MAX));
         trimmer.due.set(now + after.max(pace));
         trimmer.sweep.set(trimmer.sweep.get().next());

@@ -51,7 +51,6 @@ pub(crate) struct Worker {
     local: RefCell<VecDeque<Unstarted>>,
     /// Begun and not ended, for shutdown.
     pub(super) live: List<Header>,
-    pub(super) live_count: Cell<usize>,
     pub(super) stacks: RefCell<StackPool>,
     driver: RefCell<Driver>,
     wheel: RefCell<Wheel<NonNull<Header>>>,
@@ -116,6 +115,9 @@ const LOOKS_IN_A_WATCH: u32 = 300;
 /// So many times in vain, and the next sleeps are real until one is short again.
 const MOST_WATCHES: u32 = 3;
 
+/// So many more coroutines than another's are no reason to bother it; its bell costs a system call.
+const MARGIN: usize = 8;
+
 /// Rounds after which new work from other threads goes before a worker's own.
 const INJECTOR_EVERY: u32 = 32;
 
@@ -147,7 +149,6 @@ impl Worker {
             ready: RefCell::new(VecDeque::with_capacity(256)),
             local: RefCell::new(VecDeque::new()),
             live: List::new(),
-            live_count: Cell::new(0),
             stacks: RefCell::new(StackPool::new(scheduler.slabs.clone())),
             driver: RefCell::new(seed.driver),
             wheel: RefCell::new(Wheel::new(0)),
@@ -302,7 +303,8 @@ impl Worker {
     #[inline]
     fn end(&self, task: NonNull<Header>, stack: Stack) {
         self.stacks.borrow_mut().release(stack);
-        self.live_count.set(self.live_count.get() - 1);
+        let live = &self.home.live;
+        live.store(live.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
         // SAFETY: ended, and not yet completed.
         self.disarm(&unsafe { task.as_ref() }.alarm);
         // A shutdown, or the stall watchdog, looks at `running` after it has raised its flag and issued a
@@ -342,7 +344,8 @@ impl Worker {
         // SAFETY: the list is this thread's; the task is removed when it ends.
         unsafe { self.live.push_back(task) };
         count(&self.counts.begun);
-        self.live_count.set(self.live_count.get() + 1);
+        let live = &self.home.live;
+        live.store(live.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         self.resume(task);
     }
 
@@ -635,6 +638,18 @@ impl Worker {
         match is_next {
             true => self.scheduler.offer(),
             false => self.scheduler.wake_one(),
+        }
+    }
+
+    /// Queues a task for the worker with the fewest coroutines, if this one has many more: then it is to begin
+    /// there, else anywhere.
+    pub(crate) fn spawn_where_fewest(&self, task: Unstarted) {
+        let own = self.home.live.load(Ordering::Relaxed);
+        match self.scheduler.fewest_live() {
+            Some((index, fewest)) if own > fewest + fewest / 8 + MARGIN => {
+                self.scheduler.assign(index, task);
+            }
+            _ => self.spawn(task),
         }
     }
 

@@ -136,6 +136,43 @@ where
     handles
 }
 
+/// As [`spawn`](crate::spawn()), on the worker with the fewest coroutines, if the caller's has many more.
+///
+/// For coroutines that live long and wait most of their time, as those of connections: an idle worker is the
+/// first to accept, and so would come by nearly all of them, and keep them. "Many more" is an eighth and eight.
+///
+/// # Panics
+/// As [`spawn`](crate::spawn()).
+///
+/// # Examples
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = maniple::Runtime::builder().workers(2).build()?;
+/// let waiting = runtime.run(|| {
+///     (0..100)
+///         .map(|_| maniple::task::spawn_where_fewest(maniple::task::park))
+///         .collect::<Vec<_>>()
+/// });
+/// # drop(waiting);
+/// # Ok(())
+/// # }
+/// ```
+#[track_caller]
+pub fn spawn_where_fewest<F, T>(body: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let scheduler = current_scheduler();
+    // SAFETY: nothing is borrowed.
+    let (task, handle) = unsafe { make(None, scheduler.default_class, None, None, body) };
+    match Worker::current() {
+        Some(worker) => worker.spawn_where_fewest(task),
+        None => scheduler.spawn(task),
+    }
+    JoinHandle::new(handle)
+}
+
 #[track_caller]
 fn local_worker() -> &'static Worker {
     match Worker::current() {

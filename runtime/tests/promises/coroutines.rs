@@ -456,3 +456,27 @@ fn spawning_on_the_workers_covers_each_of_them_once() {
         assert_eq!((indices, threads.len()), (vec![0, 1, 2], 3));
     });
 }
+
+#[test]
+fn long_lived_coroutines_are_spread_over_the_workers() {
+    on(4, || {
+        let (begins, begun) = maniple::sync::channel::unbounded();
+        let mut on_each = std::collections::HashMap::new();
+        let waiting: Vec<_> = (0..400)
+            .map(|_| {
+                let begins = begins.clone();
+                let handle = maniple::task::spawn_where_fewest(move || {
+                    begins.send(std::thread::current().id()).unwrap();
+                    let _ = maniple::sync::channel::never::<()>().recv();
+                });
+                // It has begun, here or elsewhere, before the next is placed.
+                *on_each.entry(begun.recv().unwrap()).or_insert(0) += 1;
+                handle
+            })
+            .collect();
+        let most = on_each.into_values().max().unwrap();
+        assert!(most <= 100 + 100 / 8 + 3 * 9, "{most} of 400 on one worker");
+        waiting.iter().for_each(|handle| handle.cancel());
+        waiting.into_iter().for_each(|handle| _ = handle.join());
+    });
+}
