@@ -94,27 +94,36 @@ enum Flow {
     StandBy,
 }
 
+/// A wait for the next request without a coroutine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standby {
+    since: Instant,
+    pub(crate) until: Instant,
+}
+
 /// Serves a connection until either side ends it, or it has to wait for the next request where no coroutine
-/// should: then says until when. What serves it on once there is something to read says so by `waited`.
+/// should: then says how. What serves it on once there is something to read hands that in as `waited`.
 pub(crate) fn serve(
     service: &Arc<Service>,
     line: Arc<Line>,
     peer: SocketAddr,
-    waited: Option<Instant>,
-) -> Option<Instant> {
+    waited: Option<Standby>,
+) -> Option<Standby> {
     // A first request is due as soon as a header is; later ones when the client has more to ask.
-    let until = waited.unwrap_or_else(|| {
+    let wait = waited.unwrap_or_else(|| {
         let _ = line.stream.set_nodelay(true);
         let _ = line
             .stream
             .set_write_timeout(Some(service.body_limits.stall));
-        recent() + service.timeouts.header
+        Standby::from_now(service.timeouts.header)
     });
+    // A client that asks now and then does not need a coroutine in between.
+    let is_rare = recent().saturating_duration_since(wait.since) > SOON;
     let mut conn = Conn {
         service,
         rested: line.has_rested(),
         request: Request::new(line, peer, service.body_limits),
-        until,
+        wait,
         last_call: false,
     };
     let mut flow = match waited {
@@ -124,13 +133,13 @@ pub(crate) fn serve(
     loop {
         match flow {
             Ok(Flow::Keep) => {
-                conn.until = recent() + service.timeouts.idle;
-                if load_is_uneven() && conn.may_be_moved() {
-                    return Some(conn.until);
+                conn.wait = Standby::from_now(service.timeouts.idle);
+                if (is_rare || load_is_uneven()) && conn.may_stand_by() {
+                    return Some(conn.wait);
                 }
                 flow = conn.turn();
             }
-            Ok(Flow::StandBy) => return Some(conn.until),
+            Ok(Flow::StandBy) => return Some(conn.wait),
             Ok(Flow::Close) => return None,
             Ok(Flow::Linger) => {
                 linger(conn.request.stream());
@@ -144,11 +153,21 @@ pub(crate) fn serve(
     }
 }
 
+impl Standby {
+    fn from_now(patience: Duration) -> Self {
+        let since = recent();
+        Self {
+            since,
+            until: since + patience,
+        }
+    }
+}
+
 struct Conn<'a> {
     service: &'a Arc<Service>,
     request: Request,
     /// When the next request must have begun.
-    until: Instant,
+    wait: Standby,
     /// Whether a first request has been waited for.
     rested: bool,
     /// Whether it was looked, in a drain, for requests that had arrived.
@@ -158,7 +177,7 @@ struct Conn<'a> {
 impl Conn<'_> {
     /// Whether the connection can wait for its next request on standby, now that it has answered all.
     #[cold]
-    fn may_be_moved(&self) -> bool {
+    fn may_stand_by(&self) -> bool {
         self.request.line().rest();
         !self.service.registry.is_draining()
     }
@@ -174,10 +193,10 @@ impl Conn<'_> {
                 self.service.registry.end_idle(line);
             }
         }
-        let soon = self.until.min(recent() + SOON);
+        let soon = self.wait.until.min(self.wait.since + SOON);
         if let Err(error) = self.request.await_readable(soon) {
             return match error.kind() {
-                io::ErrorKind::TimedOut if self.until <= soon => Ok(Flow::Close),
+                io::ErrorKind::TimedOut if self.wait.until <= soon => Ok(Flow::Close),
                 io::ErrorKind::TimedOut => Ok(Flow::StandBy),
                 _ => Err(error),
             };
@@ -188,11 +207,12 @@ impl Conn<'_> {
     /// As [`turn`](Self::turn), when there should be something to read, or it is too late for it.
     fn turn_after_standby(&mut self) -> io::Result<Flow> {
         match self.read_and_answer(Self::try_read_more) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.until <= recent()
-            {
-                true => Ok(Flow::Close),
-                false => self.turn(),
-            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                match self.wait.until <= recent() {
+                    true => Ok(Flow::Close),
+                    false => self.turn(),
+                }
+            }
             flow => flow,
         }
     }

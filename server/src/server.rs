@@ -8,18 +8,18 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use maniple::{
     cancel::{CancelToken, is_cancelled_error},
     net::{TcpListener, TcpStream, ToSocketAddrs},
-    task::spawn_when_readable,
+    task::{spawn_when_readable, spawn_where_fewest},
 };
 
 use crate::{
     body::BodyLimits,
-    conn::{self, Service, Timeouts},
+    conn::{self, Service, Standby, Timeouts},
     drain::{DrainReport, Registry},
     http1::head::{Limits, MOST_FIELDS},
     line::Line,
@@ -375,16 +375,16 @@ fn begin(service: &Arc<Service>, stream: TcpStream, peer: SocketAddr) {
         id,
     };
     let own = line.clone();
-    line.entrust(|| maniple::spawn(move || serve(open, own, peer, None)));
+    line.entrust(|| spawn_where_fewest(move || serve(open, own, peer, None)));
 }
 
 /// Serves a connection, from coroutine to coroutine where it has to wait for long.
-fn serve(open: Open, line: Arc<Line>, peer: SocketAddr, waited: Option<Instant>) {
-    if let Some(until) = conn::serve(&open.service, line.clone(), peer, waited) {
+fn serve(open: Open, line: Arc<Line>, peer: SocketAddr, waited: Option<Standby>) {
+    if let Some(wait) = conn::serve(&open.service, line.clone(), peer, waited) {
         line.stream.unwatch();
         line.entrust(|| {
-            spawn_when_readable(line.clone(), until, move |line| {
-                serve(open, line, peer, Some(until));
+            spawn_when_readable(line.clone(), wait.until, move |line| {
+                serve(open, line, peer, Some(wait));
             })
         });
     }
