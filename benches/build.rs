@@ -1,4 +1,4 @@
-//! Tells the binary which compiler built it: figures are worth little without.
+//! Tells the binary which compiler built it, for what and how: figures are worth little without.
 
 use std::{env, process::Command};
 
@@ -13,5 +13,10 @@ fn main() {
         "cargo::rustc-env=BENCH_RUSTC_VERSION={}",
         String::from_utf8_lossy(&version).trim()
     );
+    let of = |name: &str| env::var(name).unwrap_or_default();
+    println!("cargo::rustc-env=BENCH_TARGET={}", of("TARGET"));
+    // Its flags are separated by a character that no flag has.
+    let flags = of("CARGO_ENCODED_RUSTFLAGS").replace('\u{1f}', " ");
+    println!("cargo::rustc-env=BENCH_RUSTFLAGS={flags}");
     println!("cargo::rerun-if-changed=build.rs");
 }

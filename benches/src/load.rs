@@ -14,7 +14,7 @@ use clap::Args;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::process::{self, Core, cpu_time_of};
+use crate::process::{self, Core, cpu_time_of, kernel_share, ticks_of};
 
 mod arrivals;
 mod connections;
@@ -50,6 +50,8 @@ pub(crate) struct Seen {
     pub(crate) seconds: f64,
     /// CPU time of the server's process within the measured seconds.
     pub(crate) server_cpu_seconds: f64,
+    /// How much of that was the kernel's, by the ticks of its clock.
+    pub(crate) server_kernel_share: f64,
     /// CPU time of the load's own process.
     pub(crate) load_cpu_seconds: f64,
     /// From the sending of a batch to each of its answers.
@@ -66,6 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     load.start()?;
     load.run(warm_up)?;
     load.forget();
+    let ticks_before = ticks_of(options.server)?;
     let before = (
         cpu_time_of(options.server)?,
         cpu_time_of(std::process::id())?,
@@ -75,11 +78,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         cpu_time_of(options.server)?,
         cpu_time_of(std::process::id())?,
     );
+    let ticks_after = ticks_of(options.server)?;
     let at = |quantile| load.latencies_ns.value_at_quantile(quantile) as f64 / 1e3;
     let seen = Seen {
         requests: load.answered,
         seconds: elapsed.as_secs_f64(),
         server_cpu_seconds: (after.0 - before.0).as_secs_f64(),
+        server_kernel_share: kernel_share(ticks_before, ticks_after),
         load_cpu_seconds: (after.1 - before.1).as_secs_f64(),
         p50_us: at(0.5),
         p99_us: at(0.99),

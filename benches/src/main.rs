@@ -3,8 +3,11 @@
 //! Every contender is a process of its own, started from this binary by a hidden subcommand and pinned to a core.
 //! Rounds are interleaved, so that a drift of the machine meets all contenders alike.
 
+mod budget;
+mod callgrind;
 mod capacity;
 mod compare;
+mod count;
 mod load;
 mod micro;
 mod process;
@@ -36,6 +39,10 @@ enum Command {
     Micro(micro::Options),
     /// What one operation costs when ten do it, and when a million do.
     Scale(scale::Options),
+    /// Where the time of an HTTP request goes, by parts; needs valgrind.
+    Budget(budget::Options),
+    /// Instructions of hot paths, held against those in the repository; needs valgrind.
+    Count(count::Options),
     /// One server of `compare http`, which starts it.
     #[command(hide = true)]
     Serve(servers::Options),
@@ -57,6 +64,9 @@ enum Command {
     /// One point of `scale`, which starts it.
     #[command(hide = true)]
     ScalePoint(scale::Point),
+    /// One path of `count`, which starts it.
+    #[command(hide = true)]
+    CountPath(count::ChildOptions),
 }
 
 fn run(command: &Command) -> Result<()> {
@@ -69,6 +79,9 @@ fn run(command: &Command) -> Result<()> {
         Command::Load(options) => load::run(options),
         Command::OpenLoad(options) => load::open::run(options),
         Command::Micro(options) => micro::run(options),
+        Command::Budget(options) => budget::run(options),
+        Command::Count(options) => count::run(options),
+        Command::CountPath(options) => count::run_child(options),
         Command::Backends => compare::fanout::serve_backends(),
         Command::Aggregate(options) => compare::fanout::aggregate(options),
         Command::MicroRow(options) => micro::run_child(options),
@@ -140,6 +153,7 @@ mod tests {
             ("compare skew --only epoll", "one core"),
             ("compare skew --cases uneven", "cpu-bound"),
             ("compare skew --workers 0", "'0'"),
+            ("count --only fork", "'fork'"),
         ];
         for (arguments, cause) in cases {
             let message = refused(arguments);

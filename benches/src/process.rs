@@ -39,13 +39,17 @@ impl Child {
         arguments: impl IntoIterator<Item = S>,
     ) -> Result<Self> {
         let program = std::env::current_exe().context("finding this program")?;
-        let inner = Command::new(program)
-            .args(arguments)
+        Self::start_command(stdin, Command::new(program).args(arguments))
+            .context("starting a child process")
+    }
+
+    /// Starts a command that runs this binary in its turn.
+    pub(crate) fn start_command(stdin: Stdio, command: &mut Command) -> Result<Self> {
+        let inner = command
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .spawn()
-            .context("starting a child process")?;
+            .spawn()?;
         Ok(Self {
             inner,
             printed: Vec::new(),
@@ -95,6 +99,14 @@ impl Child {
                 count => self.printed.extend_from_slice(&chunk[..count]),
             }
         }
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let process = rustix::process::Pid::from_child(&self.inner);
+        rustix::process::kill_process(process, Signal::TERM).context("stopping a child")?;
+        self.inner.wait().context("waiting for a child's end")?;
+        Ok(())
     }
 
     /// Why it ended, if it has: its last words on stderr, or how it exited.
@@ -192,6 +204,27 @@ impl Stopwatch {
     }
 }
 
+/// The share of a process's CPU time that was the kernel's: by ticks of the system's clock, so only over
+/// seconds. The arguments are what `ticks_of` said before and after.
+pub(crate) fn kernel_share(before: (u64, u64), after: (u64, u64)) -> f64 {
+    let (user, kernel) = (after.0 - before.0, after.1 - before.1);
+    kernel as f64 / (user + kernel).max(1) as f64
+}
+
+/// User and kernel time of a process in ticks of the system's clock, since it started.
+pub(crate) fn ticks_of(process: u32) -> Result<(u64, u64)> {
+    let file = format!("/proc/{process}/stat");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("reading {file}"))?;
+    ticks_in(&text).with_context(|| format!("no times in {file}"))
+}
+
+/// Fields 14 and 15; the second is a name in parentheses, with anything in it.
+fn ticks_in(stat: &str) -> Option<(u64, u64)> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(11).map(str::parse);
+    Some((fields.next()?.ok()?, fields.next()?.ok()?))
+}
+
 /// Which of the allowed cores.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Core {
@@ -250,6 +283,15 @@ mod tests {
     fn a_process_has_used_no_less_cpu_time_later() {
         let before = cpu_time_of(std::process::id()).unwrap();
         assert!(cpu_time_of(std::process::id()).unwrap() >= before);
+    }
+
+    #[test]
+    fn ticks_are_found_behind_any_name() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 90 0 0 0 30 70 0 0 20 0 1 0 5";
+        assert_eq!(ticks_in(stat), Some((30, 70)));
+        assert_eq!(ticks_in("7 (a"), None);
+        assert!(ticks_of(std::process::id()).is_ok());
+        assert_eq!(kernel_share((10, 10), (40, 80)), 0.7);
     }
 
     #[test]

@@ -368,6 +368,7 @@ mod tests {
                 requests,
                 seconds: 2.0,
                 server_cpu_seconds: 1.0,
+                server_kernel_share: 0.5,
                 load_cpu_seconds: 1.0,
                 p50_us: 1.0,
                 p99_us: 1.0,

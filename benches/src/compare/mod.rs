@@ -37,7 +37,7 @@ pub(crate) fn run(compare: &Compare) -> Result<()> {
 }
 
 /// Parses how long to measure.
-fn seconds(text: &str) -> Result<f64, String> {
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
     match seconds > 0.0 && seconds <= 3600.0 {
         true => Ok(seconds),

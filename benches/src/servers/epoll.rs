@@ -10,9 +10,13 @@ use anyhow::{Context, Result};
 use memchr::memmem;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-use super::{Listening, announce, canned_answer};
+use super::{
+    Listening, announce, canned_answer,
+    kernel::{Call, Observer},
+};
 
-pub(super) fn serve(listening: &Listening) -> Result<()> {
+/// Serves until it is killed; the observer sees its system calls.
+pub(super) fn serve(listening: &Listening, mut observer: impl Observer) -> Result<()> {
     let listener = TcpListener::bind(listening.listen)?;
     listener.set_nonblocking(true)?;
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
@@ -26,11 +30,13 @@ pub(super) fn serve(listening: &Listening) -> Result<()> {
     let answers = Answers::new();
     // By descriptor, which is small and unique among those that are open.
     let mut connections: Vec<Option<Connection>> = Vec::new();
+    let mut open = 0;
     let mut events = Vec::with_capacity(1024);
     let mut buffer = vec![0; 64 * 1024];
     loop {
         events.clear();
-        match epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), None) {
+        let room = rustix::buffer::spare_capacity(&mut events);
+        match observer.around(Call::Wait, || epoll::wait(&epoll, room, None)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("epoll_wait"),
         }
@@ -43,11 +49,16 @@ pub(super) fn serve(listening: &Listening) -> Result<()> {
                     epoll::add(&epoll, connection.stream.as_fd(), data, EventFlags::IN)?;
                     connections.resize_with(connections.len().max(place + 1), || None);
                     connections[place] = Some(connection);
+                    open += 1;
                 }
             } else if let Some(connection) = &mut connections[place as usize]
-                && !connection.turn(&mut buffer, &answers)
+                && !connection.turn(&mut buffer, &answers, &mut observer)
             {
                 connections[place as usize] = None;
+                open -= 1;
+                if open == 0 {
+                    observer.all_closed();
+                }
             }
         }
     }
@@ -76,8 +87,8 @@ struct Connection {
 
 impl Connection {
     /// Reads once and answers what is complete. Whether the connection stays.
-    fn turn(&mut self, buffer: &mut [u8], answers: &Answers) -> bool {
-        let count = match self.stream.read(buffer) {
+    fn turn(&mut self, buffer: &mut [u8], answers: &Answers, observer: &mut impl Observer) -> bool {
+        let count = match observer.around(Call::Read, || self.stream.read(buffer)) {
             Ok(0) => return false,
             Ok(count) => count,
             Err(error) => return error.kind() == ErrorKind::WouldBlock,
@@ -93,7 +104,8 @@ impl Connection {
             requests
         };
         // The client waits for its answers before it sends more, so they always fit the socket's buffer.
-        requests == 0 || self.stream.write_all(answers.of(requests)).is_ok()
+        let mut write = || self.stream.write_all(answers.of(requests)).is_ok();
+        requests == 0 || observer.around(Call::Write, &mut write)
     }
 }
 

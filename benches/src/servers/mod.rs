@@ -2,6 +2,7 @@
 //! routes, with several workers on all cores.
 
 mod epoll;
+pub(crate) mod kernel;
 mod maniple;
 mod may;
 mod routes;
@@ -10,7 +11,7 @@ mod tokio;
 
 use std::{fmt, net::SocketAddr, num::NonZero, str::FromStr, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 
@@ -86,6 +87,9 @@ impl FromStr for Name {
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     server: Name,
+    /// The limit alone: time its system calls, and print the figures when its last connection is closed.
+    #[arg(long, conflicts_with = "workers")]
+    timed: bool,
     /// So many workers, free to run on all cores, with the routes of `compare skew`. Without it, one worker on the
     /// first core, which knows `/` alone.
     #[arg(long)]
@@ -112,6 +116,11 @@ impl Listening {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     match options.workers {
+        None if options.timed => {
+            ensure!(options.server == Name::Epoll, "only epoll is timed");
+            process::settle(Core::First)?;
+            epoll::serve(&options.listening, kernel::Timed::new())
+        }
         None => serve_on_one_core(options.server, &options.listening),
         Some(workers) => serve_with_workers(options.server, &options.listening, workers.get()),
     }
@@ -125,7 +134,7 @@ fn serve_on_one_core(server: Name, listening: &Listening) -> Result<()> {
         Name::Hyper => tokio::serve_hyper(listening),
         Name::Axum => tokio::serve_axum(listening),
         Name::Threads => threads::serve(listening),
-        Name::Epoll => epoll::serve(listening),
+        Name::Epoll => epoll::serve(listening, kernel::Unobserved),
     }
 }
 
@@ -145,7 +154,7 @@ fn announce(address: SocketAddr) {
     println!("{address}");
 }
 
-const BODY: &str = "Hello, World!";
+pub(crate) const BODY: &str = "Hello, World!";
 const CONTENT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// The whole answer as maniple-server writes it, for servers that do not make one up.
