@@ -710,7 +710,7 @@ impl Worker {
         if left > 0 {
             self.budget.set(left - 1);
         } else {
-            super::yield_turn();
+            give_way();
         }
     }
 
@@ -737,6 +737,13 @@ impl Drop for Worker {
             self.refuse(task);
         }
     }
+}
+
+/// Kept out of line, with the registers that it saves: every operation that need not wait comes by here.
+#[cold]
+#[inline(never)]
+fn give_way() {
+    super::yield_turn();
 }
 
 /// For the overflow report: whose stack starts at `limit`. Runs in a signal handler.

@@ -104,6 +104,7 @@ impl Semaphore {
     ///
     /// # Errors
     /// If the semaphore is closed, the scope is cancelled or its deadline passed first.
+    #[inline]
     pub fn acquire(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
         self.acquire_many(1)
     }
