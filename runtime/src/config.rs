@@ -17,6 +17,8 @@ pub(crate) struct Config {
     pub(crate) warm_stacks: Option<usize>,
     /// How long a coroutine waits before memory that it does not need meanwhile is given back.
     pub(crate) idle_trim: Option<Duration>,
+    /// Whether stacks are painted while their depth is measured.
+    pub(crate) paint_stacks: bool,
     pub(crate) max_coroutines: usize,
     pub(crate) shutdown_grace: Duration,
     pub(crate) thread_name: String,
@@ -48,6 +50,7 @@ impl Default for Config {
             stack_guard: Some(StackGuard::Auto),
             warm_stacks: None,
             idle_trim: Some(DEFAULT_IDLE_TRIM),
+            paint_stacks: false,
             max_coroutines: DEFAULT_MAX_COROUTINES,
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             thread_name: "maniple".to_owned(),

@@ -38,7 +38,7 @@ use crate::{
     error::{Interrupt, Unwind},
     inbox::{Chained, Inbox},
     loom::AtomicPtr,
-    stack::{SizeClass, Stack},
+    stack::{SizeClass, Stack, depth::Gauge},
     strand::{Claimed, Locals, Outcome, Parking, Reason, Scope, Strand},
     sys::{
         event::Bell,
@@ -158,6 +158,8 @@ pub(crate) struct Record {
     pub(crate) since: Cell<Option<Instant>>,
     pub(crate) ran: Cell<Duration>,
     pub(crate) turns: Cell<u64>,
+    /// How deep its stack is used, while that is measured; a word otherwise.
+    pub(crate) gauge: Cell<Option<Box<Gauge>>>,
 }
 
 enum Engine {
@@ -569,6 +571,11 @@ pub(crate) unsafe fn trace(task: NonNull<Header>, trace: &mut Trace) -> bool {
 
 /// What a survey can tell of a coroutine's stack while it is suspended.
 impl Header {
+    /// Whether it has run, and was then suspended.
+    pub(crate) fn was_suspended(&self) -> bool {
+        self.mark.get() != 0
+    }
+
     /// Bytes of its suspended frames.
     pub(crate) fn depth(&self) -> usize {
         self.stack_base() - self.suspended_at()
@@ -602,8 +609,13 @@ impl Header {
     /// The whole pages between the guard and the suspended frames: nothing lives there until it is resumed.
     fn below_frames(&self) -> std::ops::Range<usize> {
         let from = self.stack_limit.get() + page_size();
-        let to = (self.suspended_at() - SWITCH_BYTES) & !(page_size() - 1);
+        let to = self.end_of_frames() & !(page_size() - 1);
         from..to.max(from)
+    }
+
+    /// Nothing of a suspended coroutine lies below this address.
+    pub(crate) fn end_of_frames(&self) -> usize {
+        self.suspended_at() - SWITCH_BYTES
     }
 
     /// The stack's addresses, its guard page included.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use http::{Method, StatusCode, header::ALLOW};
+use maniple::inspect::depth_label;
 
 use crate::{
     request::Request,
@@ -182,6 +183,7 @@ impl Router {
         };
         let index = *matched.value;
         let route = &self.routes[index];
+        depth_label(&route.path);
         if !matched.params.is_empty() {
             for (name, value) in matched.params.iter() {
                 param(name, value);
@@ -195,6 +197,7 @@ impl Router {
 
     #[cold]
     fn unmatched(&self, method: &Method, path: &str) -> Found<'_> {
+        depth_label("no route");
         let response = match &self.fallback {
             _ if path == "*" => Response::new(StatusCode::NO_CONTENT),
             Some(fallback) => return Found::Handler(&**fallback),

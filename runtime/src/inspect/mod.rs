@@ -24,6 +24,7 @@
 //! # Ok::<_, std::io::Error>(())
 //! ```
 
+mod depths;
 mod dump;
 mod quit;
 mod stacks;
@@ -35,6 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use depths::{DepthsOf, Distribution, MeasureDepths, depth_label, depths, measure_depths};
 pub use dump::dump;
 pub use quit::dump_on_sigquit;
 pub use stacks::{GuardKind, Stacks, stacks};

@@ -23,6 +23,7 @@
 //! its next suspension, and a system call to move it would cost more than most run for. Should its
 //! spawner compute for long instead, a sleeper that takes naps comes to it: see [`patrol`].
 
+pub(crate) mod gauge;
 mod patrol;
 mod shutdown;
 mod standby;

@@ -11,7 +11,7 @@ use std::{
     ptr::NonNull,
     sync::{
         Arc, LazyLock, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -88,16 +88,53 @@ pub(crate) fn schedulers() -> Vec<Arc<Scheduler>> {
     ALL.lock().iter().filter_map(Weak::upgrade).collect()
 }
 
-/// Whether turns are timed and counted.
-static TRACKING: AtomicBool = AtomicBool::new(false);
+/// What is noted of each turn.
+static LOOKS: AtomicU8 = AtomicU8::new(0);
+
+/// What is noted of each turn: one load, and a branch that is never taken while it is nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Looks(u8);
+
+impl Looks {
+    const TIMES: u8 = 1;
+    const DEPTHS: u8 = 2;
+
+    #[inline]
+    pub(crate) fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Whether turns are timed and counted.
+    #[inline]
+    pub(crate) fn times(self) -> bool {
+        self.0 & Self::TIMES != 0
+    }
+
+    /// Whether the depth of stacks is measured.
+    #[inline]
+    pub(crate) fn depths(self) -> bool {
+        self.0 & Self::DEPTHS != 0
+    }
+
+    fn set(bit: u8, on: bool) {
+        match on {
+            true => LOOKS.fetch_or(bit, Ordering::Relaxed),
+            false => LOOKS.fetch_and(!bit, Ordering::Relaxed),
+        };
+    }
+}
 
 pub(crate) fn set_tracking(on: bool) {
-    TRACKING.store(on, Ordering::Relaxed);
+    Looks::set(Looks::TIMES, on);
+}
+
+pub(crate) fn set_measuring(on: bool) {
+    Looks::set(Looks::DEPTHS, on);
 }
 
 #[inline]
-pub(super) fn is_tracking() -> bool {
-    TRACKING.load(Ordering::Relaxed)
+pub(crate) fn looks() -> Looks {
+    Looks(LOOKS.load(Ordering::Relaxed))
 }
 
 /// Whether coroutines that run may be looked at from other threads, as `Worker::end` must then know.

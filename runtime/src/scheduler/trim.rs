@@ -23,7 +23,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::Worker;
+use super::{Worker, gauge::keeps_pages};
 use crate::{
     coroutine::{Sighting, Sweep},
     sys::memory,
@@ -192,6 +192,7 @@ impl Worker {
                 Sighting::First => trimmer.found.set(true),
                 Sighting::Again(dead) => match memory::resident(dead.clone()) {
                     Ok(0) | Err(_) => {}
+                    Ok(_) if keeps_pages(task) => {}
                     Ok(resident) => {
                         bytes += resident;
                         ranges.push(dead);

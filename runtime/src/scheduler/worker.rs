@@ -22,7 +22,7 @@ use crossbeam_deque::{Steal, Worker as Deque};
 use super::{
     Scheduler, new_home, now, ready,
     standby::Standby,
-    survey::{Counts, WorkerView, count, is_tracking, is_watched},
+    survey::{Counts, Looks, WorkerView, count, is_watched, looks},
     trim::{Tidy, Trimmer},
 };
 use crate::{
@@ -280,9 +280,41 @@ impl Worker {
         self.budget.set(BUDGET);
         let turn = &self.home.turn;
         turn.store(turn.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        let begun = is_tracking().then(now);
+        let looks = looks();
+        let begun = looks.any().then(|| self.look_before(task, looks));
         // SAFETY: queued tasks were begun here and have not ended; each is queued once.
         let ended = unsafe { coroutine::resume(task) };
+        if let Some(begun) = begun {
+            self.look_after(task, begun, ended.as_ref(), looks);
+        }
+        self.running.set(None);
+        match ended {
+            None => self.home.running.store(ptr::null_mut(), Ordering::Relaxed),
+            Some(stack) => self.end(task, stack),
+        }
+    }
+
+    /// What is noted before a turn: its time, if that is wanted.
+    #[cold]
+    #[inline(never)]
+    fn look_before(&self, task: NonNull<Header>, looks: Looks) -> Option<Instant> {
+        if looks.depths() {
+            // SAFETY: begun here, and does not run yet.
+            unsafe { self.gauge_before(task) };
+        }
+        looks.times().then(now)
+    }
+
+    /// What is noted after a turn, of which the coroutine may have ended.
+    #[cold]
+    #[inline(never)]
+    fn look_after(
+        &self,
+        task: NonNull<Header>,
+        begun: Option<Instant>,
+        ended: Option<&Stack>,
+        looks: Looks,
+    ) {
         if let Some(begun) = begun
             && ended.is_none()
         {
@@ -293,10 +325,9 @@ impl Worker {
             record.ran.set(record.ran.get() + (now - begun));
             count(&record.turns);
         }
-        self.running.set(None);
-        match ended {
-            None => self.home.running.store(ptr::null_mut(), Ordering::Relaxed),
-            Some(stack) => self.end(task, stack),
+        if looks.depths() {
+            // SAFETY: this thread's, where it does not run any more, and not yet completed.
+            unsafe { self.gauge_after(task, ended.is_some()) };
         }
     }
 

@@ -35,7 +35,9 @@
 //! be suspended in is never given back.
 
 pub(crate) mod census;
+pub(crate) mod depth;
 pub(crate) mod overflow;
+pub(crate) mod paint;
 pub(crate) mod pool;
 pub(crate) mod slab;
 

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -198,8 +198,34 @@ pub(crate) fn barrier_on_all_threads() -> bool {
 /// The bytes of `range`, whole mapped pages, that memory backs now; those that are swapped out are not
 /// counted.
 pub(crate) fn resident(range: Range<usize>) -> io::Result<usize> {
-    let mut pages = [0_u8; 256];
     let mut resident = 0;
+    look_at_pages(range, |_, pages| {
+        resident += pages.iter().filter(|page| **page & 1 == 1).count() * page_size();
+        ControlFlow::Continue(())
+    })?;
+    Ok(resident)
+}
+
+/// The address of the lowest page of `range`, whole mapped pages, that memory backs now.
+pub(crate) fn lowest_resident(range: Range<usize>) -> io::Result<Option<usize>> {
+    let mut lowest = None;
+    look_at_pages(range, |start, pages| {
+        let found = pages.iter().position(|page| page & 1 == 1);
+        lowest = found.map(|page| start + page * page_size());
+        match lowest {
+            Some(_) => ControlFlow::Break(()),
+            None => ControlFlow::Continue(()),
+        }
+    })?;
+    Ok(lowest)
+}
+
+/// Shows `look` what mincore(2) says of the pages of `range`, some at a time, with the address of the first.
+fn look_at_pages(
+    range: Range<usize>,
+    mut look: impl FnMut(usize, &[u8]) -> ControlFlow<()>,
+) -> io::Result<()> {
+    let mut pages = [0_u8; 256];
     let stride = pages.len() * page_size();
     for start in range.clone().step_by(stride) {
         let length = stride.min(range.end - start);
@@ -207,10 +233,11 @@ pub(crate) fn resident(range: Range<usize>) -> io::Result<usize> {
         if unsafe { libc::mincore(pointer(start), length, pages.as_mut_ptr()) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        let pages = &pages[..length.div_ceil(page_size())];
-        resident += pages.iter().filter(|page| **page & 1 == 1).count() * page_size();
+        if look(start, &pages[..length.div_ceil(page_size())]).is_break() {
+            break;
+        }
     }
-    Ok(resident)
+    Ok(())
 }
 
 /// Whether a byte can be read at `address`, found out without a fault: the kernel is asked to copy
@@ -255,9 +282,12 @@ mod tests {
     fn reserved_memory_is_backed_only_where_it_is_touched() {
         let (mapping, range) = mapped();
         assert_eq!(resident(range.clone()).unwrap(), 0);
+        assert_eq!(lowest_resident(range.clone()).unwrap(), None);
         touch(range.start + 3 * page_size());
         touch(range.end - 1);
-        assert_eq!(resident(range).unwrap(), 2 * page_size());
+        assert_eq!(resident(range.clone()).unwrap(), 2 * page_size());
+        let third = range.start + 3 * page_size();
+        assert_eq!(lowest_resident(range).unwrap(), Some(third));
         // SAFETY: nothing else knows the range.
         unsafe { mapping.unmap() }.unwrap();
     }

@@ -8,6 +8,7 @@ mod groups;
 mod inspecting;
 mod io;
 mod locals;
+mod measuring;
 mod meeting;
 mod million;
 mod net;

@@ -2,6 +2,7 @@
 
 mod calling;
 mod draining;
+mod measuring;
 mod protocol;
 mod standby;
 

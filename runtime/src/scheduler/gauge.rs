@@ -1,0 +1,205 @@
+//! How a worker measures how deep its coroutines use their stacks, while anybody wants to know.
+//!
+//! It looks at a stack between two turns, when nothing runs there: before the first turn it notes which pages
+//! are backed, and paints it if that is wanted; after each turn it notes the depth, and reads the paint; at the
+//! end it looks which pages are backed then.
+
+use std::{ops::Range, ptr::NonNull, slice};
+
+use super::{Worker, current_coroutine, survey::looks};
+use crate::{
+    coroutine::{Header, Record},
+    stack::{
+        depth::{self, Gauge, Row, Tally},
+        paint,
+    },
+    sys::memory::{self, page_size},
+};
+
+/// So deep are stacks painted.
+const PAINTED: usize = 64 << 10;
+
+/// The top of a stack is not painted: what the context switch puts there before the first turn takes less, and
+/// every coroutine takes more.
+const UNPAINTED: usize = 512;
+
+impl Worker {
+    /// Before a turn: prepares the stack of a coroutine that is about to begin.
+    ///
+    /// # Safety
+    /// `task` was started on this thread, has not ended, and does not run.
+    pub(super) unsafe fn gauge_before(&self, task: NonNull<Header>) {
+        // SAFETY: alive by the caller's promise.
+        let header = unsafe { task.as_ref() };
+        if header.was_suspended() {
+            return;
+        }
+        let stack = header.stack_range();
+        let below_top = stack.start + page_size()..stack.end - page_size();
+        if depth::wants_fresh_stacks() {
+            // SAFETY: whole pages of a stack on which nothing has run, which is this thread's; what the context
+            // switch has put there lies in the page at the top. If it fails they are counted as backed.
+            let _ = unsafe { memory::discard(slice::from_ref(&below_top)) };
+        }
+        let mut gauge = Box::new(new_gauge(header));
+        gauge.from_begin = true;
+        gauge.backed_before = lowest_page(header).unwrap_or(0);
+        if self.scheduler.config.paint_stacks {
+            let painted = paintable(&stack);
+            gauge.paint = painted.start;
+            // SAFETY: above the guard, and below what the context switch has put there; nothing has run.
+            unsafe { paint::paint(painted) };
+        }
+        header.record.gauge.set(Some(gauge));
+    }
+
+    /// After a turn.
+    ///
+    /// # Safety
+    /// `task` was started on this thread, does not run, and its memory and its stack are not yet given back.
+    pub(super) unsafe fn gauge_after(&self, task: NonNull<Header>, ended: bool) {
+        // SAFETY: alive by the caller's promise.
+        let header = unsafe { task.as_ref() };
+        let mut gauge = take_gauge(header);
+        if gauge.paint != 0 {
+            // SAFETY: painted, and nothing runs on this stack.
+            unsafe { read_paint(header, &mut gauge, ended) };
+        }
+        depth::note(self.id(), gauge.row, |tally| {
+            if !ended {
+                tally.suspended.note(header.depth());
+                return;
+            }
+            tally.ended += 1;
+            note_paint(&mut gauge, header, tally);
+            if gauge.from_begin {
+                match deepest_page(header, &gauge) {
+                    Some(deepest) => tally.resident.note(deepest),
+                    None => tally.unknown += 1,
+                }
+            }
+        });
+        if !ended {
+            header.record.gauge.set(Some(gauge));
+        }
+    }
+}
+
+/// Counts the depths of the running coroutine, if one runs, under `label` from here on.
+#[cold]
+#[inline(never)]
+pub(crate) fn set_label(label: &str) {
+    let Some((worker, task)) = Worker::current().zip(current_coroutine()) else {
+        return;
+    };
+    // SAFETY: it runs.
+    let header = unsafe { task.as_ref() };
+    let mut gauge = take_gauge(header);
+    if gauge.since_label > 0 {
+        depth::note(worker.id(), gauge.row, |tally| {
+            note_paint(&mut gauge, header, tally);
+        });
+    }
+    gauge.row = gauge.row.with_label(label);
+    header.record.gauge.set(Some(gauge));
+}
+
+/// Whether the pages of this coroutine, which is suspended, must stay though it does not need them; if not, how
+/// deep they reach is remembered.
+pub(super) fn keeps_pages(header: &Header) -> bool {
+    if !looks().depths() {
+        return false;
+    }
+    let mut gauge = take_gauge(header);
+    let is_painted = gauge.paint != 0;
+    if !is_painted && let Some(deepest) = lowest_page(header) {
+        // What was there before it began says nothing, and is gone from here on.
+        if gauge.backed_before == 0 || deepest < gauge.backed_before {
+            gauge.given_back = gauge.given_back.max(header.stack_range().end - deepest);
+            gauge.backed_before = header.stack_range().end - page_size();
+        }
+    }
+    header.record.gauge.set(Some(gauge));
+    is_painted
+}
+
+fn new_gauge(header: &Header) -> Gauge {
+    Gauge {
+        session: depth::session(),
+        row: Row::of(header.origin.spawned_at, header.origin.name.as_deref()),
+        ..Gauge::default()
+    }
+}
+
+/// Its gauge, or a new one if that is of an earlier measurement.
+fn take_gauge(header: &Header) -> Box<Gauge> {
+    let Record { gauge, .. } = &header.record;
+    let known = gauge.take().filter(|g| g.session == depth::session());
+    known.unwrap_or_else(|| Box::new(new_gauge(header)))
+}
+
+fn paintable(stack: &Range<usize>) -> Range<usize> {
+    let from = (stack.start + page_size()).max(stack.end - PAINTED);
+    from..stack.end - UNPAINTED
+}
+
+/// Notes how deep the last turn came, and paints over it.
+///
+/// # Safety
+/// The stack was painted, and nothing runs on it.
+unsafe fn read_paint(header: &Header, gauge: &mut Gauge, ended: bool) {
+    let Range { start, end } = paintable(&header.stack_range());
+    // SAFETY: by the caller's promise.
+    let change = unsafe { paint::lowest_change(start..end) };
+    let lowest = change.unwrap_or(end);
+    let deepest = header.stack_range().end - lowest;
+    gauge.since_label = gauge.since_label.max(deepest);
+    gauge.written = gauge.written.max(deepest);
+    if !ended {
+        let dead = lowest..header.end_of_frames().min(end).max(lowest);
+        // SAFETY: below the frames that it is suspended in, and above the guard: nothing lives there until it
+        // is resumed on this thread.
+        unsafe { paint::paint(dead) };
+    }
+}
+
+/// Counts what was written since the label was set.
+fn note_paint(gauge: &mut Gauge, header: &Header, tally: &mut Tally) {
+    let written = std::mem::take(&mut gauge.since_label);
+    if written == 0 {
+        return;
+    }
+    let all_paint = header.stack_range().end - gauge.paint;
+    if written < all_paint {
+        tally.painted.note(written);
+        return;
+    }
+    tally.beyond_paint += 1;
+    let deepest = lowest_page(header).filter(|page| *page < gauge.backed_before);
+    let deepest = deepest.map_or(0, |page| header.stack_range().end - page);
+    tally.painted.note(written.max(deepest));
+}
+
+/// How deep the pages reach that the coroutine has touched; `None` if those of another reach as deep.
+fn deepest_page(header: &Header, gauge: &Gauge) -> Option<usize> {
+    let base = header.stack_range().end;
+    if gauge.paint != 0 && gauge.written < base - gauge.paint {
+        return Some(gauge.written.next_multiple_of(page_size()));
+    }
+    let now = lowest_page(header)?;
+    let is_own = now < gauge.backed_before || gauge.backed_before == base - page_size();
+    let now = is_own.then_some(base - now);
+    // Where pages were given back, what it touched before counts too.
+    match (now, gauge.given_back) {
+        (now, 0) => now,
+        (now, given_back) => Some(now.unwrap_or(0).max(given_back)),
+    }
+}
+
+/// The lowest page of its stack that memory backs.
+fn lowest_page(header: &Header) -> Option<usize> {
+    let stack = header.stack_range();
+    memory::lowest_resident(stack.start + page_size()..stack.end)
+        .ok()
+        .flatten()
+}
