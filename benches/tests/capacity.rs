@@ -145,3 +145,55 @@ fn a_figure_has_a_bar_for_each_engine() {
         assert!(svg.contains(part), "{part}: {svg}");
     }
 }
+
+#[test]
+fn handlers_that_go_deeper_are_seen_to_and_what_is_forecast_for_many_is_tried() {
+    let path = std::env::temp_dir().join(format!("maniple-depth-{}.json", std::process::id()));
+    let command = format!(
+        "capacity depth --routes text,fanout,recurse --recurse 40K --connections 4 --seconds 0.2 --paint \
+         --coroutines 1000 --json {}",
+        path.display()
+    );
+    let text = printed(&bench(&command));
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    fs::remove_file(&path).unwrap();
+    let place = |route: usize, which: &str| {
+        let of = &report["routes"][route];
+        assert!(of["requests"].as_u64().unwrap() > 0, "{text}");
+        let places = of["places"].as_array().unwrap().iter();
+        let mut found = places.filter(|place| place["place"].as_str().unwrap().contains(which));
+        found
+            .next()
+            .unwrap_or_else(|| panic!("no {which}: {text}"))
+            .clone()
+    };
+    let bytes = |place: &serde_json::Value, what: &str| place[what]["max"].as_u64().unwrap();
+    let (flat, deep) = (place(0, "[/]"), place(2, "[/]"));
+    for place in [&flat, &deep] {
+        assert_eq!(place["ended"], 4, "{text}");
+        assert!(
+            bytes(place, "suspended") < bytes(place, "painted"),
+            "{text}"
+        );
+        assert!(
+            bytes(place, "painted") <= bytes(place, "resident"),
+            "{text}"
+        );
+        let forecast = &place["forecast"];
+        let needed = 2 * place["deepest"].as_u64().unwrap();
+        assert!(forecast["slot"].as_u64().unwrap() >= needed, "{text}");
+        let parked = &place["outcome"]["parked"];
+        assert_eq!(parked["count"], 1000, "{text}");
+        let resident = |when: &str| parked[when]["resident"].as_u64().unwrap() as f64;
+        let taken = resident("now") - resident("before");
+        let share = taken / forecast["resident"].as_f64().unwrap();
+        assert!((0.75..1.25).contains(&share), "{share}: {text}");
+    }
+    assert!(bytes(&deep, "painted") > 40 << 10, "{text}");
+    assert!(bytes(&flat, "painted") < 40 << 10, "{text}");
+    // Its three children have a place of their own.
+    assert!(
+        place(1, "routes.rs")["ended"].as_u64().unwrap() >= 3,
+        "{text}"
+    );
+}

@@ -1,6 +1,7 @@
 //! What coroutines cost in memory, descriptors and kernel objects, and where the machine ends.
 
 mod connections;
+mod depth;
 pub(crate) mod limits;
 mod plan;
 pub(crate) mod plot;
@@ -20,6 +21,11 @@ pub(crate) enum Capacity {
     /// One configuration of `capacity stacks`, which starts it.
     #[command(hide = true)]
     StacksRow(stacks::Spec),
+    /// How deep a server's handlers use their stacks, what slot follows from it, and what memory.
+    Depth(depth::Options),
+    /// The server of one route of `capacity depth`, which starts it.
+    #[command(hide = true)]
+    DepthServer(depth::ServiceOptions),
     /// How many keep-alive connections HTTP servers hold, and what an idle one costs.
     Connections(connections::Options),
     /// The connections to one server of `capacity connections`, which starts it.
@@ -32,6 +38,8 @@ pub(crate) fn run(capacity: &Capacity) -> Result<()> {
         Capacity::Plan(options) => plan::run(options),
         Capacity::Stacks(options) => stacks::run(options),
         Capacity::StacksRow(spec) => stacks::run_child(spec),
+        Capacity::Depth(options) => depth::run(options),
+        Capacity::DepthServer(options) => depth::run_server(options),
         Capacity::Connections(options) => connections::run(options),
         Capacity::ConnectionsClient(options) => connections::run_client(options),
     }

@@ -187,9 +187,14 @@ fn within(text: &str, what: &str, least: f64, most: f64) -> Result<f64, String> 
 /// Parses the size of a slot as the runtime takes it: a power of two, from 16 KiB to 1 GiB.
 pub(crate) fn slot(text: &str) -> Result<Bytes, String> {
     match size(text)? {
-        Bytes(bytes @ ..=MAX_SLOT) => Ok(Bytes(bytes.next_power_of_two().max(MIN_SLOT))),
+        bytes @ Bytes(..=MAX_SLOT) => Ok(slot_for(bytes)),
         bytes => Err(format!("{bytes} is too large: the largest stack is 1 GiB")),
     }
+}
+
+/// The smallest slot of so many bytes; the largest there is if that has not so many.
+pub(crate) fn slot_for(bytes: Bytes) -> Bytes {
+    Bytes(bytes.0.min(MAX_SLOT).next_power_of_two().max(MIN_SLOT))
 }
 
 const MIN_SLOT: u64 = 16 << 10;

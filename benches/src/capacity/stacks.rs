@@ -21,8 +21,9 @@ use clap::Args;
 use serde::Serialize;
 
 pub(crate) use self::spec::Spec;
+pub(super) use self::{protocol::Outcome, spec::page_size};
 use self::{
-    protocol::{Outcome, follow},
+    protocol::follow,
     spec::{Engine, Guard},
 };
 use super::{
@@ -172,20 +173,39 @@ fn measure(specs: &[Spec], rounds: u16) -> Vec<Run> {
                 1 => String::new(),
                 _ => format!(", round {round} of {rounds}"),
             };
-            let limits = Limits::here();
-            let outcome = match too_much(spec.forecast(limits.mappings), limits.memory) {
-                Some(reason) => Outcome::failed(reason),
-                None => follow(&spec, &of),
-            };
             runs.push(Run {
                 round,
                 spec,
-                outcome,
+                outcome: measure_once(&spec, &of),
             });
         }
     }
     progress("");
     runs
+}
+
+fn measure_once(spec: &Spec, round: &str) -> Outcome {
+    let limits = Limits::here();
+    match too_much(spec.forecast(limits.mappings), limits.memory) {
+        Some(reason) => Outcome::failed(reason),
+        None => follow(spec, round),
+    }
+}
+
+/// Has `count` of maniple's coroutines touch so many pages of such stacks and wait.
+pub(super) fn park(count: u64, slot: Bytes, pages: u64) -> Outcome {
+    let spec = Spec {
+        engine: Engine::Maniple,
+        count,
+        slot,
+        touch: pages.try_into().unwrap_or(u32::MAX),
+        guard: Guard::Auto,
+        workers: 1,
+    };
+    match spec.refused() {
+        Some(reason) => Outcome::failed(reason),
+        None => measure_once(&spec, ""),
+    }
 }
 
 /// Why so much memory should not be taken, if so: whoever takes all there is drives others out.

@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use maniple::inspect;
+use maniple::inspect::{self, MeasureDepths};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,7 @@ pub(crate) struct Options {
     /// The rows; all if none is named.
     #[arg(long, value_name = "ROW,..", value_delimiter = ',')]
     only: Vec<Row>,
-    /// The engines; if none is named, all but maniple-watched and maniple-tracked.
+    /// The engines; if none is named, all but those of maniple with something switched on.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     engines: Vec<Engine>,
     /// Numbers of workers: a table for each.
@@ -75,6 +75,10 @@ enum Engine {
     ManipleWatched,
     /// maniple with `inspect::track(true)`.
     ManipleTracked,
+    /// maniple with `inspect::measure_depths`.
+    ManipleGauged,
+    /// The same, with painted stacks.
+    ManiplePainted,
     May,
     /// The current-thread runtime for one worker, the multi-thread one for more.
     Tokio,
@@ -89,7 +93,11 @@ impl Engine {
     fn is_own(self) -> bool {
         matches!(
             self,
-            Engine::Maniple | Engine::ManipleWatched | Engine::ManipleTracked
+            Engine::Maniple
+                | Engine::ManipleWatched
+                | Engine::ManipleTracked
+                | Engine::ManipleGauged
+                | Engine::ManiplePainted
         )
     }
 
@@ -243,15 +251,24 @@ pub(crate) fn run_child(options: &ChildOptions) -> Result<()> {
         _ => set_parent_process_death_signal(Some(Signal::KILL))?,
     }
     let (row, workers) = (options.row, usize::from(options.workers));
+    let runtime = maniple::Runtime::builder().workers(workers);
     let measured = match options.engine {
-        Engine::Maniple => own::run(row, workers)?,
+        Engine::Maniple => own::run(row, runtime)?,
         Engine::ManipleWatched => {
             let _watch = inspect::watch_stalls(STALL)?;
-            own::run(row, workers)?
+            own::run(row, runtime)?
         }
         Engine::ManipleTracked => {
             inspect::track(true);
-            own::run(row, workers)?
+            own::run(row, runtime)?
+        }
+        Engine::ManipleGauged => {
+            inspect::measure_depths(MeasureDepths::On);
+            own::run(row, runtime)?
+        }
+        Engine::ManiplePainted => {
+            inspect::measure_depths(MeasureDepths::On);
+            own::run(row, runtime.paint_stacks(true))?
         }
         Engine::May => may::run(row, workers),
         Engine::Tokio => tokio::run(row, workers)?,

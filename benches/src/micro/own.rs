@@ -13,8 +13,8 @@ use super::{
     time,
 };
 
-pub(super) fn run(row: Row, workers: usize) -> Result<Measured> {
-    let runtime = maniple::Runtime::builder().workers(workers).build()?;
+pub(super) fn run(row: Row, runtime: maniple::runtime::Builder) -> Result<Measured> {
+    let runtime = runtime.build()?;
     Ok(runtime.run(|| match row {
         Row::Yield2 => yielders(2),
         Row::Yield10000 => yielders(COUNTS.yielders),

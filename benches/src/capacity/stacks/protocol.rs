@@ -24,21 +24,21 @@ pub(super) enum Event {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Parked {
-    pub(super) count: u64,
+pub(in super::super) struct Parked {
+    pub(in super::super) count: u64,
     /// Why there are no more, if more were asked for.
-    pub(super) cause: Option<String>,
+    pub(in super::super) cause: Option<String>,
     /// How stacks are guarded in fact.
-    pub(super) guard: String,
-    pub(super) spawn: Stage,
+    pub(in super::super) guard: String,
+    pub(in super::super) spawn: Stage,
     /// Before the first.
-    pub(super) before: Footprint,
-    pub(super) now: Footprint,
+    pub(in super::super) before: Footprint,
+    pub(in super::super) now: Footprint,
 }
 
 /// How long something took.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Stage {
+pub(in super::super) struct Stage {
     pub(super) seconds: f64,
     /// Of the whole process.
     pub(super) cpu_seconds: f64,
@@ -46,18 +46,18 @@ pub(super) struct Stage {
 
 /// What a process takes, in bytes and in mappings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Footprint {
-    pub(super) resident: u64,
-    pub(super) page_tables: u64,
+pub(in super::super) struct Footprint {
+    pub(in super::super) resident: u64,
+    pub(in super::super) page_tables: u64,
     pub(super) mappings: u64,
 }
 
 /// How one configuration went in one round, as far as it went.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(super) struct Outcome {
+pub(in super::super) struct Outcome {
     /// Coroutines that were spawned; if it ended early, at least so many.
     pub(super) reached: u64,
-    pub(super) parked: Option<Parked>,
+    pub(in super::super) parked: Option<Parked>,
     pub(super) teardown: Option<Stage>,
     pub(super) total: Option<Stage>,
     /// What went wrong, if so.
@@ -65,7 +65,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn failed(cause: String) -> Self {
+    pub(in super::super) fn failed(cause: String) -> Self {
         Self {
             failure: Some(cause),
             ..Self::default()
@@ -73,7 +73,7 @@ impl Outcome {
     }
 
     /// Why it stopped before its end.
-    pub(super) fn cause(&self) -> Option<&str> {
+    pub(in super::super) fn cause(&self) -> Option<&str> {
         let parked = self
             .parked
             .as_ref()

@@ -61,7 +61,14 @@ impl Spec {
     /// Why it makes no sense, if so.
     pub(super) fn refused(&self) -> Option<String> {
         let pages = self.slot.0 / page_size();
-        let room = pages.saturating_sub(SPARE_PAGES);
+        let is_guarded = self.engine == Engine::Maniple && self.guard != Guard::None;
+        // A guard makes a page that was counted on too much a report, not a neighbour's loss.
+        let spare = if is_guarded {
+            GUARDED_SPARE_PAGES
+        } else {
+            SPARE_PAGES
+        };
+        let room = pages.saturating_sub(spare);
         let Self { touch, slot, .. } = self;
         (u64::from(*touch) > room).then(|| {
             format!("{touch} pages of a {slot} stack: it has room for {room}, beside its guard and the engine's frames")
@@ -126,12 +133,14 @@ pub(super) fn pages(count: u32) -> String {
     }
 }
 
-pub(super) fn page_size() -> u64 {
+pub(in super::super) fn page_size() -> u64 {
     rustix::param::page_size() as u64
 }
 
 /// The guard, and the frames around those that touch.
 const SPARE_PAGES: u64 = 3;
+/// The guard, and what the last frame takes below the page that was asked for.
+const GUARDED_SPARE_PAGES: u64 = 2;
 /// A task's record with its handle.
 const RECORD: u64 = 512;
 /// The kernel's record of a mapping, with its share of the tree of mappings.
