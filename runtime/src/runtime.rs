@@ -235,8 +235,8 @@ impl Builder {
     /// no. Does nothing while depths are not measured.
     ///
     /// Meant for experiments: every stack then takes these 64 KiB of memory, or all of it where it is smaller;
-    /// filling them takes some ten microseconds for a coroutine whose stack has no memory yet, looking at them
-    /// some microseconds for each of its turns; and waiting coroutines are not [trimmed](Self::idle_trim).
+    /// filling them takes some ten microseconds for a coroutine whose stack has no memory yet, looking at them about
+    /// a microsecond for each of its turns; and waiting coroutines are not [trimmed](Self::idle_trim).
     pub fn paint_stacks(mut self, paint: bool) -> Self {
         self.config.paint_stacks = paint;
         self

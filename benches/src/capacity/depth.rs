@@ -56,7 +56,7 @@ pub(crate) struct Options {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     coroutines: u64,
     /// What a coroutine keeps on the heap, its record included.
-    #[arg(long, value_name = "SIZE", default_value = "512")]
+    #[arg(long, value_name = "SIZE", default_value = "640")]
     heap: Bytes,
     /// Where to write everything as JSON.
     #[arg(long, value_name = "FILE")]
