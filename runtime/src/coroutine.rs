@@ -17,6 +17,7 @@ use std::{
     arch::asm,
     borrow::Cow,
     cell::{Cell, UnsafeCell},
+    collections::VecDeque,
     io,
     marker::PhantomData,
     num::NonZeroUsize,
@@ -32,6 +33,7 @@ use std::{
 };
 
 use corosensei::{CoroutineResult, Yielder};
+use crossbeam_deque::Injector;
 
 use crate::{
     driver::Slot,
@@ -67,7 +69,9 @@ pub(crate) struct Home {
     /// Whether it was woken to look after work that others may not come to.
     pub(crate) on_patrol: AtomicBool,
     /// New coroutines that this worker, and no other, is to begin.
-    pub(crate) assigned: SpinLock<Vec<Unstarted>>,
+    pub(crate) assigned: SpinLock<VecDeque<Unstarted>>,
+    /// New coroutines from other workers that had more; whoever has nothing to do may take them.
+    pub(crate) offered: Injector<Unstarted>,
     /// Registrations whose descriptors were closed on other threads.
     pub(crate) retired: SpinLock<Vec<Slot>>,
     /// The coroutine that runs now; see `Worker::end` for how a shutdown may look at it.
@@ -553,8 +557,8 @@ type Visit = Option<NonNull<Trace>>;
 pub(crate) unsafe fn trace(task: NonNull<Header>, trace: &mut Trace) -> bool {
     // SAFETY: alive by the caller's promise.
     let header = unsafe { task.as_ref() };
-    let room = header.suspended_at() - header.stack_limit.get();
-    if room < page_size() + Trace::STACK_BYTES {
+    let room = header.suspended_at().wrapping_sub(header.stack_limit.get());
+    if !header.is_on_its_stack() || room < page_size() + Trace::STACK_BYTES {
         return false;
     }
     // The walk touches pages that a sweep may have given back: the next sweeps look again.
@@ -576,9 +580,17 @@ impl Header {
         self.mark.get() != 0
     }
 
-    /// Bytes of its suspended frames.
+    /// Bytes of its suspended frames; 0 if it was suspended on a stack that is not ours to know.
     pub(crate) fn depth(&self) -> usize {
-        self.stack_base() - self.suspended_at()
+        match self.is_on_its_stack() {
+            true => self.stack_base() - self.suspended_at(),
+            false => 0,
+        }
+    }
+
+    /// Whether it was suspended on its own stack: a library may have its callers run on another.
+    fn is_on_its_stack(&self) -> bool {
+        self.stack_range().contains(&self.suspended_at())
     }
 
     /// The stack pointer that it was suspended with.
@@ -607,8 +619,12 @@ impl Header {
     }
 
     /// The whole pages between the guard and the suspended frames: nothing lives there until it is resumed.
+    /// None if it was suspended on another stack.
     fn below_frames(&self) -> std::ops::Range<usize> {
         let from = self.stack_limit.get() + page_size();
+        if !self.is_on_its_stack() {
+            return from..from;
+        }
         let to = self.end_of_frames() & !(page_size() - 1);
         from..to.max(from)
     }
@@ -761,12 +777,22 @@ unsafe fn run<F: FnOnce() -> T, T>(task: NonNull<Header>) {
     // SAFETY: the running coroutine owns the stage until it is complete.
     let stage = unsafe { &mut *stage::<F, T>(task) };
     if let Stage::Closure(body) = std::mem::replace(stage, Stage::Running) {
-        let result = catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
-            match payload.downcast_ref::<Unwind>() {
-                Some(Unwind::Cancelled) => Failure::Interrupted(Interrupt::Cancelled),
-                Some(Unwind::Elapsed(_)) => Failure::Interrupted(Interrupt::Elapsed),
-                None => Failure::Panicked(payload),
+        // SAFETY: it runs.
+        let is_cancelled = unsafe { task.as_ref() }.strand.own_scope().is_cancelled();
+        let result = match is_cancelled {
+            false => catch_unwind(AssertUnwindSafe(body)),
+            true => {
+                drop_quietly(
+                    body,
+                    "the closure of a coroutine that was cancelled before it ran",
+                );
+                Err(Box::new(Unwind::Cancelled) as _)
             }
+        };
+        let result = result.map_err(|payload| match payload.downcast_ref::<Unwind>() {
+            Some(Unwind::Cancelled) => Failure::Interrupted(Interrupt::Cancelled),
+            Some(Unwind::Elapsed(_)) => Failure::Interrupted(Interrupt::Elapsed),
+            None => Failure::Panicked(payload),
         });
         *stage = Stage::Result(result);
         // SAFETY: the result is there.

@@ -222,12 +222,14 @@ impl Conn<'_> {
         &mut self,
         read: impl FnOnce(&mut Self) -> io::Result<usize>,
     ) -> io::Result<Flow> {
-        self.request.line().work();
-        self.rested = true;
         self.request.scratch = Some(Scratch::take());
         let flow = match read(self) {
             Ok(0) => Ok(Flow::Close),
-            Ok(_) => self.answer_all(),
+            Ok(_) => {
+                self.request.line().work();
+                self.rested = true;
+                self.answer_all()
+            }
             Err(error) => Err(error),
         };
         if let Some(scratch) = self.request.scratch.take() {

@@ -7,6 +7,7 @@ use std::{
 
 use maniple::{
     JoinHandle,
+    cancel::is_cancelled,
     net::{Shutdown, TcpStream},
     sync::Mutex,
 };
@@ -38,17 +39,23 @@ impl Line {
         }
     }
 
-    /// Has a coroutine serve the connection from now on, by spawning it.
+    /// Has a coroutine serve the connection from now on, by spawning it; nobody if the caller is cancelled.
     pub(crate) fn entrust(&self, spawn: impl FnOnce() -> JoinHandle<()>) {
         // Locked before it begins: it may be done, and have spawned the next, before the spawner goes on.
         let mut server = self.server.lock();
-        *server = Some(spawn());
+        // Whoever cancelled the caller does not know of the one who would follow.
+        if !is_cancelled() {
+            *server = Some(spawn());
+        }
     }
 
     /// Cancels the coroutine that serves the connection; whether there is one.
     pub(crate) fn cancel(&self) -> bool {
         let server = self.server.lock();
-        server.as_ref().map(JoinHandle::cancel).is_some()
+        let serves = server.as_ref().map(JoinHandle::cancel).is_some();
+        // One on standby has to be begun to end.
+        let _ = self.stream.shutdown(Shutdown::Read);
+        serves
     }
 
     /// Whether it has waited for a first request.
@@ -59,8 +66,10 @@ impl Line {
     /// From now on a drain may shut the connection.
     #[inline]
     pub(crate) fn rest(&self) {
-        // A drain that comes by before this is visible to it sweeps again.
-        self.state.store(IDLE, Ordering::Release);
+        // A drain that comes by before this is visible to it sweeps again. What it has shut stays so.
+        let _ = self
+            .state
+            .compare_exchange(BUSY, IDLE, Ordering::Release, Ordering::Relaxed);
     }
 
     /// A request may have come: a drain leaves the connection alone.

@@ -108,6 +108,15 @@ impl Builder {
     /// message names it.
     pub fn bind<A: ToSocketAddrs>(self, address: A) -> io::Result<Server> {
         self.check()?;
+        let never = |timeout: Duration| timeout.min(NEVER);
+        let timeouts = Timeouts {
+            header: never(self.timeouts.header),
+            idle: never(self.timeouts.idle),
+        };
+        let body_limits = BodyLimits {
+            stall: never(self.body_limits.stall),
+            ..self.body_limits
+        };
         // Alone on the address first, so that one in use is noticed: sharing would succeed.
         let first = TcpListener::bind(address)?;
         let local_addr = first.local_addr()?;
@@ -120,13 +129,13 @@ impl Builder {
                 service: Arc::new(Service {
                     router: self.router,
                     limits: self.limits,
-                    timeouts: self.timeouts,
-                    body_limits: self.body_limits,
+                    timeouts,
+                    body_limits,
                     registry: Registry::default(),
                 }),
             }),
             max_connections: self.max_connections,
-            drain_grace: self.drain_grace,
+            drain_grace: never(self.drain_grace),
             handle_signals: self.handle_signals,
         })
     }
@@ -152,6 +161,9 @@ impl Builder {
         Err(io::Error::new(io::ErrorKind::InvalidInput, wrong))
     }
 }
+
+/// What is longer counts as this, since instants do not reach to the end of all durations.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// An HTTP/1.1 server that listens.
 ///
@@ -349,7 +361,11 @@ fn accept_all(
             }
         }
     }
-    while let Ok((stream, peer)) = listener.try_accept() {
+    // As many as can have been waiting: others may go on connecting.
+    for _ in 0..MOST_WAITING {
+        let Ok((stream, peer)) = listener.try_accept() else {
+            break;
+        };
         begin(&shared.service, stream, peer);
     }
     Ok(())
@@ -358,6 +374,9 @@ fn accept_all(
 /// How long to leave an accept alone that failed; doubled while it goes on failing.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Connections that the kernel keeps for a listener, at the most that is usual.
+const MOST_WAITING: usize = 4096;
 
 /// Whether the listener itself is unusable, so that no later accept can succeed (accept(2)).
 fn is_final(error: &io::Error) -> bool {

@@ -33,6 +33,7 @@ mod worker;
 
 use std::{
     cell::OnceCell,
+    collections::VecDeque,
     io,
     os::fd::BorrowedFd,
     ptr::NonNull,
@@ -153,19 +154,43 @@ impl Scheduler {
     }
 
     /// The worker with the fewest coroutines, and how many that is, as far as can be known from outside.
-    fn fewest_live(&self) -> Option<(usize, usize)> {
-        let live = |home: &Arc<Home>| home.live.load(Ordering::Relaxed);
-        self.homes
-            .iter()
-            .map(live)
-            .enumerate()
-            .min_by_key(|&(_, live)| live)
+    fn fewest(&self) -> Option<(&Home, usize)> {
+        let homes = self.homes.iter().map(|home| {
+            let begun = home.live.load(Ordering::Relaxed);
+            (&**home, begun + home.offered.len())
+        });
+        homes.min_by_key(|&(_, coroutines)| coroutines)
+    }
+
+    /// Queues a task that some worker should rather begin than others.
+    fn offer_to(&self, home: &Home, task: Unstarted) {
+        home.offered.push(task);
+        if self.is_stopping() {
+            self.refuse_offered(home);
+        }
+        // Pairs with the sleeper's announcement: the work was published before this.
+        fence(Ordering::SeqCst);
+        if home.inbox.nudge() {
+            home.bell.ring();
+        } else {
+            self.offer();
+        }
+    }
+
+    fn refuse_offered(&self, home: &Home) {
+        loop {
+            match home.offered.steal() {
+                Steal::Success(task) => self.refuse(task),
+                Steal::Empty => return,
+                Steal::Retry => {}
+            }
+        }
     }
 
     /// Queues a task that the worker of that index must begin.
     pub(crate) fn assign(&self, index: usize, task: Unstarted) {
         let home = &self.homes[index];
-        home.assigned.lock().push(task);
+        home.assigned.lock().push_back(task);
         if self.is_stopping() {
             self.refuse_assigned(home);
         }
@@ -214,6 +239,7 @@ impl Scheduler {
         self.refuse_standby();
         for home in &self.homes {
             self.refuse_assigned(home);
+            self.refuse_offered(home);
         }
         loop {
             match self.injector.steal() {
@@ -452,7 +478,8 @@ fn new_home(bell: Bell, driver: &crate::driver::Driver) -> Home {
         thread_id: AtomicI32::new(0),
         epoll: driver.handle(),
         on_patrol: AtomicBool::new(false),
-        assigned: SpinLock::new(Vec::new()),
+        assigned: SpinLock::new(VecDeque::new()),
+        offered: Injector::new(),
         retired: SpinLock::new(Vec::new()),
         running: AtomicPtr::new(std::ptr::null_mut()),
         turn: AtomicU64::new(0),

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_deque::{Steal, Worker as Deque};
+use crossbeam_deque::{Injector, Steal, Worker as Deque};
 
 use super::{
     Scheduler, new_home, now, ready,
@@ -119,7 +119,7 @@ const MOST_WATCHES: u32 = 3;
 const MARGIN: usize = 8;
 
 /// Rounds after which new work from other threads goes before a worker's own.
-const INJECTOR_EVERY: u32 = 32;
+const OTHERS_EVERY: u32 = 32;
 
 thread_local! {
     static CURRENT: Cell<*const Worker> = const { Cell::new(ptr::null()) };
@@ -237,7 +237,10 @@ impl Worker {
                 self.resume(task);
             }
             while let Some(task) = self.next_unstarted() {
-                self.refuse(task);
+                // On a stack of its own, where what it owns may lock and wait as it is dropped.
+                let scope = task.header().strand.own_scope();
+                scope.cancel(Cause::Shutdown, &mut ready);
+                self.begin(task);
             }
             if self.live.is_empty() {
                 return;
@@ -354,10 +357,6 @@ impl Worker {
 
     #[inline]
     fn begin(&self, task: Unstarted) {
-        if task.header().strand.own_scope().is_cancelled() {
-            self.refuse(task);
-            return;
-        }
         let stack = if task.needs_stack() {
             match self.acquire_stack(task.header().origin.class) {
                 Ok(stack) => Some(stack),
@@ -390,8 +389,8 @@ impl Worker {
     fn next_unstarted(&self) -> Option<Unstarted> {
         let rounds = self.rounds.get().wrapping_add(1);
         self.rounds.set(rounds);
-        if rounds.is_multiple_of(INJECTOR_EVERY)
-            && let Some(task) = self.take_injected()
+        if rounds.is_multiple_of(OTHERS_EVERY)
+            && let Some(task) = self.take_from_others()
         {
             return Some(task);
         }
@@ -401,18 +400,25 @@ impl Worker {
         if let Some(task) = self.local.borrow_mut().pop_front() {
             return Some(task);
         }
-        if let Some(task) = self.home.assigned.lock().pop() {
-            return Some(task);
-        }
-        self.take_injected()
+        self.take_from_others()
     }
 
-    fn take_injected(&self) -> Option<Unstarted> {
-        if self.scheduler.injector.is_empty() {
+    /// New work from other threads: what only this worker may begin, what it should, what any may.
+    fn take_from_others(&self) -> Option<Unstarted> {
+        if let Some(task) = self.home.assigned.lock().pop_front() {
+            return Some(task);
+        }
+        [&self.home.offered, &self.scheduler.injector]
+            .into_iter()
+            .find_map(|from| self.take_batch(from))
+    }
+
+    fn take_batch(&self, from: &Injector<Unstarted>) -> Option<Unstarted> {
+        if from.is_empty() {
             return None;
         }
         loop {
-            match self.scheduler.injector.steal_batch_and_pop(&self.deque) {
+            match from.steal_batch_and_pop(&self.deque) {
                 Steal::Success(task) => return Some(task),
                 Steal::Empty => return None,
                 Steal::Retry => {}
@@ -436,7 +442,18 @@ impl Worker {
                 }
             }
         }
-        false
+        // What another was offered it has had time to come to.
+        if self.naps.get() == 0 {
+            return false;
+        }
+        let mut offered = self.scheduler.homes.iter().map(|home| &home.offered);
+        match offered.find_map(|from| self.take_batch(from)) {
+            Some(task) => {
+                self.deque.push(task);
+                true
+            }
+            None => false,
+        }
     }
 
     fn sleep(&self) {
@@ -451,6 +468,7 @@ impl Worker {
             Tidy::In(time) => Some(time),
             Tidy::Unfinished => {
                 self.poll(Some(Duration::ZERO));
+                self.awake_since.set(self.recent());
                 return;
             }
         };
@@ -462,6 +480,7 @@ impl Worker {
         if self.home.inbox.park()
             && !scheduler.has_work_to_steal()
             && self.home.assigned.lock().is_empty()
+            && self.home.offered.is_empty()
             && scheduler.desks[self.index].is_empty()
             && !scheduler.is_stopping()
         {
@@ -547,6 +566,8 @@ impl Worker {
         }
         drop(driver);
         if standby_is_due {
+            // Awake from here on, and not to be woken for what it takes now.
+            self.take_inbox();
             self.scheduler.standby.take_due(|task| self.spawn(task));
         }
         self.clock.tick();
@@ -672,13 +693,12 @@ impl Worker {
         }
     }
 
-    /// Queues a task for the worker with the fewest coroutines, if this one has many more: then it is to begin
-    /// there, else anywhere.
+    /// Queues a task for the worker with the fewest coroutines, if this one has many more.
     pub(crate) fn spawn_where_fewest(&self, task: Unstarted) {
         let own = self.home.live.load(Ordering::Relaxed);
-        match self.scheduler.fewest_live() {
-            Some((index, fewest)) if own > fewest + fewest / 8 + MARGIN => {
-                self.scheduler.assign(index, task);
+        match self.scheduler.fewest() {
+            Some((home, fewest)) if own > fewest + fewest / 8 + MARGIN => {
+                self.scheduler.offer_to(home, task);
             }
             _ => self.spawn(task),
         }

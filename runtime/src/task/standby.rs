@@ -18,6 +18,9 @@ use crate::scheduler::{Worker, current_scheduler};
 /// [`TcpStream::try_read`](crate::net::TcpStream::try_read). It may also be begun for nothing, where the
 /// kernel cannot watch the descriptor. The deadline is kept to some 200 ms. Arming costs one `epoll_ctl`.
 ///
+/// One at a time can wait like this for a descriptor: a second one takes the first one's event, which then
+/// begins at its deadline. Several that wait for one socket need descriptors of their own (`try_clone`).
+///
 /// What the calling worker still watches it is woken for: see
 /// [`TcpStream::unwatch`](crate::net::TcpStream::unwatch).
 ///

@@ -480,3 +480,90 @@ fn long_lived_coroutines_are_spread_over_the_workers() {
         waiting.into_iter().for_each(|handle| _ = handle.join());
     });
 }
+
+/// Takes a lock as it is dropped, as destructors may.
+struct LocksInItsEnd(Arc<maniple::sync::Mutex<u32>>);
+
+impl Drop for LocksInItsEnd {
+    fn drop(&mut self) {
+        *self.0.lock() += 1;
+    }
+}
+
+#[test]
+fn what_a_coroutine_owned_that_never_ran_may_wait_for_a_lock_as_it_ends() {
+    on(1, || {
+        let count = Arc::new(maniple::sync::Mutex::new(0));
+        let owned = LocksInItsEnd(count.clone());
+        let never = maniple::spawn(move || drop(owned));
+        never.cancel();
+        let held = count.lock();
+        // Until it waits for the lock: its worker goes on meanwhile.
+        for _ in 0..100 {
+            maniple::yield_now();
+        }
+        assert!(!never.is_finished());
+        drop(held);
+        assert!(never.join().unwrap_err().is_cancelled());
+        assert_eq!(*count.lock(), 1);
+    });
+}
+
+/// Holds a worker until told to let go; says once it does.
+fn hold_worker(index: usize, release: &Arc<AtomicBool>) {
+    let held = Arc::new(AtomicBool::new(false));
+    let (holds, until) = (held.clone(), release.clone());
+    drop(maniple::task::spawn_on_workers(move |worker| {
+        if worker == index {
+            holds.store(true, Ordering::SeqCst);
+            let patience = std::time::Instant::now() + LONG;
+            while !until.load(Ordering::SeqCst) && std::time::Instant::now() < patience {
+                std::hint::spin_loop();
+            }
+        }
+    }));
+    while !held.load(Ordering::SeqCst) {
+        maniple::yield_now();
+    }
+}
+
+#[test]
+fn a_worker_that_computes_keeps_nothing_that_was_offered_to_it() {
+    on(3, || {
+        let own = maniple::task::spawn_on_workers(|_| std::thread::current().id());
+        let own: Vec<_> = own.into_iter().map(|own| own.join().unwrap()).collect();
+        let here = std::thread::current().id();
+        let other = own.iter().position(|&thread| thread != here).unwrap();
+        let release = Arc::new(AtomicBool::new(false));
+        hold_worker(other, &release);
+        let park = || _ = maniple::sync::channel::never::<()>().recv();
+        let parked: Vec<_> = (0..50).map(|_| maniple::spawn_local(park)).collect();
+        maniple::yield_now();
+        let offered: Vec<_> = (0..20)
+            .map(|_| maniple::task::spawn_where_fewest(|| ()))
+            .collect();
+        offered
+            .into_iter()
+            .for_each(|offered| offered.join().unwrap());
+        release.store(true, Ordering::SeqCst);
+        parked.iter().for_each(|parked| parked.cancel());
+        parked.into_iter().for_each(|parked| _ = parked.join());
+    });
+}
+
+#[test]
+fn a_worker_with_work_of_its_own_without_end_comes_to_what_it_was_assigned() {
+    fn chain(go_on: Arc<AtomicBool>) {
+        if go_on.load(Ordering::SeqCst) {
+            drop(maniple::spawn_local(move || chain(go_on)));
+        }
+    }
+    on(1, || {
+        let go_on = Arc::new(AtomicBool::new(true));
+        chain(go_on.clone());
+        for assigned in maniple::task::spawn_on_workers(|worker| worker) {
+            assigned.join().unwrap();
+        }
+        go_on.store(false, Ordering::SeqCst);
+    });
+}

@@ -100,6 +100,7 @@ impl<'a> Select<'a> {
                 .any(|operation| !operation.is_spent()),
             "a select without operations never ends"
         );
+        self.forget_received();
         loop {
             if let Some(index) = wait_for_one(&self.operations, aim, None)? {
                 return Ok(index);
@@ -144,6 +145,7 @@ impl<'a> Select<'a> {
         &mut self,
         deadline: Option<Instant>,
     ) -> Result<SelectedOperation<'_>, SelectTimeoutError> {
+        self.forget_received();
         match wait_for_one(&self.operations, Aim::Exchange, deadline) {
             Ok(Some(index)) => Ok(self.selected(index)),
             Ok(None) | Err(Interrupt::Elapsed) => Err(SelectTimeoutError::Timeout),
@@ -217,6 +219,15 @@ impl<'a> Select<'a> {
             Ok(None) | Err(Interrupt::Elapsed) => Err(ReadyTimeoutError::Timeout),
             Err(Interrupt::Cancelled) => Err(ReadyTimeoutError::Cancelled),
         }
+    }
+
+    /// Drops what was received by an operation that was selected and leaked. Else its place would be dropped
+    /// into by a sender, under the channel's lock, which a destructor may want.
+    fn forget_received(&self) {
+        self.operations
+            .iter()
+            .flatten()
+            .for_each(|operation| operation.reset());
     }
 
     fn selected(&self, index: usize) -> SelectedOperation<'_> {
