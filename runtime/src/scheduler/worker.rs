@@ -115,6 +115,10 @@ const LOOKS_IN_A_WATCH: u32 = 300;
 /// So many times in vain, and the next sleeps are real until one is short again.
 const MOST_WATCHES: u32 = 3;
 
+/// More new coroutines than this go to the runtime's injector. A deque that grows takes some 14 KiB of the
+/// spawner's stack to do so, which may be all it has; the injector takes next to nothing.
+const MOST_IN_DEQUE: usize = 64;
+
 /// So many more coroutines than another's are no reason to bother it; its bell costs a system call.
 const MARGIN: usize = 8;
 
@@ -682,7 +686,13 @@ impl Worker {
     /// Queues a task that any worker may begin.
     #[inline]
     pub(crate) fn spawn(&self, task: Unstarted) {
-        let is_next = self.deque.is_empty();
+        let waiting = self.deque.len();
+        if waiting >= MOST_IN_DEQUE {
+            self.scheduler.injector.push(task);
+            self.scheduler.wake_one();
+            return;
+        }
+        let is_next = waiting == 0;
         self.deque.push(task);
         if self.scheduler.workers() == 1 {
             return;

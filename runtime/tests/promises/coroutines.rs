@@ -567,3 +567,22 @@ fn a_worker_with_work_of_its_own_without_end_comes_to_what_it_was_assigned() {
         go_on.store(false, Ordering::SeqCst);
     });
 }
+
+#[test]
+fn the_smallest_stack_is_enough_to_spawn_a_thousand() {
+    on(1, || {
+        let spawner = Builder::new().stack_size(1).spawn(|| {
+            let ended = Arc::new(AtomicUsize::new(0));
+            for _ in 0..1000 {
+                let ended = ended.clone();
+                drop(maniple::spawn(move || {
+                    ended.fetch_add(1, Ordering::SeqCst);
+                }));
+            }
+            while ended.load(Ordering::SeqCst) < 1000 {
+                maniple::yield_now();
+            }
+        });
+        spawner.unwrap().join().unwrap();
+    });
+}

@@ -14,6 +14,7 @@ use maniple::{
     Runtime, inspect,
     runtime::{Builder, StackGuard},
     sync::Notify,
+    task,
 };
 
 use crate::{LONG, passes_as_child};
@@ -303,4 +304,35 @@ fn no_frame_is_lost_whoever_waits_where() {
 #[test]
 fn no_frame_is_lost_between_protected_pages() {
     keeps_every_frame("trim-stress-pages", StackGuard::Mprotect);
+}
+
+#[test]
+fn a_coroutine_that_waits_on_another_librarys_stack_is_left_alone() {
+    // Mapped before the runtime's, and so above them in most cases.
+    let foreign = corosensei::stack::DefaultStack::new(1 << 20).unwrap();
+    let name = "trim-foreign";
+    let runtime = builder(name).build().unwrap();
+    let waiting = runtime.spawn_with(task::Builder::new().name(name), move || {
+        let canary = black_box([0xa5_u8; 64]);
+        let mut inner = corosensei::Coroutine::<(), (), (), _>::with_stack(foreign, |_, ()| {
+            // Some sweeps' time.
+            maniple::sleep(Duration::from_millis(100));
+        });
+        inner.resume(());
+        canary.iter().all(|&byte| byte == 0xa5)
+    });
+    let waiting = waiting.unwrap();
+    let mut depths = Vec::new();
+    while !waiting.is_finished() {
+        let seen = inspect::snapshot();
+        let own = seen.coroutines().filter(|seen| seen.name() == Some(name));
+        depths.extend(
+            own.filter(|own| own.waits_for().is_some())
+                .map(|own| own.depth()),
+        );
+        assert!(!inspect::dump().is_empty());
+    }
+    assert!(waiting.join().unwrap());
+    assert!(depths.iter().all(|&depth| depth == 0), "{depths:?}");
+    assert!(runtime.shutdown().is_clean());
 }
