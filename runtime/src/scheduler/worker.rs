@@ -47,7 +47,7 @@ pub(crate) struct Worker {
     ready: RefCell<VecDeque<NonNull<Header>>>,
     /// New coroutines that others may steal.
     deque: Deque<Unstarted>,
-    /// New coroutines that must begin here: their closures are not `Send`.
+    /// New coroutines that must begin here: their closures are not `Send`, or there is no other worker.
     local: RefCell<VecDeque<Unstarted>>,
     /// Begun and not ended, for shutdown.
     pub(super) live: List<Header>,
@@ -686,6 +686,10 @@ impl Worker {
     /// Queues a task that any worker may begin.
     #[inline]
     pub(crate) fn spawn(&self, task: Unstarted) {
+        if self.scheduler.workers() == 1 {
+            self.spawn_local(task);
+            return;
+        }
         let waiting = self.deque.len();
         if waiting >= MOST_IN_DEQUE {
             self.scheduler.injector.push(task);
@@ -694,9 +698,6 @@ impl Worker {
         }
         let is_next = waiting == 0;
         self.deque.push(task);
-        if self.scheduler.workers() == 1 {
-            return;
-        }
         match is_next {
             true => self.scheduler.offer(),
             false => self.scheduler.wake_one(),
