@@ -17,6 +17,7 @@ const CHUNK: [u8; 256] = [PATTERN; 256];
 /// They belong to a stack of the caller's, above its guard, and nothing lives there.
 pub(crate) unsafe fn paint(range: Range<usize>) {
     let start = ptr::with_exposed_provenance_mut::<u8>(range.start);
+    open_to_all(&range);
     // SAFETY: mapped, and of no use to anybody, by the caller's promise.
     unsafe { start.write_bytes(PATTERN, range.len()) };
 }
@@ -27,6 +28,7 @@ pub(crate) unsafe fn paint(range: Range<usize>) {
 /// The range was painted, and nothing runs on the stack that it belongs to.
 pub(crate) unsafe fn lowest_change(range: Range<usize>) -> Option<usize> {
     let start = ptr::with_exposed_provenance::<u8>(range.start);
+    open_to_all(&range);
     // SAFETY: painted, so mapped and initialised; nobody writes there while nothing runs on the stack.
     let bytes = unsafe { slice::from_raw_parts(start, range.len()) };
     let differs = |chunk: &[u8]| chunk != &CHUNK[..chunk.len()];
@@ -34,6 +36,21 @@ pub(crate) unsafe fn lowest_change(range: Range<usize>) -> Option<usize> {
     let within = bytes[index..].iter().position(|byte| *byte != PATTERN)?;
     Some(range.start + index + within)
 }
+
+/// Takes AddressSanitizer's marks away, with which frames forbid what lies between their variables: they do not
+/// mean those who look at a stack from outside.
+#[cfg(feature = "sanitizer")]
+fn open_to_all(range: &Range<usize>) {
+    unsafe extern "C" {
+        fn __asan_unpoison_memory_region(start: *const u8, size: usize);
+    }
+    let start = ptr::with_exposed_provenance(range.start);
+    // SAFETY: changes the sanitizer's marks alone.
+    unsafe { __asan_unpoison_memory_region(start, range.len()) };
+}
+
+#[cfg(not(feature = "sanitizer"))]
+fn open_to_all(_range: &Range<usize>) {}
 
 #[cfg(test)]
 mod tests {

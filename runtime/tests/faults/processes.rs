@@ -4,6 +4,7 @@ use std::{
     fmt::Debug,
     io::{self, Read, Write},
     path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use maniple::{
@@ -15,6 +16,14 @@ use maniple::{
 use super::at_every_suspension;
 
 const TEXT: &[u8] = b"some text";
+
+/// Held by each test here: a process that another test starts has, until it has become its program, all files
+/// of this one open, and so keeps ends of pipes that are to be seen closed.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A program that repeats its input on `output` until that ends, and the other end of the input.
 fn repeater(output: Stdio) -> (Command, PipeWriter) {
@@ -64,11 +73,13 @@ fn a_cut_wait_reaps<T: PartialEq + Debug + Send + Sync>(
 
 #[test]
 fn a_process_whose_wait_was_cut_is_killed_and_reaped_with_its_handle() {
+    let _alone = alone();
     a_cut_wait_reaps(Stdio::null, &true, |mut child| Ok(child.wait()?.success()));
 }
 
 #[test]
 fn a_process_whose_output_was_cut_is_killed_and_reaped() {
+    let _alone = alone();
     a_cut_wait_reaps(Stdio::piped, &TEXT.to_vec(), |child| {
         Ok(child.wait_with_output()?.stdout)
     });
@@ -76,6 +87,7 @@ fn a_process_whose_output_was_cut_is_killed_and_reaped() {
 
 #[test]
 fn a_cut_call_for_output_or_status_leaves_no_process_that_reads() {
+    let _alone = alone();
     let calls: [fn(&mut Command) -> io::Result<bool>; 2] = [
         |command| Ok(command.output()?.stdout == TEXT),
         |command| Ok(command.stdout(Stdio::null()).status()?.success()),
@@ -106,6 +118,7 @@ fn a_cut_call_for_output_or_status_leaves_no_process_that_reads() {
 
 #[test]
 fn a_process_whose_wait_was_cut_is_waited_for_again() {
+    let _alone = alone();
     let points = at_every_suspension(|after| {
         let (mut command, writer) = repeater(Stdio::null());
         let mut child = command.spawn().unwrap();
