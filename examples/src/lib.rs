@@ -1,4 +1,6 @@
-//! Holds the book's and the README's examples to what compiles and runs: they are tests of this crate.
+//! What several examples use, and the book's and the README's examples, which are tests of this crate.
+
+pub mod sockdiag;
 
 macro_rules! chapters {
     ($($name:ident = $path:literal),* $(,)?) => {

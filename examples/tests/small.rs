@@ -88,7 +88,11 @@ fn million_parks_and_ends_as_many_as_it_is_told() {
 fn a_busy_port_is_one_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for program in [env!("CARGO_BIN_EXE_echo"), env!("CARGO_BIN_EXE_hello")] {
+    for program in [
+        env!("CARGO_BIN_EXE_echo"),
+        env!("CARGO_BIN_EXE_hello"),
+        env!("CARGO_BIN_EXE_netqueues"),
+    ] {
         let output = Command::new(program)
             .args(["--listen", &address])
             .output()
