@@ -152,7 +152,8 @@ impl PipeReader {
     /// # Errors
     /// Kind `WouldBlock` if nothing is there.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::io::read(&self.source, buffer)?)
+        self.source
+            .try_io(Direction::Read, |fd| rustix::io::read(fd, buffer))
     }
 
     /// Waits until there is something to read or nobody is left who writes. It may return early.

@@ -86,6 +86,27 @@ impl Source {
         }
     }
 
+    /// Does `operation` once. One that would have to wait is an error of kind `WouldBlock`, and whoever waits for
+    /// readiness next does wait: what was known of it is spent.
+    pub(crate) fn try_io<T>(
+        &self,
+        direction: Direction,
+        operation: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        let outcome = operation(self.fd.as_fd());
+        if let Some(worker) = Worker::current().filter(|worker| worker.running().is_some()) {
+            match outcome {
+                Err(Errno::AGAIN) => {
+                    if let Some(slot) = self.slot_on(worker) {
+                        worker.with_driver(|driver| driver.would_block(slot, direction));
+                    }
+                }
+                _ => worker.spend(),
+            }
+        }
+        Ok(outcome?)
+    }
+
     /// Repeats `operation` until it does not have to wait any more.
     #[inline]
     pub(crate) fn io<T>(

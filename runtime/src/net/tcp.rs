@@ -162,7 +162,9 @@ impl TcpStream {
     /// # Errors
     /// Kind `WouldBlock` if nothing is there.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::net::recv(&self.source, buffer, RecvFlags::DONTWAIT)?.0)
+        self.source.try_io(Direction::Read, |fd| {
+            Ok(rustix::net::recv(fd, buffer, RecvFlags::DONTWAIT)?.0)
+        })
     }
 
     /// Waits until there is something to read, the peer has closed, or the connection failed.
@@ -347,7 +349,9 @@ impl TcpListener {
     /// # Errors
     /// Kind `WouldBlock` if there is none; otherwise as [`TcpListener::accept`].
     pub fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (fd, peer) = rustix::net::acceptfrom_with(&self.source, FLAGS)?;
+        let (fd, peer) = self.source.try_io(Direction::Read, |fd| {
+            rustix::net::acceptfrom_with(fd, FLAGS)
+        })?;
         let peer = to_inet(peer.ok_or(Errno::NOTCONN)?)?;
         Ok((TcpStream::from_nonblocking(fd), peer))
     }

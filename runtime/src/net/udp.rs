@@ -154,7 +154,9 @@ impl UdpSocket {
     /// # Errors
     /// Kind `WouldBlock` if there is none; otherwise as [`UdpSocket::recv`].
     pub fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let (n, _, from) = rustix::net::recvfrom(&self.source, buffer, RecvFlags::empty())?;
+        let (n, _, from) = self.source.try_io(Direction::Read, |fd| {
+            rustix::net::recvfrom(fd, buffer, RecvFlags::empty())
+        })?;
         Ok((n, sender(from)?))
     }
 

@@ -178,6 +178,25 @@ fn a_cancelled_read_is_no_interruption_that_is_tried_again() {
 }
 
 #[test]
+fn a_wait_waits_after_a_try_that_found_nothing() {
+    on(1, || {
+        let (client, mut server) = pair();
+        let mut buffer = [0; 8];
+        for _ in 0..3 {
+            server.write_all(b"x").unwrap();
+            client.wait_readable().unwrap();
+            assert_eq!(client.try_read(&mut buffer).unwrap(), 1);
+            let empty = client.try_read(&mut buffer).unwrap_err();
+            assert_eq!(empty.kind(), ErrorKind::WouldBlock);
+            // What was known of the readiness is spent, so this finds nothing to return early for.
+            let until = Instant::now() + Duration::from_millis(5);
+            let waited = client.wait_readable_until(until).unwrap_err();
+            assert_eq!(waited.kind(), ErrorKind::TimedOut);
+        }
+    });
+}
+
+#[test]
 fn peeking_consumes_nothing_and_trying_waits_for_nothing() {
     on(1, || {
         let (mut client, mut server) = pair();

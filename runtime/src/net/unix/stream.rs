@@ -95,7 +95,9 @@ impl UnixStream {
     /// # Errors
     /// Kind `WouldBlock` if nothing is there.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::net::recv(&self.source, buffer, RecvFlags::empty())?.0)
+        self.source.try_io(Direction::Read, |fd| {
+            Ok(rustix::net::recv(fd, buffer, RecvFlags::empty())?.0)
+        })
     }
 
     /// Waits until there is something to read, the peer has closed, or the connection failed.
@@ -170,7 +172,9 @@ impl UnixListener {
     /// # Errors
     /// Kind `WouldBlock` if there is none; otherwise as [`UnixListener::accept`].
     pub fn try_accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        let (fd, peer) = rustix::net::acceptfrom_with(&self.source, FLAGS)?;
+        let (fd, peer) = self.source.try_io(Direction::Read, |fd| {
+            rustix::net::acceptfrom_with(fd, FLAGS)
+        })?;
         Ok((UnixStream::from_nonblocking(fd), from_raw(peer)?))
     }
 
