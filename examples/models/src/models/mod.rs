@@ -1,0 +1,69 @@
+//! The models, and what can be said of each without reading it.
+
+use std::io;
+
+use crate::site::Site;
+
+mod epoll;
+mod leader;
+mod thread;
+
+/// All of them, by number.
+pub const MODELS: &[Model] = &[thread::MODEL, epoll::MODEL, leader::MODEL];
+
+/// One model.
+#[derive(Clone, Copy, Debug)]
+pub struct Model {
+    /// Its place in the book.
+    pub number: u8,
+    /// Its name on the command line, and that of its file.
+    pub name: &'static str,
+    /// Its name in prose.
+    pub title: &'static str,
+    /// What it serves.
+    pub service: Service,
+    /// What a client costs that says nothing, or half a request.
+    pub silent_client: Client,
+    /// Whether a connection is kept for further requests. Not so where it holds what others wait for.
+    pub keeps_connections: bool,
+    /// The text of its files.
+    pub sources: &'static [&'static str],
+    /// Serves until the process ends.
+    pub serve: fn(&Site) -> io::Result<()>,
+}
+
+/// What a model serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// `/aggregate/{id}` and `/cpu?us=` over HTTP.
+    Http,
+    /// The chat room.
+    Chat,
+}
+
+/// What a silent client costs the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// Nobody else is served meanwhile.
+    StopsAll,
+    /// It holds one of a fixed number of workers.
+    HoldsAWorker,
+    /// A descriptor and some memory.
+    CostsMemory,
+}
+
+impl Model {
+    /// Lines of code: neither blank nor only a comment.
+    pub fn lines_of_code(&self) -> usize {
+        let lines = self.sources.iter().flat_map(|source| source.lines());
+        lines
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with("//"))
+            .count()
+    }
+}
+
+/// The model with this name.
+pub fn find(name: &str) -> Option<&'static Model> {
+    MODELS.iter().find(|model| model.name == name)
+}
