@@ -44,6 +44,7 @@ pub mod fuzzing;
 mod http1;
 mod line;
 mod params;
+mod refusal;
 mod request;
 mod respond;
 mod router;

@@ -49,6 +49,11 @@ impl Line {
         }
     }
 
+    /// The coroutine that was to serve the connection.
+    pub(crate) fn disown(&self) -> Option<JoinHandle<()>> {
+        self.server.lock().take()
+    }
+
     /// Cancels the coroutine that serves the connection; whether there is one.
     pub(crate) fn cancel(&self) -> bool {
         let server = self.server.lock();

@@ -23,6 +23,7 @@ use crate::{
     drain::{DrainReport, Registry},
     http1::head::{Limits, MOST_FIELDS},
     line::Line,
+    refusal::Refusals,
     router::Router,
 };
 
@@ -126,6 +127,7 @@ impl Builder {
                 local_addr,
                 stop: CancelToken::new(),
                 drained: AtomicBool::new(false),
+                refusals: Arc::new(Refusals::new(local_addr)),
                 service: Arc::new(Service {
                     router: self.router,
                     limits: self.limits,
@@ -197,6 +199,7 @@ struct Shared {
     local_addr: SocketAddr,
     stop: CancelToken,
     drained: AtomicBool,
+    refusals: Arc<Refusals>,
     service: Arc<Service>,
 }
 
@@ -231,6 +234,15 @@ impl ServerHandle {
     /// Connections that are open now.
     pub fn connections(&self) -> usize {
         self.shared.service.registry.count()
+    }
+
+    /// Connections that were accepted and then closed unserved, as no stack could be had for a coroutine: the
+    /// runtime's `max_coroutines` was reached, or a limit of the kernel's. Why is in the log, as an error at most
+    /// every 10 s.
+    ///
+    /// More connections than coroutines are better bounded by [`Builder::max_connections`]: then further ones wait.
+    pub fn refused(&self) -> u64 {
+        self.shared.refusals.count()
     }
 }
 
@@ -283,6 +295,8 @@ impl Server {
         } else {
             None
         };
+        let refusals = self.shared.refusals.clone();
+        let watcher = maniple::spawn(move || refusals.watch());
         let listener = Arc::new(self.listener);
         let acceptors = {
             let shared = self.shared.clone();
@@ -308,7 +322,14 @@ impl Server {
         let shared = self.shared;
         shared.begin_drain();
         drop(listener);
-        let report = maniple::cancel::shield(|| shared.service.registry.finish(self.drain_grace));
+        let report = maniple::cancel::shield(|| {
+            let report = shared.service.registry.finish(self.drain_grace);
+            watcher.cancel();
+            // Cancelled, or refused a stack itself.
+            drop(watcher.join());
+            shared.refusals.finish();
+            report
+        });
         shared.drained.store(true, Ordering::SeqCst);
         drop(signals);
         result.map(|()| report)
@@ -338,7 +359,7 @@ fn accept_all(
         match accepted {
             Ok(Ok(((stream, peer), place))) => {
                 pause = SHORTEST_PAUSE;
-                begin(&shared.service, stream, peer);
+                begin(shared, stream, peer);
                 drop(place);
             }
             Err(_) => break,
@@ -366,7 +387,7 @@ fn accept_all(
         let Ok((stream, peer)) = listener.try_accept() else {
             break;
         };
-        begin(&shared.service, stream, peer);
+        begin(shared, stream, peer);
     }
     Ok(())
 }
@@ -386,24 +407,30 @@ fn is_final(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(EBADF | EINVAL | ENOTSOCK))
 }
 
-fn begin(service: &Arc<Service>, stream: TcpStream, peer: SocketAddr) {
+fn begin(shared: &Shared, stream: TcpStream, peer: SocketAddr) {
+    let service = shared.service.clone();
     let line = Arc::new(Line::new(stream));
     let id = service.registry.enter(line.clone());
     let open = Open {
-        service: service.clone(),
+        service,
+        refusals: shared.refusals.clone(),
         id,
+        line: line.clone(),
+        unbegun: true,
     };
-    let own = line.clone();
-    line.entrust(|| spawn_where_fewest(move || serve(open, own, peer, None)));
+    line.entrust(|| spawn_where_fewest(move || serve(open, peer, None)));
 }
 
 /// Serves a connection, from coroutine to coroutine where it has to wait for long.
-fn serve(open: Open, line: Arc<Line>, peer: SocketAddr, waited: Option<Standby>) {
+fn serve(mut open: Open, peer: SocketAddr, waited: Option<Standby>) {
+    open.unbegun = false;
+    let line = open.line.clone();
     if let Some(wait) = conn::serve(&open.service, line.clone(), peer, waited) {
         line.stream.unwatch();
         line.entrust(|| {
-            spawn_when_readable(line.clone(), wait.until, move |line| {
-                serve(open, line, peer, Some(wait));
+            open.unbegun = true;
+            spawn_when_readable(line.clone(), wait.until, move |_| {
+                serve(open, peer, Some(wait));
             })
         });
     }
@@ -412,11 +439,21 @@ fn serve(open: Open, line: Arc<Line>, peer: SocketAddr, waited: Option<Standby>)
 /// A connection's place in the registry, left whichever way the connection ends.
 struct Open {
     service: Arc<Service>,
+    refusals: Arc<Refusals>,
     id: u64,
+    line: Arc<Line>,
+    /// Whether the coroutine that shall serve it next has yet to begin.
+    unbegun: bool,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
+        if self.unbegun
+            && let Some(coroutine) = self.line.disown()
+        {
+            self.refusals.note(coroutine);
+        }
+        // Last: the server may end with its last connection.
         self.service.registry.leave(self.id);
     }
 }

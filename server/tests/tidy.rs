@@ -9,7 +9,7 @@ use std::{
 const LAYERS: &[&[&str]] = &[
     &["http1"],
     &["date", "line", "respond"],
-    &["body", "drain", "params"],
+    &["body", "drain", "params", "refusal"],
     &["scratch"],
     &["request"],
     &["router"],
