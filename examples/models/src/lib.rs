@@ -12,6 +12,7 @@
 //! what waits for events does not cut connections that stay silent.
 
 pub mod backends;
+pub mod drawing;
 pub mod models;
 pub mod site;
 pub mod work;
