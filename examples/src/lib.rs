@@ -18,6 +18,7 @@ chapters! {
     inspect = "../../docs/src/inspect.md",
     coming_from = "../../docs/src/coming-from.md",
     service = "../../docs/src/service.md",
+    parts = "../../docs/src/parts.md",
     capacity = "../../docs/src/capacity.md",
     capacity_lab = "../../docs/src/capacity-lab.md",
     readme = "../../README.md",

@@ -26,6 +26,7 @@
 //! - [`Router`], [`Request`], [`Response`], [`IntoResponse`]: a handler is any
 //!   `Fn(&mut Request) -> impl IntoResponse`; state is shared by `Arc`, captured by the closure.
 //! - [`Server`]: limits and timeouts with defaults, graceful drain.
+//! - [`pool`]: workers that were started ahead, behind a bounded queue.
 //! - [`Client`]: keep-alive connections; deadlines are those of the caller's scope.
 //!
 //! Start with the file `conn.rs` to read how a connection is served.
@@ -44,6 +45,7 @@ pub mod fuzzing;
 mod http1;
 mod line;
 mod params;
+pub mod pool;
 mod refusal;
 mod request;
 mod respond;

@@ -1,0 +1,412 @@
+//! A worker pool: a bounded queue of jobs, a dispatcher, and workers that were started ahead.
+//!
+//! ```text
+//!   submit ──► queue (bounded) ──► dispatcher ──► job channel of worker 1 ──► runs it ──► ticket
+//!                                     ▲   └─────► job channel of worker 2 …
+//!                                     └── the workers that are free, first come first served
+//! ```
+//!
+//! Spawning a coroutine costs little, so a pool is not there to save that: it is there to bound how much of
+//! one kind of work goes on at a time, how much of it waits, and to say what happens beyond ([`WhenFull`]).
+//!
+//! # What a job inherits
+//!
+//! As with [`offload`](mod@maniple::offload): the submitter's deadline, as it is when the job is submitted, and
+//! the cancellation of who waits for it, once that wait ([`Ticket::join`]) has been cut. A job whose ticket
+//! was dropped is on its own, but for the deadline. Submit under [`shield`](maniple::cancel::shield) to hand on none.
+//!
+//! A job may submit to its own pool, but one that waits there, for room or for a ticket, may wait for itself:
+//! give it a deadline.
+
+mod crew;
+mod ticket;
+
+use std::{
+    fmt, io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use maniple::{
+    cancel::{Interrupt, check},
+    sync::channel::{SendError, TrySendError},
+};
+
+use crew::Crew;
+use ticket::Queued;
+pub use ticket::{JobError, Panic, Ticket};
+
+/// What a submission does while the queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Waits for room: back-pressure. Cancellation and the submitter's deadline cut it.
+    Wait,
+    /// Is refused: [`SubmitError::Full`].
+    Reject,
+    /// Takes the place of the oldest job in the queue, whose ticket says [`JobError::Dropped`].
+    DropOldest,
+    /// Runs the job itself, which slows the submitter down.
+    RunHere,
+}
+
+/// A pool of workers. Clones are the same pool.
+///
+/// When the last clone is dropped, what is queued still runs and then the workers end; nobody waits for them.
+///
+/// # Examples
+/// Jobs as closures, and a handler for jobs of one type:
+/// ```
+/// use maniple_server::pool::{Pool, WhenFull};
+/// use std::time::Duration;
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// maniple::run(|| {
+///     let pool = Pool::builder("thumbnails").workers(2).queue(16).when_full(WhenFull::Reject).build()?;
+///     assert_eq!(pool.submit(|| "small".len())?.join()?, 5);
+///
+///     let lengths = pool.handler(|path: String| path.len());
+///     let tickets = [lengths.submit("a.png".into())?, lengths.submit("bc.png".into())?];
+///     let total: usize = tickets.into_iter().map(|ticket| ticket.join().unwrap_or(0)).sum();
+///     assert_eq!(total, 11);
+///
+///     let report = pool.drain(Duration::from_secs(1));
+///     assert_eq!((report.cancelled, report.withdrawn, report.left), (0, 0, 0));
+///     assert_eq!(pool.stats().done, 3);
+///     Ok(())
+/// })
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Pool {
+    owner: Arc<Owner>,
+}
+
+/// Closes the crew with the last handle.
+struct Owner {
+    crew: Arc<Crew>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.crew.close();
+    }
+}
+
+impl Pool {
+    /// Settings for a pool of that name, which stands in its errors and in its workers' names.
+    pub fn builder(name: impl Into<String>) -> Builder {
+        Builder {
+            name: name.into(),
+            workers: 8,
+            queue: 64,
+            when_full: WhenFull::Wait,
+        }
+    }
+
+    /// Hands a job to the pool, from a coroutine or a plain thread.
+    ///
+    /// # Errors
+    /// If the pool is closed, the queue is full and [`WhenFull`] says to reject, the scope is cancelled or its
+    /// deadline passed. The job is dropped then.
+    pub fn submit<T, F>(&self, job: F) -> Result<Ticket<T>, SubmitError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let crew = &self.owner.crew;
+        let pool = || crew.name.clone();
+        check().map_err(|interrupt| match interrupt {
+            Interrupt::Cancelled => SubmitError::Cancelled { pool: pool() },
+            Interrupt::Elapsed => SubmitError::Elapsed { pool: pool() },
+        })?;
+        let Some(queue) = crew.entrance() else {
+            return Err(SubmitError::Closed { pool: pool() });
+        };
+        let (mut queued, ticket) = Queued::new(&crew.name, job);
+        crew.tally.lock().submitted += 1;
+        let refused = match crew.when_full {
+            WhenFull::Wait => match queue.send(queued) {
+                Ok(()) => None,
+                Err(SendError::Cancelled(_)) => Some(SubmitError::Cancelled { pool: pool() }),
+                Err(SendError::Elapsed(_)) => Some(SubmitError::Elapsed { pool: pool() }),
+                Err(SendError::Disconnected(_)) => Some(SubmitError::Closed { pool: pool() }),
+            },
+            policy => loop {
+                match (queue.try_send(queued), policy) {
+                    (Ok(()), _) => break None,
+                    (Err(TrySendError::Disconnected(_)), _) => {
+                        break Some(SubmitError::Closed { pool: pool() });
+                    }
+                    (Err(TrySendError::Full(job)), WhenFull::DropOldest) => {
+                        crew.drop_oldest();
+                        queued = job;
+                    }
+                    (Err(TrySendError::Full(job)), WhenFull::RunHere) => {
+                        crew.run(job, None);
+                        break None;
+                    }
+                    (Err(TrySendError::Full(_)), _) => {
+                        let limit = crew.queue;
+                        break Some(SubmitError::Full {
+                            pool: pool(),
+                            limit,
+                        });
+                    }
+                }
+            },
+        };
+        if let Some(refused) = refused {
+            let mut tally = crew.tally.lock();
+            tally.submitted -= 1;
+            tally.rejected += u64::from(matches!(refused, SubmitError::Full { .. }));
+            return Err(refused);
+        }
+        crew.clear_if_deserted();
+        Ok(ticket)
+    }
+
+    /// A handler for jobs of one type, which share the pool with all else that is submitted.
+    pub fn handler<J, T, F>(&self, handle: F) -> Handler<J, T>
+    where
+        F: Fn(J) -> T + Send + Sync + 'static,
+    {
+        Handler {
+            pool: self.clone(),
+            handle: Arc::new(handle),
+        }
+    }
+
+    /// Stops accepting, lets what was accepted finish for at most `bound`, then cancels the rest: queued jobs
+    /// are withdrawn, the waits of running ones are cut short. Returns once the workers have ended, or 2 s
+    /// after that cancellation if a job does not heed it.
+    ///
+    /// Submitters that wait for room have been accepted. A job that drains its own pool waits for itself. If the drainer is cancelled meanwhile it unwinds; the
+    /// pool stays closed and works on.
+    pub fn drain(&self, bound: Duration) -> DrainReport {
+        self.owner.crew.drain(bound)
+    }
+
+    /// Numbers that belong to one moment.
+    pub fn stats(&self) -> Stats {
+        self.owner.crew.stats()
+    }
+
+    /// Whether it accepts no more jobs: drained, draining, or its runtime has ended.
+    pub fn is_closed(&self) -> bool {
+        self.owner.crew.entrance().is_none()
+    }
+
+    /// The pool's name.
+    pub fn name(&self) -> &str {
+        &self.owner.crew.name
+    }
+
+    /// How many workers it was built with.
+    pub fn workers(&self) -> usize {
+        self.owner.crew.workers
+    }
+
+    /// What a submission does while the queue is full.
+    pub fn when_full(&self) -> WhenFull {
+        self.owner.crew.when_full
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.name())
+            .field("stats", &self.stats())
+            .finish()
+    }
+}
+
+/// Settings of a pool; made by [`Pool::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct Builder {
+    name: String,
+    workers: usize,
+    queue: usize,
+    when_full: WhenFull,
+}
+
+/// Workers of a pool at most.
+pub const MAX_WORKERS: usize = 64 * 1024;
+
+/// Jobs in a pool's queue at most.
+pub const MAX_QUEUE: usize = 1024 * 1024;
+
+impl Builder {
+    /// Jobs that run at a time, each in a coroutine that is there from the beginning. Default: 8; from 1 to
+    /// [`MAX_WORKERS`].
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Jobs that wait while all workers are busy; two more may be on their way to a worker. Default: 64; from
+    /// 1 to [`MAX_QUEUE`].
+    pub fn queue(mut self, jobs: usize) -> Self {
+        self.queue = jobs;
+        self
+    }
+
+    /// What a submission does while the queue is full. Default: [`WhenFull::Wait`].
+    pub fn when_full(mut self, policy: WhenFull) -> Self {
+        self.when_full = policy;
+        self
+    }
+
+    /// Starts the dispatcher and the workers, as coroutines of the caller's runtime; on a plain thread, of the
+    /// default one. They are named `NAME-dispatcher` and `NAME-1` and so on.
+    ///
+    /// # Errors
+    /// If a setting is out of range (`InvalidInput`), or a coroutine could not be started; the message names
+    /// the pool.
+    pub fn build(self) -> io::Result<Pool> {
+        let wrong = if self.workers == 0 || self.workers > MAX_WORKERS {
+            Some(("workers", self.workers, MAX_WORKERS))
+        } else if self.queue == 0 || self.queue > MAX_QUEUE {
+            Some(("queue", self.queue, MAX_QUEUE))
+        } else {
+            None
+        };
+        if let Some((setting, value, most)) = wrong {
+            let text = format!(
+                "pool `{}`: {setting} is {value}, must be from 1 to {most}",
+                self.name
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let crew = Crew::start(self)?;
+        Ok(Pool {
+            owner: Arc::new(Owner { crew }),
+        })
+    }
+}
+
+/// Jobs of one type, done by one function in a pool's workers. Clones are the same handler.
+///
+/// # Examples
+/// See [`Pool`].
+pub struct Handler<J, T> {
+    pool: Pool,
+    handle: Arc<dyn Fn(J) -> T + Send + Sync>,
+}
+
+impl<J: Send + 'static, T: Send + 'static> Handler<J, T> {
+    /// Hands a job to the pool.
+    ///
+    /// # Errors
+    /// As [`Pool::submit`].
+    pub fn submit(&self, job: J) -> Result<Ticket<T>, SubmitError> {
+        let handle = self.handle.clone();
+        self.pool.submit(move || handle(job))
+    }
+}
+
+impl<J, T> Clone for Handler<J, T> {
+    fn clone(&self) -> Self {
+        Self {
+            pool: self.pool.clone(),
+            handle: self.handle.clone(),
+        }
+    }
+}
+
+impl<J, T> fmt::Debug for Handler<J, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler").field("pool", &self.pool).finish()
+    }
+}
+
+/// Why a job was not accepted. Each case names the pool.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The queue is full and the policy is [`WhenFull::Reject`].
+    #[error(
+        "pool `{pool}` is busy and its queue of {limit} is full: try later, or raise queue or workers"
+    )]
+    Full {
+        /// The pool's name.
+        pool: Arc<str>,
+        /// Jobs that the queue holds.
+        limit: usize,
+    },
+    /// The pool is drained or draining, or its runtime has ended.
+    #[error("pool `{pool}` is closed")]
+    Closed {
+        /// The pool's name.
+        pool: Arc<str>,
+    },
+    /// The submitter was cancelled.
+    #[error("submitting to pool `{pool}` was cancelled")]
+    Cancelled {
+        /// The pool's name.
+        pool: Arc<str>,
+    },
+    /// The submitter's deadline passed.
+    #[error("submitting to pool `{pool}` ran into the deadline")]
+    Elapsed {
+        /// The pool's name.
+        pool: Arc<str>,
+    },
+}
+
+/// What [`Pool::drain`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// Jobs that ended by themselves after the drain began, panicked ones among them.
+    pub finished: u64,
+    /// Jobs that were still queued when the bound was over, or cancelled by then, and never ran.
+    pub withdrawn: u64,
+    /// Jobs that ran when the bound was over, or were cancelled by their submitters, and were cut short.
+    pub cancelled: u64,
+    /// Jobs that run on, since they do not heed their cancellation.
+    pub left: u64,
+}
+
+/// A pool's numbers; made by [`Pool::stats`].
+///
+/// At each moment before its runtime ends, `submitted` is the sum of `queued`, `running`, `done`, `panicked`, `cancelled`, `expired`
+/// and `dropped`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Jobs that were accepted; also those whose submitters wait for room.
+    pub submitted: u64,
+    /// Jobs that wait for a worker.
+    pub queued: u64,
+    /// Jobs that run now.
+    pub running: u64,
+    /// Jobs that returned.
+    pub done: u64,
+    /// Jobs that panicked.
+    pub panicked: u64,
+    /// Jobs that were withdrawn, or cut short by cancellation.
+    pub cancelled: u64,
+    /// Jobs whose deadline passed before or while they ran.
+    pub expired: u64,
+    /// Jobs dropped from the queue for newer ones.
+    pub dropped: u64,
+    /// Submissions refused because the queue was full; not in `submitted`.
+    pub rejected: u64,
+    /// Jobs that their submitters ran themselves.
+    pub run_by_submitters: u64,
+    /// The longest that a job which ran has waited for a worker.
+    pub longest_wait: Duration,
+    /// How many jobs each worker has taken up.
+    pub per_worker: Vec<u64>,
+}
+
+/// How long jobs that were cancelled by a drain may take to end.
+const AFTER_CANCEL: Duration = Duration::from_secs(2);
+
+/// What is longer counts as this, since instants do not reach to the end of all durations.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+fn after(bound: Duration) -> Instant {
+    Instant::now() + bound.min(NEVER)
+}

@@ -1,0 +1,3 @@
+//! The reusable parts of servers keep their promises: the worker pool, the hub, the two layers.
+
+mod pool;
