@@ -80,16 +80,21 @@ impl Site {
     }
 }
 
+/// What to do when accepting fails, for code that may block: see [`pause_after_failed_accept`].
+pub fn after_failed_accept(error: &io::Error) {
+    if let Some(pause) = pause_after_failed_accept(error) {
+        thread::sleep(pause);
+    }
+}
+
 /// What to do when accepting fails: a connection that ended meanwhile is nothing; without a descriptor it is
 /// better to wait a little than to ask again and again.
-pub fn after_failed_accept(error: &io::Error) {
+pub fn pause_after_failed_accept(error: &io::Error) -> Option<Duration> {
     let out_of_descriptors = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
-    if error
-        .raw_os_error()
-        .is_some_and(|code| out_of_descriptors.contains(&code))
-    {
-        thread::sleep(Duration::from_millis(10));
-    }
+    let code = error.raw_os_error()?;
+    out_of_descriptors
+        .contains(&code)
+        .then_some(Duration::from_millis(10))
 }
 
 /// Has the kernel end this process when the one that started it ends, however that comes.

@@ -6,10 +6,20 @@ use crate::site::Site;
 
 mod epoll;
 mod leader;
+mod may;
+mod message_passing;
 mod thread;
+mod tokio;
 
 /// All of them, by number.
-pub const MODELS: &[Model] = &[thread::MODEL, epoll::MODEL, leader::MODEL];
+pub const MODELS: &[Model] = &[
+    thread::MODEL,
+    epoll::MODEL,
+    tokio::MODEL,
+    message_passing::MODEL,
+    leader::MODEL,
+    may::MODEL,
+];
 
 /// One model.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +47,8 @@ pub struct Model {
 pub enum Service {
     /// `/aggregate/{id}` and `/cpu?us=` over HTTP.
     Http,
+    /// The same, but the parts come from nodes of its own and not from the backends.
+    HttpOfItsOwn,
     /// The chat room.
     Chat,
 }

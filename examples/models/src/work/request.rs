@@ -88,7 +88,7 @@ impl Request {
     }
 
     /// Whether the end of the request is not known, so that whatever else the client sends is to be thrown away.
-    pub(super) fn is_broken(&self) -> bool {
+    pub fn is_broken(&self) -> bool {
         self.closes
             && matches!(&self.ask, Ask::Refused(answer) if [400, 431].contains(&answer.status))
     }

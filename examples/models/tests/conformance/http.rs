@@ -7,7 +7,7 @@ use std::{
 };
 
 use maniple_models::{
-    Client, Model,
+    Client, Model, Service,
     work::{
         Gathering,
         backend::{self, MISSING},
@@ -46,7 +46,9 @@ pub fn conforms(model: &Model) {
     clients_that_leave_hurt_nobody(at);
     many_are_served_at_once(at);
     silent_clients_cost_what_the_model_says(at, model.silent_client);
-    a_backend_that_is_gone_is_told_and_comes_back(at, backends);
+    if model.service == Service::Http {
+        a_backend_that_is_gone_is_told_and_comes_back(at, backends);
+    }
     assert!(server.lives());
 }
 

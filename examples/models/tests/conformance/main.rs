@@ -23,7 +23,10 @@ macro_rules! conform {
 conform! {
     thread
     epoll
+    tokio
+    message_passing
     leader
+    may
 }
 
 fn conforms(test: &str) {
@@ -32,7 +35,7 @@ fn conforms(test: &str) {
         .find(|model| test_of(model) == test)
         .expect("a model of this name");
     match model.service {
-        Service::Http => http::conforms(model),
+        Service::Http | Service::HttpOfItsOwn => http::conforms(model),
         Service::Chat => unreachable!("no model has it yet"),
     }
 }
