@@ -10,6 +10,7 @@ mod may;
 mod message_passing;
 mod thread;
 mod tokio;
+mod worker_pool;
 
 /// All of them, by number.
 pub const MODELS: &[Model] = &[
@@ -19,6 +20,7 @@ pub const MODELS: &[Model] = &[
     message_passing::MODEL,
     leader::MODEL,
     may::MODEL,
+    worker_pool::MODEL,
 ];
 
 /// One model.

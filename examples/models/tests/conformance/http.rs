@@ -134,7 +134,7 @@ impl Peer {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             other => panic!("{other:?} where the end was due"),
         }
-        assert_eq!(self.received, []);
+        assert!(self.received.is_empty(), "and said more");
     }
 }
 

@@ -27,6 +27,7 @@ conform! {
     message_passing
     leader
     may
+    worker_pool
 }
 
 fn conforms(test: &str) {
