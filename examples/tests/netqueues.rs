@@ -21,7 +21,12 @@ fn the_demo_names_each_stalled_peer_and_no_other() {
         .lines()
         .filter(|line| line.starts_with("STALLED"))
         .collect();
-    assert_eq!(stalled.len(), 3, "{stdout}");
+    assert_eq!(stalled.len(), 4, "{stdout}");
+    assert!(
+        stalled[0].contains("has not accepted all")
+            && stalled[0].ends_with("2 connections wait, 1 may"),
+        "{stdout}"
+    );
     for (client, verdict) in [
         ("stops reading", "has not read for"),
         ("stops sending amid a request", "has not sent the rest"),

@@ -76,6 +76,10 @@ fn long_connections_save_handshakes_and_stay_where_they_are() {
         "{says}"
     );
     assert!(says.contains("handshakes 200, "), "{says}");
+    assert!(
+        says.contains("congestion window of a new connection: "),
+        "{says}"
+    );
     let shares = all_between(&says, "it answers ", " of 200");
     assert_eq!(shares.len(), 2, "{says}");
     assert_eq!(shares[0], "0", "{says}");

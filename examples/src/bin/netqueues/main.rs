@@ -1,10 +1,11 @@
 //! A server that watches the queues of its own sockets and says who is stalled: the peer that does not
-//! read, the peer that does not send, or the server itself.
+//! read, the peer that does not send, or the server itself, which does not read or not accept.
 //!
 //! Try it: `cargo run --bin netqueues -- --demo` brings its own clients, shows all and ends. Without
 //! `--demo` it serves: `printf 'get 100000000\n' | nc 127.0.0.1 7100 | sleep 60` makes a peer that does not read.
 
 mod clients;
+mod demo;
 mod server;
 mod table;
 mod watch;
@@ -14,12 +15,10 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
 use clap::Parser;
-use maniple::net::{TcpListener, TcpStream};
+use maniple::net::TcpListener;
 use maniple_examples::sockdiag::{Ends, SockDiag, Socket};
 
-use crate::clients::Client;
 use crate::server::Begun;
 use crate::watch::{Row, Watch};
 
@@ -40,9 +39,6 @@ struct Cli {
           value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
     stalled_after: u64,
 }
-
-/// The demo's patience: far longer than it ever takes.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
@@ -66,16 +62,16 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         let address = listener.local_addr()?;
         println!("netqueues listening on {address}");
         let begun = Begun::default();
-        let queues = Queues {
+        let mut queues = Queues {
             diag: SockDiag::open()?,
-            address,
+            addresses: vec![address],
             stalled_after: Duration::from_millis(cli.stalled_after),
             begun: &begun,
         };
         maniple::group(|g| {
             let serving = g.spawn(|| server::serve(&listener, &begun));
             if cli.demo {
-                queues.demo()?;
+                demo::play(&mut queues)?;
                 g.cancel();
             } else {
                 queues.report_changes()?;
@@ -90,14 +86,18 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
 /// The server's view of its own sockets.
 struct Queues<'a> {
     diag: SockDiag,
-    address: SocketAddr,
+    /// Where it listens.
+    addresses: Vec<SocketAddr>,
     stalled_after: Duration,
     begun: &'a Begun,
 }
 
 impl Queues<'_> {
     fn sample(&self, watch: &mut Watch) -> io::Result<Vec<Row>> {
-        let sockets = self.diag.sockets(Ends::At(self.address))?;
+        let mut sockets = Vec::new();
+        for &address in &self.addresses {
+            sockets.extend(self.diag.sockets(Ends::At(address))?);
+        }
         let amid_request = |socket: &Socket| self.begun.since(socket.peer);
         Ok(watch.judge(Instant::now(), sockets, amid_request))
     }
@@ -123,53 +123,6 @@ impl Queues<'_> {
             self.pause();
         }
     }
-
-    /// Brings the clients and waits until all that stall, and no others, have been found.
-    fn demo(&self) -> anyhow::Result<()> {
-        let clients = Client::ALL
-            .map(|client| client.connect(self.address))
-            .into_iter()
-            .collect::<io::Result<Vec<_>>>()
-            .context("connect a client")?;
-        for (client, stream) in &clients {
-            println!("client {} {}", stream.local_addr()?, client.name());
-        }
-        maniple::group(|g| {
-            for (client, stream) in &clients {
-                drop(g.spawn(|| client.run(stream)));
-            }
-            let mut watch = Watch::new(self.stalled_after);
-            let started = Instant::now();
-            loop {
-                let rows = self.sample(&mut watch)?;
-                if as_expected(&rows, &clients)? {
-                    show(&rows);
-                    println!("\nThe same connections from the clients' side:");
-                    let theirs = self.diag.sockets(Ends::Towards(self.address))?;
-                    print!("{}", table::clients(&theirs));
-                    g.cancel();
-                    return Ok(());
-                }
-                if started.elapsed() > PATIENCE {
-                    show(&rows);
-                    bail!("not all stalled connections were found within {PATIENCE:?}");
-                }
-                self.pause();
-            }
-        })
-    }
-}
-
-/// Whether each client's connection is found as it is: stalled in its way, or not at all.
-fn as_expected(rows: &[Row], clients: &[(Client, TcpStream)]) -> io::Result<bool> {
-    for (client, stream) in clients {
-        let peer = stream.local_addr()?;
-        let row = rows.iter().find(|row| row.socket.peer == peer);
-        if row.is_none_or(|row| row.stall != client.stall()) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 fn stalled(rows: &[Row]) -> impl Iterator<Item = &Row> {

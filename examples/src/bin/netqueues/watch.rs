@@ -29,6 +29,8 @@ pub enum Stall {
     PeerDoesNotSend,
     /// Recv-Q stays: we do not read.
     WeDoNotRead,
+    /// Recv-Q of the listening socket is never empty: we do not accept, or not fast enough.
+    WeDoNotAccept,
 }
 
 /// Remembers each socket's last progress, by its cookie.
@@ -72,13 +74,6 @@ impl Watch {
         let rows = sockets
             .into_iter()
             .map(|socket| {
-                if socket.state == State::LISTEN {
-                    return Row {
-                        socket,
-                        since: None,
-                        stall: None,
-                    };
-                }
                 let latest = self.progress(&socket, now);
                 seen.insert(socket.cookie, latest);
                 self.row(socket, latest, now, &amid_request)
@@ -91,7 +86,12 @@ impl Watch {
 
     fn progress(&self, socket: &Socket, now: Instant) -> Seen {
         let info = socket.info.unwrap_or_default();
-        let read = info.bytes_received.saturating_sub(socket.recv_queue.into());
+        let waiting = u64::from(socket.recv_queue);
+        // A listening socket does not count what was accepted: only an empty queue shows that all was.
+        let read = match socket.state {
+            State::LISTEN => u64::from(waiting == 0),
+            _ => info.bytes_received.saturating_sub(waiting),
+        };
         let before = self.seen.get(&socket.cookie);
         let moved = |bytes, before: Option<Moved>| match before {
             Some(before) if before.bytes == bytes => before,
@@ -112,7 +112,11 @@ impl Watch {
     ) -> Row {
         let info = socket.info.unwrap_or_default();
         // A server that cannot write does not read either: Send-Q is the cause, so it is asked first.
-        let (since, stall) = if socket.send_queue > 0 {
+        let (since, stall) = if socket.state == State::LISTEN {
+            // Its Send-Q is the backlog's bound.
+            let waiting = socket.recv_queue > 0;
+            (waiting.then_some(seen.read.at), Stall::WeDoNotAccept)
+        } else if socket.send_queue > 0 {
             let again = info.retransmits > 0 && info.peer_window != Some(0);
             let stall = match again {
                 true => Stall::PeerDoesNotAnswer,
@@ -162,6 +166,11 @@ impl fmt::Display for Row {
             Some(Stall::WeDoNotRead) => write!(
                 f,
                 "STALLED: this server has not read from {peer} {since}: {receive} bytes wait here"
+            ),
+            Some(Stall::WeDoNotAccept) => write!(
+                f,
+                "STALLED: this server has not accepted all at {} {since}: {receive} connections wait, {send} may",
+                self.socket.local
             ),
         }
     }
@@ -237,6 +246,18 @@ mod tests {
         let (first, grown) = (socket(10, 0, info(30)), socket(20, 0, info(40)));
         assert_eq!(stall(first.clone(), grown, AFTER), Some(Stall::WeDoNotRead));
         assert_eq!(stall(first, socket(10, 0, info(40)), AFTER), None);
+    }
+
+    #[test]
+    fn a_listening_socket_stalls_while_its_queue_is_never_empty() {
+        let listening = |waiting| Socket {
+            state: State::LISTEN,
+            ..socket(waiting, 128, Info::default())
+        };
+        assert_eq!(stall(listening(0), listening(0), AFTER), None);
+        assert_eq!(stall(listening(0), listening(2), AFTER), None);
+        let more = stall(listening(1), listening(2), AFTER);
+        assert_eq!(more, Some(Stall::WeDoNotAccept));
     }
 
     #[test]

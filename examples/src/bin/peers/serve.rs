@@ -1,4 +1,4 @@
-//! The server's role: greets with its process id, answers pings, and may ask clients to come anew.
+//! The server's role: greets with its process id, answers pings, takes bytes, and may ask clients to come anew.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process;
@@ -66,17 +66,23 @@ fn connection(mut stream: &TcpStream, most: u64) -> io::Result<()> {
     for answered in 1..=most {
         line.clear();
         (&mut reader).take(LONGEST_LINE).read_line(&mut line)?;
-        // In one write: one segment.
-        let answer = match line
-            .strip_prefix("ping ")
-            .and_then(|rest| rest.strip_suffix('\n'))
-        {
-            Some(number) if answered == most => format!("pong {number} last\n"),
-            Some(number) => format!("pong {number}\n"),
-            None if line.is_empty() => return Ok(()),
-            None => return stream.write_all(b"write ping and a number\n"),
+        if line.is_empty() {
+            return Ok(());
+        }
+        let request = line
+            .strip_suffix('\n')
+            .and_then(|line| line.split_once(' '));
+        let answer = match request.map(|(verb, number)| (verb, number.parse::<u64>())) {
+            Some(("ping", Ok(number))) => format!("pong {number}"),
+            Some(("take", Ok(bytes))) => {
+                io::copy(&mut (&mut reader).take(bytes), &mut io::sink())?;
+                format!("taken {bytes}")
+            }
+            _ => return stream.write_all(b"write ping or take, and a number\n"),
         };
-        stream.write_all(answer.as_bytes())?;
+        let last = if answered == most { " last" } else { "" };
+        // In one write: one segment.
+        stream.write_all(format!("{answer}{last}\n").as_bytes())?;
     }
     // The client closes first, so that it is not the server that keeps TIME-WAIT. It may be slow to.
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;

@@ -62,19 +62,22 @@ impl Session {
     /// One request and its answer; whether the server wants to see the client on a new connection now.
     pub fn ping(&mut self, number: u64) -> io::Result<bool> {
         self.send(number)?;
-        let answer = self.line()?;
-        let pong = format!("pong {number}");
-        match answer.strip_prefix(&pong) {
-            Some("") => Ok(false),
-            Some(" last") => Ok(true),
-            _ => Err(unexpected(&answer)),
-        }
+        self.answer(&format!("pong {number}"))
     }
 
     /// The first half of [`Session::ping`].
     pub fn send(&self, number: u64) -> io::Result<()> {
         self.stream()
             .write_all(format!("ping {number}\n").as_bytes())
+    }
+
+    /// Sends so many bytes, of no meaning; returns once the server has read them, as
+    /// [`Session::ping`] does.
+    pub fn give(&mut self, bytes: u64) -> io::Result<bool> {
+        let mut stream = self.stream();
+        stream.write_all(format!("take {bytes}\n").as_bytes())?;
+        io::copy(&mut io::repeat(b'.').take(bytes), &mut stream)?;
+        self.answer(&format!("taken {bytes}"))
     }
 
     /// Pings until there is no pong, or the connection ends between two.
@@ -111,6 +114,15 @@ impl Session {
 
     pub fn stream(&self) -> &TcpStream {
         self.reader.get_ref()
+    }
+
+    fn answer(&mut self, expected: &str) -> io::Result<bool> {
+        let answer = self.line()?;
+        match answer.strip_prefix(expected) {
+            Some("") => Ok(false),
+            Some(" last") => Ok(true),
+            _ => Err(unexpected(&answer)),
+        }
     }
 
     fn line(&mut self) -> io::Result<String> {

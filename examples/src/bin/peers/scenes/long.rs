@@ -32,6 +32,7 @@ pub fn play() -> anyhow::Result<()> {
             "{REQUESTS} requests, {requests_each} on each connection: handshakes {connections}, sockets left in TIME-WAIT {left}"
         );
     }
+    slow_start()?;
     let kept = spread(&[])?;
     println!(
         "a second server joins {CLIENTS} connections that stay: it answers {kept} of {REQUESTS} requests"
@@ -40,6 +41,32 @@ pub fn play() -> anyhow::Result<()> {
     let moved = spread(&["--requests-per-connection", "5"])?;
     println!("with connections that end after 5 answers: it answers {moved} of {REQUESTS}");
     ensure!(moved > 0);
+    Ok(())
+}
+
+/// How many segments a connection sends without an acknowledgement: few when it is new, more once it has
+/// carried something.
+fn slow_start() -> anyhow::Result<()> {
+    let (_server, address) = Peer::serve("127.0.0.1:0", &[])?;
+    let mut session = Session::open(address, PATIENCE)?;
+    let here = session.stream().local_addr()?;
+    let window = || {
+        stage::see(Ends::Towards(address), |sockets| {
+            let socket = sockets.iter().find(|socket| socket.local == here)?;
+            Some(socket.info?.congestion_window)
+        })
+    };
+    let new = window()?;
+    let (mut used, mut megabytes) = (new, 0);
+    while used <= new && megabytes < 100 {
+        session.give(1_000_000)?;
+        megabytes += 1;
+        used = window()?;
+    }
+    ensure!(used > new, "the congestion window stays at {new}");
+    println!(
+        "congestion window of a new connection: {new} segments, of one that has carried {megabytes} MB: {used}"
+    );
     Ok(())
 }
 
