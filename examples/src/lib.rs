@@ -19,6 +19,7 @@ chapters! {
     coming_from = "../../docs/src/coming-from.md",
     service = "../../docs/src/service.md",
     parts = "../../docs/src/parts.md",
+    tcp_processes = "../../docs/src/tcp-processes.md",
     capacity = "../../docs/src/capacity.md",
     capacity_lab = "../../docs/src/capacity-lab.md",
     readme = "../../README.md",

@@ -24,7 +24,7 @@ fn the_demo_names_each_stalled_peer_and_no_other() {
     assert_eq!(stalled.len(), 4, "{stdout}");
     assert!(
         stalled[0].contains("has not accepted all")
-            && stalled[0].ends_with("2 connections wait, 1 may"),
+            && stalled[0].ends_with("2 connections wait, the backlog is 1"),
         "{stdout}"
     );
     for (client, verdict) in [

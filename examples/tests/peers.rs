@@ -53,6 +53,7 @@ fn a_client_waits_for_its_server_and_finds_the_next() {
     assert_eq!(servers.len(), 2, "{says}");
     assert_eq!(connected, servers, "{says}");
     assert!(says.matches("Connection refused").count() >= 6, "{says}");
+    assert!(says.contains("connected to itself"), "{says}");
 }
 
 #[test]

@@ -169,7 +169,7 @@ impl fmt::Display for Row {
             ),
             Some(Stall::WeDoNotAccept) => write!(
                 f,
-                "STALLED: this server has not accepted all at {} {since}: {receive} connections wait, {send} may",
+                "STALLED: this server has not accepted all at {} {since}: {receive} connections wait, the backlog is {send}",
                 self.socket.local
             ),
         }

@@ -34,9 +34,13 @@ impl Session {
     ///
     /// `silence` is how long any answer may take, here and later.
     pub fn open(server: SocketAddr, silence: Duration) -> io::Result<Session> {
-        let stream = TcpStream::connect_timeout(&server, silence)?;
+        Session::over(TcpStream::connect_timeout(&server, silence)?, silence)
+    }
+
+    /// As [`Session::open`], over a connection.
+    pub fn over(stream: TcpStream, silence: Duration) -> io::Result<Session> {
         // Nobody listens, and the kernel has chosen that very port for this end: RFC 9293, 3.5, figure 7.
-        if stream.local_addr()? == server {
+        if stream.local_addr()? == stream.peer_addr()? {
             return Err(io::Error::new(
                 io::ErrorKind::ConnectionRefused,
                 "connected to itself",

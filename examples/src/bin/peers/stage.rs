@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use maniple::net::PipeReader;
+use maniple::net::{PipeReader, TcpStream};
 use maniple::process::{Child, Command, Output, Stdio};
 use maniple_examples::sockdiag::{Ends, SockDiag, Socket};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
@@ -147,5 +147,11 @@ impl Reserved {
 
     pub fn listen(&self) -> io::Result<()> {
         Ok(rustix::net::listen(&self.socket, 16)?)
+    }
+
+    /// Calls the very port it is bound to, as a client does whom the kernel gives that port by chance.
+    pub fn call_itself(self) -> io::Result<TcpStream> {
+        rustix::net::connect(&self.socket, &self.address)?;
+        TcpStream::try_from(std::net::TcpStream::from(self.socket))
     }
 }

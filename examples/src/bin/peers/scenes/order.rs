@@ -1,8 +1,9 @@
 //! The client is there before its server, and stays when the server goes and comes.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 
-use crate::stage::{Peer, Reserved};
+use crate::session::Session;
+use crate::stage::{PATIENCE, Peer, Reserved};
 
 pub fn play() -> anyhow::Result<()> {
     let port = Reserved::any()?;
@@ -30,7 +31,15 @@ pub fn play() -> anyhow::Result<()> {
 
     let (second, _) = Peer::serve(address, &[])?;
     println!("process {} begins to serve", second.id());
-    connected(&mut client, &second)
+    connected(&mut client, &second)?;
+
+    // A client alone with a port of the ephemeral range can be given that port for its own end.
+    let alone = Reserved::any()?;
+    let address = alone.address;
+    let error = Session::over(alone.call_itself()?, PATIENCE).err();
+    let error = error.context("a greeting from itself")?;
+    println!("a client that calls {address} from {address}: {error}; it lets go of the port");
+    Ok(())
 }
 
 fn connected(client: &mut Peer, server: &Peer) -> anyhow::Result<()> {
