@@ -8,6 +8,7 @@ mod epoll;
 mod leader;
 mod may;
 mod message_passing;
+mod proactor;
 mod thread;
 mod tokio;
 mod worker_pool;
@@ -16,6 +17,7 @@ mod worker_pool;
 pub const MODELS: &[Model] = &[
     thread::MODEL,
     epoll::MODEL,
+    proactor::MODEL,
     tokio::MODEL,
     message_passing::MODEL,
     leader::MODEL,

@@ -1,10 +1,13 @@
 //! A model, or the backends, as a process.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     net::SocketAddr,
-    process::{Child, Command, Stdio},
+    os::unix::process::CommandExt,
+    process::{Child, Command, Output, Stdio},
 };
+
+use io_uring::IoUring;
 
 /// The program that runs models.
 pub fn model() -> Command {
@@ -54,4 +57,69 @@ impl Drop for Running {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Whether this kernel gives an io_uring to whom asks for one.
+///
+/// Asked on a thread of its own: the end of a ring interrupts the calls that its thread is waiting in.
+pub fn io_uring() -> io::Result<()> {
+    let asked = std::thread::spawn(|| IoUring::new(8).map(drop));
+    asked.join().expect("asking does not panic")
+}
+
+/// What a model says that has ended because it may not use io_uring: one line.
+pub fn refused_in_a_line(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr)
+        .trim_end()
+        .to_owned();
+    assert!(!output.status.success(), "it ended as if all were well");
+    assert!(said.contains("io_uring is refused here: "), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said
+}
+
+/// Has the kernel refuse io_uring to the process that `command` starts, as the guard of a container does.
+pub fn without_io_uring(command: &mut Command) {
+    let statement = |code: u32, k: i64, jt, jf| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k: k as u32,
+    };
+    let refused = i64::from(libc::SECCOMP_RET_ERRNO) | i64::from(libc::EPERM);
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let mut filter = [
+        // The number of the system call is the first word.
+        statement(load, 0, 0, 0),
+        statement(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            libc::SYS_io_uring_setup,
+            0,
+            1,
+        ),
+        statement(libc::BPF_RET | libc::BPF_K, refused, 0, 0),
+        statement(
+            libc::BPF_RET | libc::BPF_K,
+            libc::SECCOMP_RET_ALLOW.into(),
+            0,
+            0,
+        ),
+    ];
+    let guard = move || {
+        let program = libc::sock_fprog {
+            len: filter.len() as u16,
+            filter: filter.as_mut_ptr(),
+        };
+        // SAFETY: two system calls, of which the second reads the program, which lives on this stack.
+        let failed = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+                || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) != 0
+        };
+        if failed {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes system calls and nothing else; it allocates nothing.
+    unsafe { command.pre_exec(guard) };
 }
