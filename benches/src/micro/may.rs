@@ -38,6 +38,7 @@ pub(super) fn run(row: Row, workers: usize) -> Measured {
         Row::ChannelUnbounded => messages::unbounded_stream(),
         Row::Select2 => messages::select_of_two(),
         Row::SocketPair => messages::socket_pair(),
+        Row::Unix64k => messages::unix_chunks(),
         Row::Mutex => locks::mutex(),
         Row::MutexContended => locks::mutex_contended(),
         Row::RwlockRead => locks::rwlock_read(),

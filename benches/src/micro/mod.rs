@@ -3,6 +3,7 @@
 //! Each figure comes from a process of its own, from within a task of the engine.
 
 mod crossbeam;
+mod limit;
 mod may;
 mod own;
 mod report;
@@ -86,6 +87,8 @@ enum Engine {
     Threads,
     /// crossbeam-channel on such threads.
     Crossbeam,
+    /// A bare switch, call or copy, where one bounds the row: no engine, and nobody's peer.
+    Limit,
 }
 
 impl Engine {
@@ -99,6 +102,11 @@ impl Engine {
                 | Engine::ManipleGauged
                 | Engine::ManiplePainted
         )
+    }
+
+    /// Whom maniple is compared with.
+    fn is_peer(self) -> bool {
+        !self.is_own() && self != Engine::Limit
     }
 
     /// Those of a comparison: each with nothing switched on.
@@ -154,7 +162,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     let rows = chosen_or(&options.only, || Row::value_variants().to_vec());
     let engines = chosen_or(&options.engines, Engine::plain);
-    let machine = Machine::here(&["maniple", "may", "tokio", "crossbeam-channel"]);
+    let machine = Machine::here(&["maniple", "may", "tokio", "crossbeam-channel", "corosensei"]);
     println!("{machine}");
     let mut report = Report {
         machine,
@@ -274,6 +282,7 @@ pub(crate) fn run_child(options: &ChildOptions) -> Result<()> {
         Engine::Tokio => tokio::run(row, workers)?,
         Engine::Threads => threads::run(row),
         Engine::Crossbeam => crossbeam::run(row),
+        Engine::Limit => limit::run(row),
     };
     println!("{}", serde_json::to_string(&measured)?);
     Ok(())

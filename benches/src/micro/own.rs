@@ -39,6 +39,7 @@ pub(super) fn run(row: Row, runtime: maniple::runtime::Builder) -> Result<Measur
         Row::Broadcast4 => messages::broadcasts(),
         Row::Watch => messages::watches(),
         Row::SocketPair => messages::socket_pair(),
+        Row::Unix64k => messages::unix_chunks(),
         Row::Mutex => locks::mutex(),
         Row::MutexContended => locks::mutex_contended(),
         Row::RwlockRead => locks::rwlock_read(),

@@ -100,7 +100,7 @@ fn lead(engines: &[Engine], figures: &[Option<Spread>]) -> Option<f64> {
             .min_by(f64::total_cmp)
     };
     let own = best(|engine| engine == Engine::Maniple)?;
-    Some(best(|engine| !engine.is_own())? / own)
+    Some(best(Engine::is_peer)? / own)
 }
 
 /// What each engine did not measure and why: a line for each reason.
@@ -208,6 +208,21 @@ mod tests {
         let engines = [Engine::Maniple, Engine::ManipleTracked];
         let alone = Table::of(1, &[Row::Mutex], &engines, &own);
         assert_eq!(alone.lines[0].lead, None, "it is no peer of its own");
+    }
+
+    #[test]
+    fn the_limit_has_a_column_and_is_no_peer() {
+        let runs = [
+            run(Row::Yield2, Engine::Maniple, measured(10.0, 0.0)),
+            run(Row::Yield2, Engine::Tokio, measured(40.0, 0.0)),
+            run(Row::Yield2, Engine::Limit, measured(2.5, 0.0)),
+        ];
+        let engines = [Engine::Maniple, Engine::Tokio, Engine::Limit];
+        let table = Table::of(1, &[Row::Yield2], &engines, &runs);
+        assert_eq!(table.lines[0].lead, Some(4.0));
+        let text = table.to_string();
+        assert!(text.contains(" limit | best peer / maniple |"), "{text}");
+        assert!(text.contains("2.5 (2.5..2.5)"), "{text}");
     }
 
     #[test]

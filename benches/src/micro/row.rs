@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::{Engine, may};
+use super::{Engine, limit, may};
 
 /// An operation; what each of its figures is per.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -49,6 +49,10 @@ pub(super) enum Row {
     Watch,
     /// Eight bytes to another task over a pair of Unix sockets and eight back; per message.
     SocketPair,
+    /// 64 KiB at a time to another task over a pair of Unix sockets; per 64 KiB.
+    #[value(name = "unix-64k")]
+    #[serde(rename = "unix-64k")]
+    Unix64k,
     /// Lock and unlock a mutex that nobody else wants; per pair.
     Mutex,
     /// Two tasks that lock the same mutex, each holding it across one yield; per lock.
@@ -87,6 +91,7 @@ pub(super) struct Counts {
     /// To all listeners.
     pub(super) broadcasts: u64,
     pub(super) socket_messages: u64,
+    pub(super) chunks: u64,
     pub(super) locks: u64,
     /// Of read-write locks and semaphores.
     pub(super) grants: u64,
@@ -106,6 +111,7 @@ pub(super) const COUNTS: Counts = Counts {
     streamed: 1_000_000,
     broadcasts: 200_000,
     socket_messages: 100_000,
+    chunks: 10_000,
     locks: 10_000_000,
     grants: 3_000_000,
     contended_locks: 1_000_000,
@@ -123,6 +129,7 @@ pub(super) const THREAD_COUNTS: Counts = Counts {
     streamed: 200_000,
     broadcasts: 0,
     socket_messages: 50_000,
+    chunks: 10_000,
     locks: 10_000_000,
     grants: 3_000_000,
     contended_locks: 50_000,
@@ -138,6 +145,8 @@ pub(super) const CROWD: u64 = 4;
 pub(super) const LISTENERS: u64 = 4;
 /// Messages that are broadcast before the listeners are waited for: none may miss any.
 pub(super) const BURST: u64 = 1_000;
+/// Bytes at a time of `unix-64k`.
+pub(super) const CHUNK: usize = 64 * 1024;
 /// The capacity of the crowd's channel.
 pub(super) const BOUND: usize = 64;
 
@@ -176,6 +185,7 @@ fn lacks(engine: Engine, row: Row) -> Option<&'static str> {
             Row::Oneshot | Row::Broadcast4 | Row::Watch => Some("it has no such channel"),
             _ => Some("it is channels alone"),
         },
+        (Engine::Limit, row) if !limit::bounds(row) => Some("no single thing bounds it"),
         _ => None,
     }
 }
@@ -189,7 +199,7 @@ mod tests {
         for &row in Row::value_variants() {
             assert_eq!(lacks(Engine::Maniple, row), None, "{row:?}");
             let mut engines = Engine::value_variants().iter();
-            let peer = engines.find(|&&engine| !engine.is_own() && lacks(engine, row).is_none());
+            let peer = engines.find(|&&engine| engine.is_peer() && lacks(engine, row).is_none());
             assert!(peer.is_some(), "{row:?}");
         }
     }

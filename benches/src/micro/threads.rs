@@ -32,6 +32,7 @@ pub(super) fn run(row: Row) -> Measured {
         Row::Rendezvous => messages::ping_pong(0, None),
         Row::ChannelUnbounded => messages::unbounded_stream(),
         Row::SocketPair => messages::socket_pair(),
+        Row::Unix64k => messages::unix_chunks(),
         Row::Mutex => locks::mutex(),
         Row::MutexContended => locks::mutex_contended(),
         Row::RwlockRead => locks::rwlock_read(),

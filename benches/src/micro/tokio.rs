@@ -59,6 +59,7 @@ async fn measure(row: Row) -> Measured {
         Row::Broadcast4 => messages::broadcasts().await,
         Row::Watch => messages::watches().await,
         Row::SocketPair => messages::socket_pair().await,
+        Row::Unix64k => messages::unix_chunks().await,
         Row::Mutex => locks::mutex().await,
         Row::MutexContended => locks::mutex_contended().await,
         Row::RwlockRead => locks::rwlock_read().await,

@@ -8,7 +8,11 @@ use std::{
 
 use may::{cqueue, cqueue_add, go, os::unix::net::UnixStream, sync::mpsc::channel};
 
-use super::super::{Measured, row::COUNTS, time};
+use super::super::{
+    Clock, Measured,
+    row::{CHUNK, COUNTS},
+    time,
+};
 
 pub(super) fn ping_pong(timeout: Option<Duration>) -> Measured {
     let (ping, pinged) = channel();
@@ -100,4 +104,26 @@ pub(super) fn socket_pair() -> Measured {
     let measured = player.join().expect("joined");
     echo.join().expect("joined");
     measured
+}
+
+/// One way; the last byte has come when it ends.
+pub(super) fn unix_chunks() -> Measured {
+    let (mut near, mut far) = UnixStream::pair().expect("a pair of sockets");
+    let receiver = go!(move || {
+        let mut chunk = vec![0; CHUNK];
+        for _ in 0..COUNTS.chunks {
+            far.read_exact(&mut chunk).expect("all of it comes");
+            black_box(&chunk);
+        }
+    });
+    let sender = go!(move || {
+        let chunk = vec![1; CHUNK];
+        let clock = Clock::start();
+        for _ in 0..COUNTS.chunks {
+            near.write_all(black_box(&chunk)).expect("someone reads");
+        }
+        receiver.join().expect("joined");
+        clock.per(COUNTS.chunks)
+    });
+    sender.join().expect("joined")
 }

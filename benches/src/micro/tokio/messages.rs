@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     super::{
         Clock, Measured,
-        row::{BURST, COUNTS, LISTENERS},
+        row::{BURST, CHUNK, COUNTS, LISTENERS},
     },
     join,
 };
@@ -176,4 +176,28 @@ pub(super) async fn socket_pair() -> Measured {
     let measured = player.await.expect("joined");
     echo.await.expect("joined");
     measured
+}
+
+/// One way; the last byte has come when it ends.
+pub(super) async fn unix_chunks() -> Measured {
+    let (mut near, mut far) = UnixStream::pair().expect("a pair of sockets");
+    let receiver = spawn(async move {
+        let mut chunk = vec![0; CHUNK];
+        for _ in 0..COUNTS.chunks {
+            far.read_exact(&mut chunk).await.expect("all of it comes");
+            black_box(&chunk);
+        }
+    });
+    let sender = spawn(async move {
+        let chunk = vec![1; CHUNK];
+        let clock = Clock::start();
+        for _ in 0..COUNTS.chunks {
+            near.write_all(black_box(&chunk))
+                .await
+                .expect("someone reads");
+        }
+        receiver.await.expect("joined");
+        clock.per(COUNTS.chunks)
+    });
+    sender.await.expect("joined")
 }
