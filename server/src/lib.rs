@@ -26,6 +26,7 @@
 //! - [`Router`], [`Request`], [`Response`], [`IntoResponse`]: a handler is any
 //!   `Fn(&mut Request) -> impl IntoResponse`; state is shared by `Arc`, captured by the closure.
 //! - [`Server`]: limits and timeouts with defaults, graceful drain.
+//! - [`hub`]: topics, members, and what becomes of members that fall behind.
 //! - [`pool`]: workers that were started ahead, behind a bounded queue.
 //! - [`Client`]: keep-alive connections; deadlines are those of the caller's scope.
 //!
@@ -43,6 +44,7 @@ mod drain;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http1;
+pub mod hub;
 mod line;
 mod params;
 pub mod pool;

@@ -8,7 +8,7 @@ use std::{
 /// From the bottom up; a module imports from rows above its own.
 const LAYERS: &[&[&str]] = &[
     &["http1"],
-    &["date", "line", "pool", "respond"],
+    &["date", "hub", "line", "pool", "respond"],
     &["body", "drain", "params", "refusal"],
     &["scratch"],
     &["request"],

@@ -1,3 +1,4 @@
 //! The reusable parts of servers keep their promises: the worker pool, the hub, the two layers.
 
+mod hub;
 mod pool;

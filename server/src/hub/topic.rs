@@ -1,0 +1,116 @@
+//! One topic: a ring of messages for each way to treat laggards, and turns among the publishers.
+
+use maniple::sync::{
+    Mutex, broadcast,
+    channel::{Receiver, SendError, Sender, bounded},
+};
+
+use super::Lag;
+
+pub(super) struct Topic<M> {
+    /// Full while somebody publishes. A channel rather than a lock, since waiting for one is never cut short.
+    turn: (Sender<()>, Receiver<()>),
+    rings: Mutex<Rings<M>>,
+}
+
+/// Each there since its first member.
+struct Rings<M> {
+    waited_for: Option<broadcast::Sender<M>>,
+    dropping: Option<broadcast::Sender<M>>,
+    disconnecting: Option<broadcast::Sender<M>>,
+}
+
+impl<M> Rings<M> {
+    fn all(&self) -> impl Iterator<Item = &broadcast::Sender<M>> {
+        let all = [&self.waited_for, &self.dropping, &self.disconnecting];
+        all.into_iter().flatten()
+    }
+}
+
+/// What cut a publisher short.
+pub(super) enum Cut {
+    Cancelled,
+    Elapsed,
+}
+
+impl<T> From<SendError<T>> for Cut {
+    fn from(error: SendError<T>) -> Self {
+        match error {
+            SendError::Elapsed(_) => Cut::Elapsed,
+            SendError::Cancelled(_) | SendError::Disconnected(_) => Cut::Cancelled,
+        }
+    }
+}
+
+impl<M> Topic<M> {
+    pub(super) fn new() -> Self {
+        Self {
+            turn: bounded(1),
+            rings: Mutex::new(Rings {
+                waited_for: None,
+                dropping: None,
+                disconnecting: None,
+            }),
+        }
+    }
+
+    pub(super) fn subscribe(&self, lag: Lag, queue: usize) -> broadcast::Receiver<M> {
+        let mut rings = self.rings.lock();
+        let (ring, lag) = match lag {
+            Lag::Wait => (&mut rings.waited_for, broadcast::Lag::Block),
+            Lag::DropOldest => (&mut rings.dropping, broadcast::Lag::DropOldest),
+            Lag::Disconnect => (&mut rings.disconnecting, broadcast::Lag::Disconnect),
+        };
+        match ring {
+            Some(sender) => sender.subscribe(),
+            None => {
+                let (sender, receiver) = broadcast::channel(queue, lag);
+                *ring = Some(sender);
+                receiver
+            }
+        }
+    }
+
+    pub(super) fn members(&self) -> usize {
+        let rings = self.rings.lock();
+        rings.all().map(broadcast::Sender::receiver_count).sum()
+    }
+}
+
+impl<M: Clone> Topic<M> {
+    /// To all members or none; how many there are.
+    pub(super) fn publish(&self, message: M) -> Result<usize, Cut> {
+        self.turn.0.send(())?;
+        let _turn = Turn(&self.turn.1);
+        let (first, others) = {
+            let rings = self.rings.lock();
+            let others = [rings.dropping.clone(), rings.disconnecting.clone()];
+            (rings.waited_for.clone(), others)
+        };
+        // All clones before the first send: a clone that panics must not leave half of them sent.
+        let others = others.map(|ring| ring.map(|ring| (ring, message.clone())));
+        let mut reached = 0;
+        if let Some(ring) = first {
+            match ring.send(message) {
+                // Its last member has left.
+                Ok(()) | Err(SendError::Disconnected(_)) => reached += ring.receiver_count(),
+                Err(cut) => return Err(cut.into()),
+            }
+        }
+        for (ring, message) in others.into_iter().flatten() {
+            // Neither waits; one without members refuses.
+            let _ = ring.try_send(message);
+            reached += ring.receiver_count();
+        }
+        Ok(reached)
+    }
+}
+
+/// A publisher's turn, over when dropped.
+struct Turn<'a>(&'a Receiver<()>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.try_recv();
+    }
+}
