@@ -13,6 +13,7 @@
 
 pub mod backends;
 pub mod drawing;
+pub mod fork;
 pub mod models;
 pub mod site;
 pub mod work;

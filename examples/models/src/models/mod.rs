@@ -5,17 +5,27 @@ use std::io;
 use crate::site::Site;
 
 mod epoll;
+mod fork;
+mod iterative;
 mod leader;
 mod may;
 mod message_passing;
+mod prefork;
+mod prefork_reuseport;
 mod proactor;
 mod thread;
+mod thread_pool;
 mod tokio;
 mod worker_pool;
 
 /// All of them, by number.
 pub const MODELS: &[Model] = &[
+    iterative::MODEL,
+    fork::MODEL,
     thread::MODEL,
+    prefork::MODEL,
+    prefork_reuseport::MODEL,
+    thread_pool::MODEL,
     epoll::MODEL,
     proactor::MODEL,
     tokio::MODEL,
@@ -64,6 +74,8 @@ pub enum Client {
     StopsAll,
     /// It holds one of a fixed number of workers.
     HoldsAWorker,
+    /// It holds one of them, and those whom the kernel gave to the same one wait, though others be free.
+    HoldsItsShare,
     /// A descriptor and some memory.
     CostsMemory,
 }

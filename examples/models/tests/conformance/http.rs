@@ -3,6 +3,7 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    sync::mpsc,
     time::Duration,
 };
 
@@ -59,8 +60,8 @@ struct Peer {
 }
 
 #[derive(Debug)]
-struct Reply {
-    status: u16,
+pub struct Reply {
+    pub status: u16,
     closes: bool,
     body: String,
 }
@@ -143,7 +144,7 @@ fn get(target: &str) -> String {
 }
 
 /// Asks on a connection of its own.
-fn ask(at: SocketAddr, target: &str) -> Reply {
+pub fn ask(at: SocketAddr, target: &str) -> Reply {
     Peer::connect(at).ask(target)
 }
 
@@ -266,6 +267,7 @@ fn many_are_served_at_once(at: SocketAddr) {
 fn silent_clients_cost_what_the_model_says(at: SocketAddr, cost: Client) {
     let silent = match cost {
         Client::StopsAll => 0,
+        Client::HoldsItsShare => return a_silent_client_holds_its_share_and_no_more(at),
         Client::HoldsAWorker => WORKERS - 1,
         Client::CostsMemory => 4 * WORKERS,
     };
@@ -282,6 +284,29 @@ fn silent_clients_cost_what_the_model_says(at: SocketAddr, cost: Client) {
         assert_eq!(ask(at, &format!("/aggregate/{id}")).body, merged(id));
     }
     drop(silent);
+}
+
+/// Of so many clients some have another worker than the silent one, and the others are served when that has gone.
+fn a_silent_client_holds_its_share_and_no_more(at: SocketAddr) {
+    let mut silent = Peer::connect(at);
+    silent.send("GET /aggregate/1 HTTP/1.1\r\nho");
+    let (told, answered) = mpsc::channel();
+    let clients: Vec<_> = (0..16_u64)
+        .map(|id| {
+            let told = told.clone();
+            std::thread::spawn(move || {
+                assert_eq!(ask(at, &format!("/aggregate/{id}")).body, merged(id));
+                told.send(()).unwrap();
+            })
+        })
+        .collect();
+    answered
+        .recv_timeout(PATIENCE)
+        .expect("one of them is served");
+    drop(silent);
+    for client in clients {
+        client.join().unwrap();
+    }
 }
 
 fn a_backend_that_is_gone_is_told_and_comes_back(at: SocketAddr, backends: Running) {

@@ -3,6 +3,7 @@
 
 mod http;
 mod process;
+mod workers;
 
 use std::io::{self, Write};
 
@@ -23,7 +24,12 @@ macro_rules! conform {
 }
 
 conform! {
+    iterative
+    fork
     thread
+    prefork
+    prefork_reuseport
+    thread_pool
     epoll
     proactor
     tokio

@@ -46,6 +46,11 @@ impl Running {
         &self.said
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Whether it still runs.
     pub fn lives(&mut self) -> bool {
         self.process.try_wait().unwrap().is_none()
