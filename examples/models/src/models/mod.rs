@@ -4,12 +4,12 @@ use std::io;
 
 use crate::site::Site;
 
-mod epoll;
 mod fork;
 mod iterative;
 mod leader;
 mod may;
 mod message_passing;
+mod multiplex;
 mod prefork;
 mod prefork_reuseport;
 mod proactor;
@@ -26,7 +26,9 @@ pub const MODELS: &[Model] = &[
     prefork::MODEL,
     prefork_reuseport::MODEL,
     thread_pool::MODEL,
-    epoll::MODEL,
+    multiplex::select::MODEL,
+    multiplex::poll::MODEL,
+    multiplex::epoll::MODEL,
     proactor::MODEL,
     tokio::MODEL,
     message_passing::MODEL,

@@ -94,17 +94,19 @@ impl<W> Upstream<W> {
             }
         }
         if let Err(error) = outcome {
-            self.connection = None;
-            self.received.clear();
-            self.unsent.clear();
-            let failed = Unavailable::new(self.which, error);
-            answers.extend(
-                self.waiting
-                    .drain()
-                    .map(|(_, who)| (who, Err(failed.clone()))),
-            );
+            answers.extend(self.fail(&error));
         }
         answers
+    }
+
+    /// Gives the connection up, for instance because it cannot be watched: everybody who waits has a failure.
+    pub fn fail(&mut self, error: &io::Error) -> Vec<(W, Result<u64, Unavailable>)> {
+        self.connection = None;
+        self.received.clear();
+        self.unsent.clear();
+        let failed = Unavailable::new(self.which, error);
+        let waiting = self.waiting.drain();
+        waiting.map(|(_, who)| (who, Err(failed.clone()))).collect()
     }
 
     fn exchange(&mut self) -> io::Result<()> {

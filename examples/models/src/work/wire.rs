@@ -28,7 +28,15 @@ pub struct Wire {
     /// What the client still sends is of no interest, but must be read: closing a socket with unread bytes resets the
     /// connection, and the client might lose the answer that says what was wrong.
     lingers: bool,
+    /// How many bytes that was so far.
+    thrown_away: usize,
 }
+
+/// How much is thrown away before a client has had its chance.
+const LONGEST_LINGER: usize = 1024 * 1024;
+
+/// With so many bytes unsent no more is read: what a client that never reads may cost.
+const LONGEST_BACKLOG: usize = 64 * 1024;
 
 impl Wire {
     /// Over a connection just accepted, which becomes non-blocking.
@@ -43,23 +51,31 @@ impl Wire {
             ended: false,
             closes: false,
             lingers: false,
+            thrown_away: 0,
         })
     }
 
-    /// Takes what has arrived, until there is no more or as much as a request may have.
-    pub fn read(&mut self) -> io::Result<()> {
+    /// Takes what has arrived, until there is no more or as much as a request may have. True in the second case: there
+    /// may be more then, of which no further event will tell.
+    ///
+    /// First writes what is unsent: a client that does not read its answers is not read from either.
+    pub fn read(&mut self) -> io::Result<bool> {
+        self.write()?;
         let mut chunk = [0; 2048];
         while self.wants_read() {
             match self.stream.read(&mut chunk) {
                 Ok(0) => self.ended = true,
-                Ok(_) if self.lingers => {}
+                Ok(count) if self.lingers => {
+                    self.thrown_away += count;
+                    self.ended = self.thrown_away > LONGEST_LINGER;
+                }
                 Ok(count) => self.received.extend_from_slice(&chunk[..count]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(!self.ended)
     }
 
     /// The next request, if it is complete and the one before is answered.
@@ -99,7 +115,8 @@ impl Wire {
 
     /// Whether there is a use for more bytes from the client.
     pub fn wants_read(&self) -> bool {
-        !self.ended && (self.lingers || !self.closes && self.received.len() < LONGEST_HEAD)
+        let has_room = self.received.len() < LONGEST_HEAD && self.unsent.len() < LONGEST_BACKLOG;
+        !self.ended && (self.lingers || !self.closes && has_room)
     }
 
     /// Whether there are bytes that the kernel has not yet taken.

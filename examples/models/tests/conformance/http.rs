@@ -15,6 +15,8 @@ use maniple_models::{
     },
 };
 
+use rustix::net::sockopt;
+
 use super::process::Running;
 
 /// How many workers a model with a fixed number has here.
@@ -22,6 +24,9 @@ const WORKERS: usize = 4;
 
 /// Only to stop a hang.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A write that takes so long has met full buffers. If it was another reason, less is tested.
+const STALLED: Duration = Duration::from_millis(100);
 
 pub fn conforms(model: &Model) {
     let backends = Running::start(&["backends"]);
@@ -47,14 +52,17 @@ pub fn conforms(model: &Model) {
     clients_that_leave_hurt_nobody(at);
     many_are_served_at_once(at);
     silent_clients_cost_what_the_model_says(at, model.silent_client);
+    if model.keeps_connections {
+        a_client_that_reads_late_is_not_read_from_and_loses_nothing(at);
+    }
     if model.service == Service::Http {
-        a_backend_that_is_gone_is_told_and_comes_back(at, backends);
+        a_backend_that_is_gone_is_told_and_comes_back(at, backends, model.keeps_connections);
     }
     assert!(server.lives());
 }
 
 /// A client's connection.
-struct Peer {
+pub struct Peer {
     stream: TcpStream,
     received: Vec<u8>,
 }
@@ -67,7 +75,7 @@ pub struct Reply {
 }
 
 impl Peer {
-    fn connect(at: SocketAddr) -> Self {
+    pub fn connect(at: SocketAddr) -> Self {
         let stream = TcpStream::connect(at).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -81,12 +89,12 @@ impl Peer {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
-    fn ask(&mut self, target: &str) -> Reply {
+    pub fn ask(&mut self, target: &str) -> Reply {
         self.send(get(target));
         self.reply()
     }
 
-    fn reply(&mut self) -> Reply {
+    pub fn reply(&mut self) -> Reply {
         loop {
             if let Some(reply) = self.take() {
                 return reply;
@@ -128,7 +136,7 @@ impl Peer {
     }
 
     /// The server ends the connection and says nothing more.
-    fn ends(mut self) {
+    pub fn ends(mut self) {
         match self.stream.read(&mut [0; 64]) {
             Ok(0) => {}
             // Where it had not read all that was sent.
@@ -309,11 +317,55 @@ fn a_silent_client_holds_its_share_and_no_more(at: SocketAddr) {
     }
 }
 
-fn a_backend_that_is_gone_is_told_and_comes_back(at: SocketAddr, backends: Running) {
+/// A client that asks and asks and does not read: the server stops taking its requests, and goes on where it was once
+/// there is room again.
+fn a_client_that_reads_late_is_not_read_from_and_loses_nothing(at: SocketAddr) {
+    let mut peer = Peer::connect(at);
+    sockopt::set_socket_send_buffer_size(&peer.stream, 16 * 1024).unwrap();
+    peer.stream.set_write_timeout(Some(STALLED)).unwrap();
+    let request = get("/nowhere");
+    let requests = request.repeat(1000);
+    let mut sent = 0;
+    loop {
+        match peer
+            .stream
+            .write(&requests.as_bytes()[sent % requests.len()..])
+        {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error} after {sent} bytes"),
+        }
+        assert!(
+            sent < 64 * 1024 * 1024,
+            "the server takes what it cannot answer"
+        );
+    }
+    for _ in 0..sent / request.len() {
+        assert_eq!(peer.reply().status, 404);
+    }
+}
+
+fn many_unasked(at: SocketAddr, target: &str, status: u16) {
+    const COUNT: usize = 10_000;
+    let mut peer = Peer::connect(at);
+    let mut sending = peer.stream.try_clone().unwrap();
+    let requests = get(target).repeat(COUNT);
+    let sender = std::thread::spawn(move || sending.write_all(requests.as_bytes()));
+    for _ in 0..COUNT {
+        assert_eq!(peer.reply().status, status);
+    }
+    sender.join().unwrap().unwrap();
+}
+
+fn a_backend_that_is_gone_is_told_and_comes_back(at: SocketAddr, backends: Running, keeps: bool) {
     let addresses = backends.said().to_owned();
     drop(backends);
     let reply = ask(at, "/aggregate/9");
     assert_eq!(reply.status, 502, "{}", reply.body);
+    if keeps {
+        // A failure that is known at once must not be handled within the handling of the one before.
+        many_unasked(at, "/aggregate/9", 502);
+    }
     let _backends = Running::start(&["backends", "--backends", &addresses]);
     // Each worker may have a connection that it has not yet found to be dead.
     let served = (0..100).any(|_| ask(at, "/aggregate/9").body == merged(9));

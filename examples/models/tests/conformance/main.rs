@@ -1,6 +1,7 @@
 //! What every model must do, whoever waits where in it: each is started as a process of its own and met over real
 //! sockets.
 
+mod descriptors;
 mod http;
 mod process;
 mod workers;
@@ -30,6 +31,8 @@ conform! {
     prefork
     prefork_reuseport
     thread_pool
+    select
+    poll
     epoll
     proactor
     tokio

@@ -8,6 +8,17 @@ use std::{
 };
 
 use io_uring::IoUring;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+
+/// Allows this process, and those that it starts, as many descriptors as the system lets it have.
+pub fn raise_descriptor_limit() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
 
 /// The program that runs models.
 pub fn model() -> Command {
@@ -49,6 +60,20 @@ impl Running {
     /// Its number.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Allows it so many open descriptors.
+    pub fn limit_descriptors(&self, most: u64) {
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        prlimit(
+            Some(Pid::from_child(&self.process)),
+            Resource::Nofile,
+            limit,
+        )
+        .unwrap();
     }
 
     /// Whether it still runs.
