@@ -10,9 +10,11 @@ mod leader;
 mod may;
 mod message_passing;
 mod multiplex;
+mod mux_pool;
 mod prefork;
 mod prefork_reuseport;
 mod proactor;
+mod simulated_proactor;
 mod thread;
 mod thread_pool;
 mod tokio;
@@ -29,6 +31,8 @@ pub const MODELS: &[Model] = &[
     multiplex::select::MODEL,
     multiplex::poll::MODEL,
     multiplex::epoll::MODEL,
+    mux_pool::MODEL,
+    simulated_proactor::MODEL,
     proactor::MODEL,
     tokio::MODEL,
     message_passing::MODEL,

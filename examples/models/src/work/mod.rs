@@ -7,6 +7,7 @@
 //! - [`request`]: from bytes to an [`Ask`]; [`answer`]: from an [`Answer`] to bytes; [`burn`]: using the processor
 //! - [`backend`]: what A, B and C answer, and the line that asks them; [`Gathering`]: three answers into one
 //! - [`Conversation`]: a client's connection for code that blocks; [`Wire`]: the same for code that must not
+//! - [`Queue`]: from a thread to workers, with a bound; [`Mailbox`]: back to a thread that waits for events
 //! - [`Backends`]: A, B and C for code that blocks; [`Upstream`]: one of them for code that must not
 
 pub mod answer;
@@ -15,6 +16,7 @@ mod burn;
 pub mod chat;
 mod conversation;
 mod gathering;
+mod queue;
 pub mod request;
 mod upstream;
 mod wire;
@@ -24,6 +26,7 @@ pub use backend::{Backend, Backends, Unavailable};
 pub use burn::burn;
 pub use conversation::Conversation;
 pub use gathering::Gathering;
+pub use queue::{Mailbox, Queue};
 pub use request::{Ask, Request};
 pub use upstream::Upstream;
 pub use wire::Wire;

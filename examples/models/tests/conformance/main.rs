@@ -34,6 +34,8 @@ conform! {
     select
     poll
     epoll
+    mux_pool
+    simulated_proactor
     proactor
     tokio
     message_passing
