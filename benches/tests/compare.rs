@@ -53,3 +53,20 @@ fn latency_measures_each_server_at_both_rates() {
     assert!(text.contains("20 % of each server's own peak"), "{text}");
     assert_eq!(json.matches("\"seen\":").count(), 6);
 }
+
+#[test]
+fn startup_measures_each_server() {
+    let (text, json) = compare("startup", &[]);
+    for server in [
+        "maniple",
+        "may_minihttp",
+        "hyper",
+        "axum",
+        "threads",
+        "epoll",
+    ] {
+        let rows = text.matches(&format!("\n| {server} ")).count();
+        assert_eq!(rows, 1, "{server}: {text}");
+    }
+    assert_eq!(json.matches("\"seen\":").count(), 6);
+}

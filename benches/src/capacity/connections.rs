@@ -29,7 +29,10 @@ use self::{
 use super::quantity::count;
 use crate::{process::raise_descriptor_limit, servers::Name, stats::Machine};
 
-pub(crate) use self::client::{Options as ClientOptions, run as run_client};
+pub(crate) use self::{
+    client::{Options as ClientOptions, run as run_client},
+    meter::Memory,
+};
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct Options {

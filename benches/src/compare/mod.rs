@@ -7,6 +7,7 @@ pub(crate) mod latency;
 mod pair;
 mod rows;
 pub(crate) mod skew;
+mod startup;
 mod tails;
 
 use std::io::{self, IsTerminal};
@@ -25,6 +26,8 @@ pub(crate) enum Compare {
     Fanout(fanout::Options),
     /// HTTP servers with two workers each, under loads that meet the workers unevenly, by tail latency.
     Skew(skew::Options),
+    /// HTTP servers by the time from their start to their first answer, and the memory they then have.
+    Startup(startup::Options),
 }
 
 pub(crate) fn run(compare: &Compare) -> Result<()> {
@@ -33,6 +36,7 @@ pub(crate) fn run(compare: &Compare) -> Result<()> {
         Compare::Latency(options) => latency::run(options),
         Compare::Fanout(options) => fanout::run(options),
         Compare::Skew(options) => skew::run(options),
+        Compare::Startup(options) => startup::run(options),
     }
 }
 

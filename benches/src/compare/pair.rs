@@ -31,6 +31,16 @@ impl Served {
         })
     }
 
+    /// Where it listens.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its process id.
+    pub(super) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Has a load that takes so many seconds run against it, and reads what it saw.
     pub(super) fn under<S: DeserializeOwned>(
         &mut self,

@@ -9,14 +9,14 @@ use crate::capacity::limits::field;
 
 /// Of one process or of several together, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Memory {
-    pub(super) resident: u64,
+pub(crate) struct Memory {
+    pub(crate) resident: u64,
     pub(super) page_tables: u64,
 }
 
 impl Memory {
     /// What these processes hold now.
-    pub(super) fn of(processes: &[u32]) -> Result<Self> {
+    pub(crate) fn of(processes: &[u32]) -> Result<Self> {
         let mut all = Self::default();
         for process in processes {
             // Counted page by page: the counter behind VmRSS lags behind by some pages for each core.
