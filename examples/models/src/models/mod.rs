@@ -4,6 +4,7 @@ use std::io;
 
 use crate::site::Site;
 
+mod chat_broadcaster;
 mod fork;
 mod iterative;
 mod leader;
@@ -39,6 +40,7 @@ pub const MODELS: &[Model] = &[
     leader::MODEL,
     may::MODEL,
     worker_pool::MODEL,
+    chat_broadcaster::MODEL,
 ];
 
 /// One model.
@@ -69,8 +71,19 @@ pub enum Service {
     Http,
     /// The same, but the parts come from nodes of its own and not from the backends.
     HttpOfItsOwn,
-    /// The chat room.
-    Chat,
+    /// The chat room, and what becomes of it when a member stops reading.
+    Chat(Stalled),
+}
+
+/// What happens when a member of a chat room stops reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stalled {
+    /// Nobody hears anything more until the member reads again, leaves, or is cut in the end.
+    StopsTheRoom,
+    /// The member is cut, and the others see it leave.
+    IsCut,
+    /// The member misses the oldest lines that it has not read, and is told how many.
+    MissesLines,
 }
 
 /// What a silent client costs the others.

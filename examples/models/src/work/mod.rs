@@ -8,6 +8,7 @@
 //! - [`backend`]: what A, B and C answer, and the line that asks them; [`Gathering`]: three answers into one
 //! - [`Conversation`]: a client's connection for code that blocks; [`Wire`]: the same for code that must not
 //! - [`Queue`]: from a thread to workers, with a bound; [`Mailbox`]: back to a thread that waits for events
+//! - [`chat`]: the chat room's lines, as heard and said; [`Rooms`]: who is told what
 //! - [`Backends`]: A, B and C for code that blocks; [`Upstream`]: one of them for code that must not
 
 pub mod answer;
@@ -18,6 +19,7 @@ mod conversation;
 mod gathering;
 mod queue;
 pub mod request;
+mod rooms;
 mod upstream;
 mod wire;
 
@@ -28,5 +30,6 @@ pub use conversation::Conversation;
 pub use gathering::Gathering;
 pub use queue::{Mailbox, Queue};
 pub use request::{Ask, Request};
+pub use rooms::{Line, Rooms};
 pub use upstream::Upstream;
 pub use wire::Wire;

@@ -1,6 +1,7 @@
 //! What every model must do, whoever waits where in it: each is started as a process of its own and met over real
 //! sockets.
 
+mod chat;
 mod descriptors;
 mod http;
 mod process;
@@ -42,6 +43,7 @@ conform! {
     leader
     may
     worker_pool
+    chat_broadcaster
 }
 
 /// A test that is left out where the kernel refuses what its model needs; the model must then say so itself.
@@ -66,7 +68,7 @@ fn conforms(test: &str) {
     }
     match model.service {
         Service::Http | Service::HttpOfItsOwn => http::conforms(model),
-        Service::Chat => unreachable!("no model has it yet"),
+        Service::Chat(stalled) => chat::conforms(model, stalled),
     }
 }
 
