@@ -9,7 +9,7 @@ use maniple::net::{TcpListener, TcpStream};
 
 use super::{Client, Model, Service};
 use crate::{
-    site::Site,
+    site::{Site, pause_after_failed_accept},
     work::{Answer, Backends, Conversation, Gathering, Unavailable},
 };
 
@@ -19,7 +19,14 @@ fn serve(site: &Site) -> io::Result<()> {
         let listener = TcpListener::bind(site.listen)?;
         site.announce(listener.local_addr()?)?;
         for stream in listener.incoming() {
-            let Ok(stream) = stream else { continue };
+            let stream = match stream {
+                Ok(stream) => stream,
+                Err(error) => {
+                    // Without a descriptor it would fail at once, again and again, and never let others run.
+                    maniple::sleep(pause_after_failed_accept(&error).unwrap_or_default());
+                    continue;
+                }
+            };
             let backends = Backends::new(site.backends);
             // ① A stack of its own for each client, and no thread.
             drop(maniple::spawn(move || converse(stream, backends)));
