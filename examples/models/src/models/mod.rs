@@ -15,6 +15,9 @@ mod mux_pool;
 mod prefork;
 mod prefork_reuseport;
 mod proactor;
+mod process_coroutines;
+mod process_threads;
+mod serial;
 mod simulated_proactor;
 mod thread;
 mod thread_pool;
@@ -29,6 +32,8 @@ pub const MODELS: &[Model] = &[
     prefork::MODEL,
     prefork_reuseport::MODEL,
     thread_pool::MODEL,
+    process_threads::MODEL,
+    process_coroutines::MODEL,
     multiplex::select::MODEL,
     multiplex::poll::MODEL,
     multiplex::epoll::MODEL,
@@ -37,6 +42,7 @@ pub const MODELS: &[Model] = &[
     proactor::MODEL,
     tokio::MODEL,
     message_passing::MODEL,
+    serial::MODEL,
     leader::MODEL,
     may::MODEL,
     worker_pool::MODEL,

@@ -32,6 +32,8 @@ conform! {
     prefork
     prefork_reuseport
     thread_pool
+    process_threads
+    process_coroutines
     select
     poll
     epoll
@@ -40,6 +42,7 @@ conform! {
     proactor
     tokio
     message_passing
+    serial
     leader
     may
     worker_pool

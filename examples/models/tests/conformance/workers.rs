@@ -15,7 +15,12 @@ const WORKERS: usize = 3;
 #[test]
 fn workers_that_are_killed_are_replaced() {
     let backends = Running::start(&["backends"]);
-    for model in ["prefork", "prefork-reuseport"] {
+    for model in [
+        "prefork",
+        "prefork-reuseport",
+        "process-threads",
+        "process-coroutines",
+    ] {
         let mut server = Running::start(&[
             model,
             "--listen=127.0.0.1:0",
