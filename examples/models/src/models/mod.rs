@@ -6,8 +6,11 @@ use crate::site::Site;
 
 mod chat_broadcaster;
 mod fork;
+mod half_sync_half_async;
+mod half_sync_half_reactive;
 mod iterative;
 mod leader;
+mod leader_followers;
 mod may;
 mod message_passing;
 mod multiplex;
@@ -38,6 +41,9 @@ pub const MODELS: &[Model] = &[
     multiplex::poll::MODEL,
     multiplex::epoll::MODEL,
     mux_pool::MODEL,
+    half_sync_half_async::MODEL,
+    half_sync_half_reactive::MODEL,
+    leader_followers::MODEL,
     simulated_proactor::MODEL,
     proactor::MODEL,
     tokio::MODEL,

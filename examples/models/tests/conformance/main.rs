@@ -38,6 +38,9 @@ conform! {
     poll
     epoll
     mux_pool
+    half_sync_half_async
+    half_sync_half_reactive
+    leader_followers
     simulated_proactor
     proactor
     tokio
