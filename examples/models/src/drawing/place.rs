@@ -1,6 +1,6 @@
 //! Where everything goes: boxes in their columns, arrows around boxes, labels where there is room.
 
-use super::{Arrow, Drawing, Node};
+use super::{Arrow, Drawing, Kind, Node};
 
 /// The places of a drawing's parts, in pixels.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ const LINE: f64 = 17.0;
 /// Of letters at 13 and at 12 pixels, generously.
 const LETTER: f64 = 7.0;
 const SMALL_LETTER: f64 = 6.3;
+/// At the end of a queue.
+pub(super) const SLOTS: f64 = 20.0;
 /// Between a frame and its boxes; its label is above them.
 const FRAME: f64 = 11.0;
 const FRAME_TOP: f64 = 22.0;
@@ -50,7 +52,7 @@ pub(super) fn place(drawing: &Drawing) -> Places {
     let frames: Vec<Rect> = drawing
         .frames
         .iter()
-        .map(|frame| around(&frame.nodes, &nodes))
+        .map(|frame| around(&frame.nodes, &nodes).at_least(label_width(&frame.label) + 8.0))
         .collect();
     let (arrows, channels) = route(drawing, &nodes, bottom + 20.0);
     let right = nodes.iter().map(Rect::right).fold(0.0, f64::max);
@@ -95,8 +97,9 @@ fn size_of(node: &Node) -> (f64, f64) {
         .as_deref()
         .map_or(0.0, |mark| letters(mark) * SMALL_LETTER);
     let count = label.len() + usize::from(node.mark.is_some());
+    let slots = if node.kind == Kind::Queue { SLOTS } else { 0.0 };
     (
-        widest.max(mark).max(60.0) + 26.0,
+        widest.max(mark).max(60.0) + 26.0 + slots,
         count as f64 * LINE + 20.0,
     )
 }
@@ -384,6 +387,13 @@ impl Rect {
 
     pub(super) fn middle(&self) -> Point {
         (self.x + self.width / 2.0, self.y + self.height / 2.0)
+    }
+
+    fn at_least(self, width: f64) -> Self {
+        Self {
+            width: self.width.max(width),
+            ..self
+        }
     }
 
     fn grown(&self, by: f64) -> Self {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     Drawing, Kind, Node, Style,
-    place::{MARGIN, Places, Rect, Route, lines},
+    place::{MARGIN, Places, Rect, Route, SLOTS, lines},
 };
 
 pub(super) fn svg(drawing: &Drawing, places: &Places) -> String {
@@ -119,7 +119,10 @@ fn shape(out: &mut String, node: &Node, rect: &Rect) {
     }
     let label = lines(&node.label);
     let count = label.len() + usize::from(node.mark.is_some());
-    let (x, middle) = rect.middle();
+    let (mut x, middle) = rect.middle();
+    if node.kind == Kind::Queue {
+        x -= SLOTS / 2.0;
+    }
     let mut y = middle - (count as f64 - 1.0) * 8.5 + 4.5;
     let class = if node.kind == Kind::State {
         "mono"
