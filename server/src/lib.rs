@@ -27,6 +27,7 @@
 //!   `Fn(&mut Request) -> impl IntoResponse`; state is shared by `Arc`, captured by the closure.
 //! - [`Server`]: limits and timeouts with defaults, graceful drain.
 //! - [`hub`]: topics, members, and what becomes of members that fall behind.
+//! - [`layers`]: servers for a protocol of your own, with one owner of all state.
 //! - [`pool`]: workers that were started ahead, behind a bounded queue.
 //! - [`Client`]: keep-alive connections; deadlines are those of the caller's scope.
 //!
@@ -45,6 +46,7 @@ mod drain;
 pub mod fuzzing;
 mod http1;
 pub mod hub;
+pub mod layers;
 mod line;
 mod params;
 pub mod pool;

@@ -9,7 +9,7 @@ use std::{
 const LAYERS: &[&[&str]] = &[
     &["http1"],
     &["date", "hub", "line", "pool", "respond"],
-    &["body", "drain", "params", "refusal"],
+    &["body", "drain", "layers", "params", "refusal"],
     &["scratch"],
     &["request"],
     &["router"],

@@ -34,6 +34,7 @@ use maniple::{
 
 use crew::Crew;
 use ticket::Queued;
+pub(crate) use ticket::message as panic_message;
 pub use ticket::{JobError, Panic, Ticket};
 
 /// What a submission does while the queue is full.

@@ -1,0 +1,512 @@
+//! Servers in two layers: readers and senders below, and above them one owner of all state.
+//!
+//! ```text
+//!   low layer, two coroutines a connection          high layer, one coroutine
+//!   reader ──► messages ──┐
+//!   reader ──► messages ──┴─► events (bounded) ──► Logic: &mut self, no locks
+//!   sender ◄── queue (bounded) ◄───────────────────── Outbox: send, close
+//! ```
+//!
+//! The logic is called with one event at a time, so it needs no locks and sees all connections in one order. A
+//! connection's events are `opened`, its messages in order, and `closed`, once each way it may end ([`Closed`]).
+//!
+//! - *Back-pressure.* While the logic is behind, the queue of events fills and readers stop reading. No connection
+//!   can have the logic wait: a full outgoing queue is for [`Laggard`] to decide.
+//! - *The end of a connection.* When the peer ends its side, also if it only half-closes, or breaks the protocol,
+//!   `closed` is called and may still send; what is queued by then is written, for at most the write timeout, and
+//!   then the connection is closed. A reset ends both ways.
+//! - *Panics.* A panic of the logic may leave its state half changed, so it ends the server: all connections are cut
+//!   and [`Layers::serve`] returns [`ServeError::Panicked`]. A codec's panic ends its connection alone.
+
+mod codec;
+mod outbox;
+mod server;
+mod state;
+mod wire;
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use maniple::{
+    cancel::{CancelToken, shield},
+    net::{TcpListener, ToSocketAddrs},
+    sync::{Semaphore, channel::bounded},
+    task,
+};
+
+use crate::pool::{Pool, WhenFull};
+pub use codec::{Codec, CodecError, LineCodec};
+pub use outbox::{ConnId, Laggard, Outbox};
+use server::{Acceptor, Limits, Shared};
+use state::State;
+pub use wire::Closed;
+
+/// What a server does: its state, and how events change it.
+///
+/// The calls come one after the other, from the coroutine or thread that called [`Layers::serve`]. They are shielded
+/// from cancellation and should not wait: while one does, all connections do, and the drain.
+///
+/// # Examples
+/// See [`Layers`].
+pub trait Logic {
+    /// What is received: the codec's [`Codec::In`].
+    type In;
+    /// What is sent: the codec's [`Codec::Out`].
+    type Out;
+
+    /// A connection was accepted.
+    fn opened(&mut self, conn: ConnId, peer: SocketAddr, out: &mut Outbox<Self::Out>) {
+        let _ = (conn, peer, out);
+    }
+
+    /// A message came.
+    fn received(&mut self, conn: ConnId, message: Self::In, out: &mut Outbox<Self::Out>);
+
+    /// Nothing more comes from a connection. If `reason` leaves it able to send, a farewell may still be sent; then it
+    /// is closed.
+    fn closed(&mut self, conn: ConnId, reason: Closed, out: &mut Outbox<Self::Out>) {
+        let _ = (conn, reason, out);
+    }
+
+    /// A period of [`Builder::tick`] is over.
+    fn tick(&mut self, out: &mut Outbox<Self::Out>) {
+        let _ = out;
+    }
+
+    /// The server begins to drain: no connection will be accepted, and all will be closed.
+    fn draining(&mut self, out: &mut Outbox<Self::Out>) {
+        let _ = out;
+    }
+
+    /// With [`Laggard::DropOldest`], what to tell a peer for which so many messages were dropped, in their place.
+    /// Called from the connection's sender.
+    fn dropped(count: u64) -> Option<Self::Out> {
+        let _ = count;
+        None
+    }
+}
+
+/// A server in two layers, that listens.
+///
+/// # Examples
+/// Each line goes to all:
+/// ```
+/// use maniple_server::layers::{Closed, ConnId, Layers, LineCodec, Logic, Outbox};
+/// use std::{collections::BTreeSet, io::{BufRead, BufReader, Write}, net::SocketAddr, sync::Arc};
+///
+/// #[derive(Default)]
+/// struct Hall(BTreeSet<ConnId>);
+///
+/// impl Logic for Hall {
+///     type In = String;
+///     type Out = Arc<str>;
+///
+///     fn opened(&mut self, conn: ConnId, _: SocketAddr, _: &mut Outbox<Arc<str>>) {
+///         self.0.insert(conn);
+///     }
+///
+///     fn received(&mut self, _: ConnId, line: String, out: &mut Outbox<Arc<str>>) {
+///         let line: Arc<str> = line.into();
+///         for &member in &self.0 {
+///             out.send(member, line.clone());
+///         }
+///     }
+///
+///     fn closed(&mut self, conn: ConnId, _: Closed, _: &mut Outbox<Arc<str>>) {
+///         self.0.remove(&conn);
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// maniple::run(|| {
+///     let server = Layers::builder("hall", LineCodec::new(80), Hall::default()).bind("127.0.0.1:0")?;
+///     let handle = server.handle();
+///     let serving = maniple::spawn(move || server.serve());
+///
+///     let mut stream = maniple::net::TcpStream::connect(handle.local_addr())?;
+///     stream.write_all(b"hello\n")?;
+///     let mut heard = String::new();
+///     BufReader::new(&stream).read_line(&mut heard)?;
+///     assert_eq!(heard, "hello\n");
+///
+///     handle.drain();
+///     let (hall, report) = serving.join()??;
+///     assert_eq!((hall.0.len(), report.messages), (0, 1));
+///     Ok(())
+/// })
+/// # }
+/// ```
+pub struct Layers<C, L> {
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    codec: C,
+    logic: L,
+    tick: Option<Duration>,
+    pool: Option<Pool>,
+}
+
+impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Layers<C, L> {
+    /// Settings for a server with this codec and logic. The name stands in its errors, and in the names of its
+    /// coroutines: `NAME-CONNECTION-reader` and `NAME-CONNECTION-sender`.
+    pub fn builder(name: impl Into<String>, codec: C, logic: L) -> Builder<C, L> {
+        Builder {
+            name: name.into(),
+            codec,
+            logic,
+            limits: Limits {
+                connections: 10_000,
+                events: 1024,
+                outgoing: 256,
+                message: 64 * 1024,
+                write_timeout: Duration::from_secs(20),
+                idle_timeout: Duration::from_secs(3600),
+                drain_grace: Duration::from_secs(30),
+            },
+            laggard: Laggard::Disconnect,
+            tick: None,
+            pool: None,
+        }
+    }
+
+    /// Serves until it has been drained, and returns the logic as it is then. The caller, a coroutine or a plain
+    /// thread, becomes the owner of the state. Cancelling it, or its deadline, drains the server.
+    ///
+    /// # Errors
+    /// If the logic panicked, a coroutine could not be started, or the listener failed for good.
+    pub fn serve(self) -> Result<(L, Report), ServeError> {
+        let shared = self.shared;
+        let failed = |error| ServeError::Io {
+            server: shared.name.clone(),
+            error,
+        };
+        let (events, received) = bounded(shared.limits.events);
+        let acceptor = Acceptor {
+            shared: shared.clone(),
+            listener: self.listener,
+            codec: self.codec,
+            events,
+            pool: self.pool,
+            notice: L::dropped,
+        };
+        let acceptor = task::Builder::new()
+            .name(format!("{}-acceptor", shared.name))
+            .spawn(move || acceptor.run())
+            .map_err(failed)?;
+        let mut state = State {
+            shared: shared.clone(),
+            logic: self.logic,
+            outbox: Outbox::new(),
+            events: received,
+            tick: self.tick,
+            messages: 0,
+        };
+        let ran = state.run();
+        shared.stop.cancel();
+        let (ran, aborted, accepted) = shield(|| {
+            let over = Instant::now() + shared.limits.drain_grace;
+            let mut ran = ran.and_then(|()| state.drain(over));
+            let mut aborted = 0;
+            if ran.is_err() || !shared.wait_for_the_last(over) {
+                aborted = shared.senders.load(Ordering::Relaxed);
+                shared.abort.cancel();
+                let over = Instant::now() + AFTER_ABORT;
+                if ran.is_ok() {
+                    ran = state.drain(over);
+                }
+            }
+            // Connections hold on to their places through it, and readers find nobody to report to.
+            let (logic, messages) = (state.logic, state.messages);
+            drop((state.outbox, state.events));
+            shared.wait_for_the_last(Instant::now() + AFTER_ABORT);
+            (
+                ran.map(|()| (logic, messages)),
+                aborted,
+                // It ends at once, since it was told to stop.
+                acceptor.join(),
+            )
+        });
+        let (logic, messages) = ran?;
+        if let Ok(Err(error)) = accepted {
+            return Err(failed(error));
+        }
+        let report = Report {
+            connections: shared.accepted.load(Ordering::Relaxed),
+            messages,
+            aborted,
+        };
+        Ok((logic, report))
+    }
+}
+
+impl<C, L> Layers<C, L> {
+    /// The address that it listens on, with the port that was chosen for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.local_addr
+    }
+
+    /// A handle to drain it.
+    pub fn handle(&self) -> LayersHandle {
+        LayersHandle {
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<C, L> fmt::Debug for Layers<C, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Layers")
+            .field("name", &self.shared.name)
+            .field("local_addr", &self.local_addr())
+            .finish()
+    }
+}
+
+impl Shared {
+    fn wait_for_the_last(&self, until: Instant) -> bool {
+        let all = || self.places.acquire_many(self.limits.connections).is_ok();
+        maniple::deadline(until, all) == Ok(true)
+    }
+}
+
+/// How long connections may take to end once they were cut at the end of a drain.
+const AFTER_ABORT: Duration = Duration::from_secs(2);
+
+/// What is longer counts as this, since instants do not reach to the end of all durations.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Drains a server from anywhere; clones are for the same server.
+///
+/// # Examples
+/// See [`Layers`].
+#[derive(Clone, Debug)]
+pub struct LayersHandle {
+    shared: Arc<Shared>,
+}
+
+impl LayersHandle {
+    /// Begins to drain, and returns at once: nothing more is accepted or read, what was read is handled, `closed` is
+    /// called for each connection, and what is queued is sent. What is open after the grace time is cut.
+    pub fn drain(&self) {
+        self.shared.stop.cancel();
+    }
+
+    /// Whether the server is draining, or has drained.
+    pub fn is_draining(&self) -> bool {
+        self.shared.stop.is_cancelled()
+    }
+
+    /// The address that it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.local_addr
+    }
+
+    /// Connections that are open now, closing ones among them.
+    pub fn connections(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+}
+
+/// What a server did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Connections that were accepted.
+    pub connections: u64,
+    /// Messages that the logic received.
+    pub messages: u64,
+    /// Connections that were cut, with something still to send, when the grace time of the drain was over.
+    pub aborted: usize,
+}
+
+/// Why a server ended without having been drained. Each case names it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The logic panicked. All connections have been cut.
+    #[error("server `{server}`: the logic panicked in `{event}`: {message}")]
+    Panicked {
+        /// The server's name.
+        server: String,
+        /// The method of [`Logic`].
+        event: &'static str,
+        /// What the panic said.
+        message: String,
+    },
+    /// The listener failed for good, or its coroutine could not be started.
+    #[error("server `{server}`: {error}")]
+    Io {
+        /// The server's name.
+        server: String,
+        /// The cause.
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// Settings of a server in two layers; made by [`Layers::builder`].
+#[must_use = "a builder does nothing until it binds"]
+pub struct Builder<C, L> {
+    name: String,
+    codec: C,
+    logic: L,
+    limits: Limits,
+    laggard: Laggard,
+    tick: Option<Duration>,
+    pool: Option<Pool>,
+}
+
+impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
+    /// Connections at a time. Default: 10,000, or on a [pool](Builder::on_pool) half as many as it has workers if
+    /// that is less. Further ones wait to be accepted.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.limits.connections = connections;
+        self
+    }
+
+    /// Events that wait for the logic; readers wait beyond that. Default: 1,024.
+    pub fn events(mut self, events: usize) -> Self {
+        self.limits.events = events;
+        self
+    }
+
+    /// Messages in a connection's outgoing queue, beside up to 16 KiB that are being written. Default: 256.
+    pub fn outgoing(mut self, messages: usize) -> Self {
+        self.limits.outgoing = messages;
+        self
+    }
+
+    /// What happens when a connection's outgoing queue is full. Default: [`Laggard::Disconnect`].
+    pub fn laggard(mut self, policy: Laggard) -> Self {
+        self.laggard = policy;
+        self
+    }
+
+    /// Bytes of a message that is not complete, whatever the codec thinks of it. Default: 64 KiB; beyond that the
+    /// connection ends with [`CodecError::TooLong`].
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.limits.message = bytes;
+        self
+    }
+
+    /// How long a peer may take for up to 16 KiB of output, and for all that is left once the connection closes.
+    /// Default: 20 s.
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.write_timeout = timeout;
+        self
+    }
+
+    /// How long a peer may send nothing. Default: 1 h. Then the connection ends with [`Closed::Idle`].
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.idle_timeout = timeout;
+        self
+    }
+
+    /// How long a drain waits for what is queued to be sent. Default: 30 s. Then the connections are cut.
+    pub fn drain_grace(mut self, grace: Duration) -> Self {
+        self.limits.drain_grace = grace;
+        self
+    }
+
+    /// Has [`Logic::tick`] called so long after the last time. Default: never. A late tick is not made up for.
+    pub fn tick(mut self, period: Duration) -> Self {
+        self.tick = Some(period);
+        self
+    }
+
+    /// Has readers and senders run as jobs of a pool rather than in coroutines of their own. They occupy two of its
+    /// workers for as long as a connection lasts, so the pool should be for this server alone: with other jobs in it, a
+    /// connection may have to wait for its second worker.
+    pub fn on_pool(mut self, pool: &Pool) -> Self {
+        self.pool = Some(pool.clone());
+        self
+    }
+
+    /// Listens on the address.
+    ///
+    /// # Errors
+    /// If a setting is 0 or does not go with the pool (`InvalidInput`), or the address cannot be resolved or bound;
+    /// the message names it.
+    pub fn bind<A: ToSocketAddrs>(self, address: A) -> io::Result<Layers<C, L>> {
+        self.listen(TcpListener::bind(address)?)
+    }
+
+    /// Takes over a listener.
+    ///
+    /// # Errors
+    /// As [`Builder::bind`].
+    pub fn listen(mut self, listener: TcpListener) -> io::Result<Layers<C, L>> {
+        self.check().map_err(|wrong| {
+            let text = format!("server `{}`: {wrong}", self.name);
+            io::Error::new(io::ErrorKind::InvalidInput, text)
+        })?;
+        let limits = &mut self.limits;
+        if let Some(pool) = &self.pool {
+            limits.connections = limits.connections.min(pool.workers() / 2);
+        }
+        limits.drain_grace = limits.drain_grace.min(NEVER);
+        limits.write_timeout = limits.write_timeout.min(NEVER);
+        limits.idle_timeout = limits.idle_timeout.min(NEVER);
+        let shared = Shared {
+            local_addr: listener.local_addr()?,
+            name: self.name,
+            limits: self.limits,
+            laggard: self.laggard,
+            stop: CancelToken::new(),
+            abort: CancelToken::new(),
+            places: Arc::new(Semaphore::new(self.limits.connections)),
+            accepted: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+            senders: AtomicUsize::new(0),
+        };
+        Ok(Layers {
+            shared: Arc::new(shared),
+            listener,
+            codec: self.codec,
+            logic: self.logic,
+            tick: self.tick.map(|period| period.min(NEVER)),
+            pool: self.pool,
+        })
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        let limits = &self.limits;
+        let counts = [
+            limits.connections,
+            limits.events,
+            limits.outgoing,
+            limits.message,
+        ];
+        let times = [limits.write_timeout, limits.idle_timeout];
+        if counts.contains(&0) {
+            Err("max_connections, events, outgoing and max_message must be at least 1")
+        } else if times.contains(&Duration::ZERO) || self.tick == Some(Duration::ZERO) {
+            Err("write_timeout, idle_timeout and tick must be longer than zero")
+        } else if self.pool.as_ref().is_some_and(|pool| pool.workers() < 2) {
+            Err("a connection needs two of the pool's workers")
+        } else if self
+            .pool
+            .as_ref()
+            .is_some_and(|pool| pool.when_full() == WhenFull::RunHere)
+        {
+            Err("with WhenFull::RunHere the acceptor itself would serve a connection")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl<C, L> fmt::Debug for Builder<C, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("name", &self.name)
+            .field("limits", &self.limits)
+            .finish()
+    }
+}

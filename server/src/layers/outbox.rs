@@ -1,0 +1,139 @@
+//! What the logic talks back through: the open connections and their queues.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use maniple::sync::broadcast;
+
+use super::wire::{Closed, Wire};
+
+/// A connection of a server, by number; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub(super) u64);
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What happens when a connection's outgoing queue is full: its peer does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Laggard {
+    /// The connection is cut at once; its reason is [`Closed::Lagged`].
+    Disconnect,
+    /// The oldest message in the queue is dropped; before the next one the peer is told what
+    /// [`Logic::dropped`](super::Logic::dropped) says.
+    DropOldest,
+}
+
+/// The logic's way to its connections. None of its calls waits.
+///
+/// # Examples
+/// See [`Layers`](super::Layers).
+pub struct Outbox<M> {
+    entries: HashMap<ConnId, Entry<M>>,
+    wants_drain: bool,
+}
+
+struct Entry<M> {
+    wire: Arc<Wire>,
+    /// `None` once nothing more is to be sent.
+    queue: Option<broadcast::Sender<M>>,
+}
+
+impl<M> Outbox<M> {
+    pub(super) fn new() -> Self {
+        Self {
+            entries: HashMap::new(),
+            wants_drain: false,
+        }
+    }
+
+    /// Queues a message for a connection. Whether it was: not if the connection is closed or closing, is cut
+    /// because its queue is full ([`Laggard::Disconnect`]), or was never there.
+    ///
+    /// A queued message is sent unless the peer is too slow, or the connection breaks.
+    pub fn send(&mut self, conn: ConnId, message: impl Into<M>) -> bool {
+        let Some(entry) = self.entries.get_mut(&conn) else {
+            return false;
+        };
+        let Some(queue) = &entry.queue else {
+            return false;
+        };
+        if queue.try_send(message.into()).is_ok() {
+            return true;
+        }
+        // Only the sender receives, so it was expelled, or has ended and said why.
+        entry.wire.cut(Closed::Lagged);
+        entry.queue = None;
+        false
+    }
+
+    /// Closes a connection once what is queued for it has been sent. Nothing more is received from it;
+    /// [`Logic::closed`](super::Logic::closed) follows, with [`Closed::ByLogic`]. Whether it was open.
+    pub fn close(&mut self, conn: ConnId) -> bool {
+        let Some(entry) = self.entries.get_mut(&conn) else {
+            return false;
+        };
+        let was_open = entry.queue.is_some();
+        entry.hang_up(Closed::ByLogic);
+        was_open
+    }
+
+    /// Whether messages to a connection can be queued.
+    pub fn is_open(&self, conn: ConnId) -> bool {
+        self.entries
+            .get(&conn)
+            .is_some_and(|entry| entry.queue.is_some())
+    }
+
+    /// Connections whose [`Logic::closed`](super::Logic::closed) has not been called yet.
+    pub fn connections(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Begins to drain the server once the present event has been handled, as
+    /// [`LayersHandle::drain`](super::LayersHandle::drain) does.
+    pub fn drain(&mut self) {
+        self.wants_drain = true;
+    }
+
+    pub(super) fn wants_drain(&self) -> bool {
+        self.wants_drain
+    }
+
+    pub(super) fn enter(&mut self, wire: Arc<Wire>, queue: broadcast::Sender<M>) {
+        let queue = Some(queue);
+        self.entries.insert(wire.id, Entry { wire, queue });
+    }
+
+    /// Forgets a connection: its sender goes on until the queue is empty.
+    pub(super) fn leave(&mut self, conn: ConnId) {
+        if let Some(entry) = self.entries.remove(&conn) {
+            entry.wire.begin_closing();
+        }
+    }
+
+    /// Ends the reading from all connections, each of which then closes.
+    pub(super) fn end_all(&self) {
+        for entry in self.entries.values() {
+            entry.wire.end(Closed::Drained);
+        }
+    }
+}
+
+impl<M> Entry<M> {
+    fn hang_up(&mut self, reason: Closed) {
+        self.wire.end(reason);
+        self.wire.begin_closing();
+        self.queue = None;
+    }
+}
+
+impl<M> fmt::Debug for Outbox<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox")
+            .field("connections", &self.connections())
+            .finish()
+    }
+}

@@ -1,0 +1,141 @@
+//! The high layer: one coroutine owns the logic, and calls it with one event after the other.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use maniple::{
+    cancel::shield,
+    sync::channel::{Receiver, RecvTimeoutError},
+};
+
+use super::{
+    Logic, ServeError,
+    codec::Codec,
+    outbox::Outbox,
+    server::{Event, Shared},
+};
+use crate::pool::panic_message;
+
+pub(super) struct State<C: Codec, L: Logic<In = C::In, Out = C::Out>> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) logic: L,
+    pub(super) outbox: Outbox<C::Out>,
+    pub(super) events: Receiver<Event<C>>,
+    pub(super) tick: Option<Duration>,
+    pub(super) messages: u64,
+}
+
+/// What the next event is.
+enum Next<C: Codec> {
+    Event(Event<C>),
+    Tick,
+    /// The server is to drain, or the caller is cancelled.
+    Drain,
+}
+
+impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> State<C, L> {
+    /// Until the server is to drain.
+    pub(super) fn run(&mut self) -> Result<(), ServeError> {
+        let mut next_tick = self.tick.map(|period| Instant::now() + period);
+        loop {
+            match self.next(next_tick) {
+                Next::Event(event) => self.handle(event)?,
+                Next::Drain => return Ok(()),
+                Next::Tick => {
+                    self.call("tick", |logic, out| logic.tick(out))?;
+                    // Those that were missed are not made up for.
+                    next_tick = self.tick.map(|period| Instant::now() + period);
+                }
+            }
+            if self.outbox.wants_drain() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn next(&self, tick: Option<Instant>) -> Next<C> {
+        // Events may never pause, and a tick is due all the same.
+        if tick.is_some_and(|tick| tick <= Instant::now()) {
+            return Next::Tick;
+        }
+        let waited = self.shared.stop.run(|| match tick {
+            Some(tick) => self.events.recv_deadline(tick),
+            None => self
+                .events
+                .recv()
+                .map_err(|_| RecvTimeoutError::Disconnected),
+        });
+        match waited {
+            Ok(Ok(event)) => Next::Event(event),
+            Ok(Err(RecvTimeoutError::Timeout))
+                if tick.is_some_and(|tick| tick <= Instant::now()) =>
+            {
+                Next::Tick
+            }
+            Ok(Err(_)) | Err(_) => Next::Drain,
+        }
+    }
+
+    /// Ends all reading and handles what is on its way, until all readers have ended or it is `over`.
+    pub(super) fn drain(&mut self, over: Instant) -> Result<(), ServeError> {
+        self.call("draining", |logic, out| logic.draining(out))?;
+        self.outbox.end_all();
+        loop {
+            match self.events.recv_deadline(over) {
+                Ok(event) => {
+                    let is_new = matches!(event, Event::Opened(..));
+                    self.handle(event)?;
+                    if is_new {
+                        self.outbox.end_all();
+                    }
+                }
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event<C>) -> Result<(), ServeError> {
+        match event {
+            Event::Opened(wire, peer, queue) => {
+                let conn = wire.id;
+                self.outbox.enter(wire, queue);
+                self.call("opened", |logic, out| logic.opened(conn, peer, out))
+            }
+            // What the logic has closed it need not hear any more.
+            Event::Received(conn, _) if !self.outbox.is_open(conn) => Ok(()),
+            Event::Received(conn, message) => {
+                self.messages += 1;
+                self.call("received", |logic, out| logic.received(conn, message, out))
+            }
+            Event::Closed(conn, reason) => {
+                let called = self.call("closed", |logic, out| logic.closed(conn, reason, out));
+                self.outbox.leave(conn);
+                called
+            }
+        }
+    }
+
+    /// Calls the logic. Shielded: an event is handled whole.
+    fn call(
+        &mut self,
+        event: &'static str,
+        call: impl FnOnce(&mut L, &mut Outbox<C::Out>),
+    ) -> Result<(), ServeError> {
+        let (logic, outbox) = (&mut self.logic, &mut self.outbox);
+        catch_unwind(AssertUnwindSafe(|| shield(|| call(logic, outbox))))
+            .map_err(|payload| self.panicked(event, &*payload))
+    }
+
+    #[cold]
+    fn panicked(&self, event: &'static str, payload: &(dyn Any + Send)) -> ServeError {
+        ServeError::Panicked {
+            server: self.shared.name.clone(),
+            event,
+            message: panic_message(payload),
+        }
+    }
+}

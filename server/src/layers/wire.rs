@@ -1,0 +1,389 @@
+//! The low layer: one connection, its reader and its sender.
+//!
+//! ```text
+//!   socket ──► reader: bytes to messages ──► events (bounded, the server's) ──► logic
+//!      ▲                                                                          │
+//!      └────── sender: messages to bytes ◄── queue (bounded, the connection's) ◄──┘
+//! ```
+//!
+//! The reader alone reports the end, after all that it received. Whoever else ends a connection (the sender that
+//! cannot write, the logic, a drain) leaves the reason in the wire and stops the reader.
+
+use std::{
+    io::{self, Read, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use maniple::{
+    cancel::{CancelToken, is_cancelled, shield},
+    net::{Shutdown, TcpStream},
+    sync::{
+        Mutex, OwnedSemaphorePermit,
+        broadcast::{self, TryRecvError},
+        channel::{Receiver, Sender, TrySendError},
+    },
+    task,
+};
+
+use super::{
+    codec::{Codec, CodecError},
+    outbox::ConnId,
+    server::{Event, Shared},
+};
+use crate::pool::panic_message;
+
+/// Why a connection was closed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Closed {
+    /// The peer ended its side; it may still read. A message that it had begun is dropped.
+    #[error("the peer ended its side")]
+    End,
+    /// Reading or writing failed: as a rule, the peer reset the connection.
+    #[error("the connection broke: {0}")]
+    Failed(#[source] io::Error),
+    /// The peer sent what is no message, or the logic sent what cannot be written.
+    #[error(transparent)]
+    Codec(CodecError),
+    /// Nothing came for the idle time.
+    #[error("nothing came for too long")]
+    Idle,
+    /// The outgoing queue was full, and laggards are disconnected.
+    #[error("the peer fell behind")]
+    Lagged,
+    /// The peer did not take what was sent within the write timeout.
+    #[error("the peer took nothing for too long")]
+    WriteTimeout,
+    /// The logic closed it.
+    #[error("closed by the logic")]
+    ByLogic,
+    /// The server drains, or its runtime ends.
+    #[error("the server drains")]
+    Drained,
+    /// No coroutine could be had for it: out of stacks, or the pool refused.
+    #[error("the connection could not be served: {0}")]
+    Unserved(String),
+}
+
+/// A connection as all who handle it see it.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) id: ConnId,
+    stream: TcpStream,
+    /// Ends the reader.
+    reading: CancelToken,
+    /// Ends the sender, in the middle of a write too.
+    writing: CancelToken,
+    /// Why it ends; the first reason stays.
+    reason: Mutex<Option<Closed>>,
+    /// What is queued is all that is still to be sent.
+    closing: AtomicBool,
+    shared: Arc<Shared>,
+    /// After the stream, so that it is closed before another is accepted.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Wire {
+    pub(super) fn new(
+        id: ConnId,
+        stream: TcpStream,
+        shared: Arc<Shared>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        Self {
+            shared,
+            id,
+            stream,
+            reading: CancelToken::new(),
+            writing: CancelToken::new(),
+            reason: Mutex::new(None),
+            closing: AtomicBool::new(false),
+            _place: place,
+        }
+    }
+
+    /// Ends the reading; what is queued is still sent.
+    pub(super) fn end(&self, reason: Closed) {
+        self.reason.lock().get_or_insert(reason);
+        self.reading.cancel();
+    }
+
+    /// Ends both directions at once.
+    pub(super) fn cut(&self, reason: Closed) {
+        self.end(reason);
+        self.writing.cancel();
+        // An error says that the peer is gone already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    pub(super) fn begin_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Reads a connection, and reports to the logic.
+pub(super) struct Reader<C: Codec> {
+    pub(super) wire: Arc<Wire>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) codec: C,
+    /// `None` once the end has been reported.
+    pub(super) events: Option<Sender<Event<C>>>,
+    /// Disconnected once the sender has ended.
+    pub(super) sender_ended: Receiver<()>,
+}
+
+impl<C: Codec> Reader<C> {
+    pub(super) fn run(mut self) {
+        let wire = self.wire.clone();
+        let shared = self.shared.clone();
+        let read = || {
+            shared
+                .abort
+                .run(|| wire.reading.run(|| self.read_to_the_end()))
+        };
+        let reason = match catch_unwind(AssertUnwindSafe(read)) {
+            Ok(Ok(Ok(reason))) => reason,
+            Ok(_) => Closed::Drained,
+            Err(_) if is_cancelled() => Closed::Drained,
+            Err(payload) => {
+                let text = format!("decoding panicked: {}", panic_message(&*payload));
+                log::error!("{}, connection {}: {text}", shared.name, wire.id);
+                Closed::Codec(CodecError::Malformed(text.into()))
+            }
+        };
+        let may_come = !matches!(reason, Closed::End | Closed::Failed(_));
+        self.report(reason);
+        if may_come && !wire.writing.is_cancelled() {
+            let _ = shared.abort.run(|| self.linger());
+        }
+    }
+
+    fn read_to_the_end(&mut self) -> Closed {
+        let max_message = self.shared.limits.message;
+        let mut input = Vec::new();
+        loop {
+            let filled = input.len();
+            input.resize(filled + READ, 0);
+            let read = (&self.wire.stream).read(&mut input[filled..]);
+            input.truncate(filled + *read.as_ref().unwrap_or(&0));
+            match read {
+                Ok(0) => return Closed::End,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Closed::Idle,
+                Err(error) if maniple::cancel::is_cancelled_error(&error) => {
+                    return Closed::Drained;
+                }
+                Err(error) => return Closed::Failed(error),
+            }
+            let mut start = 0;
+            loop {
+                match self.codec.decode(&input[start..]) {
+                    Ok(Some((0, _))) => {
+                        let text = "the codec made a message of nothing";
+                        return Closed::Codec(CodecError::Malformed(text.into()));
+                    }
+                    Ok(Some((taken, message))) => {
+                        start += taken;
+                        if !self.tell(Event::Received(self.wire.id, message)) {
+                            return Closed::Drained;
+                        }
+                    }
+                    Ok(None) if input.len() - start > max_message => {
+                        return Closed::Codec(CodecError::TooLong { limit: max_message });
+                    }
+                    Ok(None) => break,
+                    Err(error) => return Closed::Codec(error),
+                }
+            }
+            input.drain(..start);
+        }
+    }
+
+    /// Waits for room. Not cut short: what was received is handled, and the end is reported. That ends, since
+    /// the logic takes events as long as it is there.
+    fn tell(&self, event: Event<C>) -> bool {
+        let Some(events) = &self.events else {
+            return false;
+        };
+        shield(|| events.send(event)).is_ok()
+    }
+
+    fn reason(&self, own: Closed) -> Closed {
+        self.wire.reason.lock().take().unwrap_or(own)
+    }
+
+    fn report(&mut self, own: Closed) {
+        let reason = self.reason(own);
+        self.tell(Event::Closed(self.wire.id, reason));
+        self.events = None;
+    }
+
+    /// Closing with unread bytes would reset the connection, and so take from the peer what was sent last: waits
+    /// until the sender is done, and then for a while reads what the peer still sends (RFC 9112, 9.6).
+    fn linger(&self) {
+        // Never a message, only the end.
+        let _ = self.sender_ended.recv();
+        let until = Instant::now() + LINGER;
+        let mut buffer = vec![0; READ];
+        let mut discarded = 0;
+        let _ = maniple::deadline(until, || {
+            while discarded < MAX_LINGER_BYTES {
+                match (&self.wire.stream).read(&mut buffer) {
+                    Ok(0) | Err(_) => return,
+                    Ok(count) => discarded += count,
+                }
+            }
+        });
+    }
+}
+
+impl<C: Codec> Drop for Reader<C> {
+    /// One that never began has its end to report all the same, from wherever it is dropped.
+    fn drop(&mut self) {
+        let Some(events) = self.events.take() else {
+            return;
+        };
+        let reason = self.reason(Closed::Unserved("its reader could not begin".to_owned()));
+        let event = Event::Closed(self.wire.id, reason);
+        if let Err(TrySendError::Full(event)) = events.try_send(event) {
+            // Where a destructor runs nothing may be allowed to wait.
+            let _ = task::Builder::new().spawn(move || shield(|| events.send(event).is_ok()));
+        }
+    }
+}
+
+/// Writes what the logic sends.
+pub(super) struct Writer<C: Codec> {
+    pub(super) wire: Arc<Wire>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) codec: C,
+    pub(super) queue: broadcast::Receiver<C::Out>,
+    /// What tells the peer how many messages were dropped.
+    pub(super) notice: fn(u64) -> Option<C::Out>,
+    pub(super) has_begun: bool,
+    /// Dropped last, to tell the reader.
+    pub(super) _ended: Sender<()>,
+}
+
+impl<C: Codec> Writer<C> {
+    pub(super) fn run(mut self) {
+        self.has_begun = true;
+        let wire = self.wire.clone();
+        let shared = self.shared.clone();
+        let write = || {
+            shared
+                .abort
+                .run(|| wire.writing.run(|| self.write_to_the_end()))
+        };
+        match catch_unwind(AssertUnwindSafe(write)) {
+            Ok(Ok(Ok(Ok(())))) => {}
+            Ok(Ok(Ok(Err(reason)))) => wire.end(reason),
+            Ok(_) => wire.end(Closed::Drained),
+            Err(_) if is_cancelled() => wire.end(Closed::Drained),
+            Err(payload) => {
+                let text = format!("encoding panicked: {}", panic_message(&*payload));
+                log::error!("{}, connection {}: {text}", shared.name, wire.id);
+                wire.end(Closed::Codec(CodecError::Malformed(text.into())));
+            }
+        }
+        // An error says that the peer is gone already.
+        let _ = wire.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Until there is nothing more to come.
+    fn write_to_the_end(&mut self) -> Result<(), Closed> {
+        let timeout = self.shared.limits.write_timeout;
+        let mut output = Vec::new();
+        let mut last = None;
+        loop {
+            let next = match self.queue.recv() {
+                Err(broadcast::RecvError::Cancelled | broadcast::RecvError::Elapsed) => {
+                    return Err(Closed::Drained);
+                }
+                Ok(message) => Ok(message),
+                Err(broadcast::RecvError::Lagged(count)) => Err(TryRecvError::Lagged(count)),
+                Err(broadcast::RecvError::Expelled) => Err(TryRecvError::Expelled),
+                Err(broadcast::RecvError::Disconnected) => Err(TryRecvError::Disconnected),
+            };
+            let over = self.collect(next, &mut output)?;
+            let mut until = Instant::now() + timeout;
+            if self.wire.closing.load(Ordering::Acquire) {
+                // What is left has one timeout in all.
+                until = *last.get_or_insert(until);
+            }
+            match maniple::deadline(until, || (&self.wire.stream).write_all(&output)) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
+                    return Err(Closed::WriteTimeout);
+                }
+                Err(_) => return Err(Closed::WriteTimeout),
+                Ok(Err(error)) if maniple::cancel::is_cancelled_error(&error) => {
+                    return Err(Closed::Drained);
+                }
+                Ok(Err(error)) => return Err(Closed::Failed(error)),
+            }
+            if over {
+                return Ok(());
+            }
+            output.clear();
+            output.shrink_to(2 * BATCH);
+        }
+    }
+
+    /// Puts what is there into one write. Whether it was the last.
+    fn collect(
+        &mut self,
+        mut next: Result<C::Out, TryRecvError>,
+        output: &mut Vec<u8>,
+    ) -> Result<bool, Closed> {
+        loop {
+            let message = match next {
+                Ok(message) => Some(message),
+                Err(TryRecvError::Lagged(count)) => (self.notice)(count),
+                Err(TryRecvError::Empty) => return Ok(false),
+                Err(TryRecvError::Disconnected) => return Ok(true),
+                Err(TryRecvError::Expelled) => return Err(Closed::Lagged),
+            };
+            if let Some(message) = message {
+                self.codec.encode(&message, output).map_err(Closed::Codec)?;
+            }
+            if output.len() >= BATCH {
+                return Ok(false);
+            }
+            next = self.queue.try_recv();
+        }
+    }
+}
+
+impl<C: Codec> Drop for Writer<C> {
+    fn drop(&mut self) {
+        self.shared.senders.fetch_sub(1, Ordering::Relaxed);
+        if !self.has_begun {
+            let text = "its sender could not begin".to_owned();
+            self.wire.end(Closed::Unserved(text));
+        }
+    }
+}
+
+/// Read at a time.
+const READ: usize = 4 * 1024;
+
+/// Messages are collected up to this, in bytes, before they are sent.
+const BATCH: usize = 16 * 1024;
+
+/// How long the peer may go on sending after the server has closed its side.
+const LINGER: Duration = Duration::from_secs(1);
+const MAX_LINGER_BYTES: usize = 16 * 1024 * 1024;
