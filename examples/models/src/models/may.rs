@@ -1,8 +1,8 @@
 //! Stackful coroutines on another runtime, for reference: the leader with its children, on `may`.
 //!
-//! Line by line it is `leader.rs`. What differs is under it: may moves a coroutine to another thread when one is idle, and
-//! gives each a stack of a fixed size with no guard at its end. Hence starting a coroutine is unsafe in may, which its macro
-//! `go!` does not show: what runs in it must not hold a thread-local across a wait, and must fit the stack.
+//! Line by line it is `leader.rs`. What differs is under it: may resumes a coroutine on whichever of its threads is free, so
+//! what runs in one must not rely on a thread-local across a wait. That the compiler cannot check. Hence starting a coroutine is
+//! unsafe in may, and its macro `go!`, which hides that, is a promise.
 
 use std::{
     io,
