@@ -15,7 +15,7 @@ use maniple_server::pool::{Pool, WhenFull};
 
 use super::{Client, Model, Service};
 use crate::{
-    site::Site,
+    site::{Site, pause_after_failed_accept},
     work::{Answer, Ask, Backends, Conversation, backend::COUNT},
 };
 
@@ -35,7 +35,14 @@ fn serve(site: &Site) -> io::Result<()> {
         let listener = TcpListener::bind(site.listen)?;
         site.announce(listener.local_addr()?)?;
         for stream in listener.incoming() {
-            let Ok(stream) = stream else { continue };
+            let stream = match stream {
+                Ok(stream) => stream,
+                Err(error) => {
+                    // Without a descriptor it would fail at once, again and again, and never let others run.
+                    maniple::sleep(pause_after_failed_accept(&error).unwrap_or_default());
+                    continue;
+                }
+            };
             let work = Arc::clone(&work);
             drop(maniple::spawn(move || converse(stream, &work)));
         }

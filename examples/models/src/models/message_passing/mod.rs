@@ -7,17 +7,21 @@
 //! then it reads no more, and the one before it waits. S has at most one frame under way for each connection.
 
 use std::{
+    fs::File,
     io::{self, ErrorKind, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::fd::OwnedFd,
 };
 
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{
+    Timespec,
+    epoll::{self, CreateFlags, EventData, EventFlags},
+};
 
 use self::frame::Frame;
 use super::{Client, Model, Service};
 use crate::{
-    site::{Site, after_failed_accept},
+    site::Site,
     work::{Ask, Wire, backend::COUNT, burn},
 };
 
@@ -45,6 +49,10 @@ struct Front {
     unsent: Vec<u8>,
     from_c: TcpStream,
     received: Vec<u8>,
+    /// Clients who have sent more than was read.
+    agenda: Vec<u64>,
+    /// Given up for a moment when there are no descriptors left, so that a client can be turned away.
+    spare: Option<File>,
 }
 
 /// A place for a client's connection. Of who had it before, the generation tells.
@@ -69,6 +77,8 @@ impl Front {
             unsent: Vec::new(),
             from_c,
             received: Vec::new(),
+            agenda: Vec::new(),
+            spare: File::open("/dev/null").ok(),
         })
     }
 
@@ -78,10 +88,12 @@ impl Front {
         epoll::add(&self.epoll, listener, data, EventFlags::IN)?;
         let mut events = Vec::with_capacity(256);
         loop {
+            let now = Timespec::default();
+            let timeout = (!self.agenda.is_empty()).then_some(&now);
             match epoll::wait(
                 &self.epoll,
                 rustix::buffer::spare_capacity(&mut events),
-                None,
+                timeout,
             ) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -93,6 +105,11 @@ impl Front {
                     who => self.attend_to(who),
                 }
             }
+            // A client that sends without end gets its turn, and no more.
+            let mut agenda = std::mem::take(&mut self.agenda);
+            agenda.sort_unstable();
+            agenda.dedup();
+            agenda.into_iter().for_each(|who| self.attend_to(who));
             self.send()?;
         }
     }
@@ -105,7 +122,14 @@ impl Front {
                     let _ = self.admit(stream);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => return after_failed_accept(&error),
+                Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+                    if self.spare.take().is_some() {
+                        drop(listener.accept());
+                    }
+                    self.spare = File::open("/dev/null").ok();
+                    return;
+                }
+                Err(_) => return,
             }
         }
     }
@@ -150,21 +174,25 @@ impl Front {
         let Some(wire) = self.client(who) else {
             return Ok(false);
         };
-        wire.read()?;
+        let more = wire.read()?;
+        let mut asked = None;
         while let Some(request) = wire.request() {
             match request.ask {
-                Ask::Aggregate(id) => {
-                    // ⑤ With that the front has forgotten what was asked.
-                    Frame::question(who, id).write_to(&mut self.unsent);
-                    return Ok(true);
-                }
+                Ask::Aggregate(id) => asked = Some(id),
                 Ask::Cpu(time) => wire.answer(&burn(time)),
                 Ask::Refused(answer) => wire.answer(&answer),
             }
-            wire.read()?;
         }
         wire.write()?;
-        Ok(!wire.finished())
+        let (stays, more) = (!wire.finished(), more && wire.wants_read());
+        if more {
+            self.agenda.push(who);
+        }
+        if let Some(id) = asked {
+            // ⑤ With that the front has forgotten what was asked.
+            Frame::question(who, id).write_to(&mut self.unsent);
+        }
+        Ok(stays)
     }
 
     /// ⑥ Never waits for A: if the ring were full, C would wait for S, and nothing would move any more.
