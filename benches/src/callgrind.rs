@@ -1,4 +1,4 @@
-//! This program under valgrind's callgrind: how many instructions ran, and which.
+//! A program of ours under valgrind's callgrind: how many instructions ran, and which.
 //!
 //! Counts of instructions do not depend on what else the machine does, so small differences mean something.
 //! Stacks that are switched confuse callgrind about who called whom, which nothing here asks; each
@@ -7,19 +7,23 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io::{BufRead, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, Result, bail};
 
-/// A command that runs this program under callgrind, which writes its counts to `output`, for each
-/// instruction if `each` is set. Arguments are still to be added.
-pub(crate) fn command(output: &Path, each: bool) -> Result<Command> {
+/// This program, to be run under callgrind.
+pub(crate) fn this_program() -> Result<PathBuf> {
     if cfg!(debug_assertions) {
         bail!("instructions of a debug build say nothing: add --release");
     }
-    let program = std::env::current_exe().context("finding this program")?;
+    std::env::current_exe().context("finding this program")
+}
+
+/// A command that runs the program under callgrind, which writes its counts to `output`, for each
+/// instruction if `each` is set. Arguments are still to be added.
+pub(crate) fn command(program: &Path, output: &Path, each: bool) -> Command {
     let mut file = std::ffi::OsString::from("--callgrind-out-file=");
     file.push(output);
     let mut command = Command::new("valgrind");
@@ -32,16 +36,16 @@ pub(crate) fn command(output: &Path, each: bool) -> Result<Command> {
         })
         .arg(file)
         .arg(program);
-    Ok(command)
+    command
 }
 
 /// What to do about a valgrind that cannot be started.
 pub(crate) const HINT: &str = "starting valgrind (Debian and Ubuntu: apt-get install valgrind)";
 
-/// Where instructions of this program, or of a library, lie.
+/// Where instructions of the program, or of a library, lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Object {
-    /// This program.
+    /// The program.
     Own,
     /// The C library.
     Libc,
@@ -52,21 +56,20 @@ pub(crate) enum Object {
 /// The counts that callgrind wrote.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// Of this program's instructions.
+    /// Of the program's instructions.
     pub(crate) own: u64,
     /// Of the C library's.
     pub(crate) libc: u64,
-    /// Of each of this program's, by its place in the file; empty unless asked for.
+    /// Of each of the program's, by its place in the file; empty unless asked for.
     pub(crate) each: BTreeMap<u64, u64>,
 }
 
 impl Counts {
-    /// Reads what callgrind wrote to a file.
-    pub(crate) fn read(file: &Path) -> Result<Self> {
-        let program = std::env::current_exe().context("finding this program")?;
+    /// Reads what callgrind wrote to a file about the program.
+    pub(crate) fn read(file: &Path, program: &Path) -> Result<Self> {
         let opened = std::fs::File::open(file)
             .with_context(|| format!("opening callgrind's {}", file.display()))?;
-        Self::parse(BufReader::new(opened), &program)
+        Self::parse(BufReader::new(opened), program)
             .with_context(|| format!("reading callgrind's {}", file.display()))
     }
 

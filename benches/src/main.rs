@@ -64,9 +64,6 @@ enum Command {
     /// One point of `scale`, which starts it.
     #[command(hide = true)]
     ScalePoint(scale::Point),
-    /// One path of `count`, which starts it.
-    #[command(hide = true)]
-    CountPath(count::ChildOptions),
 }
 
 fn run(command: &Command) -> Result<()> {
@@ -81,7 +78,6 @@ fn run(command: &Command) -> Result<()> {
         Command::Micro(options) => micro::run(options),
         Command::Budget(options) => budget::run(options),
         Command::Count(options) => count::run(options),
-        Command::CountPath(options) => count::run_child(options),
         Command::Backends => compare::fanout::serve_backends(),
         Command::Aggregate(options) => compare::fanout::aggregate(options),
         Command::MicroRow(options) => micro::run_child(options),

@@ -116,13 +116,14 @@ impl Options {
 
     fn under_callgrind(&self, seconds: f64) -> Result<(u64, Counts)> {
         let file = std::env::temp_dir().join(format!("maniple-budget.{}", std::process::id()));
-        let mut command = callgrind::command(&file, true)?;
+        let program = callgrind::this_program()?;
+        let mut command = callgrind::command(&program, &file, true);
         let server = Child::start_command(Stdio::null(), command.args(["serve", "maniple"]))
             .context(HINT)?;
         // What a warm-up served would be in the counts, but not among the requests.
         let (seen, server) = self.serve(server, 0.0, seconds)?;
         server.stop()?;
-        let counts = Counts::read(&file);
+        let counts = Counts::read(&file, &program);
         // It is of no use to anybody else, in whatever state.
         let _ = std::fs::remove_file(&file);
         Ok((seen.requests, counts?))

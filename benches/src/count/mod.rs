@@ -2,25 +2,23 @@
 //! noise shows here as a number that changed.
 //!
 //! Each path runs twice in processes of their own, the second doing twice as much: the difference is what the
-//! path costs, and what starting and ending cost falls out.
+//! path costs, and what starting and ending cost falls out. They are processes of a small program with nothing but
+//! these paths in it, `maniple-counted`.
 
 mod baseline;
-mod paths;
+mod program;
 
-use std::{path::PathBuf, process::Stdio};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
+use maniple_counted::Path;
 
 use self::{
-    baseline::{Baseline, Build, Count},
-    paths::Path,
+    baseline::{Baseline, Count},
+    program::Program,
 };
-use crate::{
-    callgrind::{self, Counts, HINT},
-    compare::progress,
-    stats::Table,
-};
+use crate::{compare::progress, stats::Table};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
@@ -37,20 +35,11 @@ pub(crate) struct Options {
 
 const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/counts.json");
 
-#[derive(Args, Debug)]
-pub(crate) struct ChildOptions {
-    path: Path,
-    #[arg(long)]
-    times: u64,
-}
-
-/// The child: does the path so often, and prints nothing.
-pub(crate) fn run_child(options: &ChildOptions) -> Result<()> {
-    options.path.perform(options.times)
-}
-
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let build = Build::here();
+    progress("building what is counted");
+    let program = Program::built()?;
+    progress("");
+    let build = program.build()?;
     let mut baseline = match Baseline::read(&options.baseline) {
         Ok(baseline) => baseline,
         Err(_) if options.update => Baseline::new(build.clone()),
@@ -72,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         baseline = Baseline::new(build.clone());
     }
     let paths = match options.only.is_empty() {
-        true => Path::value_variants(),
+        true => &Path::ALL[..],
         false => &options.only,
     };
     let mut table = Table::new(&[
@@ -85,13 +74,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     ]);
     let mut complaints = Vec::new();
     for &path in paths {
-        let name = path
-            .to_possible_value()
-            .context("a name")?
-            .get_name()
-            .to_owned();
+        let name = path.to_string();
         progress(&name);
-        let seen = count(path, &name).with_context(|| format!("counting {name}"))?;
+        let seen = count(&program, path).with_context(|| format!("counting {name}"))?;
         let expected = baseline.paths.get(&name).copied();
         table.row(row(&name, seen, expected));
         if options.update {
@@ -110,7 +95,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     match complaints.is_empty() {
         true => Ok(()),
         false => bail!(
-            "{}\nIf that is meant, accept it with `cargo run --release -p maniple-bench -- count --update` \
+            "{}\nIf that is meant, accept it with `cargo run -p maniple-bench -- count --update` \
              and commit benches/counts.json",
             complaints.join("\n")
         ),
@@ -132,12 +117,9 @@ fn row(name: &str, seen: Count, expected: Option<Count>) -> Vec<String> {
 }
 
 /// Instructions of doing it once.
-fn count(path: Path, name: &str) -> Result<Count> {
+fn count(program: &Program, path: Path) -> Result<Count> {
     let times = path.times();
-    let (once, twice) = (
-        run_under_callgrind(name, times)?,
-        run_under_callgrind(name, 2 * times)?,
-    );
+    let (once, twice) = (program.run(path, times)?, program.run(path, 2 * times)?);
     let per = |once: u64, twice: u64| {
         let tenths = (twice as f64 - once as f64) * 10.0 / times as f64;
         // No negative zero, for the looks of it.
@@ -147,23 +129,4 @@ fn count(path: Path, name: &str) -> Result<Count> {
         own: per(once.own, twice.own),
         libc: per(once.libc, twice.libc),
     })
-}
-
-fn run_under_callgrind(name: &str, times: u64) -> Result<Counts> {
-    let file = std::env::temp_dir().join(format!("maniple-count.{}", std::process::id()));
-    let output = callgrind::command(&file, false)?
-        .args(["count-path", name, &format!("--times={times}")])
-        .stdin(Stdio::null())
-        .output()
-        .context(HINT)?;
-    ensure!(
-        output.status.success(),
-        "{}: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    let counts = Counts::read(&file);
-    // It is of no use to anybody else, in whatever state.
-    let _ = std::fs::remove_file(&file);
-    counts
 }
