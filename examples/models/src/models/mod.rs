@@ -11,6 +11,8 @@ mod half_sync_half_reactive;
 mod iterative;
 mod leader;
 mod leader_followers;
+mod loop_per_thread;
+mod loop_pool;
 mod may;
 mod message_passing;
 mod multiplex;
@@ -21,6 +23,7 @@ mod proactor;
 mod process_coroutines;
 mod process_threads;
 mod serial;
+mod sigio;
 mod simulated_proactor;
 mod thread;
 mod thread_pool;
@@ -46,6 +49,9 @@ pub const MODELS: &[Model] = &[
     leader_followers::MODEL,
     simulated_proactor::MODEL,
     proactor::MODEL,
+    loop_per_thread::MODEL,
+    loop_pool::MODEL,
+    sigio::MODEL,
     tokio::MODEL,
     message_passing::MODEL,
     serial::MODEL,

@@ -5,9 +5,15 @@ use super::{
     process::{Running, raise_descriptor_limit},
 };
 
-fn start(model: &str) -> (Running, Running) {
+pub fn start(model: &str) -> (Running, Running) {
     let backends = Running::start(&["backends"]);
-    let arguments = [model, "--listen=127.0.0.1:0", "--cores=2", "--backends"];
+    let arguments = [
+        model,
+        "--listen=127.0.0.1:0",
+        "--cores=1",
+        "--workers=4",
+        "--backends",
+    ];
     let server = Running::start(&[&arguments[..], &[backends.said()]].concat());
     (server, backends)
 }
@@ -34,9 +40,9 @@ fn select_turns_away_whom_it_cannot_watch() {
 }
 
 #[test]
-fn poll_and_epoll_watch_more_than_select_can() {
+fn others_watch_more_than_select_can() {
     raise_descriptor_limit();
-    for model in ["poll", "epoll"] {
+    for model in ["poll", "epoll", "sigio"] {
         let (server, _backends) = start(model);
         let mut peers: Vec<_> = (0..1100).map(|_| Peer::connect(server.address())).collect();
         for peer in &mut peers {
@@ -48,7 +54,7 @@ fn poll_and_epoll_watch_more_than_select_can() {
 #[test]
 fn a_loop_without_descriptors_turns_clients_away_and_serves_the_others() {
     raise_descriptor_limit();
-    for model in ["select", "poll", "epoll"] {
+    for model in ["select", "poll", "epoll", "sigio"] {
         let (mut server, _backends) = start(model);
         let at = server.address();
         assert_eq!(ask(at, "/aggregate/7").status, 200);

@@ -5,6 +5,7 @@ mod chat;
 mod descriptors;
 mod http;
 mod process;
+mod queues;
 mod workers;
 
 use std::io::{self, Write};
@@ -43,6 +44,9 @@ conform! {
     leader_followers
     simulated_proactor
     proactor
+    loop_per_thread
+    loop_pool
+    sigio
     tokio
     message_passing
     serial

@@ -64,16 +64,20 @@ impl Running {
 
     /// Allows it so many open descriptors.
     pub fn limit_descriptors(&self, most: u64) {
+        self.limit(Resource::Nofile, most);
+    }
+
+    /// Allows so many signals to be queued for it.
+    pub fn limit_signals(&self, most: u64) {
+        self.limit(Resource::Sigpending, most);
+    }
+
+    fn limit(&self, resource: Resource, most: u64) {
         let limit = Rlimit {
             current: Some(most),
             maximum: Some(most),
         };
-        prlimit(
-            Some(Pid::from_child(&self.process)),
-            Resource::Nofile,
-            limit,
-        )
-        .unwrap();
+        prlimit(Some(Pid::from_child(&self.process)), resource, limit).unwrap();
     }
 
     /// Whether it still runs.

@@ -13,9 +13,13 @@ use std::{
     time::Duration,
 };
 
-use crate::work::{Answer, Ask, Gathering, Unavailable, Upstream, Wire, backend::COUNT, burn};
+use crate::{
+    site::after_failed_accept,
+    work::{Answer, Ask, Gathering, Unavailable, Upstream, Wire, backend::COUNT, burn},
+};
 
 pub(super) mod epoll;
+pub(super) mod inbox;
 pub(super) mod poll;
 pub(super) mod select;
 
@@ -73,21 +77,28 @@ impl<H: Host> Sessions<H> {
         }
     }
 
-    /// Takes all who knock. Without descriptors they are let in only to be sent away: a loop must not sleep, and a
+    /// Takes all who knock. Without descriptors they are let in only to be sent away: a loop should not sleep, and a
     /// listener that stays ready would keep it busy.
     pub fn accept(&mut self, listener: &TcpListener) {
         loop {
             match listener.accept() {
                 Ok((stream, _)) => self.take(stream),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
-                    if self.spare.take().is_some() {
-                        drop(listener.accept());
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => return,
+                    Some(libc::EMFILE) if self.spare.take().is_some() => {
+                        // Without a descriptor it is not even said whether somebody is there.
+                        let nobody = listener.accept().is_err();
+                        self.spare = File::open("/dev/null").ok();
+                        if nobody {
+                            return;
+                        }
                     }
-                    self.spare = File::open("/dev/null").ok();
-                    return;
-                }
-                Err(_) => return,
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                        return after_failed_accept(&error);
+                    }
+                    // One that knocked and left.
+                    _ => {}
+                },
             }
         }
     }
@@ -216,6 +227,17 @@ impl<H: Host> Sessions<H> {
         if let Some(session) = self.clients.get_mut(&client) {
             session.gathering = None;
             session.wire.answer(answer);
+            self.note(client);
+        }
+    }
+
+    /// All may have something to do: for a loop that has lost track of events.
+    pub fn look_at_all(&mut self) {
+        for which in 0..COUNT {
+            self.hear_from_backend(which);
+        }
+        let clients: Vec<u64> = self.clients.keys().copied().collect();
+        for client in clients {
             self.note(client);
         }
     }
