@@ -4,6 +4,7 @@ use std::io;
 
 use crate::site::Site;
 
+mod blocking_client;
 mod chat_broadcaster;
 mod fork;
 mod half_sync_half_async;
@@ -40,6 +41,7 @@ pub const MODELS: &[Model] = &[
     thread_pool::MODEL,
     process_threads::MODEL,
     process_coroutines::MODEL,
+    blocking_client::MODEL,
     multiplex::select::MODEL,
     multiplex::poll::MODEL,
     multiplex::epoll::MODEL,

@@ -71,7 +71,7 @@ pub struct Peer {
 pub struct Reply {
     pub status: u16,
     closes: bool,
-    body: String,
+    pub body: String,
 }
 
 impl Peer {

@@ -3,6 +3,7 @@
 
 mod chat;
 mod descriptors;
+mod hanging;
 mod http;
 mod process;
 mod queues;
@@ -35,6 +36,7 @@ conform! {
     thread_pool
     process_threads
     process_coroutines
+    blocking_client
     select
     poll
     epoll
