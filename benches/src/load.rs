@@ -21,7 +21,7 @@ mod connections;
 pub(crate) mod framing;
 pub(crate) mod open;
 
-pub(crate) use self::arrivals::Pace;
+pub(crate) use self::arrivals::{Arrivals, Pace};
 
 use self::connections::{Connections, SILENCE};
 

@@ -10,6 +10,7 @@ mod compare;
 mod count;
 mod load;
 mod micro;
+mod models;
 mod process;
 mod scale;
 mod servers;
@@ -35,6 +36,14 @@ enum Command {
     /// What coroutines cost in memory, descriptors and kernel objects.
     #[command(subcommand)]
     Capacity(capacity::Capacity),
+    /// The classic server models under the same loads.
+    Models(models::Options),
+    /// One model of `models`, which starts it.
+    #[command(hide = true)]
+    ModelServe(models::server::Options),
+    /// The backends of `models`, which starts them.
+    #[command(hide = true)]
+    ModelBackends,
     /// Single operations of each engine.
     Micro(micro::Options),
     /// What one operation costs when ten do it, and when a million do.
@@ -78,6 +87,9 @@ fn run(command: &Command) -> Result<()> {
         Command::Micro(options) => micro::run(options),
         Command::Budget(options) => budget::run(options),
         Command::Count(options) => count::run(options),
+        Command::Models(options) => models::run(options),
+        Command::ModelServe(options) => models::server::run(options),
+        Command::ModelBackends => models::server::run_backends(),
         Command::Backends => compare::fanout::serve_backends(),
         Command::Aggregate(options) => compare::fanout::aggregate(options),
         Command::MicroRow(options) => micro::run_child(options),

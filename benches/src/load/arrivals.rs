@@ -38,17 +38,17 @@ impl Pace {
 
 /// One request that is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Arrival {
+pub(crate) struct Arrival {
     /// Since the load began.
-    pub(super) due: Duration,
+    pub(crate) due: Duration,
     /// Which of the kinds of requests.
-    pub(super) stream: usize,
+    pub(crate) stream: usize,
     /// Which of the connections of that kind.
-    pub(super) connection: usize,
+    pub(crate) connection: usize,
 }
 
 /// The arrivals of all streams in the order in which they are due. The same seed gives the same ones.
-pub(super) struct Arrivals {
+pub(crate) struct Arrivals {
     /// The next one of each stream, and what makes those after it.
     streams: Vec<iter::Peekable<Box<dyn Iterator<Item = Arrival>>>>,
     until: Duration,
@@ -56,7 +56,7 @@ pub(super) struct Arrivals {
 
 impl Arrivals {
     /// Of streams with their numbers of connections, for so long.
-    pub(super) fn new(
+    pub(crate) fn new(
         seed: u64,
         streams: impl IntoIterator<Item = (Pace, usize)>,
         until: Duration,
@@ -83,12 +83,12 @@ impl Arrivals {
     }
 
     /// When the next one is due.
-    pub(super) fn next_due(&mut self) -> Option<Duration> {
+    pub(crate) fn next_due(&mut self) -> Option<Duration> {
         self.first().map(|(due, _)| due)
     }
 
     /// The next one, if it is due by `now`.
-    pub(super) fn next_until(&mut self, now: Duration) -> Option<Arrival> {
+    pub(crate) fn next_until(&mut self, now: Duration) -> Option<Arrival> {
         match self.next_due() {
             Some(due) if due <= now => self.next(),
             _ => None,
