@@ -275,6 +275,9 @@ impl Shared {
     }
 }
 
+/// Connections that a server may be set to have.
+const MAX_CONNECTIONS: usize = 16 * 1024 * 1024;
+
 /// How long connections may take to end once they were cut at the end of a drain.
 const AFTER_ABORT: Duration = Duration::from_secs(2);
 
@@ -364,7 +367,7 @@ pub struct Builder<C, L> {
 
 impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
     /// Connections at a time. Default: 10,000, or on a [pool](Builder::on_pool) half as many as it has workers if
-    /// that is less. Further ones wait to be accepted.
+    /// that is less; at most 16,777,216. Further ones wait to be accepted.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.limits.connections = connections;
         self
@@ -484,7 +487,9 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
             limits.message,
         ];
         let times = [limits.write_timeout, limits.idle_timeout];
-        if counts.contains(&0) {
+        if limits.connections > MAX_CONNECTIONS {
+            Err("max_connections must be at most 16,777,216")
+        } else if counts.contains(&0) {
             Err("max_connections, events, outgoing and max_message must be at least 1")
         } else if times.contains(&Duration::ZERO) || self.tick == Some(Duration::ZERO) {
             Err("write_timeout, idle_timeout and tick must be longer than zero")

@@ -163,10 +163,14 @@ impl<C: Codec> Reader<C> {
                 Closed::Codec(CodecError::Malformed(text.into()))
             }
         };
-        let may_come = !matches!(reason, Closed::End | Closed::Failed(_));
+        let more = match reason {
+            Closed::End | Closed::Failed(_) => More::Never,
+            Closed::Codec(_) => More::Likely,
+            _ => More::IfUnread,
+        };
         self.report(reason);
-        if may_come && !wire.writing.is_cancelled() {
-            let _ = shared.abort.run(|| self.linger());
+        if more != More::Never && !wire.writing.is_cancelled() {
+            let _ = shared.abort.run(|| self.linger(more));
         }
     }
 
@@ -233,12 +237,18 @@ impl<C: Codec> Reader<C> {
 
     /// Closing with unread bytes would reset the connection, and so take from the peer what was sent last: waits
     /// until the sender is done, and then for a while reads what the peer still sends (RFC 9112, 9.6).
-    fn linger(&self) {
+    fn linger(&self, more: More) {
         // Never a message, only the end.
         let _ = self.sender_ended.recv();
         let until = Instant::now() + LINGER;
         let mut buffer = vec![0; READ];
         let mut discarded = 0;
+        if more == More::IfUnread {
+            match self.wire.stream.try_read(&mut buffer) {
+                Ok(0) | Err(_) => return,
+                Ok(count) => discarded = count,
+            }
+        }
         let _ = maniple::deadline(until, || {
             while discarded < MAX_LINGER_BYTES {
                 match (&self.wire.stream).read(&mut buffer) {
@@ -263,6 +273,16 @@ impl<C: Codec> Drop for Reader<C> {
             let _ = task::Builder::new().spawn(move || shield(|| events.send(event).is_ok()));
         }
     }
+}
+
+/// Whether the peer may go on sending after the last that was read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum More {
+    Never,
+    /// If it has sent something that was not read.
+    IfUnread,
+    /// It is in the middle of something.
+    Likely,
 }
 
 /// Writes what the logic sends.

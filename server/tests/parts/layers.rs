@@ -350,7 +350,7 @@ fn a_drain_sends_what_is_queued() {
 fn a_drain_cuts_who_takes_nothing_when_its_grace_is_over() {
     let served = chat(|builder| {
         let builder = builder.laggard(Laggard::DropOldest);
-        builder.drain_grace(Duration::from_millis(200))
+        builder.drain_grace(Duration::from_millis(500))
     });
     let (stalled, ann, _) = stall(&served);
     let (_, report) = served.end().unwrap();
@@ -404,9 +404,7 @@ impl Logic for Notes {
 #[test]
 fn each_end_has_its_reason() {
     let (tell, told) = unbounded();
-    let served = Served::start(LineCodec::new(9), Notes(tell), |builder| {
-        builder.idle_timeout(Duration::from_millis(200))
-    });
+    let served = Served::start(LineCodec::new(9), Notes(tell), |builder| builder);
     for (text, answer, reason) in [
         ("close\nunheard\n", Some("last"), "ByLogic"),
         ("0123456789", None, "Codec(TooLong { limit: 9 })"),
@@ -415,7 +413,6 @@ fn each_end_has_its_reason() {
             None,
             r#"Codec(Malformed("line with a line end in it"))"#,
         ),
-        ("hi\n", Some("hi"), "Idle"),
     ] {
         let mut peer = served.connect();
         peer.say(text);
@@ -429,10 +426,27 @@ fn each_end_has_its_reason() {
     drop(peer);
     assert_eq!(told.recv().unwrap(), "End");
     let mut peer = served.connect();
+    peer.say("hi\n");
+    peer.0.get_ref().peek(&mut [0]).unwrap();
+    // With the answer unread this is a reset.
+    drop(peer);
+    let reason = told.recv().unwrap();
+    assert!(reason.starts_with("Failed("), "{reason}");
+    let mut peer = served.connect();
     peer.say("drain\n");
     peer.hears_the_end();
     assert_eq!(told.recv().unwrap(), "Drained");
     served.serving.join().unwrap().unwrap();
+}
+
+#[test]
+fn who_sends_nothing_is_closed_after_the_idle_timeout() {
+    let (tell, told) = unbounded();
+    let served = Served::start(LineCodec::new(9), Notes(tell), |builder| {
+        builder.idle_timeout(Duration::from_millis(20))
+    });
+    served.connect().hears_the_end();
+    assert_eq!(told.recv().unwrap(), "Idle");
 }
 
 #[test]
@@ -524,4 +538,104 @@ fn more_connections_than_its_limit_wait() {
     served.end().unwrap();
     ben.0.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "");
+}
+
+/// Takes each line only when it is let, and counts.
+struct Slow {
+    lets: maniple::sync::channel::Receiver<()>,
+    taken: usize,
+    closed: usize,
+}
+
+impl Logic for Slow {
+    type In = String;
+    type Out = Arc<str>;
+
+    fn received(&mut self, _: ConnId, line: String, _: &mut Outbox<Arc<str>>) {
+        let _ = self.lets.recv();
+        assert_ne!(line, "panic", "intended");
+        self.taken += 1;
+    }
+
+    fn closed(&mut self, _: ConnId, _: Closed, _: &mut Outbox<Arc<str>>) {
+        self.closed += 1;
+    }
+}
+
+/// A server whose logic is behind, so that readers of two connections wait for room; and who lets it go on.
+fn behind(lines: &str) -> (Served<Slow>, maniple::sync::channel::Sender<()>, [Peer; 2]) {
+    let (let_go, lets) = unbounded();
+    let slow = Slow {
+        lets,
+        taken: 0,
+        closed: 0,
+    };
+    let served = Served::start(LineCodec::new(9), slow, |builder| builder.events(1));
+    let peers = [0, 1].map(|_| {
+        let mut peer = served.connect();
+        peer.say(lines);
+        peer
+    });
+    served.wait_for_connections(2);
+    (served, let_go, peers)
+}
+
+#[test]
+fn a_drain_while_readers_wait_for_room_handles_what_they_have_read() {
+    let (served, let_go, mut peers) = behind(&"line\n".repeat(50));
+    served.handle.drain();
+    // The logic goes on without being let.
+    drop(let_go);
+    let (slow, report) = served.end().unwrap();
+    assert_eq!((slow.closed, report.messages), (2, slow.taken as u64));
+    assert_eq!(report.aborted, 0);
+    peers.iter_mut().for_each(Peer::hears_the_end);
+}
+
+#[test]
+fn a_panic_of_the_logic_frees_readers_that_wait_for_room() {
+    let (served, let_go, peers) = behind(&("line\npanic\n".to_owned() + &"line\n".repeat(50)));
+    drop(let_go);
+    assert!(matches!(
+        served.serving.join().unwrap(),
+        Err(ServeError::Panicked {
+            event: "received",
+            ..
+        })
+    ));
+    assert_eq!(served.handle.connections(), 0);
+    drop(peers);
+}
+
+#[test]
+fn a_pool_drained_while_in_use_ends_its_connections_and_not_the_server() {
+    let (tell, told) = unbounded();
+    let served = chat(|builder| {
+        let pool = Pool::builder("lines").workers(4).build().unwrap();
+        tell.send(pool.clone()).unwrap();
+        builder.on_pool(&pool)
+    });
+    let mut ann = served.connect().joined("Ann");
+    let report = told.recv().unwrap().drain(Duration::ZERO);
+    assert_eq!((report.withdrawn, report.left), (0, 0));
+    ann.hears_the_end();
+    served.connect().hears_the_end();
+    assert_eq!(served.end().unwrap().0.rooms(), 0);
+}
+
+#[test]
+fn the_end_of_its_runtime_ends_it() {
+    let Served {
+        serving,
+        handle,
+        _runtime: runtime,
+    } = chat(|builder| builder);
+    let stream = TcpStream::connect(handle.local_addr()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut ann = Peer(BufReader::new(stream)).joined("Ann");
+    let report = runtime.shutdown();
+    assert!(report.is_clean(), "{report:?}");
+    ann.hears_the_end();
+    assert_eq!(handle.connections(), 0);
+    drop(serving);
 }
