@@ -425,7 +425,8 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
 
     /// Has readers and senders run as jobs of a pool rather than in coroutines of their own. They occupy two of its
     /// workers for as long as a connection lasts, so the pool should be for this server alone: with other jobs in it, a
-    /// connection may have to wait for its second worker.
+    /// connection may have to wait for its second worker. [`WhenFull::Wait`] suits it: a connection that the pool
+    /// refuses or drops is closed, with [`Closed::Unserved`].
     pub fn on_pool(mut self, pool: &Pool) -> Self {
         self.pool = Some(pool.clone());
         self
