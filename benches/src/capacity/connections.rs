@@ -14,9 +14,9 @@ mod orders;
 mod plan;
 mod rows;
 
-use std::{fs::File, io::BufWriter, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 
@@ -27,7 +27,9 @@ use self::{
     rows::{Attempt, Outcome},
 };
 use super::quantity::count;
-use crate::{process::raise_descriptor_limit, servers::Name, stats::Machine};
+use crate::{
+    compare::json::JsonFile, process::raise_descriptor_limit, servers::Name, stats::Machine,
+};
 
 pub(crate) use self::{
     client::{Options as ClientOptions, run as run_client},
@@ -88,14 +90,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         eprintln!("maniple-bench: {}", short.text);
     }
     refuse(&shorts)?;
-    // Before the minutes of measuring, so that a bad path is told at once.
-    let file = match &options.json {
-        Some(path) => {
-            let file = File::create(path).with_context(|| format!("create {}", path.display()));
-            Some(BufWriter::new(file?))
-        }
-        None => None,
-    };
+    let file = JsonFile::create(options.json.as_deref())?;
     let machine = Machine::here(&CRATES);
     println!("{machine}");
     println!(
@@ -121,14 +116,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(folder) = &options.plot {
         figure::figure(&attempts).write(folder, "connections.svg")?;
     }
-    let report = Report {
+    file.write(&Report {
         machine,
         options,
         attempts: &attempts,
-    };
-    if let Some(file) = file {
-        serde_json::to_writer_pretty(file, &report).context("writing the JSON file")?;
-    }
+    })?;
     let survived = |attempt: &Attempt| matches!(attempt.tried.outcome, Outcome::Survived(_));
     ensure!(
         attempts.iter().any(survived),

@@ -12,8 +12,6 @@ mod threads;
 mod tokio;
 
 use std::{
-    fs::File,
-    io::BufWriter,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -29,7 +27,7 @@ use self::{
     row::{Row, not_run},
 };
 use crate::{
-    compare::progress,
+    compare::{json::JsonFile, progress},
     process::{self, Child, Core},
     stats::Machine,
 };
@@ -152,14 +150,7 @@ enum Outcome {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    // Before the minutes of measuring, so that a bad path is told at once.
-    let file = match &options.json {
-        Some(path) => {
-            let file = File::create(path).with_context(|| format!("create {}", path.display()));
-            Some(BufWriter::new(file?))
-        }
-        None => None,
-    };
+    let file = JsonFile::create(options.json.as_deref())?;
     let rows = chosen_or(&options.only, || Row::value_variants().to_vec());
     let engines = chosen_or(&options.engines, Engine::plain);
     let machine = Machine::here(&["maniple", "may", "tokio", "crossbeam-channel", "corosensei"]);
@@ -180,9 +171,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         report.tables.push(table);
         report.runs.extend(runs);
     }
-    if let Some(file) = file {
-        serde_json::to_writer_pretty(file, &report).context("writing the JSON file")?;
-    }
+    file.write(&report)?;
     let measured = |run: &Run| matches!(run.outcome, Outcome::Measured(_));
     match report.runs.iter().any(measured) {
         true => Ok(()),
