@@ -27,6 +27,8 @@ use crate::{
 
 fn serve(site: &Site) -> io::Result<()> {
     let listener = site.listen()?;
+    // Those that are accepted inherit it.
+    set_socket_send_buffer_size(&listener, SEND_BUFFER)?;
     // ① The queue between the layers.
     let (events, heard) = sync_channel(QUEUE);
     Builder::new().spawn(move || broadcast(&heard))?;
@@ -52,7 +54,6 @@ enum Event {
 fn listen_to(client: u64, stream: TcpStream, events: &SyncSender<(u64, Event)>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    set_socket_send_buffer_size(&stream, SEND_BUFFER)?;
     let mut lines = Lines::new(stream.try_clone()?);
     let tell = |event| {
         events
@@ -74,7 +75,7 @@ fn listen_to(client: u64, stream: TcpStream, events: &SyncSender<(u64, Event)>) 
 /// The upper layer, once for all clients.
 fn broadcast(events: &Receiver<(u64, Event)>) {
     let mut rooms = Rooms::default();
-    let mut streams = HashMap::new();
+    let mut streams: HashMap<u64, TcpStream> = HashMap::new();
     for (client, event) in events {
         let heard = match event {
             Event::Came(stream) => {
@@ -86,13 +87,13 @@ fn broadcast(events: &Receiver<(u64, Event)>) {
         let last = heard.is_last();
         let mut told = VecDeque::from(rooms.hear(client, heard));
         while let Some((to, line)) = told.pop_front() {
-            // ③ Waits for this one client while all the others wait for their turn.
-            let Some(Err(_)) = streams
-                .get(&to)
-                .map(|mut stream| stream.write_all(line.as_bytes()))
-            else {
+            let Some(mut stream) = streams.get(&to) else {
                 continue;
             };
+            // ③ Waits for this one client, while all the others wait for their turn.
+            if stream.write_all(format!("{line}\n").as_bytes()).is_ok() {
+                continue;
+            }
             // ④ Gone, or silent for too long: closing it ends its reader too, and the others are told.
             end(streams.remove(&to), Shutdown::Both);
             told.extend(rooms.hear(to, Heard::End));

@@ -6,6 +6,8 @@ use crate::site::Site;
 
 mod blocking_client;
 mod chat_broadcaster;
+mod chat_mixed;
+mod chat_senders;
 mod fork;
 mod half_sync_half_async;
 mod half_sync_half_reactive;
@@ -61,6 +63,8 @@ pub const MODELS: &[Model] = &[
     may::MODEL,
     worker_pool::MODEL,
     chat_broadcaster::MODEL,
+    chat_senders::MODEL,
+    chat_mixed::MODEL,
 ];
 
 /// One model.

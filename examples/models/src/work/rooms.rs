@@ -2,27 +2,37 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::Hash,
     sync::Arc,
 };
 
 use super::chat::{Heard, Said, TOO_LONG};
 
-/// A line for a member, with its end. Who is told the same shares it.
+/// A line for a member, without its end. Who is told the same shares it.
 pub type Line = Arc<str>;
 
-/// The rooms. Clients are numbers here; whoever asks knows their connections.
-#[derive(Debug, Default)]
-pub struct Rooms {
+/// The rooms. A client is whatever its connection is known by.
+#[derive(Debug)]
+pub struct Rooms<K> {
     /// Members by name. A room without any is forgotten.
-    rooms: HashMap<String, BTreeMap<String, u64>>,
+    rooms: HashMap<String, BTreeMap<String, K>>,
     /// The room and name of each client that has joined.
-    joined: HashMap<u64, (String, String)>,
+    joined: HashMap<K, (String, String)>,
 }
 
-impl Rooms {
+impl<K> Default for Rooms<K> {
+    fn default() -> Self {
+        Self {
+            rooms: HashMap::new(),
+            joined: HashMap::new(),
+        }
+    }
+}
+
+impl<K: Copy + Eq + Hash> Rooms<K> {
     /// What is to be told to whom after a client has said this, in this order.
-    pub fn hear(&mut self, client: u64, heard: Heard) -> Vec<(u64, Line)> {
-        let answer = |text: &str| vec![(client, line(text))];
+    pub fn hear(&mut self, client: K, heard: Heard) -> Vec<(K, Line)> {
+        let answer = |text: &str| vec![(client, text.into())];
         match heard {
             Heard::Said(Said::Join { room, name }) => self.join(client, room, name),
             Heard::Said(Said::Say(text)) => match self.joined.get(&client) {
@@ -45,15 +55,15 @@ impl Rooms {
         }
     }
 
-    fn join(&mut self, client: u64, room: String, name: String) -> Vec<(u64, Line)> {
+    fn join(&mut self, client: K, room: String, name: String) -> Vec<(K, Line)> {
         if self.joined.contains_key(&client) {
-            return vec![(client, line("error already joined"))];
+            return vec![(client, Line::from("error already joined"))];
         }
         let taken = |members: &BTreeMap<_, _>| members.contains_key(&name);
         if self.rooms.get(&room).is_some_and(taken) {
-            return vec![(client, line("error name taken"))];
+            return vec![(client, Line::from("error name taken"))];
         }
-        let mut told = vec![(client, line(&format!("ok joined {room}")))];
+        let mut told = vec![(client, format!("ok joined {room}").into())];
         told.append(&mut self.tell_all(&room, &format!("* {name} joined")));
         let members = self.rooms.entry(room.clone()).or_default();
         members.insert(name.clone(), client);
@@ -62,7 +72,7 @@ impl Rooms {
     }
 
     /// Takes a client out of its room, if it is in one.
-    fn leave(&mut self, client: u64) -> Vec<(u64, Line)> {
+    fn leave(&mut self, client: K) -> Vec<(K, Line)> {
         let Some((room, name)) = self.joined.remove(&client) else {
             return Vec::new();
         };
@@ -75,24 +85,20 @@ impl Rooms {
         self.tell_all(&room, &format!("* {name} left"))
     }
 
-    fn tell_all(&self, room: &str, text: &str) -> Vec<(u64, Line)> {
-        let line = line(text);
+    fn tell_all(&self, room: &str, text: &str) -> Vec<(K, Line)> {
+        let line = Line::from(text);
         let members = self.rooms.get(room).into_iter().flat_map(BTreeMap::values);
         members.map(|client| (*client, line.clone())).collect()
     }
-}
-
-fn line(text: &str) -> Line {
-    format!("{text}\n").into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn said(rooms: &mut Rooms, client: u64, line: &str) -> Vec<(u64, String)> {
+    fn said(rooms: &mut Rooms<u64>, client: u64, line: &str) -> Vec<(u64, String)> {
         let told = rooms.hear(client, Heard::of(line)).into_iter();
-        told.map(|(client, line)| (client, line.trim_end().to_owned()))
+        told.map(|(client, line)| (client, line.to_string()))
             .collect()
     }
 
@@ -106,7 +112,7 @@ mod tests {
         );
         assert_eq!(
             rooms.hear(1, Heard::End),
-            [(2, line("* Ann left"))],
+            [(2, "* Ann left".into())],
             "the end of input is not answered"
         );
         assert_eq!(said(&mut rooms, 2, "leave"), [(2, "ok left".into())]);

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use maniple_models::{Model, models::Stalled, work::chat::LONGEST_LINE};
+use maniple_models::{Client, Model, models::Stalled, work::chat::LONGEST_LINE};
 use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
 
 use super::process::Running;
@@ -16,15 +16,7 @@ use super::process::Running;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub fn conforms(model: &Model, stalled: Stalled) {
-    let nobody = "127.0.0.1:1,127.0.0.1:1,127.0.0.1:1";
-    let mut server = Running::start(&[
-        model.name,
-        "--listen=127.0.0.1:0",
-        "--cores=2",
-        "--workers=256",
-        "--backends",
-        nobody,
-    ]);
+    let mut server = start(model, 256);
     let at = server.address();
 
     members_are_told_of_each_other(at);
@@ -49,6 +41,14 @@ pub fn conforms(model: &Model, stalled: Stalled) {
     }
     members_are_told_of_each_other(at);
     assert!(server.lives());
+    silent_clients_cost_what_the_model_says(model);
+}
+
+fn start(model: &Model, workers: usize) -> Running {
+    let nobody = "127.0.0.1:1,127.0.0.1:1,127.0.0.1:1";
+    let workers = format!("--workers={workers}");
+    let arguments = ["--listen=127.0.0.1:0", "--cores=2", "--backends", nobody];
+    Running::start(&[&[model.name, &workers], &arguments[..]].concat())
 }
 
 /// A client of the chat room.
@@ -331,6 +331,27 @@ fn clients_that_leave_hurt_nobody(at: SocketAddr) {
         ann.sends("leave\nleave\nleave\n");
         ann.stream.get_ref().peek(&mut [0]).unwrap();
     }
+}
+
+/// Where a client holds workers, it holds two: one that reads, one that writes.
+fn silent_clients_cost_what_the_model_says(model: &Model) {
+    const WORKERS: usize = 4;
+    let server = start(model, WORKERS);
+    let places = match model.silent_client {
+        Client::HoldsAWorker => WORKERS / 2,
+        Client::CostsMemory => 4 * WORKERS,
+        other => unreachable!("no chat room has {other:?}"),
+    };
+    let mut silent: Vec<_> = (0..places)
+        .map(|number| Member::joined(server.address(), "silent", &format!("m{number}")))
+        .collect();
+    let mut next = Member::connect(server.address());
+    next.says("join silent next");
+    if model.silent_client == Client::HoldsAWorker {
+        assert_eq!(line_unless_stopped(&mut next), None);
+        silent.pop();
+    }
+    next.hears("ok joined silent");
 }
 
 /// So many lines of about this length are far more than the kernel and all queues keep.

@@ -56,6 +56,8 @@ conform! {
     may
     worker_pool
     chat_broadcaster
+    chat_senders
+    chat_mixed
 }
 
 /// A test that is left out where the kernel refuses what its model needs; the model must then say so itself.
