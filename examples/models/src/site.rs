@@ -1,9 +1,10 @@
 //! Where a model serves: its address, its backends, its size.
 
 use std::{
+    fs::File,
     io::{self, Write},
-    net::{SocketAddr, TcpListener},
-    os::fd::OwnedFd,
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     thread,
     time::Duration,
 };
@@ -84,6 +85,56 @@ impl Site {
 pub fn after_failed_accept(error: &io::Error) {
     if let Some(pause) = pause_after_failed_accept(error) {
         thread::sleep(pause);
+    }
+}
+
+/// Where clients come in to a loop, which must not wait for them, nor sleep when there is no descriptor for one.
+#[derive(Debug)]
+pub struct Door {
+    listener: TcpListener,
+    /// Given up for a moment when there are no descriptors left, so that a client can be let in to be sent away:
+    /// a listener that stays ready would keep the loop busy.
+    spare: Option<File>,
+}
+
+impl Door {
+    /// Over a listener, which becomes non-blocking.
+    pub fn new(listener: TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let spare = Some(File::open("/dev/null")?);
+        Ok(Self { listener, spare })
+    }
+
+    /// The next who knocks; `None` if nobody does.
+    pub fn accept(&mut self) -> Option<TcpStream> {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => return Some(stream),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => return None,
+                    Some(libc::EMFILE) if self.spare.take().is_some() => {
+                        // Without a descriptor it is not even said whether somebody is there.
+                        let nobody = self.listener.accept().is_err();
+                        self.spare = File::open("/dev/null").ok();
+                        if nobody {
+                            return None;
+                        }
+                    }
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                        after_failed_accept(&error);
+                        return None;
+                    }
+                    // One that knocked and left.
+                    _ => {}
+                },
+            }
+        }
+    }
+}
+
+impl AsFd for Door {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 }
 

@@ -25,9 +25,11 @@ mod prefork_reuseport;
 mod proactor;
 mod process_coroutines;
 mod process_threads;
+mod reactor;
 mod serial;
 mod sigio;
 mod simulated_proactor;
+mod state_machine;
 mod thread;
 mod thread_pool;
 mod tokio;
@@ -47,6 +49,7 @@ pub const MODELS: &[Model] = &[
     multiplex::select::MODEL,
     multiplex::poll::MODEL,
     multiplex::epoll::MODEL,
+    reactor::MODEL,
     mux_pool::MODEL,
     half_sync_half_async::MODEL,
     half_sync_half_reactive::MODEL,
@@ -56,6 +59,7 @@ pub const MODELS: &[Model] = &[
     loop_per_thread::MODEL,
     loop_pool::MODEL,
     sigio::MODEL,
+    state_machine::MODEL,
     tokio::MODEL,
     message_passing::MODEL,
     serial::MODEL,

@@ -18,16 +18,15 @@ use super::{
     Client, Model, Service,
     multiplex::{Host, LISTENER, Sessions},
 };
-use crate::site::Site;
+use crate::site::{Door, Site};
 
 fn serve(site: &Site) -> io::Result<()> {
     let mut signals = Signals::block()?;
-    let listener = site.listen()?;
-    listener.set_nonblocking(true)?;
-    signals.watch(listener.as_fd(), LISTENER)?;
+    let mut door = Door::new(site.listen()?)?;
+    signals.watch(door.as_fd(), LISTENER)?;
     let mut sessions = Sessions::new(site.backends, signals);
     // Who knocked before the listener was watched has sent no signal.
-    sessions.accept(&listener);
+    sessions.accept(&mut door);
     loop {
         let more = sessions.turn();
         // ① The only place where this process waits; then it takes what else is queued. Often several signals are
@@ -35,12 +34,12 @@ fn serve(site: &Site) -> io::Result<()> {
         let mut signal = sessions.host.wait(more)?;
         for _ in 0..SIGNALS_AT_ONCE {
             match signal {
-                Some(Signal::About(LISTENER)) => sessions.accept(&listener),
+                Some(Signal::About(LISTENER)) => sessions.accept(&mut door),
                 Some(Signal::About(whose)) => sessions.on_event(whose),
                 // ② First the queue is emptied, then everything is looked at: what happens later sends a signal again.
                 Some(Signal::Lost) => {
                     while sessions.host.wait(true)?.is_some() {}
-                    sessions.accept(&listener);
+                    sessions.accept(&mut door);
                     sessions.look_at_all();
                 }
                 None => break,

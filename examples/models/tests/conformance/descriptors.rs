@@ -42,7 +42,7 @@ fn select_turns_away_whom_it_cannot_watch() {
 #[test]
 fn others_watch_more_than_select_can() {
     raise_descriptor_limit();
-    for model in ["poll", "epoll", "sigio"] {
+    for model in ["poll", "epoll", "reactor", "sigio", "state-machine"] {
         let (server, _backends) = start(model);
         let mut peers: Vec<_> = (0..1100).map(|_| Peer::connect(server.address())).collect();
         for peer in &mut peers {
@@ -54,7 +54,14 @@ fn others_watch_more_than_select_can() {
 #[test]
 fn a_loop_without_descriptors_turns_clients_away_and_serves_the_others() {
     raise_descriptor_limit();
-    for model in ["select", "poll", "epoll", "sigio"] {
+    for model in [
+        "select",
+        "poll",
+        "epoll",
+        "reactor",
+        "sigio",
+        "state-machine",
+    ] {
         let (mut server, _backends) = start(model);
         let at = server.address();
         assert_eq!(ask(at, "/aggregate/7").status, 200);

@@ -40,6 +40,7 @@ conform! {
     select
     poll
     epoll
+    reactor
     mux_pool
     half_sync_half_async
     half_sync_half_reactive
@@ -49,6 +50,7 @@ conform! {
     loop_per_thread
     loop_pool
     sigio
+    state_machine
     tokio
     message_passing
     serial

@@ -18,12 +18,11 @@ use super::{
     super::{Client, Model, Service},
     Host, LISTENER, Sessions,
 };
-use crate::site::Site;
+use crate::site::{Door, Site};
 
 fn serve(site: &Site) -> io::Result<()> {
-    let listener = site.listen()?;
-    listener.set_nonblocking(true)?;
-    let mut sessions = Sessions::new(site.backends, Epoll::new(&listener)?);
+    let mut door = Door::new(site.listen()?)?;
+    let mut sessions = Sessions::new(site.backends, Epoll::new(&door)?);
     let mut ready = Vec::with_capacity(EVENTS_AT_ONCE);
     loop {
         let more = sessions.turn();
@@ -31,7 +30,7 @@ fn serve(site: &Site) -> io::Result<()> {
         sessions.host.wait(&mut ready, more)?;
         for event in ready.drain(..) {
             match event.data.u64() {
-                LISTENER => sessions.accept(&listener),
+                LISTENER => sessions.accept(&mut door),
                 whose => sessions.on_event(whose),
             }
         }

@@ -6,15 +6,14 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     io::{self, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
 
 use crate::{
-    site::after_failed_accept,
+    site::Door,
     work::{Answer, Ask, Gathering, Unavailable, Upstream, Wire, backend::COUNT, burn},
 };
 
@@ -46,8 +45,6 @@ pub(super) struct Sessions<H> {
     last: u64,
     /// Clients for whom something can be done.
     agenda: Vec<u64>,
-    /// Given up for a moment when there are no descriptors left, so that a client can be turned away.
-    spare: Option<File>,
 }
 
 /// ① What a blocking program would keep on its stack.
@@ -73,33 +70,13 @@ impl<H: Host> Sessions<H> {
             clients: HashMap::new(),
             last: FIRST_CLIENT - 1,
             agenda: Vec::new(),
-            spare: File::open("/dev/null").ok(),
         }
     }
 
-    /// Takes all who knock. Without descriptors they are let in only to be sent away: a loop should not sleep, and a
-    /// listener that stays ready would keep it busy.
-    pub fn accept(&mut self, listener: &TcpListener) {
-        loop {
-            match listener.accept() {
-                Ok((stream, _)) => self.take(stream),
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN) => return,
-                    Some(libc::EMFILE) if self.spare.take().is_some() => {
-                        // Without a descriptor it is not even said whether somebody is there.
-                        let nobody = listener.accept().is_err();
-                        self.spare = File::open("/dev/null").ok();
-                        if nobody {
-                            return;
-                        }
-                    }
-                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                        return after_failed_accept(&error);
-                    }
-                    // One that knocked and left.
-                    _ => {}
-                },
-            }
+    /// Takes all who knock.
+    pub fn accept(&mut self, door: &mut Door) {
+        while let Some(stream) = door.accept() {
+            self.take(stream);
         }
     }
 

@@ -11,17 +11,16 @@ use super::{
     super::{Client, Model, Service},
     Host, LISTENER, Sessions,
 };
-use crate::site::Site;
+use crate::site::{Door, Site};
 
 fn serve(site: &Site) -> io::Result<()> {
-    let listener = site.listen()?;
-    listener.set_nonblocking(true)?;
+    let mut door = Door::new(site.listen()?)?;
     let mut sessions = Sessions::new(site.backends, Poll);
     loop {
         let at_once = sessions.turn().then(Timespec::default);
         // ① The list is made anew for each wait, since what a session waits for changes.
         let mut whose = vec![LISTENER];
-        let mut list = vec![PollFd::new(&listener, PollFlags::IN)];
+        let mut list = vec![PollFd::new(&door, PollFlags::IN)];
         for watched in sessions.watched() {
             let mut interest = PollFlags::empty();
             interest.set(PollFlags::IN, watched.reads);
@@ -41,7 +40,7 @@ fn serve(site: &Site) -> io::Result<()> {
         let ready: Vec<u64> = marked.map(|(_, whose)| whose).collect();
         for whose in ready {
             match whose {
-                LISTENER => sessions.accept(&listener),
+                LISTENER => sessions.accept(&mut door),
                 whose => sessions.on_event(whose),
             }
         }

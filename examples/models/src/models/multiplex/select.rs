@@ -6,7 +6,7 @@
 
 use std::{
     io, mem,
-    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     ptr,
 };
 
@@ -14,18 +14,20 @@ use super::{
     super::{Client, Model, Service},
     Host, LISTENER, Sessions,
 };
-use crate::{site::Site, work::backend::COUNT};
+use crate::{
+    site::{Door, Site},
+    work::backend::COUNT,
+};
 
 fn serve(site: &Site) -> io::Result<()> {
-    let listener = site.listen()?;
-    listener.set_nonblocking(true)?;
+    let mut door = Door::new(site.listen()?)?;
     let mut sessions = Sessions::new(site.backends, Select);
     loop {
         let more = sessions.turn();
         // ① The sets are made anew for each wait: the kernel leaves in them only what is ready.
         let (mut readable, mut writable) = (Set::new(), Set::new());
-        let mut watched = vec![(LISTENER, listener.as_raw_fd())];
-        readable.insert(listener.as_raw_fd());
+        let mut watched = vec![(LISTENER, door.as_fd().as_raw_fd())];
+        readable.insert(door.as_fd().as_raw_fd());
         for one in sessions.watched() {
             let descriptor = one.connection.as_raw_fd();
             if one.reads {
@@ -46,7 +48,7 @@ fn serve(site: &Site) -> io::Result<()> {
         for (whose, descriptor) in watched {
             if readable.contains(descriptor) || writable.contains(descriptor) {
                 match whose {
-                    LISTENER => sessions.accept(&listener),
+                    LISTENER => sessions.accept(&mut door),
                     whose => sessions.on_event(whose),
                 }
             }
