@@ -6,14 +6,17 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind},
     net::{Shutdown, TcpListener, TcpStream},
     os::fd::OwnedFd,
     sync::Arc,
     thread::Builder,
 };
 
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::{
+    event::epoll::{self, CreateFlags, EventData, EventFlags},
+    io::retry_on_intr,
+};
 
 use super::{Client, Model, Service};
 use crate::{
@@ -95,12 +98,13 @@ fn work(reads: &Queue<ReadDone>, writes: &Mailbox<WriteThis>, mut backends: Back
         let mut bytes = Vec::new();
         let mut then = Then::Read;
         if let Some(request) = Request::take(&mut rest) {
-            then = match () {
-                () if request.is_broken() => Then::Linger,
-                () if request.closes => Then::Close,
-                () if !rest.is_empty() => Then::HandleRest,
-                () => Then::Read,
-            };
+            if request.is_broken() {
+                then = Then::Linger;
+            } else if request.closes {
+                then = Then::Close;
+            } else if !rest.is_empty() {
+                then = Then::HandleRest;
+            }
             let closes = request.closes;
             let answer = request.ask.answer_in_turn(&mut backends);
             answer.write_to(closes, &mut bytes);
@@ -250,25 +254,15 @@ impl Connection {
     /// How many bytes have come; 0 at the end of input.
     fn read(&mut self) -> io::Result<usize> {
         let mut chunk = [0; 4096];
-        loop {
-            match self.stream.read(&mut chunk) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                count => {
-                    self.received
-                        .extend_from_slice(&chunk[..*count.as_ref().unwrap_or(&0)]);
-                    return count;
-                }
-            }
-        }
+        let count = retry_on_intr(|| rustix::io::read(&self.stream, &mut chunk))?;
+        self.received.extend_from_slice(&chunk[..count]);
+        Ok(count)
     }
 
     fn write(&mut self) -> io::Result<()> {
         while !self.unsent.is_empty() {
-            match self.stream.write(&self.unsent) {
-                Ok(count) => drop(self.unsent.drain(..count)),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+            let count = retry_on_intr(|| rustix::io::write(&self.stream, &self.unsent))?;
+            self.unsent.drain(..count);
         }
         Ok(())
     }
