@@ -12,7 +12,7 @@ use std::{
 
 use maniple::net::{TcpListener, TcpStream};
 
-use crate::work::backend;
+use crate::{site::pause_after_failed_accept, work::backend};
 
 /// Serves A, B and C at these addresses until the process ends; prints where, on one line.
 pub fn serve(addresses: [SocketAddr; backend::COUNT]) -> io::Result<()> {
@@ -47,7 +47,11 @@ fn accept(which: usize, listener: &TcpListener) -> io::Result<()> {
             // A client that goes away is no matter of the others.
             Ok(stream) => drop(maniple::spawn(move || converse(which, &stream))),
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-            Err(error) => return Err(error),
+            // Nor is it theirs that one more finds no descriptor.
+            Err(error) => match pause_after_failed_accept(&error) {
+                Some(pause) => maniple::sleep(pause),
+                None => return Err(error),
+            },
         }
     }
     Ok(())
