@@ -9,7 +9,10 @@ use std::{
     collections::{HashMap, VecDeque},
     io::{self, Write},
     net::{Shutdown, TcpStream},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     thread::Builder,
     time::Duration,
 };
@@ -46,7 +49,7 @@ fn serve(site: &Site) -> io::Result<()> {
 }
 
 enum Event {
-    Came(TcpStream),
+    Came(Arc<TcpStream>),
     Heard(Heard),
 }
 
@@ -54,13 +57,14 @@ enum Event {
 fn listen_to(client: u64, stream: TcpStream, events: &SyncSender<(u64, Event)>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut lines = Lines::new(stream.try_clone()?);
+    let stream = Arc::new(stream);
+    let mut lines = Lines::new(&*stream);
     let tell = |event| {
         events
             .send((client, event))
             .map_err(|_| io::Error::other("the broadcaster is gone"))
     };
-    tell(Event::Came(stream))?;
+    tell(Event::Came(Arc::clone(&stream)))?;
     loop {
         let heard = lines.hear();
         let last = heard.is_last();
@@ -75,7 +79,7 @@ fn listen_to(client: u64, stream: TcpStream, events: &SyncSender<(u64, Event)>) 
 /// The upper layer, once for all clients.
 fn broadcast(events: &Receiver<(u64, Event)>) {
     let mut rooms = Rooms::default();
-    let mut streams: HashMap<u64, TcpStream> = HashMap::new();
+    let mut streams: HashMap<u64, Arc<TcpStream>> = HashMap::new();
     for (client, event) in events {
         let heard = match event {
             Event::Came(stream) => {
@@ -87,7 +91,7 @@ fn broadcast(events: &Receiver<(u64, Event)>) {
         let last = heard.is_last();
         let mut told = VecDeque::from(rooms.hear(client, heard));
         while let Some((to, line)) = told.pop_front() {
-            let Some(mut stream) = streams.get(&to) else {
+            let Some(mut stream) = streams.get(&to).map(Arc::as_ref) else {
                 continue;
             };
             // ③ Waits for this one client, while all the others wait for their turn.
@@ -105,7 +109,7 @@ fn broadcast(events: &Receiver<(u64, Event)>) {
     }
 }
 
-fn end(stream: Option<TcpStream>, how: Shutdown) {
+fn end(stream: Option<Arc<TcpStream>>, how: Shutdown) {
     // It fails only if the client has already gone.
     let _ = stream.map(|stream| stream.shutdown(how));
 }

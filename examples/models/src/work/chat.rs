@@ -103,7 +103,7 @@ impl<S: Read> Lines<S> {
         }
     }
 
-    /// Blocks until there is a line. A connection that fails has ended.
+    /// Blocks until there is a line. A connection that fails, or says what is not text, has ended.
     pub fn hear(&mut self) -> Heard {
         let mut chunk = [0; 1024];
         loop {
@@ -113,7 +113,7 @@ impl<S: Read> Lines<S> {
                 if line.len() > LONGEST_LINE {
                     return Heard::TooLong;
                 }
-                return Heard::of(&String::from_utf8_lossy(line));
+                return std::str::from_utf8(line).map_or(Heard::End, Heard::of);
             }
             // One more may be the \r that does not count.
             if self.received.len() > LONGEST_LINE + 1 {

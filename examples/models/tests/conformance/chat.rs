@@ -28,6 +28,7 @@ pub fn conforms(model: &Model, stalled: Stalled) {
     many_members_hear_one(at);
     lines_may_come_byte_by_byte(at);
     a_line_that_is_too_long_ends_the_connection(at);
+    what_is_not_text_ends_the_connection(at);
     who_has_ended_its_output_still_hears_what_was_said_before(at);
     who_resets_its_connection_is_seen_to_leave(at);
     clients_that_leave_hurt_nobody(at);
@@ -290,6 +291,14 @@ fn a_line_that_is_too_long_ends_the_connection(at: SocketAddr) {
         ann.ends();
         bob.hears("* Ann left");
     }
+}
+
+fn what_is_not_text_ends_the_connection(at: SocketAddr) {
+    let mut members = room_of(at, "text", 2);
+    let (mut bob, ann) = (members.remove(1), members.remove(0));
+    ann.sends(b"say \xff\n");
+    bob.hears("* m0 left");
+    ann.ends();
 }
 
 fn who_has_ended_its_output_still_hears_what_was_said_before(at: SocketAddr) {
