@@ -155,7 +155,11 @@ impl Source {
                             worker.with_driver(|driver| driver.would_block(slot, direction));
                         }
                     }
-                    Err(errno) => return Err(errno.into()),
+                    Err(errno) => {
+                        // Whoever tries again and again lets others run in between.
+                        worker.spend();
+                        return Err(errno.into());
+                    }
                 }
             }
             if until.is_none() {

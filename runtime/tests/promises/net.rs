@@ -178,6 +178,26 @@ fn a_cancelled_read_is_no_interruption_that_is_tried_again() {
 }
 
 #[test]
+fn whoever_fails_over_and_over_keeps_nobody_else_from_running() {
+    on(1, || {
+        let (mut client, _server) = pair();
+        client.shutdown(Shutdown::Write).unwrap();
+        let over = Arc::new(AtomicUsize::new(0));
+        let failing = spawn({
+            let over = over.clone();
+            move || {
+                while over.load(SeqCst) == 0 {
+                    client.write(b"x").unwrap_err();
+                }
+            }
+        });
+        // Begins after the other.
+        spawn(move || over.store(1, SeqCst)).join().unwrap();
+        failing.join().unwrap();
+    });
+}
+
+#[test]
 fn a_wait_waits_after_a_try_that_found_nothing() {
     on(1, || {
         let (client, mut server) = pair();
