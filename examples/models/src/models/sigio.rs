@@ -31,20 +31,20 @@ fn serve(site: &Site) -> io::Result<()> {
         let more = sessions.turn();
         // ① The only place where this process waits; then it takes what else is queued. Often several signals are
         // about one client, who is attended to once.
-        let mut signal = sessions.host.wait(more)?;
+        let mut waits = !more;
         for _ in 0..SIGNALS_AT_ONCE {
-            match signal {
+            match sessions.host.next(waits)? {
                 Some(Signal::About(LISTENER)) => sessions.accept(&mut door),
                 Some(Signal::About(whose)) => sessions.on_event(whose),
                 // ② First the queue is emptied, then everything is looked at: what happens later sends a signal again.
                 Some(Signal::Lost) => {
-                    while sessions.host.wait(true)?.is_some() {}
+                    while sessions.host.next(false)?.is_some() {}
                     sessions.accept(&mut door);
                     sessions.look_at_all();
                 }
                 None => break,
             }
-            signal = sessions.host.wait(true)?;
+            waits = false;
         }
     }
 }
@@ -89,8 +89,8 @@ impl Signals {
         })
     }
 
-    /// Takes the next signal; waits for it, or only looks if there is more to do.
-    fn wait(&self, more: bool) -> io::Result<Option<Signal>> {
+    /// Takes the next signal; without `waits` only if there is one.
+    fn next(&self, waits: bool) -> io::Result<Option<Signal>> {
         let at_once = timespec {
             tv_sec: 0,
             tv_nsec: 0,
@@ -98,9 +98,9 @@ impl Signals {
         // SAFETY: zeros are a valid `siginfo_t`; the pointers are to what outlives the calls.
         let (number, info) = unsafe {
             let mut info: siginfo_t = mem::zeroed();
-            let number = match more {
-                true => libc::sigtimedwait(&self.set, &mut info, &at_once),
-                false => libc::sigwaitinfo(&self.set, &mut info),
+            let number = match waits {
+                true => libc::sigwaitinfo(&self.set, &mut info),
+                false => libc::sigtimedwait(&self.set, &mut info, &at_once),
             };
             (number, info)
         };

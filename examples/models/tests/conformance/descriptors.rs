@@ -1,5 +1,7 @@
 //! What one thread that waits for many does when descriptors run out: those that `select` can watch, or all.
 
+use std::net::SocketAddr;
+
 use super::{
     http::{Peer, ask},
     process::{Running, raise_descriptor_limit},
@@ -18,24 +20,40 @@ pub fn start(model: &str) -> (Running, Running) {
     (server, backends)
 }
 
+/// Those of so many clients who are served while all are there. Which these are is not said: under load the kernel may
+/// let clients in in another order than they came.
+fn served(at: SocketAddr, clients: usize) -> Vec<Peer> {
+    let mut peers: Vec<_> = (0..clients).map(|_| Peer::connect(at)).collect();
+    let statuses: Vec<_> = peers
+        .iter_mut()
+        .map(|peer| peer.status("/nowhere"))
+        .collect();
+    let both = peers.into_iter().zip(statuses);
+    both.filter(|(_, status)| *status == Some(404))
+        .map(|(peer, _)| peer)
+        .collect()
+}
+
+/// The server may see a new client before it has seen that others left.
+fn has_room_again(at: SocketAddr) -> bool {
+    (0..100).any(|_| Peer::connect(at).status("/aggregate/9") == Some(200))
+}
+
 #[test]
 fn select_turns_away_whom_it_cannot_watch() {
     raise_descriptor_limit();
     let (mut server, _backends) = start("select");
     let at = server.address();
-    let mut peers: Vec<_> = (0..1100).map(|_| Peer::connect(at)).collect();
-    for mut turned_away in peers.drain(1050..) {
-        assert_eq!(turned_away.reply().status, 503);
-        turned_away.ends();
-    }
+    let mut peers = served(at, 1100);
+    assert!((1000..1024).contains(&peers.len()), "{}", peers.len());
+    let mut turned_away = Peer::connect(at);
+    assert_eq!(turned_away.reply().status, 503);
+    turned_away.ends();
     // The backends are first asked now, with the sets full: they have their place.
     assert_eq!(peers[0].ask("/aggregate/7").status, 200);
-    for peer in &mut peers[..1000] {
-        assert_eq!(peer.ask("/nowhere").status, 404);
-    }
     peers.drain(1..);
     assert_eq!(peers[0].ask("/nowhere").status, 404);
-    assert_eq!(ask(at, "/aggregate/8").status, 200, "there is room again");
+    assert!(has_room_again(at));
     assert!(server.lives());
 }
 
@@ -44,10 +62,7 @@ fn others_watch_more_than_select_can() {
     raise_descriptor_limit();
     for model in ["poll", "epoll", "reactor", "sigio", "state-machine"] {
         let (server, _backends) = start(model);
-        let mut peers: Vec<_> = (0..1100).map(|_| Peer::connect(server.address())).collect();
-        for peer in &mut peers {
-            assert_eq!(peer.ask("/nowhere").status, 404, "{model}");
-        }
+        assert_eq!(served(server.address(), 1100).len(), 1100, "{model}");
     }
 }
 
@@ -66,14 +81,14 @@ fn a_loop_without_descriptors_turns_clients_away_and_serves_the_others() {
         let at = server.address();
         assert_eq!(ask(at, "/aggregate/7").status, 200);
         server.limit_descriptors(40);
-        let mut peers: Vec<_> = (0..80).map(|_| Peer::connect(at)).collect();
-        peers.drain(40..).for_each(Peer::ends);
-        for peer in &mut peers[..20] {
+        let mut peers = served(at, 80);
+        assert!((20..40).contains(&peers.len()), "{model}: {}", peers.len());
+        for peer in &mut peers {
             assert_eq!(peer.ask("/aggregate/8").status, 200, "{model}");
         }
         peers.drain(1..);
         assert_eq!(peers[0].ask("/nowhere").status, 404);
-        assert_eq!(ask(at, "/aggregate/9").status, 200, "{model}");
+        assert!(has_room_again(at), "{model}");
         assert!(server.lives());
     }
 }

@@ -135,6 +135,23 @@ impl Peer {
         })
     }
 
+    /// The status that the server answers with; `None` if it ended the connection instead.
+    pub fn status(&mut self, target: &str) -> Option<u16> {
+        let _ = self.stream.write_all(get(target).as_bytes());
+        loop {
+            if let Some(reply) = self.take() {
+                return Some(reply.status);
+            }
+            let mut chunk = [0; 4096];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return None,
+                Ok(count) => self.received.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("{error} where an answer was due, or the end"),
+            }
+        }
+    }
+
     /// The server ends the connection and says nothing more.
     pub fn ends(mut self) {
         match self.stream.read(&mut [0; 64]) {
