@@ -27,13 +27,13 @@ fn each_model_has_its_figures_in_every_place() {
         "--connections=2,8",
         "--only=thread,epoll,leader",
         &format!("--json={}", file("all.json").display()),
-        &format!("--book={}", file("src").display()),
+        &format!("--book={}", file("models").display()),
     ]);
     let text = String::from_utf8(run.stdout).unwrap();
     let errors = String::from_utf8_lossy(&run.stderr);
     assert!(run.status.success(), "{text}\n{errors}");
     let json: Value = serde_json::from_str(&fs::read_to_string(file("all.json")).unwrap()).unwrap();
-    let read = |name: &str| fs::read_to_string(file("src/measured").join(name)).unwrap();
+    let read = |name: &str| fs::read_to_string(file("models/measured").join(name)).unwrap();
     let all = read("all.md");
     let models = json["models"].as_array().unwrap();
     assert_eq!(models.len(), 3);
@@ -69,6 +69,10 @@ fn each_model_has_its_figures_in_every_place() {
             .unwrap()
     };
     assert_eq!((threads("thread"), threads("epoll")), (9, 1));
+    for picture in ["throughput", "costs", "code"] {
+        let svg = fs::read_to_string(file("img").join(format!("models-{picture}.svg"))).unwrap();
+        assert!(svg.contains("leader") && svg.contains("epoll"), "{picture}");
+    }
     fs::remove_dir_all(&folder).unwrap();
 }
 

@@ -2,6 +2,8 @@
 
 mod bars;
 mod lines;
+mod named;
+mod ranks;
 
 use std::{fs, path::Path};
 
@@ -12,7 +14,7 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-pub(crate) use self::{bars::Bars, lines::Lines};
+pub(crate) use self::{bars::Bars, lines::Lines, named::Named, ranks::Ranks};
 
 /// One figure: panels below each other, whose series share their colours and a legend.
 #[derive(Debug)]
@@ -27,6 +29,18 @@ pub(crate) struct Figure {
 pub(crate) enum Panel {
     Bars(Bars),
     Lines(Lines),
+    Named(Named),
+    Ranks(Ranks),
+}
+
+impl Panel {
+    fn height(&self) -> u32 {
+        match self {
+            Self::Bars(_) | Self::Lines(_) => PANEL,
+            Self::Named(named) => named.height(),
+            Self::Ranks(ranks) => ranks.height(),
+        }
+    }
 }
 
 impl Figure {
@@ -40,7 +54,7 @@ impl Figure {
     /// The figure as an SVG document.
     pub(crate) fn svg(&self) -> Result<String> {
         let mut text = String::new();
-        let height = HEADER + PANEL * u32::try_from(self.panels.len())?;
+        let height = HEADER + self.panels.iter().map(Panel::height).sum::<u32>();
         {
             let root = SVGBackend::with_string(&mut text, (WIDTH, height)).into_drawing_area();
             self.draw(&root)
@@ -64,15 +78,16 @@ impl Figure {
             header.draw(&Text::new(name.clone(), (x + 17, 39), style(13)))?;
             x += 40 + 7 * i32::try_from(name.chars().count()).unwrap_or(0);
         }
-        for (panel, area) in self
-            .panels
-            .iter()
-            .zip(body.split_evenly((self.panels.len(), 1)))
-        {
+        let mut rest = body;
+        for panel in &self.panels {
+            let (area, below) = rest.split_vertically(panel.height());
             match panel {
                 Panel::Bars(bars) => bars.draw(&area, &self.series)?,
                 Panel::Lines(lines) => lines.draw(&area, &self.series)?,
+                Panel::Named(named) => named.draw(&area, &self.series)?,
+                Panel::Ranks(ranks) => ranks.draw(&area, &self.series)?,
             }
+            rest = below;
         }
         root.present()?;
         Ok(())
@@ -220,6 +235,34 @@ mod tests {
         figure(vec![Panel::Lines(empty), Panel::Bars(nothing)])
             .svg()
             .unwrap();
+    }
+
+    #[test]
+    fn names_stand_beside_their_figures() {
+        let ranks = Panel::Ranks(Ranks {
+            unit: "ms".to_owned(),
+            rows: vec![
+                ("slow".to_owned(), 0, 900.0),
+                ("quick".to_owned(), 1, 20.0),
+                ("without".to_owned(), 1, 0.0),
+            ],
+        });
+        let named = Panel::Named(Named {
+            x: "connections".to_owned(),
+            y: "answers/s".to_owned(),
+            lines: vec![
+                ("rising".to_owned(), 0, vec![(1.0, 30.0), (16.0, 400.0)]),
+                ("dot".to_owned(), 1, vec![(16.0, 401.0)]),
+                ("empty".to_owned(), 1, vec![]),
+            ],
+        });
+        let svg = figure(vec![ranks, named]).svg().unwrap();
+        for part in ["slow", "quick", ">\n900", "rising", "dot", "answers/s"] {
+            assert!(svg.contains(part), "{part}: {svg}");
+        }
+        assert!(!svg.contains("without") && !svg.contains("empty"), "{svg}");
+        let place = |name: &str| svg.find(&format!("\n{name}\n"));
+        assert!(place("quick") < place("slow"), "{svg}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod book;
 mod chat;
 mod clients;
+mod figures;
 mod load;
 mod plan;
 mod question;
@@ -96,6 +97,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(folder) = &options.book {
         let origin = book::origin(options, &plan, &machine);
         book::write(folder, &rows, &sections, &origin)?;
+        figures::write(&folder.join("../img"), &rows, &plan)?;
     }
     let measured = rows.iter().any(Row::has_figures);
     file.write(&Report {

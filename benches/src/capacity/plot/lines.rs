@@ -54,7 +54,7 @@ impl Lines {
 }
 
 /// What an axis has to show; `whole` decades have labels at both ends.
-fn span(figures: impl Iterator<Item = f64>, whole: bool) -> (f64, f64) {
+pub(super) fn span(figures: impl Iterator<Item = f64>, whole: bool) -> (f64, f64) {
     let (low, high) = figures.fold((f64::INFINITY, 0.0_f64), |(low, high), figure| {
         (low.min(figure), high.max(figure))
     });
