@@ -255,6 +255,7 @@ mod tests {
                 ("dot".to_owned(), 1, vec![(16.0, 401.0)]),
                 ("empty".to_owned(), 1, vec![]),
             ],
+            room_for: vec![(2000.0, 9.0)],
         });
         let svg = figure(vec![ranks, named]).svg().unwrap();
         for part in ["slow", "quick", ">\n900", "rising", "dot", "answers/s"] {

@@ -55,6 +55,7 @@ fn family_of(row: &Row, plan: &Plan) -> usize {
 
 /// A panel for each family, a line for each model.
 fn throughput(rows: &[Row], plan: &Plan) -> Figure {
+    let all: Vec<(f64, f64)> = rows.iter().flat_map(rates).collect();
     let panel = |wanted: usize| {
         let of_it = rows
             .iter()
@@ -67,6 +68,7 @@ fn throughput(rows: &[Row], plan: &Plan) -> Figure {
                 x: "connections".to_owned(),
                 y: "answers a second".to_owned(),
                 lines,
+                room_for: all.clone(),
             })
         })
     };
@@ -141,6 +143,7 @@ fn code(rows: &[Row], plan: &Plan) -> Figure {
             x: "lines of code".to_owned(),
             y: "CPU time, µs a request".to_owned(),
             lines: lines.collect(),
+            room_for: Vec::new(),
         })],
     }
 }

@@ -176,7 +176,7 @@ fn beyond(rows: &[&Row], plan: &Plan) -> Section {
                 seen.trouble().as_deref().map_or_else(dash, told),
                 match beyond.afterwards_ms {
                     Some(ms) => format!("after {ms:.0} ms"),
-                    None => "no".to_owned(),
+                    None => format!("not within {} s", plan.recovery.as_secs()),
                 },
             ]),
             Some(Outcome::Failed(cause)) => cells.push(told(cause)),

@@ -13,6 +13,8 @@ pub(crate) struct Named {
     pub(crate) x: String,
     pub(crate) y: String,
     pub(crate) lines: Vec<NamedLine>,
+    /// Points that have a place, too, though they are not drawn: so that panels can be compared.
+    pub(crate) room_for: Vec<(f64, f64)>,
 }
 
 /// A name, its series and its points; what is not positive has no place on such axes.
@@ -26,6 +28,7 @@ impl Named {
 
     pub(super) fn draw(&self, area: &Area<'_>, series: &[String]) -> Drawn {
         let points = self.lines.iter().flat_map(|(.., points)| points.iter());
+        let points = points.chain(&self.room_for);
         let points: Vec<(f64, f64)> = points.copied().filter(has_place).collect();
         let x = span(points.iter().map(|point| point.0), false);
         let y = span(points.iter().map(|point| point.1), false);
