@@ -27,14 +27,19 @@ use super::Shared;
 /// # }
 /// ```
 pub struct Member<M> {
-    topic: Arc<str>,
-    /// `None` only while it is dropped.
-    receiver: Option<broadcast::Receiver<M>>,
-    shared: Weak<Shared<M>>,
+    /// Dropped before the look whether anybody is left.
+    receiver: broadcast::Receiver<M>,
+    place: Place<M>,
     /// Missed, and not reported yet.
     dropped: u64,
     /// Has been told that it was disconnected.
     told: bool,
+}
+
+/// What a member leaves when it is dropped, also if dropping what it had not read panics.
+struct Place<M> {
+    topic: Arc<str>,
+    shared: Weak<Shared<M>>,
 }
 
 /// A message, and what went missing before it.
@@ -84,9 +89,8 @@ impl<M> Member<M> {
         shared: Weak<Shared<M>>,
     ) -> Self {
         Self {
-            topic,
-            receiver: Some(receiver),
-            shared,
+            receiver,
+            place: Place { topic, shared },
             dropped: 0,
             told: false,
         }
@@ -94,12 +98,12 @@ impl<M> Member<M> {
 
     /// The topic's name.
     pub fn topic(&self) -> &str {
-        &self.topic
+        &self.place.topic
     }
 
     /// Messages that could be received at once.
     pub fn len(&self) -> usize {
-        self.receiver.as_ref().map_or(0, broadcast::Receiver::len)
+        self.receiver.len()
     }
 
     /// Whether no message could be received at once.
@@ -149,12 +153,9 @@ impl<M: Clone> Member<M> {
         &mut self,
         mut recv: impl FnMut(&mut broadcast::Receiver<M>) -> Result<M, RecvTimeoutError>,
     ) -> Result<Received<M>, RecvError> {
-        let topic = || self.topic.clone();
-        let Some(receiver) = self.receiver.as_mut() else {
-            return Err(RecvError::Closed { topic: topic() });
-        };
+        let topic = || self.place.topic.clone();
         loop {
-            match recv(receiver) {
+            match recv(&mut self.receiver) {
                 Ok(message) => {
                     let dropped = std::mem::take(&mut self.dropped);
                     return Ok(Received { dropped, message });
@@ -162,13 +163,13 @@ impl<M: Clone> Member<M> {
                 // What is left has to be fetched: by then more may have been dropped.
                 Err(RecvTimeoutError::Lagged(missed)) => {
                     self.dropped += missed;
-                    if let Some(shared) = self.shared.upgrade() {
+                    if let Some(shared) = self.place.shared.upgrade() {
                         shared.dropped.fetch_add(missed, Relaxed);
                     }
                 }
                 Err(RecvTimeoutError::Expelled) => {
                     let is_news = !std::mem::replace(&mut self.told, true);
-                    if let Some(shared) = self.shared.upgrade().filter(|_| is_news) {
+                    if let Some(shared) = self.place.shared.upgrade().filter(|_| is_news) {
                         shared.disconnected.fetch_add(1, Relaxed);
                     }
                     return Err(RecvError::Disconnected { topic: topic() });
@@ -187,10 +188,8 @@ impl<M: Clone> Member<M> {
     }
 }
 
-impl<M> Drop for Member<M> {
+impl<M> Drop for Place<M> {
     fn drop(&mut self) {
-        // Before the look whether anybody is left.
-        drop(self.receiver.take());
         if let Some(shared) = self.shared.upgrade() {
             shared.forget_if_empty(&self.topic);
         }
@@ -200,7 +199,7 @@ impl<M> Drop for Member<M> {
 impl<M> fmt::Debug for Member<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Member")
-            .field("topic", &self.topic)
+            .field("topic", &self.topic())
             .field("waiting", &self.len())
             .finish()
     }

@@ -19,6 +19,7 @@ mod topic;
 use std::{
     collections::HashMap,
     fmt, io,
+    panic::resume_unwind,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -190,11 +191,16 @@ impl<M: Clone> Hub<M> {
     ///
     /// Each member but the last to read it gets a clone, so make that cheap: an `Arc<str>` rather than a `String`.
     ///
-    /// It waits for its turn among the topic's publishers, and for members with [`Lag::Wait`] that are behind.
+    /// It waits for its turn among the topic's publishers, and for members with [`Lag::Wait`] that are behind. A
+    /// coroutine that has such a member of the same topic may wait for itself: give it a deadline.
     ///
     /// # Errors
     /// If the hub is closed; if the scope is cancelled or its deadline passes in such a wait, and then no
     /// member has got the message.
+    ///
+    /// # Panics
+    /// If cloning the message does, and then no member has got it; or if dropping an older one does that a member
+    /// missed, and then all have got the new one.
     pub fn publish(&self, topic: &str, message: M) -> Result<usize, PublishError> {
         let shared = &self.owner.shared;
         let (name, found) = {
@@ -208,7 +214,7 @@ impl<M: Clone> Hub<M> {
             };
             (name.clone(), found.clone())
         };
-        let reached = found.publish(message).map_err(|cut| {
+        let (reached, dropped) = found.publish(message).map_err(|cut| {
             let (hub, topic) = (shared.name.clone(), name.clone());
             match cut {
                 Cut::Cancelled => PublishError::Cancelled { hub, topic },
@@ -220,7 +226,10 @@ impl<M: Clone> Hub<M> {
             // All that were there have been disconnected, and may never notice.
             shared.forget_if_empty(&name);
         }
-        Ok(reached)
+        match dropped {
+            Ok(()) => Ok(reached),
+            Err(payload) => resume_unwind(payload),
+        }
     }
 }
 

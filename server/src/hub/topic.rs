@@ -1,5 +1,10 @@
 //! One topic: a ring of messages for each way to treat laggards, and turns among the publishers.
 
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+};
+
 use maniple::sync::{
     Mutex, broadcast,
     channel::{Receiver, SendError, Sender, bounded},
@@ -78,31 +83,44 @@ impl<M> Topic<M> {
 }
 
 impl<M: Clone> Topic<M> {
-    /// To all members or none; how many there are.
-    pub(super) fn publish(&self, message: M) -> Result<usize, Cut> {
+    /// To all members or none; how many there are, and a panic of what an older message left behind.
+    pub(super) fn publish(&self, message: M) -> Result<(usize, thread::Result<()>), Cut> {
         self.turn.0.send(())?;
         let _turn = Turn(&self.turn.1);
-        let (first, others) = {
+        let rings = {
             let rings = self.rings.lock();
-            let others = [rings.dropping.clone(), rings.disconnecting.clone()];
-            (rings.waited_for.clone(), others)
+            let (dropping, disconnecting) = (rings.dropping.clone(), rings.disconnecting.clone());
+            [rings.waited_for.clone(), dropping, disconnecting]
         };
         // All clones before the first send: a clone that panics must not leave half of them sent.
-        let others = others.map(|ring| ring.map(|ring| (ring, message.clone())));
+        let mut left = rings.iter().flatten().count();
+        let mut original = Some(message);
+        let [first, others @ ..] = rings.map(|ring| {
+            let ring = ring?;
+            left -= 1;
+            let message = match left {
+                0 => original.take(),
+                _ => original.clone(),
+            };
+            message.map(|message| (ring, message))
+        });
         let mut reached = 0;
-        if let Some(ring) = first {
+        if let Some((ring, message)) = first {
             match ring.send(message) {
                 // Its last member has left.
                 Ok(()) | Err(SendError::Disconnected(_)) => reached += ring.receiver_count(),
                 Err(cut) => return Err(cut.into()),
             }
         }
+        let mut dropped = Ok(());
         for (ring, message) in others.into_iter().flatten() {
-            // Neither waits; one without members refuses.
-            let _ = ring.try_send(message);
+            // Neither waits; one without members refuses. It may drop a message, whose destructor is the user's and
+            // must not keep the other ring from its share.
+            let sent = catch_unwind(AssertUnwindSafe(|| drop(ring.try_send(message))));
+            dropped = dropped.and(sent);
             reached += ring.receiver_count();
         }
-        Ok(reached)
+        Ok((reached, dropped))
     }
 }
 

@@ -1,6 +1,10 @@
 //! A hub delivers to all in one order, and treats each laggard as it chose.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use maniple::{Runtime, cancel::CancelToken, sync::channel::unbounded, yield_now};
 use maniple_server::hub::{Hub, Lag, Member, PublishError, RecvError, SubscribeError};
@@ -258,4 +262,63 @@ fn cancelling_publishers_at_any_moment_keeps_all_members_alike() {
             assert_eq!(told.recv().unwrap(), first);
         });
     }
+}
+
+/// Panics when it is dropped, or cloned, as it is told.
+struct Bomb {
+    number: u32,
+    on_drop: bool,
+    on_clone: bool,
+}
+
+impl Clone for Bomb {
+    fn clone(&self) -> Self {
+        assert!(!self.on_clone, "intended");
+        Self { ..*self }
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        let on_drop = self.on_drop && !std::thread::panicking();
+        assert!(!on_drop, "intended");
+    }
+}
+
+#[test]
+fn a_message_that_panics_when_dropped_keeps_all_members_alike() {
+    let hub = Hub::builder("tested").queue(1).build().unwrap();
+    let publish = |number, on_drop, on_clone| {
+        let bomb = Bomb {
+            number,
+            on_drop,
+            on_clone,
+        };
+        catch_unwind(AssertUnwindSafe(|| hub.publish("t", bomb).unwrap()))
+    };
+    let mut behind = hub.subscribe("t", Lag::DropOldest).unwrap();
+    assert_eq!(publish(0, true, false).ok(), Some(1));
+    let mut quick = hub.subscribe("t", Lag::Disconnect).unwrap();
+    // It drops what the one behind has not read.
+    assert!(publish(1, false, false).is_err());
+    assert_eq!(behind.recv().ok().unwrap().message.number, 1);
+    assert_eq!(
+        quick
+            .try_recv()
+            .ok()
+            .flatten()
+            .map(|got| got.message.number),
+        Some(1)
+    );
+    assert_eq!(hub.stats().published, 2);
+    // To nobody, and the next has its turn.
+    assert!(publish(2, false, true).is_err());
+    assert_eq!(publish(3, false, false).ok(), Some(2));
+    assert_eq!(behind.recv().ok().unwrap().message.number, 3);
+    assert_eq!(quick.recv().ok().unwrap().message.number, 3);
+    drop((behind, quick));
+    let behind = hub.subscribe("t", Lag::DropOldest).unwrap();
+    assert_eq!(publish(4, true, false).ok(), Some(1));
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(behind))).is_err());
+    assert_eq!(hub.stats().topics, 0);
 }
