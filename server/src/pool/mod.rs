@@ -127,15 +127,19 @@ impl Pool {
         let refused = match crew.when_full {
             WhenFull::Wait => match queue.send(queued) {
                 Ok(()) => None,
-                Err(SendError::Cancelled(_)) => Some(SubmitError::Cancelled { pool: pool() }),
-                Err(SendError::Elapsed(_)) => Some(SubmitError::Elapsed { pool: pool() }),
-                Err(SendError::Disconnected(_)) => Some(SubmitError::Closed { pool: pool() }),
+                Err(SendError::Cancelled(job)) => {
+                    Some((job, SubmitError::Cancelled { pool: pool() }))
+                }
+                Err(SendError::Elapsed(job)) => Some((job, SubmitError::Elapsed { pool: pool() })),
+                Err(SendError::Disconnected(job)) => {
+                    Some((job, SubmitError::Closed { pool: pool() }))
+                }
             },
             policy => loop {
                 match (queue.try_send(queued), policy) {
                     (Ok(()), _) => break None,
-                    (Err(TrySendError::Disconnected(_)), _) => {
-                        break Some(SubmitError::Closed { pool: pool() });
+                    (Err(TrySendError::Disconnected(job)), _) => {
+                        break Some((job, SubmitError::Closed { pool: pool() }));
                     }
                     (Err(TrySendError::Full(job)), WhenFull::DropOldest) => {
                         crew.drop_oldest();
@@ -145,20 +149,19 @@ impl Pool {
                         crew.run(job, None);
                         break None;
                     }
-                    (Err(TrySendError::Full(_)), _) => {
-                        let limit = crew.queue;
-                        break Some(SubmitError::Full {
-                            pool: pool(),
-                            limit,
-                        });
+                    (Err(TrySendError::Full(job)), _) => {
+                        let (pool, limit) = (pool(), crew.queue);
+                        break Some((job, SubmitError::Full { pool, limit }));
                     }
                 }
             },
         };
-        if let Some(refused) = refused {
+        // The job is dropped after the count, outside the lock: what it captured may panic.
+        if let Some((_job, refused)) = refused {
             let mut tally = crew.tally.lock();
             tally.submitted -= 1;
             tally.rejected += u64::from(matches!(refused, SubmitError::Full { .. }));
+            drop(tally);
             return Err(refused);
         }
         crew.clear_if_deserted();

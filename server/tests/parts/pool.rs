@@ -1,6 +1,7 @@
 //! A pool bounds what runs and what waits, and a job hurts nobody but its ticket.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -168,6 +169,67 @@ fn a_panic_of_what_a_job_leaves_behind_does_not_end_the_worker() {
         drop(pool.submit(|| Bomb).unwrap());
         assert_eq!(pool.submit(|| 7).unwrap().join().unwrap(), 7);
         assert_eq!(sum(&pool.stats()), 2);
+    });
+}
+
+#[test]
+fn a_panic_of_a_refused_jobs_remains_leaves_the_numbers_right() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("intended");
+        }
+    }
+    on(1, || {
+        let (pool, gate) = (pool(1, 1, WhenFull::Reject), Gate::new());
+        let tickets = fill(&pool, &gate, 1);
+        let bomb = Bomb;
+        let refused = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            pool.submit(move || drop(bomb)).map(drop)
+        }));
+        assert!(refused.is_err());
+        gate.let_go(2);
+        assert!(tickets.into_iter().all(|ticket| ticket.join().unwrap()));
+        let stats = pool.stats();
+        assert_eq!((stats.submitted, stats.queued, stats.rejected), (2, 0, 1));
+    });
+}
+
+#[test]
+fn a_job_run_by_its_submitter_ends_with_the_submitters_deadline() {
+    on(1, || {
+        let (pool, gate) = (pool(1, 1, WhenFull::RunHere), Gate::new());
+        let tickets = fill(&pool, &gate, 1);
+        let sleep = || maniple::sleep(Duration::from_secs(60));
+        let cut = maniple::timeout(Duration::from_millis(5), || pool.submit(sleep).unwrap());
+        assert!(matches!(cut.unwrap().join(), Err(JobError::Elapsed { .. })));
+        assert_eq!(pool.stats().expired, 1);
+        gate.let_go(2);
+        assert!(tickets.into_iter().all(|ticket| ticket.join().unwrap()));
+    });
+}
+
+#[test]
+fn a_drain_waits_for_what_submitters_run_themselves() {
+    on(1, || {
+        let (pool, gate, theirs) = (pool(1, 1, WhenFull::RunHere), Gate::new(), Gate::new());
+        let tickets = fill(&pool, &gate, 1);
+        let (busy, job) = (pool.clone(), theirs.job());
+        let here = maniple::spawn(move || busy.submit(job).unwrap().join());
+        wait_until(&pool, |stats| stats.run_by_submitters == 1);
+        gate.let_go(2);
+        assert!(tickets.into_iter().all(|ticket| ticket.join().unwrap()));
+        let draining = pool.clone();
+        let drain = maniple::spawn(move || draining.drain(Duration::from_secs(30)));
+        while !pool.is_closed() {
+            yield_now();
+        }
+        (0..20).for_each(|_| yield_now());
+        assert!(!drain.is_finished());
+        theirs.let_go(1);
+        let report = drain.join().unwrap();
+        assert_eq!((report.finished, report.left), (1, 0));
+        assert!(here.join().unwrap().unwrap());
     });
 }
 
