@@ -29,7 +29,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -37,7 +37,7 @@ use std::{
 use maniple::{
     cancel::{CancelToken, shield},
     net::{TcpListener, ToSocketAddrs},
-    sync::{Semaphore, channel::bounded},
+    sync::{Mutex, Semaphore, channel::bounded},
     task,
 };
 
@@ -207,11 +207,14 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Layers<C, L> {
             tick: self.tick,
             messages: 0,
         };
+        let _fall = Fall(&shared);
         let ran = state.run();
         shared.stop.cancel();
         let (ran, aborted, accepted) = shield(|| {
             let over = Instant::now() + shared.limits.drain_grace;
-            let mut ran = ran.and_then(|()| state.drain(over));
+            let mut ran = ran
+                .and_then(|()| state.begin_drain())
+                .and_then(|()| state.drain(over));
             let mut aborted = 0;
             if ran.is_err() || !shared.wait_for_the_last(over) {
                 aborted = shared.senders.load(Ordering::Relaxed);
@@ -265,6 +268,17 @@ impl<C, L> fmt::Debug for Layers<C, L> {
             .field("name", &self.shared.name)
             .field("local_addr", &self.local_addr())
             .finish()
+    }
+}
+
+/// Ends all that belongs to a server once its owner goes, also if it unwinds: who drops a message calls the user's
+/// destructor.
+struct Fall<'a>(&'a Shared);
+
+impl Drop for Fall<'_> {
+    fn drop(&mut self) {
+        self.0.stop.cancel();
+        self.0.abort.cancel();
     }
 }
 
@@ -417,7 +431,8 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
         self
     }
 
-    /// Has [`Logic::tick`] called so long after the last time. Default: never. A late tick is not made up for.
+    /// Has [`Logic::tick`] called so long after the last time. Default: never. A late tick is not made up for, and
+    /// between two there is an event if one waits, however short the period is.
     pub fn tick(mut self, period: Duration) -> Self {
         self.tick = Some(period);
         self
@@ -468,6 +483,8 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
             accepted: AtomicU64::new(0),
             open: AtomicUsize::new(0),
             senders: AtomicUsize::new(0),
+            unserved: Mutex::new(Vec::new()),
+            has_unserved: AtomicBool::new(false),
         };
         Ok(Layers {
             shared: Arc::new(shared),

@@ -107,6 +107,10 @@ impl<M> Outbox<M> {
         self.entries.insert(wire.id, Entry { wire, queue });
     }
 
+    pub(super) fn knows(&self, conn: ConnId) -> bool {
+        self.entries.contains_key(&conn)
+    }
+
     /// Forgets a connection: its sender goes on until the queue is empty.
     pub(super) fn leave(&mut self, conn: ConnId) {
         if let Some(entry) = self.entries.remove(&conn) {

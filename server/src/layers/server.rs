@@ -3,9 +3,10 @@
 use std::{
     io,
     net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -14,7 +15,7 @@ use maniple::{
     cancel::{CancelToken, is_cancelled_error},
     net::{TcpListener, TcpStream},
     sync::{
-        OwnedSemaphorePermit, Semaphore, broadcast,
+        Mutex, OwnedSemaphorePermit, Semaphore, broadcast,
         channel::{Sender, bounded},
     },
     task,
@@ -25,13 +26,15 @@ use super::{
     outbox::{ConnId, Laggard},
     wire::{Closed, Reader, Wire, Writer},
 };
-use crate::pool::Pool;
+use crate::pool::{Pool, panic_message};
 
 /// What the low layer tells the high one.
 pub(super) enum Event<C: Codec> {
     Opened(Arc<Wire>, SocketAddr, broadcast::Sender<C::Out>),
     Received(ConnId, C::In),
     Closed(ConnId, Closed),
+    /// To look for connections that ended without a way to say so: [`Shared::report_unserved`].
+    Unserved,
 }
 
 #[derive(Debug)]
@@ -51,6 +54,45 @@ pub(super) struct Shared {
     pub(super) open: AtomicUsize,
     /// Senders that have not ended: connections with something to send, or that could have.
     pub(super) senders: AtomicUsize,
+    /// Connections that ended with nobody who could wait to report it.
+    pub(super) unserved: Mutex<Vec<(ConnId, Closed)>>,
+    /// Whether there are any: looked at with each event.
+    pub(super) has_unserved: AtomicBool,
+}
+
+impl Shared {
+    /// Has the logic told, without waiting for room in the queue.
+    pub(super) fn report_unserved<C: Codec>(
+        &self,
+        events: &Sender<Event<C>>,
+        conn: ConnId,
+        reason: Closed,
+    ) {
+        let mut unserved = self.unserved.lock();
+        unserved.push((conn, reason));
+        self.has_unserved.store(true, Ordering::Release);
+        drop(unserved);
+        // If there is no room, events are yet to come, and the look that follows each of them. If nobody is there to
+        // receive, nobody is there to be told.
+        let _ = events.try_send(Event::Unserved);
+    }
+
+    /// Those that the logic knows; others are yet to be opened.
+    pub(super) fn take_unserved(&self, knows: impl Fn(ConnId) -> bool) -> Vec<(ConnId, Closed)> {
+        // Pairs with the store above: it comes before the attempt to send, and this after an event was received,
+        // both under the queue's lock.
+        if !self.has_unserved.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut unserved = self.unserved.lock();
+        let (known, others) = std::mem::take(&mut *unserved)
+            .into_iter()
+            .partition(|(conn, _)| knows(*conn));
+        *unserved = others;
+        self.has_unserved
+            .store(!unserved.is_empty(), Ordering::Release);
+        known
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +165,15 @@ impl<C: Codec> Acceptor<C> {
         let _ = stream.set_nodelay(true);
         let _ = stream.set_read_timeout(Some(idle_timeout));
         let id = ConnId(self.shared.accepted.fetch_add(1, Ordering::Relaxed));
+        let clones = || (self.codec.clone(), self.codec.clone());
+        let (encoder, decoder) = match catch_unwind(AssertUnwindSafe(clones)) {
+            Ok(clones) => clones,
+            Err(payload) => {
+                let (name, text) = (&self.shared.name, panic_message(&*payload));
+                log::error!("{name}, connection {id}: cloning the codec panicked: {text}");
+                return;
+            }
+        };
         let wire = Arc::new(Wire::new(id, stream, self.shared.clone(), place));
         let lag = match self.shared.laggard {
             Laggard::Disconnect => broadcast::Lag::Disconnect,
@@ -134,7 +185,7 @@ impl<C: Codec> Acceptor<C> {
         let writer = Writer {
             wire: wire.clone(),
             shared: self.shared.clone(),
-            codec: self.codec.clone(),
+            codec: encoder,
             queue,
             notice: self.notice,
             has_begun: false,
@@ -150,7 +201,7 @@ impl<C: Codec> Acceptor<C> {
         let reader = Reader {
             wire,
             shared: self.shared.clone(),
-            codec: self.codec.clone(),
+            codec: decoder,
             events: Some(self.events.clone()),
             sender_ended,
         };

@@ -15,8 +15,9 @@ use maniple::{
 use super::{
     Logic, ServeError,
     codec::Codec,
-    outbox::Outbox,
+    outbox::{ConnId, Outbox},
     server::{Event, Shared},
+    wire::Closed,
 };
 use crate::pool::panic_message;
 
@@ -41,8 +42,11 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> State<C, L> {
     /// Until the server is to drain.
     pub(super) fn run(&mut self) -> Result<(), ServeError> {
         let mut next_tick = self.tick.map(|period| Instant::now() + period);
+        let mut has_ticked = false;
         loop {
-            match self.next(next_tick) {
+            let next = self.next(next_tick, has_ticked);
+            has_ticked = matches!(next, Next::Tick);
+            match next {
                 Next::Event(event) => self.handle(event)?,
                 Next::Drain => return Ok(()),
                 Next::Tick => {
@@ -57,9 +61,9 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> State<C, L> {
         }
     }
 
-    fn next(&self, tick: Option<Instant>) -> Next<C> {
-        // Events may never pause, and a tick is due all the same.
-        if tick.is_some_and(|tick| tick <= Instant::now()) {
+    fn next(&self, tick: Option<Instant>, has_ticked: bool) -> Next<C> {
+        // Events may never pause, and a tick is due all the same. Nor may ticks: an event and the drain have their turn.
+        if !has_ticked && tick.is_some_and(|tick| tick <= Instant::now()) {
             return Next::Tick;
         }
         let waited = self.shared.stop.run(|| match tick {
@@ -80,10 +84,15 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> State<C, L> {
         }
     }
 
-    /// Ends all reading and handles what is on its way, until all readers have ended or it is `over`.
-    pub(super) fn drain(&mut self, over: Instant) -> Result<(), ServeError> {
+    /// Ends all reading.
+    pub(super) fn begin_drain(&mut self) -> Result<(), ServeError> {
         self.call("draining", |logic, out| logic.draining(out))?;
         self.outbox.end_all();
+        Ok(())
+    }
+
+    /// Handles what is on its way, until all readers have ended or it is `over`.
+    pub(super) fn drain(&mut self, over: Instant) -> Result<(), ServeError> {
         loop {
             match self.events.recv_deadline(over) {
                 Ok(event) => {
@@ -99,7 +108,16 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> State<C, L> {
     }
 
     fn handle(&mut self, event: Event<C>) -> Result<(), ServeError> {
+        self.handle_alone(event)?;
+        for (conn, reason) in self.shared.take_unserved(|conn| self.outbox.knows(conn)) {
+            self.closed(conn, reason)?;
+        }
+        Ok(())
+    }
+
+    fn handle_alone(&mut self, event: Event<C>) -> Result<(), ServeError> {
         match event {
+            Event::Unserved => Ok(()),
             Event::Opened(wire, peer, queue) => {
                 let conn = wire.id;
                 self.outbox.enter(wire, queue);
@@ -111,12 +129,14 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> State<C, L> {
                 self.messages += 1;
                 self.call("received", |logic, out| logic.received(conn, message, out))
             }
-            Event::Closed(conn, reason) => {
-                let called = self.call("closed", |logic, out| logic.closed(conn, reason, out));
-                self.outbox.leave(conn);
-                called
-            }
+            Event::Closed(conn, reason) => self.closed(conn, reason),
         }
+    }
+
+    fn closed(&mut self, conn: ConnId, reason: Closed) -> Result<(), ServeError> {
+        let called = self.call("closed", |logic, out| logic.closed(conn, reason, out));
+        self.outbox.leave(conn);
+        called
     }
 
     /// Calls the logic. Shielded: an event is handled whole.

@@ -25,9 +25,8 @@ use maniple::{
     sync::{
         Mutex, OwnedSemaphorePermit,
         broadcast::{self, TryRecvError},
-        channel::{Receiver, Sender, TrySendError},
+        channel::{Receiver, Sender},
     },
-    task,
 };
 
 use super::{
@@ -267,11 +266,8 @@ impl<C: Codec> Drop for Reader<C> {
             return;
         };
         let reason = self.reason(Closed::Unserved("its reader could not begin".to_owned()));
-        let event = Event::Closed(self.wire.id, reason);
-        if let Err(TrySendError::Full(event)) = events.try_send(event) {
-            // Where a destructor runs nothing may be allowed to wait.
-            let _ = task::Builder::new().spawn(move || shield(|| events.send(event).is_ok()));
-        }
+        // Where a destructor runs nothing may be allowed to wait.
+        self.shared.report_unserved(&events, self.wire.id, reason);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,17 +18,21 @@ use maniple_server::{
 
 use super::chat::{Chat, MAX_LINE};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server with this logic, on a runtime of its own.
-struct Served<L> {
-    handle: LayersHandle,
-    serving: JoinHandle<Result<(L, Report), ServeError>>,
-    _runtime: Runtime,
+pub(super) struct Served<L> {
+    pub(super) handle: LayersHandle,
+    pub(super) serving: JoinHandle<Result<(L, Report), ServeError>>,
+    pub(super) _runtime: Runtime,
 }
 
 impl<L> Served<L> {
-    fn start<C>(codec: C, logic: L, set: impl FnOnce(Builder<C, L>) -> Builder<C, L> + Send) -> Self
+    pub(super) fn start<C>(
+        codec: C,
+        logic: L,
+        set: impl FnOnce(Builder<C, L>) -> Builder<C, L> + Send,
+    ) -> Self
     where
         C: Codec,
         L: Logic<In = C::In, Out = C::Out> + Send + 'static,
@@ -46,14 +50,11 @@ impl<L> Served<L> {
         }
     }
 
-    fn connect(&self) -> Peer {
-        let stream = TcpStream::connect(self.handle.local_addr()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Peer(BufReader::new(stream))
+    pub(super) fn connect(&self) -> Peer {
+        Peer::to(self.handle.local_addr())
     }
 
-    fn wait_for_connections(&self, count: usize) {
+    pub(super) fn wait_for_connections(&self, count: usize) {
         let until = Instant::now() + PATIENCE;
         while self.handle.connections() != count {
             assert!(Instant::now() < until, "{}", self.handle.connections());
@@ -61,7 +62,7 @@ impl<L> Served<L> {
         }
     }
 
-    fn end(self) -> Result<(L, Report), ServeError>
+    pub(super) fn end(self) -> Result<(L, Report), ServeError>
     where
         L: Send + 'static,
     {
@@ -76,30 +77,37 @@ fn chat(
     Served::start(LineCodec::new(MAX_LINE), Chat::default(), set)
 }
 
-struct Peer(BufReader<TcpStream>);
+pub(super) struct Peer(pub(super) BufReader<TcpStream>);
 
 impl Peer {
-    fn say(&mut self, text: &str) {
+    pub(super) fn to(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    pub(super) fn say(&mut self, text: &str) {
         self.0.get_mut().write_all(text.as_bytes()).unwrap();
     }
 
     #[track_caller]
-    fn hears(&mut self, line: &str) {
+    pub(super) fn hears(&mut self, line: &str) {
         assert_eq!(self.next().as_deref(), Some(line));
     }
 
-    fn next(&mut self) -> Option<String> {
+    pub(super) fn next(&mut self) -> Option<String> {
         let mut line = String::new();
         self.0.read_line(&mut line).unwrap();
         line.strip_suffix('\n').map(str::to_owned)
     }
 
     #[track_caller]
-    fn hears_the_end(&mut self) {
+    pub(super) fn hears_the_end(&mut self) {
         assert_eq!(self.next(), None);
     }
 
-    fn joined(mut self, name: &str) -> Self {
+    pub(super) fn joined(mut self, name: &str) -> Self {
         self.say(&format!("join tea {name}\n"));
         self.hears("ok joined tea");
         self

@@ -1,0 +1,237 @@
+//! What codecs, messages, settings and a lack of stacks may do to a server in two layers: harm a connection.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use maniple::{
+    Runtime,
+    sync::channel::{Receiver, Sender, unbounded},
+};
+use maniple_server::layers::{
+    Closed, Codec, CodecError, ConnId, Laggard, Layers, LineCodec, Logic, Outbox,
+};
+
+use super::layers::{PATIENCE, Peer, Served};
+
+/// Echoes, and notes what else it is told.
+struct Echo(Sender<String>);
+
+impl Logic for Echo {
+    type In = String;
+    type Out = Arc<str>;
+
+    fn received(&mut self, conn: ConnId, line: String, out: &mut Outbox<Arc<str>>) {
+        out.send(conn, line);
+    }
+
+    fn closed(&mut self, _: ConnId, reason: Closed, _: &mut Outbox<Arc<str>>) {
+        let _ = self.0.send(format!("{reason:?}"));
+    }
+
+    fn draining(&mut self, _: &mut Outbox<Arc<str>>) {
+        let _ = self.0.send("draining".to_owned());
+    }
+}
+
+#[test]
+fn a_period_too_short_for_anything_leaves_time_for_events_and_for_the_drain() {
+    let (tell, _told) = unbounded();
+    let served = Served::start(LineCodec::new(9), Echo(tell), |builder| {
+        builder.tick(Duration::from_nanos(1))
+    });
+    let mut peer = served.connect();
+    peer.say("hi\n");
+    peer.hears("hi");
+    served.end().unwrap();
+}
+
+/// Sends more than any peer takes that does not read.
+struct Flood(Sender<&'static str>);
+
+impl Logic for Flood {
+    type In = String;
+    type Out = Arc<str>;
+
+    fn received(&mut self, conn: ConnId, _: String, out: &mut Outbox<Arc<str>>) {
+        let line: Arc<str> = "z".repeat(1 << 16).into();
+        (0..400).for_each(|_| _ = out.send(conn, line.clone()));
+        let _ = self.0.send("flooded");
+    }
+
+    fn draining(&mut self, _: &mut Outbox<Arc<str>>) {
+        let _ = self.0.send("draining");
+    }
+}
+
+#[test]
+fn the_logic_is_told_of_the_drain_once_though_its_grace_is_over() {
+    let (tell, told) = unbounded();
+    let served = Served::start(LineCodec::new(9), Flood(tell), |builder| {
+        let builder = builder.laggard(Laggard::DropOldest).outgoing(400);
+        builder.drain_grace(Duration::from_millis(20))
+    });
+    let mut peer = served.connect();
+    peer.say("go\n");
+    assert_eq!(told.recv(), Ok("flooded"));
+    let (logic, report) = served.end().unwrap();
+    drop(logic);
+    assert_eq!(report.aborted, 1);
+    assert_eq!(told.iter().collect::<Vec<_>>(), ["draining"]);
+}
+
+/// A codec that cannot be cloned any more after so many times.
+struct Worn(Arc<AtomicUsize>, LineCodec);
+
+impl Clone for Worn {
+    fn clone(&self) -> Self {
+        assert_ne!(self.0.fetch_sub(1, SeqCst), 0, "intended");
+        Self(self.0.clone(), self.1.clone())
+    }
+}
+
+impl Codec for Worn {
+    type In = String;
+    type Out = Arc<str>;
+
+    fn decode(&mut self, input: &[u8]) -> Result<Option<(usize, String)>, CodecError> {
+        self.1.decode(input)
+    }
+
+    fn encode(&mut self, message: &Arc<str>, output: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.1.encode(message, output)
+    }
+}
+
+#[test]
+fn a_codec_that_cannot_be_cloned_ends_that_connection_and_others_are_accepted() {
+    for before in 0..2 {
+        let (tell, _told) = unbounded();
+        let codec = Worn(Arc::new(AtomicUsize::new(before)), LineCodec::new(9));
+        let served = Served::start(codec, Echo(tell), |builder| builder);
+        served.connect().hears_the_end();
+        let mut other = served.connect();
+        other.say("hi\n");
+        other.hears("hi");
+        let (_, report) = served.end().unwrap();
+        assert_eq!((report.connections, report.aborted), (2, 0));
+    }
+}
+
+/// A message that panics when it is dropped unread.
+struct Mine(bool);
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        assert!(!self.0 || std::thread::panicking(), "intended");
+    }
+}
+
+/// Each byte is a message.
+#[derive(Clone)]
+struct Bytes;
+
+impl Codec for Bytes {
+    type In = Mine;
+    type Out = u8;
+
+    fn decode(&mut self, input: &[u8]) -> Result<Option<(usize, Mine)>, CodecError> {
+        Ok(input.first().map(|&byte| (1, Mine(byte == b'!'))))
+    }
+
+    fn encode(&mut self, message: &u8, output: &mut Vec<u8>) -> Result<(), CodecError> {
+        output.push(*message);
+        Ok(())
+    }
+}
+
+/// Closes whoever says something.
+struct Mute;
+
+impl Logic for Mute {
+    type In = Mine;
+    type Out = u8;
+
+    fn received(&mut self, conn: ConnId, _: Mine, out: &mut Outbox<u8>) {
+        out.close(conn);
+    }
+}
+
+#[test]
+fn a_server_that_a_message_fells_accepts_nobody_any_more() {
+    let served = Served::start(Bytes, Mute, |builder| builder);
+    let mut peer = served.connect();
+    peer.say("ab!");
+    peer.hears_the_end();
+    let Served {
+        handle,
+        serving,
+        _runtime,
+    } = served;
+    assert!(serving.join().is_err(), "the panic is the caller's");
+    assert!(handle.is_draining());
+    let until = Instant::now() + PATIENCE;
+    while std::net::TcpStream::connect(handle.local_addr()).is_ok() {
+        assert!(Instant::now() < until, "it still listens");
+        std::thread::yield_now();
+    }
+}
+
+/// Does not return from `opened` before it is let, and counts connections.
+struct Doorman {
+    lets: Receiver<()>,
+    opened: usize,
+    closed: usize,
+}
+
+impl Logic for Doorman {
+    type In = String;
+    type Out = Arc<str>;
+
+    fn opened(&mut self, _: ConnId, _: std::net::SocketAddr, _: &mut Outbox<Arc<str>>) {
+        let _ = self.lets.recv();
+        self.opened += 1;
+    }
+
+    fn received(&mut self, _: ConnId, _: String, _: &mut Outbox<Arc<str>>) {}
+
+    fn closed(&mut self, _: ConnId, _: Closed, _: &mut Outbox<Arc<str>>) {
+        self.closed += 1;
+    }
+}
+
+#[test]
+fn connections_for_which_there_are_no_stacks_are_closed_though_the_logic_is_behind() {
+    let (let_go, lets) = unbounded();
+    let logic = Doorman {
+        lets,
+        opened: 0,
+        closed: 0,
+    };
+    let runtime = Runtime::builder()
+        .workers(1)
+        .max_coroutines(2)
+        .build()
+        .unwrap();
+    // The owner and the acceptor are all that there is room for.
+    let builder = Layers::builder("tested", LineCodec::new(9), logic).events(2);
+    let server = runtime.run(|| builder.bind("127.0.0.1:0").unwrap());
+    let handle = server.handle();
+    let serving = runtime.spawn(move || server.serve());
+    let mut peers: Vec<_> = (0..4).map(|_| Peer::to(handle.local_addr())).collect();
+    let until = Instant::now() + PATIENCE;
+    // The first is at the door, its end and the second are in the queue, and the third waits for room.
+    while handle.connections() < 3 {
+        assert!(Instant::now() < until, "{}", handle.connections());
+        std::thread::yield_now();
+    }
+    drop(let_go);
+    peers.iter_mut().for_each(Peer::hears_the_end);
+    handle.drain();
+    let (logic, report) = serving.join().unwrap().unwrap();
+    assert_eq!((logic.opened, logic.closed, report.connections), (4, 4, 4));
+}
