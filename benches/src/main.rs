@@ -8,6 +8,7 @@ mod callgrind;
 mod capacity;
 mod compare;
 mod count;
+mod go;
 mod load;
 mod micro;
 mod models;

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     process::{Resource, Signal},
+    thread::{sched_getaffinity, sched_setaffinity},
 };
 
 /// This binary, started again with other arguments; killed when dropped.
@@ -54,6 +55,16 @@ impl Child {
             inner,
             printed: Vec::new(),
         })
+    }
+
+    /// Starts another program on the first core. That it ends with this one is up to it.
+    pub(crate) fn start_on_first_core(command: &mut Command) -> Result<Self> {
+        let allowed = sched_getaffinity(None).context("asking for the allowed cores")?;
+        // A child has the cores of the thread that starts it.
+        pin(Core::First)?;
+        let started = Self::start_command(Stdio::null(), command);
+        sched_setaffinity(None, &allowed).context("going back to all cores")?;
+        started
     }
 
     /// Its process id.
@@ -151,7 +162,12 @@ fn last_words(text: &str) -> Option<String> {
         .filter(|line| !line.is_empty())
         .collect();
     let panic = lines.iter().position(|line| line.contains("panicked at"));
-    let words = panic.and_then(|at| lines.get(at + 1)).or(lines.last())?;
+    // Go's come first, and all its goroutines after them.
+    let go = |line: &&&str| line.starts_with("panic: ") || line.starts_with("fatal error: ");
+    let words = panic
+        .and_then(|at| lines.get(at + 1))
+        .or_else(|| lines.iter().find(go))
+        .or(lines.last())?;
     Some(words.trim_start_matches("maniple-bench: ").to_owned())
 }
 
@@ -240,6 +256,10 @@ pub(crate) enum Core {
 /// core.
 pub(crate) fn settle(core: Core) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    pin(core)
+}
+
+fn pin(core: Core) -> Result<()> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let id = match core {
         Core::First => cores.first(),
@@ -276,6 +296,8 @@ mod tests {
             "thread 'main' (7) panicked at src/main.rs:1:2:\nno more threads\nnote: run with ...\n";
         assert_eq!(last_words(text).unwrap(), "no more threads");
         assert_eq!(last_words("one\nmaniple-bench: two\n\n").unwrap(), "two");
+        let go = "panic: no echo\n\ngoroutine 1 [running]:\nmain.main()\n\t/main.go:12 +0x1d\n";
+        assert_eq!(last_words(go).unwrap(), "panic: no echo");
         assert_eq!(last_words(" \n"), None);
     }
 
@@ -283,6 +305,18 @@ mod tests {
     fn a_process_has_used_no_less_cpu_time_later() {
         let before = cpu_time_of(std::process::id()).unwrap();
         assert!(cpu_time_of(std::process::id()).unwrap() >= before);
+    }
+
+    #[test]
+    fn a_program_starts_on_the_first_core_and_leaves_this_thread_the_others() {
+        let before = sched_getaffinity(None).unwrap();
+        let script = ["-c", "grep Cpus_allowed_list /proc/self/status"];
+        let mut command = Command::new("/bin/sh");
+        let mut child = Child::start_on_first_core(command.args(script)).unwrap();
+        let line = child.line(Duration::from_secs(20)).unwrap();
+        let first = core_affinity::get_core_ids().unwrap()[0].id.to_string();
+        assert_eq!(line.split_whitespace().last(), Some(first.as_str()));
+        assert_eq!(sched_getaffinity(None).unwrap(), before);
     }
 
     #[test]

@@ -106,6 +106,9 @@ pub(crate) struct Machine {
     rustc: &'static str,
     /// Versions of the contenders' crates.
     crates: BTreeMap<&'static str, &'static str>,
+    /// The version of Go that takes part, or that it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) go: Option<String>,
     date: String,
 }
 
@@ -124,6 +127,7 @@ impl Machine {
                 .iter()
                 .map(|&name| (name, locked_version(LOCK_FILE, name).unwrap_or("unknown")))
                 .collect(),
+            go: None,
             date: httpdate::fmt_http_date(SystemTime::now()),
         }
     }
@@ -137,6 +141,7 @@ impl std::fmt::Display for Machine {
             kernel,
             rustc,
             crates,
+            go,
             date,
         } = self;
         writeln!(f, "{cpu}, {cores} cores, Linux {kernel}, {rustc}, {date}")?;
@@ -144,7 +149,11 @@ impl std::fmt::Display for Machine {
             .iter()
             .map(|(name, version)| format!("{name} {version}"))
             .collect();
-        write!(f, "{}", crates.join(", "))
+        write!(f, "{}", crates.join(", "))?;
+        match go {
+            Some(go) => write!(f, "\n{go}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -28,7 +28,8 @@ use self::{
 };
 use super::quantity::count;
 use crate::{
-    compare::json::JsonFile, process::raise_descriptor_limit, servers::Name, stats::Machine,
+    compare::json::JsonFile, go::enlist, process::raise_descriptor_limit, servers::Name,
+    stats::Machine,
 };
 
 pub(crate) use self::{
@@ -91,7 +92,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     refuse(&shorts)?;
     let file = JsonFile::create(options.json.as_deref())?;
-    let machine = Machine::here(&CRATES);
+    let mut machine = Machine::here(&CRATES);
+    let servers = enlist(&options.server, &[], &[Name::Go], &mut machine);
     println!("{machine}");
     println!(
         "\n{} connections; {} processes on either side, of up to {} each; {} at a time are opened in each\n",
@@ -101,7 +103,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         plan.window
     );
     let mut attempts = Vec::new();
-    for &server in &options.server {
+    for server in servers {
         attempts.extend(
             rows::halve_until_it_survives(plan.connections, |connections| {
                 let least = usize::from(options.processes).min(connections);

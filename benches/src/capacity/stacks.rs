@@ -4,6 +4,7 @@
 //! measures itself, wakes them and lets them end.
 
 mod arrivals;
+mod go;
 mod may;
 mod own;
 mod protocol;
@@ -33,6 +34,7 @@ use super::{
 };
 use crate::{
     compare::{json::JsonFile, progress},
+    go::{enlist, ready},
     process::{Core, settle},
     stats::Machine,
 };
@@ -63,7 +65,7 @@ pub(crate) struct Options {
         default_value = "auto"
     )]
     guard: Vec<Guard>,
-    /// Whose coroutines.
+    /// Whose coroutines; go needs its toolchain.
     #[arg(
         long,
         value_name = "NAME,..",
@@ -110,7 +112,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("{reason}");
     }
     let file = JsonFile::create(options.json.as_deref())?;
-    let machine = Machine::here(&["maniple", "may", "tokio"]);
+    let mut machine = Machine::here(&["maniple", "may", "tokio"]);
+    enlist(&options.engine, &[], &[Engine::Go], &mut machine);
     println!("{machine}\n");
     let runs = measure(&specs, options.rounds);
     let wanted = count(options.count);
@@ -141,10 +144,10 @@ fn specs(options: &Options) -> Vec<Spec> {
                     let spec = Spec {
                         engine,
                         count: options.count,
-                        slot: if engine == Engine::Tokio {
-                            options.slot[0]
-                        } else {
+                        slot: if engine.has_slots() {
                             slot
+                        } else {
+                            options.slot[0]
                         },
                         touch,
                         guard: if engine == Engine::Maniple {
@@ -185,6 +188,11 @@ fn measure(specs: &[Spec], rounds: u16) -> Vec<Run> {
 }
 
 fn measure_once(spec: &Spec, round: &str) -> Outcome {
+    if spec.engine == Engine::Go
+        && let Err(error) = ready()
+    {
+        return Outcome::failed(error.to_string());
+    }
     let limits = Limits::here();
     match too_much(spec.forecast(limits.mappings), limits.memory) {
         Some(reason) => Outcome::failed(reason),
@@ -232,6 +240,7 @@ pub(crate) fn run_child(spec: &Spec) -> Result<()> {
         Engine::Maniple => own::run(spec),
         Engine::May => may::run(spec),
         Engine::Tokio => tokio::run(spec),
+        Engine::Go => go::run(spec),
         Engine::Threads => threads::run(spec),
     }
 }

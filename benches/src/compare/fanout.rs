@@ -31,6 +31,7 @@ use super::{
     seconds,
 };
 use crate::{
+    go::{self, enlist},
     process::{self, Child, Core},
     stats::Machine,
 };
@@ -89,6 +90,10 @@ enum Variant {
     TokioSpawn,
     /// Three may coroutines, one worker.
     May,
+    /// Three goroutines, GOMAXPROCS=1.
+    Go,
+    /// Two goroutines, the last call in the leader.
+    GoJoin,
     /// Three long-lived helper threads per leader, fed by channels.
     Threads,
 }
@@ -135,11 +140,13 @@ struct Report<'a> {
 pub(crate) fn run(options: &Options) -> Result<()> {
     process::raise_descriptor_limit(descriptors(options.leaders))?;
     let file = JsonFile::create(options.json.as_deref())?;
-    let variants = match options.only.is_empty() {
-        true => Variant::value_variants().to_vec(),
-        false => options.only.clone(),
-    };
-    let machine = Machine::here(&["maniple", "may", "tokio"]);
+    let mut machine = Machine::here(&["maniple", "may", "tokio"]);
+    let variants = enlist(
+        &options.only,
+        Variant::value_variants(),
+        &[Variant::Go, Variant::GoJoin],
+        &mut machine,
+    );
     println!("{machine}");
     let runs = measure(options, &variants)?;
     let rows: Vec<Row> = variants
@@ -195,6 +202,9 @@ fn measure(options: &Options, variants: &[Variant]) -> Result<Vec<Run>> {
 }
 
 fn measure_once(options: &Options, variant: Variant, backends: &str) -> Result<Seen> {
+    if matches!(variant, Variant::Go | Variant::GoJoin) {
+        go::ready()?;
+    }
     let mut child = Child::start([
         "aggregate".to_owned(),
         variant.to_string(),
@@ -210,6 +220,9 @@ fn measure_once(options: &Options, variant: Variant, backends: &str) -> Result<S
 pub(crate) fn aggregate(options: &ChildOptions) -> Result<()> {
     process::settle(Core::First)?;
     process::raise_descriptor_limit(descriptors(options.leaders))?;
+    if matches!(options.variant, Variant::Go | Variant::GoJoin) {
+        return become_go(options);
+    }
     let connections = (0..options.leaders)
         .map(|_| connect_all(&options.backends))
         .collect::<Result<Vec<_>>>()?;
@@ -224,9 +237,25 @@ pub(crate) fn aggregate(options: &ChildOptions) -> Result<()> {
         Variant::TokioSpawn => tasks::run(connections, meter, true),
         Variant::May => coroutines::run_may(connections, meter),
         Variant::Threads => threads::run(connections, meter),
+        Variant::Go | Variant::GoJoin => unreachable!("a program of its own"),
     })?;
     println!("{}", serde_json::to_string(&seen)?);
     Ok(())
+}
+
+/// Go connects for itself, and its meter prints what this one would.
+fn become_go(options: &ChildOptions) -> Result<()> {
+    let backends = options.backends.iter().map(ToString::to_string);
+    go::become_peer(
+        1,
+        [
+            "aggregate".to_owned(),
+            format!("--leaders={}", options.leaders),
+            format!("--seconds={}", options.seconds),
+            format!("--backends={}", backends.collect::<Vec<_>>().join(",")),
+            format!("--join={}", options.variant == Variant::GoJoin),
+        ],
+    )
 }
 
 fn connect_all(backends: &[SocketAddr]) -> Result<[TcpStream; BACKENDS]> {

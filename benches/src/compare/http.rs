@@ -15,7 +15,9 @@ use super::{
     rows::{self, Figures},
     seconds,
 };
-use crate::{load::Seen, process::raise_descriptor_limit, servers::Name, stats::Machine};
+use crate::{
+    go::enlist, load::Seen, process::raise_descriptor_limit, servers::Name, stats::Machine,
+};
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct Options {
@@ -112,11 +114,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let most = loads.iter().map(|load| load.connections).max().unwrap_or(0);
     raise_descriptor_limit(u64::from(most) + SPARE_DESCRIPTORS)?;
     let file = JsonFile::create(options.json.as_deref())?;
-    let servers = match options.only.is_empty() {
-        true => Name::ALL.to_vec(),
-        false => options.only.clone(),
-    };
-    let machine = Machine::here(&CRATES);
+    let mut machine = Machine::here(&CRATES);
+    let servers = enlist(&options.only, &Name::ALL, &[Name::Go], &mut machine);
     println!("{machine}");
     let mut report = Report {
         machine,

@@ -20,6 +20,7 @@ use super::{
     tails::{self, Row},
 };
 use crate::{
+    go::enlist,
     load::{
         self, Pace,
         open::{Plan, Room, Seen, Stream},
@@ -168,11 +169,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let most = options.connections.iter().max().copied().unwrap_or(0);
     raise_descriptor_limit(u64::from(most) + SPARE_DESCRIPTORS)?;
     let file = JsonFile::create(options.json.as_deref())?;
-    let servers = match options.only.is_empty() {
-        true => Name::ALL.to_vec(),
-        false => options.only.clone(),
-    };
-    let machine = Machine::here(&super::http::CRATES);
+    let mut machine = Machine::here(&super::http::CRATES);
+    let servers = enlist(&options.only, &Name::ALL, &[Name::Go], &mut machine);
     println!("{machine}");
     let mut report = Report {
         machine,

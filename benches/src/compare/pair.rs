@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 
 use crate::{
+    go,
     load::open::{Plan, Seen},
     process::Child,
     servers::Name,
@@ -21,8 +22,12 @@ pub(super) struct Served {
 impl Served {
     /// Starts it, with arguments beside its name.
     pub(super) fn start(name: Name, arguments: &[String]) -> Result<Self> {
+        name.ready()?;
         let own = ["serve".to_owned(), name.to_string()];
-        let mut child = Child::start(own.iter().chain(arguments))?;
+        let mut child = match name {
+            Name::Go if arguments.is_empty() => go::start_server()?,
+            _ => Child::start(own.iter().chain(arguments))?,
+        };
         let address = child.line(START_PATIENCE)?;
         Ok(Self {
             name,

@@ -19,6 +19,7 @@ use super::{
     tails::{self, Row},
 };
 use crate::{
+    go::enlist,
     load::{
         Pace,
         open::{Plan, Room, Seen, Stream},
@@ -152,10 +153,6 @@ struct Comparison {
 pub(crate) fn run(options: &Options) -> Result<()> {
     raise_descriptor_limit(DESCRIPTORS)?;
     let file = JsonFile::create(options.json.as_deref())?;
-    let servers = match options.only.is_empty() {
-        true => Name::WITH_WORKERS.to_vec(),
-        false => options.only.clone(),
-    };
     let cases = match options.cases.is_empty() {
         true => Case::value_variants().to_vec(),
         false => options.cases.clone(),
@@ -166,7 +163,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         seconds,
         ..
     } = options;
-    let machine = Machine::here(&["maniple-server", "may_minihttp", "may", "hyper", "tokio"]);
+    let mut machine = Machine::here(&["maniple-server", "may_minihttp", "may", "hyper", "tokio"]);
+    let servers = enlist(
+        &options.only,
+        &Name::WITH_WORKERS,
+        &[Name::Go],
+        &mut machine,
+    );
     println!("{machine}");
     let cores = std::thread::available_parallelism().map_or(0, NonZero::get);
     println!("servers with {workers} workers; they and the load share {cores} cores");

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     capacity::Memory,
+    go::enlist,
     servers::Name,
     stats::{Machine, Spread, Table},
 };
@@ -77,11 +78,8 @@ struct Row {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let file = JsonFile::create(options.json.as_deref())?;
-    let servers = match options.only.is_empty() {
-        true => Name::ALL.to_vec(),
-        false => options.only.clone(),
-    };
-    let machine = Machine::here(&CRATES);
+    let mut machine = Machine::here(&CRATES);
+    let servers = enlist(&options.only, &Name::ALL, &[Name::Go], &mut machine);
     println!("{machine}");
     let runs = measure(options.rounds, &servers);
     let servers: Vec<Row> = servers

@@ -29,7 +29,7 @@ pub(super) struct Row<C> {
     late_p99_us: Option<Spread>,
     /// In how many rounds that says more of the load than of the server.
     late_rounds: usize,
-    /// How many connections the most frequent thread served.
+    /// How many connections the most frequent thread served, or goroutine where none keeps to a thread.
     crowd: Option<Spread>,
     /// The cause of the first round that failed.
     failed: Option<String>,
@@ -128,7 +128,7 @@ fn notes<C: Display>(row: &Row<C>) -> impl Iterator<Item = String> {
     } = row;
     let crowd = row.crowd.map(|crowd| {
         let most = crowd.show(0);
-        format!("{contender}: the most frequent thread served {most} connections")
+        format!("{contender}: the most frequent thread, or goroutine, served {most} connections")
     });
     let late = row
         .late_p99_us

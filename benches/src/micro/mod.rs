@@ -3,6 +3,7 @@
 //! Each figure comes from a process of its own, from within a task of the engine.
 
 mod crossbeam;
+mod go;
 mod limit;
 mod may;
 mod own;
@@ -28,6 +29,7 @@ use self::{
 };
 use crate::{
     compare::{json::JsonFile, progress},
+    go::enlist,
     process::{self, Child, Core},
     stats::Machine,
 };
@@ -81,6 +83,8 @@ enum Engine {
     May,
     /// The current-thread runtime for one worker, the multi-thread one for more.
     Tokio,
+    /// Goroutines on so many processors; the answers under a timeout are awaited with one timer that is set again.
+    Go,
     /// The standard library's threads, fewer times; the workers are the cores they may use.
     Threads,
     /// crossbeam-channel on such threads.
@@ -152,8 +156,10 @@ enum Outcome {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let file = JsonFile::create(options.json.as_deref())?;
     let rows = chosen_or(&options.only, || Row::value_variants().to_vec());
-    let engines = chosen_or(&options.engines, Engine::plain);
-    let machine = Machine::here(&["maniple", "may", "tokio", "crossbeam-channel", "corosensei"]);
+    let mut machine =
+        Machine::here(&["maniple", "may", "tokio", "crossbeam-channel", "corosensei"]);
+    let plain = Engine::plain();
+    let engines = enlist(&options.engines, &plain, &[Engine::Go], &mut machine);
     println!("{machine}");
     let mut report = Report {
         machine,
@@ -225,6 +231,9 @@ fn measure(workers: u16, rows: &[Row], engines: &[Engine], rounds: u16) -> Vec<R
 }
 
 fn measure_once(engine: Engine, row: Row, workers: u16) -> Result<Measured> {
+    if engine == Engine::Go {
+        crate::go::ready()?;
+    }
     let mut child = Child::start([
         "micro-row".to_owned(),
         name(engine),
@@ -269,6 +278,7 @@ pub(crate) fn run_child(options: &ChildOptions) -> Result<()> {
         }
         Engine::May => may::run(row, workers),
         Engine::Tokio => tokio::run(row, workers)?,
+        Engine::Go => return go::run(row, workers),
         Engine::Threads => threads::run(row),
         Engine::Crossbeam => crossbeam::run(row),
         Engine::Limit => limit::run(row),

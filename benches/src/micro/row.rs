@@ -79,7 +79,7 @@ pub(super) enum Row {
 }
 
 /// How often each row's operation is done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Counts {
     pub(super) yields: u64,
     pub(super) yielders: u64,
@@ -175,6 +175,9 @@ fn lacks(engine: Engine, row: Row) -> Option<&'static str> {
         (Engine::May | Engine::Threads, Row::Oneshot | Row::Broadcast4 | Row::Watch) => {
             Some("it has no such channel")
         }
+        (Engine::Go, Row::ChannelUnbounded) => Some("its channels have a bound"),
+        (Engine::Go, Row::Broadcast4 | Row::Watch) => Some("it has no such channel"),
+        (Engine::Go, Row::Barrier2) => Some("its standard library has no barrier"),
         (Engine::Crossbeam, row) => match row {
             Row::PingPong
             | Row::Rendezvous

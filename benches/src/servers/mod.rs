@@ -2,6 +2,7 @@
 //! routes, with several workers on all cores.
 
 mod epoll;
+mod go;
 pub(crate) mod kernel;
 mod maniple;
 mod may;
@@ -29,6 +30,8 @@ pub(crate) enum Name {
     Hyper,
     /// axum on tokio's current-thread runtime.
     Axum,
+    /// Go's net/http with its router.
+    Go,
     /// A thread per connection.
     Threads,
     /// The limit: a loop around epoll with a canned answer.
@@ -36,18 +39,32 @@ pub(crate) enum Name {
 }
 
 impl Name {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Maniple,
         Self::MayMinihttp,
         Self::Hyper,
         Self::Axum,
+        Self::Go,
         Self::Threads,
         Self::Epoll,
     ];
 
     /// Those that can have several workers. Threads, one for each connection, are the reference.
-    pub(crate) const WITH_WORKERS: [Self; 4] =
-        [Self::Maniple, Self::MayMinihttp, Self::Hyper, Self::Threads];
+    pub(crate) const WITH_WORKERS: [Self; 5] = [
+        Self::Maniple,
+        Self::MayMinihttp,
+        Self::Hyper,
+        Self::Go,
+        Self::Threads,
+    ];
+
+    /// That it can be started, or why not.
+    pub(crate) fn ready(self) -> Result<()> {
+        match self {
+            Self::Go => crate::go::ready(),
+            _ => Ok(()),
+        }
+    }
 
     fn as_str(self) -> &'static str {
         match self {
@@ -55,6 +72,7 @@ impl Name {
             Self::MayMinihttp => "may_minihttp",
             Self::Hyper => "hyper",
             Self::Axum => "axum",
+            Self::Go => "go",
             Self::Threads => "threads",
             Self::Epoll => "epoll",
         }
@@ -133,6 +151,7 @@ fn serve_on_one_core(server: Name, listening: &Listening) -> Result<()> {
         Name::MayMinihttp => may::serve(listening),
         Name::Hyper => tokio::serve_hyper(listening),
         Name::Axum => tokio::serve_axum(listening),
+        Name::Go => go::serve(listening),
         Name::Threads => threads::serve(listening),
         Name::Epoll => epoll::serve(listening, kernel::Unobserved),
     }
@@ -144,6 +163,7 @@ fn serve_with_workers(server: Name, listening: &Listening, workers: usize) -> Re
         Name::Maniple => maniple::serve_with_workers(listening, workers),
         Name::MayMinihttp => may::serve_with_workers(listening, workers),
         Name::Hyper => tokio::serve_hyper_with_workers(listening, workers),
+        Name::Go => go::serve_with_workers(listening, workers),
         Name::Threads => threads::serve_routes(listening),
         Name::Axum | Name::Epoll => bail!("{server} has no variant with several workers"),
     }

@@ -92,6 +92,7 @@ impl Figures {
 }
 
 pub(super) fn measure(server: Name, plan: &Plan, phases: &Phases) -> Result<Figures> {
+    server.ready()?;
     settle()?;
     let mut pairs = Pairs::start(server, plan)?;
     let done = pairs.measure(plan, phases);

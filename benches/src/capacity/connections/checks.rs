@@ -188,7 +188,7 @@ fn allowance(server: Name) -> u64 {
         Name::Epoll => 2,
         Name::Maniple => 12,
         Name::Hyper => 16,
-        Name::Axum | Name::MayMinihttp => 28,
+        Name::Axum | Name::Go | Name::MayMinihttp => 28,
         Name::Threads => 48,
     };
     kib << 10

@@ -31,8 +31,17 @@ pub(crate) enum Engine {
     May,
     /// Its tasks have no stacks.
     Tokio,
+    /// Its goroutines have stacks that grow and shrink.
+    Go,
     /// The standard library's.
     Threads,
+}
+
+impl Engine {
+    /// Whether a size is chosen for its stacks.
+    pub(super) fn has_slots(self) -> bool {
+        !matches!(self, Self::Tokio | Self::Go)
+    }
 }
 
 /// How maniple guards its stacks; the others have their own ways.
@@ -60,6 +69,9 @@ impl Spec {
 
     /// Why it makes no sense, if so.
     pub(super) fn refused(&self) -> Option<String> {
+        if !self.engine.has_slots() {
+            return None;
+        }
         let pages = self.slot.0 / page_size();
         let is_guarded = self.engine == Engine::Maniple && self.guard != Guard::None;
         // A guard makes a page that was counted on too much a report, not a neighbour's loss.
@@ -84,17 +96,19 @@ impl Spec {
                 let split = self.engine == Engine::May || self.guard == Guard::Mprotect;
                 tables + RECORD + if split { 2 * MAPPING } else { 0 }
             }
-            Engine::Tokio => RECORD,
+            Engine::Tokio | Engine::Go => RECORD,
             Engine::Threads => tables + 4 * MAPPING + KERNEL_THREAD,
         };
-        let each = u64::from(self.touch)
-            .max(1)
-            .saturating_mul(page_size())
-            .saturating_add(beside);
+        let pages = u64::from(self.touch).max(1);
+        let stack = match self.engine {
+            Engine::Go => grown(pages),
+            _ => pages.saturating_mul(page_size()),
+        };
+        let each = stack.saturating_add(beside);
         let splits = match self.engine {
             Engine::Maniple => self.guard == Guard::Mprotect,
             Engine::May | Engine::Threads => true,
-            Engine::Tokio => false,
+            Engine::Tokio | Engine::Go => false,
         };
         let most = mappings
             .filter(|_| splits)
@@ -113,7 +127,7 @@ impl fmt::Display for Spec {
                 self.slot,
                 name(self.guard)
             ),
-            Engine::Tokio => write!(f, "{engine}, {pages}"),
+            Engine::Tokio | Engine::Go => write!(f, "{engine}, {pages}"),
             Engine::May | Engine::Threads => write!(f, "{engine}, {}, {pages}", self.slot),
         }
     }
@@ -124,6 +138,14 @@ pub(super) fn name(value: impl ValueEnum) -> String {
         .to_possible_value()
         .map(|value| value.get_name().to_owned())
         .unwrap_or_default()
+}
+
+/// The size to which a stack of Go's doubles that reaches so many pages: it begins on the first one's end.
+fn grown(pages: u64) -> u64 {
+    let used = (pages - 1).saturating_mul(page_size()) + GO_FRAME;
+    used.checked_next_power_of_two()
+        .unwrap_or(u64::MAX)
+        .max(GO_LEAST)
 }
 
 pub(super) fn pages(count: u32) -> String {
@@ -143,6 +165,9 @@ const SPARE_PAGES: u64 = 3;
 const GUARDED_SPARE_PAGES: u64 = 2;
 /// A task's record with its handle.
 const RECORD: u64 = 512;
+/// What a goroutine takes of its stack in any case, and the stack that it begins with.
+const GO_FRAME: u64 = 512;
+const GO_LEAST: u64 = 2048;
 /// The kernel's record of a mapping, with its share of the tree of mappings.
 const MAPPING: u64 = 256;
 /// The kernel's own stack of a thread, and its record.
@@ -216,6 +241,20 @@ pub(super) mod tests {
             assert_eq!(of(engine, 1_000_000), of(engine, 32_765), "{engine:?}");
         }
         assert!(of(Engine::Maniple, 1_000_000) > of(Engine::Maniple, 32_765));
+    }
+
+    #[test]
+    fn stacks_that_grow_double() {
+        assert_eq!(
+            [1, 2, 3, 4, 5].map(grown),
+            [2, 8, 16, 16, 32].map(|kib| kib << 10)
+        );
+        let deep = Spec {
+            slot: Bytes(16 << 10),
+            touch: 100,
+            ..spec(Engine::Go)
+        };
+        assert_eq!(deep.refused(), None);
     }
 
     #[test]

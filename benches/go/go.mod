@@ -1,0 +1,3 @@
+module maniple.bench/peer
+
+go 1.25
