@@ -91,6 +91,8 @@ impl Subject<'_> {
         let mut figures = Figures::from(measured);
         if let Load::Beyond(per_second) = load {
             figures.beyond = Some(self.beyond(&server, per_second, &figures, died)?);
+            // Answers that come after the load's end are counted, and what they cost is not.
+            figures.cost = None;
             return Ok(figures);
         }
         match died {
