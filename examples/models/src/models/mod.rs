@@ -14,6 +14,7 @@ mod half_sync_half_reactive;
 mod iterative;
 mod leader;
 mod leader_followers;
+mod leader_shared;
 mod loop_per_thread;
 mod loop_pool;
 mod may;
@@ -64,6 +65,7 @@ pub const MODELS: &[Model] = &[
     message_passing::MODEL,
     serial::MODEL,
     leader::MODEL,
+    leader_shared::MODEL,
     may::MODEL,
     worker_pool::MODEL,
     chat_broadcaster::MODEL,

@@ -55,6 +55,7 @@ conform! {
     message_passing
     serial
     leader
+    leader_shared
     may
     worker_pool
     chat_broadcaster
