@@ -52,7 +52,8 @@ pub trait Codec: Clone + Send + 'static {
     /// Appends a message to `output`.
     ///
     /// # Errors
-    /// If the message cannot be written. The connection then ends.
+    /// If the message cannot be written; what was appended of it is taken back. The connection then ends, once what
+    /// was queued before has been sent.
     fn encode(&mut self, message: &Self::Out, output: &mut Vec<u8>) -> Result<(), CodecError>;
 }
 

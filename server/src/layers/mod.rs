@@ -80,7 +80,8 @@ pub trait Logic {
         let _ = out;
     }
 
-    /// The server begins to drain: no connection will be accepted, and all will be closed.
+    /// The server begins to drain: all connections will be closed. Called once; one that was being accepted may still
+    /// open after it.
     fn draining(&mut self, out: &mut Outbox<Self::Out>) {
         let _ = out;
     }
@@ -179,7 +180,11 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Layers<C, L> {
     /// thread, becomes the owner of the state. Cancelling it, or its deadline, drains the server.
     ///
     /// # Errors
-    /// If the logic panicked, a coroutine could not be started, or the listener failed for good.
+    /// If the logic panicked, a coroutine could not be started, or the listener failed for good. The logic is dropped
+    /// then.
+    ///
+    /// # Panics
+    /// If a message that nobody handles any more panics when it is dropped: all connections are cut then.
     pub fn serve(self) -> Result<(L, Report), ServeError> {
         let shared = self.shared;
         let failed = |error| ServeError::Io {
@@ -338,7 +343,7 @@ pub struct Report {
     pub connections: u64,
     /// Messages that the logic received.
     pub messages: u64,
-    /// Connections that were cut, with something still to send, when the grace time of the drain was over.
+    /// Connections whose sending had not ended when the grace time of the drain was over; they were cut.
     pub aborted: usize,
 }
 
@@ -387,7 +392,8 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
         self
     }
 
-    /// Events that wait for the logic; readers wait beyond that. Default: 1,024.
+    /// Events that wait for the logic; readers wait beyond that. Default: 1,024. Each message is one, so that up to so
+    /// many times [`Builder::max_message`] may wait.
     pub fn events(mut self, events: usize) -> Self {
         self.limits.events = events;
         self

@@ -212,6 +212,10 @@ impl<C: Codec> Reader<C> {
                 }
             }
             input.drain(..start);
+            // One long message must not have a connection keep so much for good.
+            if input.len() < READ {
+                input.shrink_to(2 * READ);
+            }
         }
     }
 
@@ -334,7 +338,11 @@ impl<C: Codec> Writer<C> {
                 Err(broadcast::RecvError::Expelled) => Err(TryRecvError::Expelled),
                 Err(broadcast::RecvError::Disconnected) => Err(TryRecvError::Disconnected),
             };
-            let over = self.collect(next, &mut output)?;
+            // Beside an error there may be messages that came before it.
+            let over = match self.collect(next, &mut output) {
+                Err(reason) if output.is_empty() => return Err(reason),
+                over => over,
+            };
             let mut until = Instant::now() + timeout;
             if self.wire.closing.load(Ordering::Acquire) {
                 // What is left has one timeout in all.
@@ -351,7 +359,7 @@ impl<C: Codec> Writer<C> {
                 }
                 Ok(Err(error)) => return Err(Closed::Failed(error)),
             }
-            if over {
+            if over? {
                 return Ok(());
             }
             output.clear();
@@ -359,7 +367,7 @@ impl<C: Codec> Writer<C> {
         }
     }
 
-    /// Puts what is there into one write. Whether it was the last.
+    /// Puts what is there into one write, up to a message that cannot be written. Whether it was the last.
     fn collect(
         &mut self,
         mut next: Result<C::Out, TryRecvError>,
@@ -371,10 +379,17 @@ impl<C: Codec> Writer<C> {
                 Err(TryRecvError::Lagged(count)) => (self.notice)(count),
                 Err(TryRecvError::Empty) => return Ok(false),
                 Err(TryRecvError::Disconnected) => return Ok(true),
-                Err(TryRecvError::Expelled) => return Err(Closed::Lagged),
+                Err(TryRecvError::Expelled) => {
+                    output.clear();
+                    return Err(Closed::Lagged);
+                }
             };
             if let Some(message) = message {
-                self.codec.encode(&message, output).map_err(Closed::Codec)?;
+                let whole = output.len();
+                if let Err(error) = self.codec.encode(&message, output) {
+                    output.truncate(whole);
+                    return Err(Closed::Codec(error));
+                }
             }
             if output.len() >= BATCH {
                 return Ok(false);

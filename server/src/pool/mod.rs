@@ -15,6 +15,9 @@
 //! the cancellation of who waits for it, once that wait ([`Ticket::join`]) has been cut. A job whose ticket
 //! was dropped is on its own, but for the deadline. Submit under [`shield`](maniple::cancel::shield) to hand on none.
 //!
+//! [Coroutine-local values](maniple::local) are not handed on: a job finds those of the worker, with what earlier jobs
+//! left there, or of the submitter that runs it.
+//!
 //! A job may submit to its own pool, but one that waits there, for room or for a ticket, may wait for itself:
 //! give it a deadline.
 
@@ -108,6 +111,10 @@ impl Pool {
     /// # Errors
     /// If the pool is closed, the queue is full and [`WhenFull`] says to reject, the scope is cancelled or its
     /// deadline passed. The job is dropped then.
+    ///
+    /// # Panics
+    /// If dropping a job that was not accepted does. A panic of the job itself is for its ticket, also where the
+    /// submitter runs it.
     pub fn submit<T, F>(&self, job: F) -> Result<Ticket<T>, SubmitError>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -183,8 +190,9 @@ impl Pool {
     /// are withdrawn, the waits of running ones are cut short. Returns once the workers have ended, or 2 s
     /// after that cancellation if a job does not heed it.
     ///
-    /// Submitters that wait for room have been accepted. A job that drains its own pool waits for itself. If the drainer is cancelled meanwhile it unwinds; the
-    /// pool stays closed and works on.
+    /// Submitters that wait for room have been accepted, and so have those that run a job themselves. A job that drains
+    /// its own pool waits for itself. If the drainer is cancelled meanwhile it unwinds; the pool stays closed and works
+    /// on.
     pub fn drain(&self, bound: Duration) -> DrainReport {
         self.owner.crew.drain(bound)
     }
@@ -374,8 +382,8 @@ pub struct DrainReport {
 
 /// A pool's numbers; made by [`Pool::stats`].
 ///
-/// At each moment before its runtime ends, `submitted` is the sum of `queued`, `running`, `done`, `panicked`, `cancelled`, `expired`
-/// and `dropped`.
+/// At each moment before its runtime ends, `submitted` is the sum of `queued`, `running`, `done`, `panicked`,
+/// `cancelled`, `expired` and `dropped`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -399,7 +407,7 @@ pub struct Stats {
     pub rejected: u64,
     /// Jobs that their submitters ran themselves.
     pub run_by_submitters: u64,
-    /// The longest that a job which ran has waited for a worker.
+    /// The longest that a job has waited until its turn came, also one that by then was cancelled or expired.
     pub longest_wait: Duration,
     /// How many jobs each worker has taken up.
     pub per_worker: Vec<u64>,

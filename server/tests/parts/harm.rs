@@ -17,6 +17,7 @@ use maniple_server::layers::{
 };
 
 use super::layers::{PATIENCE, Peer, Served};
+use maniple_server::pool::{Pool, Ticket, WhenFull};
 
 /// Echoes, and notes what else it is told.
 struct Echo(Sender<String>);
@@ -234,4 +235,93 @@ fn connections_for_which_there_are_no_stacks_are_closed_though_the_logic_is_behi
     handle.drain();
     let (logic, report) = serving.join().unwrap().unwrap();
     assert_eq!((logic.opened, logic.closed, report.connections), (4, 4, 4));
+}
+
+/// Sends two lines at once, of which the second is none.
+struct Injecting(Sender<String>);
+
+impl Logic for Injecting {
+    type In = String;
+    type Out = Arc<str>;
+
+    fn received(&mut self, conn: ConnId, _: String, out: &mut Outbox<Arc<str>>) {
+        for line in ["first", "second", "a\nb", "unsent"] {
+            out.send(conn, line);
+        }
+    }
+
+    fn closed(&mut self, _: ConnId, reason: Closed, _: &mut Outbox<Arc<str>>) {
+        let _ = self.0.send(format!("{reason:?}"));
+    }
+}
+
+#[test]
+fn what_was_queued_before_a_message_that_cannot_be_written_is_sent() {
+    let (tell, told) = unbounded();
+    let served = Served::start(LineCodec::new(9), Injecting(tell), |builder| builder);
+    for _ in 0..20 {
+        let mut peer = served.connect();
+        peer.say("go\n");
+        peer.hears("first");
+        peer.hears("second");
+        peer.hears_the_end();
+        assert!(told.recv().unwrap().starts_with("Codec(Malformed("));
+    }
+}
+
+#[test]
+fn a_plain_thread_may_own_the_state() {
+    let (tell, told) = unbounded();
+    let builder = Layers::builder("tested", LineCodec::new(9), Echo(tell));
+    let server = builder.bind("127.0.0.1:0").unwrap();
+    let handle = server.handle();
+    let serving = std::thread::spawn(move || server.serve());
+    let mut peer = Peer::to(handle.local_addr());
+    peer.say("hi\n");
+    peer.hears("hi");
+    handle.drain();
+    peer.hears_the_end();
+    assert_eq!(serving.join().unwrap().unwrap().1.messages, 1);
+    assert_eq!(told.iter().collect::<Vec<_>>(), ["draining", "Drained"]);
+}
+
+/// Has a pool compute, and answers when that is done.
+struct Asking {
+    pool: Pool,
+    tickets: Vec<(ConnId, Ticket<usize>)>,
+}
+
+impl Logic for Asking {
+    type In = String;
+    type Out = Arc<str>;
+
+    fn received(&mut self, conn: ConnId, line: String, out: &mut Outbox<Arc<str>>) {
+        match self.pool.submit(move || line.len()) {
+            Ok(ticket) => self.tickets.push((conn, ticket)),
+            Err(_) => _ = out.send(conn, "busy"),
+        }
+    }
+
+    fn tick(&mut self, out: &mut Outbox<Arc<str>>) {
+        for (conn, ticket) in self
+            .tickets
+            .extract_if(.., |(_, ticket)| ticket.is_finished())
+        {
+            out.send(conn, ticket.join().unwrap().to_string());
+        }
+    }
+}
+
+#[test]
+fn the_logic_may_have_a_pool_compute_and_answer_with_a_tick() {
+    let (pool, tickets) = (Pool::builder("lengths").when_full(WhenFull::Reject), vec![]);
+    let pool = pool.build().unwrap();
+    let served = Served::start(LineCodec::new(9), Asking { pool, tickets }, |builder| {
+        builder.tick(Duration::from_millis(1))
+    });
+    let mut peer = served.connect();
+    peer.say("hi\nthere\n");
+    let mut answers = [peer.next().unwrap(), peer.next().unwrap()];
+    answers.sort();
+    assert_eq!(answers, ["2", "5"]);
 }

@@ -262,6 +262,25 @@ fn a_full_queue_drops_its_oldest_job() {
     });
 }
 
+maniple::coroutine_local! {
+    static MARK: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+#[test]
+fn a_job_finds_the_local_values_of_who_runs_it() {
+    on(1, || {
+        let (pool, gate) = (pool(1, 1, WhenFull::RunHere), Gate::new());
+        MARK.set(1);
+        let mark = || MARK.replace(2);
+        let of_two = [(); 2].map(|()| pool.submit(mark).unwrap().join().unwrap());
+        assert_eq!(of_two, [0, 2]);
+        let tickets = fill(&pool, &gate, 1);
+        assert_eq!(pool.submit(mark).unwrap().join().unwrap(), 1);
+        gate.let_go(2);
+        assert!(tickets.into_iter().all(|ticket| ticket.join().unwrap()));
+    });
+}
+
 #[test]
 fn a_full_queue_has_the_submitter_run_the_job() {
     on(1, || {
@@ -449,6 +468,48 @@ fn the_end_of_its_runtime_leaves_no_ticket_waiting() {
         pool.submit(|| ()),
         Err(SubmitError::Closed { .. })
     ));
+}
+
+#[test]
+fn the_end_of_its_runtime_frees_threads_that_wait_for_room() {
+    let gate = Gate::new();
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let (pool, _tickets) = runtime.run(|| {
+        let pool = pool(1, 1, WhenFull::Wait);
+        let tickets = fill(&pool, &gate, 1);
+        (pool, tickets)
+    });
+    let submitters: Vec<_> = (0..4)
+        .map(|_| {
+            let pool = pool.clone();
+            std::thread::spawn(move || match pool.submit(|| ()) {
+                Ok(ticket) => matches!(ticket.join(), Err(JobError::Cancelled { .. })),
+                Err(error) => matches!(error, SubmitError::Closed { .. }),
+            })
+        })
+        .collect();
+    while pool.stats().submitted < 6 {
+        std::thread::yield_now();
+    }
+    assert!(runtime.shutdown().is_clean());
+    assert!(submitters.into_iter().all(|s| s.join().unwrap()));
+}
+
+#[test]
+fn a_job_may_drop_the_pools_last_handle_and_what_is_queued_still_runs() {
+    on(1, || {
+        let (pool, gate) = (pool(1, 2, WhenFull::Wait), Gate::new());
+        let (own, wait) = (pool.clone(), gate.job());
+        let first = pool.submit(move || {
+            wait();
+            drop(own);
+        });
+        let second = pool.submit(|| 7).unwrap();
+        drop(pool);
+        gate.let_go(1);
+        first.unwrap().join().unwrap();
+        assert_eq!(second.join().unwrap(), 7);
+    });
 }
 
 #[test]
