@@ -2,7 +2,7 @@
 //!
 //! `go build` puts it into the directory of this program, before anything is measured. A contender is then a process of
 //! this program like the others, which is pinned like the others and becomes Go's program where others start an engine;
-//! or Go's program from the beginning, where the time of a start is measured.
+//! or, as a server on one core, Go's program from the beginning, since `compare startup` measures how long that takes.
 
 use std::{
     env,
