@@ -114,7 +114,8 @@ impl Hub<()> {
 }
 
 impl<M> Hub<M> {
-    /// Makes the caller a member of a topic, which receives what is published from now on.
+    /// Makes the caller a member of a topic, which receives what is published from now on; what is on its way, while
+    /// its publisher waits, it may or may not receive.
     ///
     /// # Errors
     /// If a limit is reached or the hub is closed.
@@ -187,7 +188,8 @@ impl<M> Hub<M> {
 }
 
 impl<M: Clone> Hub<M> {
-    /// Publishes a message to a topic and returns how many members it went to; 0 if nobody listens.
+    /// Publishes a message to a topic and returns how many members it went to; 0 if nobody listens. A member that joins
+    /// or leaves at the same moment may be counted or not.
     ///
     /// Each member but the last to read it gets a clone, so make that cheap: an `Arc<str>` rather than a `String`.
     ///

@@ -107,8 +107,9 @@ impl<M: Clone> Topic<M> {
         let mut reached = 0;
         if let Some((ring, message)) = first {
             match ring.send(message) {
+                Ok(()) => reached += ring.receiver_count(),
                 // Its last member has left.
-                Ok(()) | Err(SendError::Disconnected(_)) => reached += ring.receiver_count(),
+                Err(SendError::Disconnected(_)) => {}
                 Err(cut) => return Err(cut.into()),
             }
         }

@@ -144,11 +144,12 @@ impl Panic {
 
 /// What a panic said.
 pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
-    payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "(no message)".to_owned())
+    text(payload).unwrap_or("(no message)").to_owned()
+}
+
+fn text(payload: &(dyn Any + Send)) -> Option<&str> {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
 impl fmt::Display for Panic {
@@ -270,8 +271,10 @@ fn decide<T>(
         Ok(Ok(Ok(Ok(value)))) => (Ended::Done, Ok(value)),
         Ok(Ok(Ok(Err(_)))) => (Ended::Elapsed, Err(JobError::Elapsed { pool })),
         Ok(Ok(Err(_)) | Err(_)) => (Ended::Cancelled, Err(JobError::Cancelled { pool })),
-        // Not the job but who runs it has been cancelled.
-        Err(_) if is_cancelled() => (Ended::Cancelled, Err(JobError::Cancelled { pool })),
+        // Not the job but who runs it has been cancelled. What has a text to it is a panic all the same.
+        Err(payload) if is_cancelled() && text(&*payload).is_none() => {
+            (Ended::Cancelled, Err(JobError::Cancelled { pool }))
+        }
         Err(payload) => {
             let panic = Panic::new(payload);
             log::error!("a job of pool `{pool}` panicked: {panic}");

@@ -322,3 +322,26 @@ fn a_message_that_panics_when_dropped_keeps_all_members_alike() {
     assert!(catch_unwind(AssertUnwindSafe(|| drop(behind))).is_err());
     assert_eq!(hub.stats().topics, 0);
 }
+
+#[test]
+fn plain_threads_wait_for_their_turn_and_for_members() {
+    let hub = hub(1);
+    let mut members = [(); 2].map(|()| hub.subscribe("t", Lag::Wait).unwrap());
+    let publishers: Vec<_> = (0..3_u32)
+        .map(|k| {
+            let hub = hub.clone();
+            std::thread::spawn(move || {
+                let publish = |n| assert_eq!(hub.publish("t", k * 100 + n), Ok(2));
+                (0..100).for_each(publish);
+            })
+        })
+        .collect();
+    for _ in 0..300 {
+        let heard = members
+            .each_mut()
+            .map(|member| member.recv().unwrap().message);
+        assert_eq!(heard[0], heard[1]);
+    }
+    publishers.into_iter().for_each(|p| p.join().unwrap());
+    assert!(members.iter().all(Member::is_empty));
+}

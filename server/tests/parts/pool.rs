@@ -210,6 +210,28 @@ fn a_job_run_by_its_submitter_ends_with_the_submitters_deadline() {
 }
 
 #[test]
+fn a_panic_is_one_though_who_runs_the_job_is_cancelled_meanwhile() {
+    on(1, || {
+        let (pool, gate) = (pool(1, 1, WhenFull::RunHere), Gate::new());
+        let tickets = fill(&pool, &gate, 1);
+        let (token, never) = (CancelToken::new(), Gate::new());
+        let (theirs, busy, job) = (token.clone(), pool.clone(), never.job());
+        let here = maniple::spawn(move || {
+            let panics = move || panic!("intended: {}", job());
+            theirs.run(|| busy.submit(panics).unwrap()).unwrap()
+        });
+        wait_until(&pool, |stats| stats.run_by_submitters == 1);
+        token.cancel();
+        let panicked: Result<(), _> = here.join().unwrap().join();
+        assert!(matches!(panicked, Err(JobError::Panicked { .. })));
+        gate.let_go(2);
+        assert!(tickets.into_iter().all(|ticket| ticket.join().unwrap()));
+        let stats = pool.stats();
+        assert_eq!((stats.panicked, stats.cancelled), (1, 0));
+    });
+}
+
+#[test]
 fn a_drain_waits_for_what_submitters_run_themselves() {
     on(1, || {
         let (pool, gate, theirs) = (pool(1, 1, WhenFull::RunHere), Gate::new(), Gate::new());
