@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use maniple_models::{Model, Site, backends, find, work::backend::COUNT};
+use maniple_models::{Model, Service, Site, backends, find, work::backend::COUNT};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::process::{Child, Core, raise_descriptor_limit, settle};
@@ -181,7 +181,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let site = Site {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         backends: backends.ok().context("there are three backends")?,
-        workers: WORKERS,
+        workers: match model.service {
+            Service::Chat(_) => CHAT_WORKERS,
+            Service::Http | Service::HttpOfItsOwn => WORKERS,
+        },
         cores: thread::available_parallelism().map_or(1, usize::from),
     };
     (model.serve)(&site)?;
@@ -190,6 +193,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// As `model` has it unless told otherwise.
 pub(super) const WORKERS: usize = 64;
+/// A member of a room stays, and may hold two.
+const CHAT_WORKERS: usize = 256;
 const START_PATIENCE: Duration = Duration::from_secs(10);
 const HIGHER_PRIORITY: i32 = -5;
 const LAST_WORDS: usize = 4096;

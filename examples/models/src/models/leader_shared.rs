@@ -39,7 +39,9 @@ fn serve(site: &Site) -> io::Result<()> {
             match stream {
                 Ok(stream) => {
                     let backends = site.backends;
-                    drop(maniple::spawn(move || converse(stream, backends)));
+                    drop(maniple::task::spawn_where_fewest(move || {
+                        converse(stream, backends)
+                    }));
                 }
                 Err(error) => maniple::sleep(pause_after_failed_accept(&error).unwrap_or_default()),
             }

@@ -44,7 +44,9 @@ fn serve(site: &Site) -> io::Result<()> {
                 }
             };
             let work = Arc::clone(&work);
-            drop(maniple::spawn(move || converse(stream, &work)));
+            drop(maniple::task::spawn_where_fewest(move || {
+                converse(stream, &work)
+            }));
         }
         Ok(())
     })
