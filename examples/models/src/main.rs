@@ -4,7 +4,7 @@
 //! models there are.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader, Write},
     net::SocketAddr,
     process::{Child, Command, ExitCode, Stdio},
     thread,
@@ -58,8 +58,13 @@ fn run(options: &Options) -> Result<()> {
     let name = match &options.name {
         Some(name) if !options.list => name.as_str(),
         _ => {
+            let mut out = io::stdout().lock();
             for model in MODELS {
-                println!("{:2}  {:24} {}", model.number, model.name, model.title);
+                let line = format!("{:2}  {:24} {}", model.number, model.name, model.title);
+                // Whoever reads may have seen enough.
+                if writeln!(out, "{line}").is_err() {
+                    break;
+                }
             }
             return Ok(());
         }
