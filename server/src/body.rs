@@ -1,5 +1,7 @@
 //! The body of a request: how far it has been read, how fast it comes, and what can be wrong with it.
 
+#![deny(clippy::arithmetic_side_effects)]
+
 use std::{io, time::Duration};
 
 use http::StatusCode;
@@ -25,10 +27,7 @@ pub(crate) enum BodyState {
     /// The client waits for `100 Continue` before it sends any of it.
     Expected(Framing),
     Length(u64),
-    Chunked {
-        decoder: Decoder,
-        read: u64,
-    },
+    Chunked(Decoder),
     Done,
     /// Where the next request begins is unknown.
     Broken,
@@ -113,21 +112,19 @@ impl BodyState {
     #[inline]
     pub(crate) fn can_end(&self) -> bool {
         match self {
-            BodyState::Done | BodyState::Chunked { .. } => true,
+            BodyState::Done | BodyState::Chunked(_) => true,
             BodyState::Length(left) => *left <= MAX_DISCARD,
             // It would come only if it were asked for.
             BodyState::Expected(_) | BodyState::Broken => false,
         }
     }
 
-    pub(crate) fn started(framing: Framing) -> Self {
+    /// As it begins, with at most `limit` bytes.
+    pub(crate) fn started(framing: Framing, limit: u64) -> Self {
         match framing {
             Framing::None => BodyState::Done,
             Framing::Length(length) => BodyState::Length(length),
-            Framing::Chunked => BodyState::Chunked {
-                decoder: Decoder::new(),
-                read: 0,
-            },
+            Framing::Chunked => BodyState::Chunked(Decoder::new(limit)),
         }
     }
 }
@@ -157,7 +154,7 @@ impl Pace {
             return stall.min(DISCARD_TIME).saturating_sub(self.awaited);
         }
         let earned = Duration::from_secs(self.received / SLOWEST_BODY);
-        stall.min((stall + earned).saturating_sub(self.awaited))
+        stall.min(stall.saturating_add(earned).saturating_sub(self.awaited))
     }
 }
 

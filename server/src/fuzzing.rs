@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::http1::{
     Reject,
-    chunk::{Decoder, Step},
+    chunk::{Decoder, Step, TOO_LARGE},
     head::{self, Field, Framing, Head, Limits},
 };
 
@@ -39,13 +39,62 @@ pub fn request(bytes: &[u8]) {
 /// Reads `bytes` as a chunked body, whole and in pieces.
 ///
 /// # Panics
-/// If these differ, or differ from what a decoder finds that reads line by line.
+/// If these differ, or differ from what a decoder finds that reads line by line, or if a body gets beyond
+/// a limit.
 pub fn body(bytes: &[u8], piece: usize) {
-    let whole = decode(bytes, bytes.len().max(1));
-    assert_eq!(whole, decode(bytes, piece), "in pieces of {piece}");
+    let whole = decode(bytes, piece.max(bytes.len()), u64::MAX);
+    assert_eq!(
+        whole,
+        decode(bytes, piece, u64::MAX),
+        "in pieces of {piece}"
+    );
     if let Decoded::Whole { data, used } = &whole {
         assert_eq!(line_by_line(&bytes[..*used]).as_ref(), Some(data));
     }
+    check_limits(bytes, piece, &whole);
+}
+
+/// Whatever sizes are claimed, no more is taken than a limit allows, and all that it allows.
+fn check_limits(bytes: &[u8], piece: usize, whole: &Decoded) {
+    let claimed = claimed(bytes);
+    // Limits on which a sum could go wrong: none, those that it just meets and misses, and the highest.
+    let near = |sum: u128| {
+        let sum = u64::try_from(sum).unwrap_or(u64::MAX);
+        [sum.saturating_sub(1), sum, sum.saturating_add(1)]
+    };
+    let few = claimed.iter().take(8).copied().flat_map(near);
+    for limit in few.chain([0, 1000, u64::MAX - 1, u64::MAX]) {
+        let within = decode(bytes, piece, limit);
+        match (&within, whole) {
+            (Decoded::Wrong | Decoded::TooLarge, Decoded::Wrong) => {}
+            (Decoded::TooLarge, _) => assert!(
+                claimed.iter().any(|&sum| sum > u128::from(limit)),
+                "too large for {limit}, though no more than {claimed:?} is claimed"
+            ),
+            _ => {
+                assert_eq!(&within, whole, "within {limit}");
+                let sum = claimed.last().copied().unwrap_or(0);
+                assert!(sum <= u128::from(limit), "{sum} is within {limit}");
+            }
+        }
+    }
+}
+
+/// How much data chunks claim in all, after each size line that is complete.
+fn claimed(mut bytes: &[u8]) -> Vec<u128> {
+    let (mut sums, mut sum) = (Vec::new(), 0);
+    while let Some(size) = take_size(&mut bytes) {
+        sum += u128::from(size);
+        sums.push(sum);
+        let behind = usize::try_from(size)
+            .ok()
+            .and_then(|size| bytes.get(size..));
+        match behind.and_then(|behind| behind.strip_prefix(b"\r\n")) {
+            Some(behind) if size > 0 => bytes = behind,
+            _ => break,
+        }
+    }
+    sums
 }
 
 type Read = Result<Option<(Head, Vec<Field>)>, Reject>;
@@ -152,13 +201,15 @@ enum Decoded {
     Whole { data: Vec<u8>, used: usize },
     Unfinished { data: Vec<u8> },
     Wrong,
+    TooLarge,
 }
 
-fn decode(bytes: &[u8], piece: usize) -> Decoded {
-    let (mut decoder, mut data, mut at) = (Decoder::new(), Vec::new(), 0);
+fn decode(bytes: &[u8], piece: usize, limit: u64) -> Decoded {
+    let (mut decoder, mut data, mut at) = (Decoder::new(limit), Vec::new(), 0);
     while at < bytes.len() {
         let input = &bytes[at..bytes.len().min(at + piece)];
         let count = match decoder.step(input) {
+            Err(TOO_LARGE) => return Decoded::TooLarge,
             Err(_) => return Decoded::Wrong,
             Ok(Step::Done(count)) => {
                 let used = at + count;
@@ -169,6 +220,7 @@ fn decode(bytes: &[u8], piece: usize) -> Decoded {
                 let count = input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 data.extend_from_slice(&input[..count]);
                 decoder.took(count as u64);
+                assert!(data.len() as u64 <= limit, "{} within {limit}", data.len());
                 count
             }
         };
@@ -182,12 +234,7 @@ fn decode(bytes: &[u8], piece: usize) -> Decoded {
 fn line_by_line(mut bytes: &[u8]) -> Option<Vec<u8>> {
     let mut data = Vec::new();
     loop {
-        let line = take_line(&mut bytes)?;
-        let size = std::str::from_utf8(line.split(|&byte| byte == b';').next()?).ok()?;
-        if !size.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
-        let size = usize::from_str_radix(size, 16).ok()?;
+        let size = usize::try_from(take_size(&mut bytes)?).ok()?;
         if size == 0 {
             break;
         }
@@ -204,6 +251,16 @@ fn line_by_line(mut bytes: &[u8]) -> Option<Vec<u8>> {
             return None;
         }
     }
+}
+
+/// The size that the next line claims.
+fn take_size(bytes: &mut &[u8]) -> Option<u64> {
+    let line = take_line(bytes)?;
+    let size = std::str::from_utf8(line.split(|&byte| byte == b';').next()?).ok()?;
+    if !size.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    u64::from_str_radix(size, 16).ok()
 }
 
 /// The bytes before the next CR LF, unless one of them is part of another line end.
@@ -256,6 +313,12 @@ mod tests {
         "0\r\nT: x\r\n\r\n",
         "10000000000000000",
         ";",
+        "1\r\nx\r\n",
+        "ffffffffffffffff\r\n",
+        "fffffffffffffffb\r\n",
+        "FFFFFFFFFFFFFFFE;a\r\n",
+        "7fffffffffffffff\r\n",
+        "00000000000003e3\r\n",
     ];
 
     fn from_parts(count: usize) -> impl Strategy<Value = Vec<u8>> {
@@ -290,7 +353,7 @@ mod tests {
 
         #[test]
         fn a_body_means_the_same_however_it_is_cut(
-            parts in vec(select(&PARTS[PARTS.len() - 12..]), 0..8),
+            parts in vec(select(&PARTS[PARTS.len() - 18..]), 0..8),
             piece in 1_usize..9,
         ) {
             super::body(parts.concat().as_bytes(), piece);

@@ -19,7 +19,7 @@ use crate::{
     body::{BodyError, BodyLimits, BodyState, MAX_DISCARD, Pace},
     http1::{
         Reject,
-        chunk::Step,
+        chunk::{self, Step},
         head::{Framing, Head},
         response::CONTINUE,
     },
@@ -67,7 +67,7 @@ impl Request {
                 ));
             }
             framing if scratch.head.expects_continue => BodyState::Expected(framing),
-            framing => BodyState::started(framing),
+            framing => BodyState::started(framing, max_body),
         };
         Ok(())
     }
@@ -250,7 +250,7 @@ impl Request {
                 BodyState::Done => return Ok(0),
                 BodyState::Broken => return Err(BodyError::Disconnected),
                 BodyState::Expected(framing) => {
-                    let started = BodyState::started(*framing);
+                    let started = BodyState::started(*framing, self.body_limits.length);
                     self.scratch_mut().body = started;
                     self.scratch_mut().output.extend_from_slice(CONTINUE);
                     self.flush().map_err(BodyError::Io)?;
@@ -261,13 +261,13 @@ impl Request {
                         .len()
                         .min(usize::try_from(left).unwrap_or(usize::MAX));
                     let count = self.receive(&mut buffer[..wanted])?;
-                    self.scratch_mut().body = match left - count as u64 {
+                    self.scratch_mut().body = match left.saturating_sub(count as u64) {
                         0 => BodyState::Done,
                         left => BodyState::Length(left),
                     };
                     return Ok(count);
                 }
-                BodyState::Chunked { .. } => {
+                BodyState::Chunked(_) => {
                     if let Some(count) = self.read_chunked(buffer)? {
                         return Ok(count);
                     }
@@ -280,14 +280,15 @@ impl Request {
     fn read_chunked(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, BodyError> {
         let limit = self.body_limits.length;
         let scratch = self.scratch.as_deref_mut().expect(IN_HAND);
-        let BodyState::Chunked { decoder, read } = &mut scratch.body else {
+        let BodyState::Chunked(decoder) = &mut scratch.body else {
             return Ok(Some(0));
         };
         let input = &mut scratch.input;
         let step = decoder
             .step(input.unused())
-            .map_err(|reject| BodyError::Malformed {
-                reason: reject.reason,
+            .map_err(|reject| match reject {
+                chunk::TOO_LARGE => BodyError::TooLarge { limit },
+                Reject { reason, .. } => BodyError::Malformed { reason },
             })?;
         match step {
             Step::Done(used) => {
@@ -296,9 +297,6 @@ impl Request {
                 return Ok(Some(0));
             }
             Step::Data(left) => {
-                if *read + left > limit {
-                    return Err(BodyError::TooLarge { limit });
-                }
                 let unused = input.unused();
                 if !unused.is_empty() {
                     let count = unused
@@ -307,7 +305,6 @@ impl Request {
                         .min(usize::try_from(left).unwrap_or(usize::MAX));
                     buffer[..count].copy_from_slice(&unused[..count]);
                     input.used += count;
-                    *read += count as u64;
                     decoder.took(count as u64);
                     return Ok(Some(count));
                 }
@@ -351,7 +348,8 @@ impl Request {
 
     fn came(&mut self, count: usize, wanted: usize) -> Result<(), BodyError> {
         self.brimful = count == wanted;
-        self.scratch_mut().pace.received += count as u64;
+        let received = &mut self.scratch_mut().pace.received;
+        *received = received.saturating_add(count as u64);
         match count {
             0 => Err(BodyError::Disconnected),
             _ => Ok(()),

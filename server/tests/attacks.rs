@@ -276,6 +276,22 @@ fn bodies_that_are_too_large_by_length_or_in_the_end() {
 }
 
 #[test]
+fn chunks_whose_sizes_add_up_beyond_what_a_number_can_hold() {
+    each_ends_with(
+        413,
+        &[
+            // 1 + (2^64 - 1) = 0, 5 + (2^64 - 5) = 0, and to what is left of the limit.
+            chunked("1\r\nx\r\nffffffffffffffff\r\n"),
+            chunked("5\r\nhello\r\nfffffffffffffffb\r\n"),
+            chunked("5\r\nhello\r\n00000000001ffffc\r\n"),
+            chunked("5\r\nhello\r\nffffffffffffffff\r\nhello\r\n0\r\n\r\n"),
+            chunked("5\r\nhello\r\n7fffffffffffffff\r\n"),
+            chunked("5\r\nhello\r\n5\r\nworld\r\nfffffffffffffff6;a=b\r\n"),
+        ],
+    );
+}
+
+#[test]
 fn line_ends_other_than_cr_lf() {
     each_ends_with(
         400,

@@ -2,6 +2,13 @@
 //!
 //! Strict: line ends of CR LF only, sizes of up to 16 hexadecimal digits and nothing around them,
 //! extensions and trailers within bounds. Extensions are skipped, trailers are checked and dropped.
+//!
+//! A size is what a peer claims, up to 2^64 - 1. It is held against what the body may still have as soon
+//! as it has been read, and nothing is added to it.
+
+#![deny(clippy::arithmetic_side_effects)]
+
+use http::StatusCode;
 
 use super::Reject;
 
@@ -9,7 +16,9 @@ use super::Reject;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Decoder {
     state: State,
-    /// Bytes of extensions and trailers so far.
+    /// Bytes of data that further chunks may have.
+    allowance: u64,
+    /// Bytes that extensions and trailers may still have.
     overhead: usize,
 }
 
@@ -40,17 +49,23 @@ pub(crate) enum Step {
     Done(usize),
 }
 
+/// What a body gets whose chunks claim more than it may have.
+pub(crate) const TOO_LARGE: Reject =
+    Reject::new(StatusCode::PAYLOAD_TOO_LARGE, "chunked body too large");
+
 /// Bytes of all extensions and trailers of one body.
 const MAX_OVERHEAD: usize = 8 * 1024;
 
 impl Decoder {
-    pub(crate) fn new() -> Self {
+    /// For a body of at most `limit` bytes.
+    pub(crate) fn new(limit: u64) -> Self {
         Self {
             state: State::Size {
                 value: 0,
                 digits: 0,
             },
-            overhead: 0,
+            allowance: limit,
+            overhead: MAX_OVERHEAD,
         }
     }
 
@@ -59,27 +74,27 @@ impl Decoder {
         if let State::Data { left } = self.state {
             return Ok(Step::Data(left));
         }
-        for (index, &byte) in input.iter().enumerate() {
-            self.state = self.next(byte)?;
-            match self.state {
-                State::Data { left } if left > 0 => return Ok(Step::Framing(index + 1)),
-                State::Done => return Ok(Step::Done(index + 1)),
-                _ => {}
-            }
-        }
         if self.state == State::Done {
             return Ok(Step::Done(0));
+        }
+        for (used, &byte) in (1..).zip(input) {
+            self.state = self.next(byte)?;
+            match self.state {
+                State::Data { .. } => return Ok(Step::Framing(used)),
+                State::Done => return Ok(Step::Done(used)),
+                _ => {}
+            }
         }
         Ok(Step::Framing(input.len()))
     }
 
-    /// `count` bytes of data were used.
+    /// `count` bytes of data were used, of those that the last step said are there.
     pub(crate) fn took(&mut self, count: u64) {
-        if let State::Data { left } = &mut self.state {
-            *left -= count;
-            if *left == 0 {
-                self.state = State::DataCr;
-            }
+        if let State::Data { left } = self.state {
+            self.state = match left.saturating_sub(count) {
+                0 => State::DataCr,
+                left => State::Data { left },
+            };
         }
     }
 
@@ -92,10 +107,9 @@ impl Decoder {
                     return Err(Reject::bad("chunk size too large"));
                 }
                 let digit = char::from(byte).to_digit(16).map_or(0, u64::from);
-                let value = value << 4 | digit;
                 State::Size {
-                    value,
-                    digits: digits + 1,
+                    value: value << 4 | digit,
+                    digits: digits.saturating_add(1),
                 }
             }
             (State::Size { digits: 0, .. }, _) => return Err(bad_size),
@@ -113,7 +127,10 @@ impl Decoder {
             (State::Extension { .. }, _) => return Err(Reject::bad("invalid chunk extension")),
             (State::SizeLf { value }, b'\n') => match value {
                 0 => State::TrailerStart,
-                left => State::Data { left },
+                left => {
+                    self.allowance = self.allowance.checked_sub(left).ok_or(TOO_LARGE)?;
+                    State::Data { left }
+                }
             },
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size {
@@ -138,10 +155,8 @@ impl Decoder {
     }
 
     fn count(&mut self, state: State) -> Result<State, Reject> {
-        self.overhead += 1;
-        if self.overhead > MAX_OVERHEAD {
-            return Err(Reject::bad("chunk extensions or trailers too large"));
-        }
+        let too_large = Reject::bad("chunk extensions or trailers too large");
+        self.overhead = self.overhead.checked_sub(1).ok_or(too_large)?;
         Ok(state)
     }
 }
@@ -155,12 +170,22 @@ fn is_text(byte: u8) -> bool {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows has failed"
+)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::Index};
+
     use super::*;
 
     /// Decodes `input`, given in pieces of `piece` bytes.
     fn decode(input: &[u8], piece: usize) -> Result<(Vec<u8>, bool), Reject> {
-        let mut decoder = Decoder::new();
+        decode_within(u64::MAX, input, piece)
+    }
+
+    fn decode_within(limit: u64, input: &[u8], piece: usize) -> Result<(Vec<u8>, bool), Reject> {
+        let mut decoder = Decoder::new(limit);
         let (mut data, mut done) = (Vec::new(), false);
         for mut part in input.chunks(piece) {
             while !part.is_empty() && !done {
@@ -235,5 +260,86 @@ mod tests {
         let mut input = b"1;a=".to_vec();
         input.resize(MAX_OVERHEAD + 100, b'x');
         assert!(decode(&input, 1000).is_err());
+    }
+
+    /// Sizes that a peer may claim: small ones, those beside a power of two, and any.
+    fn claim() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            0..20_u64,
+            (0..64_u32, -20..20_i64).prop_map(|(bits, by)| (1_u64 << bits).wrapping_add_signed(by)),
+            (0..20_u64).prop_map(|by| u64::MAX - by),
+            any::<u64>(),
+        ]
+    }
+
+    proptest! {
+        /// Whole chunks that keep the limit, then one that claims anything, cut anywhere.
+        #[test]
+        fn a_claim_beyond_the_limit_is_refused_once_it_is_read(
+            limit in claim(),
+            before in vec(1..40_usize, 0..6),
+            claimed in claim(),
+            pad in any::<bool>(),
+            upper in any::<bool>(),
+            cuts in vec(any::<Index>(), 0..6),
+        ) {
+            let mut whole = Vec::new();
+            let mut sum = 0_u128;
+            for size in before {
+                if sum + size as u128 > u128::from(limit) {
+                    break;
+                }
+                sum += size as u128;
+                whole.extend(format!("{size:x}\r\n{}\r\n", "x".repeat(size)).bytes());
+            }
+            let digits = match (pad, upper) {
+                (true, true) => format!("{claimed:016X}"),
+                (true, false) => format!("{claimed:016x}"),
+                (false, true) => format!("{claimed:X}"),
+                (false, false) => format!("{claimed:x}"),
+            };
+            let size_line = format!("{digits}\r\n");
+            let fits = sum + u128::from(claimed) <= u128::from(limit);
+            let mut input = whole.clone();
+            input.extend(size_line.bytes());
+            let size_ends = input.len();
+            input.extend([b'y'; 64]);
+
+            let mut decoder = Decoder::new(limit);
+            let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(input.len())).collect();
+            ends.push(input.len());
+            ends.sort_unstable();
+            let (mut at, mut data, mut refused_at) = (0, 0_u64, None);
+            'input: for end in ends {
+                while at < end {
+                    match decoder.step(&input[at..end]) {
+                        Ok(Step::Framing(used) | Step::Done(used)) => at += used,
+                        Ok(Step::Data(left)) => {
+                            let count = left.min((end - at) as u64);
+                            data += count;
+                            decoder.took(count);
+                            at += usize::try_from(count).unwrap();
+                        }
+                        Err(reject) => {
+                            refused_at = Some((at, reject));
+                            break 'input;
+                        }
+                    }
+                    prop_assert!(data <= limit, "{data} bytes within {limit}");
+                    // What follows the claim is no framing when the claim is short.
+                    if at >= size_ends && claimed < 64 {
+                        break 'input;
+                    }
+                }
+            }
+            match refused_at {
+                None => prop_assert!(fits, "{claimed} after {sum} fits into {limit}?"),
+                Some((at, reject)) => {
+                    prop_assert!(!fits, "{claimed} after {sum} does not fit into {limit}?");
+                    prop_assert_eq!(reject, TOO_LARGE);
+                    prop_assert!(at < size_ends && u128::from(data) == sum);
+                }
+            }
+        }
     }
 }

@@ -142,7 +142,7 @@ fn ending(
         if !chunked || encodings.next().is_some() || !http_11 {
             return Err(format!("Transfer-Encoding {encoding:?} is not understood"));
         }
-        return Ok(Ending::Chunked(Decoder::new()));
+        return Ok(Ending::Chunked(Decoder::new(u64::MAX)));
     }
     let Some(length) = length else {
         return Ok(Ending::Close);
