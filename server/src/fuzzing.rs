@@ -152,6 +152,7 @@ fn check_lines(bytes: &[u8], head: &Head, fields: &[Field]) {
         assert_eq!(bytes[field.name.start - 1], b'\n', "something before it");
         assert!(field.value.start > field.name.end && field.value.end <= head.length);
     }
+    assert_eq!(head::header_map(bytes, fields).len(), fields.len());
 }
 
 fn check_target(bytes: &[u8], head: &Head) {
@@ -166,6 +167,11 @@ fn check_target(bytes: &[u8], head: &Head) {
         assert_eq!(bytes[query.start - 1], b'?');
         assert_eq!(query.end, head.target.end);
     }
+    // None of these can fail, and they agree.
+    let uri = head.uri_in(bytes);
+    assert_eq!(uri.path(), head.path_in(bytes));
+    let query = head.query.as_ref().map(part);
+    assert_eq!(uri.query().map(str::as_bytes), query);
 }
 
 fn check_framing(bytes: &[u8], head: &Head, fields: &[Field]) {
@@ -289,6 +295,10 @@ mod tests {
         "Host: h\r\n",
         "Host: \t h:80 \t\r\n",
         "Host: [::1]\r\n",
+        "Host:\r\n",
+        "GET http://h:80/<x HTTP/1.1\r\n",
+        "GET /%4x{y}\\?{|}^`% HTTP/1.1\r\n",
+        "GET /[x]|~%41?\"z HTTP/1.1\r\n",
         "Content-Length: 5\r\n",
         "Content-Length: 0\r\n",
         "Content-Length: 5, 5\r\n",

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use maniple::{net::TcpStream, time::recent};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
@@ -20,7 +20,7 @@ use crate::{
     http1::{
         Reject,
         chunk::{self, Step},
-        head::{Framing, Head},
+        head::{Framing, Head, ascii, header_map},
         response::CONTINUE,
     },
     line::Line,
@@ -104,9 +104,7 @@ impl Request {
 
     fn text(&self, range: std::ops::Range<usize>) -> &str {
         let input = &self.scratch().input;
-        let bytes = &input.bytes[input.start + range.start..input.start + range.end];
-        // The parser has let only ASCII through.
-        std::str::from_utf8(bytes).unwrap_or("")
+        ascii(&input.bytes[input.start..][range])
     }
 
     /// The method.
@@ -175,23 +173,18 @@ impl Request {
         self.scratch().headers.get_or_init(|| {
             let scratch = self.scratch();
             let head = &scratch.input.bytes[scratch.input.start..];
-            let mut headers = HeaderMap::with_capacity(scratch.fields.len());
-            for field in &scratch.fields {
-                let name = HeaderName::from_bytes(&head[field.name.clone()]);
-                let value = HeaderValue::from_bytes(&head[field.value.clone()]);
-                if let (Ok(name), Ok(value)) = (name, value) {
-                    headers.append(name, value);
-                }
-            }
-            headers
+            header_map(head, &scratch.fields)
         })
     }
 
     /// The request target, made into a [`Uri`] at the first call.
+    ///
+    /// Its path and query are those of [`Request::path`] and [`Request::query`]: what is no URI was
+    /// answered with 400.
     pub fn uri(&self) -> &Uri {
         self.scratch().uri.get_or_init(|| {
-            let target = self.text(self.head().target.clone());
-            target.parse().unwrap_or_else(|_| Uri::from_static("/"))
+            let input = &self.scratch().input;
+            self.head().uri_in(&input.bytes[input.start..])
         })
     }
 

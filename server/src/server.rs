@@ -21,7 +21,7 @@ use crate::{
     body::BodyLimits,
     conn::{self, Service, Standby, Timeouts},
     drain::{DrainReport, Registry},
-    http1::head::{Limits, MOST_FIELDS},
+    http1::head::{Limits, MOST_FIELDS, MOST_TARGET_BYTES},
     line::Line,
     refusal::Refusals,
     router::Router,
@@ -65,7 +65,7 @@ impl Builder {
         self
     }
 
-    /// Bytes of a request's target. Default: 8 KiB. Beyond it 414.
+    /// Bytes of a request's target. Default: 8 KiB, at most 65,534. Beyond it 414.
     pub fn max_target_bytes(mut self, bytes: usize) -> Self {
         self.limits.line_bytes = bytes;
         self
@@ -148,8 +148,13 @@ impl Builder {
                 "max_headers is {}, must be from 1 to {MOST_FIELDS}",
                 self.limits.fields
             )
-        } else if self.limits.head_bytes < 64 || self.limits.line_bytes == 0 {
-            "max_header_bytes must be at least 64 and max_target_bytes at least 1".to_owned()
+        } else if self.limits.head_bytes < 64 {
+            "max_header_bytes must be at least 64".to_owned()
+        } else if self.limits.line_bytes == 0 || self.limits.line_bytes > MOST_TARGET_BYTES {
+            format!(
+                "max_target_bytes is {}, must be from 1 to {MOST_TARGET_BYTES}",
+                self.limits.line_bytes
+            )
         } else if self.max_connections == 0 {
             "max_connections must be at least 1".to_owned()
         } else if self.timeouts.header.is_zero()

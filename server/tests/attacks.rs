@@ -356,6 +356,13 @@ fn request_lines_that_are_none() {
             b" GET / HTTP/1.1\r\nHost: h\r\n\r\n",
             b"G@T / HTTP/1.1\r\nHost: h\r\n\r\n",
             b"GET /a b HTTP/1.1\r\nHost: h\r\n\r\n",
+            b"GET /named/<?secret=1 HTTP/1.1\r\nHost: h\r\n\r\n",
+            b"GET /named/\\..\\x HTTP/1.1\r\nHost: h\r\n\r\n",
+            b"GET /named/%zz HTTP/1.1\r\nHost: h\r\n\r\n",
+            b"GET /named/{x} HTTP/1.1\r\nHost: h\r\n\r\n",
+            b"GET /?\"<script>\" HTTP/1.1\r\nHost: h\r\n\r\n",
+            b"GET http://h/named/> HTTP/1.1\r\nHost: h\r\n\r\n",
+            b"GET http://:80/ HTTP/1.1\r\nHost:\r\n\r\n",
             b"GET /\0 HTTP/1.1\r\nHost: h\r\n\r\n",
             b"GET /\xff HTTP/1.1\r\nHost: h\r\n\r\n",
             b"GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -424,8 +431,16 @@ fn host_that_differs_from_an_absolute_target() {
         ],
     );
     let served = Served::start();
-    let agreed = "GET http://a:81/ HTTP/1.1\r\nHost: a:81\r\n\r\n";
-    assert_eq!(statuses(&served.ask(agreed)), [200]);
+    for agreed in [
+        "GET http://a:81/ HTTP/1.1\r\nHost: a:81\r\n\r\n",
+        "GET http://a:80/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET http://a/ HTTP/1.1\r\nHost: A:80\r\n\r\n",
+        "GET https://a/ HTTP/1.1\r\nHost: a:443\r\n\r\n",
+        "GET http://a:81/ HTTP/1.1\r\nHost:\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost:\r\n\r\n",
+    ] {
+        assert_eq!(statuses(&served.ask(agreed)), [200], "{agreed:?}");
+    }
 }
 
 #[test]

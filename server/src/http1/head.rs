@@ -5,9 +5,9 @@
 //! the other one (request smuggling): one `Content-Length` of digits only, never together with
 //! `Transfer-Encoding`, line ends of CR LF only, one valid `Host`.
 
-use std::{mem::MaybeUninit, ops::Range};
+use std::{mem::MaybeUninit, net::Ipv6Addr, ops::Range};
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use super::Reject;
 
@@ -33,12 +33,38 @@ impl Head {
     /// The path, given the bytes that the head was parsed from.
     #[inline]
     pub(crate) fn path_in<'b>(&self, bytes: &'b [u8]) -> &'b str {
-        // The parser has let only ASCII through.
-        match std::str::from_utf8(&bytes[self.path.clone()]) {
-            Ok("") | Err(_) => "/",
-            Ok(path) => path,
+        match ascii(&bytes[self.path.clone()]) {
+            // An absolute URI may have none (RFC 9110, 4.2.3).
+            "" => "/",
+            path => path,
         }
     }
+
+    /// The target as a [`Uri`], which finds the same path and query.
+    pub(crate) fn uri_in(&self, bytes: &[u8]) -> Uri {
+        let target = Uri::try_from(&bytes[self.target.clone()]);
+        target.expect("the parser lets only URIs through")
+    }
+}
+
+/// All fields, given the bytes that they were found in.
+pub(crate) fn header_map(bytes: &[u8], fields: &[Field]) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(fields.len());
+    for field in fields {
+        let name = HeaderName::from_bytes(&bytes[field.name.clone()]);
+        let value = HeaderValue::from_bytes(&bytes[field.value.clone()]);
+        headers.append(
+            name.expect("the parser lets only names through"),
+            value.expect("the parser lets only values through"),
+        );
+    }
+    headers
+}
+
+/// A part of a target, all of which is ASCII.
+#[inline]
+pub(crate) fn ascii(part: &[u8]) -> &str {
+    std::str::from_utf8(part).expect("the parser lets only ASCII into targets")
 }
 
 /// How the end of a body is found.
@@ -70,6 +96,12 @@ const FEW: usize = 24;
 
 /// The most fields that a limit can allow.
 pub(crate) const MOST_FIELDS: usize = 256;
+
+/// The most bytes of a field's name, whatever the limit of the head is: a [`HeaderName`] holds no more.
+const MOST_NAME_BYTES: usize = u16::MAX as usize;
+
+/// The most bytes of a target that a limit can allow: a [`http::Uri`] holds no more.
+pub(crate) const MOST_TARGET_BYTES: usize = u16::MAX as usize - 1;
 
 /// Parses the head at the start of `bytes` into `head`; false if its end has not come yet.
 #[inline]
@@ -169,6 +201,13 @@ fn parse_into<'b>(
             value,
         });
     }
+    if length > MOST_NAME_BYTES
+        && fields
+            .iter()
+            .any(|field| field.name.len() > MOST_NAME_BYTES)
+    {
+        return Err(HEAD_TOO_LARGE.into());
+    }
     lines_end_well = lines_end_well
         && bytes[..length].ends_with(b"\r\n\r\n")
         && is_blank_lines(&bytes[..place(method_name.as_bytes()).start]);
@@ -178,7 +217,7 @@ fn parse_into<'b>(
     if target.len() > limits.line_bytes {
         return Err(LINE_TOO_LONG.into());
     }
-    let (path, query) = split_target(target, &method, &meaning)?;
+    let (path, query) = split_target(target.as_bytes(), &method, &meaning)?;
     let at = target_at.start;
     let (framing, keep_alive) = meaning.conclude(http_11)?;
     head.method = method;
@@ -212,7 +251,7 @@ pub(crate) fn may_be_complete(bytes: &[u8], searched: usize, limits: &Limits) ->
 fn check_partial(bytes: &[u8], limits: &Limits) -> Result<(), Reject> {
     let line = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
     // The method and the version take a few bytes beyond the target.
-    if line > limits.line_bytes + 64 {
+    if line > limits.line_bytes.saturating_add(64) {
         return Err(LINE_TOO_LONG);
     }
     if bytes.len() >= limits.head_bytes {
@@ -266,87 +305,136 @@ fn is_blank_lines(bytes: &[u8]) -> bool {
 }
 
 /// Path and query of a target in origin, absolute or asterisk form (RFC 9112, 3.2).
+///
+/// What is let through is a URI to all who look at it: [`http::Uri`] must find the same path and query,
+/// or a check of the one could be passed by the other.
 fn split_target(
-    target: &str,
+    target: &[u8],
     method: &Method,
     meaning: &Meaning<'_>,
 ) -> Result<(Range<usize>, Option<Range<usize>>), Reject> {
-    let mut mark = None;
-    for (at, byte) in target.bytes().enumerate() {
-        match TARGET[usize::from(byte)] {
-            InTarget::Plain => {}
-            InTarget::Mark => mark = mark.or(Some(at)),
-            InTarget::Never => return Err(Reject::bad("invalid character in request target")),
+    let path_start = match target {
+        _ if *method == Method::CONNECT => return Err(refuse_connect(target)),
+        [b'/', ..] => 0,
+        b"*" if *method == Method::OPTIONS => return Ok((0..1, None)),
+        b"*" => return Err(Reject::bad("request target * is for OPTIONS")),
+        _ => authority_end(target, meaning)?,
+    };
+    let path_end = path_end(target, path_start)?;
+    if path_end == target.len() {
+        return Ok((path_start..path_end, None));
+    }
+    let query = path_end + 1..target.len();
+    if target[query.clone()]
+        .iter()
+        .any(|&byte| !is_in(QUERY, byte))
+    {
+        return Err(INVALID_IN_TARGET);
+    }
+    Ok((path_start..path_end, Some(query)))
+}
+
+const INVALID_IN_TARGET: Reject = Reject::bad("invalid character in request target");
+
+/// Where the `?` is that ends the path, or the target.
+#[inline]
+fn path_end(target: &[u8], mut at: usize) -> Result<usize, Reject> {
+    loop {
+        match target.get(at) {
+            Some(&byte) if is_in(PATH, byte) => at += 1,
+            None | Some(b'?') => return Ok(at),
+            Some(b'%') => match target.get(at + 1..at + 3) {
+                Some([high, low]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => at += 3,
+                _ => return Err(Reject::bad("invalid percent-encoding in request target")),
+            },
+            Some(_) => return Err(INVALID_IN_TARGET),
         }
     }
-    let path_start = if target.starts_with('/') {
-        0
-    } else if target == "*" {
-        return match *method {
-            Method::OPTIONS => Ok((0..1, None)),
-            _ => Err(Reject::bad("request target * is for OPTIONS")),
-        };
-    } else if *method == Method::CONNECT {
-        return Err(Reject::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "CONNECT is not implemented",
-        ));
-    } else {
-        authority_end(target, meaning)?
-    };
-    let path_end = mark.unwrap_or(target.len());
-    Ok((
-        path_start..path_end,
-        mark.map(|mark| mark + 1..target.len()),
-    ))
 }
 
-/// What a byte is in a request target.
-#[derive(Clone, Copy)]
-enum InTarget {
-    Plain,
-    /// The first of these begins the query.
-    Mark,
-    Never,
+#[inline]
+fn is_in(part: u8, byte: u8) -> bool {
+    IN_TARGET[usize::from(byte)] & part != 0
 }
 
-const TARGET: [InTarget; 256] = {
-    let mut table = [InTarget::Never; 256];
+/// May be in a path, without `%` and two digits.
+const PATH: u8 = 1;
+/// May be in a query. Browsers leave a lone `%` there as it is.
+const QUERY: u8 = 2;
+
+/// Where a byte may be in a target: by RFC 3986, 3.3 and 3.4, and where browsers do not encode what that
+/// asks to encode (the percent-encode sets of the URL Standard). A fragment is not sent (RFC 9110, 7.1).
+const IN_TARGET: [u8; 256] = {
+    let mut table = [0; 256];
     let mut byte = b'!';
     while byte <= b'~' {
-        table[byte as usize] = InTarget::Plain;
+        table[byte as usize] = match byte {
+            b'"' | b'#' | b'<' | b'>' => 0,
+            b'%' | b'?' | b'\\' | b'^' | b'`' | b'{' | b'}' => QUERY,
+            _ => PATH | QUERY,
+        };
         byte += 1;
     }
-    table[b'?' as usize] = InTarget::Mark;
-    // A fragment is not sent (RFC 9110, 7.1).
-    table[b'#' as usize] = InTarget::Never;
     table
 };
 
+/// A tunnel is asked for by host and port alone (RFC 9112, 3.2.3).
+#[cold]
+fn refuse_connect(target: &[u8]) -> Reject {
+    let port = target.iter().rposition(|&byte| byte == b':');
+    let names_port = port.is_some_and(|colon| colon > 0 && colon + 1 < target.len());
+    if names_port && is_host(target) {
+        Reject::new(StatusCode::NOT_IMPLEMENTED, "CONNECT is not implemented")
+    } else {
+        Reject::bad("invalid request target for CONNECT")
+    }
+}
+
 /// Where the path begins in an absolute-form target, whose authority must be the `Host`'s.
-fn authority_end(target: &str, meaning: &Meaning<'_>) -> Result<usize, Reject> {
-    let scheme_end = ["http://", "https://"]
+#[cold]
+fn authority_end(target: &[u8], meaning: &Meaning<'_>) -> Result<usize, Reject> {
+    let (scheme_end, default_port) = [("http://", b"80".as_slice()), ("https://", b"443")]
         .iter()
-        .find(|scheme| {
+        .find(|(scheme, _)| {
             target
                 .get(..scheme.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+                .is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes()))
         })
-        .map(|scheme| scheme.len())
+        .map(|(scheme, port)| (scheme.len(), *port))
         .ok_or(Reject::bad("invalid request target"))?;
     let rest = &target[scheme_end..];
-    let authority_len = rest.find(['/', '?']).unwrap_or(rest.len());
-    let authority = &rest[..authority_len];
-    if authority.is_empty() || !is_host(authority.as_bytes()) {
+    let ends = rest.iter().position(|byte| matches!(byte, b'/' | b'?'));
+    let authority = &rest[..ends.unwrap_or(rest.len())];
+    let (host, port) = split_port(authority);
+    // A host cannot be empty here (RFC 9110, 4.2.1), nor encoded: it would have two spellings.
+    if host.is_empty() || host.contains(&b'%') || !is_host(authority) {
         return Err(Reject::bad("invalid authority in request target"));
     }
-    if meaning
-        .host
-        .is_some_and(|host| !host.eq_ignore_ascii_case(authority.as_bytes()))
-    {
-        return Err(Reject::bad("Host differs from the request target"));
+    // A client that has no authority to name says so by an empty one (RFC 9112, 3.2).
+    if let Some(named) = meaning.host.filter(|named| !named.is_empty()) {
+        let (named_host, named_port) = split_port(named);
+        let number = |port| significant(port).unwrap_or(default_port);
+        if !host.eq_ignore_ascii_case(named_host) || number(port) != number(named_port) {
+            return Err(Reject::bad("Host differs from the request target"));
+        }
     }
-    Ok(scheme_end + authority_len)
+    Ok(scheme_end + authority.len())
+}
+
+/// The host, and the digits of the port; none if it is left out.
+fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
+    match authority.iter().rposition(|&byte| byte == b':') {
+        Some(colon) if !authority[colon..].contains(&b']') => {
+            (&authority[..colon], &authority[colon + 1..])
+        }
+        _ => (authority, b""),
+    }
+}
+
+/// A port's digits without leading zeros, if it has any: an empty one is the default (RFC 3986, 6.2.3).
+fn significant(port: &[u8]) -> Option<&[u8]> {
+    let zeros = port.iter().take_while(|&&digit| digit == b'0').count();
+    (!port.is_empty()).then(|| &port[zeros..])
 }
 
 /// What the fields say about the message itself.
@@ -473,11 +561,9 @@ pub(crate) fn is_host(host: &[u8]) -> bool {
             return false;
         };
         let literal = &rest[..end];
-        if literal.is_empty()
-            || !literal
-                .iter()
-                .all(|&byte| byte.is_ascii_hexdigit() || b":.".contains(&byte))
-        {
+        // Addresses of a later version (RFC 3986, 3.2.2) do not exist yet.
+        let address = std::str::from_utf8(literal).map(str::parse::<Ipv6Addr>);
+        if !matches!(address, Ok(Ok(_))) {
             return false;
         }
         &rest[end + 1..]
@@ -508,6 +594,8 @@ const IN_NAME: [bool; 256] = {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -644,8 +732,140 @@ mod tests {
             let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
             assert!(parsed(&text).unwrap().is_some(), "{host}");
         }
-        let differs = "GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n";
-        assert_eq!(status(differs), 400);
+    }
+
+    #[test]
+    fn an_absolute_target_names_the_host_that_the_host_field_names() {
+        let status = |target: &str, host: &str| {
+            let text = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            parsed(&text).map_or_else(|reject| reject.status.as_u16(), |_| 200)
+        };
+        for (target, host) in [
+            ("http://a/", "a"),
+            ("http://a/", "A"),
+            ("HTTP://A?x", "a"),
+            ("http://a:80/", "a"),
+            ("http://a/", "a:80"),
+            ("http://a:/", "a:0080"),
+            ("https://a:443/", "a"),
+            ("https://a/", "a:443"),
+            ("http://a:81/", "a:81"),
+            ("http://[::1]:80/", "[::1]"),
+            ("http://[::1]:8080", "[::1]:8080"),
+            ("http://a/", ""),
+            ("http://a:81/", ""),
+        ] {
+            assert_eq!(status(target, host), 200, "{target} {host}");
+        }
+        for (target, host) in [
+            ("http://a/", "b"),
+            ("http://a/", "a:443"),
+            ("https://a/", "a:80"),
+            ("http://a:81/", "a"),
+            ("http://a/", "a:81"),
+            ("http://a:0/", "a"),
+            ("http://[::1]/", "[::2]"),
+            ("http:///x", ""),
+            ("http://:80/", ""),
+            ("http://%61/", "a"),
+            ("http://u@a/", "a"),
+            ("http://a:b/", "a"),
+            ("http://[::1:2:3:4:5:6:7:8:9]/", ""),
+            ("http://[1.2]/", ""),
+            ("ftp://a/", "a"),
+            ("a:80", "a"),
+        ] {
+            assert_eq!(status(target, host), 400, "{target} {host}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_uri_is_rejected_and_what_browsers_send_is_not() {
+        let status = |target: &str| {
+            let text = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+            parsed(&text).map_or_else(|reject| reject.status.as_u16(), |_| 200)
+        };
+        for byte in (b'!'..=b'~').map(char::from) {
+            let refused = matches!(
+                byte,
+                '"' | '#' | '<' | '>' | '\\' | '^' | '`' | '{' | '}' | '%'
+            );
+            let expected = if refused { 400 } else { 200 };
+            assert_eq!(status(&format!("/a{byte}")), expected, "{byte} in a path");
+            let refused = matches!(byte, '"' | '#' | '<' | '>');
+            let expected = if refused { 400 } else { 200 };
+            assert_eq!(status(&format!("/?a{byte}")), expected, "{byte} in a query");
+        }
+        for escaped in ["/%41", "/%c3%a4x", "/a%2Fb", "/?100%", "/?%zz"] {
+            assert_eq!(status(escaped), 200, "{escaped}");
+        }
+        for broken in ["/%", "/%4", "/%4?", "/%zz", "/%4%41", "http://h/%g0"] {
+            assert_eq!(status(broken), 400, "{broken}");
+        }
+    }
+
+    #[test]
+    fn connect_is_understood_and_not_implemented() {
+        for (target, expected) in [
+            ("a:443", 501),
+            ("[::1]:443", 501),
+            ("a", 400),
+            ("a:", 400),
+            (":443", 400),
+            ("/", 400),
+            ("*", 400),
+            ("http://a:443/", 400),
+            ("u@a:443", 400),
+        ] {
+            let text = format!("CONNECT {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(status(&text), expected, "{target}");
+        }
+    }
+
+    /// What targets are made of, and what they are not.
+    fn target() -> impl Strategy<Value = Vec<u8>> {
+        let parts = select(vec![
+            "/", "?", "#", "*", "%", "%41", "%4", "http://", "https://", "HTTP://", "h", "h:80",
+            ":", "@", "[", "]", "[::1]", "//", "..", "<", ">", "\"", "{", "}", "\\", "^", "`", "|",
+            "'", ";", "=", "&", "+", "\u{e4}",
+        ]);
+        let any_part = prop_oneof![
+            parts.prop_map(|part| part.as_bytes().to_vec()),
+            vec(any::<u8>(), 1..3),
+            vec(b'!'..=b'~', 1..4),
+        ];
+        (
+            select(vec!["", "/", "http://h", "http://h/"]),
+            vec(any_part, 0..8),
+        )
+            .prop_map(|(start, parts)| [start.as_bytes(), &parts.concat()].concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn a_target_means_the_same_to_all_who_look_at_it(
+            target in target(),
+            method in select(vec!["GET", "OPTIONS", "CONNECT"]),
+            host in select(vec!["h", "h:80", ""]),
+        ) {
+            let mut bytes = format!("{method} ").into_bytes();
+            bytes.extend(&target);
+            bytes.extend(format!(" HTTP/1.1\r\nHost: {host}\r\n\r\n").bytes());
+            let mut head = Head::default();
+            if parse(&bytes, &LIMITS, &mut Vec::new(), &mut head) == Ok(true) {
+                prop_assert_eq!(&bytes[head.target.clone()], &target);
+                let uri = head.uri_in(&bytes);
+                prop_assert_eq!(uri.path(), head.path_in(&bytes));
+                let query = head.query.as_ref().map(|query| ascii(&bytes[query.clone()]));
+                prop_assert_eq!(uri.query(), query);
+                if let Some(authority) = uri.authority().filter(|_| !host.is_empty()) {
+                    prop_assert_eq!(authority.host(), "h");
+                    prop_assert!(matches!(authority.port_u16(), None | Some(80)));
+                }
+            }
+        }
     }
 
     #[test]
