@@ -44,6 +44,7 @@ use crate::{
     strand::{Claimed, Locals, Outcome, Parking, Reason, Scope, Strand},
     sys::{
         event::Bell,
+        fenced,
         list::{Linked, Links},
         memory::page_size,
         recycle,
@@ -753,7 +754,11 @@ pub(crate) unsafe fn complete(task: NonNull<Header>, mut ready: impl FnMut(Claim
         ready(joiner);
     }
     if let Some(waker) = waker {
-        wake_quietly(waker);
+        // Another executor's code; its panic would otherwise end a worker.
+        fenced::call_or_tell(
+            || "waking a coroutine's awaiter".to_owned(),
+            || waker.wake(),
+        );
     }
     // What the task borrowed may go as soon as it has left its group: nothing below touches it.
     if let Some(parent) = header.parent.take() {
@@ -782,7 +787,7 @@ unsafe fn run<F: FnOnce() -> T, T>(task: NonNull<Header>) {
         let result = match is_cancelled {
             false => catch_unwind(AssertUnwindSafe(body)),
             true => {
-                drop_quietly(
+                fenced::drop_value(
                     body,
                     "the closure of a coroutine that was cancelled before it ran",
                 );
@@ -825,7 +830,7 @@ unsafe fn fail<F, T>(task: NonNull<Header>, failure: Failure) {
     // SAFETY: an unstarted task is its holder's.
     let stage = unsafe { &mut *stage::<F, T>(task) };
     let closure = std::mem::replace(stage, Stage::Result(Err(failure)));
-    drop_quietly(closure, "the closure of a coroutine that never ran");
+    fenced::drop_value(closure, "the closure of a coroutine that never ran");
 }
 
 unsafe fn take<F, T>(task: NonNull<Header>, into: *mut ()) {
@@ -842,7 +847,7 @@ unsafe fn drop_result<F, T>(task: NonNull<Header>) {
     // SAFETY: complete, and the handle has given the result up.
     let stage = unsafe { &mut *stage::<F, T>(task) };
     let result = std::mem::replace(stage, Stage::Taken);
-    drop_quietly(result, "a result that nobody joined");
+    fenced::drop_value(result, "a result that nobody joined");
 }
 
 unsafe fn dealloc<F, T>(task: NonNull<Header>) {
@@ -851,21 +856,6 @@ unsafe fn dealloc<F, T>(task: NonNull<Header>) {
     unsafe {
         task.drop_in_place();
         recycle::give(task.cast(), Layout::new::<Task<F, T>>());
-    }
-}
-
-/// Wakes another executor's task; its panic would otherwise end a worker.
-#[cold]
-fn wake_quietly(waker: Waker) {
-    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
-        log::error!("the waker of a coroutine's awaiter panicked");
-    }
-}
-
-/// Drops a user's value where its panic would otherwise end a worker.
-fn drop_quietly<V>(value: V, what: &str) {
-    if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
-        log::error!("dropping {what} panicked");
     }
 }
 

@@ -54,6 +54,7 @@ mod stack;
 mod strand;
 mod sys {
     pub(crate) mod event;
+    pub(crate) mod fenced;
     pub(crate) mod list;
     pub(crate) mod memory;
     pub(crate) mod recycle;

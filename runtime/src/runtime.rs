@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     coroutine::TaskRef,
     scheduler::{Scheduler, Stuck},
+    sys::fenced,
     task::{self, JoinHandle, join_task},
     wait::Cuttable,
 };
@@ -144,7 +145,7 @@ impl Drop for RunToEnd {
 impl Drop for Runtime {
     fn drop(&mut self) {
         for stuck in self.end().stuck {
-            log::error!("{stuck}");
+            fenced::tell!(error, "{stuck}");
         }
     }
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::dump::write_trace;
-use crate::scheduler::survey::{self, Turn};
+use crate::{
+    scheduler::survey::{self, Turn},
+    sys::fenced,
+};
 
 /// Watches all workers of the process for coroutines that compute for longer than `limit` without a wait,
 /// and warns of each through the `log` crate, target `maniple::stall`: its name, its id, where it was
@@ -63,9 +66,10 @@ impl Drop for StallWatch {
         *self.stop.flag() = true;
         self.stop.raised.notify_all();
         if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
+            && let Err(payload) = thread.join()
         {
-            log::error!("the stall watchdog panicked");
+            fenced::tell!(error, "the stall watchdog panicked");
+            fenced::discard(payload);
         }
     }
 }
@@ -152,5 +156,5 @@ fn report(turn: &Turn, limit: Duration) {
     }
     let worker = &turn.worker;
     let place = place.trim_end();
-    log::warn!(target: "maniple::stall", "{culprit} has kept worker {worker} for over {limit:?}{place}");
+    fenced::tell!(warn, target: "maniple::stall", "{culprit} has kept worker {worker} for over {limit:?}{place}");
 }

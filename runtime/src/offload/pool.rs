@@ -3,12 +3,12 @@
 use std::{
     cell::Cell,
     collections::VecDeque,
-    io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    ptr,
+    io, ptr,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+
+use crate::sys::fenced;
 
 /// Calls what it is given once its thread is as good as free: before its caller can know that it has ended,
 /// so that who hands in one job after another finds the thread.
@@ -124,7 +124,9 @@ impl Pool {
                     drop(job);
                     return Err(error);
                 }
-                log::warn!("no further thread for {}: {error}", self.settings.name);
+                drop(state);
+                let name = &self.settings.name;
+                fenced::tell!(warn, "no further thread for {name}: {error}");
             }
         }
         Ok(())
@@ -166,9 +168,10 @@ impl Pool {
             }
         };
         // The job's own panic is its caller's. What is left: destructors of what nobody takes.
-        if catch_unwind(AssertUnwindSafe(|| job(&mut free))).is_err() {
-            log::error!("dropping an offloaded job or its result panicked");
-        }
+        fenced::call_or_tell(
+            || "dropping an offloaded job or its result".to_owned(),
+            || job(&mut free),
+        );
         free();
     }
 

@@ -32,7 +32,7 @@ mod trim;
 mod worker;
 
 use std::{
-    cell::OnceCell,
+    cell::{Cell, OnceCell},
     collections::VecDeque,
     io,
     os::fd::BorrowedFd,
@@ -368,18 +368,36 @@ pub(crate) fn current_coroutine() -> Option<NonNull<Header>> {
 
 #[cold]
 fn thread_strand() -> NonNull<Strand> {
+    // Without a destructor, so that it is there for those of other thread-locals.
     thread_local! {
-        static STRAND: OnceCell<Box<Strand>> = const { OnceCell::new() };
+        static STRAND: Cell<*mut Strand> = const { Cell::new(std::ptr::null_mut()) };
     }
-    STRAND.with(|strand| {
-        if let Some(strand) = strand.get() {
-            return NonNull::from(&**strand);
+    thread_local! {
+        static OWNER: OnceCell<Owner> = const { OnceCell::new() };
+    }
+    /// Frees the strand at the thread's end. One that is asked for after that is kept for good.
+    struct Owner(*mut Strand);
+    impl Drop for Owner {
+        fn drop(&mut self) {
+            let _there = STRAND.try_with(|strand| strand.set(std::ptr::null_mut()));
+            // SAFETY: made by `Box::into_raw` below, freed here alone. The thread waits for nothing now, so it
+            // is in no list, and its scope is in force nowhere.
+            drop(unsafe { Box::from_raw(self.0) });
         }
-        let mut made = Box::new(Strand::for_thread(current_thread()));
-        let pointer = NonNull::from(&mut *made);
-        // SAFETY: boxed, so it stays in place; nobody else has seen it.
-        unsafe { Strand::settle_in(pointer) };
-        NonNull::from(&**strand.get_or_init(|| made))
+    }
+    STRAND.with(|own| {
+        if let Some(strand) = NonNull::new(own.get()) {
+            return strand;
+        }
+        let made = Box::into_raw(Box::new(Strand::for_thread(current_thread())));
+        own.set(made);
+        let _owned = OWNER.try_with(|owner| _ = owner.set(Owner(made)));
+        // SAFETY: just made; boxed, so it stays in place; nobody else has seen it.
+        unsafe {
+            let strand = NonNull::new_unchecked(made);
+            Strand::settle_in(strand);
+            strand
+        }
     })
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Scheduler, now};
-use crate::coroutine::Header;
+use crate::{coroutine::Header, sys::fenced};
 
 /// What a shutdown and the workers tell each other.
 #[derive(Default)]
@@ -84,9 +84,8 @@ impl Scheduler {
         let all_ended = self.await_workers(threads.len(), give_up_at + NOTICE);
         if all_ended {
             for thread in threads {
-                if thread.join().is_err() {
-                    log::error!("a worker thread panicked");
-                }
+                // What would have unwound out of it has aborted the process.
+                let _ended = thread.join();
             }
         } else {
             self.report_running();
@@ -115,7 +114,10 @@ impl Scheduler {
     /// Names the coroutines that hold their workers.
     fn report_running(&self) {
         if !crate::sys::memory::barrier_on_all_threads() {
-            log::warn!("a coroutine holds its worker and cannot be named: no membarrier(2)");
+            fenced::tell!(
+                warn,
+                "a coroutine holds its worker and cannot be named: no membarrier(2)"
+            );
             return;
         }
         for home in &self.homes {

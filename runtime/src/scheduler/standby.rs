@@ -29,7 +29,7 @@ use rustix::{
 use super::now;
 use crate::{
     coroutine::Unstarted,
-    sys::event::timespec,
+    sys::{event::timespec, fenced},
     wheel::{Key, Wheel},
 };
 
@@ -115,7 +115,9 @@ impl Standby {
         {
             return Err(task);
         }
-        self.set_alarm(&mut state);
+        let set = self.set_alarm(&mut state);
+        drop(state);
+        tell_if_failed(set);
         Ok(())
     }
 
@@ -142,14 +144,15 @@ impl Standby {
     /// Hands out whose deadline has come.
     fn take_late(&self, begin: &mut impl FnMut(Unstarted)) {
         let mut late = Vec::new();
-        {
+        let set = {
             let mut state = self.lock();
             let present = self.tick_of(now());
             state.tasks.advance(present, &mut |task| late.push(task));
             state.alarm_at = None;
-            self.set_alarm(&mut state);
             self.waiting.fetch_sub(late.len(), Ordering::Relaxed);
-        }
+            self.set_alarm(&mut state)
+        };
+        tell_if_failed(set);
         late.into_iter().for_each(begin);
     }
 
@@ -169,12 +172,12 @@ impl Standby {
     }
 
     /// Sets the alarm if it would ring too late for the next deadline.
-    fn set_alarm(&self, state: &mut State) {
+    fn set_alarm(&self, state: &mut State) -> Result<(), Errno> {
         let Some(next) = state.tasks.next_expiry() else {
-            return;
+            return Ok(());
         };
         if state.alarm_at.is_some_and(|at| at <= next) {
-            return;
+            return Ok(());
         }
         let at = Duration::from_nanos(next.saturating_mul(1 << TICK_NANOS_SHIFT));
         let left = at.saturating_sub(now().saturating_duration_since(self.start));
@@ -183,10 +186,9 @@ impl Standby {
             it_interval: timespec(Duration::ZERO),
             it_value: timespec(left.max(Duration::from_nanos(1))),
         };
-        match timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &setting) {
-            Ok(_) => state.alarm_at = Some(next),
-            Err(errno) => log::error!("set the alarm of coroutines on standby: {errno}"),
-        }
+        timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &setting)?;
+        state.alarm_at = Some(next);
+        Ok(())
     }
 
     fn tick_of(&self, at: Instant) -> u64 {
@@ -196,6 +198,13 @@ impl Standby {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Not under the lock: a logger may be anybody's code.
+fn tell_if_failed(set: Result<(), Errno>) {
+    if let Err(errno) = set {
+        fenced::tell!(error, "set the alarm of coroutines on standby: {errno}");
     }
 }
 

@@ -35,7 +35,7 @@ use crate::{
         pool::StackPool,
     },
     strand::{Outcome, Strand},
-    sys::{event::Bell, list::List, witness},
+    sys::{event::Bell, fenced, list::List, witness},
     wheel::Wheel,
 };
 
@@ -139,13 +139,19 @@ impl Worker {
         unsafe { CURRENT.get().as_ref() }
     }
 
-    /// The body of a worker's thread.
+    /// The body of a worker's thread. If anything unwound out of it, coroutines would be left that others wait
+    /// for and that nobody resumes.
     pub(super) fn run(scheduler: Arc<Scheduler>, index: usize, seed: Seed) {
+        fenced::or_abort("a worker's loop", || Self::work(scheduler, index, seed));
+    }
+
+    fn work(scheduler: Arc<Scheduler>, index: usize, seed: Seed) {
         if scheduler.config.pin_workers {
             pin_to_core(index);
         }
-        let _alt_stack = AltStack::install()
-            .inspect_err(|error| log::warn!("no signal stack, overflows go unreported: {error}"));
+        let _alt_stack = AltStack::install().inspect_err(|error| {
+            fenced::tell!(warn, "no signal stack, overflows go unreported: {error}");
+        });
         let clock = Clock::start();
         let worker = Worker {
             index,
@@ -547,6 +553,7 @@ impl Worker {
     fn poll(&self, timeout: Option<Duration>) {
         let mut driver = self.driver.borrow_mut();
         let mut standby_is_due = false;
+        let mut failed = None;
         if timeout != Some(Duration::ZERO) || !driver.is_idle() || self.scheduler.on_standby() > 0 {
             for slot in std::mem::take(&mut *self.home.retired.lock()) {
                 driver.forget(slot);
@@ -565,10 +572,13 @@ impl Worker {
             match polled {
                 Ok(Polled { standby }) => standby_is_due = standby,
                 // Only a programming error can lead here: bad descriptor, bad buffer.
-                Err(error) => log::error!("epoll_wait failed: {error}"),
+                Err(error) => failed = Some(error),
             }
         }
         drop(driver);
+        if let Some(error) = failed {
+            fenced::tell!(error, "epoll_wait failed: {error}");
+        }
         if standby_is_due {
             // Awake from here on, and not to be woken for what it takes now.
             self.take_inbox();
@@ -908,6 +918,9 @@ fn pin_to_core(index: usize) {
         sched_setaffinity(None, &only)
     });
     if let Err(error) = pinned {
-        log::warn!("worker {index} could not be pinned to a core: {error}");
+        fenced::tell!(
+            warn,
+            "worker {index} could not be pinned to a core: {error}"
+        );
     }
 }

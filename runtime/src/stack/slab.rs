@@ -19,7 +19,10 @@ use std::time::Duration;
 use crate::stack::census::{Census, StackStats};
 use crate::stack::overflow::Watch;
 use crate::stack::{GuardKind, OWNERS, SizeClass, Stack, StackError, StackLimits};
-use crate::sys::memory::{self, Mapping};
+use crate::sys::{
+    fenced,
+    memory::{self, Mapping},
+};
 
 /// All stacks of one runtime.
 ///
@@ -225,7 +228,8 @@ impl Drop for Slabs {
                 // SAFETY: every slot carved from the region is back on a free list, and dies with
                 // it here.
                 if let Err(error) = unsafe { region.mapping.unmap() } {
-                    log::warn!(
+                    fenced::tell!(
+                        warn,
                         "unmap coroutine stacks: {error}; their address space stays reserved"
                     );
                 }
@@ -405,7 +409,8 @@ fn warn_near_mapping_limit() {
     let most = *MOST.get_or_init(|| max_map_count() / 2);
     let stacks = PROTECTED.load(Ordering::Relaxed);
     if stacks > most / 5 * 4 && !WARNED.swap(true, Ordering::Relaxed) {
-        log::warn!(
+        fenced::tell!(
+            warn,
             "{stacks} coroutine stacks are guarded by mprotect, at two mappings each; \
              vm.max_map_count ends this at about {most}. Raise it with \
              `sysctl -w vm.max_map_count=N`, or run Linux 6.13 or later"

@@ -7,11 +7,10 @@
 use std::{
     any::Any,
     cell::{OnceCell, RefCell},
-    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
 };
 
-use crate::error::Unwind;
+use crate::sys::fenced;
 
 /// One word while nothing is in it.
 pub(crate) struct Locals(OnceCell<Box<RefCell<Vec<Entry>>>>);
@@ -86,11 +85,7 @@ impl Locals {
                     .find_map(|entry| entry.value.take())
             };
             let Some(value) = youngest else { return };
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
-                && !payload.is::<Unwind>()
-            {
-                log::error!("dropping a coroutine's or thread's local panicked");
-            }
+            fenced::drop_value(value, "a coroutine's or thread's local");
         }
     }
 }

@@ -3,6 +3,7 @@
 mod cancel;
 mod clock;
 mod coroutines;
+mod fenced;
 mod futures;
 mod groups;
 mod inspecting;

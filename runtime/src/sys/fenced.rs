@@ -1,0 +1,105 @@
+//! A fence around users' code where no panic may get out: destructors, wakers and loggers that the runtime calls.
+//!
+//! A panic that is caught leaves its payload, a value of the user's whose destructor may panic in its turn, and
+//! the payload of that one, and so on. So a payload is dropped behind the fence too, and what that throws is
+//! forgotten: a leak of a few bytes in a program that has gone wrong thrice.
+
+use std::{
+    any::Any,
+    mem::ManuallyDrop,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use crate::error::Unwind;
+
+/// Logs as the macro of the `log` crate named first does; a logger that panics is not heard.
+macro_rules! tell {
+    ($level:ident, $($message:tt)+) => {
+        $crate::sys::fenced::call(|| log::$level!($($message)+)).unwrap_or_default()
+    };
+}
+pub(crate) use tell;
+
+/// Calls `f`; `None` if it panicked, of which nothing more is heard.
+pub(crate) fn call<R>(f: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(discard).ok()
+}
+
+/// Calls `f`, and logs what panicked if it does. That a wait of its was cut short is not logged.
+pub(crate) fn call_or_tell<R>(what: impl FnOnce() -> String, f: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(value) => Some(value),
+        Err(payload) => {
+            if !payload.is::<Unwind>() {
+                tell!(error, "{} panicked", what());
+            }
+            discard(payload);
+            None
+        }
+    }
+}
+
+/// Drops a value of the user's.
+#[inline]
+pub(crate) fn drop_value<V>(value: V, what: &str) {
+    if std::mem::needs_drop::<V>() {
+        call_or_tell(|| format!("dropping {what}"), || drop(value));
+    }
+}
+
+/// Drops the payload of a panic.
+pub(crate) fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(next) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        let _forgotten = ManuallyDrop::new(next);
+    }
+}
+
+/// Ends the process, with one line that says why, unless `f` returns: for what must not be left by unwinding.
+pub(crate) fn or_abort<R>(what: &str, f: impl FnOnce() -> R) -> R {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(value) => value,
+        Err(_) => abort(&format!("a panic came out of {what}")),
+    }
+}
+
+/// Ends the process, with one line that says why.
+#[cold]
+pub(crate) fn abort(why: &str) -> ! {
+    let line = format!("maniple: {why}; the process is aborted\n");
+    // Past the lock of `eprintln!`, whose holder may be suspended, or may be what went wrong.
+    // SAFETY: the bytes are alive during the call, which only reads them.
+    unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
+    std::process::abort();
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Panics when it is dropped, with another that does.
+    struct Bomb(u32);
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            if self.0 > 0 {
+                std::panic::panic_any(Bomb(self.0 - 1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_destructor_that_panics_with_what_panics_does_not_get_out() {
+        for depth in 0..5 {
+            drop_value(Bomb(depth), "a bomb");
+            discard(Box::new(Bomb(depth)));
+            assert_eq!(call(|| std::panic::panic_any(Bomb(depth))), None::<()>);
+        }
+    }
+
+    #[test]
+    fn what_does_not_panic_gives_its_value() {
+        assert_eq!(call(|| 1), Some(1));
+        assert_eq!(call_or_tell(|| unreachable!(), || 2), Some(2));
+        assert_eq!(or_abort("a test", || 3), 3);
+    }
+}
