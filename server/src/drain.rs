@@ -1,23 +1,24 @@
 //! Draining: every connection is known, idle ones are closed, busy ones finish what they have begun.
+//!
+//! A connection leaves in a destructor, which may run where nothing can wait: as a closure is dropped for
+//! which there was no stack. So what is shared is under a lock of std's, held for some instructions and never
+//! over a call that can suspend.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use maniple::{
-    sync::{Condvar, Mutex},
-    time::recent,
-};
+use maniple::{sync::Notify, time::recent};
 
 use crate::line::{FRESH, IDLE, Line};
 
 /// All connections of a server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Registry {
     draining: AtomicBool,
     next: AtomicU64,
@@ -27,7 +28,10 @@ pub(crate) struct Registry {
     /// Connections that were ended because they were idle.
     idle: AtomicUsize,
     open: Mutex<Open>,
-    closed: Condvar,
+    /// There may be room for one more connection. Who takes it and leaves room passes this on.
+    room: Notify,
+    /// There may be no connection left.
+    empty: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +42,23 @@ struct Open {
 }
 
 impl Registry {
+    pub(crate) fn new() -> Self {
+        Self {
+            draining: AtomicBool::new(false),
+            next: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            idle: AtomicUsize::new(0),
+            open: Mutex::default(),
+            room: Notify::new(),
+            empty: Notify::new(),
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        // Nothing that can panic leaves it half changed.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     #[inline]
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
@@ -45,33 +66,43 @@ impl Registry {
 
     /// Waits until fewer than `limit` connections are open, and keeps a place for one more.
     pub(crate) fn reserve(&self, limit: usize) -> Place<'_> {
-        let mut open = self.open.lock();
-        self.closed
-            .wait_while(&mut open, |open| open.lines.len() + open.reserved >= limit);
-        open.reserved += 1;
-        Place { registry: self }
+        loop {
+            let mut open = self.open();
+            let taken = open.lines.len() + open.reserved;
+            if taken < limit {
+                open.reserved += 1;
+                drop(open);
+                if taken + 1 < limit {
+                    self.room.notify_one();
+                }
+                return Place { registry: self };
+            }
+            drop(open);
+            self.room.notified();
+        }
     }
 
     pub(crate) fn enter(&self, line: Arc<Line>) -> u64 {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open.lock().lines.insert(id, line);
+        self.open().lines.insert(id, line);
         id
     }
 
+    /// Never waits.
     pub(crate) fn leave(&self, id: u64) {
-        let left = self.open.lock().lines.remove(&id);
-        self.closed.notify_all();
+        let mut open = self.open();
+        let left = open.lines.remove(&id);
+        let is_last = open.lines.is_empty();
+        drop(open);
         drop(left);
+        self.room.notify_one();
+        if is_last {
+            self.empty.notify_one();
+        }
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.open.lock().lines.len()
-    }
-
-    /// Waits until a connection closes, at most so long.
-    pub(crate) fn wait_for_a_close(&self, limit: Duration) {
-        let mut open = self.open.lock();
-        self.closed.wait_timeout(&mut open, limit);
+        self.open().lines.len()
     }
 
     pub(crate) fn begin_drain(&self) {
@@ -108,26 +139,30 @@ impl Registry {
     }
 
     fn sweep(&self, state: u8) {
-        let open = self.open.lock();
-        let lines = open.lines.values();
-        let ended = lines.filter(|line| line.end_if(state)).count();
+        let lines = self.lines_that(|line| line.is(state));
+        let ended = lines.iter().filter(|line| line.end_if(state)).count();
         self.idle.fetch_add(ended, Ordering::Relaxed);
     }
 
     fn cancel_all(&self) -> usize {
-        // Not under the lock: who hands a connection over has its line's lock, and may leave with it.
-        let lines: Vec<_> = self.open.lock().lines.values().cloned().collect();
-        lines.into_iter().filter(|line| line.cancel()).count()
+        let lines = self.lines_that(|_| true);
+        lines.iter().filter(|line| line.cancel()).count()
+    }
+
+    /// For what takes a system call each, which is done without the lock.
+    fn lines_that(&self, are_wanted: impl Fn(&Line) -> bool) -> Vec<Arc<Line>> {
+        let open = self.open();
+        let lines = open.lines.values().filter(|line| are_wanted(line));
+        lines.cloned().collect()
     }
 
     fn wait_until_empty(&self, until: Instant) -> bool {
-        let mut open = self.open.lock();
-        while !open.lines.is_empty() {
+        while self.count() > 0 {
             let left = until.saturating_duration_since(recent());
             if left.is_zero() {
                 return false;
             }
-            self.closed.wait_timeout(&mut open, left);
+            self.empty.notified_timeout(left);
         }
         true
     }
@@ -151,8 +186,8 @@ pub(crate) struct Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.registry.open.lock().reserved -= 1;
-        self.registry.closed.notify_all();
+        self.registry.open().reserved -= 1;
+        self.registry.room.notify_one();
     }
 }
 

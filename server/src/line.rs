@@ -2,14 +2,16 @@
 
 use std::{
     os::fd::{AsFd, BorrowedFd},
-    sync::atomic::{AtomicU8, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use maniple::{
     JoinHandle,
     cancel::is_cancelled,
     net::{Shutdown, TcpStream},
-    sync::Mutex,
 };
 
 /// A connection and what it is doing.
@@ -17,7 +19,22 @@ use maniple::{
 pub(crate) struct Line {
     pub(crate) stream: TcpStream,
     state: AtomicU8,
-    server: Mutex<Option<JoinHandle<()>>>,
+    /// Held for some instructions, and not while a coroutine is spawned: a closure that is refused there is
+    /// dropped there, and comes back to [`Line::disown`].
+    server: Mutex<Server>,
+}
+
+/// Who serves a connection: one coroutine after the other.
+#[derive(Debug, Default)]
+struct Server {
+    /// The present one's, once its spawner has come back with it.
+    handle: Option<JoinHandle<()>>,
+    /// How many there have been.
+    turn: u32,
+    /// Whether the present one has ended without having begun.
+    unbegun: bool,
+    /// Whether there is to be no other, and the present one is to end.
+    cancelled: bool,
 }
 
 /// Has not begun its first request.
@@ -35,32 +52,68 @@ impl Line {
         Self {
             stream,
             state: AtomicU8::new(FRESH),
-            server: Mutex::new(None),
+            server: Mutex::default(),
         }
     }
 
     /// Has a coroutine serve the connection from now on, by spawning it; nobody if the caller is cancelled.
-    pub(crate) fn entrust(&self, spawn: impl FnOnce() -> JoinHandle<()>) {
-        // Locked before it begins: it may be done, and have spawned the next, before the spawner goes on.
-        let mut server = self.server.lock();
-        // Whoever cancelled the caller does not know of the one who would follow.
-        if !is_cancelled() {
-            *server = Some(spawn());
+    /// Returns it if it has ended already without having begun.
+    pub(crate) fn entrust(&self, spawn: impl FnOnce() -> JoinHandle<()>) -> Option<JoinHandle<()>> {
+        let turn = {
+            let mut server = self.server();
+            // Whoever cancelled the caller does not know of the one who would follow.
+            if server.cancelled || is_cancelled() {
+                return None;
+            }
+            server.turn += 1;
+            server.unbegun = false;
+            let former = server.handle.take();
+            let turn = server.turn;
+            drop(server);
+            drop(former);
+            turn
+        };
+        let handle = spawn();
+        let mut server = self.server();
+        if server.turn != turn {
+            // It is done, and has spawned the next, before its spawner went on.
+            drop(server);
+            return None;
         }
+        if server.unbegun {
+            return Some(handle);
+        }
+        if server.cancelled {
+            handle.cancel();
+        }
+        server.handle = Some(handle);
+        None
     }
 
-    /// The coroutine that was to serve the connection.
+    /// The coroutine that was to serve the connection and ended unbegun; `None` if its spawner will have it.
     pub(crate) fn disown(&self) -> Option<JoinHandle<()>> {
-        self.server.lock().take()
+        let mut server = self.server();
+        server.unbegun = true;
+        server.handle.take()
     }
 
     /// Cancels the coroutine that serves the connection; whether there is one.
     pub(crate) fn cancel(&self) -> bool {
-        let server = self.server.lock();
-        let serves = server.as_ref().map(JoinHandle::cancel).is_some();
+        let mut server = self.server();
+        server.cancelled = true;
+        if let Some(handle) = &server.handle {
+            handle.cancel();
+        }
+        let serves = server.turn > 0 && !server.unbegun;
+        drop(server);
         // One on standby has to be begun to end.
         let _ = self.stream.shutdown(Shutdown::Read);
         serves
+    }
+
+    fn server(&self) -> MutexGuard<'_, Server> {
+        // Nothing that can panic leaves it half changed.
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it has waited for a first request.
@@ -88,6 +141,11 @@ impl Line {
     /// Whether a drain has shut the reading side.
     pub(crate) fn is_ending(&self) -> bool {
         self.state.load(Ordering::Acquire) == ENDING
+    }
+
+    /// Whether it is in that state, at this moment.
+    pub(crate) fn is(&self, state: u8) -> bool {
+        self.state.load(Ordering::Relaxed) == state
     }
 
     /// Ends a connection that is in that state: it will find no more than has arrived.

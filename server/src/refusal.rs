@@ -4,15 +4,14 @@ use std::{
     collections::VecDeque,
     io,
     net::SocketAddr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use maniple::{
-    JoinHandle,
-    sync::{Condvar, Mutex},
-    time::recent,
-};
+use maniple::{JoinHandle, sync::Notify, time::recent};
 
 /// Those of a server. Whoever refuses a coroutine its stack cannot wait to say so, nor join it: a coroutine of the
 /// server's own does, [`Refusals::watch`].
@@ -21,8 +20,8 @@ pub(crate) struct Refusals {
     count: AtomicU64,
     /// Never held while anything is waited for: it is taken where nothing can wait.
     ended: Mutex<VecDeque<JoinHandle<()>>>,
-    more: Condvar,
-    log: Mutex<Log>,
+    more: Notify,
+    log: maniple::sync::Mutex<Log>,
 }
 
 /// Coroutines that ended unbegun and that nobody has looked at yet. Further ones are taken to have ended as these.
@@ -37,8 +36,8 @@ impl Refusals {
         Self {
             count: AtomicU64::new(0),
             ended: Mutex::default(),
-            more: Condvar::new(),
-            log: Mutex::new(Log::new(server)),
+            more: Notify::new(),
+            log: maniple::sync::Mutex::new(Log::new(server)),
         }
     }
 
@@ -50,25 +49,26 @@ impl Refusals {
     /// A connection's coroutine has ended without having begun, for want of a stack or because it was cancelled.
     #[cold]
     pub(crate) fn note(&self, coroutine: JoinHandle<()>) {
-        let mut ended = self.ended.lock();
+        let mut ended = self.ended();
         if ended.len() < MOST_UNSEEN {
             ended.push_back(coroutine);
+            drop(ended);
             self.more.notify_one();
         } else {
             self.count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
+    fn ended(&self) -> MutexGuard<'_, VecDeque<JoinHandle<()>>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts refused connections and logs them, the first at once, until the caller is cancelled.
     pub(crate) fn watch(&self) {
         loop {
-            let wait = self.look();
-            let mut ended = self.ended.lock();
-            if ended.is_empty() {
-                match wait {
-                    Some(wait) => drop(self.more.wait_timeout(&mut ended, wait)),
-                    None => self.more.wait(&mut ended),
-                }
+            match self.look() {
+                Some(wait) => drop(self.more.notified_timeout(wait)),
+                None => self.more.notified(),
             }
         }
     }
@@ -81,7 +81,7 @@ impl Refusals {
 
     /// Looks at what has been noted; how long until there is something to tell, if there is anything.
     fn look(&self) -> Option<Duration> {
-        let noted = std::mem::take(&mut *self.ended.lock());
+        let noted = std::mem::take(&mut *self.ended());
         let errors: Vec<_> = noted.into_iter().filter_map(refusal).collect();
         let new = errors.len() as u64;
         let seen = self.count.fetch_add(new, Ordering::Relaxed) + new;

@@ -133,7 +133,7 @@ impl Builder {
                     limits: self.limits,
                     timeouts,
                     body_limits,
-                    registry: Registry::default(),
+                    registry: Registry::new(),
                 }),
             }),
             max_connections: self.max_connections,
@@ -376,11 +376,7 @@ fn accept_all(
             Ok(Err(error)) => {
                 // Out of descriptors or memory, most likely: those in use must be given back first.
                 log::warn!("accept on {}: {error}", shared.local_addr);
-                if shared
-                    .stop
-                    .run(|| registry.wait_for_a_close(pause))
-                    .is_err()
-                {
+                if shared.stop.run(|| maniple::sleep(pause)).is_err() {
                     break;
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -423,7 +419,10 @@ fn begin(shared: &Shared, stream: TcpStream, peer: SocketAddr) {
         line: line.clone(),
         unbegun: true,
     };
-    line.entrust(|| spawn_where_fewest(move || serve(open, peer, None)));
+    let unbegun = line.entrust(|| spawn_where_fewest(move || serve(open, peer, None)));
+    if let Some(coroutine) = unbegun {
+        shared.refusals.note(coroutine);
+    }
 }
 
 /// Serves a connection, from coroutine to coroutine where it has to wait for long.
@@ -432,12 +431,16 @@ fn serve(mut open: Open, peer: SocketAddr, waited: Option<Standby>) {
     let line = open.line.clone();
     if let Some(wait) = conn::serve(&open.service, line.clone(), peer, waited) {
         line.stream.unwatch();
-        line.entrust(|| {
+        let refusals = open.refusals.clone();
+        let unbegun = line.entrust(|| {
             open.unbegun = true;
             spawn_when_readable(line.clone(), wait.until, move |_| {
                 serve(open, peer, Some(wait));
             })
         });
+        if let Some(coroutine) = unbegun {
+            refusals.note(coroutine);
+        }
     }
 }
 

@@ -1,0 +1,114 @@
+//! Bursts of more connections than there can be coroutines: those beyond are closed unserved, the server goes on, and
+//! a signal drains it.
+
+use std::{
+    env,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::Command,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use maniple::Runtime;
+use maniple_server::{Request, Router, Server};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a burst is of; each half is sent by a thread.
+const CONNECTIONS: usize = 1_200;
+const BURSTS: usize = 4;
+
+/// Asks once on each of many connections; how many were answered, and how many ended without an answer.
+fn burst(address: SocketAddr) -> (usize, usize) {
+    let (mut answered, mut ended) = (0, 0);
+    let streams: Vec<_> = (0..CONNECTIONS / 2)
+        .filter_map(|_| TcpStream::connect(address).ok())
+        .collect();
+    for mut stream in &streams {
+        // One that was closed already says so in the read.
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    }
+    for mut stream in streams {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut answer = String::new();
+        match stream.read_to_string(&mut answer) {
+            Ok(_) if answer.ends_with("hello") => answered += 1,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("stands still"),
+            _ => ended += 1,
+        }
+    }
+    (answered, ended)
+}
+
+/// Serves bursts on a runtime, and ends in an orderly way at SIGTERM.
+fn serve_bursts(runtime: Runtime) {
+    let router = Router::new().get("/", |_: &mut Request| {
+        maniple::sleep(Duration::from_millis(1));
+        "hello"
+    });
+    let server = Server::builder(router)
+        .handle_signals(true)
+        .bind("127.0.0.1:0")
+        .unwrap();
+    let (address, handle) = (server.local_addr(), server.handle());
+    let serving = runtime.spawn(move || server.serve());
+    let mut answered = 0;
+    for _ in 0..BURSTS {
+        let halves = [(); 2].map(|()| thread::spawn(move || burst(address)));
+        for half in halves {
+            answered += half.join().unwrap().0;
+        }
+    }
+    assert!(answered > 0, "some got a coroutine");
+    assert!(handle.refused() > 0, "some did not");
+    signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
+    let report = serving.join().unwrap().unwrap();
+    assert_eq!((handle.connections(), report.cancelled), (0, 0));
+    assert!(runtime.shutdown().is_clean());
+}
+
+/// Runs this test again in a process of its own, under a limit of the shell's, where it does `child`.
+fn in_a_process(test: &str, limit: &str, child: impl FnOnce()) {
+    const INSIDE: &str = "MANIPLE_BURSTS_CHILD";
+    if env::var_os(INSIDE).is_some() {
+        return child();
+    }
+    let mut process = Command::new("sh")
+        .args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\"")])
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, "1")
+        .spawn()
+        .unwrap();
+    let id = process.id();
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || ended.send(process.wait().unwrap()));
+    match end.recv_timeout(2 * PATIENCE) {
+        Ok(status) => assert!(status.success(), "{status}"),
+        Err(_) => {
+            let _ = Command::new("kill").args(["-9", &id.to_string()]).status();
+            panic!("{test} stands still");
+        }
+    }
+}
+
+#[test]
+fn beyond_max_coroutines_connections_are_closed_and_a_signal_drains() {
+    let name = "beyond_max_coroutines_connections_are_closed_and_a_signal_drains";
+    in_a_process(name, "-n 4096", || {
+        let builder = Runtime::builder().workers(2).max_coroutines(50);
+        serve_bursts(builder.build().unwrap());
+    });
+}
+
+#[test]
+fn beyond_the_address_space_connections_are_closed_and_a_signal_drains() {
+    let name = "beyond_the_address_space_connections_are_closed_and_a_signal_drains";
+    // Of stacks of 1 MiB, some hundreds.
+    in_a_process(name, "-v 700000", || {
+        let builder = Runtime::builder().workers(2).stack_size(1024 * 1024);
+        serve_bursts(builder.build().unwrap());
+    });
+}
