@@ -50,6 +50,7 @@ pub mod layers;
 mod line;
 mod params;
 pub mod pool;
+mod rate;
 mod refusal;
 mod request;
 mod respond;

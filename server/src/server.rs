@@ -15,6 +15,7 @@ use maniple::{
     cancel::{CancelToken, is_cancelled_error},
     net::{TcpListener, TcpStream, ToSocketAddrs},
     task::{spawn_when_readable, spawn_where_fewest},
+    time::recent,
 };
 
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     drain::{DrainReport, Registry},
     http1::head::{Limits, MOST_FIELDS, MOST_TARGET_BYTES},
     line::Line,
+    rate::Rate,
     refusal::Refusals,
     router::Router,
 };
@@ -128,6 +130,7 @@ impl Builder {
                 stop: CancelToken::new(),
                 drained: AtomicBool::new(false),
                 refusals: Arc::new(Refusals::new(local_addr)),
+                failed_accepts: Rate::of(1),
                 service: Arc::new(Service {
                     router: self.router,
                     limits: self.limits,
@@ -205,6 +208,7 @@ struct Shared {
     stop: CancelToken,
     drained: AtomicBool,
     refusals: Arc<Refusals>,
+    failed_accepts: Rate,
     service: Arc<Service>,
 }
 
@@ -374,8 +378,11 @@ fn accept_all(
                 return Err(io::Error::new(error.kind(), text));
             }
             Ok(Err(error)) => {
-                // Out of descriptors or memory, most likely: those in use must be given back first.
-                log::warn!("accept on {}: {error}", shared.local_addr);
+                // Out of descriptors or memory, most likely: those in use must be given back first. Each
+                // pauses by itself: they would go on waking one another.
+                if let Some(left_out) = shared.failed_accepts.admit(recent()) {
+                    log::warn!("accept on {}: {error}{left_out}", shared.local_addr);
+                }
                 if shared.stop.run(|| maniple::sleep(pause)).is_err() {
                     break;
                 }
@@ -393,9 +400,9 @@ fn accept_all(
     Ok(())
 }
 
-/// How long to leave an accept alone that failed; doubled while it goes on failing.
+/// How long to leave an accept alone that failed; doubled while it goes on failing, which ends unnoticed.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Connections that the kernel keeps for a listener, at the most that is usual.
 const MOST_WAITING: usize = 4096;

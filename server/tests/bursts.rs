@@ -1,14 +1,19 @@
-//! Bursts of more connections than there can be coroutines: those beyond are closed unserved, the server goes on, and
-//! a signal drains it.
+//! More connections than there can be coroutines, or than there are descriptors for: the server goes on, and a signal
+//! drains it.
 
 use std::{
     env,
+    fs::File,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::fs::FileExt,
     process::Command,
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use maniple::Runtime;
@@ -110,5 +115,86 @@ fn beyond_the_address_space_connections_are_closed_and_a_signal_drains() {
     in_a_process(name, "-v 700000", || {
         let builder = Runtime::builder().workers(2).stack_size(1024 * 1024);
         serve_bursts(builder.build().unwrap());
+    });
+}
+
+/// Counts warnings.
+struct Warnings;
+
+static WARNED: AtomicUsize = AtomicUsize::new(0);
+
+impl log::Log for Warnings {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() == log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            WARNED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn ask(mut stream: TcpStream) {
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("hello"), "{answer:?}");
+}
+
+/// Processor time that this process has used, in hundredths of a second (proc(5)).
+fn processor_time(stat: &File) -> u64 {
+    let mut bytes = [0; 1024];
+    let count = stat.read_at(&mut bytes, 0).unwrap();
+    let stat = String::from_utf8_lossy(&bytes[..count]);
+    let behind_name = stat.rsplit(')').next().unwrap();
+    let fields: Vec<_> = behind_name.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn without_descriptors_accepting_pauses_and_goes_on_when_there_are_some() {
+    let name = "without_descriptors_accepting_pauses_and_goes_on_when_there_are_some";
+    in_a_process(name, "-n 200", || {
+        log::set_logger(&Warnings).unwrap();
+        log::set_max_level(log::LevelFilter::Warn);
+        let runtime = Runtime::builder().workers(2).build().unwrap();
+        let router = Router::new().get("/", |_: &mut Request| "hello");
+        let server = Server::builder(router).bind("127.0.0.1:0").unwrap();
+        let (address, handle) = (server.local_addr(), server.handle());
+        let serving = runtime.spawn(move || server.serve());
+        // By then both workers accept, for which each needs a descriptor.
+        (0..64).for_each(|_| ask(TcpStream::connect(address).unwrap()));
+        let stat = File::open("/proc/self/stat").unwrap();
+        // Their other ends have descriptors here too, but not all.
+        let waiting: Vec<_> = (0..150)
+            .map_while(|_| TcpStream::connect(address).ok())
+            .collect();
+        let until = Instant::now() + PATIENCE;
+        while WARNED.load(Ordering::Relaxed) == 0 {
+            assert!(Instant::now() < until, "{} connected", waiting.len());
+            thread::yield_now();
+        }
+        let (began, used) = (Instant::now(), processor_time(&stat));
+        thread::park_timeout(Duration::from_secs(1));
+        let share = (processor_time(&stat) - used) as f64 / began.elapsed().as_secs_f64() / 100.0;
+        assert!(share < 0.5, "{share} of a core");
+        assert_eq!(WARNED.load(Ordering::Relaxed), 1, "lines in the log");
+        drop(waiting);
+        // It may take those that were given back until it finds that their peers are gone.
+        let stream = loop {
+            match TcpStream::connect(address) {
+                Ok(stream) => break stream,
+                Err(error) => assert!(Instant::now() < until, "{error}"),
+            }
+            thread::yield_now();
+        };
+        ask(stream);
+        handle.drain();
+        serving.join().unwrap().unwrap();
     });
 }
