@@ -39,12 +39,14 @@ use crate::{
     body::BodyLimits,
     date,
     drain::Registry,
+    fenced,
     http1::{
         Reject,
         head::{self, Limits},
         response::{self, Ending, LAST_CHUNK},
     },
     line::Line,
+    rate::Rate,
     request::Request,
     respond::{BodyKind, IntoResponse, Response},
     router::{Found, Router},
@@ -146,7 +148,7 @@ pub(crate) fn serve(
                 return None;
             }
             Err(error) => {
-                log::debug!("connection from {peer}: {error}");
+                fenced::call(|| log::debug!("connection from {peer}: {error}"));
                 return None;
             }
         }
@@ -348,12 +350,18 @@ impl Conn<'_> {
             return self.answer_panic();
         };
         if response.status.is_informational() {
-            response = not_final(response.status);
+            let instead = not_final(response.status);
+            dispose(std::mem::replace(&mut response, instead));
         }
-        self.finish(&mut response, true)
+        let flow = self.finish(&mut response, true);
+        if response.body.is_foreign() {
+            dispose(response);
+        }
+        flow
     }
 
-    /// What a handler's panic leads to.
+    /// What a handler's panic leads to: 500, and the end of the connection. What the handler shares with those
+    /// behind it may be half changed, and its request half read; the client repeats what has no answer.
     #[cold]
     fn answer_panic(&mut self) -> io::Result<Flow> {
         if maniple::cancel::is_cancelled() {
@@ -439,7 +447,7 @@ impl Conn<'_> {
         match found {
             Found::Answer(response) => Some(*response),
             Found::Handler(handler) => catch_unwind(AssertUnwindSafe(|| handler.call(request)))
-                .map_err(|panic| report(request, &*panic))
+                .map_err(|panic| report(request, panic))
                 .ok(),
         }
     }
@@ -515,10 +523,13 @@ impl Conn<'_> {
                 Ok(Ok(count)) => count,
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Ok(Err(error)) => {
-                    log::error!("response body broke off: {error}");
+                    report_broken_body(error);
                     return Ok(false);
                 }
-                Err(_) => return Ok(false),
+                Err(panic) => {
+                    fenced::discard(panic);
+                    return Ok(false);
+                }
             };
             sent += count as u64;
             let output = &mut self.request.scratch_mut().output;
@@ -566,21 +577,48 @@ impl Conn<'_> {
 
 /// Says in the log what a handler's panic said, unless it is the unwinding of a cancelled coroutine.
 #[cold]
-fn report(request: &Request, panic: &(dyn Any + Send)) {
-    if maniple::cancel::is_cancelled() {
-        return;
-    }
-    let message = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(no message)");
-    log::error!(
-        "handler of {} {} panicked: {}",
-        request.method(),
-        request.path(),
-        message.escape_debug()
-    );
+fn report(request: &Request, panic: Box<dyn Any + Send>) {
+    static RATE: Rate = Rate::of(MOST_LINES);
+    fenced::call(|| {
+        if maniple::cancel::is_cancelled() {
+            return;
+        }
+        let Some(left_out) = RATE.admit(recent()) else {
+            return;
+        };
+        let message = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("(no message)");
+        log::error!(
+            "handler of {} {} panicked: {}{left_out}",
+            request.method(),
+            request.path(),
+            message.escape_debug()
+        );
+    });
+    fenced::discard(panic);
+}
+
+#[cold]
+fn report_broken_body(error: io::Error) {
+    static RATE: Rate = Rate::of(MOST_LINES);
+    // The error's message and destructor are the reader's.
+    fenced::call(move || {
+        if let Some(left_out) = RATE.admit(recent()) {
+            log::error!("response body broke off: {error}{left_out}");
+        }
+    });
+}
+
+/// Lines in ten seconds of what clients can bring about, each kind for itself.
+const MOST_LINES: u32 = 20;
+
+/// Drops a response whose body is of the handler's own making, and so its destructor.
+#[cold]
+fn dispose(response: Response) {
+    fenced::call(move || drop(response));
 }
 
 #[cold]
@@ -591,7 +629,12 @@ fn internal_error() -> Response {
 /// A handler's answer is the final one, so the client would wait for ever behind a 1xx.
 #[cold]
 fn not_final(status: StatusCode) -> Response {
-    log::error!("a handler answered with {status}, which is not a final status");
+    static RATE: Rate = Rate::of(1);
+    fenced::call(|| {
+        if let Some(left_out) = RATE.admit(recent()) {
+            log::error!("a handler answered with {status}, which is not a final status{left_out}");
+        }
+    });
     internal_error()
 }
 

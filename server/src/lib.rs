@@ -41,6 +41,7 @@ pub mod client;
 mod conn;
 mod date;
 mod drain;
+mod fenced;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;

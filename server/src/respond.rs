@@ -9,6 +9,8 @@ use http::{
 };
 use serde::Serialize;
 
+use crate::rate::Rate;
+
 /// An answer to a request.
 ///
 /// `Content-Length` or `Transfer-Encoding`, `Connection` and `Date` are written by the server; values
@@ -79,7 +81,7 @@ impl Response {
         match serde_json::to_vec(value) {
             Ok(json) => Self::of_type(&JSON, json.into()),
             Err(error) => {
-                log::error!("response could not be serialised: {error}");
+                report_unserialisable(&error);
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR)
             }
         }
@@ -148,6 +150,14 @@ impl Response {
     }
 }
 
+#[cold]
+fn report_unserialisable(error: &serde_json::Error) {
+    static RATE: Rate = Rate::of(1);
+    if let Some(left_out) = RATE.admit(maniple::time::recent()) {
+        log::error!("response could not be serialised: {error}{left_out}");
+    }
+}
+
 /// The body of a response: bytes, or a reader that is sent as it is read.
 pub struct Body {
     pub(crate) kind: BodyKind,
@@ -190,6 +200,12 @@ impl Body {
                 length: Some(length),
             },
         }
+    }
+
+    /// Whether dropping it runs code that is not ours.
+    #[inline]
+    pub(crate) fn is_foreign(&self) -> bool {
+        matches!(self.kind, BodyKind::Shared(_) | BodyKind::Reader { .. })
     }
 
     /// The bytes, unless it is a reader.

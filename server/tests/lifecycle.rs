@@ -3,6 +3,7 @@
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
+    panic::panic_any,
     time::{Duration, Instant},
 };
 
@@ -103,6 +104,23 @@ fn routes() -> Router {
         .get("/panic", |_: &mut Request| -> &'static str {
             panic!("intended")
         })
+        .get("/bomb", |_: &mut Request| -> &'static str {
+            panic_any(Bomb)
+        })
+        .get("/mined", |_: &mut Request| {
+            Response::text(Body::from_reader(Mined(io::Cursor::new("part"))))
+        })
+        .get("/mined-interim", |_: &mut Request| {
+            Response::text(Body::from_reader(Mined(io::Cursor::new(""))))
+                .with_status(StatusCode::CONTINUE)
+        })
+        .get("/mined-nothing", |_: &mut Request| {
+            Response::text(Body::from_reader(Mined(io::Cursor::new(""))))
+                .with_status(StatusCode::NO_CONTENT)
+        })
+        .get("/mined-error", |_: &mut Request| {
+            Response::text(Body::from_reader(io::Cursor::new("part").chain(MinedError)))
+        })
         .get("/large", |_: &mut Request| vec![b'x'; 64 * 1024 * 1024])
         .get("/endless", |_: &mut Request| {
             Response::text(Body::from_reader(io::repeat(b'x')))
@@ -133,6 +151,62 @@ struct Broken;
 impl Read for Broken {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(io::Error::other("intended"))
+    }
+}
+
+/// Panics when it is dropped, with another that does.
+#[derive(Debug)]
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic_any(Bomb);
+    }
+}
+
+/// A reader that panics when it is dropped.
+struct Mined<R>(R);
+
+impl<R: Read> Read for Mined<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R> Drop for Mined<R> {
+    fn drop(&mut self) {
+        panic_any(Bomb);
+    }
+}
+
+/// Gives errors that panic when they are shown, and when they are dropped.
+struct MinedError;
+
+impl Read for MinedError {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::other(Self))
+    }
+}
+
+impl std::error::Error for MinedError {}
+
+impl std::fmt::Debug for MinedError {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic_any(Bomb);
+    }
+}
+
+impl std::fmt::Display for MinedError {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic_any(Bomb);
+    }
+}
+
+impl Drop for MinedError {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic_any(Bomb);
+        }
     }
 }
 
@@ -253,6 +327,23 @@ fn what_was_asked_before_a_panic_is_answered() {
     let answers = served.say(&[get("/"), get("/panic"), get("/")].concat());
     assert_eq!(statuses(&answers), [200, 500]);
     assert!(answers.contains("500 Internal Server Error\r\n"));
+}
+
+#[test]
+fn destructors_and_messages_that_panic_take_no_answer_away() {
+    let served = Served::start();
+    let answers = served.say(&[get("/"), get("/bomb")].concat());
+    assert_eq!(statuses(&answers), [200, 500]);
+    let behind = last("/");
+    let answers = served.say(&[get("/mined"), behind.clone()].concat());
+    assert_eq!(statuses(&answers), [200, 200]);
+    assert!(answers.contains("\r\npart\r\n0\r\n\r\n"), "{answers:?}");
+    let answers = served.say(&[get("/mined-interim"), behind.clone()].concat());
+    assert_eq!(statuses(&answers), [500, 200]);
+    let answers = served.say(&[get("/mined-nothing"), behind].concat());
+    assert_eq!(statuses(&answers), [204, 200]);
+    let broken = served.say(&get("/mined-error"));
+    assert!(broken.ends_with("\r\n4\r\npart\r\n"), "{broken:?}");
 }
 
 #[test]

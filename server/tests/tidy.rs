@@ -8,7 +8,8 @@ use std::{
 /// From the bottom up; a module imports from rows above its own.
 const LAYERS: &[&[&str]] = &[
     &["http1"],
-    &["date", "hub", "line", "pool", "rate", "respond"],
+    &["date", "fenced", "hub", "line", "pool", "rate"],
+    &["respond"],
     &["body", "drain", "layers", "params", "refusal"],
     &["scratch"],
     &["request"],
