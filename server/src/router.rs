@@ -36,6 +36,15 @@ where
 /// `{*name}` for the rest, as in `matchit`. Their values are decoded. `HEAD` is answered by `GET`'s
 /// handler, `OPTIONS` with the list of methods. No route is 404, no method 405.
 ///
+/// What is written out goes before what stands for anything: `/users/me` beside `/users/{id}`, `/{id}.json`
+/// beside `/{id}`. Two that stand for anything at one place conflict, even if one of them would take more:
+/// `/{id}` and `/{name}`, also `/{id}` and `/{*rest}`. Write `/{*rest}` alone and look at what it took, or
+/// begin one of them with something of its own, such as `/files/{*rest}`.
+///
+/// `{*name}` stands for at least one byte: `/files/{*rest}` is neither `/files/` nor `/files`, which are routes of
+/// their own and may stand beside it. A `/` at the end counts: `/users` is not `/users/`. What no route has is the
+/// [`fallback`](Router::fallback)'s.
+///
 /// # Examples
 /// ```
 /// use maniple_server::{Request, Router};
@@ -349,5 +358,49 @@ mod tests {
                 .try_route(Method::GET, "/a/{y}/{*rest}", |_: &mut Request| "")
                 .is_err()
         );
+    }
+
+    #[test]
+    fn routes_conflict_where_two_stand_for_anything_and_not_beside_what_is_written_out() {
+        let both = |first: &str, second: &str| {
+            let mut router = Router::new().get(first, |_: &mut Request| "first");
+            router
+                .try_route(Method::GET, second, |_: &mut Request| "second")
+                .is_ok()
+        };
+        for (first, second) in [
+            ("/{id}", "/{name}"),
+            ("/{id}", "/{*rest}"),
+            ("/{*rest}", "/{id}"),
+            ("/a/{id}/x", "/a/{*rest}"),
+        ] {
+            assert!(!both(first, second), "{first} {second}");
+        }
+        for (first, second) in [
+            ("/users/me", "/users/{id}"),
+            ("/users/me", "/users/{*rest}"),
+            ("/files/", "/files/{*rest}"),
+            ("/files", "/files/{*rest}"),
+            ("/", "/{*rest}"),
+            ("/{id}", "/files/{*rest}"),
+            ("/{id}.json", "/{id}"),
+        ] {
+            assert!(both(first, second), "{first} {second}");
+        }
+    }
+
+    #[test]
+    fn a_rest_has_at_least_one_byte() {
+        let router = Router::new().get("/files/{*rest}", |_: &mut Request| "files");
+        for (path, is_found) in [
+            ("/files/a", true),
+            ("/files/a/", true),
+            ("/files//", true),
+            ("/files/", false),
+            ("/files", false),
+        ] {
+            let found = router.find(&Method::GET, path, |_, _| {});
+            assert_eq!(matches!(found, Found::Handler(_)), is_found, "{path}");
+        }
     }
 }
