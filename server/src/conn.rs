@@ -456,25 +456,23 @@ impl Conn<'_> {
     #[inline]
     fn send(&mut self, response: &mut Response, keep: bool) -> io::Result<bool> {
         let head = self.request.head();
-        let is_head = head.method == Method::HEAD;
         let http_11 = head.http_11;
         let connection = match (keep, http_11) {
             (false, _) => Some("close"),
             (true, false) => Some("keep-alive"),
             (true, true) => None,
         };
-        let status = response.status;
-        let no_body = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
-        let known = match &response.body.kind {
-            BodyKind::Reader { length, .. } => *length,
-            _ => response.body.bytes().map(|bytes| bytes.len() as u64),
+        let content = response::Content {
+            status: response.status,
+            headers: response.headers.as_deref(),
+            length: match &response.body.kind {
+                BodyKind::Reader { length, .. } => *length,
+                _ => response.body.bytes().map(|bytes| bytes.len() as u64),
+            },
+            of_head: head.method == Method::HEAD,
+            http_11,
         };
-        let ending = match known {
-            _ if no_body => Ending::NoBody,
-            Some(length) => Ending::Length(length),
-            None if http_11 => Ending::Chunked,
-            None => Ending::Close,
-        };
+        let (ending, has_body) = content.ending();
         let connection = match ending {
             Ending::Close => Some("close"),
             _ => connection,
@@ -484,7 +482,7 @@ impl Conn<'_> {
         response::write_head(
             output,
             &response::Head {
-                status,
+                status: response.status,
                 content_type: response.content_type.map(|known| known.line),
                 headers: response.headers.as_deref(),
                 ending,
@@ -492,8 +490,8 @@ impl Conn<'_> {
                 date: &date,
             },
         );
-        if is_head || no_body {
-            return Ok(ending != Ending::Close);
+        if !has_body {
+            return Ok(true);
         }
         match response.body.bytes() {
             Some(bytes) if bytes.len() <= COPIED_BODY => {
@@ -557,7 +555,8 @@ impl Conn<'_> {
     fn refuse(&mut self, reject: Reject) -> io::Result<Flow> {
         let text = format!("{}\n", reject.reason);
         let date = date::now();
-        let output = &mut self.request.scratch_mut().output;
+        let Scratch { input, output, .. } = self.request.scratch_mut();
+        let of_head = head::is_of_head(&input.bytes[input.start..input.filled]);
         response::write_head(
             output,
             &response::Head {
@@ -569,7 +568,9 @@ impl Conn<'_> {
                 date: &date,
             },
         );
-        output.extend_from_slice(text.as_bytes());
+        if !of_head {
+            output.extend_from_slice(text.as_bytes());
+        }
         self.request.flush()?;
         Ok(Flow::Linger)
     }

@@ -14,8 +14,12 @@ use crate::rate::Rate;
 /// An answer to a request.
 ///
 /// `Content-Length` or `Transfer-Encoding`, `Connection` and `Date` are written by the server; values
-/// set for them here are ignored, but for `Connection: close`, which ends the connection. A 1xx status is
-/// not an answer: it is logged and sent as 500.
+/// set for them here are ignored, but for `Connection: close`, which ends the connection, and for a
+/// `Content-Length` where no body is sent that has one.
+///
+/// 204, 205 and 304 are sent without their body, and so is any answer to `HEAD`. Its `Content-Length` is
+/// that of the body which the handler made; if it made none, then what it set, or else none. So it is with
+/// 304. A 1xx status is not an answer: it is logged and sent as 500.
 ///
 /// # Examples
 /// ```

@@ -239,6 +239,12 @@ const HEAD_TOO_LARGE: Reject = Reject::new(
 
 const LINE_TOO_LONG: Reject = Reject::new(StatusCode::URI_TOO_LONG, "request line too long");
 
+/// Whether a head that need not be well-formed is that of a `HEAD` request, whose answer has no body.
+#[cold]
+pub(crate) fn is_of_head(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().starts_with(b"HEAD ")
+}
+
 /// Whether more bytes make it worth parsing a head again, of which the first `searched` bytes were not
 /// enough: its end may have come, or it is beyond a limit.
 pub(crate) fn may_be_complete(bytes: &[u8], searched: usize, limits: &Limits) -> bool {

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use maniple_server::{Body, Method, Request, Response, Router, StatusCode};
+
 use super::{Served, statuses};
 
 #[test]
@@ -125,6 +127,102 @@ fn head_has_the_length_and_no_body() {
     let served = Served::start();
     let answer = served.say("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
     assert!(answer.contains("content-length: 5\r\n") && answer.ends_with("\r\n\r\n"));
+}
+
+/// The head of the one answer to `request`, which must have no body.
+fn bare(served: &Served, request: &str) -> String {
+    let answer = served.say(request);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!(body, "", "{request:?} -> {answer:?}");
+    format!("{head}\r\n")
+}
+
+#[test]
+fn head_has_the_length_that_get_would_have_or_none() {
+    let routes = Router::new()
+        .route(Method::HEAD, "/sized", |_: &mut Request| {
+            Response::new(StatusCode::OK).with_header("content-length", "20")
+        })
+        .get("/lazy", |request: &mut Request| match *request.method() {
+            Method::HEAD => Response::text(""),
+            _ => Response::text("made for GET"),
+        })
+        .get("/stream", |_: &mut Request| {
+            Response::text(Body::from_reader(std::io::repeat(b'x').take(100)))
+        });
+    let served = Served::of(routes, |builder| builder);
+    let head = |path: &str| bare(&served, &format!("HEAD {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
+    assert!(head("/sized").contains("\r\ncontent-length: 20\r\n"));
+    let lazy = head("/lazy");
+    assert!(!lazy.contains("content-length"), "{lazy:?}");
+    assert!(head("/stream").contains("\r\ntransfer-encoding: chunked\r\n"));
+    assert!(head("/none").contains("\r\ncontent-length: 10\r\n"));
+    let twice = "HEAD /lazy HTTP/1.1\r\nHost: h\r\n\r\n".repeat(2);
+    assert_eq!(statuses(&served.say(twice)), [200, 200]);
+}
+
+#[test]
+fn a_head_that_is_refused_gets_no_content() {
+    let served = Served::start();
+    let long = "a".repeat(9_000);
+    for (request, status) in [
+        (
+            "HEAD / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n",
+            413,
+        ),
+        ("HEAD / HTTP/1.1\r\nHost: h\r\nExpect: tea\r\n\r\n", 417),
+        ("HEAD / HTTP/1.1\r\n\r\n", 400),
+        ("\r\nHEAD / HTTP/1.1\r\nA : b\r\n\r\n", 400),
+        ("HEAD / HTTP/2.0\r\nHost: h\r\n\r\n", 505),
+        (&format!("HEAD /{long} HTTP/1.1\r\nHost: h\r\n\r\n"), 414),
+        ("HEAD / HTTP/1.1\r\nHo", 400),
+        ("HEAD /none HTTP/1.1\r\nHost: h\r\n\r\n", 404),
+        ("HEAD /panic HTTP/1.1\r\nHost: h\r\n\r\n", 500),
+    ] {
+        let head = bare(&served, request);
+        assert_eq!(statuses(&head), [status], "{request:?}");
+    }
+    // As GET it would have some.
+    let get = served.say("GET / HTTP/1.1\r\nHost: h\r\nExpect: tea\r\n\r\n");
+    assert!(get.ends_with("\r\n\r\nunknown expectation\n"), "{get:?}");
+}
+
+#[test]
+fn statuses_that_have_no_content_are_sent_without_it() {
+    let of_status = |status: u16| {
+        move |_: &mut Request| {
+            let status = StatusCode::from_u16(status).unwrap();
+            Response::text("content").with_status(status)
+        }
+    };
+    let routes = Router::new()
+        .get("/204", of_status(204))
+        .get("/205", of_status(205))
+        .get("/304", of_status(304))
+        .get("/streamed", |_: &mut Request| {
+            let body = Body::from_reader(std::io::repeat(b'x').take(100));
+            Response::text(body).with_status(StatusCode::RESET_CONTENT)
+        })
+        .get("/103", of_status(103));
+    let served = Served::of(routes, |builder| builder);
+    let get = |path: &str| bare(&served, &format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
+    for path in ["/204", "/304"] {
+        let head = get(path);
+        assert!(!head.contains("content-length"), "{head:?}");
+        assert!(!head.contains("transfer-encoding"), "{head:?}");
+    }
+    for path in ["/205", "/streamed"] {
+        let head = get(path);
+        assert!(head.contains("\r\ncontent-length: 0\r\n"), "{head:?}");
+        assert!(!head.contains("transfer-encoding"), "{head:?}");
+    }
+    let not_final = served.say("GET /103 HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(statuses(&not_final), [500]);
+    // The connection goes on behind each.
+    let all = ["/204", "/205", "/304", "/streamed"]
+        .map(|path| format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"))
+        .concat();
+    assert_eq!(statuses(&served.say(all)), [204, 205, 304, 205]);
 }
 
 #[test]
