@@ -43,8 +43,9 @@ impl fmt::Display for Id {
 ///
 /// In a coroutine it joins the caller's runtime, on a plain thread the process-wide default runtime,
 /// which is started at its first use. Until it first runs it may go to any worker; from then on it
-/// stays on that worker's thread, so it may hold thread-locals, `Rc`s and lock guards across
-/// suspensions. It inherits neither deadline nor cancellation: that is what a
+/// stays on that worker's thread, so it may hold `Rc`s, thread-locals and guards of maniple's locks across
+/// suspensions. Its neighbours share the thread: the book's chapter on locks lists which crates' guards
+/// must not be held across one. It inherits neither deadline nor cancellation: that is what a
 /// [`group`](crate::group())'s children do.
 ///
 /// Dropping the handle detaches the coroutine. The runtime's shutdown cancels it.
