@@ -170,6 +170,8 @@ pub(crate) struct Record {
 enum Engine {
     /// Not started; the stack is there if it was reserved at spawn.
     Unstarted(Option<Stack>),
+    /// Not started, and will not run its closure but drop it.
+    Refused(Failure),
     Started(corosensei::Coroutine<Visit, (), (), Bound>),
     Ended,
 }
@@ -177,6 +179,8 @@ enum Engine {
 struct Completion {
     /// The result is in its place and the body will not touch it again.
     settled: bool,
+    /// None of its user's code is to come any more, but its awaiter's waker: the result may be taken.
+    over: bool,
     /// The coroutine has left its stack for good.
     done: bool,
     /// Nobody will ask for the result.
@@ -199,9 +203,12 @@ struct VTable {
     run: unsafe fn(NonNull<Header>),
     fail: unsafe fn(NonNull<Header>, Failure),
     take: unsafe fn(NonNull<Header>, *mut ()),
-    drop_result: unsafe fn(NonNull<Header>),
+    drop_result: unsafe fn(NonNull<Header>) -> Unseen,
     dealloc: unsafe fn(NonNull<Header>),
 }
+
+/// Why a coroutine could not begin, where nobody asks for its result any more.
+type Unseen = Option<io::Error>;
 
 #[repr(C)]
 struct Task<F, T> {
@@ -281,6 +288,7 @@ impl TaskRef {
                 record: Record::default(),
                 completion: SpinLock::new(Completion {
                     settled: false,
+                    over: false,
                     done: false,
                     detached: false,
                     awaiting: Awaiting::Nobody,
@@ -332,13 +340,13 @@ impl TaskRef {
         true
     }
 
-    /// Whether it is complete; if not, `waker` is woken once it is.
+    /// Whether its result may be taken; if not, `waker` is woken once it may.
     pub(crate) fn is_done_or_wakes(&self, waker: &Waker) -> bool {
         // Cloned before, and a former one dropped after the lock is held: a waker is anybody's code.
         let waker = waker.clone();
         let _former = {
             let mut completion = self.header().completion.lock();
-            if completion.done {
+            if completion.over {
                 return true;
             }
             std::mem::replace(&mut completion.awaiting, Awaiting::Waker(waker))
@@ -357,7 +365,8 @@ impl TaskRef {
     /// The result of a complete task.
     ///
     /// # Safety
-    /// `T` is the type the task was made with, `is_done` was seen, and nobody took it before.
+    /// `T` is the type the task was made with, it was seen to be complete or its result there to be taken, and
+    /// nobody took it before.
     pub(crate) unsafe fn take<T>(&self) -> Result<T, Failure> {
         let mut result: Option<Result<T, Failure>> = None;
         // SAFETY: the pointer is to an option of the type that the task writes.
@@ -365,8 +374,9 @@ impl TaskRef {
         result.unwrap_or(Err(Failure::Interrupted(Interrupt::Cancelled)))
     }
 
-    /// Gives up the result: it is dropped here if it is there, else by the coroutine itself.
-    pub(crate) fn detach(&self) {
+    /// Gives up the result: it is dropped here if it is there, else by the coroutine itself. Returns an error
+    /// that would have been its joiner's to see.
+    pub(crate) fn detach(&self) -> Unseen {
         let settled = {
             let mut completion = self.header().completion.lock();
             completion.detached = true;
@@ -374,8 +384,9 @@ impl TaskRef {
         };
         if settled {
             // SAFETY: the body is done with it, and the handle that would have taken it is giving it up.
-            unsafe { (self.header().vtable.drop_result)(self.0) };
+            return unsafe { (self.header().vtable.drop_result)(self.0) };
         }
+        None
     }
 }
 
@@ -453,12 +464,11 @@ impl Unstarted {
         unsafe {
             let engine = ptr::replace(task.as_ref().engine.get(), Engine::Ended);
             (task.as_ref().vtable.fail)(task, failure);
-            settle(task);
-            task.as_ref().locals.clear();
+            finish(task, |_| {});
             complete(task, ready);
             match engine {
                 Engine::Unstarted(stack) => stack,
-                Engine::Started(_) | Engine::Ended => None,
+                Engine::Refused(_) | Engine::Started(_) | Engine::Ended => None,
             }
         }
     }
@@ -471,28 +481,104 @@ impl Unstarted {
     pub(crate) unsafe fn start(self, home: *const Home, stack: Option<Stack>) -> NonNull<Header> {
         let task = self.0;
         // SAFETY: an unstarted task is its holder's.
+        let reserved = match unsafe { &mut *task.as_ref().engine.get() } {
+            Engine::Unstarted(reserved) => reserved.take(),
+            Engine::Refused(_) | Engine::Started(_) | Engine::Ended => None,
+        };
+        let stack = reserved.or(stack).expect("a task is started with a stack");
+        // SAFETY: the caller's promise; the body runs once, on the coroutine.
+        unsafe { self.bind(home, stack, move || (task.as_ref().vtable.run)(task)) }
+    }
+
+    /// The task will not run its closure; it needs a stack all the same, on which that is dropped.
+    pub(crate) fn refuse(self, failure: Failure) -> Refused {
+        // SAFETY: an unstarted task's engine is its holder's.
+        unsafe { *self.header().engine.get() = Engine::Refused(failure) };
+        Refused(self)
+    }
+
+    /// Makes the coroutine that will run `body`.
+    ///
+    /// # Safety
+    /// As for `start`. `body` runs on the coroutine, may touch what is the running coroutine's, and does not
+    /// panic.
+    #[inline(always)]
+    unsafe fn bind(
+        self,
+        home: *const Home,
+        stack: Stack,
+        body: impl FnOnce() + 'static,
+    ) -> NonNull<Header> {
+        let task = self.0;
+        // SAFETY: an unstarted task is its holder's.
         unsafe {
             let header = task.as_ref();
             header.home.set(home);
-            let engine = header.engine.get();
-            let reserved = match &mut *engine {
-                Engine::Unstarted(reserved) => reserved.take(),
-                Engine::Started(_) | Engine::Ended => None,
-            };
-            let stack = Bound(reserved.or(stack).expect("a task is started with a stack"));
+            let stack = Bound(stack);
             header.stack_limit.set(stack.0.limit().get());
             // The engine is dropped, and its stack given back, before the task's memory goes.
             let coroutine = corosensei::Coroutine::with_stack_unchecked(
                 stack,
                 move |yielder: &Yielder<Visit, ()>, _| {
-                    let header = task.as_ref();
-                    header.yielder.set(yielder);
-                    (header.vtable.run)(task);
+                    task.as_ref().yielder.set(yielder);
+                    body();
                 },
             );
-            *engine = Engine::Started(coroutine);
+            // What was there has been taken out.
+            header.engine.get().write(Engine::Started(coroutine));
         }
         task
+    }
+}
+
+/// A task that will never run its closure, which is still to be dropped: on a stack, where it may wait.
+pub(crate) struct Refused(Unstarted);
+
+impl Refused {
+    pub(crate) fn header(&self) -> &Header {
+        self.0.header()
+    }
+
+    /// The task, to be kept in a list of such.
+    pub(crate) fn into_raw(self) -> NonNull<Header> {
+        self.0.0
+    }
+
+    /// # Safety
+    /// `task` came from `into_raw`, once.
+    pub(crate) unsafe fn from_raw(task: NonNull<Header>) -> Self {
+        Self(Unstarted(task))
+    }
+
+    /// As [`Unstarted::start`], for a coroutine that drops its closure and its locals and then ends. `told` gets
+    /// an error that nobody will ask for, on that coroutine.
+    ///
+    /// # Safety
+    /// As there.
+    pub(crate) unsafe fn start(
+        self,
+        home: *const Home,
+        stack: Stack,
+        told: fn(io::Error),
+    ) -> NonNull<Header> {
+        let task = self.0.0;
+        // SAFETY: an unstarted task is its holder's.
+        let engine = unsafe { ptr::replace(task.as_ref().engine.get(), Engine::Ended) };
+        let failure = match engine {
+            Engine::Refused(failure) => failure,
+            Engine::Unstarted(_) | Engine::Started(_) | Engine::Ended => {
+                Failure::Interrupted(Interrupt::Cancelled)
+            }
+        };
+        let body = move || {
+            // SAFETY: the running coroutine owns the stage and its locals until it is complete.
+            unsafe {
+                (task.as_ref().vtable.fail)(task, failure);
+                finish(task, told);
+            }
+        };
+        // SAFETY: the caller's promise; what `body` calls catches panics.
+        unsafe { self.0.bind(home, stack, body) }
     }
 }
 
@@ -512,7 +598,7 @@ pub(crate) unsafe fn resume(task: NonNull<Header>) -> Option<Stack> {
             CoroutineResult::Yield(()) => None,
             CoroutineResult::Return(()) => match ptr::replace(engine, Engine::Ended) {
                 Engine::Started(coroutine) => Some(coroutine.into_stack().0),
-                Engine::Unstarted(_) | Engine::Ended => None,
+                Engine::Unstarted(_) | Engine::Refused(_) | Engine::Ended => None,
             },
         }
     }
@@ -737,28 +823,18 @@ fn prefetch(address: *const u8) {
 pub(crate) unsafe fn complete(task: NonNull<Header>, mut ready: impl FnMut(Claimed)) {
     // SAFETY: the runtime's reference is still held.
     let header = unsafe { task.as_ref() };
-    let (joiner, waker) = {
+    let joiner = {
         let mut completion = header.completion.lock();
         completion.done = true;
         match std::mem::replace(&mut completion.awaiting, Awaiting::Nobody) {
-            Awaiting::Nobody => (None, None),
-            Awaiting::Strand(joiner) => {
-                // SAFETY: a registered joiner is in its wait, and takes itself out under this lock.
-                let claimed = unsafe { Strand::claim(joiner, Outcome::Notified) };
-                (claimed, None)
-            }
-            Awaiting::Waker(waker) => (None, Some(waker)),
+            // SAFETY: a registered joiner is in its wait, and takes itself out under this lock.
+            Awaiting::Strand(joiner) => unsafe { Strand::claim(joiner, Outcome::Notified) },
+            // A waker was woken before, and none is left since.
+            Awaiting::Nobody | Awaiting::Waker(_) => None,
         }
     };
     if let Some(joiner) = joiner {
         ready(joiner);
-    }
-    if let Some(waker) = waker {
-        // Another executor's code; its panic would otherwise end a worker.
-        fenced::call_or_tell(
-            || "waking a coroutine's awaiter".to_owned(),
-            || waker.wake(),
-        );
     }
     // What the task borrowed may go as soon as it has left its group: nothing below touches it.
     if let Some(parent) = header.parent.take() {
@@ -800,34 +876,90 @@ unsafe fn run<F: FnOnce() -> T, T>(task: NonNull<Header>) {
             None => Failure::Panicked(payload),
         });
         *stage = Stage::Result(result);
-        // SAFETY: the result is there.
-        unsafe { settle(task) };
-        // The last of the user's code on this stack: what was made here must not be dropped elsewhere.
-        // SAFETY: the runtime's reference is still held, and the locals are the running coroutine's.
-        unsafe { task.as_ref() }.locals.clear();
+        // SAFETY: the result is there, and this is the end of the coroutine's body.
+        unsafe { finish(task, |_| {}) };
     }
 }
 
-/// Hands the result to the handle, or drops it if that has been given up.
+/// Hands the result to the handle, or drops it if that has been given up; drops the locals; wakes another
+/// executor's task that awaits the end. All of that is the user's code, and the last of it: it runs on the
+/// coroutine's stack, where it may wait, since the worker's own loop may not.
 ///
 /// # Safety
-/// The stage holds the result and its owner does not touch it afterwards.
-unsafe fn settle(task: NonNull<Header>) {
+/// The stage holds the result and its owner does not touch it afterwards. The locals are the caller's to drop.
+#[inline]
+unsafe fn finish(task: NonNull<Header>, told: fn(io::Error)) {
     // SAFETY: the runtime's reference is still held.
     let header = unsafe { task.as_ref() };
-    let detached = {
+    let over = header.locals.is_unused();
+    let (detached, awaited) = {
         let mut completion = header.completion.lock();
         completion.settled = true;
-        completion.detached
+        completion.over = over;
+        let awaited = matches!(completion.awaiting, Awaiting::Waker(_));
+        (completion.detached, awaited)
     };
-    if detached {
-        // SAFETY: the handle has given it up.
-        unsafe { (header.vtable.drop_result)(task) };
+    if detached || awaited || !over {
+        // SAFETY: the caller's promise. Who detaches from now on drops the result.
+        unsafe { finish_for_others(task, detached, told) };
     }
 }
 
+/// # Safety
+/// As for `finish`, of which this is the second half. `detached` was so when the result was settled.
+#[cold]
+unsafe fn finish_for_others(task: NonNull<Header>, detached: bool, told: fn(io::Error)) {
+    // SAFETY: as there.
+    let header = unsafe { task.as_ref() };
+    let wake = || {
+        let waker = {
+            let mut completion = header.completion.lock();
+            match completion.over {
+                true => completion.take_waker(),
+                false => None,
+            }
+        };
+        waker.map(wake_fenced)
+    };
+    wake();
+    if detached {
+        // SAFETY: the handle has given it up.
+        if let Some(error) = unsafe { (header.vtable.drop_result)(task) } {
+            told(error);
+        }
+    }
+    // What was made here must not be dropped elsewhere.
+    header.locals.clear();
+    header.completion.lock().over = true;
+    if wake().is_some() {
+        header.locals.clear();
+    }
+}
+
+/// Wakes another executor's task, which is anybody's code.
+fn wake_fenced(waker: Waker) {
+    fenced::call_or_tell(
+        || "waking a coroutine's awaiter".to_owned(),
+        || waker.wake(),
+    );
+}
+
+impl Completion {
+    fn take_waker(&mut self) -> Option<Waker> {
+        if !matches!(self.awaiting, Awaiting::Waker(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.awaiting, Awaiting::Nobody) {
+            Awaiting::Waker(waker) => Some(waker),
+            Awaiting::Strand(_) | Awaiting::Nobody => None,
+        }
+    }
+}
+
+/// # Safety
+/// The closure, which has not run, is the caller's to drop, and the result to write.
 unsafe fn fail<F, T>(task: NonNull<Header>, failure: Failure) {
-    // SAFETY: an unstarted task is its holder's.
+    // SAFETY: the caller's promise.
     let stage = unsafe { &mut *stage::<F, T>(task) };
     let closure = std::mem::replace(stage, Stage::Result(Err(failure)));
     fenced::drop_value(closure, "the closure of a coroutine that never ran");
@@ -843,11 +975,16 @@ unsafe fn take<F, T>(task: NonNull<Header>, into: *mut ()) {
     }
 }
 
-unsafe fn drop_result<F, T>(task: NonNull<Header>) {
-    // SAFETY: complete, and the handle has given the result up.
+unsafe fn drop_result<F, T>(task: NonNull<Header>) -> Unseen {
+    // SAFETY: settled, and the handle has given the result up.
     let stage = unsafe { &mut *stage::<F, T>(task) };
-    let result = std::mem::replace(stage, Stage::Taken);
-    fenced::drop_value(result, "a result that nobody joined");
+    match std::mem::replace(stage, Stage::Taken) {
+        Stage::Result(Err(Failure::NoStack(error))) => Some(error),
+        result => {
+            fenced::drop_value(result, "a result that nobody joined");
+            None
+        }
+    }
 }
 
 unsafe fn dealloc<F, T>(task: NonNull<Header>) {

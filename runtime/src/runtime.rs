@@ -244,6 +244,9 @@ impl Builder {
     }
 
     /// Stacks that may exist at a time. Default: 8,388,608.
+    ///
+    /// A coroutine that would need one more does not run: see [`spawn`](crate::spawn()). One further stack for each
+    /// worker is not counted; what such a coroutine owns is dropped there.
     pub fn max_coroutines(mut self, max: usize) -> Self {
         self.config.max_coroutines = max;
         self

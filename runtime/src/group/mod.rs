@@ -511,7 +511,7 @@ impl<T> Drop for Child<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if !self.taken {
-            self.task.detach();
+            task::detach(&self.task);
         }
     }
 }

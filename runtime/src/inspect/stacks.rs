@@ -86,6 +86,14 @@ impl Stacks {
         self.stats.cold
     }
 
+    /// Coroutines that could not begin for want of a stack, so far: at
+    /// [`max_coroutines`](crate::runtime::Builder::max_coroutines), or at a limit of the system's.
+    ///
+    /// Not counted are those that a [`Builder`](crate::Builder) refused to spawn.
+    pub fn refused(&self) -> u64 {
+        self.stats.refused
+    }
+
     /// How often the stack of a waiting coroutine has given back memory that it did not need: see
     /// [`idle_trim`](crate::runtime::Builder::idle_trim).
     pub fn trimmed(&self) -> u64 {

@@ -21,7 +21,7 @@ use crate::{
     coroutine::Home,
     driver::{Slot, remove_from},
     error::{Elapsed, Interrupt},
-    scheduler::{Worker, current_strand, now},
+    scheduler::{Worker, current_strand, may_block_thread, now},
     sys::{
         event::{Direction, poll_fd},
         spin::SpinLock,
@@ -330,11 +330,7 @@ fn wait_on_slot(
     direction: Direction,
     until: Option<Instant>,
 ) -> io::Result<bool> {
-    let raw = fd.as_raw_fd();
-    let reason = match direction {
-        Direction::Read => Reason::Readable(raw),
-        Direction::Write => Reason::Writable(raw),
-    };
+    let reason = reason(fd, direction);
     let waiter = current_strand();
     let waited = wait::wait(
         reason,
@@ -364,6 +360,7 @@ fn block_thread(
     direction: Direction,
     until: Option<Instant>,
 ) -> io::Result<()> {
+    may_block_thread(&reason(fd, direction));
     loop {
         crate::cancel::check()?;
         // SAFETY: the caller's own strand outlives the call.
@@ -386,6 +383,13 @@ fn block_thread(
         if left.is_some_and(|left| left.is_zero()) {
             return Err(Interrupt::Elapsed.into());
         }
+    }
+}
+
+fn reason(fd: BorrowedFd<'_>, direction: Direction) -> Reason {
+    match direction {
+        Direction::Read => Reason::Readable(fd.as_raw_fd()),
+        Direction::Write => Reason::Writable(fd.as_raw_fd()),
     }
 }
 

@@ -22,7 +22,10 @@ use std::{
 use pool::{Pool, Settings};
 use ticket::{Begun, Ticket};
 
-use crate::{scheduler::current_coroutine, wait};
+use crate::{
+    scheduler::{current_coroutine, may_block_thread},
+    wait::{self, Reason},
+};
 
 /// Threads that the shared pool starts at most, and the default of others.
 pub const MAX_THREADS: usize = 128;
@@ -78,6 +81,7 @@ where
     T: Send + 'static,
 {
     if current_coroutine().is_none() {
+        may_block_thread(&Reason::Offload);
         wait::check()?;
         return Ok(job());
     }

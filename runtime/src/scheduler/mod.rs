@@ -25,6 +25,7 @@
 
 pub(crate) mod gauge;
 mod patrol;
+pub(crate) mod refusal;
 mod shutdown;
 mod standby;
 pub(crate) mod survey;
@@ -34,7 +35,7 @@ mod worker;
 use std::{
     cell::{Cell, OnceCell},
     collections::VecDeque,
-    io,
+    fmt, io,
     os::fd::BorrowedFd,
     ptr::NonNull,
     sync::{
@@ -59,7 +60,7 @@ use crate::{
     loom::{AtomicPtr, current_thread, park, thread_local, yield_now},
     stack::{SizeClass, Stack, pool::StackPool, slab::Slabs},
     strand::{Claimed, Outcome, Reason, Strand},
-    sys::{event::Bell, spin::SpinLock},
+    sys::{event::Bell, fenced, spin::SpinLock},
 };
 
 /// This file, by which its frames are known in a backtrace.
@@ -90,7 +91,7 @@ impl Scheduler {
         let standby = Standby::new()?;
         let mut seeds = Vec::with_capacity(config.workers);
         for _ in 0..config.workers {
-            seeds.push(worker::Seed::new(&standby)?);
+            seeds.push(worker::Seed::new(&standby, &slabs)?);
         }
         let scheduler = Arc::new(Scheduler {
             default_class,
@@ -412,7 +413,7 @@ pub(crate) fn suspend(strand: &Strand, reason: Reason, deadline: Option<Instant>
     #[cfg(feature = "fault-injection")]
     crate::strand::fault::at_the_door();
     if strand.is_thread() {
-        return suspend_thread(strand, deadline);
+        return suspend_thread(strand, reason, deadline);
     }
     let worker = Worker::current().expect("a coroutine runs on a worker");
     let task = NonNull::from(strand).cast::<Header>();
@@ -432,7 +433,8 @@ pub(crate) fn suspend(strand: &Strand, reason: Reason, deadline: Option<Instant>
 }
 
 #[cold]
-fn suspend_thread(strand: &Strand, deadline: Option<Instant>) -> Outcome {
+fn suspend_thread(strand: &Strand, reason: Reason, deadline: Option<Instant>) -> Outcome {
+    may_block_thread(&reason);
     loop {
         if let Some(outcome) = strand.word.outcome() {
             strand.word.settle();
@@ -458,12 +460,36 @@ fn suspend_thread(strand: &Strand, deadline: Option<Instant>) -> Outcome {
     }
 }
 
-/// The other side of the door: to the back of the ready queue. Plain threads yield to the system.
+/// Held against before the caller's thread is blocked: a worker's own, between two coroutines, must not be.
+///
+/// The little code of a user's that runs there, a logger or another library's waker, would stop all
+/// coroutines of the worker, among them most likely the one that it waits for. So the process is ended,
+/// and says why.
+pub(crate) fn may_block_thread(what: &dyn fmt::Display) {
+    if let Some(worker) = Worker::current()
+        && worker.running().is_none()
+    {
+        nothing_waits_here(what);
+    }
+}
+
+#[cold]
+fn nothing_waits_here(what: &dyn fmt::Display) -> ! {
+    let thread = std::thread::current();
+    let worker = thread.name().unwrap_or("maniple");
+    fenced::abort(&format!(
+        "{what} was waited for on the worker {worker} itself, outside of its coroutines, which could never go on; \
+         have whatever runs there (a logger, a waker) pass its work to a coroutine or a thread"
+    ));
+}
+
+/// The other side of the door: to the back of the ready queue. Plain threads yield to the system. False on a
+/// worker's own thread, which cannot.
 #[inline(always)]
-pub(crate) fn yield_turn() {
+pub(crate) fn yield_turn() -> bool {
     let Some(worker) = Worker::current() else {
         yield_now();
-        return;
+        return true;
     };
     if let Some(task) = worker.running() {
         #[cfg(feature = "fault-injection")]
@@ -474,7 +500,9 @@ pub(crate) fn yield_turn() {
             worker.push_ready(task);
             coroutine::suspend(task);
         }
+        return true;
     }
+    false
 }
 
 /// The clock, read now.
@@ -503,5 +531,52 @@ fn new_home(bell: Bell, driver: &crate::driver::Driver) -> Home {
         turn: AtomicU64::new(0),
         live: AtomicUsize::new(0),
         reporting: SpinLock::new(()),
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::{net::UdpSocket, os::fd::AsFd};
+
+    use super::*;
+    use crate::stack::child;
+
+    fn on_a_workers_own_thread(wait: fn()) {
+        let config = Config {
+            workers: 1,
+            ..Config::default()
+        };
+        let scheduler = Scheduler::start(config).unwrap();
+        scheduler.ask(0, Box::new(move |_| wait()));
+        std::thread::park_timeout(Duration::from_secs(60));
+    }
+
+    macro_rules! waits_that_end_the_process {
+        ($($test:ident: $wait:expr, $reason:literal;)*) => { $(
+            #[test]
+            fn $test() {
+                let wait = || on_a_workers_own_thread(|| _ = $wait);
+                let ended = child::run(module_path!(), stringify!($test), wait);
+                let line = ended.by_signal(libc::SIGABRT);
+                let start = concat!($reason, " was waited for on the worker maniple-0 itself");
+                assert!(line.contains(start) && line.contains("pass its work to"), "{line}");
+            }
+        )* };
+    }
+
+    waits_that_end_the_process! {
+        to_sleep_on_a_workers_own_thread_ends_the_process:
+            crate::sleep(Duration::from_secs(60)), "maniple: sleep";
+        to_park_on_a_workers_own_thread_ends_the_process:
+            crate::park(), "maniple: park";
+        to_yield_on_a_workers_own_thread_ends_the_process:
+            crate::yield_now(), "maniple: its next turn";
+        to_offload_on_a_workers_own_thread_ends_the_process:
+            crate::offload(|| ()), "maniple: offloaded work";
+        to_lead_on_a_workers_own_thread_ends_the_process:
+            crate::group(|g| { g.spawn(|| ()); Ok::<_, ()>(()) }), "the children of its group to end";
+        to_wait_for_a_descriptor_on_a_workers_own_thread_ends_the_process:
+            crate::net::wait_readable(UdpSocket::bind("127.0.0.1:0").unwrap().as_fd()),
+            "to be readable";
     }
 }

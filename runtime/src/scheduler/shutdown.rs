@@ -91,6 +91,7 @@ impl Scheduler {
             self.report_running();
         }
         self.refuse_injected();
+        super::refusal::tell_rest();
         std::mem::take(&mut self.ending.lock().stuck)
     }
 

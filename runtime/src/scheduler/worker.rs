@@ -20,19 +20,20 @@ use std::{
 use crossbeam_deque::{Injector, Steal, Worker as Deque};
 
 use super::{
-    Scheduler, new_home, now, ready,
+    Scheduler, new_home, now, ready, refusal,
     standby::Standby,
     survey::{Counts, Looks, WorkerView, count, is_watched, looks},
     trim::{Tidy, Trimmer},
 };
 use crate::{
-    coroutine::{self, Alarm, Failure, Header, Home, Unstarted},
+    coroutine::{self, Alarm, Failure, Header, Home, Refused, Unstarted},
     driver::{Driver, Polled},
     error::{Cause, Interrupt},
     stack::{
         SizeClass, Stack,
         overflow::{AltStack, Culprit},
         pool::StackPool,
+        slab::Slabs,
     },
     strand::{Outcome, Strand},
     sys::{event::Bell, fenced, list::List, witness},
@@ -51,6 +52,10 @@ pub(crate) struct Worker {
     local: RefCell<VecDeque<Unstarted>>,
     /// Begun and not ended, for shutdown.
     pub(super) live: List<Header>,
+    /// Got no stack, and wait for the one on which they can drop what they own.
+    refused: List<Header>,
+    /// When the last of these had its turn.
+    refused_at: Cell<Instant>,
     pub(super) stacks: RefCell<StackPool>,
     driver: RefCell<Driver>,
     wheel: RefCell<Wheel<NonNull<Header>>>,
@@ -75,16 +80,18 @@ pub(super) struct Seed {
     pub(super) home: Arc<Home>,
     pub(super) deque: Deque<Unstarted>,
     driver: Driver,
+    stacks: StackPool,
 }
 
 impl Seed {
-    pub(super) fn new(standby: &Standby) -> io::Result<Self> {
+    pub(super) fn new(standby: &Standby, slabs: &Arc<Slabs>) -> io::Result<Self> {
         let bell = Bell::new()?;
         let driver = Driver::new(&bell, standby.as_fd())?;
         Ok(Self {
             home: Arc::new(new_home(bell, &driver)),
             deque: Deque::new_fifo(),
             driver,
+            stacks: StackPool::with_reserve(slabs.clone())?,
         })
     }
 }
@@ -121,6 +128,13 @@ const MOST_IN_DEQUE: usize = 64;
 
 /// So many more coroutines than another's are no reason to bother it; its bell costs a system call.
 const MARGIN: usize = 8;
+
+/// For so long a coroutine that got no stack may wait while it drops what it owns, before the next of these
+/// takes a stack from those that can begin.
+const REFUSED_PATIENCE: Duration = Duration::from_millis(10);
+
+/// For so long beyond the grace time what has not begun may still be told to drop what it owns.
+const LATE: Duration = Duration::from_millis(100);
 
 /// Rounds after which new work from other threads goes before a worker's own.
 const OTHERS_EVERY: u32 = 32;
@@ -159,7 +173,9 @@ impl Worker {
             ready: RefCell::new(VecDeque::with_capacity(256)),
             local: RefCell::new(VecDeque::new()),
             live: List::new(),
-            stacks: RefCell::new(StackPool::new(scheduler.slabs.clone())),
+            refused: List::new(),
+            refused_at: Cell::new(now()),
+            stacks: RefCell::new(seed.stacks),
             driver: RefCell::new(seed.driver),
             wheel: RefCell::new(Wheel::new(0)),
             early: RefCell::new(Vec::new()),
@@ -211,6 +227,9 @@ impl Worker {
             };
             self.begin(task);
         }
+        if !self.refused.is_empty() {
+            self.begin_refused();
+        }
         if self.has_work() {
             self.tidy_while_busy();
             if self.scheduler.workers() > 1 {
@@ -239,6 +258,8 @@ impl Worker {
             });
         }
         let give_up_at = self.scheduler.ending.give_up_at();
+        let standby = self.scheduler.standby.take_all();
+        self.local.borrow_mut().extend(standby);
         loop {
             self.clock.tick();
             self.take_inbox();
@@ -246,32 +267,50 @@ impl Worker {
                 let Some(task) = self.pop_ready() else { break };
                 self.resume(task);
             }
-            while let Some(task) = self.next_unstarted() {
+            // So many at a time, for what they own may spawn further ones, without end.
+            let mut more = true;
+            for _ in 0..SLICE {
+                let Some(task) = self.next_unstarted() else {
+                    more = false;
+                    break;
+                };
                 // On a stack of its own, where what it owns may lock and wait as it is dropped.
                 let scope = task.header().strand.own_scope();
                 scope.cancel(Cause::Shutdown, &mut ready);
                 self.begin(task);
             }
-            if self.live.is_empty() {
+            self.begin_refused();
+            if self.live.is_empty() && self.refused.is_empty() && !more {
                 return;
             }
             let left = give_up_at.saturating_duration_since(now());
-            if left.is_zero() {
+            if left.is_zero() && (!more || now() >= give_up_at + LATE) {
                 break;
             }
-            if self.has_work() {
+            if more || self.has_work() {
                 self.poll(Some(Duration::ZERO));
             } else if self.home.inbox.park() {
-                self.poll(Some(left.min(self.until_next_timer().unwrap_or(left))));
+                let refused = (!self.refused.is_empty()).then_some(REFUSED_PATIENCE);
+                let timer = sooner(self.until_next_timer(), refused);
+                self.poll(Some(left.min(timer.unwrap_or(left))));
             }
         }
         // They keep their memory, and whoever still wakes them finds their inbox.
         let _kept_for_good = Arc::into_raw(self.home.clone());
         // SAFETY: the list is this thread's.
         unsafe {
-            self.live.for_each(|task| {
-                self.scheduler.ending.report(task.as_ref(), false);
-            });
+            for list in [&self.live, &self.refused] {
+                list.for_each(|task| {
+                    self.scheduler.ending.report(task.as_ref(), false);
+                });
+            }
+        }
+        // What destructors spawned up to the end is not theirs to hold up any more.
+        while let Some(task) = self.deque.pop() {
+            self.scheduler.ending.report(task.header(), false);
+        }
+        for task in self.local.take() {
+            self.scheduler.ending.report(task.header(), false);
         }
     }
 
@@ -370,29 +409,71 @@ impl Worker {
         let stack = if task.needs_stack() {
             match self.acquire_stack(task.header().origin.class) {
                 Ok(stack) => Some(stack),
-                Err(error) => {
-                    task.cancel_group(&mut ready);
-                    task.fail(Failure::NoStack(error), ready);
-                    return;
-                }
+                Err(error) => return self.refuse(task, error),
             }
         } else {
             None
         };
         // SAFETY: this is the home's thread, and the home is kept while coroutines live.
         let task = unsafe { task.start(&*self.home, stack) };
+        count(&self.counts.begun);
+        self.run_first(task);
+    }
+
+    /// Gives a coroutine that has just got its stack its first turn.
+    #[inline(always)]
+    fn run_first(&self, task: NonNull<Header>) {
         // SAFETY: the list is this thread's; the task is removed when it ends.
         unsafe { self.live.push_back(task) };
-        count(&self.counts.begun);
         let live = &self.home.live;
         live.store(live.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         self.resume(task);
     }
 
-    /// Ends a task that will never run.
-    fn refuse(&self, task: Unstarted) {
-        if let Some(stack) = task.fail(Failure::Interrupted(Interrupt::Cancelled), ready) {
-            self.stacks.borrow_mut().release(stack);
+    /// A task gets no stack. What its closure owns may lock and wait when it is dropped, which nothing may here:
+    /// so it becomes a coroutine all the same, as soon as there is a stack for that.
+    #[cold]
+    fn refuse(&self, task: Unstarted, error: io::Error) {
+        self.scheduler.slabs.count_refused();
+        task.cancel_group(&mut ready);
+        let failure = match self.scheduler.is_stopping() {
+            true => Failure::Interrupted(Interrupt::Cancelled),
+            false => Failure::NoStack(error),
+        };
+        let task = task.refuse(failure).into_raw();
+        // SAFETY: the list is this thread's, and the task in none yet.
+        unsafe { self.refused.push_back(task) };
+        self.begin_refused();
+    }
+
+    /// Has those who got no stack drop what they own, one by one on the stack that is kept for that. If one of
+    /// them waits so long that it may wait for another, they take their share of all stacks.
+    #[cold]
+    fn begin_refused(&self) {
+        while let Some(first) = self.refused.front() {
+            let reserve = self.stacks.borrow_mut().take_reserve();
+            let stack = reserve.or_else(|| {
+                let class = self.scheduler.default_class;
+                let waited = self
+                    .recent()
+                    .saturating_duration_since(self.refused_at.get());
+                let stack = (waited >= REFUSED_PATIENCE).then(|| self.acquire_stack(class));
+                stack?.ok()
+            });
+            let Some(stack) = stack else { return };
+            self.refused_at.set(self.recent());
+            // SAFETY: the list is this thread's, and holds what `refuse` put there.
+            let task = unsafe {
+                self.refused.remove(first);
+                Refused::from_raw(first)
+            };
+            if self.scheduler.is_stopping() {
+                let scope = task.header().strand.own_scope();
+                scope.cancel(Cause::Shutdown, &mut ready);
+            }
+            // SAFETY: as in `begin`.
+            let task = unsafe { task.start(&*self.home, stack, refusal::note) };
+            self.run_first(task);
         }
     }
 
@@ -495,7 +576,8 @@ impl Worker {
             && !scheduler.is_stopping()
         {
             count(&self.counts.sleeps);
-            let timeout = sooner(self.until_next_timer(), tidy_in);
+            let refused = (!self.refused.is_empty()).then_some(REFUSED_PATIENCE);
+            let timeout = sooner(sooner(self.until_next_timer(), tidy_in), refused);
             match (!alone).then(|| self.nap(others_awake)).flatten() {
                 None => self.poll(timeout),
                 Some(nap) => {
@@ -796,18 +878,6 @@ impl Worker {
     #[inline]
     pub(crate) fn id(&self) -> u32 {
         self.home.worker_id
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // What was spawned while the last coroutines ended.
-        while let Some(task) = self.deque.pop() {
-            self.refuse(task);
-        }
-        for task in self.local.take() {
-            self.refuse(task);
-        }
     }
 }
 

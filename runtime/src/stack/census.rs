@@ -22,6 +22,8 @@ pub(crate) struct StackStats {
     pub(crate) trimmed: u64,
     /// Bytes that were given back so.
     pub(crate) trimmed_bytes: u64,
+    /// How many coroutines could not begin for want of a stack.
+    pub(crate) refused: u64,
 }
 
 /// Counts the stacks that are lent out, against a limit.
@@ -35,6 +37,7 @@ pub(super) struct Census {
     high_water: AtomicUsize,
     trimmed: AtomicU64,
     trimmed_bytes: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Census {
@@ -45,6 +48,7 @@ impl Census {
             high_water: AtomicUsize::new(0),
             trimmed: AtomicU64::new(0),
             trimmed_bytes: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         }
     }
 
@@ -80,6 +84,15 @@ impl Census {
             self.trimmed.load(Ordering::Relaxed),
             self.trimmed_bytes.load(Ordering::Relaxed),
         )
+    }
+
+    /// Counts a coroutine that could not begin.
+    pub(super) fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     pub(super) fn limit(&self) -> usize {

@@ -6,7 +6,7 @@ use std::process::{self, Command, ExitStatus};
 
 /// How a child process ended.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(crate) struct Ended {
     status: ExitStatus,
     stderr: String,
 }
@@ -15,7 +15,7 @@ pub(super) struct Ended {
 ///
 /// `module` and `test` name the calling test: the child is this test binary, told to run that test
 /// alone, and comes by here again.
-pub(super) fn run(module: &str, test: &str, body: impl FnOnce()) -> Ended {
+pub(crate) fn run(module: &str, test: &str, body: impl FnOnce()) -> Ended {
     const IN_CHILD: &str = "MANIPLE_TEST_CHILD";
     if env::var_os(IN_CHILD).is_some() {
         body();
@@ -42,7 +42,7 @@ pub(super) fn run(module: &str, test: &str, body: impl FnOnce()) -> Ended {
 impl Ended {
     /// What it said on standard error, having exited with `code`.
     #[track_caller]
-    pub(super) fn by_exit(self, code: i32) -> String {
+    pub(crate) fn by_exit(self, code: i32) -> String {
         assert_eq!(
             self.status.code(),
             Some(code),
@@ -55,7 +55,7 @@ impl Ended {
 
     /// What it said on standard error, having died of `signal`.
     #[track_caller]
-    pub(super) fn by_signal(self, signal: i32) -> String {
+    pub(crate) fn by_signal(self, signal: i32) -> String {
         assert_eq!(
             self.status.signal(),
             Some(signal),

@@ -42,7 +42,7 @@ pub(crate) mod pool;
 pub(crate) mod slab;
 
 #[cfg(test)]
-mod child;
+pub(crate) mod child;
 
 use std::io;
 use std::num::NonZeroUsize;

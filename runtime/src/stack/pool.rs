@@ -9,6 +9,10 @@
 //! What a pool keeps counts against the limit of stacks while other workers cannot have it.
 //! Therefore a pool keeps at most a 256th of that limit per class, which for small limits is
 //! nothing, and small limits are exact.
+//!
+//! A worker's pool keeps one stack more, outside the limit: the *reserve*, on which a coroutine that gets
+//! none drops what it owns. Whichever stack of its size is released next takes its place, so it is out only
+//! while every other stack is.
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +24,17 @@ use crate::stack::{SizeClass, Stack, StackError};
 #[derive(Debug)]
 pub(crate) struct StackPool {
     caches: [Cache; SizeClass::COUNT],
+    reserve: Reserve,
     slabs: Arc<Slabs>,
+}
+
+#[derive(Debug)]
+enum Reserve {
+    None,
+    Kept(Stack),
+    /// Lent. Meanwhile the cache of its class has no capacity, of which this is what it had: so a release comes
+    /// by the slow path, and no other has to ask.
+    Out(usize),
 }
 
 #[derive(Debug)]
@@ -41,7 +55,32 @@ impl StackPool {
                 capacity,
             }
         });
-        StackPool { caches, slabs }
+        StackPool {
+            caches,
+            reserve: Reserve::None,
+            slabs,
+        }
+    }
+
+    /// An empty pool with a reserve of the default size.
+    pub(crate) fn with_reserve(slabs: Arc<Slabs>) -> io::Result<StackPool> {
+        let stack = slabs.lend_uncounted(slabs.default_class())?;
+        let mut pool = StackPool::new(slabs);
+        pool.reserve = Reserve::Kept(stack);
+        Ok(pool)
+    }
+
+    /// The reserve, if it is there.
+    pub(crate) fn take_reserve(&mut self) -> Option<Stack> {
+        if !matches!(self.reserve, Reserve::Kept(_)) {
+            return None;
+        }
+        let cache = &mut self.caches[self.slabs.default_class().index()];
+        let capacity = std::mem::take(&mut cache.capacity);
+        match std::mem::replace(&mut self.reserve, Reserve::Out(capacity)) {
+            Reserve::Kept(stack) => Some(stack),
+            Reserve::Out(_) | Reserve::None => None,
+        }
     }
 
     /// A guarded stack whose contents are unspecified.
@@ -85,6 +124,15 @@ impl StackPool {
     #[cold]
     fn give_back(&mut self, class: SizeClass) {
         let cache = &mut self.caches[class.index()];
+        if let Reserve::Out(capacity) = self.reserve
+            && class == self.slabs.default_class()
+        {
+            cache.capacity = capacity;
+            if let Some(stack) = cache.stacks.pop() {
+                self.reserve = Reserve::Kept(stack);
+            }
+            return;
+        }
         let oldest = cache.stacks.len() - cache.capacity / 2;
         self.slabs.take_back(class, cache.stacks.drain(..oldest));
     }
@@ -108,6 +156,9 @@ impl StackPool {
 impl Drop for StackPool {
     fn drop(&mut self) {
         self.give_back_all();
+        if let Reserve::Kept(stack) = std::mem::replace(&mut self.reserve, Reserve::None) {
+            self.slabs.take_back_uncounted(stack);
+        }
     }
 }
 
@@ -155,6 +206,31 @@ mod tests {
         let stats = slabs.stats();
         assert!(stats.live <= MAX_CACHED, "{stats:?}");
         assert_eq!(stats.live + stats.warm, stats.high_water);
+    }
+
+    #[test]
+    fn the_next_stack_that_is_released_takes_the_place_of_the_reserve() {
+        let slabs = slabs(SHARE * 2);
+        let class = slabs.default_class();
+        let mut pool = StackPool::with_reserve(Arc::clone(&slabs)).unwrap();
+        let first = pool.acquire(class).unwrap();
+        let all: Vec<_> = std::iter::from_fn(|| pool.acquire(class).ok()).collect();
+        assert_eq!(all.len() + 1, SHARE * 2, "the reserve is beyond the limit");
+        let reserve = pool.take_reserve().unwrap();
+        assert!(pool.take_reserve().is_none());
+        let large = SizeClass::for_size(1 << 20).unwrap();
+        assert!(pool.acquire(large).is_err());
+        let limit = first.limit();
+        pool.release(first);
+        assert!(pool.acquire(class).is_err());
+        pool.release(reserve);
+        let again = pool.take_reserve().unwrap();
+        assert_eq!(again.limit(), limit);
+        pool.release(again);
+        all.into_iter().for_each(|stack| pool.release(stack));
+        drop(pool);
+        let stats = slabs.stats();
+        assert_eq!((stats.live, stats.warm + stats.cold), (0, SHARE * 2 + 1));
     }
 
     #[test]

@@ -76,6 +76,7 @@ impl Slabs {
             trimmed_bytes,
             live: self.census.live(),
             high_water: self.census.high_water(),
+            refused: self.census.refused(),
             ..StackStats::default()
         };
         for class in &self.classes {
@@ -97,6 +98,21 @@ impl Slabs {
         let mut stacks = Vec::with_capacity(1);
         self.lend(class, 1, &mut stacks)?;
         Ok(stacks.pop().expect("at least one stack was lent"))
+    }
+
+    /// One stack outside the limit and the counts; comes back by [`Slabs::take_back_uncounted`], or another in
+    /// its place.
+    pub(super) fn lend_uncounted(&self, class: SizeClass) -> Result<Stack, StackError> {
+        let mut stacks = Vec::with_capacity(1);
+        lock(&self.classes[class.index()]).take(1, &mut stacks)?;
+        Ok(stacks.pop().expect("one stack was taken"))
+    }
+
+    pub(super) fn take_back_uncounted(&self, stack: Stack) {
+        let mut stack = [stack];
+        discard(&mut stack);
+        let [stack] = stack;
+        lock(&self.classes[stack.class().index()]).cold.push(stack);
     }
 
     /// The most stacks that may be lent at once.
@@ -205,6 +221,11 @@ impl Slabs {
             }
         }
         more
+    }
+
+    /// Counts a coroutine that could not begin for want of a stack.
+    pub(crate) fn count_refused(&self) {
+        self.census.count_refused();
     }
 
     /// Counts suspended stacks that gave back so many bytes in all.

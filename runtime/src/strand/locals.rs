@@ -38,6 +38,12 @@ impl Locals {
         Self(OnceCell::new())
     }
 
+    /// Whether there never was a value.
+    #[inline]
+    pub(crate) fn is_unused(&self) -> bool {
+        self.0.get().is_none()
+    }
+
     pub(crate) fn find(&self, key: usize) -> Local {
         let Some(entries) = self.0.get() else {
             return Local::Unmade;

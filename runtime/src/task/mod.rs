@@ -18,7 +18,10 @@ use crate::{
     coroutine::{Failure, Origin, TaskRef, Unstarted, Yields, next_id},
     error::{Cause, Interrupt},
     local,
-    scheduler::{Scheduler, Worker, current_coroutine, current_scheduler, yield_turn},
+    scheduler::{
+        Scheduler, Worker, current_coroutine, current_scheduler, may_block_thread, refusal,
+        yield_turn,
+    },
     stack::SizeClass,
     wait::{self, Cuttable, Reason, Waited, ready},
 };
@@ -51,8 +54,19 @@ impl fmt::Display for Id {
 /// Dropping the handle detaches the coroutine. The runtime's shutdown cancels it.
 ///
 /// # Errors
-/// `spawn` itself does not fail. If no stack can be had when the coroutine is to begin,
-/// [`JoinHandle::join`] says so; [`Builder::spawn`] reports that at once.
+/// `spawn` itself does not fail. If no stack can be had when the coroutine is to begin, `body` does not run
+/// and [`JoinHandle::join`] says so. If nobody joins it, the log does, as an error: the first at once, then at
+/// most one line in ten seconds with their number. [`Builder::spawn`] reports it to the spawner, at once.
+///
+/// What `body` has captured is then dropped by that coroutine, on a stack that each worker keeps for this: a
+/// destructor may lock and wait there, and `join` returns after it.
+///
+/// # Memory
+/// A coroutine that has not begun is a heap object of some hundred bytes and what `body` captures. No limit
+/// counts these: a loop that spawns and never waits, nor leaves the work to be begun, spawns until the
+/// allocator fails, which ends the process. Bound such a loop by a [`Semaphore`](crate::sync::Semaphore),
+/// by [`map`](crate::group::map), or use [`Builder::spawn`], which stops at
+/// [`max_coroutines`](crate::runtime::Builder::max_coroutines).
 ///
 /// # Panics
 /// If the default runtime cannot be started. A panic of `body` is returned by [`JoinHandle::join`].
@@ -399,7 +413,7 @@ impl<T> Drop for JoinHandle<T> {
     #[inline]
     fn drop(&mut self) {
         if !self.taken {
-            self.task.detach();
+            detach(&self.task);
         }
     }
 }
@@ -411,6 +425,14 @@ impl<T> fmt::Debug for JoinHandle<T> {
             .field("name", &self.name())
             .field("finished", &self.is_finished())
             .finish()
+    }
+}
+
+/// Gives up a handle's result. That the coroutine got no stack goes to the log then: nobody else is told.
+#[inline]
+pub(crate) fn detach(task: &TaskRef) {
+    if let Some(error) = task.detach() {
+        refusal::note(error);
     }
 }
 
@@ -601,7 +623,9 @@ pub fn yield_now() {
     if let Err(interrupt) = wait::check() {
         wait::unwind(interrupt);
     }
-    yield_turn();
+    if !yield_turn() {
+        may_block_thread(&Reason::Yield);
+    }
 }
 
 /// The running coroutine, or `None` on a plain thread.
@@ -682,6 +706,7 @@ pub fn park_timeout(timeout: Duration) {
 
 fn park_until(deadline: Option<Instant>) {
     let Some(task) = current_coroutine() else {
+        may_block_thread(&Reason::Park);
         match deadline {
             None => std::thread::park(),
             Some(at) => {

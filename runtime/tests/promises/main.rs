@@ -33,6 +33,7 @@ mod sync;
 mod time;
 mod trimming;
 mod udp;
+mod unbegun;
 mod unix;
 
 use std::{

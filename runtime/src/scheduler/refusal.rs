@@ -1,0 +1,109 @@
+//! Coroutines that could not begin and that nobody joins: counted, and told to the log at a rate.
+
+use std::{
+    fmt, io,
+    time::{Duration, Instant},
+};
+
+use super::now;
+use crate::sys::{fenced, spin::SpinLock};
+
+/// At most one line in the log in so much time.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Those of the process: whoever drops a handle may belong to no runtime.
+static REFUSALS: SpinLock<Refusals> = SpinLock::new(Refusals::new());
+
+/// Counts a coroutine whose error nobody will ask for, and logs it, if nothing was logged lately.
+///
+/// Not for a worker's own loop: a logger may wait.
+#[cold]
+pub(crate) fn note(error: io::Error) {
+    let now = now();
+    let line = REFUSALS.lock().note(now);
+    if let Some(line) = line {
+        fenced::tell!(error, "{line}: {}", Cause(&error));
+    }
+}
+
+/// Logs how many there were since the last line, at the end of a runtime.
+pub(super) fn tell_rest() {
+    let line = REFUSALS.lock().line();
+    if let Some(line) = line {
+        fenced::tell!(error, "{line}");
+    }
+}
+
+struct Refusals {
+    seen: u64,
+    told: u64,
+    told_at: Option<Instant>,
+}
+
+impl Refusals {
+    const fn new() -> Self {
+        Self {
+            seen: 0,
+            told: 0,
+            told_at: None,
+        }
+    }
+
+    fn note(&mut self, now: Instant) -> Option<String> {
+        self.seen += 1;
+        let due = self
+            .told_at
+            .is_none_or(|told| now.saturating_duration_since(told) >= EVERY);
+        if !due {
+            return None;
+        }
+        self.told_at = Some(now);
+        self.line()
+    }
+
+    fn line(&mut self) -> Option<String> {
+        let new = self.seen - std::mem::replace(&mut self.told, self.seen);
+        let coroutines = match new {
+            0 => return None,
+            1 => "1 coroutine".to_owned(),
+            new => format!("{new} coroutines"),
+        };
+        Some(format!(
+            "{coroutines} that nobody joins got no stack and did not run, {} so far",
+            self.seen
+        ))
+    }
+}
+
+/// An error with what the kernel said, if that was why.
+struct Cause<'a>(&'a io::Error);
+
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)?;
+        match self.0.get_ref().and_then(std::error::Error::source) {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_is_told_at_once_and_the_others_now_and_then_and_at_the_end() {
+        let start = now();
+        let mut refusals = Refusals::new();
+        assert_eq!(refusals.line(), None);
+        let first = refusals.note(start).unwrap();
+        assert!(first.starts_with("1 coroutine that") && first.ends_with("1 so far"));
+        assert_eq!(refusals.note(start + EVERY / 2), None);
+        let third = refusals.note(start + EVERY).unwrap();
+        assert!(third.starts_with("2 coroutines that") && third.ends_with("3 so far"));
+        assert_eq!(refusals.note(start + EVERY), None);
+        assert!(refusals.line().unwrap().starts_with("1 coroutine that"));
+        assert_eq!(refusals.line(), None);
+    }
+}
