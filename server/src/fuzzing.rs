@@ -34,6 +34,7 @@ pub fn request(bytes: &[u8]) {
         }
     }
     check_prefixes(bytes, &whole);
+    check_against_httparse(bytes, &whole);
 }
 
 /// Reads `bytes` as a chunked body, whole and in pieces.
@@ -123,6 +124,35 @@ fn check_prefixes(bytes: &[u8], whole: &Read) {
                 head::may_be_complete(&bytes[..end], cut, &LIMITS),
                 "the end is overlooked when it comes after {cut} bytes"
             );
+        }
+    }
+}
+
+/// Another parser, which takes more, finds the same parts in what is taken here, and nothing wrong in what
+/// may still become a head.
+fn check_against_httparse(bytes: &[u8], whole: &Read) {
+    let mut headers = [httparse::EMPTY_HEADER; LIMITS.fields + 1];
+    let mut other = httparse::Request::new(&mut headers);
+    let found = other.parse(bytes);
+    match (whole, found) {
+        (Err(_), _) => {}
+        // It knows no version beyond 1.1.
+        (_, Err(httparse::Error::Version)) => {
+            let is_later = |part: &[u8]| part.starts_with(b"HTTP/1.") && part[7] > b'1';
+            assert!(bytes.windows(8).any(is_later));
+        }
+        (Ok(None), found) => assert_eq!(found, Ok(httparse::Status::Partial)),
+        (Ok(Some((head, fields))), found) => {
+            assert_eq!(found, Ok(httparse::Status::Complete(head.length)));
+            let text = |range: &Range<usize>| &bytes[range.clone()];
+            assert_eq!(other.method, Some(head.method.as_str()));
+            assert_eq!(other.path.map(str::as_bytes), Some(text(&head.target)));
+            assert_eq!(other.version, Some(u8::from(head.http_11)));
+            assert_eq!(other.headers.len(), fields.len());
+            for (theirs, ours) in other.headers.iter().zip(fields) {
+                assert_eq!(theirs.name.as_bytes(), text(&ours.name));
+                assert_eq!(theirs.value, text(&ours.value));
+            }
         }
     }
 }
@@ -289,6 +319,8 @@ mod tests {
         "POST /a/b?c=d HTTP/1.1\r\n",
         "OPTIONS * HTTP/1.1\r\n",
         "GET http://h/x HTTP/1.0\r\n",
+        "GET / HTTP/1.2\r\n",
+        "GET /\u{e4} HTTP/2.0\r\n",
         "GET",
         " / ",
         "HTTP/1.1",

@@ -386,11 +386,19 @@ fn versions_that_are_not_spoken() {
         505,
         &[
             "GET / HTTP/0.9\r\nHost: h\r\n\r\n",
-            "GET / HTTP/1.2\r\nHost: h\r\n\r\n",
             "GET / HTTP/2.0\r\nHost: h\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         ],
     );
+}
+
+#[test]
+fn a_later_version_of_http_1_is_understood_as_1_1() {
+    let served = Served::start();
+    let twice = "GET / HTTP/1.2\r\nHost: h\r\n\r\n".repeat(2);
+    assert_eq!(statuses(&served.ask(twice)), [200, 200]);
+    let in_chunks = chunked("5\r\nhello\r\n0\r\n\r\n").replace("HTTP/1.1", "HTTP/1.9");
+    assert!(served.ask(in_chunks).ends_with("\r\n\r\nhello"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The parts of a URL that a request needs.
 
 use super::ClientError;
-use crate::http1::head::is_host;
+use crate::http1::target::is_host;
 
 /// An `http` URL in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,10 @@
 
 use http::StatusCode;
 
-use super::Reject;
+use super::{
+    Reject,
+    scan::{is_text, is_token},
+};
 
 /// What has been read of a chunked body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,14 +162,6 @@ impl Decoder {
         self.overhead = self.overhead.checked_sub(1).ok_or(too_large)?;
         Ok(state)
     }
-}
-
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-fn is_text(byte: u8) -> bool {
-    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
 #[cfg(test)]

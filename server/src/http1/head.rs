@@ -1,15 +1,19 @@
 //! The head of a request: where its parts are, and how its body is framed.
 //!
-//! `httparse` finds the parts; the rules about framing, which it leaves to its caller, are here. They
-//! are strict where two readings of a message could differ, because a proxy in front may have chosen
-//! the other one (request smuggling): one `Content-Length` of digits only, never together with
-//! `Transfer-Encoding`, line ends of CR LF only, one valid `Host`.
+//! Each byte is looked at once, on the way from the method to the empty line. The rules are strict where
+//! two readings of a message could differ, because a proxy in front may have chosen the other one (request
+//! smuggling): one `Content-Length` of digits only, never together with `Transfer-Encoding`, line ends of
+//! CR LF only, one valid `Host`.
 
-use std::{mem::MaybeUninit, net::Ipv6Addr, ops::Range};
+use std::ops::Range;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
-use super::Reject;
+use super::{
+    Reject,
+    scan::{token_end, value_end},
+    target::{self, is_host},
+};
 
 /// Where the parts of a request's head are in the buffer it was parsed from.
 #[derive(Debug, Default)]
@@ -91,9 +95,6 @@ pub(crate) struct Limits {
     pub(crate) fields: usize,
 }
 
-/// Heads with no more fields than this need little stack.
-const FEW: usize = 24;
-
 /// The most fields that a limit can allow.
 pub(crate) const MOST_FIELDS: usize = 256;
 
@@ -111,126 +112,211 @@ pub(crate) fn parse(
     fields: &mut Vec<Field>,
     head: &mut Head,
 ) -> Result<bool, Reject> {
-    let mut slots = [const { MaybeUninit::uninit() }; FEW];
-    match parse_into(bytes, limits, fields, head, &mut slots) {
-        Err(Outcome::TooManyFields) if limits.fields > FEW => {
-            parse_many(bytes, limits, fields, head)
-        }
-        Err(Outcome::TooManyFields) => Err(TOO_MANY_FIELDS),
-        Err(Outcome::Reject(reject)) => Err(reject),
-        Ok(complete) => Ok(complete),
+    match read(bytes, limits, fields, head) {
+        Ok(()) => Ok(true),
+        Err(Stop::Short) => check_partial(bytes, limits).map(|()| false),
+        Err(Stop::Wrong(reject)) => Err(reject),
     }
 }
 
+/// Why reading went no further.
+enum Stop {
+    /// The bytes end here, and what there is of a head is good.
+    Short,
+    Wrong(Reject),
+}
+
+impl From<Reject> for Stop {
+    fn from(reject: Reject) -> Self {
+        Stop::Wrong(reject)
+    }
+}
+
+/// What is wrong if the byte at `at` is not what must be there.
 #[cold]
-#[inline(never)]
-fn parse_many(
+fn unexpected(bytes: &[u8], at: usize, reason: &'static str) -> Stop {
+    match bytes.get(at) {
+        None => Stop::Short,
+        Some(b'\n') => Stop::Wrong(Reject::bad("line ends in LF without CR")),
+        Some(_) => Stop::Wrong(Reject::bad(reason)),
+    }
+}
+
+#[inline]
+fn read(
     bytes: &[u8],
     limits: &Limits,
     fields: &mut Vec<Field>,
     head: &mut Head,
-) -> Result<bool, Reject> {
-    let mut slots = vec![MaybeUninit::uninit(); limits.fields.min(MOST_FIELDS)];
-    parse_into(bytes, limits, fields, head, &mut slots).map_err(|outcome| match outcome {
-        Outcome::TooManyFields => TOO_MANY_FIELDS,
-        Outcome::Reject(reject) => reject,
+) -> Result<(), Stop> {
+    fields.clear();
+    let (method, start) = match bytes {
+        [b'G', b'E', b'T', b' ', ..] => (Method::GET, 4),
+        _ => read_method(bytes)?,
+    };
+    let is_origin_form = bytes.get(start) == Some(&b'/') && method != Method::CONNECT;
+    let (path_end, end) = match is_origin_form {
+        true => target::origin_form_ends(bytes, start),
+        false => target::any_form_ends(bytes, start),
+    };
+    if bytes.get(end) != Some(&b' ') {
+        return Err(no_target(bytes, end));
+    }
+    let (http_11, mut at) = match bytes.get(end..end + HTTP_11.len()) {
+        Some(HTTP_11) => (true, end + HTTP_11.len()),
+        _ => read_version(bytes, end)?,
+    };
+    let mut meaning = Meaning::default();
+    loop {
+        let name = at..token_end(bytes, at);
+        if name.is_empty() || bytes.get(name.end) != Some(&b':') {
+            match &bytes[at..] {
+                [b'\r', b'\n', ..] => break,
+                [b'\r'] => return Err(Stop::Short),
+                _ => return Err(unexpected(bytes, name.end, "invalid header name")),
+            }
+        }
+        let value = read_value(bytes, name.end + 1)?;
+        at = value.line_end;
+        let value = value.start..value.end;
+        meaning.take_in(&bytes[name.clone()], &bytes[value.clone()])?;
+        if fields.len() >= limits.fields {
+            return Err(TOO_MANY_FIELDS.into());
+        }
+        fields.push(Field { name, value });
+    }
+    let length = at + 2;
+    if length > limits.head_bytes.min(MOST_NAME_BYTES) {
+        check_sizes(length, limits, fields)?;
+    }
+    if end - start > limits.line_bytes {
+        return Err(LINE_TOO_LONG.into());
+    }
+    let (path, query) = match is_origin_form {
+        true => (start..path_end, (path_end < end).then(|| path_end + 1..end)),
+        false => target::split(bytes, start..end, &method, meaning.host)?,
+    };
+    (head.framing, head.keep_alive) = meaning.conclude(http_11)?;
+    head.method = method;
+    head.target = start..end;
+    head.path = path;
+    head.query = query;
+    head.http_11 = http_11;
+    head.expects_continue = meaning.expects_continue && http_11;
+    head.length = length;
+    Ok(())
+}
+
+const HTTP_11: &[u8] = b" HTTP/1.1\r\n";
+
+/// The method, and where the target begins, behind empty lines that may come first (RFC 9112, 2.2).
+fn read_method(bytes: &[u8]) -> Result<(Method, usize), Stop> {
+    let mut start = 0;
+    loop {
+        match &bytes[start..] {
+            [b'\r', b'\n', ..] => start += 2,
+            [b'\r'] => return Err(Stop::Short),
+            _ => break,
+        }
+    }
+    let end = token_end(bytes, start);
+    if end == start || bytes.get(end) != Some(&b' ') {
+        return Err(unexpected(bytes, end, "invalid method"));
+    }
+    let method =
+        Method::from_bytes(&bytes[start..end]).map_err(|_| Reject::bad("invalid method"))?;
+    Ok((method, end + 1))
+}
+
+#[cold]
+fn no_target(bytes: &[u8], end: usize) -> Stop {
+    if target::may_go_on(&bytes[end..]) {
+        return Stop::Short;
+    }
+    Stop::Wrong(target::INVALID)
+}
+
+/// Whether the version is 1.1, and where the fields begin, given where the target ends.
+///
+/// A later version of the same kind is understood as the one that we know (RFC 9110, 2.5).
+#[cold]
+fn read_version(bytes: &[u8], target_end: usize) -> Result<(bool, usize), Stop> {
+    let rest = &bytes[target_end..];
+    let is_digit = |at: usize| rest.get(at).is_none_or(u8::is_ascii_digit);
+    let is = |at: usize, part: &[u8]| {
+        part.starts_with(
+            &rest[at.min(rest.len())..][..part.len().min(rest.len().saturating_sub(at))],
+        )
+    };
+    if !(is(0, b" HTTP/") && is_digit(6) && is(7, b".") && is_digit(8)) {
+        return Err(Stop::Wrong(Reject::bad("invalid HTTP version")));
+    }
+    if !is(9, b"\r\n") {
+        let at = target_end + if is(9, b"\r") { 10 } else { 9 };
+        return Err(unexpected(bytes, at, "invalid HTTP version"));
+    }
+    let (Some(&major), Some(&minor), true) =
+        (rest.get(6), rest.get(8), rest.len() >= HTTP_11.len())
+    else {
+        return Err(Stop::Short);
+    };
+    match (major, minor) {
+        (b'1', minor) => Ok((minor != b'0', target_end + HTTP_11.len())),
+        _ => Err(Stop::Wrong(Reject::new(
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            "only HTTP/1 is spoken here",
+        ))),
+    }
+}
+
+/// Where a field's value is, and where its line ends.
+struct Value {
+    start: usize,
+    end: usize,
+    line_end: usize,
+}
+
+/// Reads a field's value, from behind the colon on.
+#[inline]
+fn read_value(bytes: &[u8], mut start: usize) -> Result<Value, Stop> {
+    let is_space = |at: usize| matches!(bytes.get(at), Some(b' ' | b'\t'));
+    while is_space(start) {
+        start += 1;
+    }
+    let stop = value_end(bytes, start);
+    match bytes.get(stop..stop + 2) {
+        Some(b"\r\n") => {}
+        _ if bytes[stop..] == *b"\r" => return Err(Stop::Short),
+        _ => return Err(unexpected(bytes, stop, "invalid header value")),
+    }
+    let mut end = stop;
+    while end > start && is_space(end - 1) {
+        end -= 1;
+    }
+    Ok(Value {
+        start,
+        end,
+        line_end: stop + 2,
     })
+}
+
+/// Whether a head of that length is within the limits.
+#[cold]
+fn check_sizes(length: usize, limits: &Limits, fields: &[Field]) -> Result<(), Reject> {
+    if length > limits.head_bytes
+        || fields
+            .iter()
+            .any(|field| field.name.len() > MOST_NAME_BYTES)
+    {
+        return Err(HEAD_TOO_LARGE);
+    }
+    Ok(())
 }
 
 const TOO_MANY_FIELDS: Reject = Reject::new(
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     "too many header fields",
 );
-
-enum Outcome {
-    TooManyFields,
-    Reject(Reject),
-}
-
-impl From<Reject> for Outcome {
-    fn from(reject: Reject) -> Self {
-        Outcome::Reject(reject)
-    }
-}
-
-fn parse_into<'b>(
-    bytes: &'b [u8],
-    limits: &Limits,
-    fields: &mut Vec<Field>,
-    head: &mut Head,
-    slots: &mut [MaybeUninit<httparse::Header<'b>>],
-) -> Result<bool, Outcome> {
-    fields.clear();
-    let mut parsed = httparse::Request::new(&mut []);
-    let length = match parsed.parse_with_uninit_headers(bytes, slots) {
-        Ok(httparse::Status::Complete(length)) if length <= limits.head_bytes => length,
-        Ok(httparse::Status::Complete(_)) => return Err(HEAD_TOO_LARGE.into()),
-        Ok(httparse::Status::Partial) => {
-            check_partial(bytes, limits)?;
-            return Ok(false);
-        }
-        Err(httparse::Error::TooManyHeaders) => return Err(Outcome::TooManyFields),
-        Err(error) => return Err(explain(bytes, error).into()),
-    };
-    let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
-    else {
-        return Err(Reject::bad("incomplete request line").into());
-    };
-    if parsed.headers.len() > limits.fields {
-        return Err(TOO_MANY_FIELDS.into());
-    }
-    let method_name = method;
-    let method =
-        Method::from_bytes(method.as_bytes()).map_err(|_| Reject::bad("invalid method"))?;
-    let http_11 = version == 1;
-    let mut meaning = Meaning::default();
-    let start = bytes.as_ptr().addr();
-    let place = |part: &[u8]| {
-        let from = part.as_ptr().addr() - start;
-        from..from + part.len()
-    };
-    let target_at = place(target.as_bytes());
-    // The target is followed by a space and the version.
-    let mut lines_end_well = line_ends(bytes, target_at.end + 1 + VERSION_BYTES);
-    for header in parsed.headers.iter() {
-        meaning.take_in(header.name, header.value)?;
-        let value = place(header.value);
-        lines_end_well &= line_ends(bytes, value.end);
-        fields.push(Field {
-            name: place(header.name.as_bytes()),
-            value,
-        });
-    }
-    if length > MOST_NAME_BYTES
-        && fields
-            .iter()
-            .any(|field| field.name.len() > MOST_NAME_BYTES)
-    {
-        return Err(HEAD_TOO_LARGE.into());
-    }
-    lines_end_well = lines_end_well
-        && bytes[..length].ends_with(b"\r\n\r\n")
-        && is_blank_lines(&bytes[..place(method_name.as_bytes()).start]);
-    if !lines_end_well {
-        return Err(Reject::bad("line ends in LF without CR").into());
-    }
-    if target.len() > limits.line_bytes {
-        return Err(LINE_TOO_LONG.into());
-    }
-    let (path, query) = split_target(target.as_bytes(), &method, &meaning)?;
-    let at = target_at.start;
-    let (framing, keep_alive) = meaning.conclude(http_11)?;
-    head.method = method;
-    head.path = at + path.start..at + path.end;
-    head.query = query.map(|query| at + query.start..at + query.end);
-    head.target = target_at;
-    head.http_11 = http_11;
-    head.framing = framing;
-    head.keep_alive = keep_alive;
-    head.expects_continue = meaning.expects_continue && http_11;
-    head.length = length;
-    Ok(true)
-}
 
 const HEAD_TOO_LARGE: Reject = Reject::new(
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -266,183 +352,6 @@ fn check_partial(bytes: &[u8], limits: &Limits) -> Result<(), Reject> {
     Ok(())
 }
 
-/// What httparse found wrong, as a status.
-#[cold]
-fn explain(bytes: &[u8], error: httparse::Error) -> Reject {
-    match error {
-        httparse::Error::Version if names_another_version(bytes) => Reject::new(
-            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            "only HTTP/1.0 and HTTP/1.1 are spoken here",
-        ),
-        httparse::Error::Version => Reject::bad("invalid HTTP version"),
-        httparse::Error::HeaderName => Reject::bad("invalid header name"),
-        httparse::Error::HeaderValue => Reject::bad("invalid header value"),
-        httparse::Error::NewLine => Reject::bad("invalid line end"),
-        httparse::Error::Token => Reject::bad("invalid request line"),
-        _ => Reject::bad("invalid request"),
-    }
-}
-
-/// Whether the request line ends in a well-formed `HTTP/x.y` that is not one of ours.
-fn names_another_version(bytes: &[u8]) -> bool {
-    let bytes = bytes.trim_ascii_start();
-    let line = &bytes[..memchr::memchr(b'\r', bytes).unwrap_or(bytes.len())];
-    let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or(line);
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-        if major.is_ascii_digit() && minor.is_ascii_digit())
-        && version != b"HTTP/1.1"
-        && version != b"HTTP/1.0"
-}
-
-const VERSION_BYTES: usize = "HTTP/1.1".len();
-
-/// Whether what follows a field's value, or the version, is CR LF: httparse takes LF alone as well.
-#[inline]
-fn line_ends(bytes: &[u8], mut at: usize) -> bool {
-    while let Some(b' ' | b'\t') = bytes.get(at) {
-        at += 1;
-    }
-    bytes.get(at..at + 2) == Some(b"\r\n")
-}
-
-/// Whether these, which came before the request line, are empty lines (RFC 9112, 2.2).
-fn is_blank_lines(bytes: &[u8]) -> bool {
-    bytes.chunks(2).all(|line| line == b"\r\n")
-}
-
-/// Path and query of a target in origin, absolute or asterisk form (RFC 9112, 3.2).
-///
-/// What is let through is a URI to all who look at it: [`http::Uri`] must find the same path and query,
-/// or a check of the one could be passed by the other.
-fn split_target(
-    target: &[u8],
-    method: &Method,
-    meaning: &Meaning<'_>,
-) -> Result<(Range<usize>, Option<Range<usize>>), Reject> {
-    let path_start = match target {
-        _ if *method == Method::CONNECT => return Err(refuse_connect(target)),
-        [b'/', ..] => 0,
-        b"*" if *method == Method::OPTIONS => return Ok((0..1, None)),
-        b"*" => return Err(Reject::bad("request target * is for OPTIONS")),
-        _ => authority_end(target, meaning)?,
-    };
-    let path_end = path_end(target, path_start)?;
-    if path_end == target.len() {
-        return Ok((path_start..path_end, None));
-    }
-    let query = path_end + 1..target.len();
-    if target[query.clone()]
-        .iter()
-        .any(|&byte| !is_in(QUERY, byte))
-    {
-        return Err(INVALID_IN_TARGET);
-    }
-    Ok((path_start..path_end, Some(query)))
-}
-
-const INVALID_IN_TARGET: Reject = Reject::bad("invalid character in request target");
-
-/// Where the `?` is that ends the path, or the target.
-#[inline]
-fn path_end(target: &[u8], mut at: usize) -> Result<usize, Reject> {
-    loop {
-        match target.get(at) {
-            Some(&byte) if is_in(PATH, byte) => at += 1,
-            None | Some(b'?') => return Ok(at),
-            Some(b'%') => match target.get(at + 1..at + 3) {
-                Some([high, low]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => at += 3,
-                _ => return Err(Reject::bad("invalid percent-encoding in request target")),
-            },
-            Some(_) => return Err(INVALID_IN_TARGET),
-        }
-    }
-}
-
-#[inline]
-fn is_in(part: u8, byte: u8) -> bool {
-    IN_TARGET[usize::from(byte)] & part != 0
-}
-
-/// May be in a path, without `%` and two digits.
-const PATH: u8 = 1;
-/// May be in a query. Browsers leave a lone `%` there as it is.
-const QUERY: u8 = 2;
-
-/// Where a byte may be in a target: by RFC 3986, 3.3 and 3.4, and where browsers do not encode what that
-/// asks to encode (the percent-encode sets of the URL Standard). A fragment is not sent (RFC 9110, 7.1).
-const IN_TARGET: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut byte = b'!';
-    while byte <= b'~' {
-        table[byte as usize] = match byte {
-            b'"' | b'#' | b'<' | b'>' => 0,
-            b'%' | b'?' | b'\\' | b'^' | b'`' | b'{' | b'}' => QUERY,
-            _ => PATH | QUERY,
-        };
-        byte += 1;
-    }
-    table
-};
-
-/// A tunnel is asked for by host and port alone (RFC 9112, 3.2.3).
-#[cold]
-fn refuse_connect(target: &[u8]) -> Reject {
-    let port = target.iter().rposition(|&byte| byte == b':');
-    let names_port = port.is_some_and(|colon| colon > 0 && colon + 1 < target.len());
-    if names_port && is_host(target) {
-        Reject::new(StatusCode::NOT_IMPLEMENTED, "CONNECT is not implemented")
-    } else {
-        Reject::bad("invalid request target for CONNECT")
-    }
-}
-
-/// Where the path begins in an absolute-form target, whose authority must be the `Host`'s.
-#[cold]
-fn authority_end(target: &[u8], meaning: &Meaning<'_>) -> Result<usize, Reject> {
-    let (scheme_end, default_port) = [("http://", b"80".as_slice()), ("https://", b"443")]
-        .iter()
-        .find(|(scheme, _)| {
-            target
-                .get(..scheme.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes()))
-        })
-        .map(|(scheme, port)| (scheme.len(), *port))
-        .ok_or(Reject::bad("invalid request target"))?;
-    let rest = &target[scheme_end..];
-    let ends = rest.iter().position(|byte| matches!(byte, b'/' | b'?'));
-    let authority = &rest[..ends.unwrap_or(rest.len())];
-    let (host, port) = split_port(authority);
-    // A host cannot be empty here (RFC 9110, 4.2.1), nor encoded: it would have two spellings.
-    if host.is_empty() || host.contains(&b'%') || !is_host(authority) {
-        return Err(Reject::bad("invalid authority in request target"));
-    }
-    // A client that has no authority to name says so by an empty one (RFC 9112, 3.2).
-    if let Some(named) = meaning.host.filter(|named| !named.is_empty()) {
-        let (named_host, named_port) = split_port(named);
-        let number = |port| significant(port).unwrap_or(default_port);
-        if !host.eq_ignore_ascii_case(named_host) || number(port) != number(named_port) {
-            return Err(Reject::bad("Host differs from the request target"));
-        }
-    }
-    Ok(scheme_end + authority.len())
-}
-
-/// The host, and the digits of the port; none if it is left out.
-fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
-    match authority.iter().rposition(|&byte| byte == b':') {
-        Some(colon) if !authority[colon..].contains(&b']') => {
-            (&authority[..colon], &authority[colon + 1..])
-        }
-        _ => (authority, b""),
-    }
-}
-
-/// A port's digits without leading zeros, if it has any: an empty one is the default (RFC 3986, 6.2.3).
-fn significant(port: &[u8]) -> Option<&[u8]> {
-    let zeros = port.iter().take_while(|&&digit| digit == b'0').count();
-    (!port.is_empty()).then(|| &port[zeros..])
-}
-
 /// What the fields say about the message itself.
 #[derive(Default)]
 struct Meaning<'b> {
@@ -457,9 +366,9 @@ struct Meaning<'b> {
 impl<'b> Meaning<'b> {
     /// Looks only at names of the lengths that matter.
     #[inline]
-    fn take_in(&mut self, name: &str, value: &'b [u8]) -> Result<(), Reject> {
+    fn take_in(&mut self, name: &[u8], value: &'b [u8]) -> Result<(), Reject> {
         match name.len() {
-            4 if name.eq_ignore_ascii_case("host") => {
+            4 if name.eq_ignore_ascii_case(b"host") => {
                 if self.host.replace(value).is_some() {
                     return Err(Reject::bad("more than one Host"));
                 }
@@ -467,7 +376,7 @@ impl<'b> Meaning<'b> {
                     return Err(Reject::bad("invalid Host"));
                 }
             }
-            6 if name.eq_ignore_ascii_case("expect") => {
+            6 if name.eq_ignore_ascii_case(b"expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Reject::new(
                         StatusCode::EXPECTATION_FAILED,
@@ -476,20 +385,20 @@ impl<'b> Meaning<'b> {
                 }
                 self.expects_continue = true;
             }
-            10 if name.eq_ignore_ascii_case("connection") => {
+            10 if name.eq_ignore_ascii_case(b"connection") => {
                 for option in value.split(|&byte| byte == b',') {
                     let option = option.trim_ascii();
                     self.close |= option.eq_ignore_ascii_case(b"close");
                     self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            14 if name.eq_ignore_ascii_case("content-length") => {
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let length = parse_length(value).ok_or(Reject::bad("invalid Content-Length"))?;
                 if self.length.replace(length).is_some() {
                     return Err(Reject::bad("more than one Content-Length"));
                 }
             }
-            17 if name.eq_ignore_ascii_case("transfer-encoding")
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding")
                 && self.encoding.replace(value).is_some() =>
             {
                 return Err(Reject::bad("more than one Transfer-Encoding"));
@@ -533,12 +442,8 @@ fn check_encoding(encoding: &[u8]) -> Result<Framing, Reject> {
     let ends_chunked = codings()
         .next_back()
         .is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
-    let well_formed = codings().all(|coding| {
-        !coding.is_empty()
-            && coding
-                .iter()
-                .all(|&byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-    });
+    let well_formed =
+        codings().all(|coding| !coding.is_empty() && token_end(coding, 0) == coding.len());
     if chunked.count() == 1 && ends_chunked && well_formed {
         return Err(Reject::new(
             StatusCode::NOT_IMPLEMENTED,
@@ -559,44 +464,6 @@ pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
             .fold(0, |length, digit| length * 10 + u64::from(digit - b'0')),
     )
 }
-
-/// `uri-host [ ":" port ]` (RFC 9110, 7.2), without the user information that some take for a host.
-pub(crate) fn is_host(host: &[u8]) -> bool {
-    let port = if let Some(rest) = host.strip_prefix(b"[") {
-        let Some(end) = memchr::memchr(b']', rest) else {
-            return false;
-        };
-        let literal = &rest[..end];
-        // Addresses of a later version (RFC 3986, 3.2.2) do not exist yet.
-        let address = std::str::from_utf8(literal).map(str::parse::<Ipv6Addr>);
-        if !matches!(address, Ok(Ok(_))) {
-            return false;
-        }
-        &rest[end + 1..]
-    } else {
-        let end = host.iter().position(|&byte| !IN_NAME[usize::from(byte)]);
-        &host[end.unwrap_or(host.len())..]
-    };
-    port.is_empty()
-        || (port[0] == b':' && port.len() <= 6 && port[1..].iter().all(u8::is_ascii_digit))
-}
-
-/// The bytes of a registered name (RFC 3986, 3.2.2).
-const IN_NAME: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        table[byte as usize] = byte.is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let marks = b"-._~%!$&'()*+;=";
-    let mut at = 0;
-    while at < marks.len() {
-        table[marks[at] as usize] = true;
-        at += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {
@@ -660,11 +527,21 @@ mod tests {
 
     #[test]
     fn any_prefix_is_incomplete() {
-        let text = "GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n";
-        for end in 0..text.len() {
-            assert!(parsed(&text[..end]).unwrap().is_none(), "{end}");
+        for text in [
+            "GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n",
+            "\r\n\r\nPOST /%41?a%=b HTTP/1.2\r\nHost: h\r\nA:\r\nB: \t x y \t\r\n\r\n",
+            "OPTIONS * HTTP/1.0\r\nHost: h\r\n\r\n",
+            "BREW http://h/x?y HTTP/1.1\r\nHost: h\r\n\r\n",
+        ] {
+            for end in 0..text.len() {
+                assert!(
+                    parsed(&text[..end]).unwrap().is_none(),
+                    "{:?}",
+                    &text[..end]
+                );
+            }
+            assert!(parsed(text).unwrap().is_some());
         }
-        assert!(parsed(text).unwrap().is_some());
     }
 
     #[test]
@@ -885,9 +762,30 @@ mod tests {
     #[test]
     fn versions_are_told_apart_from_garbage() {
         assert_eq!(status("GET / HTTP/2.0\r\nHost: h\r\n\r\n"), 505);
-        assert_eq!(status("GET / HTTP/1.9\r\nHost: h\r\n\r\n"), 505);
+        assert_eq!(status("GET / HTTP/0.9\r\nHost: h\r\n\r\n"), 505);
         assert_eq!(status("GET / HTTQ/1.1\r\nHost: h\r\n\r\n"), 400);
         assert_eq!(status("GET /\r\n\r\n"), 400);
+        for (version, is_11) in [("1.0", false), ("1.1", true), ("1.2", true), ("1.9", true)] {
+            let text = format!("GET / HTTP/{version}\r\nHost: h\r\n\r\n");
+            let head = parsed(&text).unwrap().unwrap();
+            assert_eq!((head.http_11, head.keep_alive), (is_11, is_11), "{version}");
+            assert_eq!(head.length, text.len());
+        }
+        for line in [
+            "HTTP/1.10",
+            "HTTP/1.",
+            "HTTP/1",
+            "HTTP/11",
+            "HTTP/1.2 ",
+            "HTTP/1.2\n",
+            "HTTP/x.1",
+        ] {
+            assert_eq!(
+                status(&format!("GET / {line}\r\nHost: h\r\n\r\n")),
+                400,
+                "{line}"
+            );
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ pub(crate) mod chunk;
 pub(crate) mod head;
 pub(crate) mod reply;
 pub(crate) mod response;
+mod scan;
+pub(crate) mod target;
 
 use http::StatusCode;
 
