@@ -78,6 +78,33 @@ fn half_a_request_is_a_stall_until_its_end_comes() {
     server.wait_for(|line| line == "nobody is stalled");
 }
 
+#[test]
+fn a_server_that_thinks_names_itself_even_with_more_requests_read_ahead() {
+    let mut server = Serving::start();
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    stream.write_all(b"think 2000\nget 10\n").unwrap();
+    let name = stream.local_addr().unwrap().to_string();
+    server.wait_for(|line| line.contains(&format!("this server has not answered {name}")));
+    stream.read_exact(&mut [0; 11]).unwrap();
+    server.wait_for(|line| line == "nobody is stalled");
+}
+
+#[test]
+fn a_client_that_has_closed_its_half_makes_nobody_a_stalled_reader() {
+    let mut server = Serving::start();
+    let mut closed = TcpStream::connect(&server.address).unwrap();
+    closed.write_all(b"think 2000\n").unwrap();
+    closed.shutdown(std::net::Shutdown::Write).unwrap();
+    let name = closed.local_addr().unwrap().to_string();
+    server.wait_for(|line| {
+        assert!(!line.contains("has not read from"), "{line}");
+        line.contains(&format!("this server has not answered {name}"))
+    });
+    let mut answer = Vec::new();
+    closed.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, b".");
+}
+
 /// A running server and what it says; dropping it kills the process.
 struct Serving {
     process: Child,

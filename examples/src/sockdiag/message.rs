@@ -84,7 +84,7 @@ fn socket(message: &[u8]) -> Option<Socket> {
         };
         Some(SocketAddr::new(ip, u16::from_be(port)))
     };
-    Some(Socket {
+    Some(in_bytes(Socket {
         state: State(fields.u8(1)?),
         local: address(8, fields.u16(4)?)?,
         peer: address(24, fields.u16(6)?)?,
@@ -94,8 +94,33 @@ fn socket(message: &[u8]) -> Option<Socket> {
         uid: fields.u32(64)?,
         inode: fields.u32(68)?,
         info: attribute(&message[INET_DIAG_MSG..], INET_DIAG_INFO).and_then(info),
-    })
+    }))
 }
+
+/// The kernel counts sequence numbers, of which SYN and FIN have one each: without them what is left are bytes.
+///
+/// A FIN that came counts in Recv-Q until the end of the stream has been read, and among the bytes received for good; one
+/// that was sent, and a SYN, count in Send-Q until they are acknowledged.
+fn in_bytes(mut socket: Socket) -> Socket {
+    let State(state) = socket.state;
+    if matches!(state, CLOSE_WAIT | LAST_ACK | CLOSING) && socket.recv_queue > 0 {
+        socket.recv_queue -= 1;
+        if let Some(info) = &mut socket.info {
+            info.bytes_received = info.bytes_received.saturating_sub(1);
+        }
+    }
+    if matches!(state, SYN_SENT | SYN_RECV | FIN_WAIT_1 | LAST_ACK | CLOSING) {
+        socket.send_queue = socket.send_queue.saturating_sub(1);
+    }
+    socket
+}
+
+const SYN_SENT: u8 = 2;
+const SYN_RECV: u8 = 3;
+const FIN_WAIT_1: u8 = 4;
+const CLOSE_WAIT: u8 = 8;
+const LAST_ACK: u8 = 9;
+const CLOSING: u8 = 11;
 
 /// Looks an attribute up: each is a length, a kind and a value, padded to four bytes.
 fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {

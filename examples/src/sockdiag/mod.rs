@@ -165,6 +165,24 @@ mod tests {
         assert_eq!((theirs.len(), theirs[0].peer), (1, at), "{theirs:?}");
     }
 
+    #[test]
+    fn the_end_of_a_stream_is_no_byte() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(at).unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        client.write_all(b"four").unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+
+        let closing = State(8);
+        let unread = eventually(at, closing, |socket| socket.recv_queue == 4);
+        assert_eq!(unread.info.unwrap().bytes_received, 4);
+        accepted.read_exact(&mut [0; 4]).unwrap();
+        eventually(at, closing, |socket| socket.recv_queue == 0);
+        assert_eq!(accepted.read(&mut [0; 1]).unwrap(), 0);
+        eventually(at, closing, |socket| socket.recv_queue == 0);
+    }
+
     /// The only socket at `at` of that state, once it is as it is to be: the kernel may deliver a moment later.
     fn eventually(at: SocketAddr, state: State, is: impl Fn(&Socket) -> bool) -> Socket {
         let diag = SockDiag::open().unwrap();

@@ -1,5 +1,5 @@
 //! A server that watches the queues of its own sockets and says who is stalled: the peer that does not
-//! read, the peer that does not send, or the server itself, which does not read or not accept.
+//! read, the peer that does not send, or the server itself, which does not read, not answer or not accept.
 //!
 //! Try it: `cargo run --bin netqueues -- --demo` brings its own clients, shows all and ends. Without
 //! `--demo` it serves: `printf 'get 100000000\n' | nc 127.0.0.1 7100 | sleep 60` makes a peer that does not read.
@@ -98,8 +98,8 @@ impl Queues<'_> {
         for &address in &self.addresses {
             sockets.extend(self.diag.sockets(Ends::At(address))?);
         }
-        let amid_request = |socket: &Socket| self.begun.since(socket.peer);
-        Ok(watch.judge(Instant::now(), sockets, amid_request))
+        let owed = |socket: &Socket| self.begun.owed(socket.peer);
+        Ok(watch.judge(Instant::now(), sockets, owed))
     }
 
     fn pause(&self) {

@@ -1,6 +1,7 @@
 //! A small server to watch: `get BYTES` answers with so many bytes, `think MS` with one, after so long.
 //!
-//! What the kernel cannot know is noted here: since when each client owes the rest of a request.
+//! What the kernel cannot know is noted here: who owes what since when, the client the rest of a request or the server
+//! its answer.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -15,18 +16,27 @@ const LONGEST_LINE: u64 = 64;
 const LARGEST_ANSWER: u64 = 1 << 30;
 const LONGEST_THOUGHT: Duration = Duration::from_secs(3600);
 
-/// The clients that have sent a part of a request, each with when its first byte came.
+/// What somebody owes on a connection, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owed {
+    /// By the client: the rest of a request whose first byte came then.
+    Request(Instant),
+    /// By the server: the first byte of an answer to a request that was complete then.
+    Answer(Instant),
+}
+
+/// The clients amid a request or an answer.
 #[derive(Debug, Default)]
-pub struct Begun(Mutex<HashMap<SocketAddr, Instant>>);
+pub struct Begun(Mutex<HashMap<SocketAddr, Owed>>);
 
 impl Begun {
-    pub fn since(&self, peer: SocketAddr) -> Option<Instant> {
+    pub fn owed(&self, peer: SocketAddr) -> Option<Owed> {
         self.0.lock().get(&peer).copied()
     }
 
-    /// Notes that `peer` has begun a request, until the guard is dropped.
-    fn begin(&self, peer: SocketAddr) -> Amid<'_> {
-        self.0.lock().insert(peer, Instant::now());
+    /// Notes what is owed on the connection with `peer`, until the guard is dropped or replaced.
+    fn note(&self, peer: SocketAddr, owed: fn(Instant) -> Owed) -> Amid<'_> {
+        self.0.lock().insert(peer, owed(Instant::now()));
         Amid { begun: self, peer }
     }
 }
@@ -79,7 +89,7 @@ fn connection(mut stream: &TcpStream, peer: SocketAddr, begun: &Begun) -> io::Re
     let mut line = Vec::new();
     // Between requests a client may be silent for as long as it likes.
     while !reader.fill_buf()?.is_empty() {
-        let amid = begun.begin(peer);
+        let amid = begun.note(peer, Owed::Request);
         line.clear();
         (&mut reader)
             .take(LONGEST_LINE)
@@ -90,7 +100,9 @@ fn connection(mut stream: &TcpStream, peer: SocketAddr, begun: &Begun) -> io::Re
                 io::copy(&mut io::repeat(b'.').take(bytes), &mut stream)?;
             }
             Ok(Request::Think(time)) => {
+                let amid = begun.note(peer, Owed::Answer);
                 maniple::sleep(time);
+                drop(amid);
                 stream.write_all(b".")?;
             }
             Err(reason) => return stream.write_all(reason.as_bytes()),

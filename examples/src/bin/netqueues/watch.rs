@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use maniple_examples::sockdiag::{Socket, State};
 
+use crate::server::Owed;
+
 /// One connection at one moment.
 #[derive(Debug)]
 pub struct Row {
@@ -25,10 +27,12 @@ pub enum Stall {
     PeerDoesNotRead,
     /// Send-Q stays and is sent again and again: the peer's host or the way there is gone.
     PeerDoesNotAnswer,
-    /// Both queues are empty amid a request: the peer does not send the rest.
+    /// Both queues are empty amid a request, and nothing comes: the peer does not send the rest.
     PeerDoesNotSend,
     /// Recv-Q stays: we do not read.
     WeDoNotRead,
+    /// Recv-Q is empty, and a request that is complete has no answer: we compute, or wait for others.
+    WeDoNotAnswer,
     /// Recv-Q of the listening socket is never empty: we do not accept, or not fast enough.
     WeDoNotAccept,
 }
@@ -43,6 +47,7 @@ pub struct Watch {
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     acked: Moved,
+    received: Moved,
     read: Moved,
 }
 
@@ -62,12 +67,13 @@ impl Watch {
         }
     }
 
-    /// Judges one sample: a row for each socket, the listening one first. `amid_request` tells since when the server has waited for the rest of a request.
+    /// Judges one sample: a row for each socket, the listening one first. `owed` tells what the server knows of its
+    /// connection.
     pub fn judge(
         &mut self,
         now: Instant,
         mut sockets: Vec<Socket>,
-        amid_request: impl Fn(&Socket) -> Option<Instant>,
+        owed: impl Fn(&Socket) -> Option<Owed>,
     ) -> Vec<Row> {
         sockets.sort_by_key(|socket| (socket.state != State::LISTEN, socket.peer));
         let mut seen = HashMap::with_capacity(sockets.len());
@@ -76,7 +82,7 @@ impl Watch {
             .map(|socket| {
                 let latest = self.progress(&socket, now);
                 seen.insert(socket.cookie, latest);
-                self.row(socket, latest, now, &amid_request)
+                self.row(socket, latest, now, &owed)
             })
             .collect();
         // Those that were not in the sample are gone.
@@ -99,6 +105,7 @@ impl Watch {
         };
         Seen {
             acked: moved(info.bytes_acked, before.map(|seen| seen.acked)),
+            received: moved(info.bytes_received, before.map(|seen| seen.received)),
             read: moved(read, before.map(|seen| seen.read)),
         }
     }
@@ -108,7 +115,7 @@ impl Watch {
         socket: Socket,
         seen: Seen,
         now: Instant,
-        amid_request: impl Fn(&Socket) -> Option<Instant>,
+        owed: impl Fn(&Socket) -> Option<Owed>,
     ) -> Row {
         let info = socket.info.unwrap_or_default();
         // A server that cannot write does not read either: Send-Q is the cause, so it is asked first.
@@ -126,7 +133,14 @@ impl Watch {
         } else if socket.recv_queue > 0 {
             (Some(seen.read.at), Stall::WeDoNotRead)
         } else {
-            (amid_request(&socket), Stall::PeerDoesNotSend)
+            match owed(&socket) {
+                // Slow, but it sends.
+                Some(Owed::Request(begun)) => {
+                    (Some(begun.max(seen.received.at)), Stall::PeerDoesNotSend)
+                }
+                Some(Owed::Answer(begun)) => (Some(begun), Stall::WeDoNotAnswer),
+                None => (None, Stall::PeerDoesNotSend),
+            }
         };
         let since = since.map(|since| now.saturating_duration_since(since));
         Row {
@@ -166,6 +180,10 @@ impl fmt::Display for Row {
             Some(Stall::WeDoNotRead) => write!(
                 f,
                 "STALLED: this server has not read from {peer} {since}: {receive} bytes wait here"
+            ),
+            Some(Stall::WeDoNotAnswer) => write!(
+                f,
+                "STALLED: this server has not answered {peer} {since}: both queues are empty"
             ),
             Some(Stall::WeDoNotAccept) => write!(
                 f,
@@ -266,12 +284,40 @@ mod tests {
         let start = Instant::now();
         let mut watch = Watch::new(AFTER);
         assert_eq!(watch.judge(start + AFTER, idle(), |_| None)[0].since, None);
-        let rows = watch.judge(start + AFTER, idle(), |_| Some(start));
+        let owed = |_: &Socket| Some(Owed::Request(start));
+        assert_eq!(watch.judge(start + AFTER, idle(), owed)[0].stall, None);
+        let rows = watch.judge(start + 2 * AFTER, idle(), owed);
         assert_eq!(rows[0].stall, Some(Stall::PeerDoesNotSend));
         assert!(
             rows[0].to_string().contains("127.0.0.1:4711"),
             "{}",
             rows[0]
         );
+    }
+
+    #[test]
+    fn a_peer_that_sends_slowly_is_not_stalled() {
+        let start = Instant::now();
+        let mut watch = Watch::new(AFTER);
+        for byte in 0..10 {
+            let bytes_received = byte.into();
+            let info = Info {
+                bytes_received,
+                ..Info::default()
+            };
+            let now = start + AFTER * byte / 2;
+            let owed = |_: &Socket| Some(Owed::Request(start));
+            let rows = watch.judge(now, vec![socket(0, 0, info)], owed);
+            assert_eq!(rows[0].stall, None, "byte {byte}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_owes_an_answer_is_stalled_itself() {
+        let start = Instant::now();
+        let mut watch = Watch::new(AFTER);
+        let thinking = vec![socket(0, 0, Info::default())];
+        let rows = watch.judge(start + AFTER, thinking, |_| Some(Owed::Answer(start)));
+        assert_eq!(rows[0].stall, Some(Stall::WeDoNotAnswer));
     }
 }
