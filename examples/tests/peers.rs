@@ -1,7 +1,8 @@
 //! The scenes of `peers`, each checked twice: by itself, for its order, and here for what it says.
 
-use std::net::TcpListener;
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
 
 #[test]
 fn a_second_instance_says_who_is_first() {
@@ -100,6 +101,38 @@ fn a_holder_that_is_no_instance_of_this_program_is_named_too() {
     );
     let holder = format!("{address} is in use: process {} ", std::process::id());
     assert!(stderr.contains(&holder), "{stderr}");
+}
+
+#[test]
+fn what_was_not_sent_whole_is_not_answered() {
+    let mut server = Command::new(env!("CARGO_BIN_EXE_peers"))
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    let mut says = BufReader::new(server.stdout.take().unwrap());
+    says.read_line(&mut first).unwrap();
+    let address = first.trim_end().rsplit(' ').next().unwrap();
+    for cut in [
+        "take 18446744073709551615\nonly this",
+        "take 4\nabc",
+        "ping",
+        "ping 7",
+    ] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(cut.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).unwrap();
+        assert_eq!(
+            answers.lines().count(),
+            1,
+            "more than a greeting for {cut:?}: {answers}"
+        );
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 fn play(scene: &str) -> String {
