@@ -381,6 +381,18 @@ mod backends {
     }
 
     #[test]
+    fn a_backend_that_is_silent_is_a_timeout_and_no_bad_gateway() {
+        // Connections are made, and nobody takes them.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = format!("far={}", silent.local_addr().unwrap());
+        let demo = Demo::start(&["--backend", &far]);
+        let (status, error) = demo.post("/control/far", r#"{"errors": 0}"#);
+        assert_eq!(status, 504, "{error}");
+        let (status, error) = demo.get("/control/far");
+        assert_eq!(status, 504, "{error}");
+    }
+
+    #[test]
     fn a_bad_change_is_refused_with_its_reason() {
         let demo = Demo::start(&[]);
         for (body, reason) in [
@@ -389,6 +401,7 @@ mod backends {
             ("{\"latency\": \"soon\"}", "is no latency"),
             ("{\"outage\": \"on\"}", "unknown variant"),
             ("{\"speed\": 1}", "unknown field"),
+            ("[]", "expected an object"),
         ] {
             let (status, error) = demo.post("/control/B", body);
             assert_eq!(status, 400, "{body}: {error}");
@@ -424,6 +437,9 @@ mod mistakes {
                 "\"60001\" is no deadline_ms",
             ),
             ("/aggregate/a%20b", "is no id"),
+            ("/aggregate/.", "is no id"),
+            ("/aggregate/..", "is no id"),
+            ("/aggregate/%2e%2e", "is no id"),
             (&format!("/aggregate/{}", "x".repeat(65)), "is no id"),
         ] {
             let (status, error) = demo.get(path);

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::latency::Latency;
@@ -31,7 +33,7 @@ pub enum Outage {
 
 /// What a flag or `POST /control` sets: a field that is absent stays as it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct Change {
     #[serde(default)]
     pub latency: Option<Latency>,
@@ -39,6 +41,25 @@ pub struct Change {
     pub errors: Option<f64>,
     #[serde(default)]
     pub outage: Option<Outage>,
+}
+
+/// From a JSON object alone: by itself serde also takes an array, with the fields in order, and `[]` would change nothing.
+impl<'de> Deserialize<'de> for Change {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Change;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with latency, errors or outage")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Change, M::Error> {
+                Change::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        input.deserialize_map(Object)
+    }
 }
 
 impl Behaviour {
@@ -195,6 +216,9 @@ mod tests {
             (r#"{"latency":"soon"}"#, "is no latency"),
             (r#"{"outage":"on"}"#, "unknown variant"),
             (r#"{"speed":1}"#, "unknown field"),
+            ("[]", "expected an object"),
+            (r#"["exp:5ms"]"#, "expected an object"),
+            ("null", "expected an object"),
         ] {
             let error = serde_json::from_str::<Change>(text)
                 .unwrap_err()

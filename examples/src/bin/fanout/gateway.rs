@@ -152,14 +152,15 @@ fn bad_request(reason: String) -> Refusal {
     Refusal(StatusCode::BAD_REQUEST, reason)
 }
 
-/// An id goes into the backends' URLs as it is, so it holds only what needs no escaping there.
+/// An id goes into the backends' URLs as it is, so it holds only what needs no escaping there, and is no step of a path.
 fn checked_id(id: &str) -> Result<&str, Refusal> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    if (1..=64).contains(&id.len()) && id.bytes().all(plain) {
+    let is_step = matches!(id, "." | "..");
+    if (1..=64).contains(&id.len()) && id.bytes().all(plain) && !is_step {
         Ok(id)
     } else {
         Err(bad_request(format!(
-            "\"{id}\" is no id: use 1 to 64 letters, digits or - . _ ~"
+            "\"{id}\" is no id: use 1 to 64 letters, digits or - . _ ~, but not . or .. alone"
         )))
     }
 }
@@ -184,7 +185,13 @@ fn parse_deadline_ms(text: &str) -> Result<Duration, Refusal> {
 fn forward(
     call: impl FnOnce() -> Result<ClientResponse, ClientError>,
 ) -> Result<Response, Refusal> {
-    let unreachable = |error: ClientError| Refusal(StatusCode::BAD_GATEWAY, error.to_string());
+    let unreachable = |error: ClientError| {
+        let status = match error.is_timeout() {
+            true => StatusCode::GATEWAY_TIMEOUT,
+            false => StatusCode::BAD_GATEWAY,
+        };
+        Refusal(status, error.to_string())
+    };
     let answer = maniple::timeout(CONTROL_DEADLINE, || {
         let answer = call()?;
         Ok((answer.status(), answer.bytes()?))
@@ -215,7 +222,18 @@ mod tests {
     fn an_id_holds_what_a_path_may_hold() {
         assert!(checked_id("user-7.b_2~x").is_ok());
         assert!(checked_id(&"x".repeat(64)).is_ok());
-        for id in ["", "a b", "a/b", "a?b", "\u{e9}", "a\r\nb", &"x".repeat(65)] {
+        assert!(checked_id("..x").is_ok());
+        for id in [
+            "",
+            ".",
+            "..",
+            "a b",
+            "a/b",
+            "a?b",
+            "\u{e9}",
+            "a\r\nb",
+            &"x".repeat(65),
+        ] {
             assert!(refused(checked_id(id)).contains("is no id"), "{id}");
         }
     }
