@@ -6,6 +6,11 @@
 //! less than it asked for: on a stream that says the same (epoll(7), question 9), without the extra
 //! call. After a hang-up or an error the descriptor counts as ready for good, since no edge follows.
 //!
+//! A read also ends at a byte that the peer has marked as urgent (`MSG_OOB`), however much lies behind it,
+//! and may even fail there with `EAGAIN` if the thread has a signal pending. The kernel reports such a mark,
+//! by `EPOLLPRI`, no later than what lies behind it. From then on neither a short read nor one failure
+//! is believed, until a second failure says that the queue, and so the mark, has been read.
+//!
 //! A read that filled its buffer says nothing about what is left. Where [habit](super::habit) says that
 //! the next would fail, it is put off: the reader waits in [doubt](Doubt) for an edge, and tries only
 //! if none has come when the worker has nothing else to do, or after [`LONGEST_DOUBT`].
@@ -62,6 +67,8 @@ struct Side {
     ready: bool,
     /// Ready for good: no edge follows a hang-up or an error.
     ended: bool,
+    /// A mark lies ahead at which reads end early.
+    marked: bool,
     habit: Habit,
     waiter: Option<Waiter>,
     /// Further waiters of a descriptor that is shared by several.
@@ -87,6 +94,13 @@ const LONGEST_DOUBT: Duration = Duration::from_millis(1);
 
 /// Events taken from the kernel at a time; more wait for the next call.
 const EVENTS_AT_ONCE: usize = 512;
+
+/// What a descriptor is registered for.
+const WATCHED: EventFlags = EventFlags::IN
+    .union(EventFlags::PRI)
+    .union(EventFlags::OUT)
+    .union(EventFlags::RDHUP)
+    .union(EventFlags::ET);
 
 /// The bell's event carries what no slot can, and so does that of the set that all workers share.
 const BELL: u64 = u64::MAX;
@@ -142,7 +156,7 @@ impl Driver {
         };
         let generation = self.slots[index as usize].generation;
         let data = u64::from(generation) << 32 | u64::from(index);
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        let flags = WATCHED;
         if let Err(errno) = epoll::add(&self.epoll, fd, EventData::new_u64(data), flags) {
             self.free.push(index);
             return Err(errno.into());
@@ -181,12 +195,13 @@ impl Driver {
         self.slots[slot.0 as usize].side(direction).ready
     }
 
-    /// A call moved less than it could have: not ready until the next edge, unless none will follow.
+    /// A call moved less than it could have: not ready until the next edge, unless none will follow, the call may
+    /// have ended at a mark, or `doubtful` says that there may be other reasons.
     #[inline]
-    pub(crate) fn came_short(&mut self, slot: Slot, direction: Direction) {
+    pub(crate) fn came_short(&mut self, slot: Slot, direction: Direction, doubtful: bool) {
         let side = self.slots[slot.0 as usize].side_mut(direction);
-        side.ready = side.ended;
-        side.habit.found(false);
+        side.ready = side.ended | side.marked | doubtful;
+        side.habit.found(doubtful);
     }
 
     /// A read filled its buffer: there may be more, or not.
@@ -212,13 +227,16 @@ impl Driver {
         side.ready
     }
 
-    /// A call would have blocked: not ready until the next edge, whatever was thought before.
+    /// A call would have blocked: not ready until the next edge, whatever was thought before. Returns whether
+    /// it is to be tried once more all the same, since a mark was reported.
     #[inline]
-    pub(crate) fn would_block(&mut self, slot: Slot, direction: Direction) {
+    pub(crate) fn would_block(&mut self, slot: Slot, direction: Direction) -> bool {
         let side = self.slots[slot.0 as usize].side_mut(direction);
-        side.ready = false;
+        side.ready = side.marked;
+        side.marked = false;
         side.ended = false;
         side.habit.failed();
+        side.ready
     }
 
     #[inline]
@@ -283,6 +301,7 @@ impl Driver {
             let broken = flags.intersects(EventFlags::HUP | EventFlags::ERR);
             // A half-closed stream can still be written to, and become full: only its reading ends.
             let read_ended = broken || flags.contains(EventFlags::RDHUP);
+            registration.read.marked |= flags.contains(EventFlags::PRI);
             if read_ended || flags.contains(EventFlags::IN) {
                 registration.read.fire(read_ended, &mut wake);
             }
@@ -492,6 +511,29 @@ mod tests {
         assert_eq!(peers.poll(None, Instant::now()), 1);
         assert_eq!(peers.read(), Read::Filled);
         assert_eq!(peers.read(), Read::Filled, "the end");
+    }
+
+    #[test]
+    fn behind_a_mark_neither_a_short_read_nor_the_first_that_fails_is_believed() {
+        let mut peers = Peers::new();
+        let sent = rustix::net::send(&peers.far, b"one!", SendFlags::OOB);
+        if sent == Err(Errno::OPNOTSUPP) {
+            return;
+        }
+        assert_eq!(peers.poll(None, Instant::now()), 1);
+        let (slot, direction) = (peers.slot, Direction::Read);
+        peers.driver.came_short(slot, direction, false);
+        assert!(peers.driver.is_ready(slot, direction));
+        assert!(peers.driver.would_block(slot, direction), "the first");
+        assert!(peers.driver.is_ready(slot, direction));
+        assert!(!peers.driver.would_block(slot, direction), "the second");
+        assert!(!peers.driver.is_ready(slot, direction));
+        // Without a mark, both are believed.
+        peers.send(b"more");
+        peers.driver.slots[slot.0 as usize].read.marked = false;
+        peers.driver.slots[slot.0 as usize].read.ready = true;
+        peers.driver.came_short(slot, direction, false);
+        assert!(!peers.driver.is_ready(slot, direction));
     }
 
     #[test]

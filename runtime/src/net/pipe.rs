@@ -9,7 +9,7 @@ use std::{
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::{
-    socket::{conversions, reader, writer},
+    socket::{conversions, reader, slices_at_once, writer},
     source::{Moved, Source},
 };
 use crate::sys::event::Direction;
@@ -40,8 +40,8 @@ use crate::sys::event::Direction;
 pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     Ok((
-        PipeReader::from_nonblocking(reader),
-        PipeWriter::from_nonblocking(writer),
+        PipeReader::with_source(Source::new(reader)),
+        PipeWriter::with_source(Source::new(writer)),
     ))
 }
 
@@ -91,13 +91,11 @@ macro_rules! end {
             pub fn from_fd(fd: impl Into<OwnedFd>) -> io::Result<Self> {
                 let fd = fd.into();
                 rustix::io::ioctl_fionbio(&fd, true)?;
-                Ok(Self::from_nonblocking(fd))
+                Ok(Self::with_source(Source::new(fd)))
             }
 
-            fn from_nonblocking(fd: OwnedFd) -> Self {
-                Self {
-                    source: Source::new(fd),
-                }
+            fn with_source(source: Source) -> Self {
+                Self { source }
             }
 
             /// A second handle to the same end.
@@ -105,13 +103,11 @@ macro_rules! end {
             /// # Errors
             /// If the process has no descriptor left.
             pub fn try_clone(&self) -> io::Result<Self> {
-                Ok(Self::from_nonblocking(
-                    self.source.as_fd().try_clone_to_owned()?,
-                ))
+                self.source.try_clone().map(Self::with_source)
             }
         }
 
-        conversions!($ours, from_nonblocking);
+        conversions!($ours, with_source);
 
         impl TryFrom<$std> for $ours {
             type Error = io::Error;
@@ -136,7 +132,7 @@ macro_rules! end {
         impl fmt::Debug for $ours {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct($name)
-                    .field("fd", &self.as_raw_fd())
+                    .field("fd", &self.source.as_fd().as_raw_fd())
                     .finish()
             }
         }
@@ -185,7 +181,7 @@ impl PipeWriter {
 
     fn transmit_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.source.io(Direction::Write, None, |fd| {
-            rustix::io::writev(fd, slices).map(Moved::Fully)
+            rustix::io::writev(fd, slices_at_once(slices)).map(Moved::Fully)
         })
     }
 }

@@ -1,7 +1,7 @@
 //! What sockets of every kind share: flags, timeouts, and going to std and back.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     net::SocketAddr,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -51,6 +51,14 @@ pub(in crate::net) fn zero_timeout() -> io::Error {
     )
 }
 
+/// The buffers that one call takes, of those that there are.
+pub(in crate::net) fn slices_at_once<'a, 'b>(slices: &'a [IoSlice<'b>]) -> &'a [IoSlice<'b>] {
+    &slices[..slices.len().min(MOST_SLICES)]
+}
+
+/// Buffers that one call takes at most (`UIO_MAXIOV`, writev(2)).
+const MOST_SLICES: usize = 1024;
+
 pub(in crate::net) fn to_inet(address: SocketAddrAny) -> io::Result<SocketAddr> {
     SocketAddr::try_from(address).map_err(|_| {
         io::Error::new(
@@ -80,13 +88,13 @@ macro_rules! conversions {
     ($ours:ident, $make:ident) => {
         impl ::std::os::fd::AsFd for $ours {
             fn as_fd(&self) -> ::std::os::fd::BorrowedFd<'_> {
-                self.source.as_fd()
+                self.source.lend()
             }
         }
 
         impl ::std::os::fd::AsRawFd for $ours {
             fn as_raw_fd(&self) -> ::std::os::fd::RawFd {
-                self.source.as_fd().as_raw_fd()
+                self.source.lend().as_raw_fd()
             }
         }
 
@@ -108,7 +116,8 @@ macro_rules! conversions {
             /// As [`std::os::fd::FromRawFd::from_raw_fd`]; the descriptor must be a non-blocking socket of this kind.
             unsafe fn from_raw_fd(fd: ::std::os::fd::RawFd) -> Self {
                 // SAFETY: the caller's promise.
-                $ours::$make(unsafe { ::std::os::fd::OwnedFd::from_raw_fd(fd) })
+                let fd = unsafe { ::std::os::fd::OwnedFd::from_raw_fd(fd) };
+                $ours::$make($crate::net::source::Source::foreign(fd))
             }
         }
     };
@@ -121,7 +130,8 @@ macro_rules! conversions {
             /// Takes over a socket of std's and makes it non-blocking, clones of it included.
             fn try_from(std: $std) -> ::std::io::Result<Self> {
                 std.set_nonblocking(true)?;
-                Ok($ours::$make(::std::os::fd::OwnedFd::from(std)))
+                let fd = ::std::os::fd::OwnedFd::from(std);
+                Ok($ours::$make($crate::net::source::Source::foreign(fd)))
             }
         }
 

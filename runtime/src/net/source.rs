@@ -9,13 +9,13 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     ptr::NonNull,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use rustix::io::Errno;
+use rustix::{io::Errno, net::sockopt};
 
 use crate::{
     coroutine::Home,
@@ -31,10 +31,20 @@ use crate::{
 
 pub(crate) struct Source {
     fd: OwnedFd,
+    /// What others may have done to the socket: [`STRANGE`], [`LINGERS`].
+    marks: AtomicU8,
     /// The latest registration, as `worker id << 32 | slot`; 0 for none, since worker ids start at 1.
     latest: AtomicU64,
     registrations: SpinLock<Registrations>,
+    /// The error that ended the connection, 0 as yet; shared with clones. Made when there is one of either.
+    fate: OnceLock<Arc<AtomicI32>>,
 }
+
+/// Somebody else has had the descriptor in hand, so that reads may have learnt to end early: by TLS in the
+/// kernel, by bytes that were taken out of band.
+const STRANGE: u8 = 1;
+/// The socket may have been told to linger, so that closing it may block.
+const LINGERS: u8 = 2;
 
 #[derive(Default)]
 struct Registrations {
@@ -66,12 +76,102 @@ pub(crate) enum Moved<T> {
 }
 
 impl Source {
-    /// Takes over a non-blocking descriptor.
+    /// Takes over a non-blocking descriptor of our own making.
     pub(crate) fn new(fd: OwnedFd) -> Self {
         Self {
             fd,
+            marks: AtomicU8::new(0),
             latest: AtomicU64::new(0),
             registrations: SpinLock::new(Registrations::default()),
+            fate: OnceLock::new(),
+        }
+    }
+
+    /// Takes over a non-blocking descriptor that somebody else has made.
+    pub(crate) fn foreign(fd: OwnedFd) -> Self {
+        let source = Self::new(fd);
+        source.mark(STRANGE | LINGERS);
+        source
+    }
+
+    /// Takes over what a listener has accepted, which lingers as the listener does.
+    pub(crate) fn accepted(fd: OwnedFd, listener: &Source) -> Self {
+        let source = Self::new(fd);
+        source.mark(listener.marks.load(Ordering::Relaxed) & LINGERS);
+        source
+    }
+
+    /// A second handle to the same file.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        // Either may do to the file what the other does not hear of.
+        self.mark(STRANGE | LINGERS);
+        let clone = Self::foreign(self.fd.try_clone()?);
+        let fate = self.fate.get_or_init(Arc::default);
+        // A new one's is not set.
+        _ = clone.fate.set(fate.clone());
+        Ok(clone)
+    }
+
+    /// For a user, who may do anything with it but close it.
+    #[inline]
+    pub(crate) fn lend(&self) -> BorrowedFd<'_> {
+        self.mark(STRANGE | LINGERS);
+        self.fd.as_fd()
+    }
+
+    /// The socket has been told to linger.
+    pub(crate) fn lingers(&self) {
+        self.mark(LINGERS);
+    }
+
+    #[inline]
+    fn is_strange(&self) -> bool {
+        self.marks.load(Ordering::Relaxed) & STRANGE != 0
+    }
+
+    #[inline]
+    fn mark(&self, marks: u8) {
+        if self.marks.load(Ordering::Relaxed) & marks != marks {
+            self.marks.fetch_or(marks, Ordering::Relaxed);
+        }
+    }
+
+    /// What a read from a connection returns that found its end. The kernel reports what ended it to a single call,
+    /// be it a write, and to reads behind that a clean end: they get the error too.
+    #[cold]
+    pub(crate) fn at_end(&self) -> rustix::io::Result<Moved<usize>> {
+        match self
+            .fate
+            .get()
+            .map_or(0, |fate| fate.load(Ordering::Relaxed))
+        {
+            0 => Ok(Moved::Fully(0)),
+            raw => Err(Errno::from_raw_os_error(raw)),
+        }
+    }
+
+    /// Remembers an error, if it is one that ends connections.
+    #[cold]
+    fn note(&self, errno: Errno) {
+        if ENDINGS.contains(&errno) {
+            let fate = self.fate.get_or_init(Arc::default);
+            fate.store(errno.raw_os_error(), Ordering::Relaxed);
+        }
+    }
+
+    /// The socket's pending error, which asking takes.
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        let error = sockopt::socket_error(&self.fd)?.err();
+        Ok(error.inspect(|errno| self.note(*errno)).map(Into::into))
+    }
+
+    /// Keeps a close that would wait from holding a worker. The kernel sends what is unsent all the same.
+    #[cold]
+    fn close_at_once(&self) {
+        if let Ok(Some(time)) = sockopt::socket_linger(&self.fd)
+            && !time.is_zero()
+        {
+            _ = sockopt::set_socket_linger(&self.fd, None);
         }
     }
 
@@ -82,6 +182,7 @@ impl Source {
         // SAFETY: `this` is not dropped, and its other fields are dropped here, once.
         unsafe {
             drop(std::ptr::read(&this.registrations));
+            drop(std::ptr::read(&this.fate));
             std::ptr::read(&this.fd)
         }
     }
@@ -104,7 +205,10 @@ impl Source {
                 _ => worker.spend(),
             }
         }
-        Ok(outcome?)
+        outcome.map_err(|errno| {
+            self.note(errno);
+            errno.into()
+        })
     }
 
     /// Repeats `operation` until it does not have to wait any more.
@@ -144,18 +248,23 @@ impl Source {
                     }
                     Ok(Moved::Short(value)) => {
                         if let Some(slot) = slot {
-                            worker.with_driver(|driver| driver.came_short(slot, direction));
+                            let strange = self.is_strange();
+                            worker
+                                .with_driver(|driver| driver.came_short(slot, direction, strange));
                         }
                         worker.spend();
                         return Ok(value);
                     }
                     Err(Errno::INTR) => continue,
                     Err(Errno::AGAIN) => {
-                        if let Some(slot) = slot {
-                            worker.with_driver(|driver| driver.would_block(slot, direction));
+                        if let Some(slot) = slot
+                            && worker.with_driver(|driver| driver.would_block(slot, direction))
+                        {
+                            continue;
                         }
                     }
                     Err(errno) => {
+                        self.note(errno);
                         // Whoever tries again and again lets others run in between.
                         worker.spend();
                         return Err(errno.into());
@@ -185,7 +294,10 @@ impl Source {
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => block_thread(self.fd.as_fd(), direction, until)?,
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => {
+                    self.note(errno);
+                    return Err(errno.into());
+                }
             }
         }
     }
@@ -319,8 +431,19 @@ impl AsFd for Source {
 impl Drop for Source {
     fn drop(&mut self) {
         self.deregister();
+        if self.marks.load(Ordering::Relaxed) & LINGERS != 0 && Worker::current().is_some() {
+            self.close_at_once();
+        }
     }
 }
+
+/// Errors that a connection ends with. `EPIPE` is none: it follows one's own shutdown as well.
+const ENDINGS: [Errno; 4] = [
+    Errno::CONNRESET,
+    Errno::TIMEDOUT,
+    Errno::HOSTUNREACH,
+    Errno::NETUNREACH,
+];
 
 /// One wait; whether the descriptor became ready, rather than something else that woke the caller.
 fn wait_on_slot(

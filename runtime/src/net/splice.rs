@@ -12,7 +12,8 @@ use std::{
 
 use rustix::{
     io::Errno,
-    pipe::{PipeFlags, SpliceFlags, pipe_with},
+    net::RecvFlags,
+    pipe::{PIPE_BUF, PipeFlags, SpliceFlags, pipe_with},
 };
 
 use super::{
@@ -164,14 +165,19 @@ impl Pipe {
 
     /// A pipe with what a call on `source` finds, or, at its end, without.
     fn filled(source: &Source, timeout: Option<Duration>) -> io::Result<Self> {
+        let mut failed = false;
         source.io(Direction::Read, timeout, |fd| {
             // Taken only now: nothing is held while there is nothing to read.
             let mut pipe = Self::take()?;
-            pipe.fill(fd)?;
-            Ok(match pipe.bytes {
-                0 => Moved::Fully(pipe),
-                _ => Moved::Filled(pipe),
-            })
+            match pipe.fill(fd) {
+                // Twice, with the word in between that something is there.
+                Err(Errno::AGAIN) if failed => pipe.fill_by_hand(fd)?,
+                filled => filled.inspect_err(|errno| failed = *errno == Errno::AGAIN)?,
+            }
+            match pipe.bytes {
+                0 => source.at_end().map(|_| Moved::Fully(pipe)),
+                _ => Ok(Moved::Filled(pipe)),
+            }
         })
     }
 
@@ -180,6 +186,23 @@ impl Pipe {
             return Ok(());
         };
         self.bytes = rustix::pipe::splice(from, None, writer, None, PART, FLAGS)?;
+        Ok(())
+    }
+
+    /// Where splice(2) finds nothing although something is there: on a TCP connection it never goes past a byte
+    /// that the peer has marked as urgent. A receive does, and leaves that byte out.
+    #[cold]
+    fn fill_by_hand(&mut self, from: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        let mut buffer = [0; PIPE_BUF];
+        let n = match rustix::net::recv(from, &mut buffer, RecvFlags::DONTWAIT) {
+            Err(Errno::NOTSOCK) => return Err(Errno::AGAIN),
+            received => received?.0,
+        };
+        if let Some((_, writer)) = &self.ends {
+            // An empty pipe has room for that much.
+            self.bytes = rustix::io::write(writer, &buffer[..n])?;
+            debug_assert_eq!(self.bytes, n);
+        }
         Ok(())
     }
 

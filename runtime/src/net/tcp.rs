@@ -17,8 +17,8 @@ use super::{
     Shutdown, ToSocketAddrs, race,
     resolve::each_address,
     socket::{
-        DEFAULT_BACKLOG, FLAGS, Timeout, conversions, family, raw_shutdown, reader, timeouts,
-        to_inet, writer, zero_timeout,
+        DEFAULT_BACKLOG, FLAGS, Timeout, conversions, family, raw_shutdown, reader, slices_at_once,
+        timeouts, to_inet, writer, zero_timeout,
     },
     source::{Moved, Source},
 };
@@ -28,6 +28,12 @@ use crate::{scheduler::now, sys::event::Direction};
 ///
 /// Reads and writes need only `&TcpStream`, so two coroutines can share one, each in its direction.
 /// Small writes are not delayed here, but the kernel may: see [`TcpStream::set_nodelay`].
+///
+/// If the peer resets the connection, reads say so (kind `ConnectionReset`) once what has come is read, however
+/// often one asks, and also where a write or [`TcpStream::take_error`] has told it before. Zero bytes are the
+/// end that the peer meant. Clones know of each other's errors; other descriptors of the socket do not.
+///
+/// Bytes that the peer sends out of band (`MSG_OOB`) are left out.
 ///
 /// # Examples
 /// ```
@@ -71,7 +77,7 @@ impl TcpStream {
         let addresses = address.to_socket_addrs()?;
         match addresses.as_slice() {
             [only] => Self::connect_until(only, None),
-            _ => race::connect(addresses).map(Self::from_nonblocking),
+            _ => race::connect(addresses).map(|fd| Self::with_source(Source::new(fd))),
         }
     }
 
@@ -93,7 +99,7 @@ impl TcpStream {
             Err(Errno::INPROGRESS | Errno::INTR) => true,
             Err(errno) => return Err(errno.into()),
         };
-        let stream = Self::from_nonblocking(fd);
+        let stream = Self::with_source(Source::new(fd));
         if pending {
             stream.source.wait_ready(Direction::Write, until)?;
             if let Err(errno) = sockopt::socket_error(&stream.source)? {
@@ -103,9 +109,9 @@ impl TcpStream {
         Ok(stream)
     }
 
-    fn from_nonblocking(fd: OwnedFd) -> Self {
+    fn with_source(source: Source) -> Self {
         Self {
-            source: Source::new(fd),
+            source,
             read_timeout: Timeout::none(),
             write_timeout: Timeout::none(),
         }
@@ -140,9 +146,7 @@ impl TcpStream {
     /// # Errors
     /// If the process has no descriptor left.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self::from_nonblocking(
-            self.source.as_fd().try_clone_to_owned()?,
-        ))
+        self.source.try_clone().map(Self::with_source)
     }
 
     /// Reads without consuming.
@@ -150,11 +154,14 @@ impl TcpStream {
     /// # Errors
     /// As [`Read::read`](io::Read::read).
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.source
-            .io(Direction::Read, self.read_timeout.load(), |fd| {
-                let flags = RecvFlags::PEEK;
-                rustix::net::recv(fd, &mut *buffer, flags).map(|(n, _)| Moved::Fully(n))
-            })
+        self.source.io(
+            Direction::Read,
+            self.read_timeout.load(),
+            |fd| match rustix::net::recv(fd, &mut *buffer, RecvFlags::PEEK)? {
+                (0, _) if !buffer.is_empty() => self.source.at_end(),
+                (n, _) => Ok(Moved::Fully(n)),
+            },
+        )
     }
 
     /// Reads what is there, without waiting.
@@ -163,7 +170,10 @@ impl TcpStream {
     /// Kind `WouldBlock` if nothing is there.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.source.try_io(Direction::Read, |fd| {
-            Ok(rustix::net::recv(fd, buffer, RecvFlags::DONTWAIT)?.0)
+            match rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT)? {
+                (0, _) if !buffer.is_empty() => self.source.at_end().map(|_| 0),
+                (n, _) => Ok(n),
+            }
         })
     }
 
@@ -215,6 +225,28 @@ impl TcpStream {
         Ok(sockopt::tcp_nodelay(&self.source)?)
     }
 
+    /// What becomes of bytes that are still to be sent when the connection is dropped (`SO_LINGER`, socket(7)).
+    ///
+    /// `None`, the default: the kernel goes on sending them. Zero: they are thrown away and the peer gets a reset.
+    /// Any other time is kept in whole seconds; a *plain thread* that closes the connection then waits so long for
+    /// the peer to acknowledge them. On a worker nothing waits: a drop there does as with `None`. Who has to
+    /// know that the peer has everything lets it answer.
+    ///
+    /// # Errors
+    /// If the connection is gone; `InvalidInput` if the time is too long.
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        self.source.lingers();
+        Ok(sockopt::set_socket_linger(&self.source, linger)?)
+    }
+
+    /// What `SO_LINGER` is.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        Ok(sockopt::socket_linger(&self.source)?)
+    }
+
     /// The hops that a packet may take (`IP_TTL`, ip(7)).
     ///
     /// # Errors
@@ -236,7 +268,7 @@ impl TcpStream {
     /// # Errors
     /// If the system cannot tell.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(sockopt::socket_error(&self.source)?.err().map(Into::into))
+        self.source.take_error()
     }
 
     #[inline]
@@ -245,11 +277,13 @@ impl TcpStream {
             .io(Direction::Read, self.read_timeout.load(), |fd| {
                 let wanted = buffer.len();
                 let (n, _) = rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())?;
-                Ok(if n < wanted {
-                    Moved::Short(n)
+                if n >= wanted {
+                    Ok(Moved::Filled(n))
+                } else if n > 0 {
+                    Ok(Moved::Short(n))
                 } else {
-                    Moved::Filled(n)
-                })
+                    self.source.at_end()
+                }
             })
     }
 
@@ -267,7 +301,10 @@ impl TcpStream {
     }
 
     fn transmit_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        let slices = slices_at_once(slices);
+        let lengths = slices.iter().map(|slice| slice.len());
+        // They may be the same bytes over and over, and many.
+        let wanted = lengths.fold(0, usize::saturating_add);
         self.source
             .io(Direction::Write, self.write_timeout.load(), |fd| {
                 let mut ancillary = rustix::net::SendAncillaryBuffer::default();
@@ -288,7 +325,7 @@ timeouts!(TcpStream);
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TcpStream")
-            .field("fd", &self.as_raw_fd())
+            .field("fd", &self.source.as_fd().as_raw_fd())
             .field("local", &self.local_addr().ok())
             .field("peer", &self.peer_addr().ok())
             .finish()
@@ -301,10 +338,8 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    fn from_nonblocking(fd: OwnedFd) -> Self {
-        Self {
-            source: Source::new(fd),
-        }
+    fn with_source(source: Source) -> Self {
+        Self { source }
     }
 
     /// Listens on the first address that can be bound, with the defaults of [`ListenOptions`].
@@ -336,7 +371,10 @@ impl TcpListener {
                         Some(peer) => to_inet(peer)?,
                         None => to_inet(rustix::net::getpeername(&fd)?.ok_or(Errno::NOTCONN)?)?,
                     };
-                    return Ok((TcpStream::from_nonblocking(fd), peer));
+                    return Ok((
+                        TcpStream::with_source(Source::accepted(fd, &self.source)),
+                        peer,
+                    ));
                 }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => return Err(error),
@@ -353,7 +391,10 @@ impl TcpListener {
             rustix::net::acceptfrom_with(fd, FLAGS)
         })?;
         let peer = to_inet(peer.ok_or(Errno::NOTCONN)?)?;
-        Ok((TcpStream::from_nonblocking(fd), peer))
+        Ok((
+            TcpStream::with_source(Source::accepted(fd, &self.source)),
+            peer,
+        ))
     }
 
     /// Connections as they come; ends at no error, as in std.
@@ -374,9 +415,7 @@ impl TcpListener {
     /// # Errors
     /// If the process has no descriptor left.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self::from_nonblocking(
-            self.source.as_fd().try_clone_to_owned()?,
-        ))
+        self.source.try_clone().map(Self::with_source)
     }
 
     /// The hops that a packet may take (`IP_TTL`), inherited by accepted connections.
@@ -400,14 +439,14 @@ impl TcpListener {
     /// # Errors
     /// If the system cannot tell.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(sockopt::socket_error(&self.source)?.err().map(Into::into))
+        self.source.take_error()
     }
 }
 
 impl fmt::Debug for TcpListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TcpListener")
-            .field("fd", &self.as_raw_fd())
+            .field("fd", &self.source.as_fd().as_raw_fd())
             .field("local", &self.local_addr().ok())
             .finish()
     }
@@ -486,7 +525,7 @@ impl ListenOptions {
         }
         rustix::net::bind(&fd, address)?;
         rustix::net::listen(&fd, self.backlog)?;
-        Ok(TcpListener::from_nonblocking(fd))
+        Ok(TcpListener::with_source(Source::new(fd)))
     }
 }
 
@@ -505,5 +544,5 @@ pub(super) fn socket(address: &SocketAddr) -> io::Result<OwnedFd> {
     )?)
 }
 
-conversions!(TcpStream, from_nonblocking, std::net::TcpStream);
-conversions!(TcpListener, from_nonblocking, std::net::TcpListener);
+conversions!(TcpStream, with_source, std::net::TcpStream);
+conversions!(TcpListener, with_source, std::net::TcpListener);

@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd},
     time::Duration,
 };
 
@@ -70,12 +70,12 @@ impl UdpSocket {
         let udp = Some(ipproto::UDP);
         let fd = rustix::net::socket_with(family(address), SocketType::DGRAM, FLAGS, udp)?;
         rustix::net::bind(&fd, address)?;
-        Ok(Self::from_nonblocking(fd))
+        Ok(Self::with_source(Source::new(fd)))
     }
 
-    fn from_nonblocking(fd: OwnedFd) -> Self {
+    fn with_source(source: Source) -> Self {
         Self {
-            source: Source::new(fd),
+            source,
             read_timeout: Timeout::none(),
             write_timeout: Timeout::none(),
         }
@@ -230,9 +230,7 @@ impl UdpSocket {
     /// # Errors
     /// If the process has no descriptor left.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self::from_nonblocking(
-            self.source.as_fd().try_clone_to_owned()?,
-        ))
+        self.source.try_clone().map(Self::with_source)
     }
 
     /// Whether sending to a broadcast address is allowed (`SO_BROADCAST`, socket(7)); off by default.
@@ -328,20 +326,20 @@ impl UdpSocket {
     /// # Errors
     /// If the system cannot tell.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(sockopt::socket_error(&self.source)?.err().map(Into::into))
+        self.source.take_error()
     }
 }
 
 impl fmt::Debug for UdpSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UdpSocket")
-            .field("fd", &self.as_raw_fd())
+            .field("fd", &self.source.as_fd().as_raw_fd())
             .field("local", &self.local_addr().ok())
             .finish()
     }
 }
 
-conversions!(UdpSocket, from_nonblocking, std::net::UdpSocket);
+conversions!(UdpSocket, with_source, std::net::UdpSocket);
 timeouts!(UdpSocket);
 
 /// A datagram says nothing about whether another is there; one that was peeked at certainly is.

@@ -8,6 +8,7 @@ mod futures;
 mod groups;
 mod inspecting;
 mod io;
+mod lingering;
 mod locals;
 mod measuring;
 mod meeting;
@@ -35,6 +36,7 @@ mod trimming;
 mod udp;
 mod unbegun;
 mod unix;
+mod urgent;
 
 use std::{
     process::{Command, Output},

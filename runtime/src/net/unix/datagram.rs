@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType};
 
 use super::{
     super::Shutdown,
@@ -49,11 +49,7 @@ pub struct UnixDatagram {
 }
 
 endpoint!(UnixDatagram, "UnixDatagram", DGRAM, true);
-conversions!(
-    UnixDatagram,
-    from_nonblocking,
-    std::os::unix::net::UnixDatagram
-);
+conversions!(UnixDatagram, with_source, std::os::unix::net::UnixDatagram);
 
 impl UnixDatagram {
     /// A socket without a name: it can send, and receive once it is connected.
@@ -63,7 +59,7 @@ impl UnixDatagram {
     pub fn unbound() -> io::Result<Self> {
         let kind = SocketType::DGRAM;
         let fd = rustix::net::socket_with(AddressFamily::UNIX, kind, FLAGS, None)?;
-        Ok(Self::from_nonblocking(fd))
+        Ok(Self::with_source(Source::new(fd)))
     }
 
     /// Makes a socket file at the path and receives what is sent there.

@@ -17,9 +17,9 @@ use super::{socket, source};
 macro_rules! endpoint {
     ($ours:ident, $name:literal, $kind:ident, $empty_carries:literal) => {
         impl $ours {
-            fn from_nonblocking(fd: OwnedFd) -> Self {
+            fn with_source(source: Source) -> Self {
                 Self {
-                    source: Source::new(fd),
+                    source,
                     read_timeout: Timeout::none(),
                     write_timeout: Timeout::none(),
                 }
@@ -32,7 +32,10 @@ macro_rules! endpoint {
             pub fn pair() -> io::Result<(Self, Self)> {
                 let (family, kind) = (AddressFamily::UNIX, SocketType::$kind);
                 let (one, other) = rustix::net::socketpair(family, kind, FLAGS, None)?;
-                Ok((Self::from_nonblocking(one), Self::from_nonblocking(other)))
+                Ok((
+                    Self::with_source(Source::new(one)),
+                    Self::with_source(Source::new(other)),
+                ))
             }
 
             /// The address of this end; unnamed unless it was bound.
@@ -56,9 +59,7 @@ macro_rules! endpoint {
             /// # Errors
             /// If the process has no descriptor left.
             pub fn try_clone(&self) -> io::Result<Self> {
-                Ok(Self::from_nonblocking(
-                    self.source.as_fd().try_clone_to_owned()?,
-                ))
+                self.source.try_clone().map(Self::with_source)
             }
 
             /// Ends one direction or both. A coroutine that waits in it is woken.
@@ -74,7 +75,7 @@ macro_rules! endpoint {
             /// # Errors
             /// If the system cannot tell.
             pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-                Ok(sockopt::socket_error(&self.source)?.err().map(Into::into))
+                self.source.take_error()
             }
 
             /// Who made the other end, as of when the two were connected (`SO_PEERCRED`, unix(7)).
@@ -108,7 +109,13 @@ macro_rules! endpoint {
             pub fn recv_fds(&self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
                 self.source
                     .io(Direction::Read, self.read_timeout.load(), |fd| {
-                        rights::receive(fd, buffer, fds).map(Moved::Filled)
+                        match rights::receive(fd, buffer, fds)? {
+                            // Datagrams have no end: an empty one is one.
+                            0 if !buffer.is_empty() && SocketType::$kind != SocketType::DGRAM => {
+                                self.source.at_end()
+                            }
+                            n => Ok(Moved::Filled(n)),
+                        }
                     })
             }
         }
@@ -118,7 +125,7 @@ macro_rules! endpoint {
         impl fmt::Debug for $ours {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct($name)
-                    .field("fd", &self.as_raw_fd())
+                    .field("fd", &self.source.as_fd().as_raw_fd())
                     .field("local", &self.local_addr().ok())
                     .field("peer", &self.peer_addr().ok())
                     .finish()
@@ -133,10 +140,8 @@ use endpoint;
 macro_rules! listener {
     ($ours:ident, $name:literal, $kind:ident, $connection:ident) => {
         impl $ours {
-            fn from_nonblocking(fd: OwnedFd) -> Self {
-                Self {
-                    source: Source::new(fd),
-                }
+            fn with_source(source: Source) -> Self {
+                Self { source }
             }
 
             /// Makes a socket file at the path and listens there, with a backlog of 4096.
@@ -152,7 +157,7 @@ macro_rules! listener {
             /// # Errors
             /// As there.
             pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
-                listening(SocketType::$kind, address).map(Self::from_nonblocking)
+                listening(SocketType::$kind, address).map(|fd| Self::with_source(Source::new(fd)))
             }
 
             /// Waits for a connection and accepts it.
@@ -161,7 +166,10 @@ macro_rules! listener {
             /// If the process has no descriptor left, or the wait was cut short.
             pub fn accept(&self) -> io::Result<($connection, SocketAddr)> {
                 let (fd, peer) = accepted(&self.source)?;
-                Ok(($connection::from_nonblocking(fd), peer))
+                Ok((
+                    $connection::with_source(Source::accepted(fd, &self.source)),
+                    peer,
+                ))
             }
 
             /// The address that it listens at.
@@ -176,7 +184,7 @@ macro_rules! listener {
         impl fmt::Debug for $ours {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct($name)
-                    .field("fd", &self.as_raw_fd())
+                    .field("fd", &self.source.as_fd().as_raw_fd())
                     .field("local", &self.local_addr().ok())
                     .finish()
             }

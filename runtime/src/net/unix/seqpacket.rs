@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketType};
 
 use super::{
     super::Shutdown,
@@ -51,7 +51,7 @@ pub struct UnixSeqpacket {
 }
 
 endpoint!(UnixSeqpacket, "UnixSeqpacket", SEQPACKET, true);
-conversions!(UnixSeqpacket, from_nonblocking);
+conversions!(UnixSeqpacket, with_source);
 
 impl UnixSeqpacket {
     /// Connects to the listener at a path. Waits while the listener's backlog is full.
@@ -67,10 +67,8 @@ impl UnixSeqpacket {
     /// # Errors
     /// As there.
     pub fn connect_addr(address: &SocketAddr) -> io::Result<Self> {
-        Ok(Self::from_nonblocking(connected(
-            SocketType::SEQPACKET,
-            address,
-        )?))
+        let fd = connected(SocketType::SEQPACKET, address)?;
+        Ok(Self::with_source(Source::new(fd)))
     }
 
     /// Sends one message, whole.
@@ -119,4 +117,4 @@ listener!(
     SEQPACKET,
     UnixSeqpacket
 );
-conversions!(UnixSeqpacketListener, from_nonblocking);
+conversions!(UnixSeqpacketListener, with_source);

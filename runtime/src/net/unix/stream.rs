@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType};
 
 use super::{
     super::Shutdown,
@@ -19,7 +19,8 @@ use super::{
     address::{from_raw, patiently, to_raw},
     endpoint, listener, rights,
     socket::{
-        DEFAULT_BACKLOG, FLAGS, Timeout, conversions, raw_shutdown, reader, timeouts, writer,
+        DEFAULT_BACKLOG, FLAGS, Timeout, conversions, raw_shutdown, reader, slices_at_once,
+        timeouts, writer,
     },
     source::{Moved, Source},
 };
@@ -55,7 +56,7 @@ pub struct UnixStream {
 }
 
 endpoint!(UnixStream, "UnixStream", STREAM, false);
-conversions!(UnixStream, from_nonblocking, std::os::unix::net::UnixStream);
+conversions!(UnixStream, with_source, std::os::unix::net::UnixStream);
 
 impl UnixStream {
     /// Connects to the listener at a path. Waits while the listener's backlog is full.
@@ -72,10 +73,8 @@ impl UnixStream {
     /// # Errors
     /// As there.
     pub fn connect_addr(address: &SocketAddr) -> io::Result<Self> {
-        Ok(Self::from_nonblocking(connected(
-            SocketType::STREAM,
-            address,
-        )?))
+        let fd = connected(SocketType::STREAM, address)?;
+        Ok(Self::with_source(Source::new(fd)))
     }
 
     /// Reads without consuming.
@@ -83,11 +82,14 @@ impl UnixStream {
     /// # Errors
     /// As [`Read::read`](io::Read::read).
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.source
-            .io(Direction::Read, self.read_timeout.load(), |fd| {
-                let flags = RecvFlags::PEEK;
-                rustix::net::recv(fd, &mut *buffer, flags).map(|(n, _)| Moved::Fully(n))
-            })
+        self.source.io(
+            Direction::Read,
+            self.read_timeout.load(),
+            |fd| match rustix::net::recv(fd, &mut *buffer, RecvFlags::PEEK)? {
+                (0, _) if !buffer.is_empty() => self.source.at_end(),
+                (n, _) => Ok(Moved::Fully(n)),
+            },
+        )
     }
 
     /// Reads what is there, without waiting.
@@ -96,7 +98,10 @@ impl UnixStream {
     /// Kind `WouldBlock` if nothing is there.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.source.try_io(Direction::Read, |fd| {
-            Ok(rustix::net::recv(fd, buffer, RecvFlags::empty())?.0)
+            match rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())? {
+                (0, _) if !buffer.is_empty() => self.source.at_end().map(|_| 0),
+                (n, _) => Ok(n),
+            }
         })
     }
 
@@ -121,6 +126,7 @@ impl UnixStream {
     }
 
     fn transmit_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let slices = slices_at_once(slices);
         self.source
             .io(Direction::Write, self.write_timeout.load(), |fd| {
                 let mut ancillary = rustix::net::SendAncillaryBuffer::default();
@@ -160,11 +166,7 @@ pub struct UnixListener {
 }
 
 listener!(UnixListener, "UnixListener", STREAM, UnixStream);
-conversions!(
-    UnixListener,
-    from_nonblocking,
-    std::os::unix::net::UnixListener
-);
+conversions!(UnixListener, with_source, std::os::unix::net::UnixListener);
 
 impl UnixListener {
     /// Accepts a connection that is there, without waiting.
@@ -175,7 +177,10 @@ impl UnixListener {
         let (fd, peer) = self.source.try_io(Direction::Read, |fd| {
             rustix::net::acceptfrom_with(fd, FLAGS)
         })?;
-        Ok((UnixStream::from_nonblocking(fd), from_raw(peer)?))
+        Ok((
+            UnixStream::with_source(Source::accepted(fd, &self.source)),
+            from_raw(peer)?,
+        ))
     }
 
     /// Connections as they come; ends at no error, as in std.
@@ -188,9 +193,7 @@ impl UnixListener {
     /// # Errors
     /// If the process has no descriptor left.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self::from_nonblocking(
-            self.source.as_fd().try_clone_to_owned()?,
-        ))
+        self.source.try_clone().map(Self::with_source)
     }
 }
 
@@ -235,12 +238,11 @@ pub(super) fn accepted(listener: &Source) -> io::Result<(OwnedFd, SocketAddr)> {
 /// Waits for something to receive on a connection.
 pub(super) fn received(source: &Source, timeout: &Timeout, buffer: &mut [u8]) -> io::Result<usize> {
     source.io(Direction::Read, timeout.load(), |fd| {
-        let (n, _) = rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())?;
-        // A read stops where descriptors came, so one that is short says little.
-        Ok(match n {
-            0 => Moved::Fully(n),
-            _ => Moved::Filled(n),
-        })
+        match rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())? {
+            (0, _) if !buffer.is_empty() => source.at_end(),
+            // A read stops where descriptors came, so one that is short says little.
+            (n, _) => Ok(Moved::Filled(n)),
+        }
     })
 }
 
