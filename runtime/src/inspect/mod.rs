@@ -161,7 +161,10 @@ impl Snapshot {
                 coroutine.has_deadline
                     || matches!(
                         reason,
-                        Reason::Readable(_) | Reason::Writable(_) | Reason::Offload
+                        Reason::Readable(_)
+                            | Reason::Writable(_)
+                            | Reason::Either(_)
+                            | Reason::Offload
                     )
             }
         };

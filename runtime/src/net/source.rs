@@ -19,11 +19,11 @@ use rustix::{io::Errno, net::sockopt};
 
 use crate::{
     coroutine::Home,
-    driver::{Slot, remove_from},
+    driver::{Driver, Slot, remove_from},
     error::{Elapsed, Interrupt},
     scheduler::{Worker, current_strand, may_block_thread, now},
     sys::{
-        event::{Direction, poll_fd},
+        event::{Direction, poll_either, poll_fd},
         spin::SpinLock,
     },
     wait::{self, Cuttable, Reason, Waited},
@@ -322,6 +322,55 @@ impl Source {
         self.wait_on(worker, slot, direction, until)
     }
 
+    /// Waits until the descriptor is ready in one direction or the other.
+    pub(crate) fn wait_either(&self, until: Option<Instant>) -> io::Result<()> {
+        wait::check()?;
+        let reason = Reason::Either(self.fd.as_raw_fd());
+        let Some(worker) = Worker::current().filter(|worker| worker.running().is_some()) else {
+            let poll = |slice| poll_either(self.fd.as_fd(), slice);
+            return block_thread_with(&reason, until, poll);
+        };
+        let slot = match self.slot_on(worker) {
+            Some(slot) => slot,
+            None => self.register(worker)?,
+        };
+        let is_ready = |driver: &mut Driver| {
+            driver.is_ready(slot, Direction::Read) || driver.is_ready(slot, Direction::Write)
+        };
+        if worker.with_driver(is_ready) {
+            return Ok(());
+        }
+        let waiter = current_strand();
+        let forget = |driver: &mut Driver| {
+            driver.remove_waiter(slot, Direction::Read, waiter);
+            driver.remove_waiter(slot, Direction::Write, waiter);
+        };
+        let waited = wait::wait(
+            reason,
+            until,
+            Cuttable::Yes,
+            |strand| {
+                strand.word.arm(true);
+                worker.with_driver(|driver| {
+                    driver.add_waiter(slot, Direction::Read, NonNull::from(strand));
+                    driver.add_waiter(slot, Direction::Write, NonNull::from(strand));
+                });
+                true
+            },
+            || worker.with_driver(forget),
+        );
+        match waited {
+            Waited::Notified => {
+                // One direction has handed it back; it must not stay with the other.
+                worker.with_driver(forget);
+                Ok(())
+            }
+            Waited::AtOnce | Waited::Again => Ok(()),
+            Waited::TimedOut => Err(Elapsed.into()),
+            Waited::Cut(interrupt) => Err(interrupt.into()),
+        }
+    }
+
     fn wait_on(
         &self,
         worker: &Worker,
@@ -483,7 +532,18 @@ fn block_thread(
     direction: Direction,
     until: Option<Instant>,
 ) -> io::Result<()> {
-    may_block_thread(&reason(fd, direction));
+    let poll = |slice| poll_fd(fd, direction, slice);
+    block_thread_with(&reason(fd, direction), until, poll)
+}
+
+/// Blocks the plain thread until `poll` says that the descriptor is ready, `until`, or the scope's deadline.
+#[cold]
+fn block_thread_with(
+    reason: &Reason,
+    until: Option<Instant>,
+    mut poll: impl FnMut(Option<Duration>) -> io::Result<bool>,
+) -> io::Result<()> {
+    may_block_thread(reason);
     loop {
         crate::cancel::check()?;
         // SAFETY: the caller's own strand outlives the call.
@@ -500,7 +560,7 @@ fn block_thread(
             Some(left) => Some(left.min(CANCEL_CHECK)),
             None => Some(CANCEL_CHECK),
         };
-        if poll_fd(fd, direction, slice)? {
+        if poll(slice)? {
             return Ok(());
         }
         if left.is_some_and(|left| left.is_zero()) {

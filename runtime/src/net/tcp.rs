@@ -177,6 +177,67 @@ impl TcpStream {
         })
     }
 
+    /// Writes what there is room for, without waiting.
+    ///
+    /// # Errors
+    /// Kind `WouldBlock` if there is no room.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.source.try_io(Direction::Write, |fd| {
+            rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+        })
+    }
+
+    /// Waits until there is something to read or room to write, the peer has closed, or the connection failed.
+    ///
+    /// For one coroutine that does both, so that a peer that writes before it has read all does not have both sides
+    /// wait: tries with [`TcpStream::try_read`] and [`TcpStream::try_write`], and waits when neither could go on. It
+    /// waits no longer than the read timeout and the write timeout, and may return early.
+    ///
+    /// # Errors
+    /// As [`TcpStream::wait_readable`].
+    ///
+    /// # Examples
+    /// Sends more than the buffers between two hold, to a peer that echoes:
+    /// ```
+    /// use maniple::net::{TcpListener, TcpStream};
+    /// use std::io::{self, ErrorKind::WouldBlock};
+    /// # fn main() -> io::Result<()> {
+    /// maniple::run(|| {
+    ///     let listener = TcpListener::bind("127.0.0.1:0")?;
+    ///     let stream = TcpStream::connect(listener.local_addr()?)?;
+    ///     let (peer, _) = listener.accept()?;
+    ///     let echo = maniple::spawn(move || io::copy(&mut &peer, &mut &peer));
+    ///
+    ///     let (mut unsent, mut unheard, mut buffer) = (&[b'x'; 9_000_000][..], 9_000_000, [0; 65_536]);
+    ///     while unheard > 0 {
+    ///         match stream.try_write(unsent) {
+    ///             Ok(count) => unsent = &unsent[count..],
+    ///             Err(error) if error.kind() == WouldBlock => {}
+    ///             Err(error) => return Err(error),
+    ///         }
+    ///         match stream.try_read(&mut buffer) {
+    ///             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+    ///             Ok(count) => unheard -= count,
+    ///             Err(error) if error.kind() == WouldBlock => match unsent {
+    ///                 [] => stream.wait_readable()?,
+    ///                 _ => stream.wait_either()?,
+    ///             },
+    ///             Err(error) => return Err(error),
+    ///         }
+    ///     }
+    ///     drop(stream);
+    ///     assert_eq!(echo.join()??, 9_000_000);
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    pub fn wait_either(&self) -> io::Result<()> {
+        let timeouts = [self.read_timeout.load(), self.write_timeout.load()];
+        let shorter = timeouts.into_iter().flatten().min();
+        let until = shorter.and_then(|timeout| now().checked_add(timeout));
+        self.source.wait_either(until)
+    }
+
     /// Waits until there is something to read, the peer has closed, or the connection failed.
     ///
     /// An idle connection that waits like this needs no buffer. It may return early; a read then waits.

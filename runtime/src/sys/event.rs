@@ -49,10 +49,23 @@ pub(crate) fn poll_fd(
     direction: Direction,
     timeout: Option<Duration>,
 ) -> io::Result<bool> {
-    let events = match direction {
+    poll_any(fd, events_of(direction), timeout)
+}
+
+/// As [`poll_fd`], until it is ready in one direction or the other.
+pub(crate) fn poll_either(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool> {
+    let events = events_of(Direction::Read) | events_of(Direction::Write);
+    poll_any(fd, events, timeout)
+}
+
+fn events_of(direction: Direction) -> PollFlags {
+    match direction {
         Direction::Read => PollFlags::IN | PollFlags::RDHUP,
         Direction::Write => PollFlags::OUT,
-    };
+    }
+}
+
+fn poll_any(fd: BorrowedFd<'_>, events: PollFlags, timeout: Option<Duration>) -> io::Result<bool> {
     let timeout = timeout.map(timespec);
     match poll(&mut [PollFd::new(&fd, events)], timeout.as_ref()) {
         Ok(ready) => Ok(ready > 0),

@@ -762,3 +762,102 @@ fn churn(connections: usize) {
 fn two_thousand_connections_across_two_workers_leave_no_descriptor() {
     passes_as_child("net::descriptors_child");
 }
+
+/// Writes until there is no room; how much that was.
+fn fill_up(stream: &TcpStream) -> usize {
+    let mut written = 0;
+    loop {
+        match stream.try_write(&[b'x'; 65_536]) {
+            Ok(count) => written += count,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                return written;
+            }
+        }
+    }
+}
+
+/// One that waits for either direction is woken by each of the two, and by neither when nothing happens.
+fn waits_for_either() {
+    let (near, mut far) = pair();
+    near.wait_either().unwrap();
+    let mut written = fill_up(&near);
+    near.set_write_timeout(Some(SHORT)).unwrap();
+    // What is on its way may still make room: then it is filled again.
+    let over = Instant::now() + LONG;
+    while near.wait_either().is_ok() {
+        written += fill_up(&near);
+        assert!(Instant::now() < over);
+    }
+    let error = near.wait_either().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    near.set_write_timeout(Some(LONG)).unwrap();
+
+    far.write_all(b"hello").unwrap();
+    let mut buffer = [0; 5];
+    while near.try_read(&mut buffer).is_err() {
+        near.wait_either().unwrap();
+    }
+    assert_eq!(&buffer, b"hello");
+
+    let reading = spawn(move || {
+        let mut bytes = vec![0; written];
+        far.read_exact(&mut bytes).unwrap();
+        far
+    });
+    while near.try_write(b"more").is_err() {
+        near.wait_either().unwrap();
+    }
+    let far = reading.join().unwrap();
+    fill_up(&near);
+    drop(far);
+    let over = Instant::now() + LONG;
+    while near
+        .try_read(&mut [0])
+        .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    {
+        near.wait_either().unwrap();
+        assert!(Instant::now() < over);
+    }
+}
+
+#[test]
+fn a_coroutine_waits_for_either_direction() {
+    on(1, waits_for_either);
+    on(2, waits_for_either);
+}
+
+#[test]
+fn a_plain_thread_waits_for_either_direction() {
+    waits_for_either();
+}
+
+#[test]
+fn a_wait_for_either_direction_is_cut_short_and_then_another_may_wait() {
+    on(1, || {
+        let (near, mut far) = pair();
+        let near = Arc::new(near);
+        fill_up(&near);
+        near.set_read_timeout(Some(SHORT)).unwrap();
+        while near.wait_either().is_ok() {
+            fill_up(&near);
+        }
+        near.set_read_timeout(None).unwrap();
+        let waiting = spawn({
+            let near = near.clone();
+            move || near.wait_either()
+        });
+        (0..4).for_each(|_| yield_now());
+        waiting.cancel();
+        let error = waiting.join().unwrap().unwrap_err();
+        assert!(is_cancelled_error(&error));
+        let waiting = spawn({
+            let near = near.clone();
+            move || near.wait_either()
+        });
+        (0..4).for_each(|_| yield_now());
+        far.write_all(b"x").unwrap();
+        waiting.join().unwrap().unwrap();
+        assert_eq!((&*near).read(&mut [0; 9]).unwrap(), 1);
+    });
+}
