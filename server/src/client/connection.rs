@@ -1,28 +1,33 @@
 //! A connection to a server, with its buffers, and one exchange over it.
+//!
+//! A request is sent and its response received by the same coroutine, in turns: whoever waits for more of the response
+//! sends what is left of the request meanwhile. So a server may answer before it has read everything (RFC 9112, 9.5),
+//! and one that echoes as it reads finds a reader.
 
 use std::{
-    io::{self, IoSlice, Read, Write},
+    io::{self, Read},
     sync::Arc,
     thread::ThreadId,
     time::Instant,
 };
 
+use bytes::Bytes;
 use http::{
     HeaderMap, Method,
     header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
 };
-use maniple::net::TcpStream;
+use maniple::{cancel::check, net::TcpStream};
 
 use super::{ClientError, url::Url};
-use crate::http1::reply::Reply;
+use crate::http1::reply::{Reply, Search};
 
-/// A connection, and what has been received on it but not used.
+/// A connection, what is still to be sent on it, and what has been received on it but not used.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) host: Arc<str>,
-    pub(super) stream: TcpStream,
+    stream: TcpStream,
     pub(super) input: Inbox,
-    output: Vec<u8>,
+    sending: Sending,
     /// When it was put into the pool, and by whom: where its readiness is watched already.
     pub(super) kept: Option<(Instant, ThreadId)>,
 }
@@ -33,7 +38,7 @@ pub(super) struct Outgoing<'a> {
     pub(super) method: &'a Method,
     pub(super) url: Url<'a>,
     pub(super) headers: &'a HeaderMap,
-    pub(super) body: &'a [u8],
+    pub(super) body: &'a Bytes,
 }
 
 /// Why an exchange failed.
@@ -45,10 +50,13 @@ pub(super) struct Failed {
     pub(super) unheard: bool,
 }
 
-/// A response's head may take this much.
+/// A response's head may take this much, and so may all the interim ones before it.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// Bodies up to this are copied behind their head.
+/// Interim responses to one request.
+const MAX_INTERIM: usize = 128;
+
+/// Bodies up to this are copied behind their head, and so is the beginning of longer ones.
 const COPIED_BODY: usize = 4 * 1024;
 
 impl Connection {
@@ -57,33 +65,26 @@ impl Connection {
             host: host.into(),
             stream,
             input: Inbox::default(),
-            output: Vec::new(),
+            sending: Sending::default(),
             kept: None,
         }
     }
 
-    /// Sends a request and reads the head of its final response.
+    /// Sends a request and reads the head of its final response. That may come before all has been sent: the rest is
+    /// sent while more is received.
     pub(super) fn exchange(&mut self, request: &Outgoing<'_>) -> Result<Reply, Failed> {
+        self.sending.load(request);
         let mut heard = false;
-        if let Err(error) = self.send(request) {
-            // The server may have answered and closed before it had read everything.
-            let closed = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
-            if !closed.contains(&error.kind()) {
-                return Err(self.failed(error, heard));
-            }
-        }
+        let mut search = Search::default();
+        let (mut interim, mut interim_bytes) = (0, 0);
         loop {
-            match Reply::parse(self.input.unread(), request.method) {
-                Ok(Some(reply)) => {
-                    self.input.consume(reply.length);
-                    if !reply.is_interim() {
-                        return Ok(reply);
-                    }
-                }
-                Ok(None) if self.input.unread().len() > MAX_HEAD => {
+            let unread = self.input.unread();
+            let found = search.find(unread).map_err(|text| self.malformed(text))?;
+            let Some(length) = found.filter(|&length| length <= MAX_HEAD) else {
+                if unread.len() > MAX_HEAD {
                     return Err(self.malformed("head too large"));
                 }
-                Ok(None) => match self.fill() {
+                match self.fill() {
                     Ok(0) => {
                         let text = "connection closed before the response";
                         let gone = io::Error::new(io::ErrorKind::UnexpectedEof, text);
@@ -91,34 +92,41 @@ impl Connection {
                     }
                     Ok(_) => heard = true,
                     Err(error) => return Err(self.failed(error, heard)),
-                },
-                Err(reason) => return Err(self.malformed(&reason)),
+                }
+                continue;
+            };
+            let parsed = Reply::parse(&unread[..length], request.method);
+            let reply = parsed.map_err(|reason| self.malformed(&reason))?;
+            self.input.consume(length);
+            if !reply.is_interim() {
+                return Ok(reply);
+            }
+            search = Search::default();
+            interim += 1;
+            interim_bytes += length;
+            if interim > MAX_INTERIM || interim_bytes > MAX_HEAD {
+                return Err(self.malformed("too many interim responses"));
             }
         }
     }
 
-    fn send(&mut self, request: &Outgoing<'_>) -> io::Result<()> {
-        self.output.clear();
-        write_head(&mut self.output, request);
-        if request.body.len() <= COPIED_BODY {
-            self.output.extend_from_slice(request.body);
-            return self.stream.write_all(&self.output);
+    /// Whether the request has been sent whole, once what there is room for now has been.
+    pub(super) fn has_sent_all(&mut self) -> bool {
+        while let Ok(true) = self.sending.advance(&self.stream) {}
+        self.sending.is_over() && self.sending.refused.is_none()
+    }
+
+    /// An idle connection has nothing to say: bytes or an end mean that it is of no use.
+    pub(super) fn is_quiet(&self) -> bool {
+        match self.stream.try_read(&mut [0]) {
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            Ok(_) => false,
         }
-        let mut slices = &mut [IoSlice::new(&self.output), IoSlice::new(request.body)][..];
-        while !slices.is_empty() {
-            match self.stream.write_vectored(slices) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => IoSlice::advance_slices(&mut slices, count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 
     /// Receives more; 0 at the end.
     pub(super) fn fill(&mut self) -> io::Result<usize> {
-        let count = self.stream.read(self.input.room())?;
+        let count = read(&self.stream, &mut self.sending, self.input.room())?;
         self.input.end += count;
         Ok(count)
     }
@@ -127,7 +135,7 @@ impl Connection {
     pub(super) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let unread = self.input.unread();
         if unread.is_empty() {
-            return self.stream.read(buffer);
+            return read(&self.stream, &mut self.sending, buffer);
         }
         let count = unread.len().min(buffer.len());
         buffer[..count].copy_from_slice(&unread[..count]);
@@ -147,6 +155,101 @@ impl Connection {
         Failed {
             unheard: false,
             error: ClientError::protocol(&self.host, reason),
+        }
+    }
+}
+
+/// Reads what comes, and sends what is left while nothing does; 0 at the end.
+fn read(mut stream: &TcpStream, sending: &mut Sending, buffer: &mut [u8]) -> io::Result<usize> {
+    while !sending.is_over() {
+        // Neither try looks at the scope, and both may always succeed.
+        check()?;
+        let has_moved = sending.advance(stream)?;
+        if sending.is_over() {
+            break;
+        }
+        match stream.try_read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if !has_moved {
+                    stream.wait_either()?;
+                }
+            }
+            read => return read,
+        }
+    }
+    match (stream.read(buffer), sending.refused) {
+        // A reset is reported once. Told to the sender, it looks to the reader like a clean end.
+        (Ok(0), Some(io::ErrorKind::ConnectionReset)) if !buffer.is_empty() => {
+            Err(io::ErrorKind::ConnectionReset.into())
+        }
+        (read, _) => read,
+    }
+}
+
+/// A request on its way.
+#[derive(Debug, Default)]
+struct Sending {
+    /// The head, and the beginning of the body.
+    start: Vec<u8>,
+    /// What follows of the body.
+    rest: Bytes,
+    /// So much of both has been sent.
+    sent: usize,
+    /// The server takes no more; it may have answered before.
+    refused: Option<io::ErrorKind>,
+}
+
+impl Sending {
+    fn load(&mut self, request: &Outgoing<'_>) {
+        self.start.clear();
+        write_head(&mut self.start, request);
+        let copied = request.body.len().min(COPIED_BODY);
+        self.start.extend_from_slice(&request.body[..copied]);
+        self.rest = request.body.slice(copied..);
+        (self.sent, self.refused) = (0, None);
+    }
+
+    /// Whether nothing more is to be sent.
+    fn is_over(&self) -> bool {
+        self.unsent().is_empty()
+    }
+
+    fn unsent(&self) -> &[u8] {
+        match self.sent.checked_sub(self.start.len()) {
+            Some(sent) => &self.rest[sent..],
+            None => &self.start[self.sent..],
+        }
+    }
+
+    /// Nothing more is sent; the connection may be kept for long.
+    fn let_go(&mut self) {
+        self.rest = Bytes::new();
+        self.sent = self.start.len();
+    }
+
+    /// Sends what there is room for; whether there was any.
+    fn advance(&mut self, stream: &TcpStream) -> io::Result<bool> {
+        if self.is_over() {
+            return Ok(false);
+        }
+        match stream.try_write(self.unsent()) {
+            Ok(count) => {
+                self.sent += count;
+                if self.unsent().is_empty() {
+                    self.let_go();
+                }
+                Ok(true)
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => Ok(false),
+                // It may have answered and closed before it had read everything.
+                kind @ (io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                    self.refused = Some(kind);
+                    self.let_go();
+                    Ok(false)
+                }
+                _ => Err(error),
+            },
         }
     }
 }
@@ -241,7 +344,7 @@ mod tests {
             method: &Method::POST,
             url: Url::parse("http://h:80?q").unwrap(),
             headers: &headers,
-            body: b"",
+            body: &Bytes::new(),
         };
         write_head(&mut out, &request);
         assert_eq!(

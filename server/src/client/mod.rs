@@ -11,6 +11,7 @@ mod url;
 
 use std::{borrow::Cow, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
 use maniple::net::{TcpStream, ToSocketAddrs};
 use serde::Serialize;
@@ -19,13 +20,23 @@ pub use error::ClientError;
 pub use response::ClientResponse;
 
 use connection::{Connection, Outgoing};
-use pool::Pool;
+use pool::{Limits, Pool};
 use url::Url;
 
-/// Requests other services; clones share the pool.
+/// Requests other services; clones share the pool of connections.
 ///
 /// Speaks HTTP/1.1 over plain TCP. Follows no redirects, and adds no header fields but `Host` and
 /// `Content-Length`. Works in coroutines and in plain threads, which it blocks.
+///
+/// What a URL has in its path and query is sent as it is, so it must be a URI: anything else has to be percent-encoded,
+/// and is refused ([`ClientError::Url`]).
+///
+/// # Idle connections
+/// They are kept for [`ClientBuilder::idle_timeout`], within [`ClientBuilder::max_idle`] and
+/// [`ClientBuilder::max_idle_per_host`]. One that its server closes meanwhile is closed within a second. A coroutine
+/// does that, `http client keeper`, which there is only while there are idle connections. It belongs to the runtime
+/// where the first of them was kept, on a plain thread to the default runtime; when that ends they are closed. So are
+/// all when the last clone of the client and its last response are dropped.
 ///
 /// # Examples
 /// ```no_run
@@ -58,33 +69,43 @@ struct Shared {
 pub struct ClientBuilder {
     connect_timeout: Duration,
     timeout: Option<Duration>,
-    max_idle_per_host: usize,
-    idle_timeout: Duration,
+    idle: Limits,
     max_body: u64,
 }
 
 impl ClientBuilder {
-    /// How long making a connection may take. Default: 5 s.
+    /// How long making a connection may take, for each address of the host. Default: 5 s. Zero lets no connection be
+    /// made: requests end with [`ClientError::Connect`], of which [`ClientError::is_timeout`] is true.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How long each read or write may wait. Default: no limit but the caller's deadline.
+    /// How long each read or write may wait. Default: no limit but the caller's deadline. With zero, which no answer
+    /// can keep to, requests end with [`ClientError::Timeout`] at once.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Idle connections that are kept for each host and port. Default: 64.
-    pub fn max_idle_per_host(mut self, connections: usize) -> Self {
-        self.max_idle_per_host = connections;
+    /// Idle connections that are kept for all hosts. Default: 512. Beyond that the one is closed that has been idle for
+    /// longest. With 0 none is kept.
+    pub fn max_idle(mut self, connections: usize) -> Self {
+        self.idle.total = connections;
         self
     }
 
-    /// How long a connection is kept idle. Default: 30 s, which is less than servers allow.
+    /// Idle connections that are kept for each host and port. Default: 64. Beyond that the host's one is closed that has
+    /// been idle for longest. With 0 none is kept.
+    pub fn max_idle_per_host(mut self, connections: usize) -> Self {
+        self.idle.per_host = connections;
+        self
+    }
+
+    /// How long a connection is kept idle. Default: 30 s, which is less than servers allow. It is closed within a second
+    /// after that, whether the client is used or not. With zero none is kept.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.idle_timeout = timeout;
+        self.idle.age = timeout;
         self
     }
 
@@ -98,7 +119,7 @@ impl ClientBuilder {
     pub fn build(self) -> Client {
         Client {
             shared: Arc::new(Shared {
-                pool: Pool::new(self.max_idle_per_host, self.idle_timeout),
+                pool: Pool::new(self.idle),
                 connect_timeout: self.connect_timeout,
                 timeout: self.timeout,
                 max_body: self.max_body,
@@ -118,8 +139,11 @@ impl Client {
         ClientBuilder {
             connect_timeout: Duration::from_secs(5),
             timeout: None,
-            max_idle_per_host: 64,
-            idle_timeout: Duration::from_secs(30),
+            idle: Limits {
+                total: 512,
+                per_host: 64,
+                age: Duration::from_secs(30),
+            },
             max_body: 16 * 1024 * 1024,
         }
     }
@@ -133,7 +157,7 @@ impl Client {
             method: &Method::GET,
             url: Url::parse(url)?,
             headers: &HeaderMap::new(),
-            body: b"",
+            body: &Bytes::new(),
         })
     }
 
@@ -144,13 +168,23 @@ impl Client {
             method,
             url: url.to_owned(),
             headers: HeaderMap::new(),
-            body: Vec::new(),
+            body: Bytes::new(),
             bad_header: None,
         }
     }
 
     fn send(&self, request: &Outgoing<'_>) -> Result<ClientResponse, ClientError> {
-        if let Some(mut kept) = self.shared.pool.take(request.url.authority) {
+        let host = request.url.authority;
+        if *request.method == Method::CONNECT {
+            let url = format!("http://{host}");
+            let reason = "CONNECT asks for a tunnel, which there is none here".to_owned();
+            return Err(ClientError::Url { url, reason });
+        }
+        if self.shared.timeout == Some(Duration::ZERO) {
+            let host = host.to_owned();
+            return Err(ClientError::Timeout { host });
+        }
+        if let Some(mut kept) = self.shared.pool.take(host) {
             match kept.exchange(request) {
                 Ok(reply) => return Ok(ClientResponse::new(reply, kept, self.shared.clone())),
                 // The server closed it just before: nothing was lost that may not be repeated.
@@ -197,6 +231,9 @@ impl Client {
             timeout,
             ..
         } = *self.shared;
+        if connect_timeout.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         let stream = TcpStream::connect_timeout(address, connect_timeout)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(timeout)?;
@@ -225,7 +262,7 @@ pub struct RequestBuilder<'a> {
     method: Method,
     url: String,
     headers: HeaderMap,
-    body: Vec<u8>,
+    body: Bytes,
     /// The name of a header field that was not allowed.
     bad_header: Option<String>,
 }
@@ -247,7 +284,7 @@ impl RequestBuilder<'_> {
 
     /// Sets the body.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
-        self.body = body.into();
+        self.body = body.into().into();
         self
     }
 
@@ -257,8 +294,10 @@ impl RequestBuilder<'_> {
     /// If `value` cannot be serialised: a map with keys that are no strings, or its own error.
     #[track_caller]
     pub fn json(mut self, value: &impl Serialize) -> Self {
-        self.body = serde_json::to_vec(value)
-            .unwrap_or_else(|error| panic!("request body could not be serialised: {error}"));
+        let body = serde_json::to_vec(value);
+        self.body = body
+            .unwrap_or_else(|error| panic!("request body could not be serialised: {error}"))
+            .into();
         self.headers
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         self
@@ -269,9 +308,13 @@ impl RequestBuilder<'_> {
     /// A kept connection that the server had closed is replaced once, if the method is idempotent and
     /// nothing of an answer had come.
     ///
+    /// A server may answer before it has taken the whole body, as one does that refuses it (RFC 9112, 9.5). The answer is
+    /// returned then; see [`ClientResponse`] for what becomes of the rest.
+    ///
     /// # Errors
-    /// If the URL or a header field is not allowed, the connection fails, the answer is malformed, or
-    /// the caller's scope is cancelled or past its deadline.
+    /// If the URL or a header field is not allowed, the connection fails, the answer is malformed (its head, or all the
+    /// interim ones before it, of more than 64 KiB; more than 128 of these), or the caller's scope is cancelled or past
+    /// its deadline. `CONNECT` is refused, as what makes no URL.
     pub fn send(self) -> Result<ClientResponse, ClientError> {
         if let Some(name) = self.bad_header {
             return Err(ClientError::Header { name });

@@ -1,5 +1,7 @@
 //! A response as the client's caller sees it.
 
+#![deny(clippy::arithmetic_side_effects)]
+
 use std::{
     fmt,
     io::{self, Read},
@@ -20,6 +22,9 @@ use crate::http1::{
 ///
 /// The connection is used again once the body has come to its end. Dropped before that, or after an
 /// error, it is closed.
+///
+/// A server may answer before it has received the whole request. The rest of it is sent while the response's body is
+/// read, and no more once that has ended or the response is dropped: then the connection is closed.
 pub struct ClientResponse {
     status: StatusCode,
     headers: HeaderMap,
@@ -91,12 +96,12 @@ impl ClientResponse {
         loop {
             if filled == body.len() {
                 // One byte more than fits, to see the end of a body that fits exactly.
-                body.resize(body.len() + 1, 0);
-                body.resize(body.capacity().max(filled + PART), 0);
+                body.push(0);
+                body.resize(body.capacity().max(filled.saturating_add(PART)), 0);
             }
             match self.read_some(&mut body[filled..])? {
                 0 => break,
-                count => filled += count,
+                count => filled = filled.saturating_add(count),
             }
             if filled as u64 > limit {
                 return Err(self.malformed(too_large()));
@@ -160,7 +165,7 @@ impl ClientResponse {
                 if count == 0 {
                     return Err(self.incomplete());
                 }
-                *left -= count as u64;
+                *left = left.saturating_sub(count as u64);
                 if *left == 0 {
                     self.ending = Ending::Done;
                 }
@@ -216,9 +221,10 @@ impl ClientResponse {
     /// Gives the connection back once nothing of the body is left.
     fn finish_if_done(&mut self) {
         if matches!(self.ending, Ending::Done)
-            && let Some(connection) = self.connection.take()
+            && let Some(mut connection) = self.connection.take()
             && self.keep_alive
             && connection.input.unread().is_empty()
+            && connection.has_sent_all()
         {
             self.shared.pool.put(connection);
         }

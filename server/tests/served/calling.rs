@@ -132,3 +132,166 @@ fn a_dead_host_and_a_bad_header_are_told_apart() {
         ClientError::Header { .. }
     ));
 }
+
+/// A server that answers every connection with these bytes, one at a time, and then waits for its end.
+fn dribbling(answer: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let _ = stream.set_nodelay(true);
+            let _ = stream.read(&mut [0; 1024]);
+            for byte in &answer {
+                if stream.write_all(&[*byte]).is_err() {
+                    break;
+                }
+            }
+            let _ = stream.read(&mut [0; 1024]);
+        }
+    });
+    url
+}
+
+#[test]
+fn what_older_and_newer_servers_send_is_understood() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nX-A: one\r\n two\r\nContent-Length: 5\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello",
+        "HTTP/1.2 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        "\r\nHTTP/1.1 200 OK\nContent-Length: 5\n\nhello",
+        "HTTP/1.0 200 OK\r\n\r\nhello",
+        "HTTP/1.1 103 \r\nLink: x\r\n\r\nHTTP/1.1 100 \r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    ] {
+        let whole = Client::new().get(&canned(answer)).unwrap();
+        if let Some(value) = whole.header("x-a") {
+            let words: Vec<&str> = value.split_ascii_whitespace().collect();
+            assert_eq!(words, ["one", "two"]);
+        }
+        assert_eq!(whole.text().unwrap(), "hello", "{answer:?}");
+        if answer.contains("ength") {
+            let pieces = Client::new().get(&dribbling(answer.into()));
+            assert_eq!(pieces.unwrap().text().unwrap(), "hello", "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn interim_responses_without_end_are_an_error() {
+    for interim in [
+        "HTTP/1.1 103 Early Hints\r\n\r\n".to_owned(),
+        format!(
+            "HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n",
+            "x".repeat(2_000)
+        ),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let heads = interim.repeat(100);
+            while stream.write_all(heads.as_bytes()).is_ok() {}
+        });
+        let error = Client::new().get(&url).unwrap_err();
+        assert!(error.to_string().contains("interim"), "{error}");
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn a_head_without_end_is_an_error_and_what_is_not_http_is_one_at_once() {
+    let endless = "HTTP/1.1 200 OK\r\n".to_owned() + &"A: b\r\n".repeat(20_000);
+    let error = Client::new().get(&canned(endless.leak())).unwrap_err();
+    assert!(error.to_string().contains("head too large"), "{error}");
+    // It says nothing more, and does not close.
+    let error = Client::new()
+        .get(&dribbling(b"SSH-2.0-x\r\n".into()))
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("not an HTTP/1 response"),
+        "{error}"
+    );
+}
+
+#[test]
+fn bodies_cut_short_are_errors() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775807\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\nffffffffffffffff\r\nhello",
+    ] {
+        let mut response = Client::new().get(&canned(answer)).unwrap();
+        let mut heard = Vec::new();
+        let error = response.read_to_end(&mut heard).unwrap_err();
+        assert!(
+            error.to_string().contains("127.0.0.1:"),
+            "{answer:?}: {error}"
+        );
+        assert!(response.read(&mut [0; 9]).is_err(), "an error stays one");
+        let client = Client::builder().max_body(u64::MAX).build();
+        assert!(client.get(&canned(answer)).unwrap().bytes().is_err());
+    }
+}
+
+#[test]
+fn what_has_no_body_leaves_the_connection_for_the_next() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        for head in [
+            "200 OK\r\nContent-Length: 5",
+            "204 No Content\r\nContent-Length: 5",
+            "304 Not Modified\r\nTransfer-Encoding: chunked",
+            "200 OK\r\nContent-Length: 0",
+        ] {
+            let _ = stream.read(&mut [0; 1024]).unwrap();
+            write!(stream, "HTTP/1.1 {head}\r\n\r\n").unwrap();
+        }
+    });
+    let client = Client::new();
+    for method in [Method::HEAD, Method::GET, Method::GET, Method::GET] {
+        let answer = client.request(method, &url).send().unwrap();
+        assert_eq!(answer.text().unwrap(), "");
+    }
+    server.join().unwrap();
+}
+
+#[test]
+fn a_timeout_of_zero_passes_at_once() {
+    let served = Served::start();
+    let never = Client::builder().timeout(Duration::ZERO).build();
+    let error = never.get(&served.url("/")).unwrap_err();
+    assert!(matches!(error, ClientError::Timeout { .. }), "{error}");
+    let never = Client::builder().connect_timeout(Duration::ZERO).build();
+    let error = never.get(&served.url("/")).unwrap_err();
+    assert!(matches!(error, ClientError::Connect { .. }), "{error}");
+    assert!(error.is_timeout());
+    let for_ever = Client::builder()
+        .timeout(Duration::MAX)
+        .connect_timeout(Duration::MAX)
+        .idle_timeout(Duration::MAX)
+        .build();
+    for _ in 0..2 {
+        assert_eq!(
+            for_ever.get(&served.url("/")).unwrap().text().unwrap(),
+            "hello"
+        );
+    }
+    assert_eq!(served.handle.connections(), 1);
+}
+
+#[test]
+fn what_is_no_uri_is_not_sent() {
+    let served = Served::start();
+    let client = Client::new();
+    for path in ["/<", "/a\\b", "/?q={}", "/%", "/%zz"] {
+        let error = client.get(&served.url(path)).unwrap_err();
+        assert!(matches!(error, ClientError::Url { .. }), "{error}");
+    }
+    let tunnel = client.request(Method::CONNECT, &served.url("/")).send();
+    assert!(matches!(tunnel, Err(ClientError::Url { .. })));
+}

@@ -2,7 +2,9 @@
 
 mod calling;
 mod draining;
+mod early;
 mod measuring;
+mod pooling;
 mod protocol;
 mod standby;
 
