@@ -7,8 +7,16 @@
 //!
 //! ```text
 //!   EMPTY ── push ──► chain ── push ──► chain ── take ──► EMPTY
-//!   EMPTY ── park (owner) ──► PARKED ── push or nudge: "ring" ──► chain / EMPTY
+//!   EMPTY ── park (owner) ──► PARKED ── push: "ring" ───► chain on PARKED ── take: "rung for" ──► EMPTY
+//!                                    ── nudge: "ring" ──► NUDGED ─────────── take: "rung for" ──► EMPTY
 //! ```
+//!
+//! # The end
+//!
+//! Whoever has to ring looks at the bell after its push, when the owner may have run what was pushed, and
+//! ended. So the owner counts: each sleep that somebody ended owes it a ring, as it learns when it takes the
+//! chain. It lets inbox and bell go only when it has heard as many rings as it is owed: ringing is the last
+//! that anybody does with either.
 
 use std::{marker::PhantomData, ptr::NonNull};
 
@@ -38,22 +46,18 @@ impl<T: Chained> Inbox<T> {
         }
     }
 
-    /// Gives `node` to the owner; true if the owner is parked and the caller must wake it.
+    /// Gives `node` to the owner; true if the owner is parked and the caller must wake it. Then the inbox is
+    /// still there until it has; otherwise it may be gone.
     ///
     /// # Safety
     /// `node` is in no inbox and stays alive until the owner has taken it.
     pub(crate) unsafe fn push(&self, node: NonNull<T>) -> bool {
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
-            let below = if head == parked() {
-                std::ptr::null_mut()
-            } else {
-                head
-            };
             // SAFETY: alive by the caller's promise.
             unsafe { node.as_ref() }
                 .next()
-                .store(below, Ordering::Relaxed);
+                .store(head, Ordering::Relaxed);
             // Release: the owner's acquiring swap sees the node's link and all that led to the push.
             match self.head.compare_exchange_weak(
                 head,
@@ -73,25 +77,29 @@ impl<T: Chained> Inbox<T> {
         self.head.load(Ordering::Relaxed).is_null()
     }
 
-    /// Owner: takes all nodes, oldest first, and is awake from now on.
-    pub(crate) fn take(&self, mut each: impl FnMut(NonNull<T>)) {
+    /// Owner: takes all nodes, oldest first, and is awake from now on. True if somebody has ended its sleep,
+    /// and has rung the bell for it or is about to.
+    pub(crate) fn take(&self, mut each: impl FnMut(NonNull<T>)) -> bool {
         let mut at = self.head.swap(std::ptr::null_mut(), Ordering::Acquire);
         if at == parked() {
-            return;
+            return false;
         }
         let mut oldest_first = std::ptr::null_mut::<T>();
-        while let Some(node) = NonNull::new(at) {
+        while is_node(at) {
             // SAFETY: pushed nodes are alive until given to `each`.
-            let next = unsafe { node.as_ref() }.next();
-            at = next.load(Ordering::Relaxed);
+            let next = unsafe { &*at }.next();
+            let below = next.load(Ordering::Relaxed);
             next.store(oldest_first, Ordering::Relaxed);
-            oldest_first = node.as_ptr();
+            oldest_first = at;
+            at = below;
         }
+        let rung_for = !at.is_null();
         while let Some(node) = NonNull::new(oldest_first) {
             // SAFETY: as above; the link is read before the node is given away.
             oldest_first = unsafe { node.as_ref() }.next().load(Ordering::Relaxed);
             each(node);
         }
+        rung_for
     }
 
     /// Owner: announces that it is about to sleep; false if there is something to take first.
@@ -116,12 +124,7 @@ impl<T: Chained> Inbox<T> {
         self.head.load(Ordering::SeqCst) == parked()
             && self
                 .head
-                .compare_exchange(
-                    parked(),
-                    std::ptr::null_mut(),
-                    Ordering::SeqCst,
-                    Ordering::Relaxed,
-                )
+                .compare_exchange(parked(), nudged(), Ordering::SeqCst, Ordering::Relaxed)
                 .is_ok()
     }
 }
@@ -129,6 +132,17 @@ impl<T: Chained> Inbox<T> {
 /// A head that is no node: the owner sleeps.
 fn parked<T>() -> *mut T {
     std::ptr::without_provenance_mut(align_of::<T>())
+}
+
+/// As [`parked`]: somebody has ended that sleep without giving it anything.
+fn nudged<T>() -> *mut T {
+    std::ptr::without_provenance_mut(2 * align_of::<T>())
+}
+
+/// Whether it is a node, not the end of the chain. The lowest page holds none.
+#[inline]
+fn is_node<T>(at: *mut T) -> bool {
+    at > nudged()
 }
 
 #[cfg(test)]
@@ -188,6 +202,32 @@ mod tests {
         assert!(!inbox.park(), "there is something to take");
         assert_eq!(drain(&inbox), [1, 2]);
     }
+
+    #[test]
+    fn the_owner_learns_of_each_ring_that_it_is_owed() {
+        let inbox = Inbox::<Node>::new();
+        let take = || {
+            // SAFETY: made by `node` and taken once.
+            inbox.take(|n| drop(unsafe { Box::from_raw(n.as_ptr()) }))
+        };
+        assert!(!take());
+        assert!(inbox.park());
+        assert!(!take(), "nobody came");
+        for push_after in [false, true] {
+            assert!(inbox.park() && inbox.nudge());
+            // SAFETY: leaked nodes live until taken.
+            assert!(!push_after || !unsafe { inbox.push(node(1)) });
+            assert!(take(), "it was nudged");
+        }
+        // SAFETY: as above.
+        unsafe {
+            assert!(!inbox.push(node(1)));
+            assert!(!take(), "it did not sleep");
+            assert!(inbox.park() && inbox.push(node(2)) && !inbox.push(node(3)));
+            assert!(take());
+        }
+        assert!(!take(), "each ring once");
+    }
 }
 
 #[cfg(all(test, loom))]
@@ -226,6 +266,81 @@ mod loom_models {
             if slept && before < 2 {
                 assert!(rang, "a node came while the owner slept and nobody rang");
             }
+        });
+    }
+
+    /// What the owner lets go at its end. An access to the cell after that is what the model looks for.
+    struct Home {
+        inbox: Inbox<Node>,
+        descriptor: loom::cell::UnsafeCell<()>,
+    }
+
+    // SAFETY: the cell is empty.
+    unsafe impl Send for Home {}
+    // SAFETY: as above.
+    unsafe impl Sync for Home {}
+
+    /// The kernel's counter, which outlasts the home.
+    #[derive(Default)]
+    struct Counter {
+        rings: loom::sync::Mutex<usize>,
+        rung: loom::sync::Condvar,
+    }
+
+    impl Counter {
+        fn ring(&self, home: &Home) {
+            home.descriptor.with(|_| ());
+            *self.rings.lock().unwrap() += 1;
+            self.rung.notify_one();
+        }
+
+        /// Waits until it has been rung so often.
+        fn hear(&self, times: usize) -> usize {
+            let mut rings = self.rings.lock().unwrap();
+            while *rings < times {
+                rings = self.rung.wait(rings).unwrap();
+            }
+            *rings
+        }
+    }
+
+    /// The owner ends once it has run what it waited for and has heard the rings that it is owed, whoever
+    /// else has woken it in between: nobody looks at its home after that.
+    #[test]
+    fn loom_a_home_outlasts_whoever_has_to_ring() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let home = Arc::new(Home {
+                inbox: Inbox::new(),
+                descriptor: loom::cell::UnsafeCell::new(()),
+            });
+            let counter = Arc::new(Counter::default());
+            let act = |wakes: fn(&Inbox<Node>) -> bool| {
+                let (home, counter) = (home.clone(), counter.clone());
+                loom::thread::spawn(move || {
+                    if wakes(&home.inbox) {
+                        counter.ring(&home);
+                    }
+                })
+            };
+            // SAFETY: leaked nodes live until drained.
+            act(|inbox| unsafe { inbox.push(node(1)) });
+            act(Inbox::nudge);
+            let (mut heard, mut owed, mut came) = (0, 0, false);
+            while !came {
+                if home.inbox.park() {
+                    heard = counter.hear(heard + 1);
+                }
+                let rung_for = home.inbox.take(|node| {
+                    // SAFETY: made by `node` and taken once.
+                    drop(unsafe { Box::from_raw(node.as_ptr()) });
+                    came = true;
+                });
+                owed += usize::from(rung_for);
+            }
+            assert_eq!(counter.hear(owed), owed, "each ring ends a sleep");
+            home.descriptor.with_mut(|_| ());
         });
     }
 

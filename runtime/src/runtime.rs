@@ -114,8 +114,9 @@ impl Runtime {
     /// Cancels all coroutines, waits for them to end, children before leaders, and stops the workers.
     ///
     /// What has not begun never will. What does not end within the grace time (default 5 s) is named in
-    /// the report; its memory is kept, since something may still point to it. A coroutine that holds
-    /// its worker with a computation or a blocking call keeps that thread as well.
+    /// the report. It never goes on, and all that it may have lent to others is kept for as long as the process
+    /// lives: its memory, its worker, and that worker's thread with its thread-locals. A coroutine that holds
+    /// its worker with a computation or a blocking call may end later; its worker then ends too.
     pub fn shutdown(self) -> ShutdownReport {
         self.end()
     }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt, io,
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,7 @@ use crate::sys::{fenced, spin::SpinLock};
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Those of the process: whoever drops a handle may belong to no runtime.
-static REFUSALS: SpinLock<Refusals> = SpinLock::new(Refusals::new());
+static REFUSALS: LazyLock<SpinLock<Refusals>> = LazyLock::new(|| SpinLock::new(Refusals::new()));
 
 /// Counts a coroutine whose error nobody will ask for, and logs it, if nothing was logged lately.
 ///

@@ -19,7 +19,10 @@ pub(super) struct Ending {
 #[derive(Default)]
 struct State {
     threads: Vec<JoinHandle<()>>,
+    /// Workers that have ended, or given up.
     ended: usize,
+    /// Which workers have given up.
+    kept: Vec<usize>,
     give_up_at: Option<Instant>,
     stuck: Vec<Stuck>,
 }
@@ -42,8 +45,18 @@ impl Ending {
         self.lock().threads.push(thread);
     }
 
+    /// The worker's thread is about to end.
     pub(super) fn worker_ended(&self) {
         self.lock().ended += 1;
+        self.worker_ended.notify_all();
+    }
+
+    /// The worker has reported what did not end; its thread never will.
+    pub(super) fn worker_gave_up(&self, index: usize) {
+        let mut state = self.lock();
+        state.kept.push(index);
+        state.ended += 1;
+        drop(state);
         self.worker_ended.notify_all();
     }
 
@@ -83,9 +96,12 @@ impl Scheduler {
         }
         let all_ended = self.await_workers(threads.len(), give_up_at + NOTICE);
         if all_ended {
-            for thread in threads {
-                // What would have unwound out of it has aborted the process.
-                let _ended = thread.join();
+            let kept = std::mem::take(&mut self.ending.lock().kept);
+            for (index, thread) in threads.into_iter().enumerate() {
+                if !kept.contains(&index) {
+                    // What would have unwound out of it has aborted the process.
+                    let _ended = thread.join();
+                }
             }
         } else {
             self.report_running();

@@ -71,6 +71,8 @@ pub(crate) struct Worker {
     awake_since: Cell<Instant>,
     /// How often it may wait awake before it sleeps.
     watches: Cell<u32>,
+    /// Sleeps that another thread has ended, each of which rings the bell once.
+    rings_owed: Cell<u64>,
     pub(super) counts: Counts,
     pub(super) trimmer: Trimmer,
 }
@@ -148,8 +150,8 @@ impl Worker {
     #[inline]
     pub(crate) fn current() -> Option<&'static Worker> {
         // SAFETY: set for the duration of `run` on this thread, where the worker does not move. The
-        // reference is used by code on this thread's stacks alone, which ends, or is never resumed,
-        // before the worker goes.
+        // reference is used by code on this thread's stacks, and on those of children whose leaders are
+        // here: all of it ends before the worker goes, or it does not go.
         unsafe { CURRENT.get().as_ref() }
     }
 
@@ -185,6 +187,7 @@ impl Worker {
             naps: Cell::new(0),
             awake_since: Cell::new(now()),
             watches: Cell::new(0),
+            rings_owed: Cell::new(0),
             counts: Counts::default(),
             trimmer: Trimmer::new(scheduler.config.idle_trim),
             deque: seed.deque,
@@ -198,7 +201,15 @@ impl Worker {
             worker.round();
         }
         worker.scheduler.desks[index].close();
-        worker.wind_down();
+        if !worker.wind_down() {
+            worker.scheduler.ending.worker_gave_up(index);
+            // Suspended stacks may hold whatever they can reach, and lend it to others: their worker, and the
+            // values of this thread, which would go with it.
+            loop {
+                std::thread::park();
+            }
+        }
+        worker.await_rings();
         CURRENT.set(ptr::null());
         worker.scheduler.ending.worker_ended();
     }
@@ -245,9 +256,9 @@ impl Worker {
         }
     }
 
-    /// The last rounds: everything is cancelled, nothing new begins, until all has ended or the
-    /// grace time is over.
-    fn wind_down(&self) {
+    /// The last rounds: everything is cancelled, nothing new begins, until all has ended, or the
+    /// grace time is over: false, and what is left has been reported.
+    fn wind_down(&self) -> bool {
         // SAFETY: the list is this thread's, and cancelling changes no list of live coroutines.
         unsafe {
             self.live.for_each(|task| {
@@ -281,7 +292,7 @@ impl Worker {
             }
             self.begin_refused();
             if self.live.is_empty() && self.refused.is_empty() && !more {
-                return;
+                return true;
             }
             let left = give_up_at.saturating_duration_since(now());
             if left.is_zero() && (!more || now() >= give_up_at + LATE) {
@@ -295,8 +306,6 @@ impl Worker {
                 self.poll(Some(left.min(timer.unwrap_or(left))));
             }
         }
-        // They keep their memory, and whoever still wakes them finds their inbox.
-        let _kept_for_good = Arc::into_raw(self.home.clone());
         // SAFETY: the list is this thread's.
         unsafe {
             for list in [&self.live, &self.refused] {
@@ -312,6 +321,7 @@ impl Worker {
         for task in self.local.take() {
             self.scheduler.ending.report(task.header(), false);
         }
+        false
     }
 
     #[inline]
@@ -626,8 +636,8 @@ impl Worker {
         } else if !others_awake {
             return None;
         }
-        let nap = SHORTEST_NAP * 2u32.pow(self.naps.get().min(LONGEST_NAP_LOG2));
-        self.naps.set(self.naps.get() + 1);
+        let nap = SHORTEST_NAP * 2u32.pow(self.naps.get());
+        self.naps.set((self.naps.get() + 1).min(LONGEST_NAP_LOG2));
         Some(nap)
     }
 
@@ -724,10 +734,25 @@ impl Worker {
     }
 
     fn take_inbox(&self) {
-        self.home.inbox.take(|task| {
+        let rung_for = self.home.inbox.take(|task| {
             count(&self.counts.woken_from_elsewhere);
             self.push_ready(task);
         });
+        if rung_for {
+            count(&self.rings_owed);
+        }
+    }
+
+    /// Waits for those who have woken it and are about to ring its bell, which until then they look at.
+    ///
+    /// Between their push and their ring they may be held up for any time, by the kernel or a debugger. So this
+    /// gives up with the shutdown, and then its home is kept for good.
+    fn await_rings(&self) {
+        let until = self.scheduler.ending.give_up_at();
+        let has_rung = self.home.bell.has_rung(self.rings_owed.get(), until, now);
+        if !has_rung.is_ok_and(|has_rung| has_rung) {
+            let _kept_for_good = Arc::into_raw(self.home.clone());
+        }
     }
 
     /// The coroutines that have begun here and not ended; for this thread alone.

@@ -3,7 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -11,7 +11,7 @@ use rustix::{
     io::Errno,
 };
 
-/// Wakes a thread that waits in `epoll_wait` on this counter, edge-triggered: it is never read.
+/// Wakes a thread that waits in `epoll_wait` on this counter, edge-triggered: it is read at its end alone.
 pub(crate) struct Bell(OwnedFd);
 
 impl Bell {
@@ -26,6 +26,35 @@ impl Bell {
         // The counter could only be full after 2^64 rings; each write is an edge of its own.
         if let Err(errno) = rustix::io::write(&self.0, &1u64.to_ne_bytes()) {
             debug_assert_eq!(errno, Errno::AGAIN);
+        }
+    }
+
+    /// Waits until it has been rung so often since it was made; false if that is not so by `until`.
+    ///
+    /// Called once. A ring counts when its caller needs the bell no more.
+    pub(crate) fn has_rung(
+        &self,
+        times: u64,
+        until: Instant,
+        now: impl Fn() -> Instant,
+    ) -> io::Result<bool> {
+        let mut heard = 0;
+        loop {
+            let mut counter = [0; 8];
+            match rustix::io::read(&self.0, &mut counter) {
+                Ok(_) => heard += u64::from_ne_bytes(counter),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            if heard >= times {
+                debug_assert_eq!(heard, times, "each ring ends a sleep");
+                return Ok(true);
+            }
+            let left = until.saturating_duration_since(now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            poll_fd(self.as_fd(), Direction::Read, Some(left))?;
         }
     }
 }

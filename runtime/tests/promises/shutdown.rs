@@ -165,3 +165,77 @@ fn handles_outlive_their_runtime() {
     assert_eq!(ended.join().unwrap(), 7);
     assert!(cut.join().unwrap_err().is_cancelled());
 }
+
+#[test]
+fn what_a_stuck_coroutine_has_lent_stays() {
+    struct Mine(AtomicUsize);
+    impl Drop for Mine {
+        fn drop(&mut self) {
+            self.0.store(0xdead, Ordering::SeqCst);
+        }
+    }
+    thread_local! { static MINE: Mine = const { Mine(AtomicUsize::new(7)) }; }
+
+    let runtime = impatient(2);
+    let (tell, told) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let (both, both_begun) = mpsc::channel();
+    runtime.spawn(move || {
+        MINE.with(|mine| {
+            maniple::group(|g| {
+                let (begin, begun) = mpsc::channel();
+                g.spawn(move || {
+                    begin.send(()).unwrap();
+                    // Ignores its cancellation, and holds its worker.
+                    released.recv_timeout(LONG).unwrap();
+                    // The leader's worker has given up by now.
+                    let late = g.spawn(|| ()).join();
+                    let read = mine.0.load(Ordering::SeqCst);
+                    tell.send((late.is_err(), read)).unwrap();
+                });
+                // This worker stands still until the other has taken the child.
+                begun.recv_timeout(LONG).unwrap();
+                both.send(()).unwrap();
+                Ok::<_, ()>(())
+            })
+        })
+    });
+    both_begun.recv_timeout(LONG).unwrap();
+    let report = runtime.shutdown();
+    assert_eq!(report.stuck().len(), 2, "{report:?}");
+    release.send(()).unwrap();
+    assert_eq!(told.recv_timeout(LONG), Ok((true, 7)));
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_the_thread_of_what_is_stuck() {
+    let runtime = impatient(1);
+    let (begin, begun) = channel::bounded(1);
+    runtime.spawn(move || {
+        begin.send(()).unwrap();
+        maniple::cancel::shield(maniple::park);
+    });
+    begun.recv().unwrap();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(runtime.shutdown().stuck().len()));
+    assert_eq!(told.recv_timeout(LONG), Ok(1));
+}
+
+#[test]
+fn who_wakes_a_coroutine_may_be_slower_than_the_end_of_its_runtime() {
+    let (wake, to_wake) = mpsc::channel::<maniple::Current>();
+    let waker = std::thread::spawn(move || to_wake.iter().for_each(|parked| parked.unpark()));
+    for _ in 0..ROUNDS {
+        let runtime = Runtime::builder().workers(1).build().unwrap();
+        runtime.run(|| {
+            wake.send(maniple::current().unwrap()).unwrap();
+            maniple::park_timeout(Duration::from_micros(50));
+        });
+        assert!(runtime.shutdown().is_clean());
+    }
+    drop(wake);
+    waker.join().unwrap();
+}
+
+/// As many as take about a second.
+const ROUNDS: usize = 2000;
