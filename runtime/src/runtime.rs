@@ -66,7 +66,7 @@ impl Runtime {
         // SAFETY: what `main` borrows outlives this call, which waits for the task to complete and
         // takes its result.
         unsafe {
-            let (task, handle) = task::make(Some("main".into()), class, None, None, main);
+            let (task, handle) = task::make(Some("main".into()), class, None, main);
             self.scheduler.spawn(task);
             let handle = RunToEnd(handle);
             while join_task(&handle.0, Cuttable::No).is_err() {}

@@ -48,7 +48,7 @@ use crate::{
     error::{Cause, Unwind},
     scheduler::{Scheduler, current_scheduler, current_strand},
     strand::{Scope, Strand, Target},
-    sys::spin::SpinLock,
+    sys::{fenced, spin::SpinLock},
     task::{self, JoinError},
     wait::{self, Cuttable, Reason, Waited, ready},
 };
@@ -121,7 +121,10 @@ where
         }
         // `_led` waits for the children here.
     };
-    if let Some(payload) = group.panic.lock().take() {
+    let panic = group.panic.lock().take();
+    if let Some(payload) = panic {
+        // Not by the unwinding, which a destructor that panics would turn into the end of the process.
+        fenced::drop_value(outcome, "what is left of a group that panicked");
         resume_unwind(payload);
     }
     assert!(
@@ -135,7 +138,10 @@ where
         (Some(error), Err(payload)) if payload.is::<Unwind>() && !leader.is_cancelled() => {
             Err(error)
         }
-        (_, Err(payload)) => resume_unwind(payload),
+        (error, Err(payload)) => {
+            fenced::drop_value(error, "the error of a group that panicked");
+            resume_unwind(payload);
+        }
         (None, Ok(Some(value))) => Ok(value),
         (None, Ok(None)) => unreachable!("an error of the body is the group's"),
     }
@@ -246,8 +252,8 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
             Some(_) => Some(error),
         };
         drop(first);
-        drop(later);
         self.cancel_because(cause);
+        drop(later);
     }
 
     /// Gives the children that are spawned from now on names that begin with `prefix`: `prefix/name`, and
@@ -330,7 +336,7 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
         let class = self.scheduler.default_class;
         // SAFETY: `'scope` ends only after `group` has waited for this task's completion.
         let (task, handle) =
-            unsafe { task::make(self.full_name(name), class, None, self.deadline, body) };
+            unsafe { task::make(self.full_name(name), class, self.deadline, body) };
         self.launch(task, handle)
     }
 
@@ -368,8 +374,10 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
                     Some(_) => Some(payload),
                 };
                 drop(first);
-                drop(later);
                 self.cancel_because(Cause::Sibling);
+                if let Some(later) = later {
+                    fenced::discard(later);
+                }
                 End::Panicked(message)
             })
         }
@@ -584,17 +592,16 @@ impl<'scope, 'env, E> ChildBuilder<'scope, 'env, E> {
     {
         let group = self.group;
         let class = self.builder.class(group.scheduler)?;
-        let stack = group.scheduler.reserve_stack(class)?;
         // SAFETY: as in `Group::start`.
         let (task, handle) = unsafe {
-            task::make(
+            task::make_reserved(
                 group.full_name(self.builder.into_name()),
                 class,
-                Some(stack),
                 group.deadline,
                 group.guarded(body),
+                || group.scheduler.reserve_stack(class),
             )
-        };
+        }?;
         Ok(group.launch(task, handle))
     }
 }

@@ -22,7 +22,7 @@ use crate::{
         Scheduler, Worker, current_coroutine, current_scheduler, may_block_thread, refusal,
         yield_turn,
     },
-    stack::SizeClass,
+    stack::{SizeClass, Stack},
     wait::{self, Cuttable, Reason, Waited, ready},
 };
 
@@ -111,7 +111,7 @@ where
     let worker = local_worker();
     let class = worker.scheduler().default_class;
     // SAFETY: nothing is borrowed.
-    let (task, handle) = unsafe { make(None, class, None, None, body) };
+    let (task, handle) = unsafe { make(None, class, None, body) };
     worker.spawn_local(task);
     JoinHandle::new(handle)
 }
@@ -144,7 +144,7 @@ where
         let body = body.clone();
         let class = scheduler.default_class;
         // SAFETY: nothing is borrowed.
-        let (task, handle) = unsafe { make(None, class, None, None, move || body(index)) };
+        let (task, handle) = unsafe { make(None, class, None, move || body(index)) };
         scheduler.assign(index, task);
         handles.push(JoinHandle::new(handle));
     }
@@ -180,7 +180,7 @@ where
 {
     let scheduler = current_scheduler();
     // SAFETY: nothing is borrowed.
-    let (task, handle) = unsafe { make(None, scheduler.default_class, None, None, body) };
+    let (task, handle) = unsafe { make(None, scheduler.default_class, None, body) };
     match Worker::current() {
         Some(worker) => worker.spawn_where_fewest(task),
         None => scheduler.spawn(task),
@@ -207,7 +207,7 @@ where
     T: Send + 'static,
 {
     // SAFETY: nothing is borrowed.
-    let (task, handle) = unsafe { make(name, scheduler.default_class, None, None, body) };
+    let (task, handle) = unsafe { make(name, scheduler.default_class, None, body) };
     scheduler.spawn(task);
     JoinHandle::new(handle)
 }
@@ -292,9 +292,9 @@ impl Builder {
         T: Send + 'static,
     {
         let class = self.class(scheduler)?;
-        let stack = scheduler.reserve_stack(class)?;
+        let reserve = || scheduler.reserve_stack(class);
         // SAFETY: nothing is borrowed.
-        let (task, handle) = unsafe { make(self.name, class, Some(stack), None, body) };
+        let (task, handle) = unsafe { make_reserved(self.name, class, None, body, reserve) }?;
         scheduler.spawn(task);
         Ok(JoinHandle::new(handle))
     }
@@ -314,9 +314,9 @@ impl Builder {
     {
         let worker = local_worker();
         let class = self.class(worker.scheduler())?;
-        let stack = worker.acquire_stack(class)?;
+        let reserve = || worker.acquire_stack(class);
         // SAFETY: nothing is borrowed.
-        let (task, handle) = unsafe { make(self.name, class, Some(stack), None, body) };
+        let (task, handle) = unsafe { make_reserved(self.name, class, None, body, reserve) }?;
         worker.spawn_local(task);
         Ok(JoinHandle::new(handle))
     }
@@ -742,7 +742,6 @@ fn park_until(deadline: Option<Instant>) {
 pub(crate) unsafe fn make<F, T>(
     name: Option<Cow<'static, str>>,
     class: SizeClass,
-    stack: Option<crate::stack::Stack>,
     deadline: Option<Instant>,
     body: F,
 ) -> (Unstarted, TaskRef)
@@ -750,5 +749,27 @@ where
     F: FnOnce() -> T,
 {
     // SAFETY: the caller's promise.
-    unsafe { TaskRef::new(body, origin(name, class), stack, deadline, local::bequest()) }
+    unsafe { TaskRef::new(body, origin(name, class), None, deadline, local::bequest()) }
+}
+
+/// As [`make`], with its stack reserved now, by `reserve`.
+///
+/// # Safety
+/// As [`TaskRef::new`].
+#[track_caller]
+pub(crate) unsafe fn make_reserved<F, T>(
+    name: Option<Cow<'static, str>>,
+    class: SizeClass,
+    deadline: Option<Instant>,
+    body: F,
+    reserve: impl FnOnce() -> io::Result<Stack>,
+) -> io::Result<(Unstarted, TaskRef)>
+where
+    F: FnOnce() -> T,
+{
+    // First the clones of what is inherited: they may panic, and a stack would be lost.
+    let locals = local::bequest();
+    let stack = Some(reserve()?);
+    // SAFETY: the caller's promise.
+    Ok(unsafe { TaskRef::new(body, origin(name, class), stack, deadline, locals) })
 }

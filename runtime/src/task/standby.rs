@@ -65,11 +65,7 @@ where
     let scheduler = current_scheduler();
     let fd = source.as_fd().as_raw_fd();
     // SAFETY: nothing is borrowed.
-    let (task, handle) = unsafe {
-        make(None, scheduler.default_class, None, None, move || {
-            body(source)
-        })
-    };
+    let (task, handle) = unsafe { make(None, scheduler.default_class, None, move || body(source)) };
     // SAFETY: the task owns the descriptor, does not begin before it is armed, and is not touched after.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     scheduler.stand_by(fd, until, task);

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use maniple::{
-    JoinError, coroutine_local, group,
+    JoinError, Runtime, coroutine_local, group, spawn,
     sync::channel::{self, Sender},
     task::spawn_on_workers,
     yield_now,
@@ -266,4 +267,46 @@ impl Drop for OnDropSend {
     fn drop(&mut self) {
         (self.0)();
     }
+}
+
+#[test]
+fn a_spawn_that_cannot_clone_what_is_inherited_leaves_its_stack() {
+    /// Is not to be cloned.
+    struct Single;
+    impl Clone for Single {
+        fn clone(&self) -> Self {
+            panic!("there is one");
+        }
+    }
+    coroutine_local! { static SINGLE: Single = Single, inherited; }
+    const STACKS: usize = 4;
+
+    let runtime = Runtime::builder()
+        .workers(1)
+        .max_coroutines(STACKS)
+        .build()
+        .unwrap();
+    runtime.run(|| {
+        for _ in 0..2 * STACKS {
+            spawn(|| {
+                SINGLE.with(|_| ());
+                let fails = |spawn: &dyn Fn()| {
+                    let caught = catch_unwind(AssertUnwindSafe(spawn));
+                    assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"there is one"));
+                };
+                let builder = maniple::Builder::new;
+                fails(&|| drop(builder().spawn(|| ())));
+                fails(&|| drop(builder().spawn_local(|| ())));
+                fails(&|| {
+                    let _: Result<(), ()> = maniple::group(|g| {
+                        drop(g.builder().spawn(|| ()));
+                        Ok(())
+                    });
+                });
+            })
+            .join()
+            .unwrap();
+        }
+    });
+    assert!(runtime.shutdown().is_clean());
 }
