@@ -323,9 +323,7 @@ impl TaskRef {
     /// Some counted reference is held during the call.
     pub(crate) unsafe fn acquire(task: NonNull<Header>) -> TaskRef {
         // SAFETY: alive by the caller's promise.
-        unsafe { task.as_ref() }
-            .refs
-            .fetch_add(1, Ordering::Relaxed);
+        count_reference(&unsafe { task.as_ref() }.refs);
         TaskRef(task)
     }
 
@@ -392,7 +390,7 @@ impl TaskRef {
 
 impl Clone for TaskRef {
     fn clone(&self) -> Self {
-        self.header().refs.fetch_add(1, Ordering::Relaxed);
+        count_reference(&self.header().refs);
         TaskRef(self.0)
     }
 }
@@ -404,6 +402,18 @@ impl Drop for TaskRef {
         unsafe { release(self.0) }
     }
 }
+
+/// Counts one more. As with `Arc`, references can be forgotten without end in safe code; long before the
+/// count could come round to zero the process ends.
+#[inline]
+fn count_reference(refs: &AtomicU32) {
+    if refs.fetch_add(1, Ordering::Relaxed) > MOST_REFERENCES {
+        fenced::abort("two thousand million references to one coroutine");
+    }
+}
+
+/// Leaves room for as many threads as there can be that find it exceeded at the same time.
+const MOST_REFERENCES: u32 = i32::MAX as u32;
 
 /// # Safety
 /// The caller gives up a counted reference.
@@ -1033,3 +1043,27 @@ unsafe impl corosensei::stack::Stack for Bound {
 
 /// Marks handles by their result type.
 pub(crate) type Yields<T> = PhantomData<fn() -> T>;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{scheduler::current_coroutine, stack::child};
+
+    #[test]
+    fn references_without_end_abort_and_do_not_come_round() {
+        let test = "references_without_end_abort_and_do_not_come_round";
+        let said = child::run(module_path!(), test, || {
+            crate::run(|| {
+                let running = current_coroutine().unwrap();
+                // SAFETY: it runs, so the runtime holds a reference.
+                let task = unsafe { TaskRef::acquire(running) };
+                // As after so many `mem::forget(current.clone())`, which take some seconds.
+                task.header().refs.store(MOST_REFERENCES, Ordering::Relaxed);
+                let _last = task.clone();
+                let _too_many = task.clone();
+            });
+        })
+        .by_signal(libc::SIGABRT);
+        assert!(said.contains("references to one coroutine"), "{said}");
+    }
+}

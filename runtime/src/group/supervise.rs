@@ -15,6 +15,7 @@ use crate::{
     error::Unwind,
     group::{Child, End, Group, group},
     scheduler::now,
+    sys::fenced,
     task::JoinError,
     time,
 };
@@ -152,7 +153,7 @@ impl Restart {
                 let failures = recent.len();
                 return Err(GaveUp { failures, last });
             }
-            drop(last);
+            fenced::drop_value(last, "what an attempt failed with");
             time::sleep(self.pause(recent.len()));
         }
         unreachable!("the attempts are counted for ever")

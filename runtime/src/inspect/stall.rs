@@ -134,7 +134,7 @@ fn watch(limit: Duration, stop: &Stop) {
                 };
                 continue;
             }
-            seen.looks += 1;
+            seen.looks = seen.looks.saturating_add(1);
             if seen.looks >= patience && !seen.reported {
                 seen.reported = true;
                 report(&turn, limit);

@@ -517,10 +517,14 @@ pub(crate) fn now() -> Instant {
 
 fn new_home(bell: Bell, driver: &crate::driver::Driver) -> Home {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
+    let worker_id = NEXT.fetch_add(1, Ordering::Relaxed);
+    if worker_id == 0 {
+        fenced::abort("four thousand million workers have been started");
+    }
     Home {
         inbox: crate::inbox::Inbox::new(),
         bell,
-        worker_id: NEXT.fetch_add(1, Ordering::Relaxed),
+        worker_id,
         thread_id: AtomicI32::new(0),
         epoll: driver.handle(),
         on_patrol: AtomicBool::new(false),

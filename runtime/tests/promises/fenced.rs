@@ -59,6 +59,47 @@ fn a_result_a_local_and_an_unused_closure_that_panic_when_dropped_end_nobody() {
 }
 
 #[test]
+fn a_group_resumes_its_first_panic_whatever_the_others_leave() {
+    on(1, || {
+        let caught = std::panic::catch_unwind(|| {
+            maniple::group(|g| {
+                g.spawn(|| panic!("the first"));
+                g.spawn(|| panic_any(Bomb(LAYERS)));
+                maniple::yield_now();
+                Ok::<_, ()>(Bomb(LAYERS))
+            })
+        });
+        let payload = caught.map(|_| ()).unwrap_err();
+        assert_eq!(payload.downcast_ref(), Some(&"the first"));
+        let caught = std::panic::catch_unwind(|| {
+            maniple::group(|g| {
+                g.spawn(|| panic!("the child's"));
+                maniple::yield_now();
+                if g.is_cancelled() {
+                    panic_any(Bomb(LAYERS));
+                }
+                Ok::<_, ()>(())
+            })
+        });
+        let payload = caught.unwrap_err();
+        assert_eq!(payload.downcast_ref(), Some(&"the child's"));
+    });
+}
+
+#[test]
+fn a_restart_goes_on_after_a_panic_that_leaves_a_bomb() {
+    let restart = maniple::group::Restart {
+        backoff: super::SHORT..=super::SHORT,
+        ..Default::default()
+    };
+    let ended = restart.run(|attempt| match attempt {
+        0 => panic_any(Bomb(LAYERS)),
+        _ => Ok::<_, ()>(attempt),
+    });
+    assert_eq!(ended.unwrap(), 1);
+}
+
+#[test]
 fn an_awaiters_waker_that_panics_ends_nobody() {
     struct Fragile(mpsc::SyncSender<()>);
     impl Wake for Fragile {
