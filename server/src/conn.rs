@@ -28,7 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use maniple::{
     net::{Shutdown, TcpStream},
     task::load_is_uneven,
@@ -469,7 +469,7 @@ impl Conn<'_> {
                 BodyKind::Reader { length, .. } => *length,
                 _ => response.body.bytes().map(|bytes| bytes.len() as u64),
             },
-            of_head: head.method == Method::HEAD,
+            of_head: head.of_head,
             http_11,
         };
         let (ending, has_body) = content.ending();
@@ -483,7 +483,7 @@ impl Conn<'_> {
             output,
             &response::Head {
                 status: response.status,
-                content_type: response.content_type.map(|known| known.line),
+                content_type: response.content_type,
                 headers: response.headers.as_deref(),
                 ending,
                 connection,
@@ -561,7 +561,7 @@ impl Conn<'_> {
             output,
             &response::Head {
                 status: reject.status,
-                content_type: Some(crate::respond::TEXT.line),
+                content_type: Some(&response::TEXT),
                 headers: None,
                 ending: Ending::Length(text.len() as u64),
                 connection: Some("close"),

@@ -5,16 +5,15 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// `date: `, an IMF-fixdate of 29 bytes, CR LF.
-pub(crate) const LENGTH: usize = 6 + 29 + 2;
+use crate::http1::response::DateLine;
 
 thread_local! {
-    static CACHED: Cell<Option<(Instant, [u8; LENGTH])>> = const { Cell::new(None) };
+    static CACHED: Cell<Option<(Instant, DateLine)>> = const { Cell::new(None) };
 }
 
 /// The field line with the current time (RFC 9110, 5.6.7), as of the worker's recent clock.
 #[inline]
-pub(crate) fn now() -> [u8; LENGTH] {
+pub(crate) fn now() -> DateLine {
     let recent = maniple::time::recent();
     match CACHED.get() {
         Some((valid_until, text)) if recent < valid_until => text,
@@ -23,11 +22,12 @@ pub(crate) fn now() -> [u8; LENGTH] {
 }
 
 #[cold]
-fn refresh(recent: Instant) -> [u8; LENGTH] {
+fn refresh(recent: Instant) -> DateLine {
     let now = SystemTime::now();
     let text = format!("date: {}\r\n", httpdate::fmt_http_date(now));
-    let mut bytes = [b' '; LENGTH];
-    bytes.copy_from_slice(&text.as_bytes()[..LENGTH]);
+    let mut bytes: DateLine = [b' '; _];
+    let length = bytes.len();
+    bytes.copy_from_slice(&text.as_bytes()[..length]);
     let into_second = now
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.subsec_nanos());

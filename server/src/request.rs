@@ -116,7 +116,7 @@ impl Request {
     #[inline]
     pub fn path(&self) -> &str {
         let input = &self.scratch().input;
-        self.head().path_in(&input.bytes[input.start..])
+        ascii(self.head().path_in(&input.bytes[input.start..]))
     }
 
     /// The query as it was sent, without the `?`; `None` if there is none.

@@ -9,6 +9,8 @@ use http::{
 };
 use serde::Serialize;
 
+use crate::http1::response::{ContentType, HTML, JSON, OCTETS, TEXT};
+
 use crate::rate::Rate;
 
 /// An answer to a request.
@@ -36,28 +38,6 @@ pub struct Response {
     pub(crate) headers: Option<Box<HeaderMap>>,
     pub(crate) body: Body,
 }
-
-/// A type that is known beforehand, so that no header map is made for it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct ContentType {
-    /// The whole field line.
-    pub(crate) line: &'static [u8],
-    value: &'static str,
-}
-
-macro_rules! content_type {
-    ($name:ident, $value:literal) => {
-        pub(crate) static $name: ContentType = ContentType {
-            line: concat!("content-type: ", $value, "\r\n").as_bytes(),
-            value: $value,
-        };
-    };
-}
-
-content_type!(TEXT, "text/plain; charset=utf-8");
-content_type!(HTML, "text/html; charset=utf-8");
-content_type!(JSON, "application/json");
-content_type!(OCTETS, "application/octet-stream");
 
 impl Response {
     /// An answer without a body.

@@ -6,6 +6,7 @@ use http::{Method, StatusCode, header::ALLOW};
 use maniple::inspect::depth_label;
 
 use crate::{
+    http1::head::ascii,
     request::Request,
     respond::{IntoResponse, Response},
 };
@@ -58,6 +59,9 @@ where
 #[derive(Default)]
 pub struct Router {
     paths: matchit::Router<usize>,
+    /// Those of the paths that are written out in full, by their length. What they match, they match before any
+    /// other, so that they need not be looked for among all.
+    literal: Vec<Vec<(Box<[u8]>, usize)>>,
     routes: Vec<Route>,
     fallback: Option<Box<dyn Handler>>,
 }
@@ -156,6 +160,12 @@ impl Router {
                 self.paths
                     .insert(path, self.routes.len())
                     .map_err(|error| failed(error.to_string()))?;
+                if !path.contains(['{', '}']) {
+                    let least = path.len() + 1;
+                    self.literal
+                        .resize_with(self.literal.len().max(least), Vec::new);
+                    self.literal[path.len()].push((path.as_bytes().into(), self.routes.len()));
+                }
                 self.routes.push(Route {
                     path: path.to_owned(),
                     methods: Vec::new(),
@@ -179,9 +189,22 @@ impl Router {
         self
     }
 
-    /// Finds the handler; `param` is called with each path parameter's name and value.
+    /// Finds the handler for a path, which is ASCII; `param` is called with each path parameter's name and value.
     #[inline]
     pub(crate) fn find(
+        &self,
+        method: &Method,
+        path: &[u8],
+        param: impl FnMut(&str, &str),
+    ) -> Found<'_> {
+        let same_length = self.literal.get(path.len());
+        match same_length.and_then(|paths| paths.iter().find(|(literal, _)| **literal == *path)) {
+            Some((_, route)) => self.routes[*route].answer(method),
+            None => self.find_among_all(method, ascii(path), param),
+        }
+    }
+
+    fn find_among_all(
         &self,
         method: &Method,
         path: &str,
@@ -190,18 +213,10 @@ impl Router {
         let Ok(matched) = self.paths.at(path) else {
             return self.unmatched(method, path);
         };
-        let index = *matched.value;
-        let route = &self.routes[index];
-        depth_label(&route.path);
-        if !matched.params.is_empty() {
-            for (name, value) in matched.params.iter() {
-                param(name, value);
-            }
+        for (name, value) in matched.params.iter() {
+            param(name, value);
         }
-        match route.handler(method) {
-            Some(handler) => Found::Handler(handler),
-            None => Found::Answer(Box::new(route.refuse(method))),
-        }
+        self.routes[*matched.value].answer(method)
     }
 
     #[cold]
@@ -218,6 +233,15 @@ impl Router {
 }
 
 impl Route {
+    #[inline]
+    fn answer(&self, method: &Method) -> Found<'_> {
+        depth_label(&self.path);
+        match self.handler(method) {
+            Some(handler) => Found::Handler(handler),
+            None => Found::Answer(Box::new(self.refuse(method))),
+        }
+    }
+
     #[inline]
     fn handler(&self, method: &Method) -> Option<&dyn Handler> {
         let find = |wanted: &Method| {
@@ -300,7 +324,7 @@ mod tests {
     }
 
     fn answer(method: Method, path: &str) -> u16 {
-        match router().find(&method, path, |_, _| {}) {
+        match router().find(&method, path.as_bytes(), |_, _| {}) {
             Found::Handler(_) => 200,
             Found::Answer(response) => response.status().as_u16(),
         }
@@ -319,7 +343,7 @@ mod tests {
     #[test]
     fn refusals_list_what_is_allowed() {
         let router = router();
-        let Found::Answer(mut response) = router.find(&Method::PUT, "/", |_, _| {}) else {
+        let Found::Answer(mut response) = router.find(&Method::PUT, b"/", |_, _| {}) else {
             panic!("PUT has no handler");
         };
         assert_eq!(response.headers_mut()["allow"], "GET, POST, HEAD, OPTIONS");
@@ -329,7 +353,7 @@ mod tests {
     fn parameters_are_given_by_name() {
         let router = router();
         let mut values = Vec::new();
-        let found = router.find(&Method::GET, "/a/1/2/3", |name, value| {
+        let found = router.find(&Method::GET, b"/a/1/2/3", |name, value| {
             values.push((name.to_owned(), value.to_owned()));
         });
         assert!(matches!(found, Found::Handler(_)));
@@ -399,8 +423,57 @@ mod tests {
             ("/files/", false),
             ("/files", false),
         ] {
-            let found = router.find(&Method::GET, path, |_, _| {});
+            let found = router.find(&Method::GET, path.as_bytes(), |_, _| {});
             assert_eq!(matches!(found, Found::Handler(_)), is_found, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_written_out_is_found_before_all_others() {
+        let routes = [
+            "/",
+            "/a",
+            "/b",
+            "/ab",
+            "/{x}",
+            "/a/{x}",
+            "/a/b",
+            "/a/{x}/c",
+            "/a/b/c",
+            "/a/b/{*rest}",
+            "/c/{*rest}",
+            "/c/d",
+            "/e/",
+            "/{x}/f",
+        ];
+        let mut router = Router::new();
+        for route in routes {
+            router = router.get(route, move |_: &mut Request| route);
+        }
+        let mut parts = vec![String::new()];
+        for _ in 0..4 {
+            let longer = |path: &String| {
+                ["/", "/a", "/b", "/ab", "/c", "/d", "/e", "/f"].map(|part| format!("{path}{part}"))
+            };
+            parts.extend(parts.iter().flat_map(longer).collect::<Vec<_>>());
+        }
+        for path in parts.iter().filter(|path| !path.is_empty()) {
+            let (mut direct, mut among_all) = (Vec::new(), Vec::new());
+            let note = |into: &mut Vec<_>, name: &str, value: &str| {
+                into.push((name.to_owned(), value.to_owned()));
+            };
+            let found = router.find(&Method::GET, path.as_bytes(), |name, value| {
+                note(&mut direct, name, value);
+            });
+            let expected = router.find_among_all(&Method::GET, path, |name, value| {
+                note(&mut among_all, name, value);
+            });
+            let handler = |found| match found {
+                Found::Handler(handler) => Some(std::ptr::from_ref(handler).cast::<()>().addr()),
+                Found::Answer(_) => None,
+            };
+            assert_eq!(direct, among_all, "{path}");
+            assert_eq!(handler(found), handler(expected), "{path}");
         }
     }
 }

@@ -106,13 +106,16 @@ impl Scratch {
     pub(crate) fn forget_request(&mut self) {
         self.params.clear();
         self.pace = Pace::default();
-        // Most handlers ask for neither; taking them out would move them first.
-        if self.headers.get().is_some() {
-            self.headers = OnceCell::new();
+        // Most handlers ask for neither.
+        if self.headers.get().is_some() || self.uri.get().is_some() {
+            self.forget_views();
         }
-        if self.uri.get().is_some() {
-            self.uri = OnceCell::new();
-        }
+    }
+
+    #[cold]
+    fn forget_views(&mut self) {
+        self.headers = OnceCell::new();
+        self.uri = OnceCell::new();
     }
 
     /// Room to read behind the head in hand.

@@ -19,6 +19,8 @@ use super::{
 #[derive(Debug, Default)]
 pub(crate) struct Head {
     pub(crate) method: Method,
+    /// Whether that is `HEAD`, whose answer has no body.
+    pub(crate) of_head: bool,
     /// The request target as it was sent.
     pub(crate) target: Range<usize>,
     /// The path within the target.
@@ -34,12 +36,12 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// The path, given the bytes that the head was parsed from.
+    /// The path, given the bytes that the head was parsed from; all ASCII.
     #[inline]
-    pub(crate) fn path_in<'b>(&self, bytes: &'b [u8]) -> &'b str {
-        match ascii(&bytes[self.path.clone()]) {
+    pub(crate) fn path_in<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        match &bytes[self.path.clone()] {
             // An absolute URI may have none (RFC 9110, 4.2.3).
-            "" => "/",
+            b"" => b"/",
             path => path,
         }
     }
@@ -150,11 +152,11 @@ fn read(
     head: &mut Head,
 ) -> Result<(), Stop> {
     fields.clear();
-    let (method, start) = match bytes {
-        [b'G', b'E', b'T', b' ', ..] => (Method::GET, 4),
+    // Whether the target is in origin form is clear for the method that most requests have.
+    let (method, start, is_origin_form) = match bytes {
+        [b'G', b'E', b'T', b' ', b'/', ..] => (Method::GET, 4, true),
         _ => read_method(bytes)?,
     };
-    let is_origin_form = bytes.get(start) == Some(&b'/') && method != Method::CONNECT;
     let (path_end, end) = match is_origin_form {
         true => target::origin_form_ends(bytes, start),
         false => target::any_form_ends(bytes, start),
@@ -197,6 +199,7 @@ fn read(
         false => target::split(bytes, start..end, &method, meaning.host)?,
     };
     (head.framing, head.keep_alive) = meaning.conclude(http_11)?;
+    head.of_head = method == Method::HEAD;
     head.method = method;
     head.target = start..end;
     head.path = path;
@@ -209,8 +212,9 @@ fn read(
 
 const HTTP_11: &[u8] = b" HTTP/1.1\r\n";
 
-/// The method, and where the target begins, behind empty lines that may come first (RFC 9112, 2.2).
-fn read_method(bytes: &[u8]) -> Result<(Method, usize), Stop> {
+/// The method, where the target begins and whether in origin form, behind empty lines that may come first
+/// (RFC 9112, 2.2).
+fn read_method(bytes: &[u8]) -> Result<(Method, usize, bool), Stop> {
     let mut start = 0;
     loop {
         match &bytes[start..] {
@@ -225,7 +229,8 @@ fn read_method(bytes: &[u8]) -> Result<(Method, usize), Stop> {
     }
     let method =
         Method::from_bytes(&bytes[start..end]).map_err(|_| Reject::bad("invalid method"))?;
-    Ok((method, end + 1))
+    let is_origin_form = bytes.get(end + 1) == Some(&b'/') && method != Method::CONNECT;
+    Ok((method, end + 1, is_origin_form))
 }
 
 #[cold]
@@ -740,7 +745,7 @@ mod tests {
             if parse(&bytes, &LIMITS, &mut Vec::new(), &mut head) == Ok(true) {
                 prop_assert_eq!(&bytes[head.target.clone()], &target);
                 let uri = head.uri_in(&bytes);
-                prop_assert_eq!(uri.path(), head.path_in(&bytes));
+                prop_assert_eq!(uri.path().as_bytes(), head.path_in(&bytes));
                 let query = head.query.as_ref().map(|query| ascii(&bytes[query.clone()]));
                 prop_assert_eq!(uri.query(), query);
                 if let Some(authority) = uri.authority().filter(|_| !host.is_empty()) {

@@ -65,29 +65,51 @@ impl Content<'_> {
     }
 }
 
+/// A type that is known beforehand, so that no header map is made for it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ContentType {
+    pub(crate) value: &'static str,
+    /// The status line of 200 and this field's line, which begin most heads.
+    opening: &'static [u8],
+}
+
+macro_rules! content_type {
+    ($name:ident, $value:literal) => {
+        pub(crate) static $name: ContentType = ContentType {
+            value: $value,
+            opening: concat!("HTTP/1.1 200 OK\r\ncontent-type: ", $value, "\r\n").as_bytes(),
+        };
+    };
+}
+
+content_type!(TEXT, "text/plain; charset=utf-8");
+content_type!(HTML, "text/html; charset=utf-8");
+content_type!(JSON, "application/json");
+content_type!(OCTETS, "application/octet-stream");
+
+/// A `date` line: its name, an IMF-fixdate of 29 bytes, CR LF.
+pub(crate) type DateLine = [u8; 6 + 29 + 2];
+
 /// A response's head without its fields of its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head<'a> {
     pub(crate) status: StatusCode,
-    /// A whole `content-type` line.
-    pub(crate) content_type: Option<&'a [u8]>,
+    pub(crate) content_type: Option<&'static ContentType>,
     pub(crate) headers: Option<&'a HeaderMap>,
     pub(crate) ending: Ending,
     /// `Connection: close`, or `keep-alive` for HTTP/1.0 peers that asked.
     pub(crate) connection: Option<&'static str>,
-    /// A whole `date` line.
-    pub(crate) date: &'a [u8],
+    pub(crate) date: &'a DateLine,
 }
 
 /// Appends the head, empty line included.
 #[inline]
 pub(crate) fn write_head(out: &mut Vec<u8>, head: &Head<'_>) {
-    match head.status {
-        StatusCode::OK => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
-        status => write_status(out, status),
-    }
-    if let Some(content_type) = head.content_type {
-        out.extend_from_slice(content_type);
+    match head.content_type {
+        Some(content_type) if head.status == StatusCode::OK => {
+            out.extend_from_slice(content_type.opening);
+        }
+        content_type => write_opening(out, head.status, content_type),
     }
     match head.ending {
         Ending::Length(length) => {
@@ -100,18 +122,36 @@ pub(crate) fn write_head(out: &mut Vec<u8>, head: &Head<'_>) {
         Ending::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Ending::NoBody | Ending::Close => {}
     }
+    if head.connection.is_some() || head.headers.is_some() {
+        write_unusual(out, head);
+    }
+    out.extend_from_slice(head.date);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[inline(never)]
+fn write_opening(out: &mut Vec<u8>, status: StatusCode, content_type: Option<&ContentType>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    field(out, status.canonical_reason().unwrap_or("").as_bytes(), b"");
+    if let Some(content_type) = content_type {
+        field(out, b"content-type: ", content_type.value.as_bytes());
+    }
+}
+
+/// What most heads have not.
+#[inline(never)]
+fn write_unusual(out: &mut Vec<u8>, head: &Head<'_>) {
     if let Some(connection) = head.connection {
         field(out, b"connection: ", connection.as_bytes());
     }
     if let Some(headers) = head.headers {
         write_fields(out, headers);
     }
-    out.extend_from_slice(head.date);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// The fields of the handler's own; those that frame the message are ours to write.
-#[inline(never)]
 fn write_fields(out: &mut Vec<u8>, headers: &HeaderMap) {
     use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
     for (name, value) in headers {
@@ -127,15 +167,6 @@ fn write_fields(out: &mut Vec<u8>, headers: &HeaderMap) {
 fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
-#[inline(never)]
-fn write_status(out: &mut Vec<u8>, status: StatusCode) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
@@ -159,6 +190,8 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
+    const DATE: &DateLine = b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+
     fn text(head: &Head<'_>) -> String {
         let mut out = Vec::new();
         write_head(&mut out, head);
@@ -172,17 +205,37 @@ mod tests {
         headers.insert("content-length", HeaderValue::from_static("999"));
         let head = Head {
             status: StatusCode::NOT_FOUND,
-            content_type: Some(b"content-type: text/plain\r\n"),
+            content_type: Some(&JSON),
             headers: Some(&headers),
             ending: Ending::Length(3),
             connection: Some("close"),
-            date: b"date: now\r\n",
+            date: DATE,
         };
         assert_eq!(
             text(&head),
-            "HTTP/1.1 404 Not Found\r\ncontent-type: text/plain\r\ncontent-length: 3\r\n\
-             connection: close\r\nx-a: b\r\ndate: now\r\n\r\n"
+            "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 3\r\n\
+             connection: close\r\nx-a: b\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn the_usual_head_is_the_same_as_any_other() {
+        let mut head = Head {
+            status: StatusCode::OK,
+            content_type: Some(&TEXT),
+            headers: None,
+            ending: Ending::Length(0),
+            connection: None,
+            date: DATE,
+        };
+        let usual = text(&head);
+        assert_eq!(
+            usual,
+            "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 0\r\n\
+             date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
+        );
+        head.status = StatusCode::CREATED;
+        assert_eq!(text(&head), usual.replace("200 OK", "201 Created"));
     }
 
     #[test]
@@ -193,9 +246,12 @@ mod tests {
             headers: None,
             ending: Ending::NoBody,
             connection: None,
-            date: b"date: now\r\n",
+            date: DATE,
         };
-        assert_eq!(text(&head), "HTTP/1.1 799 \r\ndate: now\r\n\r\n");
+        assert_eq!(
+            text(&head),
+            "HTTP/1.1 799 \r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
+        );
     }
 
     #[test]
