@@ -371,7 +371,7 @@ impl Conn<'_> {
     }
 
     /// Appends the handler's answer, and sees how the connection goes on.
-    #[inline]
+    #[inline(always)]
     fn finish(&mut self, response: &mut Response, keep: bool) -> io::Result<Flow> {
         let mut keep =
             keep && self.request.head().keep_alive && self.request.scratch().body.can_end();
@@ -453,7 +453,7 @@ impl Conn<'_> {
     }
 
     /// Appends a response; false if its body broke off, after which nothing more may be sent.
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, response: &mut Response, keep: bool) -> io::Result<bool> {
         let head = self.request.head();
         let http_11 = head.http_11;
@@ -553,24 +553,12 @@ impl Conn<'_> {
     /// Answers what cannot be understood, and ends the connection.
     #[cold]
     fn refuse(&mut self, reject: Reject) -> io::Result<Flow> {
-        let text = format!("{}\n", reject.reason);
-        let date = date::now();
-        let Scratch { input, output, .. } = self.request.scratch_mut();
-        let of_head = head::is_of_head(&input.bytes[input.start..input.filled]);
-        response::write_head(
-            output,
-            &response::Head {
-                status: reject.status,
-                content_type: Some(&response::TEXT),
-                headers: None,
-                ending: Ending::Length(text.len() as u64),
-                connection: Some("close"),
-                date: &date,
-            },
-        );
-        if !of_head {
-            output.extend_from_slice(text.as_bytes());
-        }
+        let mut response = (reject.status, format!("{}\n", reject.reason)).into_response();
+        let Scratch { input, head, .. } = self.request.scratch_mut();
+        // There may be no head in hand: only these matter to an answer.
+        head.of_head = head::is_of_head(&input.bytes[input.start..input.filled]);
+        head.http_11 = true;
+        self.send(&mut response, false)?;
         self.request.flush()?;
         Ok(Flow::Linger)
     }

@@ -233,7 +233,7 @@ impl Router {
 }
 
 impl Route {
-    #[inline]
+    #[inline(always)]
     fn answer(&self, method: &Method) -> Found<'_> {
         depth_label(&self.path);
         match self.handler(method) {

@@ -161,14 +161,18 @@ fn read(
         true => target::origin_form_ends(bytes, start),
         false => target::any_form_ends(bytes, start),
     };
-    if bytes.get(end) != Some(&b' ') {
-        return Err(no_target(bytes, end));
-    }
-    let (http_11, mut at) = match bytes.get(end..end + HTTP_11.len()) {
+    let (http_11, mut at) = match bytes[end..].first_chunk() {
         Some(HTTP_11) => (true, end + HTTP_11.len()),
         _ => read_version(bytes, end)?,
     };
     let mut meaning = Meaning::default();
+    // The field that most requests begin with needs no look at its name.
+    if let Some(end) = target::usual_host_line(&bytes[at..]) {
+        let (name, value) = (at..at + 4, at + 6..at + end - 2);
+        meaning.host = Some(&bytes[value.clone()]);
+        fields.push(Field { name, value });
+        at += end;
+    }
     loop {
         let name = at..token_end(bytes, at);
         if name.is_empty() || bytes.get(name.end) != Some(&b':') {
@@ -181,7 +185,9 @@ fn read(
         let value = read_value(bytes, name.end + 1)?;
         at = value.line_end;
         let value = value.start..value.end;
-        meaning.take_in(&bytes[name.clone()], &bytes[value.clone()])?;
+        if Meaning::may_lie_in(name.len()) {
+            meaning.take_in(&bytes[name.clone()], &bytes[value.clone()])?;
+        }
         if fields.len() >= limits.fields {
             return Err(TOO_MANY_FIELDS.into());
         }
@@ -210,7 +216,7 @@ fn read(
     Ok(())
 }
 
-const HTTP_11: &[u8] = b" HTTP/1.1\r\n";
+const HTTP_11: &[u8; 11] = b" HTTP/1.1\r\n";
 
 /// The method, where the target begins and whether in origin form, behind empty lines that may come first
 /// (RFC 9112, 2.2).
@@ -233,40 +239,31 @@ fn read_method(bytes: &[u8]) -> Result<(Method, usize, bool), Stop> {
     Ok((method, end + 1, is_origin_form))
 }
 
-#[cold]
-fn no_target(bytes: &[u8], end: usize) -> Stop {
-    if target::may_go_on(&bytes[end..]) {
-        return Stop::Short;
-    }
-    Stop::Wrong(target::INVALID)
-}
-
 /// Whether the version is 1.1, and where the fields begin, given where the target ends.
 ///
 /// A later version of the same kind is understood as the one that we know (RFC 9110, 2.5).
 #[cold]
 fn read_version(bytes: &[u8], target_end: usize) -> Result<(bool, usize), Stop> {
     let rest = &bytes[target_end..];
-    let is_digit = |at: usize| rest.get(at).is_none_or(u8::is_ascii_digit);
-    let is = |at: usize, part: &[u8]| {
-        part.starts_with(
-            &rest[at.min(rest.len())..][..part.len().min(rest.len().saturating_sub(at))],
-        )
-    };
-    if !(is(0, b" HTTP/") && is_digit(6) && is(7, b".") && is_digit(8)) {
-        return Err(Stop::Wrong(Reject::bad("invalid HTTP version")));
+    match rest {
+        [b' ', ..] => {}
+        _ if target::may_go_on(rest) => return Err(Stop::Short),
+        _ => return Err(target::INVALID.into()),
     }
-    if !is(9, b"\r\n") {
-        let at = target_end + if is(9, b"\r") { 10 } else { 9 };
-        return Err(unexpected(bytes, at, "invalid HTTP version"));
+    for ((at, byte), shape) in rest.iter().enumerate().zip(b" HTTP/0.0\r\n") {
+        let fits = match shape {
+            b'0' => byte.is_ascii_digit(),
+            shape => byte == shape,
+        };
+        if !fits {
+            return Err(unexpected(bytes, target_end + at, "invalid HTTP version"));
+        }
     }
-    let (Some(&major), Some(&minor), true) =
-        (rest.get(6), rest.get(8), rest.len() >= HTTP_11.len())
-    else {
+    let [_, _, _, _, _, _, major, b'.', minor, _, _, ..] = rest else {
         return Err(Stop::Short);
     };
     match (major, minor) {
-        (b'1', minor) => Ok((minor != b'0', target_end + HTTP_11.len())),
+        (b'1', minor) => Ok((*minor != b'0', target_end + HTTP_11.len())),
         _ => Err(Stop::Wrong(Reject::new(
             StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             "only HTTP/1 is spoken here",
@@ -369,8 +366,13 @@ struct Meaning<'b> {
 }
 
 impl<'b> Meaning<'b> {
-    /// Looks only at names of the lengths that matter.
+    /// Whether a field may say something about the message whose name is as long.
     #[inline]
+    fn may_lie_in(name: usize) -> bool {
+        const LENGTHS: u32 = 1 << 4 | 1 << 6 | 1 << 10 | 1 << 14 | 1 << 17;
+        name < 32 && LENGTHS & 1 << name != 0
+    }
+
     fn take_in(&mut self, name: &[u8], value: &'b [u8]) -> Result<(), Reject> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
@@ -731,6 +733,25 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn the_usual_host_line_is_read_as_any_other(
+            host in prop_oneof![
+                "[a-z0-9.%_-]{0,12}(:[0-9]{0,7})?[ \t]{0,2}",
+                "[ -~\t]{0,12}",
+                vec(any::<u8>(), 0..12).prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+            ],
+            end in select(vec!["\r\n", "\n", "\r", "", "\r\nHost: a\r\n", "\r\nhost: b\r\n\r\n"]),
+        ) {
+            let read = |name: &str| {
+                let mut fields = Vec::new();
+                let text = format!("GET / HTTP/1.1\r\n{name}{host}{end}\r\n");
+                let head = parsed_with(&text, &mut fields);
+                let value = |field: &Field| text[field.value.clone()].to_owned();
+                head.map(|head| head.map(|head| (head.framing, fields.iter().map(value).collect::<Vec<_>>())))
+            };
+            prop_assert_eq!(read("Host: "), read("hOst: "));
+        }
 
         #[test]
         fn a_target_means_the_same_to_all_who_look_at_it(

@@ -103,7 +103,7 @@ pub(crate) struct Head<'a> {
 }
 
 /// Appends the head, empty line included.
-#[inline]
+#[inline(always)]
 pub(crate) fn write_head(out: &mut Vec<u8>, head: &Head<'_>) {
     match head.content_type {
         Some(content_type) if head.status == StatusCode::OK => {

@@ -171,6 +171,41 @@ fn significant(port: &[u8]) -> Option<&[u8]> {
     (!port.is_empty()).then(|| &port[zeros..])
 }
 
+/// The length of a `Host` line at the start of `bytes`, its end included, as most clients write it: a name or
+/// IPv4 address, maybe a port, no more space than one. Any other is to be looked at as fields are.
+#[inline]
+pub(super) fn usual_host_line(bytes: &[u8]) -> Option<usize> {
+    let value = bytes.strip_prefix(b"Host: ")?;
+    let mut end = name_end(value);
+    if let Some(b':') = value.get(end) {
+        let digits = value[end + 1..].iter().take(5);
+        end += 1 + digits.take_while(|digit| digit.is_ascii_digit()).count();
+    }
+    match value.get(end..end + 2) {
+        Some(b"\r\n") if end > 0 => Some(b"Host: ".len() + end + 2),
+        _ => None,
+    }
+}
+
+/// Where the first byte is that cannot be in a registered name.
+#[inline]
+fn name_end(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(&[a, b, c, d]) = bytes[at..].first_chunk() {
+        let is_in_name = |byte: u8| IN_NAME[usize::from(byte)];
+        if !(is_in_name(a) & is_in_name(b) & is_in_name(c) & is_in_name(d)) {
+            break;
+        }
+        at += 4;
+    }
+    while let Some(&byte) = bytes.get(at)
+        && IN_NAME[usize::from(byte)]
+    {
+        at += 1;
+    }
+    at
+}
+
 /// `uri-host [ ":" port ]` (RFC 9110, 7.2), without the user information that some take for a host.
 pub(crate) fn is_host(host: &[u8]) -> bool {
     let port = if let Some(rest) = host.strip_prefix(b"[") {
@@ -185,8 +220,7 @@ pub(crate) fn is_host(host: &[u8]) -> bool {
         }
         &rest[end + 1..]
     } else {
-        let end = host.iter().position(|&byte| !IN_NAME[usize::from(byte)]);
-        &host[end.unwrap_or(host.len())..]
+        &host[name_end(host)..]
     };
     port.is_empty()
         || (port[0] == b':' && port.len() <= 6 && port[1..].iter().all(u8::is_ascii_digit))
