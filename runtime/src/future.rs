@@ -43,7 +43,7 @@ use crate::{
 /// ```
 pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
     if let Err(interrupt) = wait::check() {
-        wait::unwind(interrupt);
+        wait::unwind(Reason::Future, interrupt);
     }
     let mut future = pin!(future.into_future());
     let woken = Arc::new(Woken(Parking::new()));
@@ -79,10 +79,10 @@ impl Woken {
                 // Woken while it was polled, perhaps by itself and for ever.
                 Waited::AtOnce => {
                     wait::spend();
-                    return wait::check().unwrap_or_else(wait::unwind);
+                    return wait::check().unwrap_or_else(|cut| wait::unwind(Reason::Future, cut));
                 }
                 // Where it cannot unwind, in a destructor, the future is asked once more.
-                Waited::Cut(interrupt) => return wait::unwind(interrupt),
+                Waited::Cut(interrupt) => return wait::unwind(Reason::Future, interrupt),
                 Waited::TimedOut | Waited::Again => {}
             }
         }

@@ -36,7 +36,7 @@ pub fn sleep_until(at: Instant) {
 
 fn sleep_up_to(at: Option<Instant>) {
     if let Err(interrupt) = wait::check() {
-        return wait::unwind(interrupt);
+        return wait::unwind(Reason::Sleep, interrupt);
     }
     loop {
         let waited = wait::wait(
@@ -51,7 +51,7 @@ fn sleep_up_to(at: Option<Instant>) {
         );
         match waited {
             Waited::TimedOut | Waited::AtOnce | Waited::Notified => return,
-            Waited::Cut(interrupt) => return wait::unwind(interrupt),
+            Waited::Cut(interrupt) => return wait::unwind(Reason::Sleep, interrupt),
             Waited::Again => {}
         }
     }

@@ -12,9 +12,12 @@ use std::{cell::Cell, panic::resume_unwind, ptr::NonNull, time::Instant};
 
 use crate::{
     error::{Cause, Interrupt, Unwind},
-    scheduler::{Worker, current_strand, now, suspend, yield_turn},
+    scheduler::{Worker, current_coroutine, current_strand, now, suspend, yield_turn},
     strand::{Claimed, Outcome, Strand},
-    sys::list::{Linked, Links, List},
+    sys::{
+        fenced,
+        list::{Linked, Links, List},
+    },
 };
 
 pub(crate) use crate::{scheduler::ready, strand::Reason};
@@ -159,7 +162,7 @@ pub(crate) fn spend() {
 /// simply ends early. Whether *this* coroutine unwinds cannot be told from another one suspended in a
 /// destructor on the same thread; it gives way once, so that a loop around the wait lets that one go on.
 #[cold]
-pub(crate) fn unwind(interrupt: Interrupt) {
+pub(crate) fn unwind(reason: Reason, interrupt: Interrupt) {
     if std::thread::panicking() {
         yield_turn();
         return;
@@ -170,7 +173,42 @@ pub(crate) fn unwind(interrupt: Interrupt) {
         (Interrupt::Elapsed, Some(deadline)) => Unwind::Elapsed(deadline),
         _ => Unwind::Cancelled,
     };
-    resume_unwind(Box::new(payload));
+    throw(reason, payload)
+}
+
+/// Unwinds to the edge of the scope that was cancelled or whose deadline passed. A program that was built
+/// without unwinding ends here, and is told what was cut short, why, and what would help.
+#[cold]
+pub(crate) fn throw(reason: Reason, payload: Unwind) -> ! {
+    if cfg!(panic = "abort") {
+        fenced::abort(&cannot_unwind(reason, &payload));
+    }
+    resume_unwind(Box::new(payload))
+}
+
+fn cannot_unwind(reason: Reason, payload: &Unwind) -> String {
+    let whose = match current_coroutine() {
+        None => "a plain thread".to_owned(),
+        Some(task) => {
+            // SAFETY: it runs, so it is alive.
+            let origin = &unsafe { task.as_ref() }.origin;
+            let name = origin.name.as_deref();
+            let name = name.map_or_else(String::new, |name| format!(" {name:?}"));
+            format!(
+                "coroutine {}{name}, spawned at {},",
+                origin.id, origin.spawned_at
+            )
+        }
+    };
+    let why = match (payload, cause()) {
+        (Unwind::Elapsed(_), _) => "its deadline has passed".to_owned(),
+        (Unwind::Cancelled, Some(cause)) => format!("it was cancelled {cause}"),
+        (Unwind::Cancelled, None) => "it was cancelled".to_owned(),
+    };
+    format!(
+        "{reason} in {whose} was cut short ({why}), which takes unwinding, and this program was built with \
+         panic = \"abort\": set panic = \"unwind\" in its profile, or cut only waits that return an error"
+    )
 }
 
 /// Strands that wait for the same thing, first come first served.
@@ -358,5 +396,35 @@ impl Won {
                 }
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_unwinding_a_line_says_what_was_cut_short_and_why() {
+        let passed = Unwind::Elapsed(now());
+        let line = cannot_unwind(Reason::Condvar, &passed);
+        assert!(
+            line.starts_with("condition variable in a plain thread was cut short (its deadline")
+        );
+        let line = crate::run(|| {
+            let token = crate::cancel::CancelToken::new();
+            let parked = crate::Builder::new().name("nap").spawn({
+                let token = token.clone();
+                move || {
+                    token.run(|| {
+                        token.cancel();
+                        cannot_unwind(Reason::Sleep, &Unwind::Cancelled)
+                    })
+                }
+            });
+            parked.unwrap().join().unwrap().unwrap()
+        });
+        assert!(line.starts_with("sleep in coroutine ") && line.contains("\"nap\", spawned at "));
+        assert!(line.contains("(it was cancelled by a token)"), "{line}");
+        assert!(line.contains("panic = \"unwind\""), "{line}");
     }
 }

@@ -1,13 +1,12 @@
 //! All of them: `join!` for values, `try_join!` and [`try_join`] for results.
 
-use std::panic::resume_unwind;
-
 use crate::{
     cancel,
     error::{Interrupt, Unwind},
     group::{Group, group},
     scheduler::current_strand,
     task::JoinError,
+    wait::{self, Reason},
 };
 
 /// Runs the calls concurrently and returns all their values in order, or the first error.
@@ -194,5 +193,5 @@ fn unwind(elapsed: bool) -> ! {
         Some(at) => Unwind::Elapsed(at),
         None => Unwind::Cancelled,
     };
-    resume_unwind(Box::new(unwind))
+    wait::throw(Reason::Group, unwind)
 }

@@ -84,6 +84,7 @@ pub(crate) struct Scheduler {
 impl Scheduler {
     /// Makes a scheduler and starts its workers.
     pub(crate) fn start(config: Config) -> io::Result<Arc<Scheduler>> {
+        warn_without_unwinding();
         crate::stack::overflow::install()?;
         crate::stack::overflow::set_culprit(worker::culprit);
         let slabs = Slabs::new(config.stack_limits())?;
@@ -305,6 +306,19 @@ impl Scheduler {
     /// Work that no worker has begun, from anywhere but `thief`'s own deque.
     fn has_work_to_steal(&self) -> bool {
         !self.injector.is_empty() || self.stealers.iter().any(|stealer| !stealer.is_empty())
+    }
+}
+
+/// Says once that the program was built so that more than panics ends it.
+fn warn_without_unwinding() {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if cfg!(panic = "abort") && !TOLD.swap(true, Ordering::Relaxed) {
+        fenced::tell!(
+            warn,
+            "built with panic = \"abort\": a panic in a coroutine ends the process, and so does a timeout or a \
+             cancellation that cuts a wait which returns no error (sleep, join!, hedge, ...); \
+             set panic = \"unwind\" in the profile"
+        );
     }
 }
 

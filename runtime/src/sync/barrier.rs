@@ -78,7 +78,7 @@ impl Barrier {
     /// scope's edge and counts as if it had not come.
     pub fn wait(&self) -> BarrierWaitResult {
         if let Err(interrupt) = wait::check() {
-            wait::unwind(interrupt);
+            wait::unwind(Reason::Barrier, interrupt);
             return BarrierWaitResult(false);
         }
         let node = WaitNode::new();
@@ -115,7 +115,7 @@ impl Barrier {
                 return BarrierWaitResult(true);
             }
             match waited {
-                Waited::Cut(interrupt) if left => wait::unwind(interrupt),
+                Waited::Cut(interrupt) if left => wait::unwind(Reason::Barrier, interrupt),
                 Waited::Again if left => continue,
                 _ => {}
             }

@@ -114,7 +114,7 @@ impl Condvar {
             Waited::AtOnce | Waited::Notified | Waited::Again => false,
             Waited::TimedOut => true,
             Waited::Cut(interrupt) => {
-                wait::unwind(interrupt);
+                wait::unwind(Reason::Condvar, interrupt);
                 true
             }
         }

@@ -72,7 +72,7 @@ impl Notify {
     /// edge, and has taken no notification.
     pub fn notified(&self) {
         if let Err(interrupt) = self.notified_until(None) {
-            wait::unwind(interrupt);
+            wait::unwind(Reason::Notify, interrupt);
         }
     }
 
@@ -81,7 +81,7 @@ impl Notify {
         match self.notified_until(now().checked_add(timeout)) {
             Ok(notified) => notified,
             Err(interrupt) => {
-                wait::unwind(interrupt);
+                wait::unwind(Reason::Notify, interrupt);
                 false
             }
         }

@@ -127,7 +127,7 @@ impl Once {
                 Waited::AtOnce => return running,
                 Waited::Notified | Waited::TimedOut | Waited::Again => {}
                 Waited::Cut(interrupt) => {
-                    wait::unwind(interrupt);
+                    wait::unwind(Reason::Once, interrupt);
                     // It returns to a destructor alone, which must have what it asks for.
                     cuttable = Cuttable::No;
                 }

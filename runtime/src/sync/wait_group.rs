@@ -60,7 +60,7 @@ impl WaitGroup {
         let shared = self.shared.clone();
         drop(self);
         if let Err(interrupt) = wait::check() {
-            return wait::unwind(interrupt);
+            return wait::unwind(Reason::WaitGroup, interrupt);
         }
         let node = WaitNode::new();
         loop {
@@ -85,7 +85,7 @@ impl WaitGroup {
             );
             match waited {
                 Waited::AtOnce => return wait::spend(),
-                Waited::Cut(interrupt) => return wait::unwind(interrupt),
+                Waited::Cut(interrupt) => return wait::unwind(Reason::WaitGroup, interrupt),
                 Waited::Notified | Waited::TimedOut => return,
                 Waited::Again => {}
             }

@@ -621,7 +621,7 @@ impl From<JoinError> for io::Error {
 #[inline(always)]
 pub fn yield_now() {
     if let Err(interrupt) = wait::check() {
-        wait::unwind(interrupt);
+        wait::unwind(Reason::Yield, interrupt);
     }
     if !yield_turn() {
         may_block_thread(&Reason::Yield);
@@ -727,7 +727,7 @@ fn park_until(deadline: Option<Instant>) {
         );
         match waited {
             Waited::AtOnce | Waited::Notified | Waited::TimedOut => return,
-            Waited::Cut(interrupt) => return wait::unwind(interrupt),
+            Waited::Cut(interrupt) => return wait::unwind(Reason::Park, interrupt),
             Waited::Again => {}
         }
     }

@@ -9,7 +9,11 @@ use super::{
     operation::Operation,
     queue::Aim,
 };
-use crate::{error::Interrupt, scheduler::now, wait};
+use crate::{
+    error::Interrupt,
+    scheduler::now,
+    wait::{self, Reason},
+};
 
 /// Waits until one of several channel operations can be done, does it, and runs that case's body.
 ///
@@ -227,7 +231,7 @@ pub fn run<C: Cases>(cases: C, limit: Limit) -> C::Won {
 
 #[cold]
 fn cut<C: Cases>(cases: C, has_no_default: bool, interrupt: Interrupt) -> C::Won {
-    wait::unwind(interrupt);
+    wait::unwind(Reason::Select, interrupt);
     // Unwinding already: something has to be selected.
     match cases.at(0) {
         Some(first) if has_no_default => {
