@@ -7,7 +7,7 @@
 use std::{
     any::Any,
     mem::ManuallyDrop,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
 use crate::error::Unwind;
@@ -44,6 +44,27 @@ pub(crate) fn call_or_tell<R>(what: impl FnOnce() -> String, f: impl FnOnce() ->
 pub(crate) fn drop_value<V>(value: V, what: &str) {
     if std::mem::needs_drop::<V>() {
         call_or_tell(|| format!("dropping {what}"), || drop(value));
+    }
+}
+
+/// Drops values of the user's, all of them. A panic goes on once the last is dropped; what further ones throw is
+/// forgotten, and while the thread unwinds already, so is the first: a second unwinding would abort.
+pub(crate) fn drop_all<V>(values: impl IntoIterator<Item = V>) {
+    if !std::mem::needs_drop::<V>() {
+        return;
+    }
+    let mut thrown = None;
+    for value in values {
+        match catch_unwind(AssertUnwindSafe(|| drop(value))) {
+            Ok(()) => {}
+            Err(payload) if thrown.is_none() => thrown = Some(payload),
+            Err(payload) => discard(payload),
+        }
+    }
+    match thrown {
+        None => {}
+        Some(payload) if std::thread::panicking() => discard(payload),
+        Some(payload) => resume_unwind(payload),
     }
 }
 
@@ -94,6 +115,36 @@ mod tests {
             discard(Box::new(Bomb(depth)));
             assert_eq!(call(|| std::panic::panic_any(Bomb(depth))), None::<()>);
         }
+    }
+
+    #[test]
+    fn all_values_are_dropped_and_the_first_panic_goes_on() {
+        struct Counts<'a>(&'a std::cell::Cell<u32>);
+        impl Drop for Counts<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() + 1);
+                std::panic::panic_any(self.0.get());
+            }
+        }
+        let dropped = std::cell::Cell::new(0);
+        let thrown = catch_unwind(AssertUnwindSafe(|| {
+            drop_all((0..3).map(|_| Counts(&dropped)));
+        }));
+        assert_eq!(thrown.unwrap_err().downcast_ref(), Some(&1));
+        assert_eq!(dropped.get(), 3);
+
+        struct InDestructor<'a>(&'a std::cell::Cell<u32>);
+        impl Drop for InDestructor<'_> {
+            fn drop(&mut self) {
+                drop_all((0..2).map(|_| Counts(self.0)));
+            }
+        }
+        let thrown = catch_unwind(AssertUnwindSafe(|| {
+            let _unwound = InDestructor(&dropped);
+            std::panic::panic_any("first");
+        }));
+        assert_eq!(thrown.unwrap_err().downcast_ref(), Some(&"first"));
+        assert_eq!(dropped.get(), 5);
     }
 
     #[test]

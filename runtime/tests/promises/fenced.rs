@@ -1,7 +1,8 @@
 //! Users' code that the runtime calls where nobody waits for it: what it throws ends nobody else.
 
 use std::{
-    panic::panic_any,
+    mem::ManuallyDrop,
+    panic::{AssertUnwindSafe, catch_unwind, panic_any},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +12,15 @@ use std::{
     thread,
 };
 
-use maniple::{Runtime, coroutine_local, offload::OffloadPool, spawn};
+use maniple::{
+    Runtime, coroutine_local,
+    offload::OffloadPool,
+    spawn,
+    sync::{
+        broadcast::{self, Lag},
+        channel,
+    },
+};
 
 use super::{LONG, on, passes_as_child};
 
@@ -55,6 +64,53 @@ fn a_result_a_local_and_an_unused_closure_that_panic_when_dropped_end_nobody() {
         unused.cancel();
         assert!(unused.join().unwrap_err().is_cancelled());
         assert_eq!(spawn(|| 1).join().unwrap(), 1);
+    });
+}
+
+/// Counts itself, and panics when it is dropped.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        panic_any(Bomb(LAYERS));
+    }
+}
+
+#[test]
+fn messages_that_panic_when_dropped_are_all_dropped_with_the_receiver_who_sees_one_panic() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let thrown = |receiver: Box<dyn Send>, expected| {
+        dropped.store(0, Ordering::SeqCst);
+        let thrown = catch_unwind(AssertUnwindSafe(|| drop(receiver)));
+        let _kept = ManuallyDrop::new(thrown.expect_err("the first panic goes on"));
+        assert_eq!(dropped.load(Ordering::SeqCst), expected);
+    };
+    on(1, || {
+        let (sender, receiver) = channel::unbounded();
+        (0..3).for_each(|_| sender.send(Counted(dropped.clone())).unwrap());
+        thrown(Box::new(receiver), 3);
+        for lag in [Lag::Block, Lag::DropOldest, Lag::Disconnect] {
+            let (sender, receiver) = broadcast::channel(8, lag);
+            (0..3).for_each(|_| sender.send(Arc::new(Counted(dropped.clone()))).unwrap());
+            thrown(Box::new(receiver), 3);
+        }
+    });
+}
+
+#[test]
+fn messages_that_panic_when_dropped_do_not_end_the_process_while_their_receiver_unwinds() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    on(1, || {
+        let (sender, receiver) = channel::unbounded();
+        (0..3).for_each(|_| sender.send(Counted(dropped.clone())).unwrap());
+        let unwinds = spawn(move || {
+            let _receiver = receiver;
+            panic_any("on purpose");
+        });
+        let payload = unwinds.join().unwrap_err().into_panic();
+        assert_eq!(payload.downcast_ref(), Some(&"on purpose"));
+        assert_eq!(dropped.load(Ordering::SeqCst), 3);
     });
 }
 

@@ -19,7 +19,10 @@ pub use super::channel::{SendError, SendTimeoutError, TrySendError};
 use crate::{
     error::Interrupt,
     scheduler::{current_strand, now},
-    sys::spin::{SpinGuard, SpinLock},
+    sys::{
+        fenced,
+        spin::{SpinGuard, SpinLock},
+    },
     wait::{self, Cuttable, Reason, WaitNode, Waited, ready},
 };
 pub use error::{RecvError, RecvTimeoutError, TryRecvError};
@@ -116,6 +119,7 @@ impl<T> Shared<T> {
                 false => None,
             };
         }
+        fenced::drop_all(gone);
     }
 
     fn try_send(&self, message: &mut Option<Shares<T>>) -> Result<(), Refused> {

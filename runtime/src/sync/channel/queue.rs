@@ -14,7 +14,10 @@ use crate::{
     loom::{AtomicUsize, Ordering},
     scheduler::current_strand,
     strand::{Claimed, Strand},
-    sys::spin::{SpinGuard, SpinLock},
+    sys::{
+        fenced,
+        spin::{SpinGuard, SpinLock},
+    },
     wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, Won, ready},
 };
 
@@ -242,7 +245,7 @@ impl<T> Channel<T> {
             self.disconnect();
             // Nobody will receive these; dropped outside the lock, since that is the user's code.
             let undelivered = std::mem::take(&mut self.state.lock().queue);
-            drop(undelivered);
+            fenced::drop_all(undelivered);
         }
     }
 
