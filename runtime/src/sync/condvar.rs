@@ -1,7 +1,7 @@
 //! A condition variable for our [`Mutex`](super::Mutex).
 
 use std::{
-    fmt,
+    fmt, ptr,
     time::{Duration, Instant},
 };
 
@@ -16,6 +16,8 @@ use crate::{
 ///
 /// A wait may end without a notification, and the condition may have changed again by the time the mutex
 /// is locked: wait in a loop, or with [`Condvar::wait_while`].
+///
+/// Those who wait at the same time do so with the same mutex: who comes with another panics.
 ///
 /// # Examples
 /// ```
@@ -33,7 +35,22 @@ use crate::{
 /// );
 /// ```
 pub struct Condvar {
-    waiters: SpinLock<WaitList>,
+    waiters: SpinLock<Waiters>,
+}
+
+struct Waiters {
+    list: WaitList,
+    /// The address of the mutex that they let go of.
+    mutex: usize,
+}
+
+impl Waiters {
+    const fn new() -> Self {
+        Self {
+            list: WaitList::new(),
+            mutex: 0,
+        }
+    }
 }
 
 /// Whether a wait with a time limit ended by that.
@@ -52,7 +69,7 @@ impl Condvar {
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            waiters: SpinLock::new(WaitList::new()),
+            waiters: SpinLock::new(Waiters::new()),
         }
     }
 
@@ -60,7 +77,7 @@ impl Condvar {
     #[cfg(loom)]
     pub fn new() -> Self {
         Self {
-            waiters: SpinLock::new(WaitList::new()),
+            waiters: SpinLock::new(Waiters::new()),
         }
     }
 
@@ -68,11 +85,19 @@ impl Condvar {
     ///
     /// A cancellation point: if the scope is cancelled or its deadline passes, the mutex is locked again
     /// and the coroutine unwinds to the scope's edge, through the guard.
+    ///
+    /// # Panics
+    /// If another waits with another mutex.
+    #[track_caller]
     pub fn wait<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>) {
         self.wait_until_instant(guard, None);
     }
 
     /// Waits as long as `condition` says so.
+    ///
+    /// # Panics
+    /// As [`Condvar::wait`].
+    #[track_caller]
     pub fn wait_while<T: ?Sized>(
         &self,
         guard: &mut MutexGuard<'_, T>,
@@ -84,6 +109,10 @@ impl Condvar {
     }
 
     /// As [`Condvar::wait`], for at most `timeout`.
+    ///
+    /// # Panics
+    /// As [`Condvar::wait`].
+    #[track_caller]
     pub fn wait_timeout<T: ?Sized>(
         &self,
         guard: &mut MutexGuard<'_, T>,
@@ -92,6 +121,7 @@ impl Condvar {
         WaitTimeoutResult(self.wait_until_instant(guard, now().checked_add(timeout)))
     }
 
+    #[track_caller]
     fn wait_until_instant<T: ?Sized>(
         &self,
         guard: &mut MutexGuard<'_, T>,
@@ -100,13 +130,26 @@ impl Condvar {
         let node = WaitNode::new();
         // SAFETY: the caller's own strand outlives the call.
         let strand = unsafe { current_strand().as_ref() };
+        let mutex = ptr::from_ref(MutexGuard::mutex(guard)).addr();
         // Queued before the mutex is unlocked, so that no notification falls in between.
-        // SAFETY: under the list's lock; taken out below unless notified.
-        unsafe { self.waiters.lock().arm(&node, strand, Cuttable::Yes) };
+        let queued = {
+            let mut waiters = self.waiters.lock();
+            let queued = waiters.list.is_empty() || waiters.mutex == mutex;
+            if queued {
+                waiters.mutex = mutex;
+                // SAFETY: under the list's lock; taken out below unless notified.
+                unsafe { waiters.list.arm(&node, strand, Cuttable::Yes) };
+            }
+            queued
+        };
+        assert!(
+            queued,
+            "a condition variable is waited for with two mutexes at a time"
+        );
         let waited = MutexGuard::unlocked(guard, || {
             wait::finish(strand, Reason::Condvar, deadline, Cuttable::Yes, || {
                 // SAFETY: under the list's lock, in this list or none.
-                unsafe { self.waiters.lock().remove(&node) };
+                unsafe { self.waiters.lock().list.remove(&node) };
             })
         });
         match waited {
@@ -123,7 +166,7 @@ impl Condvar {
     /// Wakes the longest waiter, if there is one.
     pub fn notify_one(&self) {
         // SAFETY: under the list's lock.
-        let claimed = unsafe { self.waiters.lock().notify_one() };
+        let claimed = unsafe { self.waiters.lock().list.notify_one() };
         if let Some(claimed) = claimed {
             ready(claimed);
         }
@@ -132,7 +175,7 @@ impl Condvar {
     /// Wakes all who wait now.
     pub fn notify_all(&self) {
         // SAFETY: under the list's lock.
-        let won = unsafe { self.waiters.lock().notify_all() };
+        let won = unsafe { self.waiters.lock().list.notify_all() };
         won.ready();
     }
 }

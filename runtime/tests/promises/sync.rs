@@ -365,6 +365,27 @@ fn a_notification_is_not_lost_to_a_waiter_that_gave_up() {
 }
 
 #[test]
+fn a_condvar_is_for_one_mutex_at_a_time_and_then_for_another() {
+    on(1, || {
+        let condvar = Arc::new(Condvar::new());
+        let (first, second) = (Arc::new(Mutex::new(())), Mutex::new(()));
+        let (theirs, mutex) = (condvar.clone(), first.clone());
+        let waits = maniple::spawn(move || theirs.wait(&mut mutex.lock()));
+        maniple::yield_now();
+        let thrown = catch_unwind(AssertUnwindSafe(|| {
+            condvar.wait_timeout(&mut second.lock(), SHORT);
+        }));
+        let message = *thrown.unwrap_err().downcast::<&str>().unwrap();
+        assert!(message.contains("two mutexes"), "{message}");
+        assert!(second.try_lock().is_some());
+        assert!(condvar.wait_timeout(&mut first.lock(), SHORT).timed_out());
+        condvar.notify_one();
+        waits.join().unwrap();
+        assert!(condvar.wait_timeout(&mut second.lock(), SHORT).timed_out());
+    });
+}
+
+#[test]
 fn a_condvar_joins_threads_and_coroutines() {
     let shared = Arc::new((Mutex::new(0), Condvar::new()));
     let theirs = shared.clone();
