@@ -18,7 +18,7 @@ use std::{
     borrow::Cow,
     cell::{Cell, UnsafeCell},
     collections::VecDeque,
-    io,
+    fmt, io,
     marker::PhantomData,
     num::NonZeroUsize,
     os::fd::OwnedFd,
@@ -115,6 +115,17 @@ pub(crate) struct Origin {
     pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) spawned_at: &'static Location<'static>,
     pub(crate) class: SizeClass,
+}
+
+/// Which coroutine, in words.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "coroutine {}", self.id)?;
+        if let Some(name) = &self.name {
+            write!(f, " {name:?}")?;
+        }
+        write!(f, ", spawned at {}", self.spawned_at)
+    }
 }
 
 /// Why a coroutine has no value to give.
@@ -991,7 +1002,14 @@ unsafe fn drop_result<F, T>(task: NonNull<Header>) -> Unseen {
     match std::mem::replace(stage, Stage::Taken) {
         Stage::Result(Err(Failure::NoStack(error))) => Some(error),
         result => {
-            fenced::drop_value(result, "a result that nobody joined");
+            if std::mem::needs_drop::<T>() || matches!(result, Stage::Result(Err(_))) {
+                // SAFETY: alive, by the reference that the caller holds.
+                let origin = &unsafe { task.as_ref() }.origin;
+                fenced::call_or_tell(
+                    || format!("dropping the result of {origin}, which nobody joined,"),
+                    || drop(result),
+                );
+            }
             None
         }
     }

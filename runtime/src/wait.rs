@@ -189,16 +189,8 @@ pub(crate) fn throw(reason: Reason, payload: Unwind) -> ! {
 fn cannot_unwind(reason: Reason, payload: &Unwind) -> String {
     let whose = match current_coroutine() {
         None => "a plain thread".to_owned(),
-        Some(task) => {
-            // SAFETY: it runs, so it is alive.
-            let origin = &unsafe { task.as_ref() }.origin;
-            let name = origin.name.as_deref();
-            let name = name.map_or_else(String::new, |name| format!(" {name:?}"));
-            format!(
-                "coroutine {}{name}, spawned at {},",
-                origin.id, origin.spawned_at
-            )
-        }
+        // SAFETY: it runs, so it is alive.
+        Some(task) => format!("{},", unsafe { &task.as_ref().origin }),
     };
     let why = match (payload, cause()) {
         (Unwind::Elapsed(_), _) => "its deadline has passed".to_owned(),

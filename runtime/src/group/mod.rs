@@ -448,7 +448,9 @@ impl Drop for Led<'_> {
 
 /// The leader's handle to one child.
 ///
-/// Dropping it does not detach the child from the group: the group still waits for it.
+/// Dropping it does not detach the child from the group: the group still waits for it. A result that nobody
+/// takes is dropped as that of a [`JoinHandle`](crate::JoinHandle), before the group returns. A panic of its
+/// destructor is logged; it is not the child's, so it does not cancel the group.
 pub struct Child<'scope, T> {
     task: TaskRef,
     taken: bool,

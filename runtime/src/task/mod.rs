@@ -338,7 +338,10 @@ impl Builder {
 
 /// Owns the right to a coroutine's result.
 ///
-/// Dropping it detaches the coroutine, whose result is then dropped when it ends.
+/// Dropping it detaches the coroutine. A result that nobody takes is dropped by whoever comes last: by the
+/// coroutine, as its last act on its own stack and with its own locals, if its handle was dropped before it
+/// had returned; else by the one who drops the handle, there and then. A panic of the result's destructor is
+/// logged, as an error that names the coroutine, and harms neither.
 pub struct JoinHandle<T> {
     task: TaskRef,
     taken: bool,

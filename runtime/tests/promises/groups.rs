@@ -13,7 +13,7 @@ use std::{
 
 use maniple::{JoinError, Runtime, cancel, sync::channel};
 
-use super::{LONG, on};
+use super::{LONG, on, passes_as_child};
 
 /// Counts its drops.
 struct Tally<'a>(&'a AtomicUsize);
@@ -461,4 +461,55 @@ fn at_shutdown_children_end_before_their_leaders() {
         said.iter().collect::<Vec<_>>(),
         ["grandchild", "child", "leader"]
     );
+}
+
+#[test]
+fn a_panic_of_an_unjoined_results_destructor_is_told_to_the_log_and_is_not_the_groups() {
+    passes_as_child("groups::unjoined_results_child");
+}
+
+#[test]
+#[ignore = "sets the process's logger, run by the test before it"]
+fn unjoined_results_child() {
+    static LINES: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+    struct Kept;
+    impl log::Log for Kept {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            LINES.lock().unwrap().push(record.args().to_string());
+        }
+        fn flush(&self) {}
+    }
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+    log::set_logger(&Kept).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
+    on(1, || {
+        let done: Result<(), JoinError> = maniple::group(|g| {
+            drop(g.spawn_named("before its end", || Bomb));
+            let ended = g.spawn_named("after its end", || Bomb);
+            while !ended.is_finished() {
+                maniple::yield_now();
+            }
+            drop(ended);
+            g.spawn(|| ()).join()
+        });
+        done.unwrap();
+    });
+    let lines = LINES.lock().unwrap();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for (line, name) in lines.iter().zip(["before its end", "after its end"]) {
+        assert!(
+            line.starts_with("dropping the result of coroutine "),
+            "{line}"
+        );
+        assert!(line.contains(&format!("{name:?}, spawned at ")), "{line}");
+        assert!(line.ends_with(", which nobody joined, panicked"), "{line}");
+    }
 }

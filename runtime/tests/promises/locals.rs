@@ -244,20 +244,38 @@ fn what_was_inherited_goes_with_a_coroutine_that_never_ran() {
 }
 
 #[test]
-fn a_value_that_a_dropped_result_makes_stays_with_its_coroutine() {
+fn a_value_that_an_unjoined_result_makes_is_of_whoever_comes_last_the_coroutine_or_its_handle() {
     on(2, || {
-        let (sender, receiver) = channel::bounded(1);
-        let me = move || sender.send(maniple::current().map(|me| me.id())).unwrap();
-        let detached = maniple::spawn(move || {
-            yield_now();
-            OnDropSend(Box::new(move || {
-                let me = me.clone();
-                SHARED.set(Some(Rc::new(OnDrop(Box::new(me)))));
-            }))
-        });
-        let id = detached.id();
-        drop(detached);
-        assert_eq!(receiver.recv(), Ok(Some(id)));
+        for ends_first in [true, false] {
+            let (dropped, seen) = channel::bounded(1);
+            let (go, wait) = channel::bounded::<()>(1);
+            let tell = move || {
+                let me = maniple::current().map(|me| me.id());
+                dropped.send(me).unwrap();
+            };
+            let detached = maniple::spawn(move || {
+                wait.recv().unwrap();
+                OnDropSend(Box::new(move || {
+                    let tell = tell.clone();
+                    SHARED.set(Some(Rc::new(OnDrop(Box::new(tell)))));
+                }))
+            });
+            let id = detached.id();
+            if ends_first {
+                go.send(()).unwrap();
+                while !detached.is_finished() {
+                    yield_now();
+                }
+                let dropper = maniple::spawn(move || drop(detached));
+                let its_own = dropper.id();
+                dropper.join().unwrap();
+                assert_eq!(seen.recv(), Ok(Some(its_own)));
+            } else {
+                drop(detached);
+                go.send(()).unwrap();
+                assert_eq!(seen.recv(), Ok(Some(id)));
+            }
+        }
     });
 }
 
