@@ -58,6 +58,7 @@ mod sys {
     pub(crate) mod list;
     pub(crate) mod memory;
     pub(crate) mod recycle;
+    pub(crate) mod socket;
     pub(crate) mod spin;
     pub(crate) mod trace;
     pub(crate) mod witness;

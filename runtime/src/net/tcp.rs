@@ -22,7 +22,10 @@ use super::{
     },
     source::{Moved, Source},
 };
-use crate::{scheduler::now, sys::event::Direction};
+use crate::{
+    scheduler::now,
+    sys::{event::Direction, socket::send_queue},
+};
 
 /// A TCP connection, in the shape of [`std::net::TcpStream`].
 ///
@@ -236,6 +239,48 @@ impl TcpStream {
         let shorter = timeouts.into_iter().flatten().min();
         let until = shorter.and_then(|timeout| now().checked_add(timeout));
         self.source.wait_either(until)
+    }
+
+    /// Bytes that were written and that the peer has not acknowledged: it has not got them, or has no room for
+    /// them (`SIOCOUTQ`, tcp(7)).
+    ///
+    /// Tells a peer that reads slowly from one that reads nothing: the kernel reports a connection as writable
+    /// only once a third of its send buffer is free, which may be megabytes. A half-closed connection counts one
+    /// more for its end.
+    ///
+    /// # Errors
+    /// If the system cannot tell.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple::net::{TcpListener, TcpStream};
+    /// use std::io::Write;
+    /// # fn main() -> std::io::Result<()> {
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let mut stream = TcpStream::connect(listener.local_addr()?)?;
+    /// stream.write_all(b"hello")?;
+    /// while stream.unacknowledged()? > 0 {
+    ///     std::thread::yield_now();
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn unacknowledged(&self) -> io::Result<usize> {
+        send_queue(self.source.as_fd())
+    }
+
+    /// From now on closing the connection resets it: what has not been sent is thrown away, and the peer gets an
+    /// error rather than an end (`SO_LINGER` of zero, socket(7)).
+    ///
+    /// For a message that breaks off and must not be taken for whole.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn reset_on_close(&self) -> io::Result<()> {
+        Ok(sockopt::set_socket_linger(
+            &self.source,
+            Some(Duration::ZERO),
+        )?)
     }
 
     /// Waits until there is something to read, the peer has closed, or the connection failed.

@@ -247,6 +247,35 @@ fn peeking_consumes_nothing_and_trying_waits_for_nothing() {
 }
 
 #[test]
+fn what_the_peer_has_not_taken_is_known_and_a_reset_throws_it_away() {
+    on(1, || {
+        let (mut client, mut server) = pair();
+        server.write_all(b"taken").unwrap();
+        while server.unacknowledged().unwrap() > 0 {
+            maniple::sleep(SHORT);
+        }
+        let mut taken = [0; 5];
+        client.read_exact(&mut taken).unwrap();
+        fill(&mut server);
+        let waiting = server.unacknowledged().unwrap();
+        assert!(waiting > 0);
+        while server.try_write(&[0; 1 << 20]).is_ok() {}
+        let full = server.try_write(b"x").unwrap_err();
+        assert_eq!(full.kind(), ErrorKind::WouldBlock);
+        // The peer takes some, and it shows though the stream may not be writable yet.
+        let before = server.unacknowledged().unwrap();
+        let mut buffer = vec![0; 1 << 16];
+        while server.unacknowledged().unwrap() >= before {
+            client.read_exact(&mut buffer).unwrap();
+        }
+        server.reset_on_close().unwrap();
+        drop(server);
+        let end = client.read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
 fn each_direction_can_be_shut_down_and_a_waiting_reader_is_woken() {
     on(1, || {
         let (client, mut server) = pair();
