@@ -17,13 +17,15 @@
 //! it once there is something to read. That one may be on another worker, so while some workers have more to
 //! do than others, connections wait like that between any two requests.
 //!
-//! Requests that arrive together are answered by one write.
+//! Requests that arrive together are answered by one write, unless a handler keeps the others waiting: see
+//! [`out`](crate::out).
 
 use std::{
     any::Any,
     io::{self, Read},
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -46,8 +48,9 @@ use crate::{
         response::{self, Ending, LAST_CHUNK},
     },
     line::Line,
+    out::{Out, Patience, is_own_timeout},
     rate::Rate,
-    request::Request,
+    request::{Begun, Request},
     respond::{BodyKind, IntoResponse, Response},
     router::{Found, Router},
     scratch::Scratch,
@@ -92,8 +95,22 @@ enum Flow {
     Close,
     /// Close once the peer had a chance to read the answer.
     Linger,
+    /// As `Linger`, but not in an orderly way.
+    Reset,
     /// Nothing comes: wait on without a coroutine.
     StandBy,
+}
+
+/// How far a response got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    Whole,
+    /// Whole; the end of the connection says so.
+    ThenClose,
+    /// Its body broke off, which its framing shows.
+    Cut,
+    /// Its body broke off, and an orderly end of the connection would look like the body's.
+    CutUnseen,
 }
 
 /// A wait for the next request without a coroutine.
@@ -116,7 +133,7 @@ pub(crate) fn serve(
         let _ = line.stream.set_nodelay(true);
         let _ = line
             .stream
-            .set_write_timeout(Some(service.body_limits.stall));
+            .set_write_timeout(Some(Patience::period(service.body_limits.stall)));
         Standby::from_now(service.timeouts.header)
     });
     // A client that asks now and then does not need a coroutine in between.
@@ -125,6 +142,7 @@ pub(crate) fn serve(
         service,
         rested: line.has_rested(),
         request: Request::new(line, peer, service.body_limits),
+        out: None,
         wait,
         last_call: false,
     };
@@ -144,7 +162,11 @@ pub(crate) fn serve(
             Ok(Flow::StandBy) => return Some(conn.wait),
             Ok(Flow::Close) => return None,
             Ok(Flow::Linger) => {
-                linger(conn.request.stream());
+                linger(conn.request.line(), service.body_limits.stall);
+                return None;
+            }
+            Ok(Flow::Reset) => {
+                reset(conn.request.line(), service.body_limits.stall);
                 return None;
             }
             Err(error) => {
@@ -168,12 +190,23 @@ impl Standby {
 struct Conn<'a> {
     service: &'a Arc<Service>,
     request: Request,
+    /// There while it is busy.
+    out: Option<Rc<Out>>,
     /// When the next request must have begun.
     wait: Standby,
     /// Whether a first request has been waited for.
     rested: bool,
     /// Whether it was looked, in a drain, for requests that had arrived.
     last_call: bool,
+}
+
+impl Drop for Conn<'_> {
+    fn drop(&mut self) {
+        // It unwinds: the courier is not to send for it any more.
+        if let Some(out) = &self.out {
+            out.clear();
+        }
+    }
 }
 
 impl Conn<'_> {
@@ -224,7 +257,9 @@ impl Conn<'_> {
         &mut self,
         read: impl FnOnce(&mut Self) -> io::Result<usize>,
     ) -> io::Result<Flow> {
-        self.request.scratch = Some(Scratch::take());
+        let (scratch, out) = Scratch::take();
+        self.request.scratch = Some(scratch);
+        self.out = Some(out);
         let flow = match read(self) {
             Ok(0) => Ok(Flow::Close),
             Ok(_) => {
@@ -234,15 +269,38 @@ impl Conn<'_> {
             }
             Err(error) => Err(error),
         };
-        if let Some(scratch) = self.request.scratch.take() {
-            scratch.put_back();
+        if let (Some(scratch), Some(out)) = (self.request.scratch.take(), self.out.take()) {
+            scratch.put_back(out);
         }
         flow
     }
 
     #[inline]
+    fn out(&self) -> &Rc<Out> {
+        self.out.as_ref().expect("a busy connection has a buffer")
+    }
+
+    /// Sends what has been collected.
+    #[inline]
+    fn flush(&self) -> io::Result<()> {
+        let stall = self.service.body_limits.stall;
+        self.out().flush(self.request.line(), stall)
+    }
+
+    /// Lets what has been collected leave while users' code runs, if that waits.
+    #[inline]
+    fn keep_back(&self, out: &Rc<Out>) -> io::Result<()> {
+        if out.is_kept_back() || out.keep_back(self.request.line()) {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    #[inline]
     fn answer_all(&mut self) -> io::Result<Flow> {
         let mut deadline = None;
+        // At hand for all of them.
+        let out = &self.out().clone();
         loop {
             let scratch = self.request.scratch_mut();
             let (start, filled) = (scratch.input.start, scratch.input.filled);
@@ -255,22 +313,23 @@ impl Conn<'_> {
             match parsed {
                 Ok(true) => {
                     deadline = None;
-                    if let Err(reject) = self.request.begin() {
-                        return self.refuse(reject);
+                    match self.request.begin() {
+                        Ok(Begun::AtOnce) => {}
+                        // What it is asked with goes straight to the client, behind all else.
+                        Ok(Begun::WhenAsked) => self.flush()?,
+                        Err(reject) => return self.refuse(reject),
                     }
-                    match self.answer()? {
+                    match self.answer(out)? {
                         Flow::Keep => {}
                         flow => return Ok(flow),
                     }
                     let scratch = self.request.scratch_mut();
                     scratch.input.next_message();
                     if scratch.input.unused().is_empty() {
-                        self.request.flush()?;
+                        self.flush()?;
                         return Ok(Flow::Keep);
                     }
-                    if scratch.output.len() > MAX_OUTPUT {
-                        self.request.flush()?;
-                    }
+                    self.keep_back(out)?;
                 }
                 Ok(false) => {
                     let until =
@@ -287,7 +346,7 @@ impl Conn<'_> {
     /// Reads until the head may be complete; the flow if it will not be.
     #[cold]
     fn complete_head(&mut self, until: Instant) -> io::Result<Option<Flow>> {
-        self.request.flush()?;
+        self.flush()?;
         loop {
             // Only the end of a head makes it worth parsing again, or a head cut into single bytes
             // would be parsed once for each.
@@ -345,15 +404,15 @@ impl Conn<'_> {
 
     /// Calls the handler and appends its answer.
     #[inline]
-    fn answer(&mut self) -> io::Result<Flow> {
+    fn answer(&mut self, out: &Rc<Out>) -> io::Result<Flow> {
         let Some(mut response) = self.dispatch() else {
-            return self.answer_panic();
+            return self.answer_panic(out);
         };
         if response.status.is_informational() {
             let instead = not_final(response.status);
             dispose(std::mem::replace(&mut response, instead));
         }
-        let flow = self.finish(&mut response, true);
+        let flow = self.finish(&mut response, true, out);
         if response.body.is_foreign() {
             dispose(response);
         }
@@ -363,16 +422,16 @@ impl Conn<'_> {
     /// What a handler's panic leads to: 500, and the end of the connection. What the handler shares with those
     /// behind it may be half changed, and its request half read; the client repeats what has no answer.
     #[cold]
-    fn answer_panic(&mut self) -> io::Result<Flow> {
+    fn answer_panic(&mut self, out: &Rc<Out>) -> io::Result<Flow> {
         if maniple::cancel::is_cancelled() {
             return Ok(Flow::Close);
         }
-        self.finish(&mut internal_error(), false)
+        self.finish(&mut internal_error(), false, out)
     }
 
     /// Appends the handler's answer, and sees how the connection goes on.
     #[inline(always)]
-    fn finish(&mut self, response: &mut Response, keep: bool) -> io::Result<Flow> {
+    fn finish(&mut self, response: &mut Response, keep: bool, out: &Rc<Out>) -> io::Result<Flow> {
         let mut keep =
             keep && self.request.head().keep_alive && self.request.scratch().body.can_end();
         if keep && response.headers.is_some() {
@@ -385,17 +444,17 @@ impl Conn<'_> {
                 .fetch_add(1, Ordering::Relaxed);
             keep = keep && self.more_has_arrived();
         }
-        let sent = self.send(response, keep)?;
-        if !sent || !keep {
-            self.request.flush()?;
-            return Ok(if sent && self.nothing_more_came() {
-                Flow::Close
-            } else {
-                Flow::Linger
+        let sent = self.send(response, keep, out)?;
+        if sent != Sent::Whole || !keep {
+            self.flush()?;
+            return Ok(match sent {
+                Sent::CutUnseen => Flow::Reset,
+                Sent::Whole | Sent::ThenClose if self.nothing_more_came() => Flow::Close,
+                _ => Flow::Linger,
             });
         }
         if !self.request.body_is_done() {
-            self.request.flush()?;
+            self.flush()?;
             if !self.request.discard_body() {
                 return Ok(Flow::Linger);
             }
@@ -452,9 +511,9 @@ impl Conn<'_> {
         }
     }
 
-    /// Appends a response; false if its body broke off, after which nothing more may be sent.
+    /// Appends a response.
     #[inline(always)]
-    fn send(&mut self, response: &mut Response, keep: bool) -> io::Result<bool> {
+    fn send(&mut self, response: &mut Response, keep: bool, out: &Rc<Out>) -> io::Result<Sent> {
         let head = self.request.head();
         let http_11 = head.http_11;
         let connection = match (keep, http_11) {
@@ -478,9 +537,9 @@ impl Conn<'_> {
             _ => connection,
         };
         let date = date::now();
-        let output = &mut self.request.scratch_mut().output;
+        let mut output = out.bytes();
         response::write_head(
-            output,
+            &mut output,
             &response::Head {
                 status: response.status,
                 content_type: response.content_type,
@@ -491,30 +550,52 @@ impl Conn<'_> {
             },
         );
         if !has_body {
-            return Ok(true);
+            return Ok(match ending {
+                Ending::Close => Sent::ThenClose,
+                _ => Sent::Whole,
+            });
         }
         match response.body.bytes() {
             Some(bytes) if bytes.len() <= COPIED_BODY => {
                 output.extend_from_slice(bytes);
-                Ok(true)
+                if output.len() > MAX_OUTPUT {
+                    drop(output);
+                    self.flush()?;
+                }
+                Ok(Sent::Whole)
             }
             Some(bytes) => {
-                self.request.flush_with(bytes)?;
-                Ok(true)
+                drop(output);
+                let stall = self.service.body_limits.stall;
+                out.flush_with(bytes, self.request.line(), stall)?;
+                Ok(Sent::Whole)
             }
-            None => self.stream_body(&mut response.body.kind, ending),
+            None => {
+                drop(output);
+                self.stream_body(&mut response.body.kind, ending, out)
+            }
         }
     }
 
-    /// Sends a body as its reader gives it; false if the connection must end with it.
+    /// Sends a body as its reader gives it.
     #[cold]
-    fn stream_body(&mut self, body: &mut BodyKind, ending: Ending) -> io::Result<bool> {
+    fn stream_body(
+        &mut self,
+        body: &mut BodyKind,
+        ending: Ending,
+        out: &Rc<Out>,
+    ) -> io::Result<Sent> {
         let BodyKind::Reader { reader, length } = body else {
-            return Ok(true);
+            return Ok(Sent::Whole);
+        };
+        let broken_off = match ending {
+            Ending::Close => Sent::CutUnseen,
+            _ => Sent::Cut,
         };
         let mut buffer = vec![0; STREAM_READ];
         let mut sent = 0;
         loop {
+            self.keep_back(out)?;
             let read = catch_unwind(AssertUnwindSafe(|| reader.read(&mut buffer)));
             let count = match read {
                 Ok(Ok(0)) => break,
@@ -522,31 +603,31 @@ impl Conn<'_> {
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Ok(Err(error)) => {
                     report_broken_body(error);
-                    return Ok(false);
+                    return Ok(broken_off);
                 }
                 Err(panic) => {
                     fenced::discard(panic);
-                    return Ok(false);
+                    return Ok(broken_off);
                 }
             };
             sent += count as u64;
-            let output = &mut self.request.scratch_mut().output;
-            match ending {
-                Ending::Chunked => response::write_chunk(output, &buffer[..count]),
-                _ => output.extend_from_slice(&buffer[..count]),
+            {
+                let mut output = self.out().bytes();
+                match ending {
+                    Ending::Chunked => response::write_chunk(&mut output, &buffer[..count]),
+                    _ => output.extend_from_slice(&buffer[..count]),
+                }
             }
-            self.request.flush()?;
+            self.flush()?;
         }
         match ending {
             Ending::Chunked => {
-                self.request
-                    .scratch_mut()
-                    .output
-                    .extend_from_slice(LAST_CHUNK);
-                Ok(true)
+                self.out().bytes().extend_from_slice(LAST_CHUNK);
+                Ok(Sent::Whole)
             }
-            Ending::Close => Ok(false),
-            _ => Ok(*length == Some(sent)),
+            Ending::Close => Ok(Sent::ThenClose),
+            _ if *length == Some(sent) => Ok(Sent::Whole),
+            _ => Ok(Sent::Cut),
         }
     }
 
@@ -558,8 +639,9 @@ impl Conn<'_> {
         // There may be no head in hand: only these matter to an answer.
         head.of_head = head::is_of_head(&input.bytes[input.start..input.filled]);
         head.http_11 = true;
-        self.send(&mut response, false)?;
-        self.request.flush()?;
+        let out = &self.out().clone();
+        self.send(&mut response, false, out)?;
+        self.flush()?;
         Ok(Flow::Linger)
     }
 }
@@ -631,21 +713,42 @@ fn not_final(status: StatusCode) -> Response {
 const HEAD_READ: usize = 1024;
 
 /// Says that nothing more will come and reads what the peer still sends: closing with unread bytes
-/// would reset the connection and may take the answer away from the peer (RFC 9112, 9.6).
+/// would reset the connection and may take the answer away from the peer (RFC 9112, 9.6). One that takes
+/// the answer slowly has its time for that.
 #[cold]
-fn linger(stream: &TcpStream) {
+fn linger(line: &Line, stall: Duration) {
+    let mut stream = &line.stream;
     if stream.shutdown(Shutdown::Write).is_err() {
         return;
     }
+    let mut patience = Patience::with(line, stall);
     let until = recent() + LINGER;
-    let _ = stream.set_read_timeout(Some(LINGER));
+    let _ = stream.set_read_timeout(Some(Patience::period(stall).min(LINGER)));
     let mut buffer = vec![0; 8 * 1024];
     let mut discarded = 0;
-    let mut stream = stream;
-    while discarded < MAX_LINGER_BYTES && recent() < until {
+    while discarded < MAX_LINGER_BYTES {
         match stream.read(&mut buffer) {
-            Ok(0) | Err(_) => return,
+            Ok(0) => return,
             Ok(count) => discarded += count,
+            Err(error) if is_own_timeout(&error) => {}
+            Err(_) => return,
+        }
+        if recent() >= until && (patience.is_over(line) || patience.is_done()) {
+            return;
         }
     }
 }
+
+/// Sees to it that closing resets the connection, once the peer has taken what was sent, or takes nothing.
+#[cold]
+fn reset(line: &Line, stall: Duration) {
+    // An error says that it is gone already.
+    let _ = line.stream.reset_on_close();
+    let mut patience = Patience::with(line, stall);
+    while !patience.is_done() && !patience.is_over(line) {
+        maniple::sleep(Patience::period(stall).min(LOOK));
+    }
+}
+
+/// How soon to look again whether the peer has taken all.
+const LOOK: Duration = Duration::from_millis(10);

@@ -49,6 +49,7 @@ mod http1;
 pub mod hub;
 pub mod layers;
 mod line;
+mod out;
 mod params;
 pub mod pool;
 mod rate;

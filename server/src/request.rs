@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     fmt,
-    io::{self, IoSlice, Read, Write},
+    io::{self, Read},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -11,7 +11,10 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
-use maniple::{net::TcpStream, time::recent};
+use maniple::{
+    net::{Shutdown, TcpStream},
+    time::recent,
+};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
@@ -24,6 +27,7 @@ use crate::{
         response::CONTINUE,
     },
     line::Line,
+    out,
     scratch::Scratch,
 };
 
@@ -40,6 +44,14 @@ pub struct Request {
     pub(crate) brimful: bool,
 }
 
+/// When the client sends the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    AtOnce,
+    /// Once it is sent `100 Continue`.
+    WhenAsked,
+}
+
 impl Request {
     pub(crate) fn new(line: Arc<Line>, peer: SocketAddr, body_limits: BodyLimits) -> Self {
         Self {
@@ -53,7 +65,7 @@ impl Request {
 
     /// Makes the parsed head the request in hand.
     #[inline]
-    pub(crate) fn begin(&mut self) -> Result<(), Reject> {
+    pub(crate) fn begin(&mut self) -> Result<Begun, Reject> {
         let max_body = self.body_limits.length;
         let scratch = self.scratch_mut();
         scratch.forget_request();
@@ -66,10 +78,13 @@ impl Request {
                     "request body too large",
                 ));
             }
-            framing if scratch.head.expects_continue => BodyState::Expected(framing),
+            framing if scratch.head.expects_continue => {
+                scratch.body = BodyState::Expected(framing);
+                return Ok(Begun::WhenAsked);
+            }
             framing => BodyState::started(framing, max_body),
         };
-        Ok(())
+        Ok(Begun::AtOnce)
     }
 
     #[inline]
@@ -88,7 +103,7 @@ impl Request {
     }
 
     #[inline]
-    pub(crate) fn line(&self) -> &Line {
+    pub(crate) fn line(&self) -> &Arc<Line> {
         &self.line
     }
 
@@ -245,8 +260,7 @@ impl Request {
                 BodyState::Expected(framing) => {
                     let started = BodyState::started(*framing, self.body_limits.length);
                     self.scratch_mut().body = started;
-                    self.scratch_mut().output.extend_from_slice(CONTINUE);
-                    self.flush().map_err(BodyError::Io)?;
+                    self.ask_for_body()?;
                 }
                 BodyState::Length(left) => {
                     let left = *left;
@@ -349,9 +363,22 @@ impl Request {
         }
     }
 
-    /// Waits for more of the body, once the client has all answers it may be waiting for.
+    /// Sends `100 Continue`; whatever was collected before has been sent.
+    #[cold]
+    fn ask_for_body(&self) -> Result<(), BodyError> {
+        let sent = out::send(&self.line, CONTINUE, self.body_limits.stall);
+        sent.map_err(|(error, sent)| {
+            if sent > 0 {
+                // Cut in the middle: nothing can follow. Errors say that the peer is gone already.
+                let _ = self.stream().reset_on_close();
+                let _ = self.stream().shutdown(Shutdown::Write);
+            }
+            BodyError::Io(error)
+        })
+    }
+
+    /// Waits for more of the body. Answers that the client may be waiting for before it sends any leave meanwhile.
     fn await_body(&mut self) -> Result<(), BodyError> {
-        self.flush().map_err(BodyError::Io)?;
         let before = recent();
         let patience = self.scratch().pace.patience(self.body_limits.stall);
         let waited = self.await_readable(before + patience);
@@ -395,35 +422,6 @@ impl Request {
         self.scratch_mut().input.filled += count;
         self.brimful |= count == wanted;
         count
-    }
-
-    /// Sends what has been put into the output.
-    #[inline]
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
-        let scratch = self.scratch.as_deref_mut().expect(IN_HAND);
-        if scratch.output.is_empty() {
-            return Ok(());
-        }
-        let sent = (&self.line.stream).write_all(&scratch.output);
-        scratch.output.clear();
-        sent
-    }
-
-    /// Sends what has been put into the output, and `more` behind it.
-    pub(crate) fn flush_with(&mut self, more: &[u8]) -> io::Result<()> {
-        let scratch = self.scratch.as_deref_mut().expect(IN_HAND);
-        let mut slices = &mut [IoSlice::new(&scratch.output), IoSlice::new(more)][..];
-        let mut stream = &self.line.stream;
-        while !slices.is_empty() {
-            match stream.write_vectored(slices) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => IoSlice::advance_slices(&mut slices, count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        scratch.output.clear();
-        Ok(())
     }
 
     #[inline]

@@ -5,21 +5,24 @@
 //! call here. Keeping the tables here rather than on the connection's stack also means that a request
 //! touches few cold cache lines: these are warm from the request before.
 
-use std::cell::{OnceCell, RefCell};
+use std::{
+    cell::{OnceCell, RefCell},
+    rc::Rc,
+};
 
 use http::{HeaderMap, Uri};
 
 use crate::{
     body::{BodyState, Pace},
     http1::head::{Field, Head},
+    out::Out,
     params::Params,
 };
 
-/// Input, output and the tables of the request in hand.
+/// Input and the tables of the request in hand.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     pub(crate) input: Input,
-    pub(crate) output: Vec<u8>,
     pub(crate) fields: Vec<Field>,
     pub(crate) params: Params,
     pub(crate) head: Head,
@@ -43,7 +46,6 @@ pub(crate) struct Input {
 }
 
 const INPUT_BYTES: usize = 8 * 1024;
-const OUTPUT_BYTES: usize = 4 * 1024;
 
 /// Buffers that grew beyond this are not kept.
 const KEPT_BYTES: usize = 64 * 1024;
@@ -52,16 +54,19 @@ const KEPT_BYTES: usize = 64 * 1024;
 const KEPT: usize = 64;
 
 thread_local! {
-    // Boxed, since handing over a pointer is all that happens per request.
-    #[allow(clippy::vec_box, reason = "the boxes move in and out one by one")]
-    static POOL: RefCell<Vec<Box<Scratch>>> = const { RefCell::new(Vec::new()) };
+    // Boxed, since handing over two pointers is all that happens per request.
+    static POOL: RefCell<Vec<Buffers>> = const { RefCell::new(Vec::new()) };
 }
+
+/// All that a busy connection needs. The request in hand may be looked at by any thread; the way out is this one's.
+pub(crate) type Buffers = (Box<Scratch>, Rc<Out>);
 
 impl Scratch {
     /// An empty set.
     #[inline]
-    pub(crate) fn take() -> Box<Self> {
-        POOL.with_borrow_mut(Vec::pop).unwrap_or_else(Self::make)
+    pub(crate) fn take() -> Buffers {
+        POOL.with_borrow_mut(Vec::pop)
+            .unwrap_or_else(|| (Self::make(), Out::new()))
     }
 
     #[cold]
@@ -73,7 +78,6 @@ impl Scratch {
                 used: 0,
                 filled: 0,
             },
-            output: Vec::with_capacity(OUTPUT_BYTES),
             fields: Vec::with_capacity(16),
             params: Params::default(),
             head: Head::default(),
@@ -86,14 +90,14 @@ impl Scratch {
 
     /// Gives the set back for the next request of any connection on this thread.
     #[inline]
-    pub(crate) fn put_back(mut self: Box<Self>) {
+    pub(crate) fn put_back(mut self: Box<Self>, out: Rc<Out>) {
         self.input.clear();
-        self.output.clear();
         self.forget_request();
-        if self.input.bytes.len() <= KEPT_BYTES && self.output.capacity() <= KEPT_BYTES {
+        let fits = |bytes| bytes <= KEPT_BYTES;
+        if out.clear().is_some_and(fits) && fits(self.input.bytes.len()) {
             POOL.with_borrow_mut(|pool| {
                 if pool.len() < KEPT {
-                    pool.push(self);
+                    pool.push((self, out));
                 }
             });
         }

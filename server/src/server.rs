@@ -56,6 +56,9 @@ impl Builder {
     }
 
     /// How long a body may stall, and a client may take no bytes of an answer. Default: 20 s.
+    ///
+    /// A client that takes some bytes of its answer in that time, however few, goes on; it is looked at four
+    /// times in it. One that does not is reset, so that what it has cannot be taken for the whole.
     pub fn body_timeout(mut self, timeout: Duration) -> Self {
         self.body_limits.stall = timeout;
         self

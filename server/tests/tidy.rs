@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["http1"],
     &["date", "fenced", "hub", "line", "pool", "rate"],
     &["respond"],
-    &["body", "drain", "layers", "params", "refusal"],
+    &["body", "drain", "layers", "out", "params", "refusal"],
     &["scratch"],
     &["request"],
     &["router"],

@@ -3,6 +3,7 @@
 mod calling;
 mod draining;
 mod early;
+mod leaving;
 mod measuring;
 mod pooling;
 mod protocol;

@@ -1,0 +1,523 @@
+//! The way out of a connection: answers are collected, kept back while users' code runs, and sent as fast as the
+//! client takes them.
+//!
+//! Answers to requests that came together leave by one write. Between two of them runs users' code, a handler or
+//! the reader of a body, and may wait. What it keeps back is known to the worker meanwhile ([`Out::keep_back`]),
+//! where a coroutine of its own, the *courier*, comes by after a moment and sends what is still there.
+//!
+//! ```text
+//!   answer 1 ──► collected ──► listed ─── handler returns soon ──► answer 2 collected behind it ──► one write
+//!                                 └────── handler waits, a moment passes ──► the courier sends answer 1
+//! ```
+//!
+//! The courier never waits for a client, and the handler never for the courier. All of this is one thread's: a
+//! connection's coroutine, its buffer and the courier stay on one worker.
+
+use std::{
+    cell::{Cell, RefCell, RefMut},
+    io::{self, IoSlice, Write},
+    mem,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use maniple::{sync::Notify, time::Elapsed, time::recent};
+
+use crate::line::Line;
+
+/// A buffer for answers, lent to a connection while it is busy.
+pub(crate) struct Out {
+    /// Borrowed over a wait by the connection while it sends, and by the courier.
+    bytes: RefCell<Vec<u8>>,
+    /// Whose they are, while the courier may send them.
+    line: Cell<Option<Arc<Line>>>,
+    is_kept_back: Cell<bool>,
+    /// Whether the courier has it in its list; a former holder may have left it there.
+    is_listed: Cell<bool>,
+    /// When the courier tries again, and after how long once more: the client had no room.
+    again: Cell<Option<(Instant, Duration)>>,
+}
+
+const CAPACITY: usize = 4 * 1024;
+
+thread_local! {
+    static DESK: Rc<Desk> = Rc::new(Desk::default());
+}
+
+impl Out {
+    /// An empty one.
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            bytes: RefCell::new(Vec::with_capacity(CAPACITY)),
+            line: Cell::new(None),
+            is_kept_back: Cell::new(false),
+            is_listed: Cell::new(false),
+            again: Cell::new(None),
+        })
+    }
+
+    /// Forgets what was not sent, so that another connection may use it; its capacity, if it may.
+    #[inline]
+    pub(crate) fn clear(&self) -> Option<usize> {
+        if self.is_kept_back.get() {
+            self.take_off();
+        }
+        let mut bytes = self.bytes.try_borrow_mut().ok()?;
+        bytes.clear();
+        Some(bytes.capacity())
+    }
+
+    /// What has been collected, to add to it.
+    #[inline]
+    pub(crate) fn bytes(&self) -> RefMut<'_, Vec<u8>> {
+        match self.bytes.try_borrow_mut() {
+            Ok(bytes) => bytes,
+            Err(_) => self.bytes_after_the_courier(),
+        }
+    }
+
+    /// The courier had its turn end in the middle; it waits for nothing but its next.
+    #[cold]
+    fn bytes_after_the_courier(&self) -> RefMut<'_, Vec<u8>> {
+        loop {
+            maniple::cancel::shield(maniple::yield_now);
+            if let Ok(bytes) = self.bytes.try_borrow_mut() {
+                return bytes;
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_kept_back(&self) -> bool {
+        self.is_kept_back.get()
+    }
+
+    /// Before users' code runs: what has been collected may leave without it. False if nobody could see to that.
+    #[inline(never)]
+    pub(crate) fn keep_back(self: &Rc<Self>, line: &Arc<Line>) -> bool {
+        if self.bytes.try_borrow().is_ok_and(|bytes| bytes.is_empty()) {
+            return true;
+        }
+        DESK.with(|desk| {
+            if !desk.is_attended() {
+                return false;
+            }
+            self.line.set(Some(line.clone()));
+            self.is_kept_back.set(true);
+            self.again.set(None);
+            if !self.is_listed.replace(true) {
+                desk.listed.borrow_mut().push(self.clone());
+            }
+            if !desk.is_awake.replace(true) {
+                desk.news.notify_one();
+            }
+            true
+        })
+    }
+
+    /// From now on the courier leaves it alone.
+    fn take_off(&self) {
+        self.is_kept_back.set(false);
+        drop(self.line.take());
+    }
+
+    /// Sends what has been collected. After an error nothing more can be sent: closing resets the connection, so
+    /// that an answer that broke off is not taken for whole.
+    #[inline]
+    pub(crate) fn flush(&self, line: &Line, stall: Duration) -> io::Result<()> {
+        let mut bytes = self.bytes();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        match (&line.stream).write(&bytes) {
+            Ok(sent) if sent == bytes.len() => {
+                bytes.clear();
+                Ok(())
+            }
+            begun => finish(line, &mut bytes, &[], begun, stall),
+        }
+    }
+
+    /// As [`flush`](Self::flush), and sends `more` behind it.
+    pub(crate) fn flush_with(&self, more: &[u8], line: &Line, stall: Duration) -> io::Result<()> {
+        let mut bytes = self.bytes();
+        let slices = [IoSlice::new(&bytes), IoSlice::new(more)];
+        let begun = (&line.stream).write_vectored(&slices);
+        finish(line, &mut bytes, more, begun, stall)
+    }
+
+    /// Sends what the client has room for, for the courier; whether to come again.
+    fn send_what_fits(&self, now: Instant) -> bool {
+        let Ok(mut bytes) = self.bytes.try_borrow_mut() else {
+            // The connection itself is sending.
+            return false;
+        };
+        let again = self.again.get();
+        if again.is_some_and(|(at, _)| now < at) {
+            return true;
+        }
+        let Some(line) = self.line.take() else {
+            return false;
+        };
+        self.line.set(Some(line.clone()));
+        if bytes.is_empty() {
+            return false;
+        }
+        let next = match line.stream.try_write(&bytes) {
+            Ok(sent) if sent == bytes.len() => {
+                bytes.clear();
+                return false;
+            }
+            Ok(sent) => {
+                bytes.drain(..sent);
+                MOMENT
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                again.map_or(MOMENT, |(_, last)| (last * 2).min(LONGEST_MOMENT))
+            }
+            // The connection's next write meets it too.
+            Err(_) => return false,
+        };
+        self.again.set(Some((now + next, next)));
+        true
+    }
+}
+
+#[inline]
+fn finish(
+    line: &Line,
+    bytes: &mut Vec<u8>,
+    more: &[u8],
+    begun: io::Result<usize>,
+    stall: Duration,
+) -> io::Result<()> {
+    let sent = match begun {
+        Ok(sent) if sent == bytes.len() + more.len() => Ok(()),
+        begun => send_slowly(line, bytes, more, begun, stall).map_err(|(error, _)| error),
+    };
+    match &sent {
+        Ok(()) => bytes.clear(),
+        // An error says that it is gone already.
+        Err(_) => drop(line.stream.reset_on_close()),
+    }
+    sent
+}
+
+/// Sends a few bytes, outside of what is collected; how many were sent if not all.
+pub(crate) fn send(line: &Line, bytes: &[u8], stall: Duration) -> Result<(), (io::Error, usize)> {
+    match (&line.stream).write(bytes) {
+        Ok(sent) if sent == bytes.len() => Ok(()),
+        begun => send_slowly(line, bytes, &[], begun, stall),
+    }
+}
+
+/// Goes on with a write of two pieces that has not sent all, for as long as the client takes something.
+#[cold]
+fn send_slowly(
+    line: &Line,
+    one: &[u8],
+    other: &[u8],
+    begun: io::Result<usize>,
+    stall: Duration,
+) -> Result<(), (io::Error, usize)> {
+    let mut sent = 0;
+    let mut written = begun;
+    let mut patience = Patience::with(line, stall);
+    while sent < one.len() + other.len() {
+        let failed = match written {
+            Ok(0) => Some(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                sent += count;
+                patience = Patience::with(line, stall);
+                None
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+            Err(error) if is_own_timeout(&error) => match patience.is_over(line) {
+                true => Some(error),
+                false => None,
+            },
+            Err(error) => Some(error),
+        };
+        if let Some(error) = failed {
+            return Err((error, sent));
+        }
+        let slices = [
+            IoSlice::new(&one[sent.min(one.len())..]),
+            IoSlice::new(&other[sent.saturating_sub(one.len())..]),
+        ];
+        written = match sent < one.len() + other.len() {
+            true => (&line.stream).write_vectored(&slices),
+            false => break,
+        };
+    }
+    Ok(())
+}
+
+/// Whether a timeout of the socket passed, and not a deadline of the caller's scope.
+pub(crate) fn is_own_timeout(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut
+        && error.get_ref().is_some_and(|inner| inner.is::<Elapsed>())
+        && maniple::cancel::check().is_ok()
+}
+
+/// Patience with a client that reads slowly: it is over once the client has taken nothing for a whole stall.
+///
+/// A connection becomes writable only once a third of the kernel's buffer is free, megabytes of it, for which a
+/// slow client may need minutes. So what counts is what the client has acknowledged.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    stall: Duration,
+    since: Instant,
+    unacknowledged: usize,
+}
+
+impl Patience {
+    pub(crate) fn with(line: &Line, stall: Duration) -> Self {
+        Self {
+            stall,
+            since: recent(),
+            unacknowledged: line.stream.unacknowledged().unwrap_or(0),
+        }
+    }
+
+    /// How often to look.
+    pub(crate) fn period(stall: Duration) -> Duration {
+        (stall / 4).max(Duration::from_millis(1))
+    }
+
+    /// Whether the client has taken nothing for so long.
+    pub(crate) fn is_over(&mut self, line: &Line) -> bool {
+        let now = recent();
+        let left = line.stream.unacknowledged().unwrap_or(usize::MAX);
+        if left < self.unacknowledged {
+            self.unacknowledged = left;
+            self.since = now;
+        }
+        now.saturating_duration_since(self.since) >= self.stall
+    }
+
+    /// Whether the client has taken all there was.
+    pub(crate) fn is_done(&self) -> bool {
+        self.unacknowledged == 0
+    }
+}
+
+/// A worker's list of what is kept back, and its courier.
+struct Desk {
+    listed: RefCell<Vec<Rc<Out>>>,
+    news: Notify,
+    attended: Cell<bool>,
+    /// Whether the courier comes by without being told.
+    is_awake: Cell<bool>,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self {
+            listed: RefCell::default(),
+            news: Notify::new(),
+            attended: Cell::new(false),
+            is_awake: Cell::new(false),
+        }
+    }
+}
+
+/// How long answers are kept back by users' code that waits. Shorter, and handlers that ask a neighbour would
+/// have each answer leave by itself.
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// How long the courier leaves a client alone that has no room.
+const LONGEST_MOMENT: Duration = Duration::from_millis(128);
+
+/// How long a courier stays that has nothing to do.
+const STAY: Duration = Duration::from_secs(1);
+
+impl Desk {
+    /// Whether there is a courier; there is from now on, if it gets a stack.
+    #[inline]
+    fn is_attended(self: &Rc<Self>) -> bool {
+        self.attended.get() || self.call_courier()
+    }
+
+    #[cold]
+    fn call_courier(self: &Rc<Self>) -> bool {
+        let courier = Courier { desk: self.clone() };
+        let spawned = maniple::Builder::new()
+            .name("maniple-server courier")
+            .spawn_local(move || courier.attend());
+        self.attended.set(spawned.is_ok());
+        spawned.is_ok()
+    }
+
+    /// Sends what fits of all that is listed.
+    fn go_round(&self) {
+        let now = recent();
+        let listed = mem::take(&mut *self.listed.borrow_mut());
+        for out in listed {
+            if out.send_what_fits(now) {
+                self.listed.borrow_mut().push(out);
+            } else {
+                out.is_listed.set(false);
+                out.take_off();
+            }
+        }
+    }
+
+    /// How long until the next client is to be tried again.
+    fn next(&self) -> Duration {
+        let now = recent();
+        let listed = self.listed.borrow();
+        let next = listed.iter().map(|out| match out.again.get() {
+            Some((at, _)) => at.saturating_duration_since(now),
+            None => Duration::ZERO,
+        });
+        next.min().unwrap_or(STAY)
+    }
+}
+
+/// The right to be a worker's courier, given back however it ends.
+struct Courier {
+    desk: Rc<Desk>,
+}
+
+impl Courier {
+    fn attend(self) {
+        let desk = &*self.desk;
+        loop {
+            // Nothing is listed but what clients had no room for.
+            desk.is_awake.set(false);
+            if desk.news.notified_timeout(desk.next()) {
+                maniple::sleep(MOMENT);
+            } else if desk.listed.borrow().is_empty() {
+                return;
+            }
+            desk.go_round();
+        }
+    }
+}
+
+impl Drop for Courier {
+    fn drop(&mut self) {
+        self.desk.attended.set(false);
+        self.desk.is_awake.set(false);
+        for out in self.desk.listed.take() {
+            out.is_listed.set(false);
+            out.take_off();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use maniple::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// A connection whose client has read nothing and has no more room, and how much it was sent.
+    fn full() -> (Arc<Line>, TcpStream, usize) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let mut sent = 0;
+        // Twice nothing in a row: the kernel moves bytes to the other side meanwhile.
+        let mut refused = 0;
+        while refused < 2 {
+            match stream.try_write(&[b'x'; 64 * 1024]) {
+                Ok(count) => (sent, refused) = (sent + count, 0),
+                Err(_) => {
+                    refused += 1;
+                    maniple::sleep(Duration::from_millis(10));
+                }
+            }
+        }
+        (Arc::new(Line::new(stream)), client, sent)
+    }
+
+    fn in_a_runtime(f: impl FnOnce() + Send) {
+        let runtime = maniple::Runtime::builder().workers(1).build().unwrap();
+        runtime.run(|| maniple::timeout(LONG, f).unwrap());
+    }
+
+    #[test]
+    fn a_client_without_room_gets_what_is_kept_back_once_it_has_some() {
+        in_a_runtime(|| {
+            let (line, mut client, sent) = full();
+            let out = Out::new();
+            // More than the kernel takes by and by.
+            let kept = vec![b'k'; 16 * 1024 * 1024];
+            out.bytes().extend_from_slice(&kept);
+            assert!(out.keep_back(&line));
+            // The handler goes on as if there were no client.
+            for _ in 0..10 {
+                maniple::sleep(MOMENT);
+                assert!(!out.bytes.borrow().is_empty());
+            }
+            let mut all = vec![0; sent + kept.len()];
+            client.read_exact(&mut all).unwrap();
+            assert!(all[..sent].iter().all(|&byte| byte == b'x'));
+            assert!(all[sent..] == kept);
+            while !out.bytes().is_empty() {
+                maniple::sleep(MOMENT);
+            }
+            out.bytes().extend_from_slice(b"more");
+            out.flush(&line, LONG).unwrap();
+            client.read_exact(&mut all[..4]).unwrap();
+            assert!(all.starts_with(b"more"));
+        });
+    }
+
+    #[test]
+    fn a_client_that_is_gone_costs_the_handler_nothing() {
+        in_a_runtime(|| {
+            let (line, client, _) = full();
+            drop(client);
+            let out = Out::new();
+            out.bytes().extend_from_slice(b"kept");
+            assert!(out.keep_back(&line));
+            while out.is_kept_back() {
+                maniple::sleep(MOMENT);
+            }
+            assert!(out.flush(&line, LONG).is_err());
+        });
+    }
+
+    #[test]
+    fn a_buffer_that_another_connection_has_now_is_sent_to_that_one() {
+        in_a_runtime(|| {
+            let (line, client, _) = full();
+            let out = Out::new();
+            out.bytes().extend_from_slice(b"first");
+            assert!(out.keep_back(&line));
+            out.clear();
+            assert_eq!(Arc::strong_count(&line), 1, "the first may close");
+            drop((line, client));
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let line = Arc::new(Line::new(listener.accept().unwrap().0));
+            out.bytes().extend_from_slice(b"second");
+            assert!(out.keep_back(&line));
+            let mut all = [0; 6];
+            client.read_exact(&mut all).unwrap();
+            assert_eq!(&all, b"second");
+        });
+    }
+
+    #[test]
+    fn without_a_stack_for_the_courier_nothing_is_kept_back() {
+        let builder = maniple::Runtime::builder().workers(1).max_coroutines(1);
+        builder.build().unwrap().run(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let line = Arc::new(Line::new(listener.accept().unwrap().0));
+            let out = Out::new();
+            assert!(out.keep_back(&line), "there is nothing");
+            out.bytes().extend_from_slice(b"x");
+            assert!(!out.keep_back(&line));
+        });
+    }
+}
