@@ -133,6 +133,36 @@ impl UdpSocket {
         self.receive_from(buffer, RecvFlags::empty())
     }
 
+    /// As [`UdpSocket::recv`], and returns how long the datagram is: longer than the buffer if its end was lost.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::recv`].
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple::net::UdpSocket;
+    /// # fn main() -> std::io::Result<()> {
+    /// let socket = UdpSocket::bind("127.0.0.1:0")?;
+    /// socket.send_to(b"too long", socket.local_addr()?)?;
+    /// let mut buffer = [0; 4];
+    /// let length = socket.recv_len(&mut buffer)?;
+    /// let whole = buffer.get(..length);
+    /// assert_eq!((length, whole), (8, None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn recv_len(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive(buffer, RecvFlags::TRUNC)
+    }
+
+    /// As [`UdpSocket::recv_len`], and says from whom.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::recv`].
+    pub fn recv_len_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.receive_from(buffer, RecvFlags::TRUNC)
+    }
+
     /// As [`UdpSocket::recv`], and leaves the datagram to be received again.
     ///
     /// # Errors
@@ -191,7 +221,8 @@ impl UdpSocket {
     fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
         self.source
             .io(Direction::Read, self.read_timeout.load(), |fd| {
-                let (n, _) = rustix::net::recv(fd, &mut *buffer, flags)?;
+                // The second is the whole length where that is asked for.
+                let (_, n) = rustix::net::recv(fd, &mut *buffer, flags)?;
                 Ok(received(n, flags))
             })
     }
@@ -200,7 +231,7 @@ impl UdpSocket {
         let (n, from) = self
             .source
             .io(Direction::Read, self.read_timeout.load(), |fd| {
-                let (n, _, from) = rustix::net::recvfrom(fd, &mut *buffer, flags)?;
+                let (_, n, from) = rustix::net::recvfrom(fd, &mut *buffer, flags)?;
                 Ok(received((n, from), flags))
             })?;
         Ok((n, sender(from)?))

@@ -51,6 +51,22 @@ fn datagrams_keep_their_bounds_and_say_who_sent_them() {
 }
 
 #[test]
+fn a_datagram_says_how_long_it_is_even_where_its_end_is_lost() {
+    on(1, || {
+        let ((one, first), (two, second)) = (bound(), bound());
+        let mut buffer = [0; 3];
+        for (text, length) in [(&b"longer"[..], 6), (b"no", 2), (b"", 0)] {
+            one.send_to(text, second).unwrap();
+            assert_eq!(two.recv_len_from(&mut buffer).unwrap(), (length, first));
+        }
+        two.connect(first).unwrap();
+        one.send_to(b"again", second).unwrap();
+        assert_eq!(two.recv_len(&mut buffer).unwrap(), 5);
+        assert_eq!(&buffer, b"aga");
+    });
+}
+
+#[test]
 fn a_connected_socket_hears_its_peer_alone_and_learns_that_it_is_gone() {
     on(1, || {
         let (one, two) = pair();

@@ -3,7 +3,7 @@
 use std::{
     io::{ErrorKind, Read, Write},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         linux::net::SocketAddrExt,
         unix::net::SocketAddr,
     },
@@ -22,7 +22,7 @@ use maniple::{
     spawn, yield_now,
 };
 
-use super::{LONG, SHORT, on};
+use super::{LONG, SHORT, on, passes_as_child};
 
 /// A path for a socket's file, removed at the end.
 struct Path(PathBuf);
@@ -437,4 +437,83 @@ fn timeouts_clones_and_conversions_are_those_of_tcp() {
     };
     on(1, body);
     thread::spawn(body).join().unwrap();
+}
+
+/// Tells a socket to report more about senders: 16 credentials, 76 the process, by a descriptor.
+fn report(socket: &impl AsFd, option: i32) -> bool {
+    let on: libc::c_int = 1;
+    // SAFETY: it reads an integer.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw const on).cast(),
+            size_of_val(&on) as _,
+        )
+    };
+    set == 0
+}
+
+#[test]
+#[ignore = "counts descriptors: a child of the test below"]
+fn rights_child() {
+    let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    on(1, || {
+        let (one, other) = UnixStream::pair().unwrap();
+        assert!(report(&other, libc::SO_PASSCRED));
+        // Older kernels do not know the other.
+        report(&other, 76);
+        let many = vec![one.as_fd(); MOST_FDS];
+        let (before, mut fds) = (count(), Vec::new());
+        for _ in 0..10 {
+            one.send_fds(b"x", &many).unwrap();
+            assert_eq!(other.recv_fds(&mut [0], &mut fds).unwrap(), 1);
+            assert_eq!(fds.len(), MOST_FDS);
+            fds.clear();
+            // Nobody takes them.
+            one.send_fds(b"x", &many).unwrap();
+            (&other).read_exact(&mut [0]).unwrap();
+        }
+        assert_eq!(count(), before, "descriptors are left");
+
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut few = getrlimit(Resource::Nofile);
+        few.current = Some(before as u64 + 50);
+        setrlimit(Resource::Nofile, few).unwrap();
+        for _ in 0..3 {
+            one.send_fds(b"x", &many).unwrap();
+            let error = other.recv_fds(&mut [0], &mut fds).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+            assert!(fds.is_empty());
+        }
+        assert_eq!(count(), before, "descriptors are left");
+    });
+}
+
+#[test]
+fn whatever_comes_with_a_message_no_descriptor_stays_open_that_nobody_asked_for() {
+    passes_as_child("unix::rights_child");
+}
+
+#[test]
+fn a_message_says_how_long_it_is_even_where_its_end_is_lost() {
+    on(1, || {
+        let (one, other) = UnixDatagram::pair().unwrap();
+        one.send(b"a datagram").unwrap();
+        one.send(b"short").unwrap();
+        let mut buffer = [0; 5];
+        assert_eq!(other.recv_len(&mut buffer).unwrap(), 10);
+        assert_eq!(&buffer, b"a dat");
+        assert_eq!(other.recv_len(&mut buffer).unwrap(), 5);
+
+        let (one, other) = UnixSeqpacket::pair().unwrap();
+        one.send(b"a packet").unwrap();
+        one.send(b"short").unwrap();
+        drop(one);
+        assert_eq!(other.recv_len(&mut buffer).unwrap(), 8);
+        assert_eq!(&buffer, b"a pac");
+        assert_eq!(other.recv_len(&mut buffer).unwrap(), 5);
+        assert_eq!(other.recv_len(&mut buffer).unwrap(), 0);
+    });
 }

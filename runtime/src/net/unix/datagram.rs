@@ -131,10 +131,18 @@ impl UnixDatagram {
     /// # Errors
     /// Past the read timeout (kind `TimedOut`), or if the wait was cut short.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.recv_len(buffer).map(|length| length.min(buffer.len()))
+    }
+
+    /// As [`UnixDatagram::recv`], and returns how long the datagram is: longer than the buffer if its end was lost.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn recv_len(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.source
             .io(Direction::Read, self.read_timeout.load(), |fd| {
-                let (n, _) = rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())?;
-                Ok(Moved::Filled(n))
+                let (_, length) = rustix::net::recv(fd, &mut *buffer, RecvFlags::TRUNC)?;
+                Ok(Moved::Filled(length))
             })
     }
 

@@ -2,18 +2,15 @@
 
 use std::{
     io,
-    io::{IoSlice, IoSliceMut},
+    io::IoSlice,
     mem::MaybeUninit,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
 };
 
 use rustix::{
     io::Errno,
-    net::{
-        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags,
-    },
+    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags},
 };
 
 /// Descriptors that one message carries at most (`SCM_MAX_FD`, unix(7)).
@@ -51,21 +48,76 @@ pub(super) fn receive(
     buffer: &mut [u8],
     fds: &mut Vec<OwnedFd>,
 ) -> rustix::io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); SPACE];
-    // What is not taken out of it is closed.
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut parts = [IoSliceMut::new(buffer)];
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    let message = rustix::net::recvmsg(socket, &mut parts, &mut control, flags)?;
-    if message.flags.contains(ReturnFlags::CTRUNC) {
+    let mut space = Control([MaybeUninit::uninit(); RECEIVE_SPACE]);
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: plain data, for which zeros are valid.
+    let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    header.msg_iov = &mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = space.0.as_mut_ptr().cast();
+    header.msg_controllen = RECEIVE_SPACE as _;
+    // SAFETY: the header points to the caller's buffer and to `space`, each with its length, both in place for the
+    // call and touched by nobody else.
+    let received =
+        unsafe { libc::recvmsg(socket.as_raw_fd(), &mut header, libc::MSG_CMSG_CLOEXEC) };
+    let bytes = usize::try_from(received)
+        .map_err(|_| Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL))?;
+    // SAFETY: the kernel has filled in the header and what its control part points to, in `space`.
+    let came = unsafe { take_descriptors(&header) };
+    if header.msg_flags & libc::MSG_CTRUNC != 0 {
         return Err(Errno::MFILE);
     }
-    for part in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(passed) = part {
-            fds.extend(passed);
+    fds.extend(came);
+    Ok(bytes)
+}
+
+/// Room for what a message brings beside its bytes.
+#[repr(C, align(8))]
+struct Control([MaybeUninit<u8>; RECEIVE_SPACE]);
+
+/// Descriptors, and whatever else a socket may have been told to report: the sender's credentials, process and
+/// security label, of which the last has no bound and is short in practice.
+const RECEIVE_SPACE: usize = (SPACE + 512) & !7;
+
+/// The sender's process descriptor, of a socket with `SO_PASSPIDFD` (Linux 6.5), or a negative error.
+const SCM_PIDFD: libc::c_int = 4;
+
+/// Owns every descriptor that came, so that none stays open which nobody asked for, and returns those that were
+/// sent. (rustix' own parser drops kinds that it does not know, with the descriptors inside.)
+///
+/// # Safety
+/// The kernel has filled in the header, its control part is in place, and nobody else owns what is in it.
+unsafe fn take_descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut sent = Vec::new();
+    // SAFETY: the caller's promise: each message lies within the control part, and its length within it. Payloads
+    // may be unaligned. A descriptor of these two kinds was opened for this process by this very call.
+    unsafe {
+        let mut at = libc::CMSG_FIRSTHDR(header);
+        while let Some(message) = at.as_ref() {
+            let data = libc::CMSG_DATA(at).cast::<libc::c_int>();
+            // The C libraries differ in the type of lengths.
+            #[allow(clippy::unnecessary_cast)]
+            let length = message.cmsg_len as usize;
+            let payload = length.saturating_sub(libc::CMSG_LEN(0) as usize);
+            let numbers = (0..payload / size_of::<libc::c_int>())
+                .map(|index| data.add(index).read_unaligned())
+                .filter(|number| *number >= 0);
+            match (message.cmsg_level, message.cmsg_type) {
+                (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
+                    sent.extend(numbers.map(|number| OwnedFd::from_raw_fd(number)));
+                }
+                (libc::SOL_SOCKET, SCM_PIDFD) => {
+                    numbers.for_each(|number| drop(OwnedFd::from_raw_fd(number)));
+                }
+                _ => {}
+            }
+            at = libc::CMSG_NXTHDR(header, at);
         }
     }
-    Ok(message.bytes)
+    sent
 }
 
 /// Who made the other end of a Unix-domain connection.

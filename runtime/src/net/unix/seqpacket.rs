@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SocketType};
 
 use super::{
     super::Shutdown,
@@ -86,6 +86,21 @@ impl UnixSeqpacket {
     /// Past the read timeout (kind `TimedOut`), or if the wait was cut short.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         received(&self.source, &self.read_timeout, buffer)
+    }
+
+    /// As [`UnixSeqpacket::recv`], and returns how long the message is: longer than the buffer if its end was lost.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn recv_len(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.source.io(
+            Direction::Read,
+            self.read_timeout.load(),
+            |fd| match rustix::net::recv(fd, &mut *buffer, RecvFlags::TRUNC)? {
+                (_, 0) => self.source.at_end(),
+                (_, length) => Ok(Moved::Filled(length)),
+            },
+        )
     }
 }
 
