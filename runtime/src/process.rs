@@ -5,21 +5,32 @@
 //! of `SIGCHLD` is needed. Starting a process holds the worker until the new program has been loaded.
 
 use std::{
+    collections::VecDeque,
     ffi::OsStr,
+    fmt,
     io::{self, Read},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::process::ExitStatusExt,
+    },
     path::Path,
     process,
 };
 
 pub use std::process::{ExitStatus, Output, Stdio};
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::{
+    io::Errno,
+    process::{
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+    },
+};
 
 use crate::{
     cancel,
     group::group,
     net::{self, PipeReader, PipeWriter},
+    sys::spin::SpinLock,
 };
 
 /// What to start, and how; as [`std::process::Command`].
@@ -125,6 +136,7 @@ impl Command {
     /// # Errors
     /// If it cannot be started, or the parent has no descriptor left for it.
     pub fn spawn(&mut self) -> io::Result<Child> {
+        LEFT.sweep();
         Child::new(self.command.spawn()?, self.kill_on_drop)
     }
 
@@ -166,8 +178,12 @@ impl Command {
 
 /// A process that has been started; as [`std::process::Child`].
 ///
-/// Dropping it leaves the process to itself, unless it is to be [killed](Command::kill_on_drop). One that
-/// is never waited for stays in the system's table until the parent ends.
+/// Dropping it leaves the process to itself, unless it is to be [killed](Command::kill_on_drop). One that ends
+/// later is taken out of the system's table when the next child is started or dropped, up to
+/// [`MAX_LEFT`] of those that are left.
+///
+/// Where the program ignores `SIGCHLD`, as it does if who started it did, the system waits for children by itself.
+/// How one ended is then asked of its process descriptor (Linux 6.15); see [`StatusLost`].
 ///
 /// # Examples
 /// ```
@@ -200,10 +216,36 @@ pub struct Child {
     /// What the child writes as errors, if piped.
     pub stderr: Option<PipeReader>,
     child: process::Child,
-    /// Readable once the process has ended.
-    ended: OwnedFd,
+    /// Readable once the process has ended. `None`: it had, and nothing was left of it.
+    ended: Option<OwnedFd>,
     kill_on_drop: bool,
+    /// How it ended, if somebody else has waited for it.
+    found: Option<ExitStatus>,
 }
+
+/// How a process ended cannot be told: the program ignores `SIGCHLD`, so that the system has done away with all that
+/// was known of it, or other code of the program has waited for it.
+///
+/// Comes inside an [`io::Error`] of kind [`Other`](io::ErrorKind::Other), with what the process wrote if the call
+/// has read that. It takes a kernel before Linux 6.15, or a process that ended the moment it had begun.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StatusLost {
+    /// What it wrote, if [`Command::output`] or [`Child::wait_with_output`] have read it.
+    pub stdout: Vec<u8>,
+    /// What it wrote as errors, likewise.
+    pub stderr: Vec<u8>,
+}
+
+impl fmt::Display for StatusLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "how the process ended is lost: SIGCHLD is ignored, or somebody else has waited for it",
+        )
+    }
+}
+
+impl std::error::Error for StatusLost {}
 
 impl Child {
     fn new(mut child: process::Child, kill_on_drop: bool) -> io::Result<Self> {
@@ -212,7 +254,11 @@ impl Child {
                 child.stdin.take().map(PipeWriter::from_fd).transpose()?,
                 child.stdout.take().map(PipeReader::from_fd).transpose()?,
                 child.stderr.take().map(PipeReader::from_fd).transpose()?,
-                pidfd_open(Pid::from_child(child), PidfdFlags::empty())?,
+                match pidfd_open(Pid::from_child(child), PidfdFlags::empty()) {
+                    // It has ended and was not kept.
+                    Err(Errno::SRCH) => None,
+                    opened => Some(opened?),
+                },
             ))
         };
         match wrap(&mut child) {
@@ -223,11 +269,12 @@ impl Child {
                 child,
                 ended,
                 kill_on_drop,
+                found: None,
             }),
             Err(error) => {
                 // A process without a handle would be nobody's.
-                child.kill()?;
-                child.wait()?;
+                _ = child.kill();
+                _ = child.wait();
                 Err(error)
             }
         }
@@ -243,15 +290,35 @@ impl Child {
     /// # Errors
     /// If the parent may not.
     pub fn kill(&mut self) -> io::Result<()> {
-        self.child.kill()
+        // Not by its number, which may be another's by now.
+        match &self.ended {
+            None => Ok(()),
+            Some(process) => match pidfd_send_signal(process, Signal::KILL) {
+                Err(Errno::SRCH) => Ok(()),
+                sent => Ok(sent?),
+            },
+        }
     }
 
     /// How the process ended, or `None` if it still runs.
     ///
     /// # Errors
-    /// If somebody else has waited for it.
+    /// If that is [lost](StatusLost).
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.child.try_wait()
+        if self.found.is_some() {
+            return Ok(self.found);
+        }
+        match self.child.try_wait() {
+            Err(error) if error.raw_os_error() == Some(Errno::CHILD.raw_os_error()) => {
+                let process = self.ended.as_ref().map(AsFd::as_fd);
+                self.found = process.and_then(exit_status);
+                match self.found {
+                    Some(_) => Ok(self.found),
+                    None => Err(io::Error::other(StatusLost::default())),
+                }
+            }
+            waited => waited,
+        }
     }
 
     /// Closes the child's standard input, if it is still here, and waits until the process has ended.
@@ -259,21 +326,25 @@ impl Child {
     /// May be called again, also after it was cut short.
     ///
     /// # Errors
-    /// If the wait is cut short by cancellation or a deadline; if somebody else has waited for the process.
+    /// If the wait is cut short by cancellation or a deadline; if how the process ended is [lost](StatusLost).
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         drop(self.stdin.take());
         loop {
             if let Some(status) = self.try_wait()? {
                 return Ok(status);
             }
-            net::wait_readable(self.ended.as_fd())?;
+            match &self.ended {
+                Some(process) => net::wait_readable(process.as_fd())?,
+                // It had ended before there was anything to wait for.
+                None => return self.child.wait(),
+            }
         }
     }
 
     /// Reads what is piped to its end, both at once, and waits until the process has ended.
     ///
     /// # Errors
-    /// As [`Child::wait`], and if reading fails.
+    /// As [`Child::wait`], and if reading fails. A [`StatusLost`] brings what was read.
     pub fn wait_with_output(mut self) -> io::Result<Output> {
         drop(self.stdin.take());
         let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
@@ -282,22 +353,108 @@ impl Child {
             let stdout = read_all(stdout)?;
             Ok::<_, io::Error>((stdout, stderr.join()??))
         })?;
-        Ok(Output {
-            status: self.wait()?,
-            stdout,
-            stderr,
-        })
+        match self.wait() {
+            Ok(status) => Ok(Output {
+                status,
+                stdout,
+                stderr,
+            }),
+            Err(error)
+                if error
+                    .get_ref()
+                    .is_some_and(|inner| inner.is::<StatusLost>()) =>
+            {
+                Err(io::Error::other(StatusLost { stdout, stderr }))
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.kill_on_drop && matches!(self.try_wait(), Ok(None)) && self.kill().is_ok() {
+        if !matches!(self.try_wait(), Ok(None)) {
+            return;
+        }
+        if !self.kill_on_drop {
+            LEFT.sweep();
+            LEFT.keep(self.ended.take());
+        } else if self.kill().is_ok() {
             // A killed process ends; until it is waited for it stays in the system's table.
             _ = cancel::shield(|| self.wait());
         }
     }
 }
+
+/// Processes whose handles were dropped and that are waited for in passing, at most.
+pub const MAX_LEFT: usize = 1024;
+
+/// Processes that were left to themselves, by descriptors, since their numbers may become others'.
+struct Left(SpinLock<VecDeque<OwnedFd>>);
+
+static LEFT: Left = Left(SpinLock::new(VecDeque::new()));
+
+/// Processes that are looked at in passing.
+const LOOKED_AT: usize = 32;
+
+impl Left {
+    fn keep(&self, process: Option<OwnedFd>) {
+        let mut left = self.0.lock();
+        // One too many stays in the system's table once it has ended.
+        let beyond = match left.len() < MAX_LEFT {
+            true => {
+                left.extend(process);
+                None
+            }
+            false => process,
+        };
+        drop(left);
+        drop(beyond);
+    }
+
+    /// Waits for some of those that have ended.
+    fn sweep(&self) {
+        let count = self.0.lock().len().min(LOOKED_AT);
+        for _ in 0..count {
+            let first = self.0.lock().pop_front();
+            let Some(process) = first else { return };
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+            if let Ok(None) = waitid(WaitId::PidFd(process.as_fd()), options) {
+                self.keep(Some(process));
+            }
+        }
+    }
+}
+
+/// How a process ended that is no longer in the system's table (`PIDFD_GET_INFO`, Linux 6.15).
+fn exit_status(process: BorrowedFd<'_>) -> Option<ExitStatus> {
+    let mut info = PidfdInfo {
+        mask: INFO_EXIT,
+        ..PidfdInfo::default()
+    };
+    // SAFETY: the kernel reads and writes one `PidfdInfo`, of the length that the request's number says.
+    let result = unsafe { libc::ioctl(process.as_raw_fd(), GET_INFO as _, &raw mut info) };
+    (result == 0 && info.mask & INFO_EXIT != 0).then(|| ExitStatus::from_raw(info.exit_code))
+}
+
+/// `struct pidfd_info` of `linux/pidfd.h`, as of its first version.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    /// Process, group, parent, and eight ids of users and groups.
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// `PIDFD_INFO_EXIT`.
+const INFO_EXIT: u64 = 1 << 3;
+
+/// `PIDFD_GET_INFO`: `_IOWR(0xff, 11, struct pidfd_info)`.
+const GET_INFO: u32 = 3 << 30 | (size_of::<PidfdInfo>() as u32) << 16 | 0xff << 8 | 11;
+
+const _: () = assert!(size_of::<PidfdInfo>() == 64);
 
 fn read_all(pipe: Option<PipeReader>) -> io::Result<Vec<u8>> {
     let mut all = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
+    os::unix::process::ExitStatusExt,
     time::Instant,
 };
 
@@ -9,12 +10,12 @@ use maniple::{
     JoinError,
     cancel::{CancelToken, is_cancelled_error},
     group, offload,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, StatusLost, Stdio},
     signal::{SIGALRM, SIGCONT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, Signal, signals},
     spawn, timeout, yield_now,
 };
 
-use super::{LONG, SHORT, on};
+use super::{LONG, SHORT, on, passes_as_child};
 
 fn endless() -> Child {
     let mut command = Command::new("sleep");
@@ -186,6 +187,84 @@ fn cutting_output_or_status_at_any_moment_leaves_no_process() {
             }
             let ended = offload(move || alive.read(&mut [0])).unwrap();
             assert_eq!(ended.unwrap(), 0);
+        }
+    });
+}
+
+#[test]
+#[ignore = "ignores SIGCHLD for the whole process: a child of the test below"]
+fn ignoring_child() {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    let every = || {
+        let mut told = 0;
+        for round in 0..40 {
+            let script = match round % 2 {
+                0 => "echo out; echo err >&2; exit 3",
+                _ => "echo out; echo err >&2; kill -9 $$",
+            };
+            match shell(script).output() {
+                Ok(output) => {
+                    assert_eq!(output.status.code(), [Some(3), None][round % 2]);
+                    assert_eq!(output.status.signal(), [None, Some(9)][round % 2]);
+                    assert_eq!(
+                        (&*output.stdout, &*output.stderr),
+                        (&b"out\n"[..], &b"err\n"[..])
+                    );
+                    told += 1;
+                }
+                Err(error) => {
+                    let lost = error
+                        .get_ref()
+                        .unwrap()
+                        .downcast_ref::<StatusLost>()
+                        .unwrap();
+                    assert_eq!(
+                        (&*lost.stdout, &*lost.stderr),
+                        (&b"out\n"[..], &b"err\n"[..])
+                    );
+                }
+            }
+        }
+        // A handle is told again and again, and what has gone is not killed.
+        let mut child = shell("exit 7").spawn().unwrap();
+        let first = child.wait().map(|status| status.code()).ok();
+        assert_eq!(child.wait().map(|status| status.code()).ok(), first);
+        child.kill().unwrap();
+        drop(endless());
+        told
+    };
+    let told = on(1, every) + every();
+    // The kernel, as the system's headers number its versions.
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = kernel
+        .split(['.', '-'])
+        .map(|number| number.parse().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version >= (6, 15) {
+        assert!(told > 0, "Linux {version:?} tells");
+    }
+}
+
+#[test]
+fn where_sigchld_is_ignored_output_and_status_are_told_all_the_same() {
+    passes_as_child("processes::ignoring_child");
+}
+
+#[test]
+fn a_child_that_was_left_alone_is_no_zombie_for_long() {
+    on(1, || {
+        let ids: Vec<_> = (0..10)
+            .map(|_| {
+                let child = shell("exit 0").spawn().unwrap();
+                child.id()
+            })
+            .collect();
+        let begun = Instant::now();
+        while ids.iter().any(|id| exists(*id)) {
+            assert!(begun.elapsed() < LONG, "they stay");
+            // What anybody starts takes away those that have ended.
+            shell("exit 0").status().unwrap();
         }
     });
 }
