@@ -139,7 +139,7 @@ impl Snapshot {
         self.workers.iter().flat_map(|worker| &worker.coroutines)
     }
 
-    /// Jobs that wait for a thread of [`offload`](crate::offload()).
+    /// Jobs that wait for a thread of [`offload`](crate::offload()), file calls and look-ups of names included.
     pub fn offload_queued(&self) -> usize {
         self.offload_queued
     }

@@ -49,7 +49,7 @@ static TTL_NANOS: AtomicU64 = AtomicU64::new(DEFAULT_NAME_TTL.as_nanos() as u64)
 
 static NAMES: LazyLock<SpinLock<Names>> = LazyLock::new(|| SpinLock::new(Names::new()));
 
-/// The addresses of a name, from memory or from getaddrinfo(3) on the offload pool.
+/// The addresses of a name, from memory or from getaddrinfo(3) on a thread.
 pub(super) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     wait::check()?;
     let remembers = TTL_NANOS.load(Ordering::Relaxed) != 0;
@@ -57,7 +57,7 @@ pub(super) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         return Ok(addresses);
     }
     let name = host.to_owned();
-    let answer = offload(move || {
+    let answer = offload::look_up(move || {
         std::net::ToSocketAddrs::to_socket_addrs(&(name.as_str(), port)).map(Vec::from_iter)
     })?;
     let addresses: Vec<SocketAddr> =

@@ -2,7 +2,12 @@
 //!
 //! The coroutine waits, its worker does not. A pool starts a thread when work waits and none is idle, up
 //! to a limit; threads that stay idle end. Work beyond that queues, up to a limit too. [`offload`] uses
-//! the pool that all share; an [`OffloadPool`] has limits, and a queue, of its own.
+//! the pool that all share; an [`OffloadPool`] has limits, and a queue, of its own. Files and names have pools of
+//! their own as well, so that a file system or a name server that stands still keeps neither the other nor
+//! [`offload`] from going on; threads stand in there for those whose call was left behind.
+//!
+//! A pool whose threads are all busy, while a job has waited for one for a second, says so in the log, once in
+//! ten seconds.
 //!
 //! # What a job inherits
 //!
@@ -63,19 +68,42 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    run_shared(job, Begun::IsLeft)
+    run_unless_thread(&SHARED, job, Begun::IsLeft, &mut false)
 }
 
-/// As [`offload`], for jobs of which half would be worse than late: once begun, the wait is not cut.
-pub(crate) fn offload_whole<T, F>(job: F) -> io::Result<T>
+/// As [`offload`], for calls on files of which half would be worse than late: once begun, the wait is not cut.
+pub(crate) fn file_whole<T, F>(job: F) -> io::Result<T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    run_shared(job, Begun::IsAwaited)
+    run_unless_thread(&FILES, job, Begun::IsAwaited, &mut false)
 }
 
-fn run_shared<T, F>(job: F, begun: Begun) -> io::Result<T>
+/// As [`offload`], for calls on files that may be left behind; `left` becomes true if one was that had begun.
+pub(crate) fn file_leaving<T, F>(job: F, left: &mut bool) -> io::Result<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    run_unless_thread(&FILES, job, Begun::IsLeft, left)
+}
+
+/// As [`offload`], for looking up names.
+pub(crate) fn look_up<T, F>(job: F) -> io::Result<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    run_unless_thread(&NAMES, job, Begun::IsLeft, &mut false)
+}
+
+fn run_unless_thread<T, F>(
+    pool: &OffloadPool,
+    job: F,
+    begun: Begun,
+    left: &mut bool,
+) -> io::Result<T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
@@ -85,16 +113,36 @@ where
         wait::check()?;
         return Ok(job());
     }
-    SHARED.run_as(job, begun)
+    pool.run_as(job, begun, left)
 }
 
 static SHARED: LazyLock<OffloadPool> = LazyLock::new(|| OffloadPool {
     pool: Pool::new(Builder::default().settings),
 });
 
-/// Jobs that wait for a thread of the shared pool.
+static FILES: LazyLock<OffloadPool> = LazyLock::new(|| internal("maniple-files", MAX_THREADS));
+
+static NAMES: LazyLock<OffloadPool> = LazyLock::new(|| internal("maniple-names", NAME_THREADS));
+
+/// Threads that look names up at most, beside those whose look-up was left behind.
+const NAME_THREADS: usize = 32;
+
+/// Threads of each of these two pools, at most, that hang in a call that was left behind while others stand in for
+/// them. Beyond that, calls wait until one comes back.
+const MOST_LEFT: usize = 1024;
+
+fn internal(name: &str, max_threads: usize) -> OffloadPool {
+    let mut settings = Builder::default().name(name).settings;
+    settings.max_threads = max_threads;
+    settings.most_left = MOST_LEFT;
+    OffloadPool {
+        pool: Pool::new(settings),
+    }
+}
+
+/// Jobs that wait for a thread of the pools that all share.
 pub(crate) fn queued() -> usize {
-    SHARED.queued()
+    SHARED.queued() + FILES.queued() + NAMES.queued()
 }
 
 /// A pool of threads with limits of its own: for a library that bears two calls at a time, or work that
@@ -138,10 +186,10 @@ impl OffloadPool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.run_as(job, Begun::IsLeft)
+        self.run_as(job, Begun::IsLeft, &mut false)
     }
 
-    fn run_as<T, F>(&self, job: F, begun: Begun) -> io::Result<T>
+    fn run_as<T, F>(&self, job: F, begun: Begun, left: &mut bool) -> io::Result<T>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
@@ -154,7 +202,14 @@ impl OffloadPool {
         let theirs = ticket.clone();
         self.pool
             .submit(Box::new(move |free| theirs.work(job, free)))?;
-        ticket.wait(begun)
+        ticket.wait(begun).map_err(|cut| {
+            *left = cut.was_running;
+            match cut.was_running {
+                true => self.pool.job_was_left(),
+                false => self.pool.job_was_withdrawn(),
+            }
+            cut.error
+        })
     }
 
     /// How many threads it has now.
@@ -199,6 +254,7 @@ impl Default for Builder {
                 max_threads: MAX_THREADS,
                 queue_limit: MAX_QUEUED,
                 idle: IDLE,
+                most_left: 0,
             },
         }
     }
@@ -262,10 +318,11 @@ mod tests {
                         begun.send(()).unwrap();
                         released.recv().is_ok()
                     };
-                    token.run(|| pool.run_as(job, Begun::IsAwaited))
+                    token.run(|| pool.run_as(job, Begun::IsAwaited, &mut false))
                 });
                 crate::offload(move || has_begun.recv()).unwrap().unwrap();
-                let queued = g.spawn(|| token.run(|| pool.run_as(|| (), Begun::IsAwaited)));
+                let queued =
+                    g.spawn(|| token.run(|| pool.run_as(|| (), Begun::IsAwaited, &mut false)));
                 while pool.queued() == 0 {
                     crate::yield_now();
                 }

@@ -5,14 +5,14 @@ use std::{
     collections::VecDeque,
     io, ptr,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::sys::fenced;
+use crate::{scheduler::now, sys::fenced};
 
 /// Calls what it is given once its thread is as good as free: before its caller can know that it has ended,
-/// so that who hands in one job after another finds the thread.
-pub(super) type Job = Box<dyn FnOnce(&mut dyn FnMut()) + Send>;
+/// so that who hands in one job after another finds the thread. Says whether the caller had left it behind.
+pub(super) type Job = Box<dyn FnOnce(&mut dyn FnMut(bool)) + Send>;
 
 pub(super) struct Pool {
     pub(super) settings: Settings,
@@ -26,15 +26,23 @@ pub(super) struct Settings {
     pub(super) max_threads: usize,
     pub(super) queue_limit: usize,
     pub(super) idle: Duration,
+    /// Threads beyond `max_threads` that may stand in for those whose jobs were left behind.
+    pub(super) most_left: usize,
 }
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Job>,
+    /// With the moment at which each came.
+    queue: VecDeque<(Instant, Job)>,
     threads: usize,
     idle: usize,
     /// Threads that run a job.
     busy: usize,
+    /// Those of them whose job was left behind by its caller. A job that ends just then may be taken off before it
+    /// was added.
+    left: isize,
+    /// When it was last said that no thread is free.
+    told: Option<Instant>,
     /// Nothing more will be submitted.
     closed: bool,
 }
@@ -89,10 +97,7 @@ impl Pool {
     pub(super) fn submit(self: &Arc<Self>, job: Job) -> io::Result<()> {
         let mut state = self.lock();
         // A job that a thread is about to take up waits for none.
-        let limit = self
-            .settings
-            .queue_limit
-            .saturating_add(self.settings.max_threads);
+        let limit = self.settings.queue_limit.saturating_add(self.most(&state));
         if state.queue.len() + state.busy >= limit {
             let Settings {
                 name,
@@ -100,24 +105,20 @@ impl Pool {
                 queue_limit,
                 ..
             } = &self.settings;
-            return Err(io::Error::new(
+            let full = io::Error::new(
                 io::ErrorKind::WouldBlock,
                 format!(
                     "queue of {name} is full: {queue_limit} jobs wait for {max_threads} threads"
                 ),
-            ));
+            );
+            self.tell_if_stuck(state);
+            return Err(full);
         }
-        state.queue.push_back(job);
+        state.queue.push_back((now(), job));
         if state.idle >= state.queue.len() {
             self.work.notify_one();
-        } else if state.threads < self.settings.max_threads {
-            state.threads += 1;
-            let own = self.clone();
-            let started = std::thread::Builder::new()
-                .name(self.settings.name.clone())
-                .spawn(move || own.serve());
-            if let Err(error) = started {
-                state.threads -= 1;
+        } else if state.threads < self.most(&state) {
+            if let Err(error) = self.start_thread(&mut state) {
                 if state.threads == 0 {
                     let job = state.queue.pop_back();
                     drop(state);
@@ -125,18 +126,93 @@ impl Pool {
                     return Err(error);
                 }
                 drop(state);
-                let name = &self.settings.name;
-                fenced::tell!(warn, "no further thread for {name}: {error}");
+                self.tell_of_no_thread(&error);
             }
+        } else {
+            self.tell_if_stuck(state);
         }
         Ok(())
+    }
+
+    /// A caller has left a job behind that runs on: another thread may stand in for its.
+    pub(super) fn job_was_left(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.left += 1;
+        if state.idle < state.queue.len()
+            && state.threads < self.most(&state)
+            && let Err(error) = self.start_thread(&mut state)
+        {
+            drop(state);
+            self.tell_of_no_thread(&error);
+        }
+    }
+
+    /// A caller has given up waiting for a thread.
+    pub(super) fn job_was_withdrawn(&self) {
+        self.tell_if_stuck(self.lock());
+    }
+
+    /// Threads that there may be now.
+    fn most(&self, state: &State) -> usize {
+        let left = usize::try_from(state.left).unwrap_or(0);
+        let Settings {
+            max_threads,
+            most_left,
+            ..
+        } = self.settings;
+        max_threads.saturating_add(left.min(most_left))
+    }
+
+    fn start_thread(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+        state.threads += 1;
+        let own = self.clone();
+        let started = std::thread::Builder::new()
+            .name(self.settings.name.clone())
+            .spawn(move || own.serve());
+        if started.is_err() {
+            state.threads -= 1;
+        }
+        started.map(drop)
+    }
+
+    #[cold]
+    fn tell_of_no_thread(&self, error: &io::Error) {
+        let name = &self.settings.name;
+        fenced::tell!(warn, "no further thread for {name}: {error}");
+    }
+
+    /// Logs, now and then, that jobs have waited long for a thread.
+    fn tell_if_stuck(&self, mut state: MutexGuard<'_, State>) {
+        let Some((since, _)) = state.queue.front() else {
+            return;
+        };
+        let now = now();
+        let waited = now.saturating_duration_since(*since);
+        let told = state.told.map(|told| now.saturating_duration_since(told));
+        if state.idle > 0 || waited < LONG_WAIT || told.is_some_and(|told| told < TELL_EVERY) {
+            return;
+        }
+        state.told = Some(now);
+        let State { threads, left, .. } = *state;
+        let jobs = state.queue.len();
+        drop(state);
+        let name = &self.settings.name;
+        fenced::tell!(
+            warn,
+            "all {threads} threads of {name} are busy, {left} of them with what its caller has left behind; {jobs} \
+             jobs wait, the first for {waited:?}"
+        );
     }
 
     fn serve(&self) {
         SERVING.set(self);
         let mut state = self.lock();
         loop {
-            if let Some(job) = state.queue.pop_front() {
+            // One that stood in for another which is free again.
+            if state.threads > self.most(&state) {
+                break;
+            }
+            if let Some((_, job)) = state.queue.pop_front() {
                 state.busy += 1;
                 drop(state);
                 self.work_off(job);
@@ -162,9 +238,11 @@ impl Pool {
 
     fn work_off(&self, job: Job) {
         let mut busy = true;
-        let mut free = || {
+        let mut free = |was_left| {
             if std::mem::take(&mut busy) {
-                self.lock().busy -= 1;
+                let mut state = self.lock();
+                state.busy -= 1;
+                state.left -= isize::from(was_left);
             }
         };
         // The job's own panic is its caller's. What is left: destructors of what nobody takes.
@@ -172,10 +250,16 @@ impl Pool {
             || "dropping an offloaded job or its result".to_owned(),
             || job(&mut free),
         );
-        free();
+        free(false);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How long a job waits for a thread before that is worth a word.
+const LONG_WAIT: Duration = Duration::from_secs(1);
+
+/// That word is said no more often.
+const TELL_EVERY: Duration = Duration::from_secs(10);

@@ -33,6 +33,13 @@ pub(super) enum Begun {
     IsAwaited,
 }
 
+/// A wait for a job was cut.
+pub(super) struct Cut {
+    pub(super) error: io::Error,
+    /// The job had begun, and was left to itself.
+    pub(super) was_running: bool,
+}
+
 struct Progress<T> {
     state: State<T>,
     waiting: Option<NonNull<Strand>>,
@@ -44,6 +51,10 @@ unsafe impl<T: Send> Send for Progress<T> {}
 enum State<T> {
     Queued,
     Running,
+    /// It runs, and nobody waits for it any more.
+    Left,
+    /// It has run, and its result is about to be there.
+    Ending,
     Done(Result<T, Box<dyn Any + Send>>),
     /// Taken, or withdrawn before it began.
     Gone,
@@ -65,7 +76,7 @@ impl<T> Ticket<T> {
     }
 
     /// Thread: runs the job, unless it was withdrawn, and wakes who waits for it; before, calls `free`.
-    pub(super) fn work(&self, job: impl FnOnce() -> T, free: &mut dyn FnMut()) {
+    pub(super) fn work(&self, job: impl FnOnce() -> T, free: &mut dyn FnMut(bool)) {
         {
             let mut progress = self.progress.lock();
             match progress.state {
@@ -75,7 +86,20 @@ impl<T> Ticket<T> {
         }
         let result = catch_unwind(AssertUnwindSafe(|| self.inheriting(job)))
             .and_then(|ended| ended.map_err(|cancelled| Box::new(cancelled) as Box<_>));
-        free();
+        let was_left = {
+            let mut progress = self.progress.lock();
+            let was_left = matches!(progress.state, State::Left);
+            if !was_left {
+                progress.state = State::Ending;
+            }
+            was_left
+        };
+        free(was_left);
+        if was_left {
+            // What came too late ends here: a file is closed, a destructor that panics is told of.
+            drop(result);
+            return;
+        }
         let claimed = {
             let mut progress = self.progress.lock();
             progress.state = State::Done(result);
@@ -101,7 +125,7 @@ impl<T> Ticket<T> {
     }
 
     /// Caller: waits for the result.
-    pub(super) fn wait(&self, begun: Begun) -> io::Result<T> {
+    pub(super) fn wait(&self, begun: Begun) -> Result<T, Cut> {
         let mut cuttable = Cuttable::Yes;
         loop {
             let waited = wait::wait(
@@ -113,10 +137,15 @@ impl<T> Ticket<T> {
             );
             match waited {
                 Waited::AtOnce | Waited::Notified => return Ok(self.take()),
-                Waited::Cut(interrupt) if self.leave(interrupt, begun) => {
-                    return Err(interrupt.into());
-                }
-                Waited::Cut(_) => cuttable = Cuttable::No,
+                Waited::Cut(interrupt) => match self.leave(interrupt, begun) {
+                    Some(was_running) => {
+                        return Err(Cut {
+                            error: interrupt.into(),
+                            was_running,
+                        });
+                    }
+                    None => cuttable = Cuttable::No,
+                },
                 Waited::TimedOut | Waited::Again => {}
             }
         }
@@ -132,16 +161,17 @@ impl<T> Ticket<T> {
         true
     }
 
-    /// Withdraws the job, or leaves it to itself; false if its result is to be had or awaited.
-    fn leave(&self, interrupt: Interrupt, begun: Begun) -> bool {
+    /// Withdraws the job, or leaves it to itself, and says whether it runs; `None` if its result is to be had or
+    /// awaited.
+    fn leave(&self, interrupt: Interrupt, begun: Begun) -> Option<bool> {
         let mut progress = self.progress.lock();
         match progress.state {
             State::Queued => {
                 progress.state = State::Gone;
-                return true;
+                return Some(false);
             }
-            State::Running if begun == Begun::IsLeft => {}
-            _ => return false,
+            State::Running if begun == Begun::IsLeft => progress.state = State::Left,
+            _ => return None,
         }
         drop(progress);
         // A passed deadline the job sees for itself.
@@ -149,7 +179,7 @@ impl<T> Ticket<T> {
             let cause = wait::cause().unwrap_or(Cause::Token);
             self.token.cancel_as(cause);
         }
-        true
+        Some(true)
     }
 
     fn take(&self) -> T {

@@ -21,7 +21,7 @@ use maniple::{
     spawn, time, timeout, yield_now,
 };
 
-use super::{LONG, SHORT, on};
+use super::{LONG, SHORT, on, passes_as_child};
 
 fn pool(max_threads: usize) -> OffloadPool {
     let builder = OffloadPool::builder().name("tested").queue_limit(4);
@@ -424,4 +424,212 @@ fn a_call_in_a_cancelled_scope_does_not_touch_the_file() {
         assert!(is_cancelled_error(&refused.unwrap_err()));
         assert!(!path.exists());
     });
+}
+
+/// A pipe with a name, from which nothing comes until somebody writes, and whoever opens it stands still.
+struct Fifo(Folder);
+
+impl Fifo {
+    fn new(name: &str) -> Self {
+        let fifo = Self(Folder::new(name));
+        let path = std::ffi::CString::new(fifo.path().to_str().unwrap()).unwrap();
+        // SAFETY: it reads a string with an end.
+        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+        fifo
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.0.join("fifo")
+    }
+
+    /// Opens it for writing if anybody has it open for reading, or stands there opening it.
+    fn writer(&self) -> Option<std::fs::File> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = std::fs::OpenOptions::new();
+        let options = options.write(true).custom_flags(libc::O_NONBLOCK);
+        options.open(self.path()).ok()
+    }
+
+    /// Lets all go that stand there, and waits until nobody has it open.
+    fn release(&self) {
+        until(|| self.writer().is_none());
+    }
+}
+
+#[test]
+fn calls_on_files_that_stand_still_end_at_their_deadline_and_hold_up_nobody_else() {
+    let fifo = Fifo::new("still");
+    let listener = std::net::TcpListener::bind("localhost:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    on(1, || {
+        let path = fifo.path();
+        let stuck: Vec<_> = (0..2 * offload::MAX_THREADS)
+            .map(|at| {
+                let path = path.clone();
+                let call = move || match at % 3 {
+                    0 => fs::read(&path).map(drop),
+                    1 => fs::read_limited(&path, 10).map(drop),
+                    _ => File::open(&path).map(drop),
+                };
+                spawn(move || timeout(Duration::from_millis(200), call))
+            })
+            .collect();
+        for stuck in stuck {
+            let error = stuck.join().unwrap().unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+        }
+        // Each within a bound of its own, which a call that waits for the stuck ones would not keep.
+        let lively = || {
+            assert!(fs::metadata("/").unwrap().is_dir());
+            drop(maniple::net::TcpStream::connect(("localhost", port)).unwrap());
+            assert_eq!(offload(|| 1).unwrap(), 1);
+            assert!(fs::read("/proc/version").unwrap().starts_with(b"Linux"));
+        };
+        timeout(LONG, lively).unwrap();
+        // What comes too late is dropped: a file that was opened is closed.
+        fifo.release();
+        timeout(LONG, lively).unwrap();
+    });
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_a_file_that_stands_still() {
+    let fifo = Fifo::new("shutdown");
+    let runtime = maniple::Runtime::builder().workers(1).shutdown_grace(LONG);
+    let runtime = runtime.build().unwrap();
+    let mut both = std::fs::OpenOptions::new();
+    let mut writer = both.read(true).write(true).open(fifo.path()).unwrap();
+    writer.write_all(b"some").unwrap();
+    let path = fifo.path();
+    let reading = runtime.spawn(move || fs::read(path));
+    // It has read what there was, and now stands there.
+    until(|| rustix::io::ioctl_fionread(&writer).unwrap() == 0);
+    let begun = Instant::now();
+    assert!(runtime.shutdown().is_clean());
+    assert!(begun.elapsed() < LONG / 2);
+    assert!(reading.is_finished());
+    drop(writer);
+    fifo.release();
+}
+
+#[test]
+fn a_file_whose_read_was_left_behind_says_so_rather_than_read_elsewhere() {
+    let fifo = Fifo::new("astray");
+    on(1, || {
+        let mut both = std::fs::OpenOptions::new();
+        let file = File::open_with(both.read(true).write(true), fifo.path()).unwrap();
+        let mut buffer = [0; 8];
+        loop {
+            let read = timeout(Duration::from_millis(50), || (&file).read(&mut buffer));
+            assert_eq!(read.unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+            // On a busy machine it may not have begun, and then nothing has happened to the file.
+            let writing = (&file).write(b"");
+            if writing.is_err() {
+                break;
+            }
+        }
+        for refused in [
+            (&file).read(&mut buffer).map(drop),
+            (&file).read_to_end(&mut Vec::new()).map(drop),
+            (&file).write(b"late").map(drop),
+            (&file).seek(SeekFrom::Start(0)).map(drop),
+        ] {
+            let error = refused.unwrap_err();
+            assert!(error.to_string().contains("left behind"), "{error}");
+        }
+        assert_eq!(file.metadata().unwrap().len(), 0);
+        fifo.writer()
+            .unwrap()
+            .write_all(b"so that it ends")
+            .unwrap();
+        file.close().unwrap();
+    });
+    fifo.release();
+}
+
+#[test]
+fn what_an_endless_file_has_is_not_read_on_once_nobody_waits() {
+    on(1, || {
+        let endless = || fs::read("/dev/zero");
+        let late = timeout(Duration::from_millis(50), endless)
+            .unwrap()
+            .unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::TimedOut);
+        let much = fs::read_limited("/dev/zero", 3 << 20).unwrap_err();
+        assert_eq!(much.kind(), ErrorKind::FileTooLarge);
+        let folder = Folder::new("limited");
+        let path = folder.0.join("ten");
+        fs::write(&path, [7; 10]).unwrap();
+        assert_eq!(fs::read_limited(&path, 10).unwrap(), [7; 10]);
+        assert!(fs::read_limited(&path, 9).is_err());
+        assert_eq!(fs::read_limited(&path, usize::MAX).unwrap(), [7; 10]);
+    });
+}
+
+#[test]
+fn a_directory_is_read_to_its_end_however_much_is_in_it() {
+    let every = || {
+        let folder = Folder::new("directory");
+        for at in 0..600 {
+            std::fs::write(folder.0.join(format!("a/{at}")), "").unwrap();
+        }
+        let mut names: Vec<_> = fs::read_dir(folder.0.join("a"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        let mut expected: Vec<_> = (0..600).map(|at| at.to_string()).collect();
+        expected.push("b".to_owned());
+        expected.sort();
+        assert_eq!(names, expected);
+        let missing = fs::read_dir(folder.0.join("none")).unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+    };
+    on(1, every);
+    every();
+}
+
+#[test]
+#[ignore = "has a logger of its own: a child of the test below"]
+fn warning_child() {
+    static LINES: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+    struct Kept;
+    impl log::Log for Kept {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            LINES.lock().unwrap().push(record.args().to_string());
+        }
+        fn flush(&self) {}
+    }
+    log::set_logger(&Kept).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let own = Arc::new(pool(1));
+    on(1, || {
+        let (job, begun, release) = held();
+        let theirs = own.clone();
+        let working = spawn(move || theirs.run(job));
+        until(|| begun.try_recv().is_ok());
+        let theirs = own.clone();
+        let waiting = spawn(move || theirs.run(|| ()));
+        let told = || LINES.lock().unwrap().clone();
+        let begun = Instant::now();
+        while told().is_empty() {
+            assert!(begun.elapsed() < LONG, "nothing is said");
+            // Each gives up, and looks.
+            let late = timeout(SHORT, || own.run(|| ()));
+            late.unwrap().unwrap_err();
+        }
+        assert_eq!(told().len(), 1, "{:?}", told());
+        assert!(told()[0].starts_with("all 1 threads of tested are busy"));
+        release.send(()).unwrap();
+        working.join().unwrap().unwrap();
+        waiting.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_pool_whose_threads_are_all_busy_for_long_says_so() {
+    passes_as_child("offloading::warning_child");
 }
