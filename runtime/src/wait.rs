@@ -158,9 +158,8 @@ pub(crate) fn spend() {
 
 /// Leaves a wait that cannot return an error: unwinds to the edge of the scope.
 ///
-/// It returns while the thread is unwinding already, since a second throw would abort: the wait then
-/// simply ends early. Whether *this* coroutine unwinds cannot be told from another one suspended in a
-/// destructor on the same thread; it gives way once, so that a loop around the wait lets that one go on.
+/// It returns if the caller is unwinding already, since a second throw would abort: the wait then simply
+/// ends early. It gives way once, so that a loop around the wait does not keep others from their turn.
 #[cold]
 pub(crate) fn unwind(reason: Reason, interrupt: Interrupt) {
     if std::thread::panicking() {

@@ -24,6 +24,7 @@
 //! spawner compute for long instead, a sleeper that takes naps comes to it: see [`patrol`].
 
 pub(crate) mod gauge;
+mod ledger;
 mod patrol;
 pub(crate) mod refusal;
 mod shutdown;
@@ -438,12 +439,27 @@ pub(crate) fn suspend(strand: &Strand, reason: Reason, deadline: Option<Instant>
     }
     // SAFETY: this is the running coroutine.
     let outcome = unsafe {
-        coroutine::suspend(task);
+        leave(worker, task);
         task.as_ref().alarm.due.set(Alarm::NEVER);
         strand.word.outcome()
     };
     strand.word.settle();
     outcome.expect("a coroutine is resumed by whoever claimed its wait")
+}
+
+/// Leaves the stack, with the panics that unwind it, if any.
+///
+/// # Safety
+/// `task` is the coroutine running on this thread, which is the worker's.
+#[inline(always)]
+unsafe fn leave(worker: &Worker, task: NonNull<Header>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match std::thread::panicking() {
+            false => coroutine::suspend(task),
+            true => worker.leave_unwinding(task),
+        }
+    }
 }
 
 #[cold]
@@ -512,7 +528,7 @@ pub(crate) fn yield_turn() -> bool {
         unsafe {
             task.as_ref().reason.set(Reason::Yield);
             worker.push_ready(task);
-            coroutine::suspend(task);
+            leave(worker, task);
         }
         return true;
     }

@@ -12,7 +12,7 @@ use std::{
     ptr::{self, NonNull},
     sync::{
         Arc,
-        atomic::{Ordering, compiler_fence},
+        atomic::{AtomicBool, Ordering, compiler_fence},
     },
     time::{Duration, Instant},
 };
@@ -20,7 +20,9 @@ use std::{
 use crossbeam_deque::{Injector, Steal, Worker as Deque};
 
 use super::{
-    Scheduler, new_home, now, ready, refusal,
+    Scheduler,
+    ledger::{Aside, Ledgers},
+    new_home, now, ready, refusal,
     standby::Standby,
     survey::{Counts, Looks, WorkerView, count, is_watched, looks},
     trim::{Tidy, Trimmer},
@@ -75,6 +77,7 @@ pub(crate) struct Worker {
     rings_owed: Cell<u64>,
     pub(super) counts: Counts,
     pub(super) trimmer: Trimmer,
+    ledgers: RefCell<Ledgers>,
 }
 
 /// What a worker is grown from; made before its thread so that failures reach the builder.
@@ -190,6 +193,7 @@ impl Worker {
             rings_owed: Cell::new(0),
             counts: Counts::default(),
             trimmer: Trimmer::new(scheduler.config.idle_trim),
+            ledgers: RefCell::new(Ledgers::new()),
             deque: seed.deque,
             home: seed.home,
             scheduler,
@@ -393,8 +397,27 @@ impl Worker {
         }
     }
 
+    /// Leaves the stack of a coroutine that unwinds: see [`ledger`](super::ledger).
+    ///
+    /// # Safety
+    /// `task` is the coroutine running on this thread.
+    #[cold]
+    #[inline(never)]
+    pub(super) unsafe fn leave_unwinding(&self, task: NonNull<Header>) {
+        let aside = self.ledgers.borrow_mut().lay_aside();
+        if let Aside::Left(Some(error)) = &aside {
+            tell_of_missing_ledger(error);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { coroutine::suspend(task) };
+        self.ledgers.borrow_mut().take_up(aside);
+    }
+
     #[inline]
     fn end(&self, task: NonNull<Header>, stack: Stack) {
+        if std::thread::panicking() {
+            self.strike_off();
+        }
         self.stacks.borrow_mut().release(stack);
         let live = &self.home.live;
         live.store(live.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
@@ -411,6 +434,17 @@ impl Worker {
         unsafe {
             self.live.remove(task);
             coroutine::complete(task, ready);
+        }
+    }
+
+    /// Takes away what an ended coroutine has left of its count: a panic hook that panics after a wait replaces
+    /// an unwinding by another, and both are caught as one.
+    #[cold]
+    fn strike_off(&self) {
+        let mut ledgers = self.ledgers.borrow_mut();
+        match ledgers.lay_aside() {
+            Aside::Laid(_) => {}
+            left @ Aside::Left(_) => ledgers.take_up(left),
         }
     }
 
@@ -903,6 +937,19 @@ impl Worker {
     #[inline]
     pub(crate) fn id(&self) -> u32 {
         self.home.worker_id
+    }
+}
+
+/// Once in the process.
+#[cold]
+fn tell_of_missing_ledger(error: &io::Error) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        fenced::tell!(
+            error,
+            "a coroutine waits while it unwinds, and the thread that would keep its panic apart could not be \
+             started: others on its worker are taken for unwinding meanwhile: {error}"
+        );
     }
 }
 

@@ -52,9 +52,6 @@ pub type MappedMutexGuard<'a, T> = lock_api::MappedMutexGuard<'a, RawMutex, T>;
 /// so destructors may lock; deadlines do not cut it short either, and
 /// [`try_lock_for`](lock_api::Mutex::try_lock_for) keeps its own time limit alone. Not reentrant: locking twice in the
 /// same coroutine waits for ever. Not poisoned by panics.
-///
-/// A coroutine that waits for a lock *while it unwinds* lets others run on the thread, to which
-/// [`std::thread::panicking`] then says true.
 pub struct RawMutex {
     state: AtomicU8,
     waiters: SpinLock<Waiters>,

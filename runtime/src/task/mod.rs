@@ -645,6 +645,30 @@ pub fn current() -> Option<Current> {
     Some(Current { task })
 }
 
+/// Whether the caller unwinds, because of a panic or of a cancelled wait: as [`std::thread::panicking`].
+///
+/// The standard library counts panics per thread. A coroutine that waits in a destructor while it unwinds takes
+/// its count with it, so both functions tell of the calling coroutine alone, and a neighbour's guards poison no
+/// lock. Should the process be refused the thread that this takes at the first such wait, an error is logged, and
+/// both take those who run meanwhile on that worker for unwinding.
+///
+/// # Examples
+/// ```
+/// struct Told;
+/// impl Drop for Told {
+///     fn drop(&mut self) {
+///         println!("{}", if maniple::task::panicking() { "rolled back" } else { "done" });
+///     }
+/// }
+/// maniple::run(|| {
+///     let _told = Told;
+/// });
+/// ```
+#[inline]
+pub fn panicking() -> bool {
+    std::thread::panicking()
+}
+
 /// A handle to a coroutine, obtained inside it; may be sent anywhere to unpark it.
 #[derive(Clone)]
 pub struct Current {

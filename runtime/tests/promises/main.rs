@@ -36,6 +36,7 @@ mod trimming;
 mod udp;
 mod unbegun;
 mod unix;
+mod unwinding;
 mod urgent;
 
 use std::{
