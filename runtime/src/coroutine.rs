@@ -494,6 +494,23 @@ impl Unstarted {
         }
     }
 
+    /// Gives the task the stack that it will run on.
+    pub(crate) fn reserve(&self, stack: Stack) {
+        // SAFETY: an unstarted task's engine is its holder's.
+        unsafe { *self.header().engine.get() = Engine::Unstarted(Some(stack)) };
+    }
+
+    /// Runs the task on the caller's stack, as a part of the caller: it has got none of its own.
+    pub(crate) fn run_here(self, ready: impl FnMut(Claimed)) {
+        let task = self.0;
+        // SAFETY: an unstarted task is its holder's; it is consumed here.
+        unsafe {
+            *task.as_ref().engine.get() = Engine::Ended;
+            (task.as_ref().vtable.run)(task);
+            complete(task, ready);
+        }
+    }
+
     /// Binds the task to its home worker and its stack; it must be resumed there only.
     ///
     /// # Safety

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    group::{cut_short, group},
+    group::{decided, join::cut_short},
     scheduler::now,
     sys::spin::SpinLock,
     time,
@@ -49,7 +49,7 @@ where
     let aside = &mut failed_aside;
     // The first success takes the place of a group's first error: it is what ends the group. The first
     // attempt is the leader's, which spares the usual case a switch.
-    let undecided = group(|g| {
+    let undecided = decided(|g| {
         let second = begin_second.map(|at| {
             g.try_spawn(move || {
                 time::sleep_until(at);

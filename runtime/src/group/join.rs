@@ -3,9 +3,10 @@
 use crate::{
     cancel,
     error::{Interrupt, Unwind},
-    group::{Group, group},
+    group::{Group, decided},
     scheduler::current_strand,
-    task::JoinError,
+    sys::fenced,
+    task::{self, JoinError},
     wait::{self, Reason},
 };
 
@@ -42,7 +43,7 @@ where
 {
     let calls: Vec<F> = calls.into_iter().collect();
     let mut values: Vec<Option<T>> = calls.iter().map(|_| None).collect();
-    group(|g| {
+    decided(|g| {
         for (call, value) in calls.into_iter().zip(&mut values) {
             drop(g.try_spawn(move || call().map(|done| *value = Some(done))));
         }
@@ -166,7 +167,7 @@ pub fn joined<'env, T>(
     body: impl for<'scope> FnOnce(&'scope Group<'scope, 'env, JoinError>) -> Result<T, JoinError>,
 ) -> T {
     // A child's panic has been resumed by the group, so this is a cancellation or a deadline.
-    uncut_while_unwinding(|| group(body).unwrap_or_else(|error| unwind(error.is_elapsed())))
+    decided(body).unwrap_or_else(|error| unwind(error.is_elapsed()))
 }
 
 /// What [`try_join!`](crate::try_join!) expands to: without a value there is an error, or both were cut.
@@ -174,19 +175,13 @@ pub fn joined<'env, T>(
 pub fn try_joined<'env, T, E>(
     body: impl for<'scope> FnOnce(&'scope Group<'scope, 'env, E>) -> Result<Option<T>, E>,
 ) -> Result<T, E> {
-    uncut_while_unwinding(|| Ok(group(body)?.unwrap_or_else(|| cut_short())))
-}
-
-/// In a destructor that a cancellation runs there is nothing to return in place of the values, and a second
-/// throw would abort. So the calls are carried out there.
-fn uncut_while_unwinding<T>(f: impl FnOnce() -> T) -> T {
-    if std::thread::panicking() && cancel::check().is_err() {
-        return cancel::shield(f);
-    }
-    f()
+    Ok(decided(body)?.unwrap_or_else(|| cut_short()))
 }
 
 fn unwind(elapsed: bool) -> ! {
+    if task::panicking() {
+        fenced::abort("the calls that a destructor makes while unwinding came to no end");
+    }
     // SAFETY: the caller's own strand outlives the call.
     let deadline = unsafe { current_strand().as_ref() }.deadline();
     let unwind = match deadline.filter(|_| elapsed) {

@@ -2,7 +2,7 @@
 
 use crate::{
     cancel::{self, shield},
-    group::{Group, cut_short, group},
+    group::{Group, decided, join::cut_short},
     sync::channel::{self, Sender},
 };
 
@@ -116,7 +116,7 @@ where
     assert!(limit > 0, "a limit of zero calls at a time");
     // Holds no more than `limit` reports; no child waits to send.
     let (sender, reports) = channel::unbounded::<Option<(usize, T)>>();
-    let whole = group(|g| {
+    let whole = decided(|g| {
         let mut items = items.into_iter().enumerate();
         let (mut under_way, mut exhausted) = (0, false);
         loop {

@@ -34,16 +34,17 @@ use std::{
 };
 
 pub use hedge::{Hedger, hedge};
+use join::cause;
 pub use join::try_join;
 #[doc(hidden)]
 pub use join::{call, joined, try_joined};
-use join::{cause, cut_short};
 pub use map::{map, map_as_completed, try_map};
 pub use partial::{Outcome, partial_deadline, partial_timeout};
 pub use race::{Indexed, quorum, race};
 pub use supervise::{Failure, GaveUp, Restart, supervised};
 
 use crate::{
+    cancel,
     coroutine::{TaskRef, Unstarted, Yields},
     error::{Cause, Unwind},
     scheduler::{Scheduler, current_scheduler, current_strand},
@@ -73,7 +74,8 @@ use crate::{
 /// As above.
 ///
 /// # Panics
-/// With a child's panic, or that of `body`. If a child could not get a stack. On a plain thread, if the
+/// With a child's panic, or that of `body`. If a child could not get a stack, unless the leader unwinds: then it
+/// runs the child itself, before `spawn` returns. On a plain thread, if the
 /// default runtime cannot be started.
 ///
 /// # Examples
@@ -98,6 +100,7 @@ where
         scope: Scope::new(Target::Strand(pointer)),
         scheduler: current_scheduler(),
         deadline: leader.deadline(),
+        must_begin: task::panicking(),
         panic: SpinLock::new(None),
         error: SpinLock::new(None),
         prefix: OnceLock::new(),
@@ -147,12 +150,29 @@ where
     }
 }
 
+/// As [`group`](crate::group()), for a leader that has nothing to return if its children are cut.
+///
+/// It then unwinds. In a destructor that runs while unwinding already that would abort, so whatever is cancelled
+/// outside, the children are carried out there.
+#[inline]
+fn decided<'env, T, E, F>(body: F) -> Result<T, E>
+where
+    F: for<'scope> FnOnce(&'scope Group<'scope, 'env, E>) -> Result<T, E>,
+{
+    match task::panicking() {
+        false => group(body),
+        true => cancel::shield(|| group(body)),
+    }
+}
+
 /// The leader's hold on its children; see [`group`](crate::group()).
 pub struct Group<'scope, 'env: 'scope, E> {
     scope: Scope,
     /// The leader's, which outlives its stay in the group.
     scheduler: &'static Arc<Scheduler>,
     deadline: Option<Instant>,
+    /// Whether the leader, who unwinds, could not tell that a child did not begin: a second throw would abort.
+    must_begin: bool,
     panic: SpinLock<Option<Box<dyn Any + Send>>>,
     error: SpinLock<Option<E>>,
     prefix: OnceLock<Cow<'static, str>>,
@@ -340,11 +360,26 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
         self.launch(task, handle)
     }
 
+    /// Spawns a task that must begin, or runs it here if no stack can be reserved for it.
+    #[cold]
+    fn begin(&self, task: Unstarted) {
+        if task.needs_stack() {
+            match self.scheduler.reserve_stack(task.header().origin.class) {
+                Ok(stack) => task.reserve(stack),
+                Err(_) => return task.run_here(ready),
+            }
+        }
+        self.scheduler.spawn(task);
+    }
+
     #[inline]
     fn launch<T>(&'scope self, task: Unstarted, handle: TaskRef) -> Child<'scope, T> {
         // SAFETY: the scope outlives the task, since `group` waits until nothing is linked below it.
         unsafe { task.link_below(&self.scope) };
-        self.scheduler.spawn(task);
+        match self.must_begin {
+            false => self.scheduler.spawn(task),
+            true => self.begin(task),
+        }
         Child {
             task: handle,
             taken: false,

@@ -3,7 +3,7 @@
 use std::mem;
 
 use crate::{
-    group::{cut_short, group},
+    group::{decided, join::cut_short},
     sync::Mutex,
 };
 
@@ -42,7 +42,7 @@ where
     let calls: Vec<F> = calls.into_iter().collect();
     let mut errors: Vec<Option<E>> = calls.iter().map(|_| None).collect();
     // The first success takes the place of a group's first error: it is what ends the group.
-    let undecided = group(|g| {
+    let undecided = decided(|g| {
         for (call, error) in calls.into_iter().zip(&mut errors) {
             drop(g.try_spawn(move || match call() {
                 Ok(value) => Err(value),
@@ -107,7 +107,7 @@ where
     // `None` once the matter is decided.
     let counted = Mutex::new(Some((Vec::with_capacity(needed), Vec::new())));
     let counted = &counted;
-    let undecided = group(|g| {
+    let undecided = decided(|g| {
         for (index, call) in calls.into_iter().enumerate() {
             drop(g.try_spawn(move || {
                 let result = call();

@@ -265,12 +265,7 @@ impl Worker {
     fn wind_down(&self) -> bool {
         // SAFETY: the list is this thread's, and cancelling changes no list of live coroutines.
         unsafe {
-            self.live.for_each(|task| {
-                task.as_ref()
-                    .strand
-                    .own_scope()
-                    .cancel(Cause::Shutdown, &mut ready);
-            });
+            self.live.for_each(|task| shut_down(task.as_ref()));
         }
         let give_up_at = self.scheduler.ending.give_up_at();
         let standby = self.scheduler.standby.take_all();
@@ -290,8 +285,7 @@ impl Worker {
                     break;
                 };
                 // On a stack of its own, where what it owns may lock and wait as it is dropped.
-                let scope = task.header().strand.own_scope();
-                scope.cancel(Cause::Shutdown, &mut ready);
+                shut_down(task.header());
                 self.begin(task);
             }
             self.begin_refused();
@@ -937,6 +931,14 @@ impl Worker {
     #[inline]
     pub(crate) fn id(&self) -> u32 {
         self.home.worker_id
+    }
+}
+
+/// Cancels a coroutine because its runtime ends. The children of another are cancelled with that one, or kept
+/// by its shields.
+fn shut_down(task: &Header) {
+    if task.leader().is_none() {
+        task.strand.own_scope().cancel(Cause::Shutdown, &mut ready);
     }
 }
 

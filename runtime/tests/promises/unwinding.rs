@@ -13,6 +13,7 @@ use std::{
 use maniple::{
     Runtime,
     cancel::{CancelToken, shield, shield_for},
+    group,
     sync::{Barrier, Notify, WaitGroup, channel},
     task::panicking,
     time::Elapsed,
@@ -293,4 +294,171 @@ fn a_hook_that_waits_and_panics() {
         let after = maniple::spawn(thread::panicking);
         assert!(!after.join().unwrap() && !thread::panicking());
     });
+}
+
+/// Calls every policy as a destructor does: each must come to its values.
+fn decide() {
+    let slow = |value: u32| {
+        maniple::sleep(SHORT);
+        value
+    };
+    let both = maniple::join!(slow(1), slow(2));
+    assert_eq!(both, (1, 2));
+    let both = maniple::try_join!(Ok::<_, ()>(slow(1)), Ok(slow(2)));
+    assert_eq!(both, Ok((1, 2)));
+    let all = group::try_join([1, 2].map(|n| move || Ok::<_, ()>(slow(n))));
+    assert_eq!(all, Ok(vec![1, 2]));
+    let failed = group::try_join([1, 2].map(|n| move || Err::<(), _>(slow(n))));
+    assert!(failed.is_err());
+    assert_eq!(group::map(2, [1, 2, 3], slow), [1, 2, 3]);
+    let all = group::try_map(2, [1, 2, 3], |n| Ok::<_, ()>(slow(n)));
+    assert_eq!(all, Ok(vec![1, 2, 3]));
+    let first = group::race([1, 2].map(|n| move || Ok::<_, ()>(slow(n))));
+    assert!(first.is_ok());
+    let none = group::race([1, 2].map(|n| move || Err::<(), _>(slow(n))));
+    assert_eq!(none, Err(vec![1, 2]));
+    let two = group::quorum(2, [1, 2, 3].map(|n| move || Ok::<_, ()>(slow(n))));
+    assert_eq!(two.map(|two| two.len()), Ok(2));
+    let hedged = group::hedge(SHORT / 5, |n| Ok::<_, ()>((slow(1), n)));
+    assert!(hedged.is_ok());
+}
+
+/// What tells how its calls went may tell that they were cut.
+fn report() {
+    let parts = group::partial_timeout(LONG, [|| maniple::sleep(SHORT)]);
+    assert_eq!(parts.len(), 1);
+    let ended = group::supervised([|| maniple::sleep(SHORT)]);
+    assert_eq!(ended.len(), 1);
+    let restarted = group::Restart::default().run(|_| Err::<(), _>("fails"));
+    assert!(restarted.is_err());
+}
+
+#[test]
+fn policies_in_the_destructor_of_a_cancelled_coroutine_come_to_an_end() {
+    on(2, || {
+        let done = AtomicUsize::new(0);
+        let token = CancelToken::new();
+        let cut = token.run(|| {
+            let _decides = Finally(|| {
+                decide();
+                report();
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+            token.cancel();
+            maniple::park();
+        });
+        assert!(cut.is_err());
+        let late = maniple::timeout(SHORT, || {
+            let _decides = Finally(|| {
+                decide();
+                report();
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+            maniple::park();
+        });
+        assert_eq!((late, done.into_inner()), (Err(Elapsed), 2));
+    });
+}
+
+#[test]
+fn a_cancellation_that_comes_during_a_policy_in_a_destructor_waits() {
+    on(1, || {
+        let token = CancelToken::new();
+        let (mut begun, mut done) = (false, false);
+        let fallen = catch_unwind(AssertUnwindSafe(|| {
+            token.run(|| {
+                let _decides = Finally(|| {
+                    let ((), ()) = maniple::join!(
+                        {
+                            maniple::yield_now();
+                            token.cancel();
+                            begun = true;
+                        },
+                        maniple::sleep(SHORT)
+                    );
+                    decide();
+                    done = true;
+                });
+                fall();
+            })
+        }));
+        assert!(fallen.is_err() && begun && done);
+    });
+}
+
+#[test]
+fn policies_in_destructors_do_without_stacks() {
+    let runtime = Runtime::builder()
+        .workers(1)
+        .max_coroutines(1)
+        .build()
+        .unwrap();
+    let done = runtime.run(|| {
+        let mut done = false;
+        let token = CancelToken::new();
+        let cut = token.run(|| {
+            let _decides = Finally(|| {
+                decide();
+                report();
+                done = true;
+            });
+            token.cancel();
+            maniple::park();
+        });
+        cut.is_err() && done
+    });
+    assert!(done && runtime.shutdown().is_clean());
+}
+
+#[test]
+fn policies_in_destructors_outlast_a_shutdown() {
+    for workers in [1, 2] {
+        let runtime = Runtime::builder().workers(workers).build().unwrap();
+        let done = Arc::new(AtomicUsize::new(0));
+        let (tell, told) = channel::bounded(10);
+        for _ in 0..10 {
+            let (done, tell) = (done.clone(), tell.clone());
+            drop(runtime.spawn(move || {
+                let _decides = Finally(|| {
+                    for _ in 0..3 {
+                        decide();
+                    }
+                    done.fetch_add(1, Ordering::Relaxed);
+                });
+                let (_kept, ()) = maniple::join!(Finally(decide), {
+                    tell.send(()).unwrap();
+                    maniple::sleep(LONG);
+                });
+            }));
+        }
+        for _ in 0..10 {
+            told.recv().unwrap();
+        }
+        assert!(runtime.shutdown().is_clean());
+        assert_eq!(done.load(Ordering::Relaxed), 10);
+    }
+}
+
+#[test]
+fn a_shutdown_does_not_pass_a_shield_by() {
+    let runtime = Runtime::builder().workers(2).build().unwrap();
+    let (tell, told) = channel::bounded(1);
+    let whole = runtime.spawn(move || {
+        shield(|| {
+            maniple::join!(
+                {
+                    tell.send(()).unwrap();
+                    maniple::sleep(4 * SHORT);
+                    1
+                },
+                {
+                    maniple::sleep(4 * SHORT);
+                    2
+                }
+            )
+        })
+    });
+    told.recv().unwrap();
+    assert!(runtime.shutdown().is_clean());
+    assert_eq!(whole.join().unwrap(), (1, 2));
 }
