@@ -333,8 +333,9 @@ impl Server {
         }
         let shared = self.shared;
         shared.begin_drain();
-        drop(listener);
         let report = maniple::cancel::shield(|| {
+            accept_last(&shared, &listener, self.drain_grace);
+            drop(listener);
             let report = shared.service.registry.finish(self.drain_grace);
             watcher.cancel();
             // Cancelled, or refused a stack itself.
@@ -355,7 +356,7 @@ impl Shared {
     }
 }
 
-/// Accepts until the server drains, and then what has arrived by then.
+/// Accepts until the server drains.
 fn accept_all(
     shared: &Arc<Shared>,
     listener: &TcpListener,
@@ -393,19 +394,42 @@ fn accept_all(
             }
         }
     }
-    // As many as can have been waiting: others may go on connecting.
-    for _ in 0..MOST_WAITING {
-        let Ok((stream, peer)) = listener.try_accept() else {
-            break;
-        };
-        begin(shared, stream, peer);
-    }
     Ok(())
 }
 
 /// How long to leave an accept alone that failed; doubled while it goes on failing, which ends unnoticed.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Accepts what has arrived by now, handshakes under way included: as the listener is closed, the kernel resets
+/// what was not accepted.
+fn accept_last(shared: &Arc<Shared>, listener: &TcpListener, grace: Duration) {
+    if let Err(error) = listener.ignore_new() {
+        // Others may go on connecting: as many as can have been waiting.
+        log::debug!("drain of {}: {error}", shared.local_addr);
+        for _ in 0..MOST_WAITING {
+            let Ok((stream, peer)) = listener.try_accept() else {
+                break;
+            };
+            begin(shared, stream, peer);
+        }
+        return;
+    }
+    let until = recent() + LAST_HANDSHAKES.min(grace);
+    let _ = maniple::deadline(until, || {
+        loop {
+            match listener.accept() {
+                Ok((stream, peer)) => begin(shared, stream, peer),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return,
+                Err(error) if is_final(&error) => return,
+                Err(_) => maniple::sleep(SHORTEST_PAUSE),
+            }
+        }
+    });
+}
+
+/// How long handshakes that are under way may take to come to an end when no other can begin.
+const LAST_HANDSHAKES: Duration = Duration::from_millis(100);
 
 /// Connections that the kernel keeps for a listener, at the most that is usual.
 const MOST_WAITING: usize = 4096;

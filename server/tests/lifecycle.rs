@@ -511,6 +511,41 @@ fn a_drain_answers_what_waits_to_be_accepted() {
 }
 
 #[test]
+fn a_drain_resets_none_of_those_who_connect_meanwhile() {
+    let (mut answered, mut rounds) = (0, 0);
+    while rounds < 12 {
+        let served = Served::start();
+        let address = served.handle.local_addr();
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                std::thread::spawn(move || {
+                    let mut answers = 0;
+                    // Whoever comes too late gets no answer at first, and is refused later.
+                    let patience = Duration::from_millis(200);
+                    while let Ok(mut stream) = TcpStream::connect_timeout(&address, patience) {
+                        let mut answer = String::new();
+                        stream.write_all(last("/").as_bytes()).unwrap();
+                        stream.read_to_string(&mut answer).unwrap();
+                        assert!(answer.ends_with("hello"), "{answer:?}");
+                        answers += 1;
+                    }
+                    answers
+                })
+            })
+            .collect();
+        while served.handle.connections() == 0 {
+            std::thread::yield_now();
+        }
+        served.drained();
+        for client in clients {
+            answered += client.join().unwrap();
+        }
+        rounds += 1;
+    }
+    assert!(answered > rounds);
+}
+
+#[test]
 fn a_drain_leaves_a_new_connection_time_for_its_request() {
     let served = Served::start();
     let mut stream = served.connect();

@@ -24,7 +24,10 @@ use super::{
 };
 use crate::{
     scheduler::now,
-    sys::{event::Direction, socket::send_queue},
+    sys::{
+        event::Direction,
+        socket::{ignore_new_connections, send_queue},
+    },
 };
 
 /// A TCP connection, in the shape of [`std::net::TcpStream`].
@@ -501,6 +504,35 @@ impl TcpListener {
             TcpStream::with_source(Source::accepted(fd, &self.source)),
             peer,
         ))
+    }
+
+    /// From now on nobody can begin to connect; those whose handshake is under way can still be accepted.
+    ///
+    /// To be called some time before the listener is dropped. The kernel resets connections that are complete by
+    /// then and have not been accepted, with the requests that they have sent already; between a last accept and the
+    /// drop there may always be one more. After this there will be none, once handshakes have had the time of a
+    /// round trip. Whoever tries to connect meanwhile gets no answer, and tries again after a second (tcp(7),
+    /// `tcp_syn_retries`): by then there is another listener, or the refusal.
+    ///
+    /// # Errors
+    /// If the system does not allow a filter for packets (`SO_ATTACH_FILTER`, socket(7)).
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple::net::{TcpListener, TcpStream};
+    /// use std::time::Duration;
+    /// # fn main() -> std::io::Result<()> {
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let early = TcpStream::connect(listener.local_addr()?)?;
+    /// listener.ignore_new()?;
+    /// let late = TcpStream::connect_timeout(&listener.local_addr()?, Duration::from_millis(50));
+    /// assert!(late.is_err());
+    /// assert_eq!(listener.accept()?.1, early.local_addr()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ignore_new(&self) -> io::Result<()> {
+        ignore_new_connections(self.source.as_fd())
     }
 
     /// Connections as they come; ends at no error, as in std.

@@ -3,6 +3,7 @@
 use std::{
     ffi::c_int,
     io,
+    mem::size_of_val,
     os::fd::{AsRawFd, BorrowedFd},
 };
 
@@ -13,6 +14,46 @@ pub(crate) fn send_queue(socket: BorrowedFd<'_>) -> io::Result<usize> {
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     match done {
         0 => Ok(usize::try_from(bytes).unwrap_or(0)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Has a TCP socket that listens leave packets unread that would begin a connection: SYN without ACK. Others
+/// come through, of handshakes that are under way above all (`SO_ATTACH_FILTER`, socket(7)).
+pub(crate) fn ignore_new_connections(listener: BorrowedFd<'_>) -> io::Result<()> {
+    /// Where the flags are in a TCP header, and those that tell (RFC 9293, 3.1).
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    let step = |code: u32, k, jt, jf| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let mut program = [
+        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, FLAGS, 0, 0),
+        step(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, SYN | ACK, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, SYN, 0, 1),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        step(libc::BPF_RET | libc::BPF_K, u32::MAX, 0, 0),
+    ];
+    let filter = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: the kernel copies the program, which is as long as `filter` says, during the call.
+    let done = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            size_of_val(&filter) as libc::socklen_t,
+        )
+    };
+    match done {
+        0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
