@@ -45,7 +45,7 @@ use crate::{
     sys::{
         event::Bell,
         fenced,
-        list::{Linked, Links},
+        list::{Linked, Links, List},
         memory::page_size,
         recycle,
         spin::SpinLock,
@@ -64,8 +64,10 @@ pub(crate) struct Home {
     pub(crate) bell: Bell,
     /// Unique in the process.
     pub(crate) worker_id: u32,
-    /// The worker's thread in the system's terms, once it runs.
+    /// The worker's thread in the system's terms, while it runs its loop; otherwise 0.
     pub(crate) thread_id: AtomicI32,
+    /// The lowest address of that thread's own stack and the one above its highest.
+    pub(crate) thread_stack: [AtomicUsize; 2],
     pub(crate) epoll: Arc<OwnedFd>,
     /// Whether it was woken to look after work that others may not come to.
     pub(crate) on_patrol: AtomicBool,
@@ -75,13 +77,20 @@ pub(crate) struct Home {
     pub(crate) offered: Injector<Unstarted>,
     /// Registrations whose descriptors were closed on other threads.
     pub(crate) retired: SpinLock<Vec<Slot>>,
-    /// The coroutine that runs now; see `Worker::end` for how a shutdown may look at it.
+    /// The coroutine that runs now; see `survey::Gate` for how others may look at it.
     pub(crate) running: AtomicPtr<Header>,
+    /// Those that have begun here and not ended, the one that runs included; to be looked at as that is.
+    pub(crate) begun: AtomicPtr<List<Header>>,
     /// Turns given to coroutines so far.
     pub(crate) turn: AtomicU64,
+    /// Changes in each round of its loop.
+    pub(crate) rounds: AtomicU32,
+    /// Whether it waits for the kernel's news.
+    pub(crate) polling: AtomicBool,
     /// Coroutines that have begun here and not ended.
     pub(crate) live: AtomicUsize,
-    pub(crate) reporting: SpinLock<()>,
+    /// Whoever has it keeps the worker from going on past the end of the turn: see `survey::Gate`.
+    pub(crate) at_gate: SpinLock<()>,
 }
 
 /// Until when a coroutine waits, and its timer.

@@ -55,12 +55,14 @@ mod strand;
 mod sys {
     pub(crate) mod event;
     pub(crate) mod fenced;
+    pub(crate) mod former;
     pub(crate) mod list;
     pub(crate) mod memory;
     pub(crate) mod recycle;
     pub(crate) mod socket;
     pub(crate) mod spin;
     pub(crate) mod trace;
+    pub(crate) mod unwind;
     pub(crate) mod witness;
 }
 mod wait;

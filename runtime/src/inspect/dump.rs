@@ -5,18 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use super::{Coroutine, Snapshot, Worker, collect};
-use crate::{
-    cancel, coroutine, scheduler,
-    sys::{
-        trace::{Frame, Trace},
-        witness,
-    },
-    wait,
-};
+use super::{Coroutine, Snapshot, State, Worker, collect};
+use crate::{cancel, coroutine, scheduler, sys::trace::Frame, wait};
 
 /// All workers and coroutines of the process as text, each suspended coroutine with its backtrace, like a
 /// dump of goroutines or threads.
+///
+/// Of a worker that is held it tells who holds it, and where, and lists its other coroutines without backtraces.
+/// How the holder is found is told at [`watch_stalls`](super::watch_stalls()).
 ///
 /// Frames have names and lines as far as the program has debug information; `debug =
 /// "line-tables-only"` in the profile is enough. The first dump reads that information, which can take
@@ -62,25 +58,39 @@ fn write_report(out: &mut String, seen: &Snapshot) -> fmt::Result {
     }
     for worker in seen.workers() {
         write_worker(out, worker)?;
+        if let Some(holder) = worker.holder() {
+            write_coroutine(out, holder, worker)?;
+        }
         for coroutine in worker.coroutines() {
-            write_coroutine(out, coroutine)?;
+            write_coroutine(out, coroutine, worker)?;
         }
     }
     Ok(())
 }
 
 fn write_worker(out: &mut String, worker: &Worker) -> fmt::Result {
-    if worker.is_busy() {
-        return writeln!(
-            out,
-            "\nworker {}: busy, a coroutine holds it",
-            worker.name()
-        );
+    let name = worker.name().escape_debug();
+    match (worker.state, &worker.holder) {
+        (State::Answered, _) => {}
+        (State::Ended, _) => return writeln!(out, "\nworker {name}: ended with its runtime"),
+        (State::Busy, Some(_)) => {
+            let others = worker.coroutines().len();
+            return writeln!(
+                out,
+                "\nworker {name}: busy, a coroutine holds it, {others} others are there"
+            );
+        }
+        (State::Busy, None) => {
+            writeln!(out, "\nworker {name}: busy between two coroutines")?;
+            return match &worker.trace {
+                Some(trace) => write_trace(out, &trace.frames(), true),
+                None => writeln!(out, "  (it cannot be told where)"),
+            };
+        }
     }
     writeln!(
         out,
-        "\nworker {}: {} coroutines, {} ready, {} not begun, {} timers, {} descriptors",
-        worker.name(),
+        "\nworker {name}: {} coroutines, {} ready, {} not begun, {} timers, {} descriptors",
         worker.coroutines().len(),
         worker.ready(),
         worker.unstarted(),
@@ -99,16 +109,18 @@ fn write_worker(out: &mut String, worker: &Worker) -> fmt::Result {
     )
 }
 
-fn write_coroutine(out: &mut String, coroutine: &Coroutine) -> fmt::Result {
+fn write_coroutine(out: &mut String, coroutine: &Coroutine, worker: &Worker) -> fmt::Result {
     writeln!(out, "\n{coroutine}")?;
     let stack = coroutine.stack();
     write!(
         out,
-        "  stack {} KiB at {:#x}, depth {} bytes",
+        "  stack {} KiB at {:#x}",
         (stack.end - stack.start) / 1024,
         stack.start,
-        coroutine.depth()
     )?;
+    if !coroutine.is_running() {
+        write!(out, ", depth {} bytes", coroutine.depth())?;
+    }
     if let Some(touched) = coroutine.touched() {
         write!(out, ", touched {} KiB", touched / 1024)?;
     }
@@ -116,15 +128,22 @@ fn write_coroutine(out: &mut String, coroutine: &Coroutine) -> fmt::Result {
         write!(out, "; {turns} turns, {ran:.1?}")?;
     }
     out.push('\n');
-    match &coroutine.trace {
-        Some(trace) => write_trace(out, trace),
-        None => writeln!(out, "  (too little stack left for a backtrace)"),
-    }
+    let missing = match (&coroutine.trace, worker.state) {
+        (Some(trace), _) => return write_trace(out, &trace.frames(), false),
+        (None, _) if coroutine.is_running() => match &worker.trace {
+            Some(trace) => return write_trace(out, &trace.frames(), true),
+            None => "it cannot be told where it is",
+        },
+        (None, State::Answered) if coroutine.depth() == 0 => "on a stack of another's",
+        (None, State::Answered) => "too little stack left for a backtrace",
+        (None, _) => "no backtrace while its worker is held",
+    };
+    writeln!(out, "  ({missing})")
 }
 
-pub(super) fn write_trace(out: &mut String, trace: &Trace) -> fmt::Result {
-    let frames = trace.frames();
-    for (number, frame) in own_frames(&frames).iter().enumerate() {
+/// Writes the frames that say something, of a thread that ran or of a coroutine that was suspended.
+pub(super) fn write_trace(out: &mut String, frames: &[Frame], ran: bool) -> fmt::Result {
+    for (number, frame) in own_frames(frames, ran).iter().enumerate() {
         writeln!(out, "  {number:2}: {frame}")?;
     }
     Ok(())
@@ -132,27 +151,21 @@ pub(super) fn write_trace(out: &mut String, trace: &Trace) -> fmt::Result {
 
 /// What lies between the way out of a coroutine and the way into it. Files tell those apart: functions that
 /// were inlined are known by their last name only.
-fn own_frames(frames: &[Frame]) -> &[Frame] {
+fn own_frames(frames: &[Frame], ran: bool) -> &[Frame] {
     let is_in = |frame: &Frame, files: &[&str]| {
         let file = frame.file.as_deref().unwrap_or_default();
         files.iter().any(|known| file.ends_with(known))
     };
     let switch = [coroutine::FILE];
     let door = [coroutine::FILE, scheduler::FILE, wait::FILE];
-    let witness = frames
-        .iter()
-        .position(|frame| is_in(frame, &[witness::FILE]));
-    let frames = match witness {
-        // Of a coroutine that ran: what the signal interrupted lies beyond its handler and trampoline.
-        Some(handler) => &frames[(handler + 2).min(frames.len())..],
-        None => {
-            let out = frames.iter().position(|frame| is_in(frame, &switch));
-            let frames = &frames[out.unwrap_or(0)..];
-            let begin = frames.iter().position(|frame| !is_in(frame, &door));
-            &frames[begin.unwrap_or(0)..]
-        }
+    let out = frames.iter().position(|frame| is_in(frame, &switch));
+    let frames = &frames[out.filter(|_| !ran).unwrap_or(0)..];
+    let begin = frames.iter().position(|frame| !is_in(frame, &door));
+    let frames = &frames[begin.unwrap_or(0)..];
+    let is_base = |frame: &Frame| {
+        is_in(frame, &switch) || frame.function.contains("__rust_begin_short_backtrace")
     };
-    let end = frames.iter().position(|frame| is_in(frame, &switch));
+    let end = frames.iter().position(is_base);
     let mut frames = &frames[..end.unwrap_or(frames.len())];
     while let [inner @ .., outermost] = frames
         && (outermost.function == "__rust_try" || is_in(outermost, &CATCHING))

@@ -2,7 +2,7 @@
 //!
 //! [`snapshot`] asks each worker between two turns, so a coroutine is never seen in the middle of
 //! anything; [`dump`] is the same as text, with a backtrace for each suspended coroutine. A worker that
-//! a coroutine holds cannot answer, and is listed as busy.
+//! a coroutine holds cannot answer. It is looked at from outside: who holds it is told, and who else is there.
 //!
 //! Looking costs nothing while nobody looks. Times and turns are counted only while [`track`]ed, since
 //! that takes two readings of the clock for each turn.
@@ -33,6 +33,10 @@ mod stall;
 use std::{
     fmt,
     panic::Location,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -45,10 +49,10 @@ pub use stall::{StallWatch, watch_stalls};
 use crate::{
     scheduler::{
         Scheduler, now,
-        survey::{self, CoroutineView, WorkerView},
+        survey::{self, CoroutineView, HeldView, WorkerView},
     },
     strand::Reason,
-    sync::channel,
+    sync::channel::{self, RecvTimeoutError},
     sys::trace::Trace,
     task::Id,
 };
@@ -62,14 +66,15 @@ pub fn track(on: bool) {
 
 /// Asks every worker of every runtime in the process for what it does and for its coroutines.
 ///
-/// May be called from coroutines and plain threads. Waits for each worker for at most 200 ms in all;
-/// those that a coroutine holds for longer are marked busy. The calling coroutine itself is seen waiting
-/// for the answers. Each worker stops for the time it answers: some microseconds per coroutine.
+/// May be called from coroutines and plain threads, also during a shutdown, and by several at once. Workers have
+/// 200 ms in all to begin to answer; those that a coroutine holds for longer are [busy](Worker::is_busy), and
+/// looked at from outside. The calling coroutine itself is seen waiting for the answers. Each worker stops for the
+/// time it takes to look at its coroutines, some microseconds for each.
 pub fn snapshot() -> Snapshot {
     collect(false)
 }
 
-/// How long workers may take to answer.
+/// How long workers may take to begin to answer.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 fn collect(traces: bool) -> Snapshot {
@@ -79,22 +84,22 @@ fn collect(traces: bool) -> Snapshot {
         let asked: Vec<_> = schedulers
             .iter()
             .flat_map(|scheduler| (0..scheduler.workers()).map(move |index| (scheduler, index)))
-            .map(|(scheduler, index)| (scheduler, index, ask(scheduler, index, traces)))
+            .map(|(scheduler, index)| (scheduler, index, Asked::of(scheduler, index, traces)))
             .collect();
         let until = now() + PATIENCE;
-        let answers: Vec<_> = asked
+        let told: Vec<_> = asked
             .into_iter()
-            .map(|(scheduler, index, answer)| {
+            .map(|(scheduler, index, asked)| {
                 let name = format!("{}-{index}", scheduler.config.thread_name);
-                (name, answer.recv_deadline(until).ok())
+                (name, asked.wait(scheduler, index, traces, until))
             })
             .collect();
         let at = now();
-        let workers = answers.into_iter();
+        let workers = told.into_iter();
         Snapshot {
             at,
             workers: workers
-                .map(|(name, view)| Worker::new(name, view, at))
+                .map(|(name, told)| Worker::new(name, told, at))
                 .collect(),
             offload_queued: crate::offload::queued(),
             on_standby: schedulers.iter().map(|each| each.on_standby()).sum(),
@@ -102,16 +107,57 @@ fn collect(traces: bool) -> Snapshot {
     })
 }
 
-fn ask(scheduler: &Scheduler, index: usize, traces: bool) -> channel::Receiver<WorkerView> {
-    let (answer, answered) = channel::bounded(1);
-    scheduler.ask(
-        index,
-        Box::new(move |worker| {
-            // Nobody listens any more if it took too long.
-            let _ = answer.try_send(worker.survey(true, traces));
-        }),
-    );
-    answered
+/// A worker that was asked.
+struct Asked {
+    begun: Arc<AtomicBool>,
+    answer: channel::Receiver<WorkerView>,
+}
+
+/// What a worker told, or what was seen of it.
+enum Told {
+    Answer(WorkerView),
+    Held(HeldView),
+    /// It neither answered nor seemed to be held.
+    Nothing,
+    /// It has ended, or is about to.
+    Ended,
+}
+
+impl Asked {
+    fn of(scheduler: &Scheduler, index: usize, traces: bool) -> Self {
+        let (tell, answer) = channel::bounded(1);
+        let begun = Arc::new(AtomicBool::new(false));
+        let theirs = begun.clone();
+        scheduler.ask(
+            index,
+            Box::new(move |worker| {
+                theirs.store(true, Ordering::Relaxed);
+                // Nobody listens any more if it took too long.
+                let _ = tell.try_send(worker.survey(true, traces));
+            }),
+        );
+        Self { begun, answer }
+    }
+
+    fn wait(self, scheduler: &Scheduler, index: usize, traces: bool, until: Instant) -> Told {
+        match self.answer.recv_deadline(until) {
+            Ok(view) => return Told::Answer(view),
+            Err(RecvTimeoutError::Disconnected) => return Told::Ended,
+            Err(_) => {}
+        }
+        // One with many coroutines takes longer.
+        if !self.begun.load(Ordering::Relaxed)
+            && let Some(held) = scheduler.look_at_held(index, traces)
+        {
+            return Told::Held(held);
+        }
+        let more = if self.begun.load(Ordering::Relaxed) {
+            self.answer.recv().ok()
+        } else {
+            self.answer.recv_timeout(PATIENCE).ok()
+        };
+        more.map_or(Told::Nothing, Told::Answer)
+    }
 }
 
 /// What [`snapshot`] saw.
@@ -134,9 +180,10 @@ impl Snapshot {
         &self.workers
     }
 
-    /// The coroutines that have begun and not ended, of all workers that answered.
+    /// The coroutines that have begun and not ended, those that held their workers included.
     pub fn coroutines(&self) -> impl Iterator<Item = &Coroutine> {
-        self.workers.iter().flat_map(|worker| &worker.coroutines)
+        let workers = self.workers.iter();
+        workers.flat_map(|worker| worker.holder.iter().chain(&worker.coroutines))
     }
 
     /// Jobs that wait for a thread of [`offload`](crate::offload()), file calls and look-ups of names included.
@@ -170,7 +217,10 @@ impl Snapshot {
         };
         self.coroutines().next().is_some()
             && self.on_standby == 0
-            && !self.workers.iter().any(Worker::is_busy)
+            && !self
+                .workers
+                .iter()
+                .any(|worker| worker.state != State::Answered)
             && !self.coroutines().any(from_outside)
     }
 }
@@ -179,24 +229,39 @@ impl Snapshot {
 #[derive(Clone, Debug)]
 pub struct Worker {
     name: String,
-    busy: bool,
+    state: State,
     view: WorkerView,
+    holder: Option<Coroutine>,
+    /// Where its thread is, if it is held.
+    trace: Option<Trace>,
     coroutines: Vec<Coroutine>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Answered,
+    /// Kept from answering.
+    Busy,
+    Ended,
+}
+
 impl Worker {
-    fn new(name: String, view: Option<WorkerView>, at: Instant) -> Self {
-        let busy = view.is_none();
-        let mut view = view.unwrap_or_default();
-        let coroutines = std::mem::take(&mut view.coroutines);
+    fn new(name: String, told: Told, at: Instant) -> Self {
+        let (state, mut view, held) = match told {
+            Told::Answer(view) => (State::Answered, view, HeldView::default()),
+            Told::Held(held) => (State::Busy, WorkerView::default(), held),
+            Told::Nothing => (State::Busy, WorkerView::default(), HeldView::default()),
+            Told::Ended => (State::Ended, WorkerView::default(), HeldView::default()),
+        };
+        let coroutines = std::mem::take(&mut view.coroutines).into_iter();
+        let coroutines = coroutines.chain(held.others);
         Self {
             name,
-            busy,
+            state,
             view,
-            coroutines: coroutines
-                .into_iter()
-                .map(|view| Coroutine::new(view, at))
-                .collect(),
+            holder: held.holder.map(|view| Coroutine::new(view, at)),
+            trace: held.trace,
+            coroutines: coroutines.map(|view| Coroutine::new(view, at)).collect(),
         }
     }
 
@@ -205,12 +270,19 @@ impl Worker {
         &self.name
     }
 
-    /// Whether a coroutine held it, so that it could not answer; all counts are then zero.
+    /// Whether it was kept from answering, by a coroutine that held it or by code between two coroutines; all
+    /// counts are then zero.
     pub fn is_busy(&self) -> bool {
-        self.busy
+        self.state == State::Busy
     }
 
-    /// Its coroutines that have begun and not ended.
+    /// The coroutine that held it, if it was busy for that.
+    pub fn holder(&self) -> Option<&Coroutine> {
+        self.holder.as_ref()
+    }
+
+    /// Its coroutines that have begun and not ended, but for its [`holder`](Self::holder). None if it was held
+    /// between two coroutines, or has ended with its runtime.
     pub fn coroutines(&self) -> &[Coroutine] {
         &self.coroutines
     }
@@ -266,13 +338,14 @@ impl Worker {
     }
 }
 
-/// A coroutine, as it was seen between two turns.
+/// A coroutine, as it was seen between two turns, or while it or another held its worker.
 #[derive(Clone, Debug)]
 pub struct Coroutine {
     id: Id,
     name: Option<String>,
     spawned_at: &'static Location<'static>,
     leader: Option<u64>,
+    runs: bool,
     waits_for: Option<Reason>,
     has_deadline: bool,
     since: Option<Instant>,
@@ -293,6 +366,7 @@ impl Coroutine {
             name: view.name,
             spawned_at: view.spawned_at,
             leader: view.leader,
+            runs: view.runs,
             waits_for: view.waits_for,
             has_deadline: view.has_deadline,
             since: view.since,
@@ -327,9 +401,14 @@ impl Coroutine {
     }
 
     /// What it waits for, in words, with the descriptor or coroutine where there is one; `None` if it can go
-    /// on and waits for its turn only.
+    /// on and waits for its turn only, or [runs](Self::is_running).
     pub fn waits_for(&self) -> Option<String> {
         self.waits_for.map(|reason| reason.to_string())
+    }
+
+    /// Whether it ran, and held its worker.
+    pub fn is_running(&self) -> bool {
+        self.runs
     }
 
     /// When it was last suspended, if that was [`track`]ed.
@@ -352,7 +431,8 @@ impl Coroutine {
         self.stack.clone()
     }
 
-    /// Bytes of stack in use now.
+    /// Bytes of stack in use now; 0 for the one that holds a worker, and for one that is suspended on a stack of
+    /// another library's.
     pub fn depth(&self) -> usize {
         self.depth
     }
@@ -373,6 +453,7 @@ impl fmt::Display for Coroutine {
         }
         match self.waits_for {
             Some(reason) => write!(f, ", waits for {reason}")?,
+            None if self.runs => f.write_str(", runs")?,
             None => f.write_str(", can go on")?,
         }
         if let Some(waited) = self.waited {

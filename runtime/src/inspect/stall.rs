@@ -8,20 +8,29 @@ use std::{
 
 use super::dump::write_trace;
 use crate::{
-    scheduler::survey::{self, Turn},
+    scheduler::survey::{self, At, Gate, Turn},
     sys::fenced,
 };
 
-/// Watches all workers of the process for coroutines that compute for longer than `limit` without a wait,
-/// and warns of each through the `log` crate, target `maniple::stall`: its name, its id, where it was
-/// spawned and, as a backtrace, where it is. Ends when the returned guard is dropped.
+/// Watches all workers of the process for coroutines that keep them for longer than `limit` without a wait, and
+/// warns of each through the `log` crate, target `maniple::stall`: its name, its id, where it was spawned and,
+/// as a backtrace, where it is. Ends when the returned guard is dropped.
 ///
 /// A coroutine that keeps its worker delays all others there. Long computations belong into
-/// [`offload`](crate::offload()), or between calls of [`yield_now`](crate::yield_now).
+/// [`offload`](crate::offload()), or between calls of [`yield_now`](crate::yield_now). A worker that is kept
+/// *between* two coroutines is reported too: code of yours may run there, as a waker's or a logger's.
 ///
 /// It is a thread that looks four times in each `limit`, at least every second; a stall is reported once,
-/// after one to one and a quarter limits. The backtrace is asked for by the signal `SIGURG`, whose handler
-/// is installed for good at the first stall.
+/// after one to one and a quarter limits. Time is the clock's: a worker that gets no processor counts as kept.
+///
+/// # The backtrace
+/// The culprit is named first, then looked at. A thread that sleeps in a system call is looked at from outside,
+/// with the help of `/proc`, and does not notice. One that computes is asked by the signal `SIGURG`, whose
+/// handler is installed for good at the first stall, and passes signals that are not ours on to the handler
+/// before it. If in that moment the thread makes a system call that a signal cuts short, such as a receive with
+/// a time limit of its own, it may see `EINTR`. The stack is copied and walked elsewhere, so code without
+/// unwinding tables cuts the backtrace short, and no more. There is none for a coroutine that is on a stack of
+/// another library's, where the signal is blocked, or without `/proc`.
 ///
 /// # Errors
 /// If `limit` is shorter than a millisecond, no thread can be started, or the kernel lacks membarrier(2).
@@ -41,7 +50,7 @@ pub fn watch_stalls(limit: Duration) -> io::Result<StallWatch> {
             format!("stall limit of {limit:?}: at least 1ms"),
         ));
     }
-    survey::guard_running()?;
+    drop(Gate::shut()?);
     let stop = Arc::new(Stop::default());
     let theirs = stop.clone();
     let thread = std::thread::Builder::new()
@@ -95,12 +104,10 @@ impl Stop {
 }
 
 /// What was last seen of one worker.
-#[derive(Clone, Copy, Default)]
 struct Seen {
-    worker_id: u32,
-    turn: u64,
+    at: At,
+    number: (u64, u32, u32),
     looks: u32,
-    reported: bool,
 }
 
 /// Looks in each limit.
@@ -111,50 +118,48 @@ fn watch(limit: Duration, stop: &Stop) {
     let patience = u32::try_from(limit.as_nanos().div_ceil(pause.as_nanos())).unwrap_or(u32::MAX);
     let mut seen: Vec<Seen> = Vec::new();
     while !stop.wait(pause) {
-        let now = survey::turns();
-        seen.retain(|seen| now.iter().any(|turn| turn.worker_id == seen.worker_id));
-        for turn in now {
-            let at = seen
-                .iter()
-                .position(|seen| seen.worker_id == turn.worker_id);
-            let at = at.unwrap_or_else(|| {
-                seen.push(Seen {
-                    worker_id: turn.worker_id,
-                    ..Seen::default()
-                });
-                seen.len() - 1
+        let turns = survey::turns();
+        let mut now = Vec::with_capacity(turns.len());
+        for turn in turns.iter().filter(|turn| turn.at != At::Rest) {
+            let is_it = |seen: &&Seen| (seen.at, seen.number) == (turn.at, turn.number);
+            let looks = seen.iter().find(is_it).map_or(0, |seen| seen.looks + 1);
+            now.push(Seen {
+                at: turn.at,
+                number: turn.number,
+                looks,
             });
-            let seen = &mut seen[at];
-            if !turn.running || seen.turn != turn.number {
-                *seen = Seen {
-                    worker_id: turn.worker_id,
-                    turn: turn.number,
-                    looks: 0,
-                    reported: false,
-                };
-                continue;
-            }
-            seen.looks = seen.looks.saturating_add(1);
-            if seen.looks >= patience && !seen.reported {
-                seen.reported = true;
-                report(&turn, limit);
+            // Once for each: it goes on counting.
+            if looks == patience {
+                fenced::call_or_tell(|| "reporting a stall".to_owned(), || report(turn, limit));
             }
         }
+        seen = now;
     }
 }
 
 fn report(turn: &Turn, limit: Duration) {
-    let trace = turn.whereabouts();
     let Some(culprit) = turn.culprit() else {
         return;
     };
     let mut place = String::new();
-    if let Some(trace) = trace {
+    if let Some(trace) = turn.whereabouts(&culprit) {
         place.push('\n');
         // Writing to a string does not fail.
-        let _ = write_trace(&mut place, &trace);
+        let _ = write_trace(&mut place, &trace.frames(), true);
     }
-    let worker = &turn.worker;
+    let worker = turn.worker.escape_debug();
     let place = place.trim_end();
-    fenced::tell!(warn, target: "maniple::stall", "{culprit} has kept worker {worker} for over {limit:?}{place}");
+    match culprit.coroutine {
+        Some(coroutine) => fenced::tell!(
+            warn,
+            target: "maniple::stall",
+            "{coroutine} has kept worker {worker} for over {limit:?}{place}"
+        ),
+        None => fenced::tell!(
+            warn,
+            target: "maniple::stall",
+            "worker {worker} has been kept between two coroutines for over {limit:?}, by a destructor, a waker, a \
+             logger or the runtime's own work{place}"
+        ),
+    }
 }

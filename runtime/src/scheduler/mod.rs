@@ -41,7 +41,7 @@ use std::{
     ptr::NonNull,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering, fence},
+        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
     },
     time::{Duration, Instant},
 };
@@ -556,15 +556,19 @@ fn new_home(bell: Bell, driver: &crate::driver::Driver) -> Home {
         bell,
         worker_id,
         thread_id: AtomicI32::new(0),
+        thread_stack: [const { AtomicUsize::new(0) }; 2],
         epoll: driver.handle(),
         on_patrol: AtomicBool::new(false),
         assigned: SpinLock::new(VecDeque::new()),
         offered: Injector::new(),
         retired: SpinLock::new(Vec::new()),
         running: AtomicPtr::new(std::ptr::null_mut()),
+        begun: AtomicPtr::new(std::ptr::null_mut()),
         turn: AtomicU64::new(0),
+        rounds: AtomicU32::new(0),
+        polling: AtomicBool::new(false),
         live: AtomicUsize::new(0),
-        reporting: SpinLock::new(()),
+        at_gate: SpinLock::new(()),
     }
 }
 

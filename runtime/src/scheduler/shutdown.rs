@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Scheduler, now};
+use super::{Scheduler, now, survey::Gate};
 use crate::{coroutine::Header, sys::fenced};
 
 /// What a shutdown and the workers tell each other.
@@ -130,21 +130,15 @@ impl Scheduler {
 
     /// Names the coroutines that hold their workers.
     fn report_running(&self) {
-        if !crate::sys::memory::barrier_on_all_threads() {
+        let Ok(gate) = Gate::shut() else {
             fenced::tell!(
                 warn,
                 "a coroutine holds its worker and cannot be named: no membarrier(2)"
             );
             return;
-        }
+        };
         for home in &self.homes {
-            let _kept = home.reporting.lock();
-            let running = home.running.load(Ordering::SeqCst);
-            // SAFETY: after the barrier, a coroutine that ends either has cleared `running`, or sees
-            // that a shutdown is on and ends under the lock held here.
-            if let Some(header) = unsafe { running.as_ref() } {
-                self.ending.report(header, true);
-            }
+            gate.with_running(home, |header| self.ending.report(header, true));
         }
     }
 }

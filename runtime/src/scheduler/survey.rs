@@ -1,16 +1,20 @@
 //! What a worker tells of itself and its coroutines, on its own thread, between two turns.
 //!
 //! Nothing of a worker may be looked at from elsewhere, so whoever wants to know leaves a [`Question`] on
-//! its [`Desk`] and wakes it. The worker answers at the start of its next round; while a coroutine holds
-//! it, it does not. A desk without questions costs a load of one flag a round.
+//! its [`Desk`] and wakes it. The worker answers at the start of its next round. A desk without questions
+//! costs a load of one flag a round.
+//!
+//! While a coroutine holds a worker, that does not answer. Then it is looked at from outside, through a
+//! [`Gate`] at the end of the turn.
 
 use std::{
     cell::Cell,
     io,
+    ops::Range,
     panic::Location,
     ptr::NonNull,
     sync::{
-        Arc, LazyLock, Weak,
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::{Duration, Instant},
@@ -18,9 +22,14 @@ use std::{
 
 use super::{Scheduler, Worker};
 use crate::{
-    coroutine::{self, Alarm, Header, Home},
+    coroutine::{self, Alarm, Header, Home, Origin},
     strand::Reason,
-    sys::{memory, spin::SpinLock, trace::Trace, witness},
+    sys::{
+        memory,
+        spin::SpinLock,
+        trace::Trace,
+        witness::{self, Doing},
+    },
 };
 
 pub(crate) type Question = Box<dyn FnOnce(&Worker) + Send>;
@@ -28,14 +37,15 @@ pub(crate) type Question = Box<dyn FnOnce(&Worker) + Send>;
 /// Where questions to one worker lie.
 pub(crate) struct Desk {
     has_some: AtomicBool,
-    questions: SpinLock<Vec<Question>>,
+    /// `None` once the worker answers no more.
+    questions: SpinLock<Option<Vec<Question>>>,
 }
 
 impl Desk {
     pub(super) fn new() -> Self {
         Self {
             has_some: AtomicBool::new(false),
-            questions: SpinLock::new(Vec::new()),
+            questions: SpinLock::new(Some(Vec::new())),
         }
     }
 
@@ -44,27 +54,42 @@ impl Desk {
         !self.has_some.load(Ordering::SeqCst)
     }
 
+    /// Lays a question down; false, and it is dropped, if it will not be answered.
+    fn put(&self, question: Question) -> bool {
+        // Dropped after the lock.
+        let refused = match &mut *self.questions.lock() {
+            Some(questions) => {
+                questions.push(question);
+                None
+            }
+            None => Some(question),
+        };
+        if refused.is_none() {
+            self.has_some.store(true, Ordering::SeqCst);
+        }
+        refused.is_none()
+    }
+
     #[cold]
     pub(super) fn answer(&self, worker: &Worker) {
         self.has_some.store(false, Ordering::SeqCst);
-        let questions = std::mem::take(&mut *self.questions.lock());
-        questions.into_iter().for_each(|question| question(worker));
+        let questions = self.questions.lock().as_mut().map(std::mem::take);
+        for question in questions.into_iter().flatten() {
+            question(worker);
+        }
     }
 
     /// Drops what will not be answered any more, which tells those who ask.
     pub(super) fn close(&self) {
-        drop(std::mem::take(&mut *self.questions.lock()));
+        let questions = self.questions.lock().take();
+        drop(questions);
     }
 }
 
 impl Scheduler {
-    /// Has the worker of that index answer, on its thread; `question` is dropped if it cannot.
+    /// Has the worker of that index answer, on its thread; `question` is dropped if it cannot any more.
     pub(crate) fn ask(&self, index: usize, question: Question) {
-        let desk = &self.desks[index];
-        desk.questions.lock().push(question);
-        desk.has_some.store(true, Ordering::SeqCst);
-        if self.is_stopping() {
-            desk.close();
+        if !self.desks[index].put(question) {
             return;
         }
         let home = &self.homes[index];
@@ -98,6 +123,7 @@ pub(crate) struct Looks(u8);
 impl Looks {
     const TIMES: u8 = 1;
     const DEPTHS: u8 = 2;
+    const GATE: u8 = 4;
 
     #[inline]
     pub(crate) fn any(self) -> bool {
@@ -116,10 +142,16 @@ impl Looks {
         self.0 & Self::DEPTHS != 0
     }
 
+    /// Whether the worker must pass its gate once a turn is over.
+    #[inline]
+    pub(super) fn gated(self) -> bool {
+        self.0 & Self::GATE != 0
+    }
+
     fn set(bit: u8, on: bool) {
         match on {
-            true => LOOKS.fetch_or(bit, Ordering::Relaxed),
-            false => LOOKS.fetch_and(!bit, Ordering::Relaxed),
+            true => LOOKS.fetch_or(bit, Ordering::SeqCst),
+            false => LOOKS.fetch_and(!bit, Ordering::SeqCst),
         };
     }
 }
@@ -137,77 +169,240 @@ pub(crate) fn looks() -> Looks {
     Looks(LOOKS.load(Ordering::Relaxed))
 }
 
-/// Whether coroutines that run may be looked at from other threads, as `Worker::end` must then know.
-static WATCHED: AtomicBool = AtomicBool::new(false);
+/// Keeps workers that are in a turn, while they are looked at, from going on past its end; dropping it ends that.
+///
+/// # How it works
+/// A worker clears `running` at the end of a turn, and passes its gate if it then finds the flag of the gates
+/// raised, before it touches a coroutine or its list of them. Who looks raises the flag, has all threads pass a
+/// barrier, takes the gate's lock and reads `running`. By the barrier either the worker sees the flag, or the
+/// cleared pointer is seen here. So while `running` is there and the lock is held, nothing of the worker's
+/// changes but what the running coroutine itself changes.
+pub(crate) struct Gate(#[allow(dead_code)] MutexGuard<'static, ()>);
 
-/// From now on [`turns`] may be asked for culprits.
-pub(crate) fn guard_running() -> io::Result<()> {
-    WATCHED.store(true, Ordering::SeqCst);
-    if memory::barrier_on_all_threads() {
-        return Ok(());
+impl Gate {
+    /// # Errors
+    /// If the kernel lacks membarrier(2).
+    pub(crate) fn shut() -> io::Result<Self> {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = Self(turn);
+        Looks::set(Looks::GATE, true);
+        if memory::barrier_on_all_threads() {
+            return Ok(gate);
+        }
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "running coroutines cannot be looked at: no membarrier(2)",
+        ))
     }
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        "running coroutines cannot be looked at: no membarrier(2)",
-    ))
+
+    /// Shows `look` the coroutine that runs there, if one does. It may change all but its origin and its stack's
+    /// place meanwhile, and must not be kept.
+    pub(super) fn with_running<R>(
+        &self,
+        home: &Home,
+        look: impl FnOnce(&Header) -> R,
+    ) -> Option<R> {
+        let _kept = home.at_gate.lock();
+        let running = home.running.load(Ordering::Acquire);
+        // SAFETY: by the protocol above it is not completed before the lock is given back.
+        unsafe { running.as_ref() }.map(look)
+    }
 }
 
-#[inline]
-pub(super) fn is_watched() -> bool {
-    WATCHED.load(Ordering::Relaxed)
+impl Drop for Gate {
+    fn drop(&mut self) {
+        Looks::set(Looks::GATE, false);
+    }
+}
+
+/// What a worker is at, as seen from another thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    /// A turn of a coroutine.
+    Turn,
+    /// Its loop: whatever code runs there.
+    Between,
+    /// It waits for the kernel, or has no thread.
+    Rest,
 }
 
 /// Which turn a worker is at, as seen from another thread.
 pub(crate) struct Turn {
     home: Arc<Home>,
     pub(crate) worker: String,
-    pub(crate) worker_id: u32,
-    pub(crate) number: u64,
-    /// Whether a coroutine runs.
-    pub(crate) running: bool,
+    pub(crate) at: At,
+    /// The turn's number, the round's, and the worker's: the same for as long as the worker is held.
+    pub(crate) number: (u64, u32, u32),
+}
+
+impl Scheduler {
+    fn turn(&self, index: usize) -> Turn {
+        let home = &self.homes[index];
+        let runs = !home.running.load(Ordering::Relaxed).is_null();
+        let rests =
+            home.polling.load(Ordering::Relaxed) || home.thread_id.load(Ordering::Relaxed) == 0;
+        Turn {
+            worker: format!("{}-{index}", self.config.thread_name),
+            at: match (runs, rests) {
+                (true, _) => At::Turn,
+                (false, true) => At::Rest,
+                (false, false) => At::Between,
+            },
+            number: (
+                home.turn.load(Ordering::Relaxed),
+                home.rounds.load(Ordering::Relaxed),
+                home.worker_id,
+            ),
+            home: home.clone(),
+        }
+    }
 }
 
 /// The turns that all workers of the process are at.
 pub(crate) fn turns() -> Vec<Turn> {
     let schedulers = schedulers();
     let of_one = |scheduler: &Arc<Scheduler>| {
-        let name = scheduler.config.thread_name.clone();
-        let homes = scheduler.homes.iter().enumerate();
-        let turn = move |(index, home): (usize, &Arc<Home>)| Turn {
-            worker: format!("{name}-{index}"),
-            worker_id: home.worker_id,
-            number: home.turn.load(Ordering::Relaxed),
-            running: !home.running.load(Ordering::Relaxed).is_null(),
-            home: home.clone(),
-        };
-        homes.map(turn).collect::<Vec<_>>()
+        let turns = (0..scheduler.workers()).map(|index| scheduler.turn(index));
+        turns.collect::<Vec<_>>()
     };
     schedulers.iter().flat_map(of_one).collect()
 }
 
+/// Who keeps a worker.
+pub(crate) struct Culprit {
+    /// The coroutine in words; `None` for what runs between two turns.
+    pub(crate) coroutine: Option<String>,
+    stack: Range<usize>,
+}
+
 impl Turn {
-    /// Where the worker's thread is, if it is still this turn.
-    pub(crate) fn whereabouts(&self) -> Option<Trace> {
-        let thread = self.home.thread_id.load(Ordering::Relaxed);
-        let trace = witness::whereabouts(thread).ok()??;
-        let same = self.home.turn.load(Ordering::SeqCst) == self.number;
-        same.then_some(trace)
+    /// Who keeps the worker, if it is still at that turn.
+    pub(crate) fn culprit(&self) -> Option<Culprit> {
+        if self.at != At::Turn {
+            return self.is_still_on().then(|| Culprit {
+                coroutine: None,
+                stack: self.home.stack(),
+            });
+        }
+        let gate = Gate::shut().ok()?;
+        let seen = gate.with_running(&self.home, |header| {
+            self.is_still_on().then(|| {
+                let Origin {
+                    id,
+                    name,
+                    spawned_at,
+                    ..
+                } = &header.origin;
+                let name = name.as_deref();
+                let name = name.map_or_else(String::new, |name| format!(" {name:?}"));
+                Culprit {
+                    coroutine: Some(format!("coroutine {id}{name}, spawned at {spawned_at},")),
+                    stack: header.stack_range(),
+                }
+            })
+        });
+        seen.flatten()
     }
 
-    /// Who runs, if it is still this turn: id, name and origin. Needs [`guard_running`] before.
-    pub(crate) fn culprit(&self) -> Option<String> {
-        let _kept = self.home.reporting.lock();
-        let running = self.home.running.load(Ordering::SeqCst);
-        if self.home.turn.load(Ordering::SeqCst) != self.number {
+    /// Where the worker's thread is, if it is still at that turn and on the stack that it should be on.
+    pub(crate) fn whereabouts(&self, culprit: &Culprit) -> Option<Trace> {
+        let thread = self.home.thread_id.load(Ordering::Relaxed);
+        if thread == 0 || culprit.stack.is_empty() {
             return None;
         }
-        // SAFETY: since `guard_running` a coroutine that ends clears `running` and then takes the lock held
-        // here before its memory goes.
-        let origin = &unsafe { running.as_ref() }?.origin;
-        let name = origin.name.as_deref();
-        let name = name.map_or_else(String::new, |name| format!(" {name:?}"));
-        let (id, at) = (origin.id, origin.spawned_at);
-        Some(format!("coroutine {id}{name}, spawned at {at},"))
+        let seen = match witness::doing(thread) {
+            Doing::Runs => {
+                let question = witness::Question {
+                    thread,
+                    stack: culprit.stack.clone(),
+                    turn: &self.home.turn,
+                    number: self.number.0,
+                };
+                // SAFETY: the stack is that of the coroutine which has the turn, and is not given back before it is
+                // over; or the thread's own, which is there for as long as the thread.
+                unsafe { witness::ask(&question) }.ok()?
+            }
+            doing @ Doing::Sleeps { at, stack_pointer } => {
+                let _gate = Gate::shut().ok()?;
+                let _kept = self.home.at_gate.lock();
+                if !self.is_still_on() {
+                    return None;
+                }
+                // SAFETY: as above; by the gate that holds until the lock is given back.
+                let seen = unsafe { witness::look_at_sleeper(at, stack_pointer, &culprit.stack) };
+                // What it did meanwhile may not fit together.
+                seen.filter(|_| self.is_still_on() && witness::doing(thread) == doing)
+            }
+            Doing::Unknown => None,
+        };
+        seen.map(|seen| seen.trace(MOST_FRAMES))
+    }
+
+    /// Whether nothing has changed since.
+    fn is_still_on(&self) -> bool {
+        let (turn, round, _) = self.number;
+        let home = &self.home;
+        let runs = !home.running.load(Ordering::Acquire).is_null();
+        runs == (self.at == At::Turn)
+            && home.turn.load(Ordering::Relaxed) == turn
+            && home.rounds.load(Ordering::Relaxed) == round
+            && home.thread_id.load(Ordering::Relaxed) != 0
+            && !home.polling.load(Ordering::Relaxed)
+    }
+}
+
+impl Home {
+    /// The addresses of its thread's own stack.
+    fn stack(&self) -> Range<usize> {
+        let [lowest, highest] = self.thread_stack.each_ref();
+        lowest.load(Ordering::Relaxed)..highest.load(Ordering::Relaxed)
+    }
+}
+
+/// A worker that does not answer, looked at from outside.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HeldView {
+    /// The coroutine that holds it; without one it is held between two.
+    pub(crate) holder: Option<CoroutineView>,
+    /// The others that have begun there.
+    pub(crate) others: Vec<CoroutineView>,
+    /// Where its thread is, if that was asked for and can be told.
+    pub(crate) trace: Option<Trace>,
+}
+
+impl Scheduler {
+    /// Looks at a worker that does not answer; `None` if it is not held after all.
+    pub(crate) fn look_at_held(&self, index: usize, traces: bool) -> Option<HeldView> {
+        let turn = self.turn(index);
+        if turn.at == At::Rest {
+            return None;
+        }
+        let culprit = turn.culprit()?;
+        let mut view = HeldView {
+            trace: traces.then(|| turn.whereabouts(&culprit)).flatten(),
+            ..HeldView::default()
+        };
+        if turn.at == At::Between {
+            return Some(view);
+        }
+        let gate = Gate::shut().ok()?;
+        let home = &self.homes[index];
+        let seen = gate.with_running(home, |header| {
+            let running = NonNull::from(header);
+            view.holder = Some(describe_running(header));
+            let begun = home.begun.load(Ordering::Relaxed);
+            // SAFETY: by the gate the worker is in a turn, so its list is there, and stays as it is; all in it but
+            // the one that runs are suspended.
+            unsafe {
+                (*begun).for_each(|task| {
+                    if task != running {
+                        view.others.push(describe(task, false));
+                    }
+                });
+            }
+        });
+        seen.map(|()| view)
     }
 }
 
@@ -243,13 +438,15 @@ pub(crate) struct WorkerView {
     pub(crate) coroutines: Vec<CoroutineView>,
 }
 
-/// A suspended coroutine.
+/// A coroutine that is suspended, or holds its worker.
 #[derive(Clone, Debug)]
 pub(crate) struct CoroutineView {
     pub(crate) id: u64,
     pub(crate) name: Option<String>,
     pub(crate) spawned_at: &'static Location<'static>,
     pub(crate) leader: Option<u64>,
+    /// Whether it holds its worker.
+    pub(crate) runs: bool,
     /// `None` if it may go on.
     pub(crate) waits_for: Option<Reason>,
     /// Whether its wait ends by itself.
@@ -257,7 +454,7 @@ pub(crate) struct CoroutineView {
     pub(crate) since: Option<Instant>,
     pub(crate) ran: Option<Duration>,
     pub(crate) turns: Option<u64>,
-    pub(crate) stack: std::ops::Range<usize>,
+    pub(crate) stack: Range<usize>,
     pub(crate) depth: usize,
     pub(crate) touched: Option<usize>,
     pub(crate) trace: Option<Trace>,
@@ -282,8 +479,28 @@ impl Worker {
     }
 }
 
+/// What others may tell of a coroutine while it runs, kept by the gate.
+fn describe_running(header: &Header) -> CoroutineView {
+    CoroutineView {
+        id: header.origin.id,
+        name: header.origin.name.as_deref().map(str::to_owned),
+        spawned_at: header.origin.spawned_at,
+        leader: header.leader(),
+        runs: true,
+        waits_for: None,
+        has_deadline: false,
+        since: None,
+        ran: None,
+        turns: None,
+        stack: header.stack_range(),
+        depth: 0,
+        touched: memory::resident(header.stack_range()).ok(),
+        trace: None,
+    }
+}
+
 /// # Safety
-/// `task` is alive, of this thread's worker, and suspended.
+/// `task` is alive and suspended, and its worker does nothing meanwhile. With `traces`, that is this thread's.
 unsafe fn describe(task: NonNull<Header>, traces: bool) -> CoroutineView {
     // SAFETY: alive by the caller's promise.
     let header = unsafe { task.as_ref() };
@@ -295,6 +512,7 @@ unsafe fn describe(task: NonNull<Header>, traces: bool) -> CoroutineView {
         name: header.origin.name.as_deref().map(str::to_owned),
         spawned_at: header.origin.spawned_at,
         leader: header.leader(),
+        runs: false,
         waits_for: (!may_go_on).then_some(reason),
         has_deadline: header.alarm.due.get() != Alarm::NEVER,
         since: header.record.since.get(),

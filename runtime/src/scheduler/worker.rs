@@ -24,7 +24,7 @@ use super::{
     ledger::{Aside, Ledgers},
     new_home, now, ready, refusal,
     standby::Standby,
-    survey::{Counts, Looks, WorkerView, count, is_watched, looks},
+    survey::{Counts, WorkerView, count, looks},
     trim::{Tidy, Trimmer},
 };
 use crate::{
@@ -66,7 +66,8 @@ pub(crate) struct Worker {
     clock: Clock,
     /// Operations that may succeed without suspending before the coroutine has to give way.
     budget: Cell<u32>,
-    rounds: Cell<u32>,
+    /// When the turn began, if that is kept.
+    turn_since: Cell<Option<Instant>>,
     /// How often in a row it went to sleep while others worked.
     naps: Cell<u32>,
     /// Since when it has not come to rest; kept where there are others to compare with.
@@ -186,7 +187,7 @@ impl Worker {
             early: RefCell::new(Vec::new()),
             clock,
             budget: Cell::new(BUDGET),
-            rounds: Cell::new(0),
+            turn_since: Cell::new(None),
             naps: Cell::new(0),
             awake_since: Cell::new(now()),
             watches: Cell::new(0),
@@ -198,14 +199,15 @@ impl Worker {
             home: seed.home,
             scheduler,
         };
-        let thread_id = &worker.home.thread_id;
-        thread_id.store(witness::thread_id(), Ordering::Relaxed);
+        worker.show();
         CURRENT.set(&worker);
         while !worker.scheduler.is_stopping() {
             worker.round();
         }
+        let all_ended = worker.wind_down();
         worker.scheduler.desks[index].close();
-        if !worker.wind_down() {
+        worker.hide();
+        if !all_ended {
             worker.scheduler.ending.worker_gave_up(index);
             // Suspended stacks may hold whatever they can reach, and lend it to others: their worker, and the
             // values of this thread, which would go with it.
@@ -218,15 +220,30 @@ impl Worker {
         worker.scheduler.ending.worker_ended();
     }
 
+    /// Lets others see where this thread and its coroutines are.
+    fn show(&self) {
+        let stack = witness::own_stack();
+        let [lowest, highest] = &self.home.thread_stack;
+        lowest.store(stack.start, Ordering::Relaxed);
+        highest.store(stack.end, Ordering::Relaxed);
+        let begun = ptr::from_ref(&self.live).cast_mut();
+        self.home.begun.store(begun, Ordering::Relaxed);
+        let thread_id = &self.home.thread_id;
+        thread_id.store(witness::thread_id(), Ordering::Relaxed);
+    }
+
+    /// From here on nobody looks at this thread.
+    fn hide(&self) {
+        let _nobody_looks = self.home.at_gate.lock();
+        self.home.thread_id.store(0, Ordering::Relaxed);
+    }
+
     fn round(&self) {
         self.clock.tick();
         if !self.home.inbox.looks_empty() {
             self.take_inbox();
         }
-        let desk = &self.scheduler.desks[self.index];
-        if !desk.is_empty() {
-            desk.answer(self);
-        }
+        self.answer();
         let waiting = self.ready.borrow().len();
         for turn in 0..SLICE {
             // Who is made ready now goes behind what was spawned before.
@@ -273,6 +290,7 @@ impl Worker {
         loop {
             self.clock.tick();
             self.take_inbox();
+            self.answer();
             for _ in 0..SLICE {
                 let Some(task) = self.pop_ready() else { break };
                 self.resume(task);
@@ -298,7 +316,7 @@ impl Worker {
             }
             if more || self.has_work() {
                 self.poll(Some(Duration::ZERO));
-            } else if self.home.inbox.park() {
+            } else if self.home.inbox.park() && self.scheduler.desks[self.index].is_empty() {
                 let refused = (!self.refused.is_empty()).then_some(REFUSED_PATIENCE);
                 let timer = sooner(self.until_next_timer(), refused);
                 self.poll(Some(left.min(timer.unwrap_or(left))));
@@ -322,6 +340,15 @@ impl Worker {
         false
     }
 
+    /// Answers who asks what it does.
+    #[inline]
+    fn answer(&self) {
+        let desk = &self.scheduler.desks[self.index];
+        if !desk.is_empty() {
+            desk.answer(self);
+        }
+    }
+
     #[inline]
     fn has_work(&self) -> bool {
         !self.ready.borrow().is_empty() || self.has_unstarted()
@@ -336,47 +363,50 @@ impl Worker {
     #[inline(always)]
     fn resume(&self, task: NonNull<Header>) {
         self.running.set(Some(task));
-        self.home.running.store(task.as_ptr(), Ordering::Relaxed);
         self.budget.set(BUDGET);
         let turn = &self.home.turn;
         turn.store(turn.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        let looks = looks();
-        let begun = looks.any().then(|| self.look_before(task, looks));
+        // Whoever sees it sees the turn, and what the worker did before, too.
+        self.home.running.store(task.as_ptr(), Ordering::Release);
+        if looks().any() {
+            self.look_before(task);
+        }
         // SAFETY: queued tasks were begun here and have not ended; each is queued once.
         let ended = unsafe { coroutine::resume(task) };
-        if let Some(begun) = begun {
-            self.look_after(task, begun, ended.as_ref(), looks);
-        }
         self.running.set(None);
-        match ended {
-            None => self.home.running.store(ptr::null_mut(), Ordering::Relaxed),
-            Some(stack) => self.end(task, stack),
+        // Before this thread touches a coroutine, or anything of its own that others look at: see `Gate`.
+        self.home.running.store(ptr::null_mut(), Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        if looks().any() {
+            self.look_after(task, ended.is_some());
+        }
+        if let Some(stack) = ended {
+            self.end(task, stack);
         }
     }
 
     /// What is noted before a turn: its time, if that is wanted.
     #[cold]
     #[inline(never)]
-    fn look_before(&self, task: NonNull<Header>, looks: Looks) -> Option<Instant> {
+    fn look_before(&self, task: NonNull<Header>) {
+        let looks = looks();
         if looks.depths() {
             // SAFETY: begun here, and does not run yet.
             unsafe { self.gauge_before(task) };
         }
-        looks.times().then(now)
+        self.turn_since.set(looks.times().then(now));
     }
 
     /// What is noted after a turn, of which the coroutine may have ended.
     #[cold]
     #[inline(never)]
-    fn look_after(
-        &self,
-        task: NonNull<Header>,
-        begun: Option<Instant>,
-        ended: Option<&Stack>,
-        looks: Looks,
-    ) {
-        if let Some(begun) = begun
-            && ended.is_none()
+    fn look_after(&self, task: NonNull<Header>, ended: bool) {
+        let looks = looks();
+        if looks.gated() {
+            drop(self.home.at_gate.lock());
+        }
+        if let Some(begun) = self.turn_since.take()
+            && !ended
         {
             // SAFETY: it has not ended, and is this thread's.
             let record = &unsafe { task.as_ref() }.record;
@@ -387,7 +417,7 @@ impl Worker {
         }
         if looks.depths() {
             // SAFETY: this thread's, where it does not run any more, and not yet completed.
-            unsafe { self.gauge_after(task, ended.is_some()) };
+            unsafe { self.gauge_after(task, ended) };
         }
     }
 
@@ -417,13 +447,6 @@ impl Worker {
         live.store(live.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
         // SAFETY: ended, and not yet completed.
         self.disarm(&unsafe { task.as_ref() }.alarm);
-        // A shutdown, or the stall watchdog, looks at `running` after it has raised its flag and issued a
-        // barrier on all threads: either the flag is seen here, and the lock keeps the coroutine while it is
-        // looked at, or the cleared pointer is seen there.
-        self.home.running.store(ptr::null_mut(), Ordering::Relaxed);
-        compiler_fence(Ordering::SeqCst);
-        let looked_at = self.scheduler.stopping.load(Ordering::Relaxed) || is_watched();
-        let _reporting = looked_at.then(|| self.home.reporting.lock());
         // SAFETY: begun here, so in this thread's list; ended, and completed here once.
         unsafe {
             self.live.remove(task);
@@ -516,8 +539,8 @@ impl Worker {
     }
 
     fn next_unstarted(&self) -> Option<Unstarted> {
-        let rounds = self.rounds.get().wrapping_add(1);
-        self.rounds.set(rounds);
+        let rounds = self.home.rounds.load(Ordering::Relaxed).wrapping_add(1);
+        self.home.rounds.store(rounds, Ordering::Relaxed);
         if rounds.is_multiple_of(OTHERS_EVERY)
             && let Some(task) = self.take_from_others()
         {
@@ -679,6 +702,10 @@ impl Worker {
                 driver.forget(slot);
             }
             count(&self.counts.polls);
+            let sleeps = timeout != Some(Duration::ZERO);
+            if sleeps {
+                self.home.polling.store(true, Ordering::Relaxed);
+            }
             let polled = driver.poll(
                 timeout,
                 || self.recent(),
@@ -689,6 +716,9 @@ impl Worker {
                     }
                 },
             );
+            if sleeps {
+                self.home.polling.store(false, Ordering::Relaxed);
+            }
             match polled {
                 Ok(Polled { standby }) => standby_is_due = standby,
                 // Only a programming error can lead here: bad descriptor, bad buffer.

@@ -25,9 +25,10 @@ use std::mem::{self, MaybeUninit};
 use std::panic::Location;
 use std::process;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use crate::sys::former::{Former, Passed};
 use crate::sys::memory::{self, Mapping};
 
 /// Whose stack overflowed.
@@ -232,47 +233,19 @@ fn guarded_slot(address: usize) -> Option<Slot> {
 }
 
 /// A signal we handle, and what handled it before.
-struct Handled {
-    signal: libc::c_int,
-    former: OnceLock<libc::sigaction>,
-    /// The former handler was to be called once (`SA_RESETHAND`), and has been.
-    spent: AtomicBool,
-}
+struct Handled(Former);
 
 /// Guard pages answer with SIGSEGV; some kernels and emulators report faults on them as SIGBUS.
 static SIGNALS: [Handled; 2] = [Handled::new(libc::SIGSEGV), Handled::new(libc::SIGBUS)];
 
 impl Handled {
     const fn new(signal: libc::c_int) -> Handled {
-        Handled {
-            signal,
-            former: OnceLock::new(),
-            spent: AtomicBool::new(false),
-        }
+        Handled(Former::of(signal))
     }
 
     fn install(&self) -> io::Result<()> {
-        let mut former = MaybeUninit::<libc::sigaction>::uninit();
-        // SAFETY: asks for the current action, which the kernel writes whole.
-        let former = unsafe {
-            match libc::sigaction(self.signal, ptr::null(), former.as_mut_ptr()) {
-                0 => former.assume_init(),
-                _ => return Err(io::Error::last_os_error()),
-            }
-        };
-        // Kept before our handler can run, since a fault may follow at once.
-        let _ = self.former.set(former);
-
-        // SAFETY: all zeroes is a valid action: the default one, with an empty mask.
-        let mut action: libc::sigaction = unsafe { mem::zeroed() };
-        action.sa_sigaction = on_fault as Action as usize;
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-        // SAFETY: `on_fault` has the signature that SA_SIGINFO asks for, and keeps to what a
-        // handler may do.
-        match unsafe { libc::sigaction(self.signal, &action, ptr::null_mut()) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+        // SAFETY: `on_fault` keeps to what a handler may do.
+        unsafe { self.0.replace(on_fault, 0) }
     }
 
     /// Does what the former action would have done.
@@ -283,39 +256,12 @@ impl Handled {
     unsafe fn chain(&self, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
         // SAFETY: the kernel passes a valid siginfo.
         let sent = unsafe { (*info).si_code } <= 0;
-        let Some(former) = self.former.get() else {
-            return self.fall_to_default(sent);
-        };
-        match former.sa_sigaction {
-            libc::SIG_DFL => self.fall_to_default(sent),
+        // SAFETY: passed on to the caller.
+        match unsafe { self.0.pass_on(info, context) } {
+            Passed::Handled => {}
             // The kernel ignores a signal that was sent, but never a fault.
-            libc::SIG_IGN if sent => {}
-            libc::SIG_IGN => self.fall_to_default(sent),
-            handler => {
-                if former.sa_flags & libc::SA_RESETHAND != 0
-                    && self.spent.swap(true, Ordering::Relaxed)
-                {
-                    return self.fall_to_default(sent);
-                }
-                // SAFETY: the former action's mask and handler are used as the kernel would have
-                // used them. The mask needs no restoring: returning from our handler does that. Its
-                // stack is ours, which is the better one to have if it had not asked for the
-                // alternate.
-                unsafe {
-                    libc::pthread_sigmask(libc::SIG_BLOCK, &former.sa_mask, ptr::null_mut());
-                    if former.sa_flags & libc::SA_NODEFER != 0 {
-                        let mut signal = MaybeUninit::uninit();
-                        libc::sigemptyset(signal.as_mut_ptr());
-                        libc::sigaddset(signal.as_mut_ptr(), self.signal);
-                        libc::pthread_sigmask(libc::SIG_UNBLOCK, signal.as_ptr(), ptr::null_mut());
-                    }
-                    if former.sa_flags & libc::SA_SIGINFO != 0 {
-                        mem::transmute::<usize, Action>(handler)(self.signal, info, context);
-                    } else {
-                        mem::transmute::<usize, extern "C" fn(libc::c_int)>(handler)(self.signal);
-                    }
-                }
-            }
+            Passed::Ignored if sent => {}
+            Passed::Ignored | Passed::Default => self.fall_to_default(sent),
         }
     }
 
@@ -326,15 +272,13 @@ impl Handled {
         // waits for our return.
         unsafe {
             let default: libc::sigaction = mem::zeroed();
-            libc::sigaction(self.signal, &default, ptr::null_mut());
+            libc::sigaction(self.0.signal(), &default, ptr::null_mut());
             if sent {
-                libc::raise(self.signal);
+                libc::raise(self.0.signal());
             }
         }
     }
 }
-
-type Action = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 
 extern "C" fn on_fault(
     signal: libc::c_int,
@@ -349,7 +293,7 @@ extern "C" fn on_fault(
     {
         report(slot);
     }
-    if let Some(handled) = SIGNALS.iter().find(|handled| handled.signal == signal) {
+    if let Some(handled) = SIGNALS.iter().find(|handled| handled.0.signal() == signal) {
         // SAFETY: these are the arguments of this handler.
         unsafe { handled.chain(info, context) };
     }
@@ -639,7 +583,11 @@ mod tests {
         }
         let test = "a_null_pointer_reaches_a_handler_with_its_siginfo_and_mask";
         let ended = child::run(module_path!(), test, || {
-            act(libc::SIGSEGV, handler as Action as usize, libc::SA_SIGINFO);
+            act(
+                libc::SIGSEGV,
+                handler as crate::sys::former::Handler as usize,
+                libc::SA_SIGINFO,
+            );
             install().unwrap();
             read(NULL_PAGE);
         });

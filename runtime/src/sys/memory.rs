@@ -192,7 +192,14 @@ unsafe fn discard_at_once(ranges: &[Range<usize>]) -> bool {
 /// kernel cannot. The other threads need then only a compiler fence for their half of a handshake.
 pub(crate) fn barrier_on_all_threads() -> bool {
     // SAFETY: takes no pointers.
-    unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) == 0 }
+    let call =
+        |command: libc::c_int| unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 };
+    // The first takes microseconds, if the process has registered for it; the last milliseconds, and kernels with
+    // processors that are kept free of ticks do not have it.
+    call(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+        || (call(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
+            && call(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED))
+        || call(libc::MEMBARRIER_CMD_GLOBAL)
 }
 
 /// The bytes of `range`, whole mapped pages, that memory backs now; those that are swapped out are not

@@ -1,11 +1,8 @@
 //! The look inside: coroutines are found where they wait, with the functions that they wait in.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use maniple::{
@@ -209,6 +206,83 @@ fn a_worker_that_is_held_is_busy_and_the_others_answer() {
     holder.join().unwrap();
 }
 
+#[inline(never)]
+fn holds_in_here(lock: &std::sync::Mutex<()>) {
+    drop(lock.lock());
+    std::hint::black_box(());
+}
+
+#[test]
+fn a_dump_names_who_holds_a_worker_and_lists_who_else_is_there() {
+    let builder = maniple::Runtime::builder().workers(1);
+    let runtime = builder.thread_name("seen-stuck").build().unwrap();
+    let lock = Arc::new(std::sync::Mutex::new(()));
+    let (theirs, held) = (lock.clone(), lock.lock().unwrap());
+    let parked = Builder::new().name("seen-beside");
+    let parked = runtime.spawn_with(parked, maniple::park).unwrap();
+    look_until(coroutine("seen-beside"));
+    let holder = Builder::new().name("seen-holding");
+    let holder = runtime
+        .spawn_with(holder, move || holds_in_here(&theirs))
+        .unwrap();
+    look_until(|seen| {
+        let mut workers = seen.workers().iter();
+        let held = workers.find(|worker| worker.name() == "seen-stuck-0")?;
+        let holder = held.holder()?;
+        assert!(held.is_busy() && holder.is_running());
+        assert_eq!(holder.name(), Some("seen-holding"));
+        let [other] = held.coroutines() else {
+            panic!("{held:?}");
+        };
+        assert_eq!(other.name(), Some("seen-beside"));
+        assert_eq!(other.waits_for().as_deref(), Some("park"));
+        assert!(other.depth() > 0);
+        Some(())
+    });
+    let report = inspect::dump();
+    drop(held);
+    holder.join().unwrap();
+    parked.cancel();
+    let _ = parked.join();
+    let (_, of_it) = report.split_once("worker seen-stuck-0: busy").unwrap();
+    let (holds, waits) = of_it.split_once("\"seen-beside\"").unwrap();
+    assert!(holds.contains("\"seen-holding\", runs"), "{report}");
+    assert!(holds.contains("holds_in_here"), "{report}");
+    assert!(waits.contains("waits for park"), "{report}");
+}
+
+#[test]
+fn a_shutdown_can_be_looked_at_while_somebody_does_not_end() {
+    struct Tell(std::sync::mpsc::Sender<()>);
+    impl Drop for Tell {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+    let builder = maniple::Runtime::builder().workers(1);
+    let runtime = builder.shutdown_grace(LONG).build().unwrap();
+    let (sender, receiver) = channel::bounded::<()>(1);
+    let lasting = Builder::new().name("seen-lasting");
+    let _lasting = runtime.spawn_with(lasting, move || {
+        let _ = maniple::cancel::shield(|| receiver.recv());
+    });
+    look_until(coroutine("seen-lasting"));
+    let (tell, told) = std::sync::mpsc::channel();
+    let tell = Tell(tell);
+    let cut = Builder::new().name("seen-cut");
+    let _cut = runtime.spawn_with(cut, move || {
+        let _tell = tell;
+        maniple::park();
+    });
+    look_until(coroutine("seen-cut"));
+    let ending = std::thread::spawn(move || runtime.shutdown());
+    told.recv().unwrap();
+    let seen = inspect::snapshot();
+    drop(sender);
+    assert!(coroutine("seen-lasting")(&seen).is_some(), "{seen:?}");
+    assert!(ending.join().unwrap().is_clean());
+}
+
 #[test]
 fn turns_are_counted_while_tracked() {
     inspect::track(true);
@@ -257,69 +331,6 @@ fn a_stack_without_room_for_the_walk_is_left_alone() {
         );
         deep.unwrap().cancel();
     });
-}
-
-#[test]
-fn stall_limits_below_a_millisecond_are_refused() {
-    let refused = inspect::watch_stalls(Duration::from_micros(10)).unwrap_err();
-    assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
-}
-
-/// Keeps what was logged.
-struct Log(std::sync::Mutex<Vec<String>>);
-
-static LOG: Log = Log(std::sync::Mutex::new(Vec::new()));
-
-impl log::Log for Log {
-    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.target() == "maniple::stall"
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if self.enabled(record.metadata()) {
-            self.0.lock().unwrap().push(record.args().to_string());
-        }
-    }
-
-    fn flush(&self) {}
-}
-
-#[inline(never)]
-fn computes_in_here(free: &AtomicBool) {
-    while !free.load(Ordering::Acquire) {
-        std::hint::spin_loop();
-    }
-}
-
-#[test]
-fn a_coroutine_that_keeps_its_worker_is_named_with_where_it_is() {
-    log::set_logger(&LOG).unwrap();
-    log::set_max_level(log::LevelFilter::Warn);
-    let runtime = maniple::Runtime::builder().workers(1).build().unwrap();
-    let _watch = inspect::watch_stalls(Duration::from_millis(20)).unwrap();
-    let free = Arc::new(AtomicBool::new(false));
-    let theirs = free.clone();
-    let builder = Builder::new().name("seen-stalling");
-    let holder = runtime
-        .spawn_with(builder, move || computes_in_here(&theirs))
-        .unwrap();
-    let begun = std::time::Instant::now();
-    let report = loop {
-        let logged = LOG.0.lock().unwrap();
-        if let Some(report) = logged.iter().find(|line| line.contains("seen-stalling")) {
-            break report.clone();
-        }
-        drop(logged);
-        assert!(begun.elapsed() < LONG, "no report");
-        std::thread::yield_now();
-    };
-    free.store(true, Ordering::Release);
-    holder.join().unwrap();
-    assert!(
-        report.contains("spawned at runtime/tests/promises/inspecting.rs"),
-        "{report}"
-    );
-    assert!(report.contains("computes_in_here"), "{report}");
 }
 
 #[test]

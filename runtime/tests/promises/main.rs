@@ -28,6 +28,7 @@ mod select_cut;
 mod select_list;
 mod shutdown;
 mod spreading;
+mod stalls;
 mod standby;
 mod stress;
 mod sync;
