@@ -171,6 +171,8 @@ pub(crate) struct Header {
     pub(crate) locals: Locals,
     /// Where its stack ends, once it has one; for the overflow report.
     pub(crate) stack_limit: Cell<usize>,
+    /// Where it begins: one that got no stack of the size it asked for may end on another.
+    stack_base: Cell<usize>,
     pub(crate) origin: Origin,
     /// How it spent its time, as far as that is kept.
     pub(crate) record: Record,
@@ -287,6 +289,7 @@ impl TaskRef {
                 strand: Strand::for_coroutine(deadline),
                 home: Cell::new(ptr::null()),
                 stack_limit: Cell::new(0),
+                stack_base: Cell::new(0),
                 reason: Cell::new(Reason::Start),
                 alarm: Alarm::new(),
                 next: AtomicPtr::new(ptr::null_mut()),
@@ -563,6 +566,7 @@ impl Unstarted {
             header.home.set(home);
             let stack = Bound(stack);
             header.stack_limit.set(stack.0.limit().get());
+            header.stack_base.set(stack.0.base().get());
             // The engine is dropped, and its stack given back, before the task's memory goes.
             let coroutine = corosensei::Coroutine::with_stack_unchecked(
                 stack,
@@ -774,7 +778,7 @@ impl Header {
     }
 
     fn stack_base(&self) -> usize {
-        self.stack_limit.get() + self.origin.class.size()
+        self.stack_base.get()
     }
 
     /// The coroutine that leads the group this one belongs to, if a coroutine does.

@@ -530,3 +530,80 @@ unsafe fn describe(task: NonNull<Header>, traces: bool) -> CoroutineView {
             .flatten(),
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::Runtime;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[inline(never)]
+    fn held_in_here(free: &AtomicBool) {
+        while !free.load(Ordering::Acquire) {
+            std::hint::spin_loop();
+        }
+        std::hint::black_box(());
+    }
+
+    fn scheduler_of(name: &str) -> (Runtime, Arc<Scheduler>) {
+        let runtime = Runtime::builder().workers(1).thread_name(name);
+        let runtime = runtime.build().unwrap();
+        let mut all = schedulers().into_iter();
+        let scheduler = all.find(|scheduler| scheduler.config.thread_name == name);
+        (runtime, scheduler.unwrap())
+    }
+
+    /// Looks until the worker is seen there.
+    fn until(scheduler: &Scheduler, at: At) -> Turn {
+        let begun = Instant::now();
+        loop {
+            let turn = scheduler.turn(0);
+            if turn.at == at {
+                return turn;
+            }
+            assert!(begun.elapsed() < LONG, "{:?}", turn.at);
+        }
+    }
+
+    #[test]
+    fn a_worker_that_is_held_between_two_coroutines_is_seen_there() {
+        let (_runtime, scheduler) = scheduler_of("held-between");
+        until(&scheduler, At::Rest);
+        let free = Arc::new(AtomicBool::new(false));
+        let theirs = free.clone();
+        scheduler.ask(0, Box::new(move |_| held_in_here(&theirs)));
+        until(&scheduler, At::Between);
+        let begun = Instant::now();
+        let seen = loop {
+            let held = scheduler.look_at_held(0, true).expect("it is held");
+            assert!(held.holder.is_none() && held.others.is_empty());
+            let frames = held.trace.map(|trace| trace.frames()).unwrap_or_default();
+            let is_it = |frame: &crate::sys::trace::Frame| frame.function.contains("held_in_here");
+            if frames.iter().any(is_it) {
+                break true;
+            }
+            if begun.elapsed() > LONG {
+                break false;
+            }
+        };
+        free.store(true, Ordering::Release);
+        assert!(seen);
+        until(&scheduler, At::Rest);
+    }
+
+    #[test]
+    fn of_a_turn_that_is_over_nobody_is_accused() {
+        let (runtime, scheduler) = scheduler_of("held-once");
+        let free = Arc::new(AtomicBool::new(false));
+        let theirs = free.clone();
+        let held = runtime.spawn(move || held_in_here(&theirs));
+        let turn = until(&scheduler, At::Turn);
+        let culprit = turn.culprit().expect("it runs");
+        assert!(culprit.coroutine.as_ref().unwrap().contains("survey.rs"));
+        free.store(true, Ordering::Release);
+        held.join().unwrap();
+        assert!(turn.culprit().is_none());
+        assert!(turn.whereabouts(&culprit).is_none());
+    }
+}

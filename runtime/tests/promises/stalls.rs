@@ -6,7 +6,6 @@ use std::{
         Arc, Once,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Wake, Waker},
     time::{Duration, Instant},
 };
 
@@ -142,32 +141,6 @@ fn a_call_with_a_time_limit_is_reported_and_not_cut_short() {
     assert!(after >= limit, "{after:?}");
     let report = report("seen-receiving");
     assert!(report.contains("recv"), "{report}");
-}
-
-/// Wakes nobody before it is free.
-struct Slow(AtomicBool);
-
-impl Wake for Slow {
-    fn wake(self: Arc<Self>) {
-        computes_in_here(&self.0);
-    }
-}
-
-#[test]
-fn code_that_keeps_a_worker_between_two_coroutines_is_reported() {
-    let (runtime, _watch) = watched();
-    let slow = Arc::new(Slow(AtomicBool::new(false)));
-    let waker = Waker::from(slow.clone());
-    let mut awaited = Box::pin(runtime.spawn(maniple::park).into_future());
-    let polled = awaited
-        .as_mut()
-        .poll(&mut std::task::Context::from_waker(&waker));
-    assert!(polled.is_pending());
-    runtime.spawn(|| ()).join().unwrap();
-    awaited.cancel();
-    let report = report("between two coroutines");
-    slow.0.store(true, Ordering::Release);
-    assert!(report.contains("computes_in_here"), "{report}");
 }
 
 /// Turns that end about when the watch asks, and switches of stacks without end after them.
