@@ -19,6 +19,7 @@ use maniple::{
         channel::{Sender, bounded},
     },
     task,
+    time::recent,
 };
 
 use super::{
@@ -26,7 +27,10 @@ use super::{
     outbox::{ConnId, Laggard},
     wire::{Closed, Reader, Wire, Writer},
 };
-use crate::pool::{Pool, panic_message};
+use crate::{
+    pool::{Pool, panic_message},
+    rate::Rate,
+};
 
 /// What the low layer tells the high one.
 pub(super) enum Event<C: Codec> {
@@ -135,7 +139,11 @@ impl<C: Codec> Acceptor<C> {
                 }
                 Ok(Err(error)) => {
                     // Out of descriptors or memory, most likely: those in use must be given back first.
-                    log::warn!("{}: accept on {}: {error}", shared.name, shared.local_addr);
+                    static RATE: Rate = Rate::of(1);
+                    if let Some(left_out) = RATE.admit(recent()) {
+                        let (name, address) = (&shared.name, shared.local_addr);
+                        log::warn!("{name}: accept on {address}: {error}{left_out}");
+                    }
                     if shared.stop.run(|| maniple::sleep(pause)).is_err() {
                         break Ok(());
                     }
@@ -224,11 +232,17 @@ impl<C: Codec> Acceptor<C> {
                 .map(drop)
                 .map_err(|error| error.to_string()),
         };
-        if let Err(error) = started {
-            log::warn!("{name}: connection {id} has no {role}: {error}");
+        static RATE: Rate = Rate::of(MOST_LINES);
+        if let Err(error) = started
+            && let Some(left_out) = RATE.admit(recent())
+        {
+            log::warn!("{name}: connection {id} has no {role}: {error}{left_out}");
         }
     }
 }
+
+/// Lines in ten seconds about connections that cannot be served.
+const MOST_LINES: u32 = 20;
 
 /// How long to leave an accept alone that failed; doubled while it goes on failing.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
