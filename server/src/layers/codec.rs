@@ -55,6 +55,13 @@ pub trait Codec: Clone + Send + 'static {
     /// If the message cannot be written; what was appended of it is taken back. The connection then ends, once what
     /// was queued before has been sent.
     fn encode(&mut self, message: &Self::Out, output: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// About how many bytes a message takes up while it is queued, for
+    /// [`Builder::outgoing_bytes`](super::Builder::outgoing_bytes). Default: 0, so that messages alone are counted.
+    fn size(message: &Self::Out) -> usize {
+        let _ = message;
+        0
+    }
 }
 
 /// What is wrong with a message.
@@ -127,6 +134,10 @@ impl Codec for LineCodec {
         output.extend_from_slice(message.as_bytes());
         output.push(b'\n');
         Ok(())
+    }
+
+    fn size(message: &Arc<str>) -> usize {
+        message.len().saturating_add(1)
     }
 }
 

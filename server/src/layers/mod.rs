@@ -10,8 +10,10 @@
 //! The logic is called with one event at a time, so it needs no locks and sees all connections in one order. A
 //! connection's events are `opened`, its messages in order, and `closed`, once each way it may end ([`Closed`]).
 //!
-//! - *Back-pressure.* While the logic is behind, the queue of events fills and readers stop reading. No connection
-//!   can have the logic wait: a full outgoing queue is for [`Laggard`] to decide.
+//! - *Back-pressure.* While the logic is behind, the queue of events fills and readers stop reading. No peer can have
+//!   the logic wait: if one does not read, and its outgoing queue is full, that is for [`Laggard`] to decide. But senders
+//!   that have had no turn are given one ([`Outbox`]), so a flood slows down whoever sends it, and costs no other peer
+//!   its connection. [`Builder::rate`] bounds what one connection may send in the first place.
 //! - *The end of a connection.* When the peer ends its side, also if it only half-closes, or breaks the protocol,
 //!   `closed` is called and may still send; what is queued by then is written, for at most the write timeout, and
 //!   then the connection is closed. A reset ends both ways.
@@ -20,6 +22,7 @@
 
 mod codec;
 mod outbox;
+mod queue;
 mod server;
 mod state;
 mod wire;
@@ -44,6 +47,7 @@ use maniple::{
 use crate::pool::{Pool, WhenFull};
 pub use codec::{Codec, CodecError, LineCodec};
 pub use outbox::{ConnId, Laggard, Outbox};
+use queue::Bounds;
 use server::{Acceptor, Limits, Shared};
 use state::State;
 pub use wire::Closed;
@@ -164,8 +168,12 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Layers<C, L> {
             limits: Limits {
                 connections: 10_000,
                 events: 1024,
-                outgoing: 256,
+                outgoing: Bounds {
+                    messages: 256,
+                    bytes: 16 * 1024 * 1024,
+                },
                 message: 64 * 1024,
+                rate: None,
                 write_timeout: Duration::from_secs(20),
                 idle_timeout: Duration::from_secs(3600),
                 drain_grace: Duration::from_secs(30),
@@ -329,6 +337,12 @@ impl LayersHandle {
         self.shared.local_addr
     }
 
+    /// Messages and ends of connections that wait for the logic now, those among them that wait for room in its queue: how
+    /// far it is behind.
+    pub fn backlog(&self) -> usize {
+        self.shared.backlog.load(Ordering::Relaxed)
+    }
+
     /// Connections that are open now, closing ones among them.
     pub fn connections(&self) -> usize {
         self.shared.open.load(Ordering::Relaxed)
@@ -401,11 +415,19 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
 
     /// Messages in a connection's outgoing queue, beside up to 16 KiB that are being written. Default: 256.
     pub fn outgoing(mut self, messages: usize) -> Self {
-        self.limits.outgoing = messages;
+        self.limits.outgoing.messages = messages;
         self
     }
 
-    /// What happens when a connection's outgoing queue is full. Default: [`Laggard::Disconnect`].
+    /// Bytes in a connection's outgoing queue, as [`Codec::size`] counts them. Default: 16 MiB. A single message may be
+    /// longer.
+    pub fn outgoing_bytes(mut self, bytes: usize) -> Self {
+        self.limits.outgoing.bytes = bytes;
+        self
+    }
+
+    /// What happens when a connection's outgoing queue is full and its peer does not read. Default:
+    /// [`Laggard::Disconnect`].
     pub fn laggard(mut self, policy: Laggard) -> Self {
         self.laggard = policy;
         self
@@ -415,6 +437,13 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
     /// connection ends with [`CodecError::TooLong`].
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.limits.message = bytes;
+        self
+    }
+
+    /// Messages that are taken from a connection in so much time. Default: as many as come. So many may come at once; the
+    /// reader leaves further ones in the kernel's buffers, which has their sender wait, until it is their time.
+    pub fn rate(mut self, messages: u32, period: Duration) -> Self {
+        self.limits.rate = Some((messages, period));
         self
     }
 
@@ -475,6 +504,9 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
         if let Some(pool) = &self.pool {
             limits.connections = limits.connections.min(pool.workers() / 2);
         }
+        limits.rate = limits
+            .rate
+            .map(|(messages, period)| (messages, period.min(NEVER)));
         limits.drain_grace = limits.drain_grace.min(NEVER);
         limits.write_timeout = limits.write_timeout.min(NEVER);
         limits.idle_timeout = limits.idle_timeout.min(NEVER);
@@ -488,6 +520,7 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
             places: Arc::new(Semaphore::new(self.limits.connections)),
             accepted: AtomicU64::new(0),
             open: AtomicUsize::new(0),
+            backlog: AtomicUsize::new(0),
             senders: AtomicUsize::new(0),
             unserved: Mutex::new(Vec::new()),
             has_unserved: AtomicBool::new(false),
@@ -507,14 +540,18 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
         let counts = [
             limits.connections,
             limits.events,
-            limits.outgoing,
+            limits.outgoing.messages,
+            limits.outgoing.bytes,
             limits.message,
+            limits.rate.map_or(1, |(messages, _)| messages as usize),
         ];
         let times = [limits.write_timeout, limits.idle_timeout];
         if limits.connections > MAX_CONNECTIONS {
             Err("max_connections must be at most 16,777,216")
         } else if counts.contains(&0) {
-            Err("max_connections, events, outgoing and max_message must be at least 1")
+            Err(
+                "max_connections, events, outgoing, outgoing_bytes, max_message and rate must be at least 1",
+            )
         } else if times.contains(&Duration::ZERO) || self.tick == Some(Duration::ZERO) {
             Err("write_timeout, idle_timeout and tick must be longer than zero")
         } else if self.pool.as_ref().is_some_and(|pool| pool.workers() < 2) {

@@ -2,9 +2,10 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use maniple::sync::broadcast;
-
-use super::wire::{Closed, Wire};
+use super::{
+    queue::{Refused, Tail},
+    wire::{Closed, Wire},
+};
 
 /// A connection of a server, by number; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,7 +17,8 @@ impl fmt::Display for ConnId {
     }
 }
 
-/// What happens when a connection's outgoing queue is full: its peer does not read.
+/// What happens when a connection's outgoing queue is full and its peer takes nothing more: what the kernel holds for it is
+/// full too. A queue that is full only because its sender has had no turn yet is waited for instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Laggard {
     /// The connection is cut at once; its reason is [`Closed::Lagged`].
@@ -26,7 +28,11 @@ pub enum Laggard {
     DropOldest,
 }
 
-/// The logic's way to its connections. None of its calls waits.
+/// The logic's way to its connections. None of its calls waits for a peer.
+///
+/// [`Outbox::send`] gives way to a connection's sender that has had no turn since its queue filled up: so however much is
+/// sent in one event, a peer that reads gets it, and whoever has the logic send more than the senders can write is slowed
+/// down with the logic. That wait ends with the sender's turn, and after a second at most.
 ///
 /// # Examples
 /// See [`Layers`](super::Layers).
@@ -38,7 +44,7 @@ pub struct Outbox<M> {
 struct Entry<M> {
     wire: Arc<Wire>,
     /// `None` once nothing more is to be sent.
-    queue: Option<broadcast::Sender<M>>,
+    queue: Option<Tail<M>>,
 }
 
 impl<M> Outbox<M> {
@@ -50,7 +56,7 @@ impl<M> Outbox<M> {
     }
 
     /// Queues a message for a connection. Whether it was: not if the connection is closed or closing, is cut
-    /// because its queue is full ([`Laggard::Disconnect`]), or was never there.
+    /// because its queue is full and its peer does not read ([`Laggard::Disconnect`]), or was never there.
     ///
     /// A queued message is sent unless the peer is too slow, or the connection breaks.
     pub fn send(&mut self, conn: ConnId, message: impl Into<M>) -> bool {
@@ -60,11 +66,12 @@ impl<M> Outbox<M> {
         let Some(queue) = &entry.queue else {
             return false;
         };
-        if queue.try_send(message.into()).is_ok() {
-            return true;
+        match queue.send(message.into()) {
+            Ok(()) => return true,
+            Err(Refused::Lagged) => entry.wire.cut(Closed::Lagged),
+            // It has said why.
+            Err(Refused::Ended) => {}
         }
-        // Only the sender receives, so it was expelled, or has ended and said why.
-        entry.wire.cut(Closed::Lagged);
         entry.queue = None;
         false
     }
@@ -87,6 +94,21 @@ impl<M> Outbox<M> {
             .is_some_and(|entry| entry.queue.is_some())
     }
 
+    /// Messages that wait in a connection's outgoing queue; 0 if it is closed or closing. Those of
+    /// [`Builder::outgoing`](super::Builder::outgoing) are the most there can be.
+    pub fn queued(&self, conn: ConnId) -> usize {
+        self.queue(conn).map_or(0, |queue| queue.len().0)
+    }
+
+    /// As [`Outbox::queued`], in bytes as the codec counts them: [`Codec::size`](super::Codec::size).
+    pub fn queued_bytes(&self, conn: ConnId) -> usize {
+        self.queue(conn).map_or(0, |queue| queue.len().1)
+    }
+
+    fn queue(&self, conn: ConnId) -> Option<&Tail<M>> {
+        self.entries.get(&conn)?.queue.as_ref()
+    }
+
     /// Connections whose [`Logic::closed`](super::Logic::closed) has not been called yet.
     pub fn connections(&self) -> usize {
         self.entries.len()
@@ -102,7 +124,7 @@ impl<M> Outbox<M> {
         self.wants_drain
     }
 
-    pub(super) fn enter(&mut self, wire: Arc<Wire>, queue: broadcast::Sender<M>) {
+    pub(super) fn enter(&mut self, wire: Arc<Wire>, queue: Tail<M>) {
         let queue = Some(queue);
         self.entries.insert(wire.id, Entry { wire, queue });
     }

@@ -15,7 +15,7 @@ use maniple::{
     cancel::{CancelToken, is_cancelled_error},
     net::{TcpListener, TcpStream},
     sync::{
-        Mutex, OwnedSemaphorePermit, Semaphore, broadcast,
+        Mutex, OwnedSemaphorePermit, Semaphore,
         channel::{Sender, bounded},
     },
     task,
@@ -25,6 +25,7 @@ use maniple::{
 use super::{
     codec::Codec,
     outbox::{ConnId, Laggard},
+    queue::{Bounds, Tail, queue},
     wire::{Closed, Reader, Wire, Writer},
 };
 use crate::{
@@ -34,7 +35,7 @@ use crate::{
 
 /// What the low layer tells the high one.
 pub(super) enum Event<C: Codec> {
-    Opened(Arc<Wire>, SocketAddr, broadcast::Sender<C::Out>),
+    Opened(Arc<Wire>, SocketAddr, Tail<C::Out>),
     Received(ConnId, C::In),
     Closed(ConnId, Closed),
     /// To look for connections that ended without a way to say so: [`Shared::report_unserved`].
@@ -56,6 +57,8 @@ pub(super) struct Shared {
     pub(super) accepted: AtomicU64,
     /// Connections whose sockets are open.
     pub(super) open: AtomicUsize,
+    /// Events that wait for the logic, or for room in its queue.
+    pub(super) backlog: AtomicUsize,
     /// Senders that have not ended: connections with something to send, or that could have.
     pub(super) senders: AtomicUsize,
     /// Connections that ended with nobody who could wait to report it.
@@ -103,8 +106,10 @@ impl Shared {
 pub(super) struct Limits {
     pub(super) connections: usize,
     pub(super) events: usize,
-    pub(super) outgoing: usize,
+    pub(super) outgoing: Bounds,
     pub(super) message: usize,
+    /// So many messages in so much time.
+    pub(super) rate: Option<(u32, Duration)>,
     pub(super) write_timeout: Duration,
     pub(super) idle_timeout: Duration,
     pub(super) drain_grace: Duration,
@@ -183,25 +188,21 @@ impl<C: Codec> Acceptor<C> {
             }
         };
         let wire = Arc::new(Wire::new(id, stream, self.shared.clone(), place));
-        let lag = match self.shared.laggard {
-            Laggard::Disconnect => broadcast::Lag::Disconnect,
-            Laggard::DropOldest => broadcast::Lag::DropOldest,
-        };
-        let (sender, queue) = broadcast::channel(outgoing, lag);
+        let (tail, head) = queue(outgoing, self.shared.laggard, C::size);
         let (ended, sender_ended) = bounded(0);
         self.shared.senders.fetch_add(1, Ordering::Relaxed);
         let writer = Writer {
             wire: wire.clone(),
             shared: self.shared.clone(),
             codec: encoder,
-            queue,
+            queue: head,
             notice: self.notice,
             has_begun: false,
             _ended: ended,
         };
         if self
             .events
-            .send(Event::Opened(wire.clone(), peer, sender))
+            .send(Event::Opened(wire.clone(), peer, tail))
             .is_err()
         {
             return;

@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -116,6 +116,9 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> State<C, L> {
     }
 
     fn handle_alone(&mut self, event: Event<C>) -> Result<(), ServeError> {
+        if let Event::Received(..) | Event::Closed(..) = event {
+            self.shared.backlog.fetch_sub(1, Ordering::Relaxed);
+        }
         match event {
             Event::Unserved => Ok(()),
             Event::Opened(wire, peer, queue) => {

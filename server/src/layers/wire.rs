@@ -24,7 +24,6 @@ use maniple::{
     net::{Shutdown, TcpStream},
     sync::{
         Mutex, OwnedSemaphorePermit,
-        broadcast::{self, TryRecvError},
         channel::{Receiver, Sender},
     },
 };
@@ -32,6 +31,7 @@ use maniple::{
 use super::{
     codec::{Codec, CodecError},
     outbox::ConnId,
+    queue::{Found, Head},
     server::{Event, Shared},
 };
 use crate::pool::panic_message;
@@ -52,7 +52,7 @@ pub enum Closed {
     /// Nothing came for the idle time.
     #[error("nothing came for too long")]
     Idle,
-    /// The outgoing queue was full, and laggards are disconnected.
+    /// The outgoing queue was full while the peer took nothing, and laggards are disconnected.
     #[error("the peer fell behind")]
     Lagged,
     /// The peer did not take what was sent within the write timeout.
@@ -176,6 +176,7 @@ impl<C: Codec> Reader<C> {
     fn read_to_the_end(&mut self) -> Closed {
         let max_message = self.shared.limits.message;
         let mut input = Vec::new();
+        let mut pace = Instant::now();
         loop {
             let filled = input.len();
             input.resize(filled + READ, 0);
@@ -198,8 +199,13 @@ impl<C: Codec> Reader<C> {
                         let text = "the codec made a message of nothing";
                         return Closed::Codec(CodecError::Malformed(text.into()));
                     }
+                    Ok(Some((taken, _))) if taken > input.len() - start => {
+                        let text = "the codec took more than there was";
+                        return Closed::Codec(CodecError::Malformed(text.into()));
+                    }
                     Ok(Some((taken, message))) => {
                         start += taken;
+                        self.keep_pace(&mut pace);
                         if !self.tell(Event::Received(self.wire.id, message)) {
                             return Closed::Drained;
                         }
@@ -219,13 +225,33 @@ impl<C: Codec> Reader<C> {
         }
     }
 
+    /// Waits if messages come faster than they may: each takes its share of the period, and `pace` is when those so far
+    /// would have come without a burst.
+    fn keep_pace(&self, pace: &mut Instant) {
+        let Some((messages, period)) = self.shared.limits.rate else {
+            return;
+        };
+        let now = Instant::now();
+        *pace = (*pace).max(now) + period / messages;
+        if let Some(ahead) = (*pace - now).checked_sub(period) {
+            // Never a message. When the connection ends, what has been read is not waited for any more.
+            let _ = self.sender_ended.recv_timeout(ahead);
+        }
+    }
+
     /// Waits for room. Not cut short: what was received is handled, and the end is reported. That ends, since
     /// the logic takes events as long as it is there.
     fn tell(&self, event: Event<C>) -> bool {
         let Some(events) = &self.events else {
             return false;
         };
-        shield(|| events.send(event)).is_ok()
+        let backlog = &self.shared.backlog;
+        backlog.fetch_add(1, Ordering::Relaxed);
+        let told = shield(|| events.send(event)).is_ok();
+        if !told {
+            backlog.fetch_sub(1, Ordering::Relaxed);
+        }
+        told
     }
 
     fn reason(&self, own: Closed) -> Closed {
@@ -290,7 +316,7 @@ pub(super) struct Writer<C: Codec> {
     pub(super) wire: Arc<Wire>,
     pub(super) shared: Arc<Shared>,
     pub(super) codec: C,
-    pub(super) queue: broadcast::Receiver<C::Out>,
+    pub(super) queue: Head<C::Out>,
     /// What tells the peer how many messages were dropped.
     pub(super) notice: fn(u64) -> Option<C::Out>,
     pub(super) has_begun: bool,
@@ -329,14 +355,8 @@ impl<C: Codec> Writer<C> {
         let mut output = Vec::new();
         let mut last = None;
         loop {
-            let next = match self.queue.recv() {
-                Err(broadcast::RecvError::Cancelled | broadcast::RecvError::Elapsed) => {
-                    return Err(Closed::Drained);
-                }
-                Ok(message) => Ok(message),
-                Err(broadcast::RecvError::Lagged(count)) => Err(TryRecvError::Lagged(count)),
-                Err(broadcast::RecvError::Expelled) => Err(TryRecvError::Expelled),
-                Err(broadcast::RecvError::Disconnected) => Err(TryRecvError::Disconnected),
+            let Ok(next) = self.queue.wait() else {
+                return Err(Closed::Drained);
             };
             // Beside an error there may be messages that came before it.
             let over = match self.collect(next, &mut output) {
@@ -348,7 +368,7 @@ impl<C: Codec> Writer<C> {
                 // What is left has one timeout in all.
                 until = *last.get_or_insert(until);
             }
-            match maniple::deadline(until, || (&self.wire.stream).write_all(&output)) {
+            match maniple::deadline(until, || self.write(&output)) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
                     return Err(Closed::WriteTimeout);
@@ -367,22 +387,37 @@ impl<C: Codec> Writer<C> {
         }
     }
 
+    /// Writes all, and has the logic know while that waits for the peer.
+    fn write(&self, mut output: &[u8]) -> io::Result<()> {
+        let mut stream = &self.wire.stream;
+        while !output.is_empty() {
+            let written = match stream.try_write(output) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.queue.set_stuck(true);
+                    let written = stream.write(output);
+                    self.queue.set_stuck(false);
+                    written
+                }
+                written => written,
+            };
+            output = &output[written?..];
+        }
+        Ok(())
+    }
+
     /// Puts what is there into one write, up to a message that cannot be written. Whether it was the last.
     fn collect(
         &mut self,
-        mut next: Result<C::Out, TryRecvError>,
+        mut next: Option<Found<C::Out>>,
         output: &mut Vec<u8>,
     ) -> Result<bool, Closed> {
-        loop {
-            let message = match next {
-                Ok(message) => Some(message),
-                Err(TryRecvError::Lagged(count)) => (self.notice)(count),
-                Err(TryRecvError::Empty) => return Ok(false),
-                Err(TryRecvError::Disconnected) => return Ok(true),
-                Err(TryRecvError::Expelled) => {
-                    output.clear();
-                    return Err(Closed::Lagged);
-                }
+        if next.is_none() {
+            return Ok(true);
+        }
+        while let Some(found) = next {
+            let message = match found {
+                Found::Message(message) => Some(message),
+                Found::Dropped(count) => (self.notice)(count),
             };
             if let Some(message) = message {
                 let whole = output.len();
@@ -392,10 +427,11 @@ impl<C: Codec> Writer<C> {
                 }
             }
             if output.len() >= BATCH {
-                return Ok(false);
+                break;
             }
-            next = self.queue.try_recv();
+            next = self.queue.take();
         }
+        Ok(false)
     }
 }
 

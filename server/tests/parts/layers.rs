@@ -647,3 +647,109 @@ fn the_end_of_its_runtime_ends_it() {
     assert_eq!(handle.connections(), 0);
     drop(serving);
 }
+
+#[test]
+fn a_flood_reaches_all_who_read_and_costs_nobody_the_connection() {
+    const MEMBERS: usize = 30;
+    const LINES: usize = 3_000;
+    for _ in 0..3 {
+        let served = chat(|builder| builder);
+        let members: Vec<_> = (0..MEMBERS)
+            .map(|n| served.connect().joined(&format!("m{n}")))
+            .collect();
+        let mut flooder = served.connect().joined("flooder");
+        let reading: Vec<_> = members
+            .into_iter()
+            .map(|mut member| {
+                std::thread::spawn(move || {
+                    let lines = std::iter::from_fn(|| member.next());
+                    let said = lines.filter(|line| line.starts_with("<flooder>"));
+                    (said.take(LINES).count(), member)
+                })
+            })
+            .collect();
+        let lines: String = (0..LINES).map(|n| format!("say {n}\n")).collect();
+        let listening = std::thread::spawn({
+            let stream = flooder.0.get_ref().try_clone().unwrap();
+            move || BufReader::new(stream).lines().take(LINES).count()
+        });
+        flooder.say(&lines);
+        let heard: Vec<_> = reading.into_iter().map(|m| m.join().unwrap()).collect();
+        assert!(heard.iter().all(|(count, _)| *count == LINES));
+        assert_eq!(listening.join().unwrap(), LINES);
+        assert_eq!(served.handle.connections(), MEMBERS + 1);
+    }
+}
+
+/// Sends as many lines as it is told to in one event, and some as soon as somebody comes.
+struct Generous;
+
+impl Logic for Generous {
+    type In = String;
+    type Out = Arc<str>;
+
+    fn opened(&mut self, conn: ConnId, _: SocketAddr, out: &mut Outbox<Arc<str>>) {
+        self.received(conn, "300".to_owned(), out);
+    }
+
+    fn received(&mut self, conn: ConnId, line: String, out: &mut Outbox<Arc<str>>) {
+        for n in 0..line.parse::<u32>().unwrap() {
+            assert!(out.send(conn, n.to_string()));
+            assert!((1..=256).contains(&out.queued(conn)));
+            assert!(out.queued_bytes(conn) >= 2 * out.queued(conn));
+        }
+    }
+}
+
+#[test]
+fn more_than_a_queue_holds_may_be_sent_in_one_event() {
+    for lag in [Laggard::Disconnect, Laggard::DropOldest] {
+        let served = Served::start(LineCodec::new(9), Generous, |builder| builder.laggard(lag));
+        let mut peer = served.connect();
+        (0..300).for_each(|n| peer.hears(&n.to_string()));
+        for count in [257, 1, 3_000] {
+            peer.say(&format!("{count}\n"));
+            (0..count).for_each(|n| peer.hears(&n.to_string()));
+        }
+    }
+}
+
+#[test]
+fn a_connection_may_send_so_many_messages_and_the_others_when_it_is_their_time() {
+    let (tell, _told) = unbounded();
+    let served = Served::start(LineCodec::new(9), Notes(tell), |builder| {
+        builder.rate(5, Duration::from_secs(3600))
+    });
+    let mut peer = served.connect();
+    peer.say(&(0..12).map(|n| format!("{n}\n")).collect::<String>());
+    (0..5).for_each(|n| peer.hears(&n.to_string()));
+    let stream = peer.0.get_ref();
+    let short = Some(Duration::from_millis(50));
+    stream.set_read_timeout(short).unwrap();
+    assert!(stream.peek(&mut [0]).is_err(), "the next is not taken yet");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut other = served.connect();
+    other.say("hi\n");
+    other.hears("hi");
+    // What has been read is handled all the same.
+    served.end().unwrap();
+    (5..12).for_each(|n| peer.hears(&n.to_string()));
+    peer.hears_the_end();
+}
+
+#[test]
+fn how_far_the_logic_is_behind_is_told() {
+    let (served, let_go, peers) = behind(&"line\n".repeat(20));
+    let until = Instant::now() + PATIENCE;
+    // One in the queue, and each reader with one that waits for room.
+    while served.handle.backlog() < 3 {
+        assert!(Instant::now() < until, "{}", served.handle.backlog());
+        std::thread::yield_now();
+    }
+    drop(let_go);
+    while served.handle.backlog() > 0 {
+        assert!(Instant::now() < until, "{}", served.handle.backlog());
+        std::thread::yield_now();
+    }
+    drop(peers);
+}
