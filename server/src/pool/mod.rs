@@ -25,6 +25,7 @@ mod crew;
 mod ticket;
 
 use std::{
+    cell::Cell,
     fmt, io,
     sync::Arc,
     time::{Duration, Instant},
@@ -32,6 +33,7 @@ use std::{
 
 use maniple::{
     cancel::{Interrupt, check},
+    coroutine_local,
     sync::channel::{SendError, TrySendError},
 };
 
@@ -49,8 +51,43 @@ pub enum WhenFull {
     Reject,
     /// Takes the place of the oldest job in the queue, whose ticket says [`JobError::Dropped`].
     DropOldest,
-    /// Runs the job itself, which slows the submitter down.
+    /// Runs the job itself, which slows the submitter down. A job that runs like this may submit in its turn, up to
+    /// [`MAX_RUN_HERE`] deep, since each takes up the submitter's stack; beyond that it is refused:
+    /// [`SubmitError::Full`].
     RunHere,
+}
+
+/// So many jobs, each submitted by the one before, may run in one submitter: [`WhenFull::RunHere`].
+pub const MAX_RUN_HERE: usize = 8;
+
+coroutine_local! {
+    /// Jobs that run in this submitter now, of all pools.
+    static RUN_HERE: Cell<usize> = Cell::new(0);
+}
+
+/// A job that runs in its submitter, until dropped.
+struct RunsHere;
+
+impl RunsHere {
+    /// `None` if there are too many. Where a coroutine's local values are gone, as it ends, none is let in.
+    fn begin() -> Option<Self> {
+        let is_let_in = RUN_HERE.try_with(|depth| {
+            let deeper = depth.get() + 1;
+            let is_let_in = deeper <= MAX_RUN_HERE;
+            if is_let_in {
+                depth.set(deeper);
+            }
+            is_let_in
+        });
+        matches!(is_let_in, Ok(true)).then(|| Self)
+    }
+}
+
+impl Drop for RunsHere {
+    fn drop(&mut self) {
+        // An error says that the count is gone, and the coroutine about to be.
+        let _ = RUN_HERE.try_with(|depth| depth.set(depth.get() - 1));
+    }
 }
 
 /// A pool of workers. Clones are the same pool.
@@ -109,7 +146,8 @@ impl Pool {
     /// Hands a job to the pool, from a coroutine or a plain thread.
     ///
     /// # Errors
-    /// If the pool is closed, the queue is full and [`WhenFull`] says to reject, the scope is cancelled or its
+    /// If the pool is closed, the queue is full and [`WhenFull`] says to reject, or jobs that run here have submitted
+    /// others too deep ([`MAX_RUN_HERE`]), the scope is cancelled or its
     /// deadline passed. The job is dropped then.
     ///
     /// # Panics
@@ -152,11 +190,13 @@ impl Pool {
                         crew.drop_oldest();
                         queued = job;
                     }
-                    (Err(TrySendError::Full(job)), WhenFull::RunHere) => {
-                        crew.run(job, None);
-                        break None;
-                    }
-                    (Err(TrySendError::Full(job)), _) => {
+                    (Err(TrySendError::Full(job)), policy) => {
+                        if policy == WhenFull::RunHere
+                            && let Some(_here) = RunsHere::begin()
+                        {
+                            crew.run(job, None);
+                            break None;
+                        }
                         let (pool, limit) = (pool(), crew.queue);
                         break Some((job, SubmitError::Full { pool, limit }));
                     }
@@ -336,7 +376,8 @@ impl<J, T> fmt::Debug for Handler<J, T> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubmitError {
-    /// The queue is full and the policy is [`WhenFull::Reject`].
+    /// The queue is full and the policy is [`WhenFull::Reject`], or [`WhenFull::RunHere`] and the submitter runs
+    /// [`MAX_RUN_HERE`] jobs already, each for the one before.
     #[error(
         "pool `{pool}` is busy and its queue of {limit} is full: try later, or raise queue or workers"
     )]

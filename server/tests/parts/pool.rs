@@ -15,7 +15,7 @@ use maniple::{
     sync::channel::{Receiver, Sender, unbounded},
     yield_now,
 };
-use maniple_server::pool::{JobError, Pool, Stats, SubmitError, Ticket, WhenFull};
+use maniple_server::pool::{JobError, MAX_RUN_HERE, Pool, Stats, SubmitError, Ticket, WhenFull};
 
 /// Runs `f` on a runtime with so many workers.
 fn on<T: Send>(workers: usize, f: impl FnOnce() -> T + Send) -> T {
@@ -578,4 +578,47 @@ fn settings_out_of_range_are_refused_by_name() {
         "pool `idle`: workers is 0, must be from 1 to 65536"
     );
     assert!(Pool::builder("idle").queue(0).build().is_err());
+}
+
+/// Submits a job that submits a job, and so on, until one is refused; how many ran.
+fn chain(pool: &Pool, ran: &Arc<AtomicUsize>) {
+    let next = {
+        let (pool, ran) = (pool.clone(), ran.clone());
+        move || {
+            ran.fetch_add(1, SeqCst);
+            chain(&pool, &ran);
+        }
+    };
+    match pool.submit(next) {
+        Ok(ticket) => ticket.join().unwrap(),
+        Err(error) => assert!(matches!(error, SubmitError::Full { .. }), "{error}"),
+    }
+}
+
+#[test]
+fn jobs_that_run_in_their_submitter_submit_others_so_deep_and_no_deeper() {
+    let check = |pool: &Pool| {
+        // What ran is counted no more.
+        for _ in 0..3 {
+            let ran = Arc::new(AtomicUsize::new(0));
+            chain(pool, &ran);
+            assert_eq!(ran.load(SeqCst), MAX_RUN_HERE);
+        }
+        let panicked = pool.submit(|| panic!("intended")).unwrap();
+        assert!(matches!(panicked.join(), Err(JobError::Panicked { .. })));
+        let ran = Arc::new(AtomicUsize::new(0));
+        chain(pool, &ran);
+        assert_eq!(ran.load(SeqCst), MAX_RUN_HERE);
+    };
+    on(1, || {
+        let (pool, gate) = (pool(1, 1, WhenFull::RunHere), Gate::new());
+        let tickets = fill(&pool, &gate, 1);
+        check(&pool);
+        // From a plain thread too.
+        std::thread::scope(|scope| _ = scope.spawn(|| check(&pool)));
+        gate.let_go(2);
+        tickets
+            .into_iter()
+            .for_each(|ticket| assert!(ticket.join().unwrap()));
+    });
 }
