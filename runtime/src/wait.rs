@@ -357,14 +357,19 @@ impl WaitList {
     /// # Safety
     /// The list is under its lock.
     pub(crate) unsafe fn notify_all(&self) -> Won {
-        let won = Won { nodes: List::new() };
+        let mut won = Won {
+            nodes: List::new(),
+            count: 0,
+        };
         // SAFETY: the caller's promise; a popped node is in no list, and its owner, being claimed,
         // leaves it in place until it has been made ready.
         unsafe {
             while self
                 .notify_one_with(|node| won.nodes.push_back(node))
                 .is_some()
-            {}
+            {
+                won.count += 1;
+            }
         }
         won
     }
@@ -374,9 +379,15 @@ impl WaitList {
 #[must_use = "those who were won sleep for ever unless they are made ready"]
 pub(crate) struct Won {
     nodes: List<WaitNode>,
+    count: usize,
 }
 
 impl Won {
+    /// How many they are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
     pub(crate) fn ready(self) {
         // SAFETY: the nodes are this value's alone; each strand was claimed once in `notify_all`, and
         // its node is not touched any more once it runs.

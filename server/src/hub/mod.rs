@@ -5,7 +5,7 @@
 //! topic take turns, so all its members get its messages in one order; topics know nothing of each other.
 //!
 //! ```text
-//!   publish ──► turn ──► ring of those waited for ──► member, member …     the only step that can wait
+//!   publish ──► turn ──► ring of those waited for ──► member, member …     the only step that waits for members
 //!                  └───► ring that drops its oldest ──► member …
 //!                  └───► ring that disconnects laggards ──► member …
 //! ```
@@ -194,7 +194,8 @@ impl<M: Clone> Hub<M> {
     /// Each member but the last to read it gets a clone, so make that cheap: an `Arc<str>` rather than a `String`.
     ///
     /// It waits for its turn among the topic's publishers, and for members with [`Lag::Wait`] that are behind. A
-    /// coroutine that has such a member of the same topic may wait for itself: give it a deadline.
+    /// coroutine that has such a member of the same topic may wait for itself: give it a deadline. Members of another
+    /// lag are judged only once those that wait to receive have had a turn, for which it waits a second at most.
     ///
     /// # Errors
     /// If the hub is closed; if the scope is cancelled or its deadline passes in such a wait, and then no

@@ -3,11 +3,15 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     thread,
+    time::Duration,
 };
 
-use maniple::sync::{
-    Mutex, broadcast,
-    channel::{Receiver, SendError, Sender, bounded},
+use maniple::{
+    cancel::shield,
+    sync::{
+        Mutex, broadcast,
+        channel::{Receiver, SendError, SendTimeoutError, Sender, bounded},
+    },
 };
 
 use super::Lag;
@@ -115,15 +119,26 @@ impl<M: Clone> Topic<M> {
         }
         let mut dropped = Ok(());
         for (ring, message) in others.into_iter().flatten() {
-            // Neither waits; one without members refuses. It may drop a message, whose destructor is the user's and
-            // must not keep the other ring from its share.
-            let sent = catch_unwind(AssertUnwindSafe(|| drop(ring.try_send(message))));
+            // Neither waits but for members that are to have their turn; one without members refuses. It may drop a
+            // message, whose destructor is the user's and must not keep the other ring from its share.
+            let sent = catch_unwind(AssertUnwindSafe(|| send_after_turns(&ring, message)));
             dropped = dropped.and(sent);
             reached += ring.receiver_count();
         }
         Ok((reached, dropped))
     }
 }
+
+/// Sends to laggards' rings. Members that wait and have been woken have their turn before anybody is judged, if
+/// they get it in time. Not cut short: others may have got the message already.
+fn send_after_turns<M>(ring: &broadcast::Sender<M>, message: M) {
+    if let Err(SendTimeoutError::Timeout(message)) = shield(|| ring.send_timeout(message, TURN)) {
+        drop(ring.try_send(message));
+    }
+}
+
+/// How long a publisher waits for members to have their turn.
+const TURN: Duration = Duration::from_secs(1);
 
 /// A publisher's turn, over when dropped.
 struct Turn<'a>(&'a Receiver<()>);

@@ -10,10 +10,10 @@
 //! The logic is called with one event at a time, so it needs no locks and sees all connections in one order. A
 //! connection's events are `opened`, its messages in order, and `closed`, once each way it may end ([`Closed`]).
 //!
-//! - *Back-pressure.* While the logic is behind, the queue of events fills and readers stop reading. No peer can have
-//!   the logic wait: if one does not read, and its outgoing queue is full, that is for [`Laggard`] to decide. But senders
-//!   that have had no turn are given one ([`Outbox`]), so a flood slows down whoever sends it, and costs no other peer
-//!   its connection. [`Builder::rate`] bounds what one connection may send in the first place.
+//! - *Back-pressure.* While the logic is behind, the queue of events fills and readers stop reading. No peer can
+//!   have the logic wait: if one does not read, and its outgoing queue is full, that is for [`Laggard`] to decide.
+//!   But senders that have had no turn are given one ([`Outbox`]), so a flood slows down whoever sends it, and
+//!   costs no other peer its connection. [`Builder::rate`] bounds what one connection may send in the first place.
 //! - *The end of a connection.* When the peer ends its side, also if it only half-closes, or breaks the protocol,
 //!   `closed` is called and may still send; what is queued by then is written, for at most the write timeout, and
 //!   then the connection is closed. A reset ends both ways.
@@ -337,8 +337,8 @@ impl LayersHandle {
         self.shared.local_addr
     }
 
-    /// Messages and ends of connections that wait for the logic now, those among them that wait for room in its queue: how
-    /// far it is behind.
+    /// Messages and ends of connections that wait for the logic now, those among them that wait for room in its
+    /// queue: how far it is behind.
     pub fn backlog(&self) -> usize {
         self.shared.backlog.load(Ordering::Relaxed)
     }
@@ -440,8 +440,9 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
         self
     }
 
-    /// Messages that are taken from a connection in so much time. Default: as many as come. So many may come at once; the
-    /// reader leaves further ones in the kernel's buffers, which has their sender wait, until it is their time.
+    /// Messages that are taken from a connection in so much time. Default: as many as come. So many may come at
+    /// once; the reader leaves further ones in the kernel's buffers, which has their sender wait, until it is their
+    /// time.
     pub fn rate(mut self, messages: u32, period: Duration) -> Self {
         self.limits.rate = Some((messages, period));
         self

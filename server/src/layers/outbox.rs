@@ -17,8 +17,8 @@ impl fmt::Display for ConnId {
     }
 }
 
-/// What happens when a connection's outgoing queue is full and its peer takes nothing more: what the kernel holds for it is
-/// full too. A queue that is full only because its sender has had no turn yet is waited for instead.
+/// What happens when a connection's outgoing queue is full and its peer takes nothing more: what the kernel holds
+/// for it is full too. A queue that is full only because its sender has had no turn yet is waited for instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Laggard {
     /// The connection is cut at once; its reason is [`Closed::Lagged`].
@@ -30,9 +30,9 @@ pub enum Laggard {
 
 /// The logic's way to its connections. None of its calls waits for a peer.
 ///
-/// [`Outbox::send`] gives way to a connection's sender that has had no turn since its queue filled up: so however much is
-/// sent in one event, a peer that reads gets it, and whoever has the logic send more than the senders can write is slowed
-/// down with the logic. That wait ends with the sender's turn, and after a second at most.
+/// [`Outbox::send`] gives way to a connection's sender that has had no turn since its queue filled up: so however
+/// much is sent in one event, a peer that reads gets it, and whoever has the logic send more than the senders can
+/// write is slowed down with the logic. That wait ends with the sender's turn, and after a second at most.
 ///
 /// # Examples
 /// See [`Layers`](super::Layers).

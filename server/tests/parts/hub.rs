@@ -3,7 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use maniple::{Runtime, cancel::CancelToken, sync::channel::unbounded, yield_now};
@@ -344,4 +344,69 @@ fn plain_threads_wait_for_their_turn_and_for_members() {
     }
     publishers.into_iter().for_each(|p| p.join().unwrap());
     assert!(members.iter().all(Member::is_empty));
+}
+
+/// Until so many coroutines of this runtime wait to receive.
+fn wait_for_receivers(count: usize) {
+    let over = Instant::now() + Duration::from_secs(30);
+    let waiting = || {
+        let snapshot = maniple::inspect::snapshot();
+        let reasons = snapshot
+            .coroutines()
+            .filter_map(|coroutine| coroutine.waits_for());
+        reasons.filter(|reason| reason == "channel receive").count()
+    };
+    while waiting() < count {
+        assert!(Instant::now() < over, "{} wait", waiting());
+        yield_now();
+    }
+}
+
+#[test]
+fn members_that_wait_have_their_turn_before_they_are_judged() {
+    for workers in [1, 2] {
+        for lag in ALL {
+            on(workers, || {
+                let hub = hub(64);
+                let members: Vec<_> = (0..20)
+                    .map(|_| {
+                        let mut member = hub.subscribe("t", lag).unwrap();
+                        maniple::spawn(move || {
+                            let all = std::iter::from_fn(|| member.recv().ok());
+                            all.map(|received| (received.dropped, received.message))
+                                .collect::<Vec<_>>()
+                        })
+                    })
+                    .collect();
+                wait_for_receivers(20);
+                for n in 0..65 {
+                    assert_eq!(hub.publish("t", n), Ok(20));
+                }
+                hub.close();
+                for member in members {
+                    let expected: Vec<_> = (0..65).map(|n| (0, n)).collect();
+                    assert_eq!(member.join().unwrap(), expected, "{lag:?}");
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn who_does_not_wait_is_judged_at_once_though_another_waits() {
+    on(1, || {
+        let hub = hub(2);
+        let mut lazy = hub.subscribe("t", Lag::Disconnect).unwrap();
+        let mut keen = hub.subscribe("t", Lag::Disconnect).unwrap();
+        let keen = maniple::spawn(move || {
+            let all = std::iter::from_fn(|| keen.recv().ok());
+            all.map(|received| received.message).collect::<Vec<_>>()
+        });
+        wait_for_receivers(1);
+        let reached: Vec<_> = (0..5).map(|n| hub.publish("t", n).unwrap()).collect();
+        assert_eq!(reached, [2, 2, 1, 1, 1]);
+        assert!(matches!(lazy.recv(), Err(RecvError::Disconnected { .. })));
+        hub.close();
+        assert_eq!(keen.join().unwrap(), [0, 1, 2, 3, 4]);
+    });
 }

@@ -30,6 +30,9 @@ use message::Shares;
 use ring::{Chore, Place, Refused, Ring};
 
 /// What happens when a message is sent while some receiver has not read any of the last `capacity`.
+///
+/// A receiver that waits and is woken has its turn first: until all have had theirs a full channel has senders wait,
+/// whatever its lag, but for those that only try. So nobody misses a message, or is disconnected, for want of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lag {
     /// The sender waits for the slowest receiver.
@@ -111,7 +114,10 @@ impl<T> Shared<T> {
         while let Some((due, more)) = chore {
             match due {
                 Chore::Drop(message) => gone.push(message),
-                Chore::Wake(claimed) => ready(claimed),
+                Chore::Wake(claimed, message) => {
+                    gone.extend(message);
+                    ready(claimed);
+                }
                 Chore::WakeAll(all) => all.ready(),
             }
             chore = match more {
@@ -124,7 +130,7 @@ impl<T> Shared<T> {
 
     fn try_send(&self, message: &mut Option<Shares<T>>) -> Result<(), Refused> {
         let mut ring = self.ring.lock();
-        let (sent, gone) = ring.try_send(message);
+        let (sent, gone) = ring.try_send(message, false);
         self.leave(ring);
         drop(gone);
         sent
@@ -138,7 +144,7 @@ impl<T> Shared<T> {
         }
         let mut message = Some(Shares::new(message));
         let mut ring = self.ring.lock();
-        let (tried, gone) = ring.try_send(&mut message);
+        let (tried, gone) = ring.try_send(&mut message, true);
         let sent = match tried {
             Err(Refused::Full) => self.wait_to_send(ring, &mut message, deadline),
             Ok(()) | Err(Refused::Disconnected) => {
@@ -193,7 +199,7 @@ impl<T> Shared<T> {
                 Waited::Again => {}
             }
             ring = self.ring.lock();
-            let (tried, gone) = ring.try_send(message);
+            let (tried, gone) = ring.try_send(message, true);
             if tried != Err(Refused::Full) {
                 self.leave(ring);
                 drop(gone);
@@ -247,6 +253,9 @@ impl<T> Shared<T> {
                 Waited::AtOnce | Waited::Notified | Waited::Again => {}
             }
             ring = self.ring.lock();
+            if waited == Waited::Notified {
+                ring.has_its_turn();
+            }
             let received = ring.try_recv(next);
             if !matches!(received, Err(TryRecvError::Empty)) {
                 self.leave(ring);
@@ -291,7 +300,8 @@ pub struct Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Sends a message to all receivers, waiting for room if the channel's [`Lag`] is `Block`.
+    /// Sends a message to all receivers, waiting for room if the channel's [`Lag`] is `Block`, and else for
+    /// receivers that have been woken and not had their turn.
     ///
     /// # Errors
     /// The message, if there is no receiver, the scope is cancelled or its deadline passed first.
@@ -305,7 +315,7 @@ impl<T> Sender<T> {
             })
     }
 
-    /// Sends without waiting.
+    /// Sends without waiting, also for receivers that have had no turn since they were woken.
     ///
     /// # Errors
     /// The message, if there is no receiver, or no room and the channel's [`Lag`] is `Block`.

@@ -5,6 +5,9 @@
 //!      │ unread 1 │ unread 2 │ unread 2 │        a receiver is the number of the message it reads next
 //! ```
 //!
+//! A receiver that was woken and has not run since is *owed a turn*. While there is one, a sender that may wait does so
+//! rather than have a full ring cost anybody a message or the channel.
+//!
 //! What a receiver has not read is a tail of the ring, so the front is read by all first. Nobody takes part
 //! who is behind the front: such a receiver is told what it missed, or is not counted any more.
 
@@ -26,6 +29,8 @@ pub(super) struct Ring<T> {
     pub(super) receivers: usize,
     /// Those who wait to receive are to look again.
     news: bool,
+    /// Receivers that were woken and have not run since.
+    owed: usize,
     /// Receivers left, so the front may have no readers any more.
     stale: bool,
     /// Each waits with its message in a [`Place`].
@@ -56,7 +61,8 @@ pub(super) enum Refused {
 /// What is to be done outside the lock, where messages are dropped and strands made ready.
 pub(super) enum Chore<T> {
     Drop(Shares<T>),
-    Wake(Claimed),
+    /// And what had to go for its message.
+    Wake(Claimed, Option<Shares<T>>),
     WakeAll(Won),
 }
 
@@ -70,6 +76,7 @@ impl<T> Ring<T> {
             senders: 1,
             receivers: 0,
             news: false,
+            owed: 0,
             stale: false,
             sending: WaitList::new(),
             receiving: WaitList::new(),
@@ -89,35 +96,50 @@ impl<T> Ring<T> {
         }
     }
 
-    /// Takes the message in; returns what had to go for it.
+    /// Takes the message in; returns what had to go for it. One that may wait is refused while somebody is owed a turn
+    /// who might make room.
     pub(super) fn try_send(
         &mut self,
         message: &mut Option<Shares<T>>,
+        may_wait: bool,
     ) -> (Result<(), Refused>, Option<Shares<T>>) {
         if self.receivers == 0 {
             return (Err(Refused::Disconnected), None);
         }
-        let mut gone = None;
-        match self.lag {
-            Lag::Block if self.is_full() || !self.sending.is_empty() => {
-                return (Err(Refused::Full), None);
-            }
-            Lag::DropOldest if self.is_full() => gone = self.pop(),
-            Lag::Disconnect if self.is_full() => {
-                let slow = self.slots.front().map_or(0, |slot| slot.unread);
-                self.uncount(slow, self.first);
-                gone = self.pop();
-                if self.receivers == 0 {
-                    return (Err(Refused::Disconnected), gone);
-                }
-            }
-            Lag::Block | Lag::DropOldest | Lag::Disconnect => {}
+        let waits = self.lag == Lag::Block || may_wait;
+        let is_kept_full = self.is_full() && (self.lag == Lag::Block || self.owed > 0);
+        if waits && (is_kept_full || !self.sending.is_empty()) {
+            return (Err(Refused::Full), None);
+        }
+        let gone = match self.is_full() {
+            true => self.make_room(),
+            false => None,
+        };
+        if self.receivers == 0 {
+            return (Err(Refused::Disconnected), gone);
         }
         message
             .take()
             .into_iter()
             .for_each(|message| self.push(message));
         (Ok(()), gone)
+    }
+
+    /// Takes out the oldest message, and with [`Lag::Disconnect`] who has not read it.
+    fn make_room(&mut self) -> Option<Shares<T>> {
+        if self.lag == Lag::Disconnect {
+            self.uncount(self.unread_of_oldest(), self.first);
+        }
+        self.pop()
+    }
+
+    fn unread_of_oldest(&self) -> usize {
+        self.slots.front().map_or(0, |slot| slot.unread)
+    }
+
+    /// A receiver that was woken runs.
+    pub(super) fn has_its_turn(&mut self) {
+        self.owed -= 1;
     }
 
     /// Reads message `next` and advances it.
@@ -177,7 +199,9 @@ impl<T> Ring<T> {
     fn due(&mut self) -> Option<Chore<T>> {
         if std::mem::take(&mut self.news) && !self.receiving.is_empty() {
             // SAFETY: a borrow of the ring is had under its lock only; so below.
-            return Some(Chore::WakeAll(unsafe { self.receiving.notify_all() }));
+            let all = unsafe { self.receiving.notify_all() };
+            self.owed += all.count();
+            return Some(Chore::WakeAll(all));
         }
         if self.stale {
             if self.slots.front().is_some_and(|slot| slot.unread == 0) {
@@ -185,11 +209,14 @@ impl<T> Ring<T> {
             }
             self.stale = false;
         }
-        if self.receivers > 0 && self.is_full() {
+        let needs_room = self.receivers > 0 && self.is_full();
+        if needs_room && (self.lag == Lag::Block || self.owed > 0) {
             return None;
         }
         let mut sent = None;
-        let disconnected = self.receivers == 0;
+        let expels_all =
+            needs_room && self.lag == Lag::Disconnect && self.unread_of_oldest() == self.receivers;
+        let disconnected = self.receivers == 0 || expels_all;
         // SAFETY: under the lock; each node is the first field of a place whose owner waits. One that is
         // notified and still has its message finds that nobody is there to receive it.
         let sender = unsafe {
@@ -199,8 +226,12 @@ impl<T> Ring<T> {
                 }
             })
         };
+        let gone = match needs_room && sender.is_some() {
+            true => self.make_room(),
+            false => None,
+        };
         sent.into_iter().for_each(|message| self.push(message));
-        sender.map(Chore::Wake)
+        sender.map(|sender| Chore::Wake(sender, gone))
     }
 
     fn place(node: NonNull<WaitNode>) -> NonNull<Place<T>> {
