@@ -26,7 +26,7 @@ use std::{
     ptr::{self, NonNull},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+        atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize},
     },
     task::Waker,
     time::{Duration, Instant},
@@ -39,7 +39,7 @@ use crate::{
     driver::Slot,
     error::{Interrupt, Unwind},
     inbox::{Chained, Inbox},
-    loom::AtomicPtr,
+    loom::{AtomicPtr, AtomicU32, Ordering, fence},
     stack::{SizeClass, Stack, depth::Gauge},
     strand::{Claimed, Locals, Outcome, Parking, Reason, Scope, Strand},
     sys::{
@@ -1113,5 +1113,115 @@ mod tests {
         })
         .by_signal(libc::SIGABRT);
         assert!(said.contains("references to one coroutine"), "{said}");
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use std::task::Wake;
+
+    use loom::{alloc::Track, cell, sync::Arc, thread::spawn};
+
+    use super::*;
+    use crate::{
+        scheduler::ready,
+        task::{join_task, origin},
+        wait::Cuttable,
+    };
+
+    /// What the coroutine returns: loom finds it lost, dropped twice, or read before it was written.
+    type Value = Track<cell::UnsafeCell<u32>>;
+
+    /// A task whose body a thread of its own runs and completes, as its worker would, and its handle.
+    fn run_beside() -> (loom::thread::JoinHandle<()>, TaskRef) {
+        let body = || {
+            let value = Track::new(cell::UnsafeCell::new(0));
+            // SAFETY: nobody else has seen it.
+            value.get_ref().with_mut(|value| unsafe { *value = 7 });
+            value
+        };
+        let class = SizeClass::for_size(64 << 10).unwrap();
+        // SAFETY: nothing is borrowed.
+        let (task, handle) =
+            unsafe { TaskRef::new(body, origin(None, class), None, None, Locals::new()) };
+        let worker = spawn(move || {
+            let task = task;
+            // SAFETY: the task is this thread's, is run once and completed once.
+            unsafe {
+                (task.header().vtable.run)(task.0);
+                complete(task.0, ready);
+            }
+        });
+        (worker, handle)
+    }
+
+    fn take(handle: &TaskRef) -> u32 {
+        // SAFETY: made with this type; complete; taken once.
+        let value = unsafe { handle.take::<Value>() }.ok().expect("it has one");
+        // SAFETY: it was given away.
+        value.get_ref().with(|value| unsafe { *value })
+    }
+
+    #[test]
+    fn loom_a_join_gets_the_value_whenever_the_coroutine_ends() {
+        loom::model(|| {
+            let (worker, handle) = run_beside();
+            join_task(&handle, Cuttable::No).unwrap();
+            assert_eq!(take(&handle), 7);
+            drop(handle);
+            worker.join().unwrap();
+        });
+    }
+
+    /// Track reports a value that is leaked; loom an access to one that is gone.
+    #[test]
+    fn loom_a_value_whose_handle_is_dropped_is_dropped_once() {
+        loom::model(|| {
+            let (worker, handle) = run_beside();
+            assert!(handle.detach().is_none());
+            drop(handle);
+            worker.join().unwrap();
+        });
+    }
+
+    /// Others hold references, as `Current` does: whoever lets the last one go frees the task.
+    #[test]
+    fn loom_the_last_reference_frees_the_task_whoevers_it_is() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let (worker, handle) = run_beside();
+            let other = handle.clone();
+            let observer = spawn(move || drop(other));
+            assert!(handle.detach().is_none());
+            drop(handle);
+            observer.join().unwrap();
+            worker.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_an_awaiter_of_another_executor_is_woken_or_finds_the_end() {
+        struct Flag(Arc<AtomicU32>);
+        impl Wake for Flag {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+        loom::model(|| {
+            let (worker, handle) = run_beside();
+            let woken = Arc::new(AtomicU32::new(0));
+            let waker = Waker::from(std::sync::Arc::new(Flag(woken.clone())));
+            if !handle.is_done_or_wakes(&waker) {
+                worker.join().unwrap();
+                assert_eq!(woken.load(Ordering::Acquire), 1);
+                assert!(handle.is_done_or_wakes(&waker));
+                assert_eq!(take(&handle), 7);
+            } else {
+                assert_eq!(take(&handle), 7);
+                worker.join().unwrap();
+            }
+            drop(handle);
+        });
     }
 }

@@ -305,12 +305,22 @@ mod loom_models {
     }
 
     /// The owner ends once it has run what it waited for and has heard the rings that it is owed, whoever
-    /// else has woken it in between: nobody looks at its home after that.
+    /// else has woken it in between, the clock too: nobody looks at its home after that.
     #[test]
     fn loom_a_home_outlasts_whoever_has_to_ring() {
+        end_a_home(|counter, owed| assert_eq!(counter.hear(owed), owed, "each ring ends a sleep"));
+    }
+
+    #[test]
+    #[should_panic]
+    fn loom_a_home_that_does_not_wait_is_looked_at_when_it_is_gone() {
+        end_a_home(|_counter, _owed| {});
+    }
+
+    fn end_a_home(wait: fn(&Counter, usize)) {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(2);
-        model.check(|| {
+        model.check(move || {
             let home = Arc::new(Home {
                 inbox: Inbox::new(),
                 descriptor: loom::cell::UnsafeCell::new(()),
@@ -328,8 +338,10 @@ mod loom_models {
             act(|inbox| unsafe { inbox.push(node(1)) });
             act(Inbox::nudge);
             let (mut heard, mut owed, mut came) = (0, 0, false);
+            // The first sleep is ended by the clock.
+            let mut timer = true;
             while !came {
-                if home.inbox.park() {
+                if home.inbox.park() && !std::mem::take(&mut timer) {
                     heard = counter.hear(heard + 1);
                 }
                 let rung_for = home.inbox.take(|node| {
@@ -339,7 +351,7 @@ mod loom_models {
                 });
                 owed += usize::from(rung_for);
             }
-            assert_eq!(counter.hear(owed), owed, "each ring ends a sleep");
+            wait(&counter, owed);
             home.descriptor.with_mut(|_| ());
         });
     }

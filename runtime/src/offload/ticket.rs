@@ -191,3 +191,62 @@ impl<T> Ticket<T> {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use loom::{alloc::Track, cell::UnsafeCell, sync::Arc, thread::spawn};
+
+    use super::*;
+
+    type Value = Track<UnsafeCell<u32>>;
+
+    fn seven() -> Value {
+        let value = Track::new(UnsafeCell::new(0));
+        // SAFETY: nobody else has seen it.
+        value.get_ref().with_mut(|value| unsafe { *value = 7 });
+        value
+    }
+
+    fn read(value: &Value) -> u32 {
+        // SAFETY: it was given away.
+        value.get_ref().with(|value| unsafe { *value })
+    }
+
+    #[test]
+    fn loom_the_caller_gets_the_result_whenever_the_job_ends() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let ticket = Arc::new(Ticket::new());
+            let theirs = ticket.clone();
+            let thread = spawn(move || theirs.work(seven, &mut || {}));
+            assert_eq!(read(&ticket.wait(Begun::IsLeft).unwrap()), 7);
+            thread.join().unwrap();
+        });
+    }
+
+    /// The caller's cancellation meets the job before, in or after its run: its result comes, or is dropped.
+    #[test]
+    fn loom_a_caller_that_is_cancelled_withdraws_the_job_or_leaves_it() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let ticket = Arc::new(Ticket::new());
+            let theirs = ticket.clone();
+            let thread = spawn(move || theirs.work(seven, &mut || {}));
+            let owner = current_strand().as_ptr() as usize;
+            let canceller = spawn(move || {
+                // SAFETY: the model's own thread waits for this one to end.
+                let owner = unsafe { &*(owner as *const Strand) };
+                owner
+                    .own_scope()
+                    .cancel(Cause::Handle, &mut |claimed| ready(claimed));
+            });
+            if let Ok(value) = ticket.wait(Begun::IsLeft) {
+                assert_eq!(read(&value), 7);
+            }
+            canceller.join().unwrap();
+            thread.join().unwrap();
+        });
+    }
+}
