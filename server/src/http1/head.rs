@@ -259,15 +259,15 @@ fn read_version(bytes: &[u8], target_end: usize) -> Result<(bool, usize), Stop> 
             return Err(unexpected(bytes, target_end + at, "invalid HTTP version"));
         }
     }
-    let [_, _, _, _, _, _, major, b'.', minor, _, _, ..] = rest else {
-        return Err(Stop::Short);
-    };
-    match (major, minor) {
-        (b'1', minor) => Ok((*minor != b'0', target_end + HTTP_11.len())),
-        _ => Err(Stop::Wrong(Reject::new(
+    match rest {
+        [_, _, _, _, _, _, b'1', _, minor, _, _, ..] => {
+            Ok((*minor != b'0', target_end + HTTP_11.len()))
+        }
+        [_, _, _, _, _, _, major, _, _, ..] if *major != b'1' => Err(Stop::Wrong(Reject::new(
             StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             "only HTTP/1 is spoken here",
         ))),
+        _ => Err(Stop::Short),
     }
 }
 
@@ -789,6 +789,7 @@ mod tests {
     fn versions_are_told_apart_from_garbage() {
         assert_eq!(status("GET / HTTP/2.0\r\nHost: h\r\n\r\n"), 505);
         assert_eq!(status("GET / HTTP/0.9\r\nHost: h\r\n\r\n"), 505);
+        assert_eq!(status("GET / HTTP/5.6"), 505, "whatever follows");
         assert_eq!(status("GET / HTTQ/1.1\r\nHost: h\r\n\r\n"), 400);
         assert_eq!(status("GET /\r\n\r\n"), 400);
         for (version, is_11) in [("1.0", false), ("1.1", true), ("1.2", true), ("1.9", true)] {

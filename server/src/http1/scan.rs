@@ -1,14 +1,27 @@
 //! Where tokens and field values end: the bytes that HTTP allows in them (RFC 9110, 5.5 and 5.6.2).
 
-/// Where the token ends that begins at `at`, if there is one.
+/// Where the first byte from `at` on is that is not of the class.
 #[inline]
-pub(super) fn token_end(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn run_end(bytes: &[u8], mut at: usize, class: &[bool; 256]) -> usize {
+    let is_in = |byte: u8| class[usize::from(byte)];
+    while let Some(&[a, b, c, d]) = bytes[at..].first_chunk() {
+        if !(is_in(a) & is_in(b) & is_in(c) & is_in(d)) {
+            break;
+        }
+        at += 4;
+    }
     while let Some(&byte) = bytes.get(at)
-        && is_token(byte)
+        && is_in(byte)
     {
         at += 1;
     }
     at
+}
+
+/// Where the token ends that begins at `at`, if there is one.
+#[inline]
+pub(super) fn token_end(bytes: &[u8], at: usize) -> usize {
+    run_end(bytes, at, &IN_TOKEN)
 }
 
 #[inline]
@@ -16,7 +29,7 @@ pub(super) fn is_token(byte: u8) -> bool {
     IN_TOKEN[usize::from(byte)]
 }
 
-const IN_TOKEN: [bool; 256] = {
+static IN_TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = b'!';
     while byte <= b'~' {
@@ -103,6 +116,18 @@ mod tests {
                     assert_eq!(found, first, "{eight:?}");
                 }
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_run_ends_at_the_first_byte_of_another_class(
+            bytes in vec(prop_oneof![any::<u8>(), b'a'..b'z'], 0..40),
+            at in any::<prop::sample::Index>(),
+        ) {
+            let at = at.index(bytes.len() + 1);
+            let end = bytes[at..].iter().position(|&byte| !is_token(byte));
+            prop_assert_eq!(token_end(&bytes, at), end.map_or(bytes.len(), |end| at + end));
         }
     }
 

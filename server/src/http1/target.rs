@@ -7,14 +7,14 @@ use std::{net::Ipv6Addr, ops::Range};
 
 use http::{Method, StatusCode};
 
-use super::Reject;
+use super::{Reject, scan::run_end};
 
 /// Where the path ends and where the target does, in origin form: at the first byte that cannot be in it.
 #[inline]
 pub(super) fn origin_form_ends(bytes: &[u8], start: usize) -> (usize, usize) {
     let path_end = path_end(bytes, start);
     match bytes.get(path_end) {
-        Some(b'?') => (path_end, query_end(bytes, path_end + 1)),
+        Some(b'?') => (path_end, run_end(bytes, path_end + 1, &IN_QUERY)),
         _ => (path_end, path_end),
     }
 }
@@ -67,50 +67,37 @@ pub(super) fn split(
     ))
 }
 
-#[inline]
+#[inline(always)]
 fn path_end(bytes: &[u8], mut at: usize) -> usize {
     loop {
-        match bytes.get(at) {
-            Some(&byte) if is_in(PATH, byte) => at += 1,
-            Some(b'%') => match bytes.get(at + 1..at + 3) {
-                Some([high, low]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => at += 3,
-                _ => return at,
-            },
+        at = run_end(bytes, at, &IN_PATH);
+        match bytes[at..] {
+            [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => at += 3,
             _ => return at,
         }
     }
 }
 
-fn query_end(bytes: &[u8], start: usize) -> usize {
-    let length = bytes[start..].iter().position(|&byte| !is_in(QUERY, byte));
-    length.map_or(bytes.len(), |length| start + length)
-}
+/// Bytes that may be in a path, without `%` and two digits, and in a query: by RFC 3986, 3.3 and 3.4, and what
+/// browsers do not encode there though that asks for it (the percent-encode sets of the URL Standard). That
+/// goes for a lone `%` in a query too. A fragment is not sent (RFC 9110, 7.1).
+static IN_PATH: [bool; 256] = graphic_without(b"\"#<>%?\\^`{}");
+static IN_QUERY: [bool; 256] = graphic_without(b"\"#<>");
 
-#[inline]
-fn is_in(part: u8, byte: u8) -> bool {
-    IN_TARGET[usize::from(byte)] & part != 0
-}
-
-/// May be in a path, without `%` and two digits.
-const PATH: u8 = 1;
-/// May be in a query. Browsers leave a lone `%` there as it is.
-const QUERY: u8 = 2;
-
-/// Where a byte may be in a target: by RFC 3986, 3.3 and 3.4, and where browsers do not encode what that
-/// asks to encode (the percent-encode sets of the URL Standard). A fragment is not sent (RFC 9110, 7.1).
-const IN_TARGET: [u8; 256] = {
-    let mut table = [0; 256];
+const fn graphic_without(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
     let mut byte = b'!';
     while byte <= b'~' {
-        table[byte as usize] = match byte {
-            b'"' | b'#' | b'<' | b'>' => 0,
-            b'%' | b'?' | b'\\' | b'^' | b'`' | b'{' | b'}' => QUERY,
-            _ => PATH | QUERY,
-        };
+        table[byte as usize] = true;
         byte += 1;
     }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = false;
+        at += 1;
+    }
     table
-};
+}
 
 /// A tunnel is asked for by host and port alone (RFC 9112, 3.2.3).
 #[cold]
@@ -176,7 +163,7 @@ fn significant(port: &[u8]) -> Option<&[u8]> {
 #[inline]
 pub(super) fn usual_host_line(bytes: &[u8]) -> Option<usize> {
     let value = bytes.strip_prefix(b"Host: ")?;
-    let mut end = name_end(value);
+    let mut end = run_end(value, 0, &IN_NAME);
     if let Some(b':') = value.get(end) {
         let digits = value[end + 1..].iter().take(5);
         end += 1 + digits.take_while(|digit| digit.is_ascii_digit()).count();
@@ -185,25 +172,6 @@ pub(super) fn usual_host_line(bytes: &[u8]) -> Option<usize> {
         Some(b"\r\n") if end > 0 => Some(b"Host: ".len() + end + 2),
         _ => None,
     }
-}
-
-/// Where the first byte is that cannot be in a registered name.
-#[inline]
-fn name_end(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    while let Some(&[a, b, c, d]) = bytes[at..].first_chunk() {
-        let is_in_name = |byte: u8| IN_NAME[usize::from(byte)];
-        if !(is_in_name(a) & is_in_name(b) & is_in_name(c) & is_in_name(d)) {
-            break;
-        }
-        at += 4;
-    }
-    while let Some(&byte) = bytes.get(at)
-        && IN_NAME[usize::from(byte)]
-    {
-        at += 1;
-    }
-    at
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110, 7.2), without the user information that some take for a host.
@@ -220,14 +188,14 @@ pub(crate) fn is_host(host: &[u8]) -> bool {
         }
         &rest[end + 1..]
     } else {
-        &host[name_end(host)..]
+        &host[run_end(host, 0, &IN_NAME)..]
     };
     port.is_empty()
         || (port[0] == b':' && port.len() <= 6 && port[1..].iter().all(u8::is_ascii_digit))
 }
 
 /// The bytes of a registered name (RFC 3986, 3.2.2).
-const IN_NAME: [bool; 256] = {
+static IN_NAME: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0_u8;
     while byte < 128 {
