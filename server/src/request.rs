@@ -140,6 +140,9 @@ impl Request {
     }
 
     /// The decoded value of the first query parameter of that name, form-encoded (`+` is a space).
+    ///
+    /// As the URL Standard has it, a `%` without two digits stays as it is, and what is not UTF-8 becomes U+FFFD:
+    /// [`Request::query`] has what was sent.
     pub fn query_param(&self, name: &str) -> Option<Cow<'_, str>> {
         self.query()?.split('&').find_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -148,6 +151,8 @@ impl Request {
     }
 
     /// The decoded value of a path parameter, by its name in the route.
+    ///
+    /// What is not UTF-8 becomes U+FFFD: [`Request::path`] has what was sent.
     pub fn param(&self, name: &str) -> Option<&str> {
         let input = &self.scratch().input;
         self.scratch().params.get(name, &input.bytes[input.start..])
@@ -178,7 +183,7 @@ impl Request {
         Some(&head[field.value.clone()])
     }
 
-    /// As [`Request::header`], if the value is text.
+    /// As [`Request::header`], if the value is UTF-8. So `None` does not tell that there is no such field.
     pub fn header_str(&self, name: &str) -> Option<&str> {
         std::str::from_utf8(self.header(name)?).ok()
     }

@@ -174,13 +174,15 @@ fn read(
         at += end;
     }
     loop {
+        if let [b'\r', b'\n', ..] = bytes[at..] {
+            break;
+        }
         let name = at..token_end(bytes, at);
         if name.is_empty() || bytes.get(name.end) != Some(&b':') {
-            match &bytes[at..] {
-                [b'\r', b'\n', ..] => break,
-                [b'\r'] => return Err(Stop::Short),
-                _ => return Err(unexpected(bytes, name.end, "invalid header name")),
-            }
+            return match bytes[at..] {
+                [b'\r'] => Err(Stop::Short),
+                _ => Err(unexpected(bytes, name.end, "invalid header name")),
+            };
         }
         let value = read_value(bytes, name.end + 1)?;
         at = value.line_end;

@@ -94,7 +94,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_value_ends_at_the_first_control_character(
-            bytes in vec(prop_oneof![any::<u8>(), b' '..b'~', Just(b'\t')], 0..40),
+            bytes in vec(prop_oneof![any::<u8>(), b' '..=b'~', Just(b'\t')], 0..40),
             at in any::<prop::sample::Index>(),
         ) {
             let at = at.index(bytes.len() + 1);
@@ -122,7 +122,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_run_ends_at_the_first_byte_of_another_class(
-            bytes in vec(prop_oneof![any::<u8>(), b'a'..b'z'], 0..40),
+            bytes in vec(prop_oneof![any::<u8>(), b'a'..=b'z'], 0..40),
             at in any::<prop::sample::Index>(),
         ) {
             let at = at.index(bytes.len() + 1);
