@@ -32,8 +32,9 @@ pub enum MeasureDepths {
 ///   it is, so of a coroutine that came no deeper than one before it this is not known, and counted as such,
 ///   unless [stacks are to be fresh](MeasureDepths::OnFreshStacks);
 /// * in runtimes that [paint their stacks](crate::runtime::Builder::paint_stacks), the deepest byte it wrote. The
-///   first 512 bytes are always taken for written, and 64 KiB are painted; below that the pages tell. What is
-///   reserved and not written does not show.
+///   first 512 bytes are always taken for written, and 64 KiB are painted; below that the pages tell, which are
+///   given back before for that. A frame is touched once in each page when it is made: of one that is reserved
+///   and not written, less than its last page does not show. (C code may be compiled without that.)
 ///
 /// Depths are counted by where the coroutine was spawned, by its name up to the first digit (`conn` of
 /// `conn-17`), and by the label that it has given itself by [`depth_label`]. Up to 1,024 places and labels are
@@ -201,8 +202,9 @@ impl DepthsOf {
         &self.painted
     }
 
-    /// How many of the [`painted`](Self::painted) came as deep as the paint or deeper; these count with their
-    /// deepest page, or if that is not known with the depth of the paint: they may have come deeper.
+    /// How many of the [`painted`](Self::painted) came deeper than the paint. These count with their deepest page.
+    /// Only where that is not known, as in locked memory that is not given back, they count with the depth of the
+    /// paint, and may have come deeper.
     pub fn beyond_paint(&self) -> u64 {
         self.beyond_paint
     }

@@ -16,7 +16,7 @@ use crate::{
     sys::memory::{self, page_size},
 };
 
-/// So deep are stacks painted.
+/// So deep are stacks painted. Below that the pages tell, which are given back before a turn where nothing lives.
 const PAINTED: usize = 64 << 10;
 
 /// The top of a stack is not painted: what the context switch puts there before the first turn takes less, and
@@ -47,6 +47,10 @@ impl Worker {
         if self.scheduler.config.paint_stacks {
             let painted = paintable(&stack);
             gauge.paint = painted.start;
+            if (1..painted.start).contains(&gauge.backed_before) {
+                // SAFETY: pages between the guard and the paint of a stack on which nothing has run.
+                unsafe { clear(stack.start + page_size()..painted.start, &mut gauge) };
+            }
             // SAFETY: above the guard, and below what the context switch has put there; nothing has run.
             unsafe { paint::paint(painted) };
         }
@@ -71,7 +75,7 @@ impl Worker {
                 return;
             }
             tally.ended += 1;
-            note_paint(&mut gauge, header, tally);
+            note_paint(&mut gauge, tally);
             if gauge.from_begin {
                 match deepest_page(header, &gauge) {
                     Some(deepest) => tally.resident.note(deepest),
@@ -97,7 +101,7 @@ pub(crate) fn set_label(label: &str) {
     let mut gauge = take_gauge(header);
     if gauge.since_label > 0 {
         depth::note(worker.id(), gauge.row, |tally| {
-            note_paint(&mut gauge, header, tally);
+            note_paint(&mut gauge, tally);
         });
     }
     gauge.row = gauge.row.with_label(label);
@@ -151,40 +155,79 @@ unsafe fn read_paint(header: &Header, gauge: &mut Gauge, ended: bool) {
     let Range { start, end } = paintable(&header.stack_range());
     // SAFETY: by the caller's promise.
     let change = unsafe { paint::lowest_change(start..end) };
-    let lowest = change.unwrap_or(end);
+    let painted = change.unwrap_or(end);
+    let lowest = match painted < start + page_size() {
+        true => below_paint(header, gauge).unwrap_or(painted),
+        false => painted,
+    };
     let deepest = header.stack_range().end - lowest;
     gauge.since_label = gauge.since_label.max(deepest);
     gauge.written = gauge.written.max(deepest);
     if !ended {
-        let dead = lowest..header.end_of_frames().min(end).max(lowest);
+        let frames = header.end_of_frames();
         // SAFETY: below the frames that it is suspended in, and above the guard: nothing lives there until it
         // is resumed on this thread.
-        unsafe { paint::paint(dead) };
+        unsafe {
+            if lowest < start {
+                let dead = frames.min(start) & !(page_size() - 1);
+                clear(lowest..dead.max(lowest), gauge);
+            }
+            paint::paint(painted..frames.min(end).max(painted));
+        }
     }
 }
 
+/// The lowest page below the paint that the last turn has touched, if it came there.
+///
+/// A frame is touched once in each of its pages as it is made, whether it is written or not. So one that passes
+/// the end of the paint has changed a byte in the last page of it.
+fn below_paint(header: &Header, gauge: &mut Gauge) -> Option<usize> {
+    let stack = header.stack_range();
+    let below = stack.start + page_size()..gauge.paint;
+    if below.is_empty() {
+        return None;
+    }
+    let lowest = memory::lowest_resident(below).ok().flatten()?;
+    gauge.beyond = true;
+    if lowest >= gauge.backed_before && gauge.backed_before < gauge.paint {
+        // What another left could not be given back.
+        gauge.lost = true;
+        return None;
+    }
+    Some(lowest)
+}
+
+/// Gives pages back below the paint, so that those that are backed later tell how deep the coroutine came.
+///
+/// # Safety
+/// Whole pages of a stack of this thread's, on which nothing runs and where nothing lives.
+unsafe fn clear(pages: Range<usize>, gauge: &mut Gauge) {
+    if pages.is_empty() {
+        return;
+    }
+    // SAFETY: by the caller's promise.
+    gauge.backed_before = match unsafe { memory::discard(slice::from_ref(&pages)) } {
+        Ok(()) => gauge.paint,
+        // Memory that is locked stays.
+        Err(_) => pages.start,
+    };
+}
+
 /// Counts what was written since the label was set.
-fn note_paint(gauge: &mut Gauge, header: &Header, tally: &mut Tally) {
+fn note_paint(gauge: &mut Gauge, tally: &mut Tally) {
     let written = std::mem::take(&mut gauge.since_label);
     if written == 0 {
         return;
     }
-    let all_paint = header.stack_range().end - gauge.paint;
-    if written < all_paint {
-        tally.painted.note(written);
-        return;
-    }
-    tally.beyond_paint += 1;
-    let deepest = lowest_page(header).filter(|page| *page < gauge.backed_before);
-    let deepest = deepest.map_or(0, |page| header.stack_range().end - page);
-    tally.painted.note(written.max(deepest));
+    tally.beyond_paint += u64::from(std::mem::take(&mut gauge.beyond));
+    tally.painted.note(written);
 }
 
 /// How deep the pages reach that the coroutine has touched; `None` if those of another reach as deep.
 fn deepest_page(header: &Header, gauge: &Gauge) -> Option<usize> {
     let base = header.stack_range().end;
-    if gauge.paint != 0 && gauge.written < base - gauge.paint {
-        return Some(gauge.written.next_multiple_of(page_size()));
+    if gauge.paint != 0 {
+        return (!gauge.lost).then(|| gauge.written.next_multiple_of(page_size()));
     }
     let now = lowest_page(header)?;
     let is_own = now < gauge.backed_before || gauge.backed_before == base - page_size();

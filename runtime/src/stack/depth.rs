@@ -140,6 +140,10 @@ pub(crate) struct Gauge {
     /// Deepest of the painted bytes that were written since the label was set, and in all.
     pub(crate) since_label: usize,
     pub(crate) written: usize,
+    /// Whether it came below the paint since the label was set.
+    pub(crate) beyond: bool,
+    /// Whether it did, and it is not known how deep.
+    pub(crate) lost: bool,
     /// The lowest page that was backed when it began, or 0.
     pub(crate) backed_before: usize,
     /// As deep as pages were touched that have been given back since.

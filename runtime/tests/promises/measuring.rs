@@ -2,6 +2,7 @@
 
 use std::{
     hint::black_box,
+    mem::MaybeUninit,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -127,6 +128,92 @@ fn below_the_paint_the_pages_tell() {
             (expected..expected + 2 * PAGE).contains(&deepest),
             "{expected} {seen}"
         );
+    }
+}
+
+/// Reserves a frame and writes nothing there.
+#[inline(never)]
+fn reserve<const BYTES: usize>() {
+    let room = [MaybeUninit::<u8>::uninit(); BYTES];
+    black_box(&room);
+}
+
+/// Whether so many bytes that are reserved count with all their pages but the last, and with little more.
+fn counts_in_full(seen: &DepthsOf, bytes: usize) {
+    let deepest = seen.painted().max().unwrap();
+    let paddings = 3 * PAGE;
+    assert!(
+        (bytes - PAGE..bytes + paddings).contains(&deepest),
+        "{bytes}: {seen}"
+    );
+    assert_eq!(seen.resident().max(), Some(deepest.next_multiple_of(PAGE)));
+    assert_eq!(seen.beyond_paint(), u64::from(bytes > 64 * KIB), "{seen}");
+}
+
+#[test]
+fn frames_that_are_reserved_and_not_written_count_on_any_stack() {
+    for how in [MeasureDepths::On, MeasureDepths::OnFreshStacks] {
+        let _measuring = measuring(how);
+        let runtime = runtime(1, true);
+        runtime.run(|| {
+            let run = |name: &'static str, body: fn()| {
+                let builder = Builder::new().name(name).stack_size(4 << 20);
+                builder.spawn(body).unwrap().join().unwrap();
+            };
+            // The others have the same stack after it.
+            run("gauged-before", || {
+                black_box(descend(2 * KIB));
+            });
+            run("gauged-ten", reserve::<10_000>);
+            run("gauged-hundred", reserve::<100_000>);
+            run("gauged-million", reserve::<1_000_000>);
+            run("gauged-after", reserve::<10_001>);
+        });
+        for (name, bytes) in [
+            ("gauged-before", 2 << 20),
+            ("gauged-ten", 10_000),
+            ("gauged-hundred", 100_000),
+            ("gauged-million", 1_000_000),
+            ("gauged-after", 10_001),
+        ] {
+            if name == "gauged-before" {
+                assert!(the(name).deepest() >= bytes, "{}", the(name));
+            } else {
+                counts_in_full(&the(name), bytes);
+            }
+        }
+        assert!(the("gauged-hundred").deepest() >= 100_000);
+    }
+}
+
+#[test]
+fn below_the_paint_each_label_has_its_own_depth() {
+    let _measuring = measuring(MeasureDepths::On);
+    runtime(1, true).run(|| {
+        let builder = Builder::new().name("gauged-turns").stack_size(4 << 20);
+        let turns = builder.spawn(|| {
+            let deep: [(&str, fn()); 3] = [
+                ("first", reserve::<1_000_000>),
+                ("second", reserve::<100_000>),
+                ("third", reserve::<10_000>),
+            ];
+            for (label, body) in deep {
+                inspect::depth_label(label);
+                body();
+                maniple::yield_now();
+            }
+        });
+        turns.unwrap().join().unwrap();
+    });
+    for of in of("gauged-turns") {
+        let (bytes, beyond) = match of.label() {
+            Some("first") => (1_000_000, 1),
+            Some("second") => (100_000, 1),
+            _ => (10_000, 0),
+        };
+        let deepest = of.painted().max().unwrap();
+        assert!((bytes - PAGE..bytes + 3 * PAGE).contains(&deepest), "{of}");
+        assert_eq!(of.beyond_paint(), beyond, "{of}");
     }
 }
 
