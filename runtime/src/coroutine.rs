@@ -20,6 +20,7 @@ use std::{
     collections::VecDeque,
     fmt, io,
     marker::PhantomData,
+    mem::{ManuallyDrop, MaybeUninit},
     num::NonZeroUsize,
     os::fd::OwnedFd,
     panic::{AssertUnwindSafe, Location, catch_unwind},
@@ -224,7 +225,7 @@ unsafe impl Send for Completion {}
 struct VTable {
     run: unsafe fn(NonNull<Header>),
     fail: unsafe fn(NonNull<Header>, Failure),
-    take: unsafe fn(NonNull<Header>, *mut ()),
+    take: unsafe fn(NonNull<Header>, *mut ()) -> Option<Failure>,
     drop_result: unsafe fn(NonNull<Header>) -> Unseen,
     dealloc: unsafe fn(NonNull<Header>),
 }
@@ -235,14 +236,80 @@ type Unseen = Option<io::Error>;
 #[repr(C)]
 struct Task<F, T> {
     header: Header,
-    stage: UnsafeCell<Stage<F, T>>,
+    stage: Stage<F, T>,
 }
 
-enum Stage<F, T> {
-    Closure(F),
-    Running,
-    Result(Result<T, Failure>),
-    Taken,
+/// A task's closure until it runs, then its result. Either may be large beside a stack, so both are moved here
+/// and away directly, and not with an enum around them, whose every move would be one more copy on the stack.
+///
+/// Whoever may touch it, by the module's rules, may do so alone.
+struct Stage<F, T> {
+    holds: Cell<Holds>,
+    slot: UnsafeCell<Contents<F, T>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    Closure,
+    /// It runs, or what was there was taken.
+    Nothing,
+    Value,
+    Failure,
+}
+
+#[repr(C)]
+union Contents<F, T> {
+    closure: ManuallyDrop<F>,
+    value: ManuallyDrop<T>,
+    failure: ManuallyDrop<Failure>,
+}
+
+impl<F, T> Stage<F, T> {
+    #[inline(always)]
+    fn closure(&self) -> *mut F {
+        self.slot.get().cast()
+    }
+
+    #[inline(always)]
+    fn value(&self) -> *mut T {
+        self.slot.get().cast()
+    }
+
+    #[inline(always)]
+    fn failure(&self) -> *mut Failure {
+        self.slot.get().cast()
+    }
+
+    /// # Safety
+    /// The stage is the caller's. What it held has been taken.
+    unsafe fn fail(&self, failure: Failure) {
+        // SAFETY: a field of the union has its address; the caller's promise.
+        unsafe { self.failure().write(failure) };
+        self.holds.set(Holds::Failure);
+    }
+
+    /// Drops what it holds.
+    ///
+    /// # Safety
+    /// The stage is the caller's.
+    unsafe fn clear(&self) {
+        // SAFETY: the mark says what is there; it is dropped once, since the mark goes first.
+        unsafe {
+            match self.holds.replace(Holds::Nothing) {
+                Holds::Closure => self.closure().drop_in_place(),
+                Holds::Nothing => {}
+                Holds::Value => self.value().drop_in_place(),
+                Holds::Failure => self.failure().drop_in_place(),
+            }
+        }
+    }
+}
+
+impl<F, T> Drop for Stage<F, T> {
+    fn drop(&mut self) {
+        // SAFETY: exclusive, and the end of it.
+        unsafe { self.clear() };
+    }
 }
 
 impl Linked for Header {
@@ -284,47 +351,48 @@ impl TaskRef {
         F: FnOnce() -> T,
     {
         let task = recycle::take(Layout::new::<Task<F, T>>()).cast::<Task<F, T>>();
-        let made = Task::<F, T> {
-            header: Header {
-                strand: Strand::for_coroutine(deadline),
-                home: Cell::new(ptr::null()),
-                stack_limit: Cell::new(0),
-                stack_base: Cell::new(0),
-                reason: Cell::new(Reason::Start),
-                alarm: Alarm::new(),
-                next: AtomicPtr::new(ptr::null_mut()),
-                live: Links::new(),
-                parent: Cell::new(None),
-                refs: AtomicU32::new(2),
-                vtable: const {
-                    &VTable {
-                        run: run::<F, T>,
-                        fail: fail::<F, T>,
-                        take: take::<F, T>,
-                        drop_result: drop_result::<F, T>,
-                        dealloc: dealloc::<F, T>,
-                    }
-                },
-                engine: UnsafeCell::new(Engine::Unstarted(stack)),
-                yielder: Cell::new(ptr::null()),
-                mark: Cell::new(0),
-                record: Record::default(),
-                completion: SpinLock::new(Completion {
-                    settled: false,
-                    over: false,
-                    done: false,
-                    detached: false,
-                    awaiting: Awaiting::Nobody,
-                }),
-                parking: Parking::new(),
-                locals,
-                origin,
+        let header = Header {
+            strand: Strand::for_coroutine(deadline),
+            home: Cell::new(ptr::null()),
+            stack_limit: Cell::new(0),
+            stack_base: Cell::new(0),
+            reason: Cell::new(Reason::Start),
+            alarm: Alarm::new(),
+            next: AtomicPtr::new(ptr::null_mut()),
+            live: Links::new(),
+            parent: Cell::new(None),
+            refs: AtomicU32::new(2),
+            vtable: const {
+                &VTable {
+                    run: run::<F, T>,
+                    fail: fail::<F, T>,
+                    take: take::<F, T>,
+                    drop_result: drop_result::<F, T>,
+                    dealloc: dealloc::<F, T>,
+                }
             },
-            stage: UnsafeCell::new(Stage::Closure(body)),
+            engine: UnsafeCell::new(Engine::Unstarted(stack)),
+            yielder: Cell::new(ptr::null()),
+            mark: Cell::new(0),
+            record: Record::default(),
+            completion: SpinLock::new(Completion {
+                settled: false,
+                over: false,
+                done: false,
+                detached: false,
+                awaiting: Awaiting::Nobody,
+            }),
+            parking: Parking::new(),
+            locals,
+            origin,
         };
-        // SAFETY: fresh memory of the right layout, where the task stays for good; not shared yet.
+        // SAFETY: fresh memory of the right layout, where the task stays for good; not shared yet. The parts are
+        // written one by one, which spares the stack a copy of the closure.
         unsafe {
-            task.write(made);
+            let made = task.as_ptr();
+            (&raw mut (*made).header).write(header);
+            (&raw mut (*made).stage.slot).cast::<F>().write(body);
+            (&raw mut (*made).stage.holds).write(Cell::new(Holds::Closure));
             Strand::settle_in(task.cast());
         }
         let task = task.cast::<Header>();
@@ -389,10 +457,24 @@ impl TaskRef {
     /// `T` is the type the task was made with, it was seen to be complete or its result there to be taken, and
     /// nobody took it before.
     pub(crate) unsafe fn take<T>(&self) -> Result<T, Failure> {
-        let mut result: Option<Result<T, Failure>> = None;
-        // SAFETY: the pointer is to an option of the type that the task writes.
-        unsafe { (self.header().vtable.take)(self.0, (&raw mut result).cast()) };
-        result.unwrap_or(Err(Failure::Interrupted(Interrupt::Cancelled)))
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the caller's promise; without a failure, the value is there, and is read once.
+        unsafe {
+            match self.take_into(value.as_mut_ptr()) {
+                None => Ok(value.assume_init_read()),
+                Some(failure) => Err(failure),
+            }
+        }
+    }
+
+    /// Writes the result of a complete task, or returns why there is none: for what may be large.
+    ///
+    /// # Safety
+    /// As [`take`](Self::take); `into` has room for it.
+    #[inline]
+    pub(crate) unsafe fn take_into<T>(&self, into: *mut T) -> Option<Failure> {
+        // SAFETY: the caller's promise.
+        unsafe { (self.header().vtable.take)(self.0, into.cast()) }
     }
 
     /// Gives up the result: it is dropped here if it is there, else by the coroutine itself. Returns an error
@@ -900,36 +982,48 @@ pub(crate) unsafe fn complete(task: NonNull<Header>, mut ready: impl FnMut(Claim
     unsafe { release(task) };
 }
 
-unsafe fn stage<F, T>(task: NonNull<Header>) -> *mut Stage<F, T> {
-    // SAFETY: the vtable pairs each task with its own types.
-    unsafe { task.cast::<Task<F, T>>().as_ref() }.stage.get()
+/// # Safety
+/// The task is alive, and was made with these types.
+#[inline(always)]
+unsafe fn stage<'a, F, T>(task: NonNull<Header>) -> &'a Stage<F, T> {
+    // SAFETY: the caller's promise.
+    &unsafe { task.cast::<Task<F, T>>().as_ref() }.stage
 }
 
+/// # Safety
+/// The task, whose closure has not run, is the running coroutine.
 unsafe fn run<F: FnOnce() -> T, T>(task: NonNull<Header>) {
-    // SAFETY: the running coroutine owns the stage until it is complete.
-    let stage = unsafe { &mut *stage::<F, T>(task) };
-    if let Stage::Closure(body) = std::mem::replace(stage, Stage::Running) {
-        // SAFETY: it runs.
-        let is_cancelled = unsafe { task.as_ref() }.strand.own_scope().is_cancelled();
-        let result = match is_cancelled {
-            false => catch_unwind(AssertUnwindSafe(body)),
-            true => {
+    // SAFETY: the vtable pairs each task with its own types.
+    let stage = unsafe { stage::<F, T>(task) };
+    // SAFETY: it runs.
+    let is_cancelled = unsafe { task.as_ref() }.strand.own_scope().is_cancelled();
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        stage.holds.set(Holds::Nothing);
+        // SAFETY: until now it held the closure; the running coroutine owns the stage until it is complete.
+        unsafe {
+            let body = stage.closure().read();
+            if is_cancelled {
                 fenced::drop_value(
                     body,
                     "the closure of a coroutine that was cancelled before it ran",
                 );
-                Err(Box::new(Unwind::Cancelled) as _)
+                return stage.fail(Failure::Interrupted(Interrupt::Cancelled));
             }
-        };
-        let result = result.map_err(|payload| match payload.downcast_ref::<Unwind>() {
+            stage.value().write(body());
+        }
+        stage.holds.set(Holds::Value);
+    }));
+    if let Err(payload) = ended {
+        let failure = match payload.downcast_ref::<Unwind>() {
             Some(Unwind::Cancelled) => Failure::Interrupted(Interrupt::Cancelled),
             Some(Unwind::Elapsed(_)) => Failure::Interrupted(Interrupt::Elapsed),
             None => Failure::Panicked(payload),
-        });
-        *stage = Stage::Result(result);
-        // SAFETY: the result is there, and this is the end of the coroutine's body.
-        unsafe { finish(task, |_| {}) };
+        };
+        // SAFETY: as above; the closure is gone.
+        unsafe { stage.fail(failure) };
     }
+    // SAFETY: the result is there, and this is the end of the coroutine's body.
+    unsafe { finish(task, |_| {}) };
 }
 
 /// Hands the result to the handle, or drops it if that has been given up; drops the locals; wakes another
@@ -1010,41 +1104,63 @@ impl Completion {
 /// # Safety
 /// The closure, which has not run, is the caller's to drop, and the result to write.
 unsafe fn fail<F, T>(task: NonNull<Header>, failure: Failure) {
-    // SAFETY: the caller's promise.
-    let stage = unsafe { &mut *stage::<F, T>(task) };
-    let closure = std::mem::replace(stage, Stage::Result(Err(failure)));
-    fenced::drop_value(closure, "the closure of a coroutine that never ran");
-}
-
-unsafe fn take<F, T>(task: NonNull<Header>, into: *mut ()) {
-    // SAFETY: complete, so the stage is the handle's; `into` has the type of the result.
+    // SAFETY: the vtable pairs each task with its own types; the rest is the caller's promise.
     unsafe {
-        let stage = &mut *stage::<F, T>(task);
-        if let Stage::Result(result) = std::mem::replace(stage, Stage::Taken) {
-            *into.cast::<Option<Result<T, Failure>>>() = Some(result);
-        }
+        let stage = stage::<F, T>(task);
+        fenced::call_or_tell(
+            || "dropping the closure of a coroutine that never ran".to_owned(),
+            || stage.clear(),
+        );
+        stage.fail(failure);
     }
 }
 
-unsafe fn drop_result<F, T>(task: NonNull<Header>) -> Unseen {
-    // SAFETY: settled, and the handle has given the result up.
-    let stage = unsafe { &mut *stage::<F, T>(task) };
-    match std::mem::replace(stage, Stage::Taken) {
-        Stage::Result(Err(Failure::NoStack(error))) => Some(error),
-        result => {
-            if std::mem::needs_drop::<T>() || matches!(result, Stage::Result(Err(_))) {
-                // SAFETY: alive, by the reference that the caller holds.
-                let origin = &unsafe { task.as_ref() }.origin;
-                fenced::call_or_tell(
-                    || format!("dropping the result of {origin}, which nobody joined,"),
-                    || drop(result),
-                );
+/// # Safety
+/// The result is the caller's to take, and `into` has room for the value.
+unsafe fn take<F, T>(task: NonNull<Header>, into: *mut ()) -> Option<Failure> {
+    // SAFETY: complete, so the stage is the handle's; `into` has room for the value, whose types the vtable
+    // pairs with the task.
+    unsafe {
+        let stage = stage::<F, T>(task);
+        match stage.holds.replace(Holds::Nothing) {
+            Holds::Value => {
+                into.cast::<T>().copy_from_nonoverlapping(stage.value(), 1);
+                None
             }
-            None
+            Holds::Failure => Some(stage.failure().read()),
+            Holds::Closure | Holds::Nothing => Some(Failure::Interrupted(Interrupt::Cancelled)),
         }
     }
 }
 
+/// # Safety
+/// The result is settled, and the caller's to drop.
+unsafe fn drop_result<F, T>(task: NonNull<Header>) -> Unseen {
+    // SAFETY: settled, and the handle has given the result up: the stage is the caller's.
+    unsafe {
+        let stage = stage::<F, T>(task);
+        if stage.holds.get() == Holds::Failure {
+            stage.holds.set(Holds::Nothing);
+            match stage.failure().read() {
+                Failure::NoStack(error) => return Some(error),
+                Failure::Interrupted(_) => {}
+                Failure::Panicked(payload) => {
+                    fenced::drop_value(payload, "the payload of a panic that nobody joined");
+                }
+            }
+        } else if std::mem::needs_drop::<T>() {
+            let origin = &task.as_ref().origin;
+            fenced::call_or_tell(
+                || format!("dropping the result of {origin}, which nobody joined,"),
+                || stage.clear(),
+            );
+        }
+    }
+    None
+}
+
+/// # Safety
+/// Nobody holds a reference to the task any more.
 unsafe fn dealloc<F, T>(task: NonNull<Header>) {
     let task = task.cast::<Task<F, T>>();
     // SAFETY: made in `TaskRef::new`; this was the last reference.

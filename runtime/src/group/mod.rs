@@ -27,8 +27,9 @@ use std::{
     borrow::Cow,
     fmt, io,
     marker::PhantomData,
+    mem::MaybeUninit,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    ptr::NonNull,
+    ptr::{self, NonNull},
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -515,12 +516,21 @@ impl<T> Child<'_, T> {
         match task::join_task(&self.task, cuttable) {
             Ok(()) => {
                 self.taken = true;
+                let mut end = MaybeUninit::<End<T>>::uninit();
                 // SAFETY: `launch` ties the handle to a task of `End<T>`; complete; consumed.
-                match unsafe { self.task.take::<End<T>>() } {
-                    Ok(End::Value(value)) => Ok(value),
-                    Ok(End::Failed) => Err(JoinError::failed()),
-                    Ok(End::Panicked(message)) => Err(JoinError::panicked(Box::new(message))),
-                    Err(failure) => Err(JoinError::of(&self.task, failure)),
+                if let Some(failure) = unsafe { self.task.take_into(end.as_mut_ptr()) } {
+                    return Err(JoinError::of(&self.task, failure));
+                }
+                // SAFETY: it is there. What is read out of it, once, is not dropped in it.
+                match unsafe { end.assume_init_ref() } {
+                    // SAFETY: as said.
+                    End::Value(value) => Ok(unsafe { ptr::from_ref(value).read() }),
+                    End::Failed => Err(JoinError::failed()),
+                    End::Panicked(message) => {
+                        // SAFETY: as said.
+                        let message = unsafe { ptr::from_ref(message).read() };
+                        Err(JoinError::panicked(Box::new(message)))
+                    }
                 }
             }
             Err(interrupt) => Err(JoinError::interrupted(interrupt)),

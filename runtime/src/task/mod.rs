@@ -9,6 +9,7 @@ use std::{
     borrow::Cow,
     fmt, io,
     marker::PhantomData,
+    mem::MaybeUninit,
     panic::Location,
     sync::Arc,
     time::{Duration, Instant},
@@ -369,8 +370,13 @@ impl<T> JoinHandle<T> {
         match join_task(&self.task, Cuttable::Yes) {
             Ok(()) => {
                 self.taken = true;
+                let mut value = MaybeUninit::<T>::uninit();
                 // SAFETY: made with this type; complete; the handle is consumed.
-                unsafe { self.task.take() }.map_err(|failure| JoinError::of(&self.task, failure))
+                match unsafe { self.task.take_into(value.as_mut_ptr()) } {
+                    // SAFETY: without a failure, the value is there; read once.
+                    None => Ok(unsafe { value.assume_init_read() }),
+                    Some(failure) => Err(JoinError::of(&self.task, failure)),
+                }
             }
             Err(interrupt) => Err(JoinError::interrupted(interrupt)),
         }

@@ -14,9 +14,9 @@ use std::{
     time::Duration,
 };
 
-use maniple::{Builder, Runtime, sync::channel};
+use maniple::{Builder, JoinError, Runtime, group, sync::channel};
 
-use super::{LONG, on};
+use super::{LONG, on, passes_as_child};
 
 #[test]
 fn joining_yields_the_value() {
@@ -584,5 +584,32 @@ fn the_smallest_stack_is_enough_to_spawn_a_thousand() {
             }
         });
         spawner.unwrap().join().unwrap();
+    });
+}
+
+#[test]
+fn a_result_of_a_sixth_of_a_stack_goes() {
+    passes_as_child("coroutines::large_results_child");
+}
+
+#[test]
+#[ignore = "might overflow a stack: a child of the test before it"]
+fn large_results_child() {
+    type Large = [u8; 40 << 10];
+    let last = |large: &Large| std::hint::black_box(large)[(40 << 10) - 1];
+    on(1, || {
+        let spacious = Builder::new().stack_size(4 << 20).spawn(move || {
+            let child = maniple::spawn(|| -> Large { [7; 40 << 10] });
+            assert_eq!(last(&child.join().unwrap()), 7);
+            // A child's is moved once more, or several times where nothing is optimised.
+            if !cfg!(debug_assertions) {
+                let made: Result<Large, JoinError> = group(|g| g.spawn(|| [8; 40 << 10]).join());
+                assert_eq!(last(&made.unwrap()), 8);
+            }
+            let captured: Large = std::hint::black_box([9; 40 << 10]);
+            let reads = maniple::spawn(move || last(&captured));
+            assert_eq!(reads.join().unwrap(), 9);
+        });
+        spacious.unwrap().join().unwrap();
     });
 }
