@@ -3,23 +3,59 @@
 //! The list never owns a node and never allocates. Who may touch the links is the business of
 //! whatever encloses the list: a spin lock, or the rule that only one thread sees it.
 
-use std::{cell::Cell, ptr::NonNull};
+use std::{cell::Cell, fmt, mem::MaybeUninit, ptr::NonNull};
 
 /// The links of one node; `T` embeds one for each list that it can be in at a time.
-#[derive(Debug)]
+///
+/// The neighbours are written when the node is linked and read while it is. So making a node, which most
+/// operations do in vain, writes one byte.
 pub(crate) struct Links<T> {
-    prev: Cell<Option<NonNull<T>>>,
-    next: Cell<Option<NonNull<T>>>,
+    prev: Cell<MaybeUninit<Option<NonNull<T>>>>,
+    next: Cell<MaybeUninit<Option<NonNull<T>>>>,
     linked: Cell<bool>,
+}
+
+impl<T> fmt::Debug for Links<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Links")
+            .field("linked", &self.linked)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T> Links<T> {
     pub(crate) const fn new() -> Self {
         Self {
-            prev: Cell::new(None),
-            next: Cell::new(None),
+            prev: Cell::new(MaybeUninit::uninit()),
+            next: Cell::new(MaybeUninit::uninit()),
             linked: Cell::new(false),
         }
+    }
+
+    /// # Safety
+    /// The node is linked.
+    #[inline]
+    unsafe fn prev(&self) -> Option<NonNull<T>> {
+        // SAFETY: linking has written both.
+        unsafe { self.prev.get().assume_init() }
+    }
+
+    /// # Safety
+    /// The node is linked.
+    #[inline]
+    unsafe fn next(&self) -> Option<NonNull<T>> {
+        // SAFETY: as for `prev`.
+        unsafe { self.next.get().assume_init() }
+    }
+
+    #[inline]
+    fn set_prev(&self, prev: Option<NonNull<T>>) {
+        self.prev.set(MaybeUninit::new(prev));
+    }
+
+    #[inline]
+    fn set_next(&self, next: Option<NonNull<T>>) {
+        self.next.set(MaybeUninit::new(next));
     }
 }
 
@@ -66,10 +102,10 @@ impl<T: Linked> List<T> {
             let links = node.as_ref().links();
             debug_assert!(!links.linked.get(), "a node can be in one list at a time");
             links.linked.set(true);
-            links.next.set(None);
-            links.prev.set(self.tail.get());
+            links.set_next(None);
+            links.set_prev(self.tail.get());
             match self.tail.get() {
-                Some(tail) => tail.as_ref().links().next.set(Some(node)),
+                Some(tail) => tail.as_ref().links().set_next(Some(node)),
                 None => self.head.set(Some(node)),
             }
             self.tail.set(Some(node));
@@ -84,10 +120,10 @@ impl<T: Linked> List<T> {
             let links = node.as_ref().links();
             debug_assert!(!links.linked.get(), "a node can be in one list at a time");
             links.linked.set(true);
-            links.prev.set(None);
-            links.next.set(self.head.get());
+            links.set_prev(None);
+            links.set_next(self.head.get());
             match self.head.get() {
-                Some(head) => head.as_ref().links().prev.set(Some(node)),
+                Some(head) => head.as_ref().links().set_prev(Some(node)),
                 None => self.tail.set(Some(node)),
             }
             self.head.set(Some(node));
@@ -106,13 +142,13 @@ impl<T: Linked> List<T> {
             if !links.linked.replace(false) {
                 return false;
             }
-            let (prev, next) = (links.prev.take(), links.next.take());
+            let (prev, next) = (links.prev(), links.next());
             match prev {
-                Some(prev) => prev.as_ref().links().next.set(next),
+                Some(prev) => prev.as_ref().links().set_next(next),
                 None => self.head.set(next),
             }
             match next {
-                Some(next) => next.as_ref().links().prev.set(prev),
+                Some(next) => next.as_ref().links().set_prev(prev),
                 None => self.tail.set(prev),
             }
             true
@@ -141,7 +177,8 @@ impl<T: Linked> List<T> {
             if is(node) {
                 return true;
             }
-            at = node.links().next.get();
+            // SAFETY: and linked.
+            at = unsafe { node.links().next() };
         }
         false
     }
@@ -153,8 +190,8 @@ impl<T: Linked> List<T> {
     pub(crate) unsafe fn for_each(&self, mut f: impl FnMut(NonNull<T>)) {
         let mut at = self.head.get();
         while let Some(node) = at {
-            // SAFETY: a node in the list is alive.
-            at = unsafe { node.as_ref().links().next.get() };
+            // SAFETY: a node in the list is alive, and linked.
+            at = unsafe { node.as_ref().links().next() };
             f(node);
         }
     }
