@@ -11,7 +11,7 @@ use std::{
 };
 
 use maniple::{
-    select, spawn,
+    Builder, select, select_biased, spawn,
     sync::channel::{
         Receiver, RecvError, Select, SelectTimeoutError, SendError, Sender, TryRecvError, after,
         bounded, never, tick, unbounded,
@@ -575,4 +575,120 @@ fn bodies_may_leave_and_halves_may_be_any_expression() {
         drop(send);
         assert_eq!(first(&[idle, receive]), Err(RecvError::Disconnected));
     });
+}
+
+#[test]
+fn two_cases_on_one_channel_that_wait_are_served_alike() {
+    on(1, || {
+        let (send, receive) = bounded(0);
+        let sender = spawn(move || (0..1000).for_each(|n| send.send(n).unwrap()));
+        let mut firsts = 0;
+        for _ in 0..1000 {
+            firsts += select! {
+                recv(receive) -> _ => 1,
+                recv(receive) -> _ => 0,
+            };
+        }
+        sender.join().unwrap();
+        assert!((300..700).contains(&firsts), "{firsts} of 1000");
+    });
+}
+
+#[test]
+fn a_biased_select_does_the_first_that_can_be_done() {
+    anywhere(|| {
+        let (send, receive) = unbounded();
+        let (send_late, receive_late) = unbounded();
+        for _ in 0..100 {
+            send.send(1).unwrap();
+            send_late.send(2).unwrap();
+        }
+        let (mut got, mut list) = (Vec::new(), Select::new_biased());
+        list.recv(&receive);
+        list.recv(&receive_late);
+        for turn in 0..100 {
+            got.push(match turn % 2 {
+                0 => select_biased! {
+                    recv(receive) -> message => message.unwrap(),
+                    recv(receive_late) -> message => message.unwrap(),
+                },
+                _ => list.select().unwrap().recv(&receive).unwrap(),
+            });
+        }
+        assert_eq!(got, [1; 100]);
+        let late = select_biased! {
+            recv(receive) -> _ => None,
+            recv(receive_late) -> message => Some(message),
+            default => None,
+        };
+        assert_eq!(late, Some(Ok(2)));
+    });
+}
+
+#[test]
+fn a_biased_select_that_waits_is_served_on_its_first_case() {
+    on(1, || {
+        let (send, receive) = bounded(0);
+        let sender = spawn(move || (0..100).for_each(|n| send.send(n).unwrap()));
+        for _ in 0..100 {
+            let first = select_biased! {
+                recv(receive) -> _ => true,
+                recv(receive) -> _ => false,
+            };
+            assert!(first);
+        }
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn halves_tell_whether_their_channel_is_full_and_the_same() {
+    let (send, receive) = bounded(1);
+    assert!(!send.is_full() && !receive.is_full());
+    send.send(1).unwrap();
+    assert!(send.is_full() && receive.is_full());
+    let (other_send, other_receive) = bounded::<i32>(0);
+    assert!(other_send.is_full(), "a send to it always waits");
+    assert!(!unbounded::<i32>().0.is_full());
+    assert!(send.same_channel(&send.clone()) && !send.same_channel(&other_send));
+    assert!(receive.same_channel(&receive.clone()) && !receive.same_channel(&other_receive));
+    let timer = after(LONG);
+    assert!(timer.same_channel(&timer.clone()) && !timer.same_channel(&after(LONG)));
+}
+
+#[test]
+fn halves_may_go_into_what_catches_panics() {
+    let (send, receive) = bounded(1);
+    let caught = std::panic::catch_unwind(|| {
+        send.send(std::cell::Cell::new(1)).unwrap();
+        receive.recv().unwrap().get()
+    });
+    assert_eq!(caught.unwrap(), 1);
+}
+
+#[test]
+fn a_message_of_an_eighth_of_the_usual_stack_goes() {
+    const LARGE: usize = 32 * 1024;
+    #[inline(never)]
+    fn sends(send: &Sender<[u8; LARGE]>, fill: u8) {
+        send.send([fill; LARGE]).unwrap();
+    }
+    #[inline(never)]
+    fn receives(receive: &Receiver<[u8; LARGE]>) -> u8 {
+        let message = receive.recv().unwrap();
+        message[usize::from(message[0])]
+    }
+    // Without optimisation each move takes the message's size once more.
+    let stack = if cfg!(debug_assertions) { 1024 } else { 256 } * 1024;
+    for capacity in [0, 1] {
+        on(1, move || {
+            let (send, receive) = bounded(capacity);
+            let small = || Builder::new().stack_size(stack);
+            let sender = small().spawn(move || (0..5).for_each(|fill| sends(&send, fill)));
+            let receiver =
+                small().spawn(move || (0..5).map(|_| receives(&receive)).collect::<Vec<_>>());
+            assert_eq!(receiver.unwrap().join().unwrap(), [0, 1, 2, 3, 4]);
+            sender.unwrap().join().unwrap();
+        });
+    }
 }

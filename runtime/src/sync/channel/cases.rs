@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-pub use super::operation::{Deliver, Receive};
 use super::{
     RecvError, SendError,
     choice::{Operations, try_all, wait_for_one},
     operation::Operation,
     queue::Aim,
+};
+pub use super::{
+    choice::Order,
+    operation::{Deliver, Receive},
 };
 use crate::{
     error::Interrupt,
@@ -70,11 +73,42 @@ use crate::{
 macro_rules! select {
     () => {
         loop {
-            $crate::sync::channel::cases::run((), $crate::sync::channel::cases::Limit::None)
+            $crate::sync::channel::cases::run(
+                (),
+                $crate::sync::channel::cases::Limit::None,
+                $crate::sync::channel::cases::Order::Random,
+            )
         }
     };
     ($($cases:tt)+) => {
-        $crate::__select!(@head () () $($cases)+)
+        $crate::__select!(@head Random () () $($cases)+)
+    };
+}
+
+/// As [`select!`](crate::select!), but of several cases that can be done the first in the list is selected.
+///
+/// For a case that goes before others, such as a signal to stop. What comes late in the list may wait for ever if
+/// something before it can always be done.
+///
+/// # Examples
+/// ```
+/// use maniple::{select_biased, sync::channel::unbounded};
+/// let (stop, work) = (unbounded::<()>(), unbounded::<u32>());
+/// work.0.send(1).unwrap();
+/// stop.0.send(()).unwrap();
+/// let stopped = select_biased! {
+///     recv(stop.1) -> _ => true,
+///     recv(work.1) -> _ => false,
+/// };
+/// assert!(stopped);
+/// ```
+#[macro_export]
+macro_rules! select_biased {
+    () => {
+        $crate::select!()
+    };
+    ($($cases:tt)+) => {
+        $crate::__select!(@head Listed () () $($cases)+)
     };
 }
 
@@ -83,28 +117,30 @@ macro_rules! select {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __select {
-    (@head $cases:tt ()) => {
-        $crate::__select!(@run (None) $cases ())
+    (@head $order:ident $cases:tt ()) => {
+        $crate::__select!(@run $order (None) $cases ())
     };
-    (@head $cases:tt (($($limit:tt)*) $body:tt)) => {
-        $crate::__select!(@run ($($limit)*) $cases ($body))
+    (@head $order:ident $cases:tt (($($limit:tt)*) $body:tt)) => {
+        $crate::__select!(@run $order ($($limit)*) $cases ($body))
     };
-    (@head $cases:tt $default:tt recv($receiver:expr $(,)?) -> $result:pat => $($rest:tt)+) => {
-        $crate::__select!(@body $cases $default (recv ($receiver) ($result)) $($rest)+)
+    (@head $order:ident $cases:tt $default:tt recv($receiver:expr $(,)?) -> $result:pat => $($rest:tt)+) => {
+        $crate::__select!(@body $order $cases $default (recv ($receiver) ($result)) $($rest)+)
     };
-    (@head $cases:tt $default:tt send($sender:expr, ref mut $lender:expr $(,)?) -> $result:pat => $($rest:tt)+) => {
-        $crate::__select!(@body $cases $default (lent ($sender, $lender) ($result)) $($rest)+)
+    (@head $order:ident $cases:tt $default:tt
+        send($sender:expr, ref mut $lender:expr $(,)?) -> $result:pat => $($rest:tt)+) => {
+        $crate::__select!(@body $order $cases $default (lent ($sender, $lender) ($result)) $($rest)+)
     };
-    (@head $cases:tt $default:tt send($sender:expr, $message:expr $(,)?) -> $result:pat => $($rest:tt)+) => {
-        $crate::__select!(@body $cases $default (send ($sender, $message) ($result)) $($rest)+)
+    (@head $order:ident $cases:tt $default:tt
+        send($sender:expr, $message:expr $(,)?) -> $result:pat => $($rest:tt)+) => {
+        $crate::__select!(@body $order $cases $default (send ($sender, $message) ($result)) $($rest)+)
     };
-    (@head $cases:tt $default:tt default $(())? => $($rest:tt)+) => {
-        $crate::__select!(@body $cases $default (default (Now)) $($rest)+)
+    (@head $order:ident $cases:tt $default:tt default $(())? => $($rest:tt)+) => {
+        $crate::__select!(@body $order $cases $default (default (Now)) $($rest)+)
     };
-    (@head $cases:tt $default:tt default($timeout:expr $(,)?) => $($rest:tt)+) => {
-        $crate::__select!(@body $cases $default (default (Within($timeout))) $($rest)+)
+    (@head $order:ident $cases:tt $default:tt default($timeout:expr $(,)?) => $($rest:tt)+) => {
+        $crate::__select!(@body $order $cases $default (default (Within($timeout))) $($rest)+)
     };
-    (@head $cases:tt $default:tt $($rest:tt)+) => {
+    (@head $order:ident $cases:tt $default:tt $($rest:tt)+) => {
         ::core::compile_error!(::core::concat!(
             "expected `recv(receiver) -> message => body`, `send(sender, value) -> result => body`, ",
             "`default => body` or `default(timeout) => body`, found `",
@@ -113,34 +149,35 @@ macro_rules! __select {
         ))
     };
 
-    (@body $cases:tt $default:tt $head:tt $body:expr, $($rest:tt)*) => {
-        $crate::__select!(@put $cases $default $head ($body) $($rest)*)
+    (@body $order:ident $cases:tt $default:tt $head:tt $body:expr, $($rest:tt)*) => {
+        $crate::__select!(@put $order $cases $default $head ($body) $($rest)*)
     };
-    (@body $cases:tt $default:tt $head:tt $body:expr) => {
-        $crate::__select!(@put $cases $default $head ($body))
+    (@body $order:ident $cases:tt $default:tt $head:tt $body:expr) => {
+        $crate::__select!(@put $order $cases $default $head ($body))
     };
-    (@body $cases:tt $default:tt $head:tt $body:block $($rest:tt)+) => {
-        $crate::__select!(@put $cases $default $head ($body) $($rest)+)
+    (@body $order:ident $cases:tt $default:tt $head:tt $body:block $($rest:tt)+) => {
+        $crate::__select!(@put $order $cases $default $head ($body) $($rest)+)
     };
-    (@body $cases:tt $default:tt $head:tt $($rest:tt)+) => {
+    (@body $order:ident $cases:tt $default:tt $head:tt $($rest:tt)+) => {
         ::core::compile_error!("a body that is not a block ends with a comma")
     };
 
-    (@put $cases:tt () (default $limit:tt) $body:tt $($rest:tt)*) => {
-        $crate::__select!(@head $cases ($limit $body) $($rest)*)
+    (@put $order:ident $cases:tt () (default $limit:tt) $body:tt $($rest:tt)*) => {
+        $crate::__select!(@head $order $cases ($limit $body) $($rest)*)
     };
-    (@put $cases:tt $default:tt (default $limit:tt) $($rest:tt)*) => {
+    (@put $order:ident $cases:tt $default:tt (default $limit:tt) $($rest:tt)*) => {
         ::core::compile_error!("there is more than one default")
     };
-    (@put ($($cases:tt)*) $default:tt ($($head:tt)+) $body:tt $($rest:tt)*) => {
-        $crate::__select!(@head ($($cases)* ($($head)+ $body)) $default $($rest)*)
+    (@put $order:ident ($($cases:tt)*) $default:tt ($($head:tt)+) $body:tt $($rest:tt)*) => {
+        $crate::__select!(@head $order ($($cases)* ($($head)+ $body)) $default $($rest)*)
     };
 
-    (@run ($($limit:tt)*) ($($cases:tt)*) $default:tt) => {{
+    (@run $order:ident ($($limit:tt)*) ($($cases:tt)*) $default:tt) => {{
         // A statement of its own, so that temporaries in the cases are gone before a body runs.
         let won = $crate::sync::channel::cases::run(
             $crate::__select!(@cases $($cases)*),
             $crate::sync::channel::cases::Limit::$($limit)*,
+            $crate::sync::channel::cases::Order::$order,
         );
         $crate::__select!(@arms won $default $($cases)*)
     }};
@@ -214,16 +251,17 @@ pub enum Won<T, Rest> {
 }
 
 /// Does one of the cases and tells which, with its result; the end of the list is the default.
-pub fn run<C: Cases>(cases: C, limit: Limit) -> C::Won {
+pub fn run<C: Cases>(cases: C, limit: Limit, order: Order) -> C::Won {
     let deadline = match limit {
         Limit::None => None,
         Limit::Now => {
-            let tried = try_all(&List(&cases), Aim::Exchange);
+            let tried = try_all(&List(&cases), Aim::Exchange, order);
+            wait::spend();
             return cases.won(tried.unwrap_or(C::COUNT));
         }
         Limit::Within(timeout) => now().checked_add(timeout),
     };
-    match wait_for_one(&List(&cases), Aim::Exchange, deadline) {
+    match wait_for_one(&List(&cases), Aim::Exchange, order, deadline) {
         Ok(decided) => cases.won(decided.unwrap_or(C::COUNT)),
         Err(interrupt) => cut(cases, matches!(limit, Limit::None), interrupt),
     }

@@ -3,9 +3,9 @@
 //! # How it works
 //!
 //! First every operation is tried, from a random one on. If none can be done, the strand arms its word
-//! once and queues a node for each; whoever wins the word exchanges a message through that node, and so
-//! decides which operation it is. The other nodes are then taken out: a waker that finds one meanwhile
-//! fails to claim it and goes on to the next waiter.
+//! once and queues a node for each, from a random one on as well, since several may be on one channel. Whoever
+//! wins the word exchanges a message through that node, and so decides which operation it is. The other nodes
+//! are then taken out: a waker that finds one meanwhile fails to claim it and goes on to the next waiter.
 //!
 //! Between the try and the queueing another strand may have come, so each channel is asked once more under
 //! its lock; if it says yes, the strand takes its word and nodes back and tries again. It never meets itself:
@@ -34,35 +34,49 @@ pub(super) trait Operations {
     fn at(&self, index: usize) -> Option<&dyn Operation>;
 }
 
-/// Decides one operation without waiting, or finds one that is ready: asks each, from a random one on.
-pub(super) fn try_all(operations: &impl Operations, aim: Aim) -> Option<usize> {
-    let count = operations.count();
-    let (start, backwards) = match count {
-        0 | 1 => (0, false),
-        _ => roll(count),
-    };
-    (0..count)
-        .map(|step| {
+/// In which order the operations are asked, and queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// From a random one on, in a random direction.
+    Random,
+    /// As they are listed, so that the first of those that can be done is chosen.
+    Listed,
+}
+
+impl Order {
+    /// All indexes below `count`.
+    fn of(self, count: usize) -> impl Iterator<Item = usize> {
+        let (start, backwards) = match (self, count) {
+            (Order::Listed, _) | (Order::Random, 0 | 1) => (0, false),
+            (Order::Random, _) => roll(count),
+        };
+        (0..count).map(move |step| {
             // In a random direction, so that what comes after an idle operation is not preferred.
             let step = if backwards { count - step } else { step };
             (start + step) % count
         })
-        .find(|&index| {
-            operations.at(index).is_some_and(|operation| match aim {
-                Aim::Exchange => operation.try_now(),
-                Aim::Readiness => operation.is_ready(),
-            })
+    }
+}
+
+/// Decides one operation without waiting, or finds one that is ready.
+pub(super) fn try_all(operations: &impl Operations, aim: Aim, order: Order) -> Option<usize> {
+    order.of(operations.count()).find(|&index| {
+        operations.at(index).is_some_and(|operation| match aim {
+            Aim::Exchange => operation.try_now(),
+            Aim::Readiness => operation.is_ready(),
         })
+    })
 }
 
 /// As [`try_all`], waiting until `deadline`; none if that passes.
 pub(super) fn wait_for_one(
     operations: &impl Operations,
     aim: Aim,
+    order: Order,
     deadline: Option<Instant>,
 ) -> Result<Option<usize>, Interrupt> {
     wait::check()?;
-    if let Some(found) = try_all(operations, aim) {
+    if let Some(found) = try_all(operations, aim, order) {
         wait::spend();
         return Ok(Some(found));
     }
@@ -71,11 +85,15 @@ pub(super) fn wait_for_one(
     let strand = unsafe { current_strand().as_ref() };
     loop {
         if deadline.is_some_and(|deadline| deadline <= now()) {
+            wait::spend();
             return Ok(None);
         }
         strand.word.arm(true);
-        // SAFETY: the operations stay where they are, and each leaves below.
-        let possible = each().any(|(_, operation)| unsafe { !operation.queue(strand, aim) });
+        let possible = order
+            .of(operations.count())
+            .filter_map(|index| operations.at(index))
+            // SAFETY: the operations stay where they are, and each leaves below.
+            .any(|operation| unsafe { !operation.queue(strand, aim) });
         let waited = if possible && strand.word.disarm() {
             Waited::AtOnce
         } else {
@@ -95,7 +113,7 @@ pub(super) fn wait_for_one(
             Waited::Cut(interrupt) => return Err(interrupt),
             Waited::AtOnce | Waited::TimedOut | Waited::Again => {}
         }
-        if let Some(found) = try_all(operations, aim) {
+        if let Some(found) = try_all(operations, aim, order) {
             return Ok(Some(found));
         }
     }
@@ -189,7 +207,7 @@ mod tests {
 
     fn find(operations: [&dyn Operation; 2], aim: Aim) -> Result<Option<usize>, Interrupt> {
         let limit = now() + Duration::from_secs(30);
-        let found = wait_for_one(&Two(operations), aim, Some(limit));
+        let found = wait_for_one(&Two(operations), aim, Order::Listed, Some(limit));
         assert!(now() < limit, "it slept though there was something to do");
         found
     }

@@ -30,7 +30,7 @@ pub use sender::Sender;
 pub use timer::{after, at, never, tick};
 
 #[doc(no_inline)]
-pub use crate::select;
+pub use crate::{select, select_biased};
 
 use queue::Channel;
 

@@ -3,7 +3,7 @@
 use std::{cell::Cell, fmt, time::Instant};
 
 use super::{
-    Receiver, RecvError, SendError, Sender, TryRecvError,
+    Receiver, RecvError, SendError, Sender,
     queue::{Aim, Place, Tried},
     receiver::Flavour,
 };
@@ -75,11 +75,12 @@ impl<'a, T> Receive<'a, T> {
 
 impl<T> Operation for Receive<'_, T> {
     fn try_now(&self) -> bool {
-        match self.receiver.try_recv() {
-            // SAFETY: called by the owner, out of its wait; the borrow ends here.
-            Ok(message) => unsafe { *self.place.held() = Some(message) },
-            Err(TryRecvError::Disconnected) => self.failed.set(Some(RecvError::Disconnected)),
-            Err(TryRecvError::Empty) => return false,
+        // SAFETY: called by the owner, out of its wait; the borrow ends with the statement, whose callee knows
+        // nobody who knows of this place.
+        match self.receiver.try_recv_into(unsafe { self.place.held() }) {
+            Tried::Done => {}
+            Tried::Disconnected => self.failed.set(Some(RecvError::Disconnected)),
+            Tried::WouldWait => return false,
         }
         true
     }
@@ -200,7 +201,7 @@ impl<T> Operation for Deliver<'_, T> {
         // nobody who knows of this place.
         let message = unsafe { self.place.held() };
         match self.sender.channel().try_send(message) {
-            Tried::Done(()) => self.spent.set(true),
+            Tried::Done => self.spent.set(true),
             Tried::Disconnected => self.failed.set(SendError::Disconnected),
             Tried::WouldWait => return false,
         }

@@ -65,6 +65,11 @@ impl<T> Place<T> {
         }
     }
 
+    /// The message, which is there: it was received, or could not be sent.
+    pub(super) fn into_message(self) -> T {
+        self.value.into_inner().expect("a message that is there")
+    }
+
     /// The value, for the owner.
     ///
     /// # Safety
@@ -94,8 +99,8 @@ impl<T> Place<T> {
 }
 
 /// What a try found.
-pub(super) enum Tried<T> {
-    Done(T),
+pub(super) enum Tried {
+    Done,
     WouldWait,
     Disconnected,
 }
@@ -132,7 +137,7 @@ impl Woken {
 
 impl<T> State<T> {
     /// Sends without waiting; `value` is left in place if that is not possible.
-    fn try_send(&mut self, value: &mut Option<T>) -> (Tried<()>, Woken) {
+    fn try_send(&mut self, value: &mut Option<T>) -> (Tried, Woken) {
         if self.disconnected {
             return (Tried::Disconnected, Woken::Nobody);
         }
@@ -145,13 +150,13 @@ impl<T> State<T> {
             })
         };
         if let Some(receiver) = receiver {
-            return (Tried::Done(()), Woken::Peer(receiver));
+            return (Tried::Done, Woken::Peer(receiver));
         }
         if !self.has_room() {
             return (Tried::WouldWait, Woken::Nobody);
         }
         self.queue.extend(value.take());
-        (Tried::Done(()), Woken::all_of(&self.recv_watchers))
+        (Tried::Done, Woken::all_of(&self.recv_watchers))
     }
 
     fn has_room(&self) -> bool {
@@ -159,29 +164,24 @@ impl<T> State<T> {
             .is_none_or(|capacity| self.queue.len() < capacity)
     }
 
-    /// Receives without waiting; a sender whose message was taken in is woken.
-    fn try_recv(&mut self) -> (Tried<T>, Woken) {
-        let queued = self.queue.pop_front();
-        let mut waiting = None;
+    /// Receives without waiting into an empty place; a sender whose message was taken in is woken.
+    fn try_recv(&mut self, into: &mut Option<T>) -> (Tried, Woken) {
+        *into = self.queue.pop_front();
+        let queue = into.is_some().then_some(&mut self.queue);
         // SAFETY: under the lock; senders' nodes are places of this type.
         let sender = unsafe {
-            self.senders
-                .notify_one_with(|node| waiting = Place::<T>::take(node))
+            self.senders.notify_one_with(|node| match queue {
+                Some(queue) => queue.extend(Place::<T>::take(node)),
+                None => *into = Place::<T>::take(node),
+            })
         };
         let woken = match sender {
             Some(sender) => Woken::Peer(sender),
-            None if queued.is_some() => Woken::all_of(&self.send_watchers),
+            None if into.is_some() => Woken::all_of(&self.send_watchers),
             None => Woken::Nobody,
         };
-        let found = match queued {
-            Some(value) => {
-                self.queue.extend(waiting);
-                Some(value)
-            }
-            None => waiting,
-        };
-        let tried = match found {
-            Some(value) => Tried::Done(value),
+        let tried = match into {
+            Some(_) => Tried::Done,
             None if self.disconnected => Tried::Disconnected,
             None => Tried::WouldWait,
         };
@@ -219,6 +219,11 @@ impl<T> Channel<T> {
         self.state.lock().capacity
     }
 
+    /// Whether there is no room; without any room at all it is always so.
+    pub(super) fn is_full(&self) -> bool {
+        !self.state.lock().has_room()
+    }
+
     #[cfg(test)]
     pub(super) fn has_waiting_senders(&self) -> bool {
         !self.state.lock().senders.is_empty()
@@ -249,55 +254,48 @@ impl<T> Channel<T> {
         }
     }
 
-    pub(super) fn try_send(&self, value: &mut Option<T>) -> Tried<()> {
+    pub(super) fn try_send(&self, value: &mut Option<T>) -> Tried {
         let (tried, woken) = self.state.lock().try_send(value);
         woken.ready();
         tried
     }
 
-    pub(super) fn try_recv(&self) -> Tried<T> {
-        let (tried, woken) = self.state.lock().try_recv();
+    pub(super) fn try_recv(&self, into: &mut Option<T>) -> Tried {
+        let (tried, woken) = self.state.lock().try_recv(into);
         woken.ready();
         tried
     }
 
-    /// On failure the message comes back with the cause.
+    /// Sends what is in `place`, where it stays on failure.
+    ///
+    /// Here and below a message is moved from place to place and handed on by reference, since each move by value
+    /// may take its size on the stack once more.
     #[inline]
-    pub(super) fn send(&self, message: T, deadline: Option<Instant>) -> Result<(), (T, Failed)> {
-        if let Err(interrupt) = wait::check() {
-            return Err((message, interrupt.into()));
-        }
-        let mut message = Some(message);
+    pub(super) fn send(&self, place: &Place<T>, deadline: Option<Instant>) -> Result<(), Failed> {
+        wait::check()?;
         let mut state = self.state.lock();
-        let (tried, woken) = state.try_send(&mut message);
-        let failed = match tried {
-            Tried::Done(()) => {
+        // SAFETY: before it waits, the place is this call's alone.
+        let (tried, woken) = state.try_send(unsafe { place.held() });
+        match tried {
+            Tried::Done => {
                 drop(state);
                 woken.ready();
                 wait::spend();
-                return Ok(());
+                Ok(())
             }
-            Tried::WouldWait => match self.wait_to_send(state, &mut message, deadline) {
-                Ok(()) => return Ok(()),
-                Err(failed) => failed,
-            },
-            Tried::Disconnected => Failed::Disconnected,
-        };
-        match message {
-            Some(message) => Err((message, failed)),
-            None => Ok(()),
+            Tried::WouldWait => self.wait_to_send(state, place, deadline),
+            Tried::Disconnected => Err(Failed::Disconnected),
         }
     }
 
     fn wait_to_send<'a>(
         &'a self,
         mut state: SpinGuard<'a, State<T>>,
-        message: &mut Option<T>,
+        place: &Place<T>,
         deadline: Option<Instant>,
     ) -> Result<(), Failed> {
-        let place = Place::new(message.take());
         // SAFETY: before it waits and after its wait, the place is this call's alone.
-        let held = || unsafe { &mut *place.value.get() };
+        let held = || unsafe { place.held() };
         // SAFETY: the caller's own strand outlives the call.
         let strand = unsafe { current_strand().as_ref() };
         loop {
@@ -310,22 +308,18 @@ impl<T> Channel<T> {
                 // SAFETY: under the lock, in this list or none.
                 unsafe { self.state.lock().senders.remove(&place.node) };
             });
-            *message = held().take();
             return match waited {
                 // Notified without an exchange: the channel was disconnected.
-                _ if message.is_none() => Ok(()),
+                _ if held().is_none() => Ok(()),
                 Waited::AtOnce | Waited::Notified => Err(Failed::Disconnected),
                 Waited::TimedOut => Err(Failed::Timeout),
                 Waited::Cut(interrupt) => Err(interrupt.into()),
                 Waited::Again => {
                     state = self.state.lock();
-                    let (tried, woken) = state.try_send(message);
+                    let (tried, woken) = state.try_send(held());
                     match tried {
-                        Tried::WouldWait => {
-                            *held() = message.take();
-                            continue;
-                        }
-                        Tried::Done(()) => {
+                        Tried::WouldWait => continue,
+                        Tried::Done => {
                             drop(state);
                             woken.ready();
                             Ok(())
@@ -337,19 +331,21 @@ impl<T> Channel<T> {
         }
     }
 
+    /// Receives into `place`, which is empty.
     #[inline]
-    pub(super) fn recv(&self, deadline: Option<Instant>) -> Result<T, Failed> {
+    pub(super) fn recv(&self, place: &Place<T>, deadline: Option<Instant>) -> Result<(), Failed> {
         wait::check()?;
         let mut state = self.state.lock();
-        let (tried, woken) = state.try_recv();
+        // SAFETY: before it waits, the place is this call's alone.
+        let (tried, woken) = state.try_recv(unsafe { place.held() });
         match tried {
-            Tried::Done(message) => {
+            Tried::Done => {
                 drop(state);
                 woken.ready();
                 wait::spend();
-                Ok(message)
+                Ok(())
             }
-            Tried::WouldWait => self.wait_to_recv(state, deadline),
+            Tried::WouldWait => self.wait_to_recv(state, place, deadline),
             Tried::Disconnected => Err(Failed::Disconnected),
         }
     }
@@ -357,9 +353,11 @@ impl<T> Channel<T> {
     fn wait_to_recv<'a>(
         &'a self,
         mut state: SpinGuard<'a, State<T>>,
+        place: &Place<T>,
         deadline: Option<Instant>,
-    ) -> Result<T, Failed> {
-        let place = Place::new(None);
+    ) -> Result<(), Failed> {
+        // SAFETY: before it waits and after its wait, the place is this call's alone.
+        let held = || unsafe { place.held() };
         // SAFETY: the caller's own strand outlives the call.
         let strand = unsafe { current_strand().as_ref() };
         loop {
@@ -372,29 +370,26 @@ impl<T> Channel<T> {
                 // SAFETY: under the lock, in this list or none.
                 unsafe { self.state.lock().receivers.remove(&place.node) };
             });
-            // SAFETY: the wait is over, so the place is this call's alone.
-            if let Some(message) = unsafe { (*place.value.get()).take() } {
-                return Ok(message);
-            }
-            match waited {
+            return match waited {
+                _ if held().is_some() => Ok(()),
                 // Notified without an exchange: the channel was disconnected.
-                Waited::AtOnce | Waited::Notified => return Err(Failed::Disconnected),
-                Waited::TimedOut => return Err(Failed::Timeout),
-                Waited::Cut(interrupt) => return Err(interrupt.into()),
+                Waited::AtOnce | Waited::Notified => Err(Failed::Disconnected),
+                Waited::TimedOut => Err(Failed::Timeout),
+                Waited::Cut(interrupt) => Err(interrupt.into()),
                 Waited::Again => {
                     state = self.state.lock();
-                    let (tried, woken) = state.try_recv();
+                    let (tried, woken) = state.try_recv(held());
                     match tried {
-                        Tried::WouldWait => {}
-                        Tried::Disconnected => return Err(Failed::Disconnected),
-                        Tried::Done(message) => {
+                        Tried::WouldWait => continue,
+                        Tried::Disconnected => Err(Failed::Disconnected),
+                        Tried::Done => {
                             drop(state);
                             woken.ready();
-                            return Ok(message);
+                            Ok(())
                         }
                     }
                 }
-            }
+            };
         }
     }
 

@@ -3,16 +3,17 @@
 use std::{
     fmt,
     iter::FusedIterator,
+    panic::{RefUnwindSafe, UnwindSafe},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
     error::{RecvError, RecvTimeoutError, TryRecvError},
-    queue::{Channel, Failed, Tried},
+    queue::{Channel, Failed, Place, Tried},
     timer::{Timer, recv_never},
 };
-use crate::scheduler::now;
+use crate::{scheduler::now, wait};
 
 /// The receiving half of a channel; clones receive from the same channel, each message goes to one.
 pub struct Receiver<T> {
@@ -44,12 +45,15 @@ impl<T> Receiver<T> {
     }
 
     #[inline]
-    fn recv_up_to(&self, deadline: Option<Instant>) -> Result<T, Failed> {
-        match &self.flavour {
-            Flavour::Queue(channel) => channel.recv(deadline),
+    fn recv_up_to(&self, place: &Place<T>, deadline: Option<Instant>) -> Result<(), Failed> {
+        let message = match &self.flavour {
+            Flavour::Queue(channel) => return channel.recv(place, deadline),
             Flavour::Timer(timer) => timer.recv(deadline),
             Flavour::Never => recv_never(deadline),
-        }
+        }?;
+        // SAFETY: the place is the caller's alone, and in no queue.
+        unsafe { *place.held() = Some(message) };
+        Ok(())
     }
 
     /// Receives a message, waiting for one.
@@ -57,11 +61,13 @@ impl<T> Receiver<T> {
     /// # Errors
     /// If the channel is empty and all senders are gone, the scope is cancelled or its deadline passed.
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.recv_up_to(None).map_err(|failed| match failed {
-            Failed::Disconnected => RecvError::Disconnected,
-            Failed::Timeout => RecvError::Elapsed,
-            Failed::Cancelled => RecvError::Cancelled,
-        })
+        let place = Place::new(None);
+        match self.recv_up_to(&place, None) {
+            Ok(()) => Ok(place.into_message()),
+            Err(Failed::Disconnected) => Err(RecvError::Disconnected),
+            Err(Failed::Timeout) => Err(RecvError::Elapsed),
+            Err(Failed::Cancelled) => Err(RecvError::Cancelled),
+        }
     }
 
     /// Receives without waiting.
@@ -69,16 +75,27 @@ impl<T> Receiver<T> {
     /// # Errors
     /// If the channel is empty, and whether that can change.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        let tried = match &self.flavour {
-            Flavour::Queue(channel) => channel.try_recv(),
-            Flavour::Timer(timer) => timer.take(now()).map_or(Tried::WouldWait, Tried::Done),
-            Flavour::Never => Tried::WouldWait,
-        };
-        match tried {
-            Tried::Done(message) => Ok(message),
-            Tried::WouldWait => Err(TryRecvError::Empty),
-            Tried::Disconnected => Err(TryRecvError::Disconnected),
+        let mut message = None;
+        let tried = self.try_recv_into(&mut message);
+        wait::spend();
+        match (message, tried) {
+            (Some(message), _) => Ok(message),
+            (None, Tried::Disconnected) => Err(TryRecvError::Disconnected),
+            (None, _) => Err(TryRecvError::Empty),
         }
+    }
+
+    pub(super) fn try_recv_into(&self, message: &mut Option<T>) -> Tried {
+        let due = match &self.flavour {
+            Flavour::Queue(channel) => return channel.try_recv(message),
+            Flavour::Timer(timer) => timer.take(now()),
+            Flavour::Never => None,
+        };
+        match due {
+            Some(due) => *message = Some(due),
+            None => return Tried::WouldWait,
+        }
+        Tried::Done
     }
 
     /// As [`Receiver::recv`], waiting for at most `timeout`.
@@ -98,11 +115,13 @@ impl<T> Receiver<T> {
     }
 
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
-        self.recv_up_to(deadline).map_err(|failed| match failed {
-            Failed::Disconnected => RecvTimeoutError::Disconnected,
-            Failed::Timeout => RecvTimeoutError::Timeout,
-            Failed::Cancelled => RecvTimeoutError::Cancelled,
-        })
+        let place = Place::new(None);
+        match self.recv_up_to(&place, deadline) {
+            Ok(()) => Ok(place.into_message()),
+            Err(Failed::Disconnected) => Err(RecvTimeoutError::Disconnected),
+            Err(Failed::Timeout) => Err(RecvTimeoutError::Timeout),
+            Err(Failed::Cancelled) => Err(RecvTimeoutError::Cancelled),
+        }
     }
 
     /// Receives until the channel is disconnected and drained, or the wait is cut short.
@@ -127,6 +146,25 @@ impl<T> Receiver<T> {
     /// Whether no message waits in the channel.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether a send would have to wait for room, or for its receiver where there is no room at all.
+    pub fn is_full(&self) -> bool {
+        match &self.flavour {
+            Flavour::Queue(channel) => channel.is_full(),
+            Flavour::Timer(_) => !self.is_empty(),
+            Flavour::Never => true,
+        }
+    }
+
+    /// Whether both are halves of one channel. Two of [`never`](super::never) are.
+    pub fn same_channel(&self, other: &Receiver<T>) -> bool {
+        match (&self.flavour, &other.flavour) {
+            (Flavour::Queue(one), Flavour::Queue(other)) => Arc::ptr_eq(one, other),
+            (Flavour::Timer(one), Flavour::Timer(other)) => Arc::ptr_eq(one, other),
+            (Flavour::Never, Flavour::Never) => true,
+            _ => false,
+        }
     }
 
     /// How many messages it holds at most, or `None` without a limit.
@@ -160,6 +198,10 @@ impl<T> Drop for Receiver<T> {
         }
     }
 }
+
+// As for senders.
+impl<T> UnwindSafe for Receiver<T> {}
+impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,11 +8,11 @@ use std::{
 use super::{
     ReadyError, ReadyTimeoutError, Receiver, RecvError, SelectError, SelectTimeoutError, SendError,
     Sender, TryReadyError, TrySelectError,
-    choice::{Operations, try_all, wait_for_one},
+    choice::{Operations, Order, try_all, wait_for_one},
     operation::{Deliver, Operation, Receive},
     queue::Aim,
 };
-use crate::{error::Interrupt, scheduler::now};
+use crate::{error::Interrupt, scheduler::now, wait};
 
 /// A list of receives and sends that is made at run time, to wait for one of them.
 ///
@@ -40,12 +40,30 @@ use crate::{error::Interrupt, scheduler::now};
 pub struct Select<'a> {
     /// Removed ones leave a gap, so that the others keep their index.
     operations: Vec<Option<Box<dyn Operation + 'a>>>,
+    is_biased: bool,
 }
 
 impl<'a> Select<'a> {
     /// An empty list.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty list of which the first operation that can be done is chosen, and not one at random.
+    ///
+    /// What comes late in the list may wait for ever if something before it can always be done.
+    pub fn new_biased() -> Self {
+        Self {
+            is_biased: true,
+            ..Self::default()
+        }
+    }
+
+    fn order(&self) -> Order {
+        match self.is_biased {
+            true => Order::Listed,
+            false => Order::Random,
+        }
     }
 
     /// Adds a receive and returns its index.
@@ -102,7 +120,7 @@ impl<'a> Select<'a> {
         );
         self.forget_received();
         loop {
-            if let Some(index) = wait_for_one(&self.operations, aim, None)? {
+            if let Some(index) = wait_for_one(&self.operations, aim, self.order(), None)? {
                 return Ok(index);
             }
         }
@@ -113,7 +131,9 @@ impl<'a> Select<'a> {
     /// # Errors
     /// If there is none.
     pub fn try_select(&mut self) -> Result<SelectedOperation<'_>, TrySelectError> {
-        match try_all(&self.operations, Aim::Exchange) {
+        let tried = try_all(&self.operations, Aim::Exchange, self.order());
+        wait::spend();
+        match tried {
             Some(index) => Ok(self.selected(index)),
             None => Err(TrySelectError),
         }
@@ -146,7 +166,7 @@ impl<'a> Select<'a> {
         deadline: Option<Instant>,
     ) -> Result<SelectedOperation<'_>, SelectTimeoutError> {
         self.forget_received();
-        match wait_for_one(&self.operations, Aim::Exchange, deadline) {
+        match wait_for_one(&self.operations, Aim::Exchange, self.order(), deadline) {
             Ok(Some(index)) => Ok(self.selected(index)),
             Ok(None) | Err(Interrupt::Elapsed) => Err(SelectTimeoutError::Timeout),
             Err(Interrupt::Cancelled) => Err(SelectTimeoutError::Cancelled),
@@ -194,7 +214,9 @@ impl<'a> Select<'a> {
     /// # Errors
     /// If no operation is ready.
     pub fn try_ready(&mut self) -> Result<usize, TryReadyError> {
-        try_all(&self.operations, Aim::Readiness).ok_or(TryReadyError)
+        let tried = try_all(&self.operations, Aim::Readiness, self.order());
+        wait::spend();
+        tried.ok_or(TryReadyError)
     }
 
     /// As [`Select::ready`], waiting for at most `timeout`.
@@ -214,7 +236,7 @@ impl<'a> Select<'a> {
     }
 
     fn ready_up_to(&self, deadline: Option<Instant>) -> Result<usize, ReadyTimeoutError> {
-        match wait_for_one(&self.operations, Aim::Readiness, deadline) {
+        match wait_for_one(&self.operations, Aim::Readiness, self.order(), deadline) {
             Ok(Some(index)) => Ok(index),
             Ok(None) | Err(Interrupt::Elapsed) => Err(ReadyTimeoutError::Timeout),
             Err(Interrupt::Cancelled) => Err(ReadyTimeoutError::Cancelled),

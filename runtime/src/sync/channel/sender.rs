@@ -2,15 +2,16 @@
 
 use std::{
     fmt,
+    panic::{RefUnwindSafe, UnwindSafe},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
     error::{SendError, SendTimeoutError, TrySendError},
-    queue::{Channel, Failed, Tried},
+    queue::{Channel, Failed, Place, Tried},
 };
-use crate::scheduler::now;
+use crate::{scheduler::now, wait};
 
 /// The sending half of a channel; clones send to the same channel.
 pub struct Sender<T> {
@@ -31,13 +32,13 @@ impl<T> Sender<T> {
     /// # Errors
     /// The message, if all receivers are gone, the scope is cancelled or its deadline passed first.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
-        self.channel
-            .send(message, None)
-            .map_err(|(message, failed)| match failed {
-                Failed::Disconnected => SendError::Disconnected(message),
-                Failed::Timeout => SendError::Elapsed(message),
-                Failed::Cancelled => SendError::Cancelled(message),
-            })
+        let place = Place::new(Some(message));
+        match self.channel.send(&place, None) {
+            Ok(()) => Ok(()),
+            Err(Failed::Disconnected) => Err(SendError::Disconnected(place.into_message())),
+            Err(Failed::Timeout) => Err(SendError::Elapsed(place.into_message())),
+            Err(Failed::Cancelled) => Err(SendError::Cancelled(place.into_message())),
+        }
     }
 
     /// Sends without waiting.
@@ -47,6 +48,7 @@ impl<T> Sender<T> {
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
         let mut message = Some(message);
         let tried = self.channel.try_send(&mut message);
+        wait::spend();
         match (tried, message) {
             (Tried::WouldWait, Some(message)) => Err(TrySendError::Full(message)),
             (Tried::Disconnected, Some(message)) => Err(TrySendError::Disconnected(message)),
@@ -71,13 +73,13 @@ impl<T> Sender<T> {
     }
 
     fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
-        self.channel
-            .send(message, deadline)
-            .map_err(|(message, failed)| match failed {
-                Failed::Disconnected => SendTimeoutError::Disconnected(message),
-                Failed::Timeout => SendTimeoutError::Timeout(message),
-                Failed::Cancelled => SendTimeoutError::Cancelled(message),
-            })
+        let place = Place::new(Some(message));
+        match self.channel.send(&place, deadline) {
+            Ok(()) => Ok(()),
+            Err(Failed::Disconnected) => Err(SendTimeoutError::Disconnected(place.into_message())),
+            Err(Failed::Timeout) => Err(SendTimeoutError::Timeout(place.into_message())),
+            Err(Failed::Cancelled) => Err(SendTimeoutError::Cancelled(place.into_message())),
+        }
     }
 
     /// Whether all receivers are gone.
@@ -93,6 +95,16 @@ impl<T> Sender<T> {
     /// Whether no message waits in the channel.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether a send would have to wait for room, or for its receiver where there is no room at all.
+    pub fn is_full(&self) -> bool {
+        self.channel.is_full()
+    }
+
+    /// Whether both are halves of one channel.
+    pub fn same_channel(&self, other: &Sender<T>) -> bool {
+        Arc::ptr_eq(&self.channel, &other.channel)
     }
 
     /// How many messages it holds at most, or `None` without a limit.
@@ -115,6 +127,10 @@ impl<T> Drop for Sender<T> {
         self.channel.remove_sender();
     }
 }
+
+// Nothing of a message can be seen through a half, and a send or receive is whole or has not happened.
+impl<T> UnwindSafe for Sender<T> {}
+impl<T> RefUnwindSafe for Sender<T> {}
 
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

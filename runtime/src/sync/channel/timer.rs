@@ -108,6 +108,7 @@ impl<T> Timer<T> {
                 return Ok(message);
             }
             if deadline.is_some_and(|deadline| deadline <= time) {
+                wait::spend();
                 return Err(Failed::Timeout);
             }
             let until = [self.next(), deadline].into_iter().flatten().min();
@@ -121,6 +122,7 @@ pub(super) fn recv_never<T>(deadline: Option<Instant>) -> Result<T, Failed> {
     wait::check()?;
     loop {
         if deadline.is_some_and(|deadline| deadline <= now()) {
+            wait::spend();
             return Err(Failed::Timeout);
         }
         pause(deadline)?;
