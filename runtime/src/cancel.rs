@@ -74,9 +74,13 @@ impl CancelToken {
         drop(bells);
     }
 
-    /// Whether [`CancelToken::cancel`] has been called.
+    /// Whether [`CancelToken::cancel`] has been called. Asked again and again in vain, it gives way to others.
     pub fn is_cancelled(&self) -> bool {
-        self.shared.scope.is_cancelled()
+        let cancelled = self.shared.scope.is_cancelled();
+        if !cancelled {
+            wait::spend();
+        }
+        cancelled
     }
 
     /// A channel that never has a message and is disconnected by [`CancelToken::cancel`], so that
@@ -100,7 +104,7 @@ impl CancelToken {
         let mut bells = self.shared.bells.lock();
         bells.retain(|bell| !bell.is_disconnected());
         // Under the lock, so that a cancellation either is seen here or finds the bell.
-        if !self.is_cancelled() {
+        if !self.shared.scope.is_cancelled() {
             bells.push(bell);
         }
         told
@@ -130,7 +134,9 @@ impl CancelToken {
         };
         result.or_else(|payload| match payload.downcast_ref::<Unwind>() {
             // What cancels the scopes around as well is theirs to catch.
-            Some(Unwind::Cancelled) if self.is_cancelled() && !strand.is_cancelled() => {
+            Some(Unwind::Cancelled)
+                if self.shared.scope.is_cancelled() && !strand.is_cancelled() =>
+            {
                 Err(Cancelled)
             }
             _ => resume_unwind(payload),
@@ -188,7 +194,7 @@ impl Default for CancelToken {
 impl fmt::Debug for CancelToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CancelToken")
-            .field("cancelled", &self.is_cancelled())
+            .field("cancelled", &self.shared.scope.is_cancelled())
             .finish()
     }
 }
@@ -252,19 +258,23 @@ pub fn shield<T>(f: impl FnOnce() -> T) -> T {
 pub fn check() -> Result<(), Interrupt> {
     // SAFETY: the caller's own strand outlives the call.
     let strand = unsafe { current_strand().as_ref() };
-    if strand.is_cancelled() {
-        return Err(Interrupt::Cancelled);
-    }
-    match strand.deadline() {
+    let checked = match strand.deadline() {
+        _ if strand.is_cancelled() => Err(Interrupt::Cancelled),
         Some(deadline) if deadline <= crate::scheduler::now() => Err(Interrupt::Elapsed),
         _ => Ok(()),
-    }
+    };
+    wait::spend();
+    checked
 }
 
 /// Whether the caller's scope has been cancelled.
 pub fn is_cancelled() -> bool {
     // SAFETY: the caller's own strand outlives the call.
-    unsafe { current_strand().as_ref() }.is_cancelled()
+    let cancelled = unsafe { current_strand().as_ref() }.is_cancelled();
+    if !cancelled {
+        wait::spend();
+    }
+    cancelled
 }
 
 /// Why the caller's scope has been cancelled, if it has.

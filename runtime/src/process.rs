@@ -31,6 +31,7 @@ use crate::{
     group::group,
     net::{self, PipeReader, PipeWriter},
     sys::spin::SpinLock,
+    wait,
 };
 
 /// What to start, and how; as [`std::process::Command`].
@@ -305,6 +306,7 @@ impl Child {
     /// # Errors
     /// If that is [lost](StatusLost).
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        wait::spend();
         if self.found.is_some() {
             return Ok(self.found);
         }

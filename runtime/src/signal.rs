@@ -18,6 +18,7 @@ use signal_hook::{SigId, flag, low_level};
 use crate::{
     net::PipeReader,
     sync::channel::{self, Receiver},
+    wait,
 };
 
 /// A signal, by its number (signal(7)).
@@ -171,7 +172,11 @@ impl Signals {
     /// A signal that has come, if one has.
     pub fn try_recv(&self) -> Option<Signal> {
         let came = |(_, raised): &&(_, Arc<AtomicBool>)| raised.swap(false, Ordering::SeqCst);
-        self.raised.iter().find(came).map(|(signal, _)| *signal)
+        let signal = self.raised.iter().find(came).map(|(signal, _)| *signal);
+        if signal.is_none() {
+            wait::spend();
+        }
+        signal
     }
 
     /// The signals as messages of a channel, which [`select!`](crate::select) can wait for among others.

@@ -327,7 +327,11 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
 
     /// Whether the group has been cancelled, by whatever cause.
     pub fn is_cancelled(&self) -> bool {
-        self.scope.is_cancelled()
+        let cancelled = self.scope.is_cancelled();
+        if !cancelled {
+            wait::spend();
+        }
+        cancelled
     }
 
     #[track_caller]
@@ -423,7 +427,7 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
 impl<E> fmt::Debug for Group<'_, '_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group")
-            .field("cancelled", &self.is_cancelled())
+            .field("cancelled", &self.scope.is_cancelled())
             .finish_non_exhaustive()
     }
 }
@@ -546,9 +550,9 @@ impl<T> Child<'_, T> {
             .cancel(Cause::Handle, &mut |claimed| ready(claimed));
     }
 
-    /// Whether the child has ended.
+    /// Whether the child has ended. Asked again and again in vain, it gives way to others.
     pub fn is_finished(&self) -> bool {
-        self.task.is_done()
+        task::is_finished(&self.task)
     }
 
     /// The child's name, if it was given one.

@@ -108,6 +108,62 @@ impl Condvar {
         }
     }
 
+    /// As [`Condvar::wait_while`], for at most `timeout`; whether that passed while `condition` still said so.
+    ///
+    /// # Panics
+    /// As [`Condvar::wait`].
+    #[track_caller]
+    pub fn wait_while_for<T: ?Sized>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        condition: impl FnMut(&mut T) -> bool,
+        timeout: Duration,
+    ) -> WaitTimeoutResult {
+        self.wait_while_up_to(guard, condition, now().checked_add(timeout))
+    }
+
+    /// As [`Condvar::wait_while_for`], until `deadline`.
+    ///
+    /// # Panics
+    /// As [`Condvar::wait`].
+    #[track_caller]
+    pub fn wait_while_until<T: ?Sized>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        condition: impl FnMut(&mut T) -> bool,
+        deadline: Instant,
+    ) -> WaitTimeoutResult {
+        self.wait_while_up_to(guard, condition, Some(deadline))
+    }
+
+    #[track_caller]
+    fn wait_while_up_to<T: ?Sized>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        mut condition: impl FnMut(&mut T) -> bool,
+        deadline: Option<Instant>,
+    ) -> WaitTimeoutResult {
+        while condition(&mut **guard) {
+            if self.wait_until_instant(guard, deadline) {
+                return WaitTimeoutResult(condition(&mut **guard));
+            }
+        }
+        WaitTimeoutResult(false)
+    }
+
+    /// As [`Condvar::wait`], until `deadline`.
+    ///
+    /// # Panics
+    /// As [`Condvar::wait`].
+    #[track_caller]
+    pub fn wait_until<T: ?Sized>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        deadline: Instant,
+    ) -> WaitTimeoutResult {
+        WaitTimeoutResult(self.wait_until_instant(guard, Some(deadline)))
+    }
+
     /// As [`Condvar::wait`], for at most `timeout`.
     ///
     /// # Panics
@@ -163,20 +219,20 @@ impl Condvar {
         }
     }
 
-    /// Wakes the longest waiter, if there is one.
-    pub fn notify_one(&self) {
+    /// Wakes the longest waiter; whether there was one.
+    pub fn notify_one(&self) -> bool {
         // SAFETY: under the list's lock.
         let claimed = unsafe { self.waiters.lock().list.notify_one() };
-        if let Some(claimed) = claimed {
-            ready(claimed);
-        }
+        claimed.map(ready).is_some()
     }
 
-    /// Wakes all who wait now.
-    pub fn notify_all(&self) {
+    /// Wakes all who wait now; how many that were.
+    pub fn notify_all(&self) -> usize {
         // SAFETY: under the list's lock.
         let won = unsafe { self.waiters.lock().list.notify_all() };
+        let count = won.count();
         won.ready();
+        count
     }
 }
 

@@ -97,7 +97,7 @@ unsafe impl lock_api::RawMutex for RawMutex {
 
     #[inline]
     fn lock(&self) -> Self::Guard {
-        if self.try_lock().is_none() {
+        if !self.take() {
             self.lock_slow(None);
         }
         lock_api::GuardSend::new()
@@ -105,11 +105,12 @@ unsafe impl lock_api::RawMutex for RawMutex {
 
     #[inline]
     fn try_lock(&self) -> Option<Self::Guard> {
-        // Acquire pairs with the release in `unlock`.
-        self.state
-            .compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
-            .then_some(lock_api::GuardSend::new())
+        if self.take() {
+            return Some(lock_api::GuardSend::new());
+        }
+        // A loop that tries again must not keep the holder from its turn.
+        wait::spend();
+        None
     }
 
     #[inline]
@@ -119,12 +120,26 @@ unsafe impl lock_api::RawMutex for RawMutex {
             .compare_exchange(LOCKED, FREE, Ordering::Release, Ordering::Relaxed)
             .is_err()
         {
-            self.unlock_slow();
+            self.unlock_slow(false);
         }
     }
 
     fn is_locked(&self) -> bool {
         self.state.load(Ordering::Relaxed) != FREE
+    }
+}
+
+// SAFETY: as for `RawMutex`; one that is handed over stays locked.
+unsafe impl lock_api::RawMutexFair for RawMutex {
+    #[inline]
+    unsafe fn unlock_fair(&self, _: Self::Guard) {
+        if self
+            .state
+            .compare_exchange(LOCKED, FREE, Ordering::Release, Ordering::Relaxed)
+            .is_err()
+        {
+            self.unlock_slow(true);
+        }
     }
 }
 
@@ -134,21 +149,25 @@ unsafe impl lock_api::RawMutexTimed for RawMutex {
     type Instant = Instant;
 
     fn try_lock_for(&self, timeout: Duration) -> Option<Self::Guard> {
-        lock_api::RawMutex::try_lock(self).or_else(|| {
-            self.lock_slow(now().checked_add(timeout))
-                .then(lock_api::GuardSend::new)
-        })
+        let locked = self.take() || self.lock_slow(now().checked_add(timeout));
+        locked.then(lock_api::GuardSend::new)
     }
 
     fn try_lock_until(&self, deadline: Instant) -> Option<Self::Guard> {
-        lock_api::RawMutex::try_lock(self).or_else(|| {
-            self.lock_slow(Some(deadline))
-                .then(lock_api::GuardSend::new)
-        })
+        let locked = self.take() || self.lock_slow(Some(deadline));
+        locked.then(lock_api::GuardSend::new)
     }
 }
 
 impl RawMutex {
+    #[inline]
+    fn take(&self) -> bool {
+        // Acquire pairs with the release in `unlock`.
+        self.state
+            .compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
     /// False if the deadline passed first.
     #[cold]
     fn lock_slow(&self, deadline: Option<Instant>) -> bool {
@@ -195,10 +214,11 @@ impl RawMutex {
         }
     }
 
+    /// With `hand_over` the longest waiter gets it, even if it was not overtaken.
     #[cold]
-    fn unlock_slow(&self) {
+    fn unlock_slow(&self, hand_over: bool) {
         let mut waiters = self.waiters.lock();
-        let hand_over = std::mem::take(&mut waiters.overtaken);
+        let hand_over = std::mem::take(&mut waiters.overtaken) || hand_over;
         if !hand_over {
             self.state.store(FREE, Ordering::Release);
         }

@@ -195,7 +195,10 @@ impl<T> Receiver<T> {
         match self.take() {
             Some(Some(message)) => Ok(message),
             Some(None) => Err(TryRecvError::Disconnected),
-            None => Err(TryRecvError::Empty),
+            None => {
+                wait::spend();
+                Err(TryRecvError::Empty)
+            }
         }
     }
 

@@ -250,9 +250,15 @@ impl RawRwLock {
     /// As `enter`, also when others wait whom it does not overtake.
     #[inline]
     pub(super) fn try_enter(&self, access: Access) -> bool {
-        if self.enter(access) {
+        if self.enter(access) || self.enter_past_queue(access) {
             return true;
         }
+        // A loop that tries again must not keep the holders from their turns.
+        wait::spend();
+        false
+    }
+
+    fn enter_past_queue(&self, access: Access) -> bool {
         if self.state.load(Ordering::Relaxed) & QUEUED == 0 {
             return false;
         }
@@ -440,6 +446,19 @@ unsafe impl lock_api::RawRwLock for RawRwLock {
 
     fn is_locked_exclusive(&self) -> bool {
         self.state.load(Ordering::Relaxed) & WRITER != 0
+    }
+}
+
+// SAFETY: as for `RawRwLock`. Each unlocking is fair: while somebody waits, newcomers queue behind.
+unsafe impl lock_api::RawRwLockFair for RawRwLock {
+    #[inline]
+    unsafe fn unlock_shared_fair(&self, _: GuardSend) {
+        self.leave(READER, 0);
+    }
+
+    #[inline]
+    unsafe fn unlock_exclusive_fair(&self, _: GuardSend) {
+        self.leave_exclusive(0);
     }
 }
 

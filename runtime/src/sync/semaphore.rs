@@ -291,6 +291,15 @@ impl Semaphore {
     }
 
     fn try_take(&self, wanted: usize) -> Result<(), TryAcquireError> {
+        let tried = self.try_take_at_once(wanted);
+        if tried.is_err() {
+            // A loop that tries again must not keep the holders from their turns.
+            wait::spend();
+        }
+        tried
+    }
+
+    fn try_take_at_once(&self, wanted: usize) -> Result<(), TryAcquireError> {
         loop {
             match self.change_unguarded(|available| available.checked_sub(wanted)) {
                 Some(true) => return Ok(()),

@@ -310,9 +310,13 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Whether there is a value that this receiver has not seen; never waits.
+    /// Whether there is a value that this receiver has not seen. Asked again and again in vain, it gives way to others.
     pub fn has_changed(&self) -> bool {
-        self.shared.version.load(Ordering::Acquire) & !CLOSED != self.seen
+        let changed = self.shared.version.load(Ordering::Acquire) & !CLOSED != self.seen;
+        if !changed {
+            wait::spend();
+        }
+        changed
     }
 
     /// Whether all senders are gone: the value is the last one.

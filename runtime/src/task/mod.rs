@@ -386,9 +386,9 @@ impl<T> JoinHandle<T> {
         &self.task
     }
 
-    /// Whether the coroutine has ended.
+    /// Whether the coroutine has ended. Asked again and again in vain, it gives way to others.
     pub fn is_finished(&self) -> bool {
-        self.task.is_done()
+        is_finished(&self.task)
     }
 
     /// Cancels the coroutine: every wait it makes from now on is cut short.
@@ -443,6 +443,15 @@ pub(crate) fn detach(task: &TaskRef) {
     if let Some(error) = task.detach() {
         refusal::note(error);
     }
+}
+
+/// Whether `task` is complete. A loop that asks must not keep it from its turn.
+pub(crate) fn is_finished(task: &TaskRef) -> bool {
+    let done = task.is_done();
+    if !done {
+        wait::spend();
+    }
+    done
 }
 
 /// Waits until `task` is complete.

@@ -34,6 +34,7 @@ mod stress;
 mod sync;
 mod time;
 mod trimming;
+mod trying;
 mod udp;
 mod unbegun;
 mod unix;

@@ -24,7 +24,7 @@ use maniple::{
     timeout, yield_now,
 };
 
-use super::{LONG, SHORT, on};
+use super::{LONG, SHORT, anywhere, on};
 
 /// Yields until `condition` holds: waits for an event rather than for a time.
 fn until(condition: impl Fn() -> bool) {
@@ -752,4 +752,91 @@ fn a_sender_whose_message_panics_when_dropped_leaves_the_channel_usable() {
     assert!(catch_unwind(AssertUnwindSafe(|| drop(receive.recv()))).is_err());
     assert!(send.send(Bomb(false)).is_ok());
     assert!(!receive.recv().unwrap().0);
+}
+
+#[test]
+fn a_condvar_tells_how_many_it_woke() {
+    on(1, || {
+        let shared = Arc::new((Mutex::new(0), Condvar::new()));
+        assert!(!shared.1.notify_one());
+        assert_eq!(shared.1.notify_all(), 0);
+        let waiters: Vec<_> = (0..3)
+            .map(|_| {
+                let shared = shared.clone();
+                spawn(move || {
+                    let mut waiting = shared.0.lock();
+                    *waiting += 1;
+                    shared.1.wait(&mut waiting);
+                })
+            })
+            .collect();
+        while *shared.0.lock() < 3 {
+            yield_now();
+        }
+        assert!(shared.1.notify_one());
+        assert_eq!(shared.1.notify_all(), 2);
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_condvar_waits_for_a_condition_up_to_a_time() {
+    anywhere(|| {
+        let (mutex, condvar) = (Mutex::new(1), Condvar::new());
+        let mut guard = mutex.lock();
+        let begun = Instant::now();
+        assert!(
+            condvar
+                .wait_while_for(&mut guard, |n| *n == 1, SHORT)
+                .timed_out()
+        );
+        assert!(
+            condvar
+                .wait_until(&mut guard, Instant::now() + SHORT)
+                .timed_out()
+        );
+        assert!(begun.elapsed() >= 2 * SHORT, "never early");
+        assert!(
+            !condvar
+                .wait_while_until(&mut guard, |n| *n == 2, Instant::now())
+                .timed_out()
+        );
+        drop(guard);
+        let (slept, _) = maniple::join!(
+            {
+                let mut guard = mutex.lock();
+                condvar
+                    .wait_while_for(&mut guard, |n| *n == 1, LONG)
+                    .timed_out()
+            },
+            {
+                *mutex.lock() = 2;
+                condvar.notify_all();
+            }
+        );
+        assert!(!slept);
+    });
+}
+
+#[test]
+fn a_mutex_that_is_unlocked_fairly_goes_to_who_waits() {
+    on(1, || {
+        let turns = Arc::new(Mutex::new(Vec::new()));
+        let mut own = turns.lock();
+        let theirs = turns.clone();
+        let waiter = spawn(move || theirs.lock().push("theirs"));
+        while !waiter.is_finished() && own.is_empty() {
+            MutexGuard::bump(&mut own);
+        }
+        own.push("own");
+        assert_eq!(*own, ["theirs", "own"]);
+        MutexGuard::unlock_fair(own);
+        waiter.join().unwrap();
+        let shared = maniple::sync::RwLock::new(1);
+        maniple::sync::RwLockReadGuard::unlock_fair(shared.read());
+        maniple::sync::RwLockWriteGuard::unlock_fair(shared.write());
+        assert!(shared.try_write().is_some());
+    });
 }

@@ -322,6 +322,7 @@ impl<T> Sender<T> {
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
         let mut message = Some(Shares::new(message));
         let tried = self.shared.try_send(&mut message);
+        wait::spend();
         match (tried, message.and_then(whole)) {
             (Err(Refused::Full), Some(message)) => Err(TrySendError::Full(message)),
             (Err(Refused::Disconnected), Some(message)) => Err(TrySendError::Disconnected(message)),
@@ -417,8 +418,9 @@ impl<T: Clone> Receiver<T> {
     /// # Errors
     /// As [`Receiver::recv`], or if there is no message.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
-        let message = self.shared.try_recv(&mut self.next)?;
-        Ok(message.into_message())
+        let tried = self.shared.try_recv(&mut self.next);
+        wait::spend();
+        Ok(tried?.into_message())
     }
 
     /// As [`Receiver::recv`], waiting for at most `timeout`.
