@@ -695,8 +695,9 @@ impl Logic for Generous {
     fn received(&mut self, conn: ConnId, line: String, out: &mut Outbox<Arc<str>>) {
         for n in 0..line.parse::<u32>().unwrap() {
             assert!(out.send(conn, n.to_string()));
-            assert!((1..=256).contains(&out.queued(conn)));
-            assert!(out.queued_bytes(conn) >= 2 * out.queued(conn));
+            // Its sender may have taken all meanwhile.
+            assert!(out.queued(conn) <= 256);
+            assert!(out.queued_bytes(conn) <= 256 * 5);
         }
     }
 }
@@ -741,8 +742,8 @@ fn a_connection_may_send_so_many_messages_and_the_others_when_it_is_their_time()
 fn how_far_the_logic_is_behind_is_told() {
     let (served, let_go, peers) = behind(&"line\n".repeat(20));
     let until = Instant::now() + PATIENCE;
-    // One in the queue, and each reader with one that waits for room.
-    while served.handle.backlog() < 3 {
+    // One more connection may be in the queue, or wait for it.
+    while served.handle.backlog() < 2 {
         assert!(Instant::now() < until, "{}", served.handle.backlog());
         std::thread::yield_now();
     }
