@@ -130,7 +130,7 @@ mod tests {
         let thrown = catch_unwind(AssertUnwindSafe(|| {
             drop_all((0..3).map(|_| Counts(&dropped)));
         }));
-        assert_eq!(thrown.unwrap_err().downcast_ref(), Some(&1));
+        assert_eq!(thrown.unwrap_err().downcast_ref(), Some(&1_u32));
         assert_eq!(dropped.get(), 3);
 
         struct InDestructor<'a>(&'a std::cell::Cell<u32>);
