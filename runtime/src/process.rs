@@ -15,6 +15,7 @@ use std::{
     },
     path::Path,
     process,
+    sync::LazyLock,
 };
 
 pub use std::process::{ExitStatus, Output, Stdio};
@@ -394,7 +395,7 @@ pub const MAX_LEFT: usize = 1024;
 /// Processes that were left to themselves, by descriptors, since their numbers may become others'.
 struct Left(SpinLock<VecDeque<OwnedFd>>);
 
-static LEFT: Left = Left(SpinLock::new(VecDeque::new()));
+static LEFT: LazyLock<Left> = LazyLock::new(|| Left(SpinLock::new(VecDeque::new())));
 
 /// Processes that are looked at in passing.
 const LOOKED_AT: usize = 32;
