@@ -85,7 +85,7 @@ pub(crate) struct Home {
     /// Turns given to coroutines so far.
     pub(crate) turn: AtomicU64,
     /// Changes in each round of its loop.
-    pub(crate) rounds: AtomicU32,
+    pub(crate) rounds: std::sync::atomic::AtomicU32,
     /// Whether it waits for the kernel's news.
     pub(crate) polling: AtomicBool,
     /// Coroutines that have begun here and not ended.

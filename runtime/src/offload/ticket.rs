@@ -34,6 +34,7 @@ pub(super) enum Begun {
 }
 
 /// A wait for a job was cut.
+#[derive(Debug)]
 pub(super) struct Cut {
     pub(super) error: io::Error,
     /// The job had begun, and was left to itself.
@@ -219,7 +220,7 @@ mod loom_models {
         model.check(|| {
             let ticket = Arc::new(Ticket::new());
             let theirs = ticket.clone();
-            let thread = spawn(move || theirs.work(seven, &mut || {}));
+            let thread = spawn(move || theirs.work(seven, &mut |_| {}));
             assert_eq!(read(&ticket.wait(Begun::IsLeft).unwrap()), 7);
             thread.join().unwrap();
         });
@@ -233,7 +234,7 @@ mod loom_models {
         model.check(|| {
             let ticket = Arc::new(Ticket::new());
             let theirs = ticket.clone();
-            let thread = spawn(move || theirs.work(seven, &mut || {}));
+            let thread = spawn(move || theirs.work(seven, &mut |_| {}));
             let owner = current_strand().as_ptr() as usize;
             let canceller = spawn(move || {
                 // SAFETY: the model's own thread waits for this one to end.
