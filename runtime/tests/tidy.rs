@@ -210,6 +210,40 @@ fn modules_import_downwards_and_from_named_neighbours() {
     assert!(neighbours.is_empty(), "no longer imported: {neighbours:?}");
 }
 
+/// The names in backquotes that are sentences, as tests have them, in the table of what may run where.
+fn promised_tests() -> Vec<String> {
+    let text = fs::read_to_string(root().join("../ARCHITECTURE.md")).unwrap();
+    let from = text
+        .find("## What may run where")
+        .expect("the table is there");
+    let section = text[from..].split("\n## ").next().unwrap();
+    let held_by = section.lines().filter_map(|line| line.rsplit(" | ").next());
+    let quoted = held_by.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    quoted
+        .filter(|name| name.matches('_').count() > 2)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn what_may_run_where_is_held_by_tests_that_there_are() {
+    let promised = promised_tests();
+    assert!(promised.len() > 15, "the table is read: {promised:?}");
+    let mut text: String = sources().into_iter().map(|source| source.text).collect();
+    for entry in fs::read_dir(root().join("tests/promises")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            text.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+    // Or in a macro that makes one of each name.
+    let missing = |name: &&String| {
+        !text.contains(&format!("fn {name}()")) && !text.contains(&format!("{name}:\n"))
+    };
+    let missing: Vec<_> = promised.iter().filter(missing).collect();
+    assert!(missing.is_empty(), "no such tests: {missing:?}");
+}
+
 #[test]
 fn every_file_says_what_lives_there() {
     for source in sources() {
