@@ -13,8 +13,16 @@
 //! Nodes live where their owner lives (a coroutine's header, a leader's stack) and are linked into
 //! their parent's list under the parent's lock; a node unlinks itself before it goes, and a group
 //! waits until its list is empty. Locks are taken from parent to child, never the other way.
+//!
+//! # The walk
+//!
+//! The tree is as deep as users make it, so a cancellation walks it without recursion, without memory of its
+//! own, and with two locks at most at a time. Whoever sets a node's flag walks what is below it, and nobody else
+//! does. The way back is kept in the nodes. Each node on the way is *held*: it is not unlinked before the walk
+//! has left it. Nobody waits for that but who leaves a scope at the moment in which the walk is at it: further
+//! up a scope has another below it, for the end of which its owner waits anyway.
 
-use std::ptr::NonNull;
+use std::{cell::Cell, ptr::NonNull};
 
 use super::{Claimed, Outcome, Strand};
 use crate::{
@@ -22,7 +30,7 @@ use crate::{
     loom::{AtomicBool, AtomicU8, Ordering, order_store_before_load},
     sys::{
         list::{Linked, Links, List},
-        spin::SpinLock,
+        spin::{SpinGuard, SpinLock, spin_while},
     },
 };
 
@@ -34,6 +42,10 @@ pub(crate) struct Scope {
     target: Target,
     /// Guarded by the parent's lock.
     links: Links<Scope>,
+    /// Whether a walk is at this node or below it. Guarded by the parent's lock.
+    held: Cell<bool>,
+    /// From where a walk came here; of whoever set the flag.
+    back: Cell<Option<NonNull<Scope>>>,
     below: SpinLock<Below>,
 }
 
@@ -60,7 +72,8 @@ struct Below {
 unsafe impl Send for Below {}
 
 // SAFETY: a scope is shared between threads by design: its flag is atomic, its lists are behind its
-// lock, its links behind its parent's, and its target is immutable and outlives it.
+// lock, its links behind its parent's, the way back is written and read by the one who set the flag, and its
+// target is immutable and outlives it.
 unsafe impl Send for Scope {}
 // SAFETY: as above.
 unsafe impl Sync for Scope {}
@@ -79,6 +92,8 @@ impl Scope {
             starved: AtomicBool::new(false),
             target,
             links: Links::new(),
+            held: Cell::new(false),
+            back: Cell::new(None),
             below: SpinLock::new(Below {
                 scopes: List::new(),
                 awaiting_empty: None,
@@ -143,7 +158,7 @@ impl Scope {
     /// `child` was linked below this scope.
     #[inline]
     pub(crate) unsafe fn unlink(&self, child: NonNull<Scope>, ready: impl FnOnce(Claimed)) {
-        let mut below = self.below.lock();
+        let mut below = self.lock_without_walk_at(child);
         // SAFETY: exclusion by the lock; the child is in this list.
         unsafe { below.scopes.remove(child) };
         if !below.scopes.is_empty() {
@@ -178,34 +193,370 @@ impl Scope {
         self.below.lock().awaiting_empty = None;
     }
 
-    /// Cancels this scope and all below it; `ready` is called with each strand to be resumed.
-    pub(crate) fn cancel(&self, cause: Cause, ready: &mut dyn FnMut(Claimed)) {
-        // A canceller below a cancelled scope has nothing left to do, except for who was linked in
-        // between: `link` copies the flag under the lock.
+    /// The lock, once no walk is at `child`, which is linked below this scope.
+    #[inline]
+    fn lock_without_walk_at(&self, child: NonNull<Scope>) -> SpinGuard<'_, Below> {
         let below = self.below.lock();
+        // SAFETY: linked, so alive; exclusion by the lock.
+        match unsafe { child.as_ref() }.held.get() {
+            false => below,
+            true => self.wait_for_walk_at(child, below),
+        }
+    }
+
+    #[cold]
+    fn wait_for_walk_at<'a>(
+        &'a self,
+        child: NonNull<Scope>,
+        below: SpinGuard<'a, Below>,
+    ) -> SpinGuard<'a, Below> {
+        drop(below);
+        let mut free = None;
+        spin_while(|| {
+            let below = self.below.lock();
+            // SAFETY: as there.
+            let is_held = unsafe { child.as_ref() }.held.get();
+            free = (!is_held).then_some(below);
+            is_held
+        });
+        free.unwrap_or_else(|| self.below.lock())
+    }
+
+    /// Cancels this scope and all below it; `ready` is called with each strand to be resumed.
+    ///
+    /// If another has cancelled it before, that one may still be on its way to some who are below.
+    pub(crate) fn cancel(&self, cause: Cause, ready: &mut dyn FnMut(Claimed)) {
+        if !self.raise(cause, ready) {
+            return;
+        }
+        let root = NonNull::from(self);
+        // SAFETY: the root is the caller's; nodes on the way are held, and none is touched after it was left.
+        unsafe {
+            let (mut at, mut left) = (root, None);
+            loop {
+                if let Some(next) = at.as_ref().next_below(left, cause, ready) {
+                    next.as_ref().back.set(Some(at));
+                    (at, left) = (next, None);
+                } else if at == root {
+                    return;
+                } else if let Some(back) = at.as_ref().back.take() {
+                    (at, left) = (back, Some(at));
+                }
+            }
+        }
+    }
+
+    /// Sets the flag, and wakes the strand that waits in this scope; false if the flag is set.
+    fn raise(&self, cause: Cause, ready: &mut dyn FnMut(Claimed)) -> bool {
         let first =
             self.cancelled
                 .compare_exchange(ALIVE, cause as u8, Ordering::SeqCst, Ordering::SeqCst);
         if first.is_err() {
-            return;
+            return false;
         }
         order_store_before_load();
-        match self.target {
-            Target::Nothing => {}
-            Target::Strand(strand) => {
-                // SAFETY: a scope never outlives the strand it names.
-                if let Some(claimed) = unsafe { Strand::claim(strand, Outcome::Cancelled) } {
-                    ready(claimed);
+        if let Target::Strand(strand) = self.target
+            // SAFETY: a scope never outlives the strand it names.
+            && let Some(claimed) = unsafe { Strand::claim(strand, Outcome::Cancelled) }
+        {
+            ready(claimed);
+        }
+        true
+    }
+
+    /// One step of a walk that has come to this node, or has come back to it from `left`: the next node to walk
+    /// from, whose flag has been set. Nodes with nothing below are done on the way.
+    ///
+    /// # Safety
+    /// The walk set this node's flag, and `left`'s; both are held, or are the root.
+    unsafe fn next_below(
+        &self,
+        left: Option<NonNull<Scope>>,
+        cause: Cause,
+        ready: &mut dyn FnMut(Claimed),
+    ) -> Option<NonNull<Scope>> {
+        if let Target::Scope(target) = self.target
+            && left.is_none()
+            // SAFETY: this node, which is held, is unlinked before the scope it points to goes.
+            && unsafe { target.as_ref() }.raise(cause, ready)
+        {
+            return Some(target);
+        }
+        let below = self.below.lock();
+        // SAFETY: exclusion by the lock, which also keeps the nodes from being unlinked; so is `left`, unless it
+        // is the target, which is in another list.
+        unsafe {
+            let mut next = match left {
+                Some(left) if !matches!(self.target, Target::Scope(target) if target == left) => {
+                    left.as_ref().held.set(false);
+                    left.as_ref().links.next()
+                }
+                _ => below.scopes.front(),
+            };
+            let mut done = 0;
+            while let Some(child) = next {
+                let node = child.as_ref();
+                if node.raise(cause, ready) {
+                    done += 1;
+                    if node.has_below() || done == MOST_AT_ONCE {
+                        node.held.set(true);
+                        return Some(child);
+                    }
+                }
+                next = node.links.next();
+            }
+        }
+        None
+    }
+
+    /// Whether a walk has anything to do below this node, whose flag is set: later ones take the flag over.
+    fn has_below(&self) -> bool {
+        matches!(self.target, Target::Scope(_)) || !self.below.lock().scopes.is_empty()
+    }
+}
+
+/// So many nodes without any below them are done under one lock, then others have their turn at it.
+const MOST_AT_ONCE: u32 = 64;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn node(target: Target) -> Box<Scope> {
+        Box::new(Scope::new(target))
+    }
+
+    fn link(parent: &Scope, child: &Scope) {
+        // SAFETY: the tests keep their nodes in boxes, and unlink none.
+        unsafe { parent.link(NonNull::from(child)) };
+    }
+
+    /// Cancels on a thread with as little stack as there is, and holds that all are told.
+    fn cancels_on_a_small_stack(nodes: &[Box<Scope>]) {
+        std::thread::scope(|scope| {
+            let small = std::thread::Builder::new().stack_size(16 * 1024);
+            let root = &nodes[0];
+            let cancel = || root.cancel(Cause::Group, &mut |_| {});
+            let cancelling = small.spawn_scoped(scope, cancel).unwrap();
+            cancelling.join().unwrap();
+        });
+        let told = |node: &Scope| node.cause() == Some(Cause::Group) && !node.held.get();
+        assert!(nodes.iter().all(|node| told(node)));
+    }
+
+    #[test]
+    fn a_cancellation_goes_down_a_hundred_thousand_levels() {
+        let nodes: Vec<_> = (0..100_000).map(|_| node(Target::Nothing)).collect();
+        for pair in nodes.windows(2) {
+            link(&pair[0], &pair[1]);
+        }
+        cancels_on_a_small_stack(&nodes);
+    }
+
+    #[test]
+    fn a_cancellation_follows_a_hundred_thousand_runs_under_tokens() {
+        let mut nodes = vec![node(Target::Nothing)];
+        for _ in 0..50_000 {
+            let frame = node(Target::Nothing);
+            let edge = node(Target::Scope(NonNull::from(&*frame)));
+            link(nodes.last().unwrap(), &edge);
+            nodes.extend([edge, frame]);
+        }
+        cancels_on_a_small_stack(&nodes);
+    }
+
+    #[test]
+    fn a_cancellation_reaches_all_of_a_wide_and_ragged_tree() {
+        let mut nodes = vec![node(Target::Nothing)];
+        let mut random = 1_u64;
+        for number in 0..50_000 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            // Mostly below one of the last, else below the first.
+            let back = 1 + (random >> 33) as usize % 7;
+            let parent = match number % 3 {
+                0 => &nodes[0],
+                _ => &nodes[nodes.len().saturating_sub(back)],
+            };
+            let child = node(Target::Nothing);
+            link(parent, &child);
+            nodes.push(child);
+        }
+        cancels_on_a_small_stack(&nodes);
+    }
+
+    #[test]
+    fn the_first_cause_stays_below_too() {
+        let nodes: Vec<_> = (0..3).map(|_| node(Target::Nothing)).collect();
+        link(&nodes[0], &nodes[1]);
+        link(&nodes[1], &nodes[2]);
+        nodes[1].cancel(Cause::Sibling, &mut |_| {});
+        nodes[0].cancel(Cause::Group, &mut |_| {});
+        let causes: Vec<_> = nodes.iter().map(|node| node.cause()).collect();
+        let (group, sibling) = (Some(Cause::Group), Some(Cause::Sibling));
+        assert_eq!(causes, [group, sibling, sibling]);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use crate::{
+        error::Interrupt,
+        scheduler::current_strand,
+        strand::Reason,
+        wait::{self, Cuttable, Waited, ready},
+    };
+    use loom::sync::Arc;
+
+    fn model(body: impl Fn() + Send + Sync + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(body);
+    }
+
+    fn cancel(scope: &Scope) {
+        scope.cancel(Cause::Token, &mut |claimed| ready(claimed));
+    }
+
+    /// Is in `frame`, which is linked below `parent`, for one wait that nobody ends but a canceller.
+    fn waits_below(parent: &Scope) {
+        let pointer = current_strand();
+        let frame = Scope::new(Target::Strand(pointer));
+        // SAFETY: the thread's own strand; the frame is unlinked and left below.
+        unsafe {
+            let strand = pointer.as_ref();
+            parent.link(NonNull::from(&frame));
+            let outside = strand.replace_scope(NonNull::from(&frame));
+            let waited = wait::wait(
+                Reason::Park,
+                None,
+                Cuttable::Yes,
+                |strand| {
+                    strand.word.arm(true);
+                    true
+                },
+                || {},
+            );
+            assert_eq!(waited, Waited::Cut(Interrupt::Cancelled));
+            strand.replace_scope(outside);
+            parent.unlink(NonNull::from(&frame), ready);
+        }
+    }
+
+    /// However the two meet, who waits below a scope that is cancelled is cut, and leaves in peace.
+    #[test]
+    fn loom_a_cancellation_meets_one_who_links_waits_and_leaves() {
+        model(|| {
+            let root = Arc::new(Scope::new(Target::Nothing));
+            let theirs = root.clone();
+            let waiting = loom::thread::spawn(move || waits_below(&theirs));
+            cancel(&root);
+            waiting.join().unwrap();
+            assert!(root.below.lock().scopes.is_empty());
+        });
+    }
+
+    /// Two cancel, one further up: who waits at the bottom is cut by one of them.
+    #[test]
+    fn loom_two_cancellations_meet_on_the_way_down() {
+        model(|| {
+            let (root, middle) = (
+                Arc::new(Scope::new(Target::Nothing)),
+                Arc::new(Scope::new(Target::Nothing)),
+            );
+            // SAFETY: unlinked below, before they go.
+            unsafe { root.link(NonNull::from(&*middle)) };
+            let (above, there) = (root.clone(), middle.clone());
+            let waiting = loom::thread::spawn(move || waits_below(&there));
+            let canceller = loom::thread::spawn(move || cancel(&above));
+            cancel(&middle);
+            waiting.join().unwrap();
+            canceller.join().unwrap();
+            // SAFETY: linked above.
+            unsafe { root.unlink(NonNull::from(&*middle), ready) };
+        });
+    }
+
+    /// A node with one below it leaves as soon as that one has, while the walk comes back through both.
+    #[test]
+    fn loom_a_branch_leaves_under_the_walk() {
+        model(|| {
+            let root = Arc::new(Scope::new(Target::Nothing));
+            let branch = Box::new((Scope::new(Target::Nothing), Scope::new(Target::Nothing)));
+            // SAFETY: unlinked below, before they go.
+            unsafe {
+                root.link(NonNull::from(&branch.0));
+                branch.0.link(NonNull::from(&branch.1));
+            }
+            let theirs = root.clone();
+            let leaving = loom::thread::spawn(move || {
+                // SAFETY: linked above, from the inside out.
+                unsafe {
+                    branch.0.unlink(NonNull::from(&branch.1), ready);
+                    theirs.unlink(NonNull::from(&branch.0), ready);
+                }
+                assert!(branch.0.back.get().is_none() && !branch.0.held.get());
+                drop(branch);
+            });
+            cancel(&root);
+            leaving.join().unwrap();
+        });
+    }
+
+    /// A run under a token leaves while the token is cancelled: first the edge, then the frame that it leads to.
+    #[test]
+    fn loom_a_run_leaves_while_its_token_is_cancelled() {
+        model(|| {
+            let token = Arc::new(Scope::new(Target::Nothing));
+            let theirs = token.clone();
+            let running = loom::thread::spawn(move || {
+                let enclosing = Scope::new(Target::Nothing);
+                let frame = Scope::new(Target::Nothing);
+                let edge = Scope::new(Target::Scope(NonNull::from(&frame)));
+                // SAFETY: unlinked before they go, the edge first.
+                unsafe {
+                    enclosing.link(NonNull::from(&frame));
+                    theirs.link(NonNull::from(&edge));
+                    theirs.unlink(NonNull::from(&edge), ready);
+                    enclosing.unlink(NonNull::from(&frame), ready);
+                }
+                assert!(!edge.held.get() && edge.back.get().is_none());
+                assert!(frame.back.get().is_none());
+            });
+            cancel(&token);
+            running.join().unwrap();
+        });
+    }
+
+    /// The last child leaves while its group is cancelled: the leader, who waits for that, learns of it.
+    #[test]
+    fn loom_a_leader_learns_of_the_end_of_a_cancelled_group() {
+        model(|| {
+            let group = Arc::new(Scope::new(Target::Strand(current_strand())));
+            let child = Arc::new(Scope::new(Target::Nothing));
+            // SAFETY: unlinked below, before it goes.
+            unsafe { group.link(NonNull::from(&*child)) };
+            let (theirs, own) = (group.clone(), child.clone());
+            let leaving = loom::thread::spawn(move || {
+                cancel(&theirs);
+                // SAFETY: linked above.
+                unsafe { theirs.unlink(NonNull::from(&*own), ready) };
+            });
+            loop {
+                let waited = wait::wait(
+                    Reason::Group,
+                    None,
+                    Cuttable::No,
+                    |strand| group.arm_until_empty(strand, false),
+                    || group.forget_waiter(),
+                );
+                if waited == Waited::AtOnce {
+                    break;
                 }
             }
-            // SAFETY: the link node is unlinked before the scope it points to goes.
-            Target::Scope(scope) => unsafe { scope.as_ref() }.cancel(cause, ready),
-        }
-        // SAFETY: exclusion by the lock, which also keeps the nodes from being unlinked.
-        unsafe {
-            below
-                .scopes
-                .for_each(|child| child.as_ref().cancel(cause, &mut *ready));
-        }
+            leaving.join().unwrap();
+        });
     }
 }

@@ -40,10 +40,12 @@ impl<T> Links<T> {
         unsafe { self.prev.get().assume_init() }
     }
 
+    /// The node behind this one.
+    ///
     /// # Safety
-    /// The node is linked.
+    /// The node is linked, and accesses are excluded as for [`List::for_each`].
     #[inline]
-    unsafe fn next(&self) -> Option<NonNull<T>> {
+    pub(crate) unsafe fn next(&self) -> Option<NonNull<T>> {
         // SAFETY: as for `prev`.
         unsafe { self.next.get().assume_init() }
     }

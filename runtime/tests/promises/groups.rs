@@ -513,3 +513,33 @@ fn unjoined_results_child() {
         assert!(line.ends_with(", which nobody joined, panicked"), "{line}");
     }
 }
+
+/// Leads a group of one child, which does the same, so many times; the last tells and is parked.
+fn lead_on(levels: usize, tell: &channel::Sender<()>) {
+    if levels == 0 {
+        tell.send(()).unwrap();
+        maniple::park();
+    }
+    let led: Result<(), ()> = maniple::group(|g| {
+        g.spawn(|| lead_on(levels - 1, tell));
+        Ok(())
+    });
+    led.unwrap();
+}
+
+#[test]
+fn groups_in_groups_may_be_cancelled_however_deep_they_are() {
+    on(2, || {
+        let (tell, told) = channel::bounded(1);
+        let deep = maniple::spawn(move || lead_on(10_000, &tell));
+        told.recv().unwrap();
+        // From a stack like those of the others.
+        maniple::spawn(move || {
+            deep.cancel();
+            // The last of them is cut, and thus has no error for its leader.
+            deep.join().unwrap();
+        })
+        .join()
+        .unwrap();
+    });
+}
