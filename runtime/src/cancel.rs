@@ -20,7 +20,7 @@ use crate::{
     sync::channel::{self, Receiver, Sender},
     sys::spin::SpinLock,
     time::DeadlineGuard,
-    wait::{self, ready},
+    wait::{self, Stay, ready},
 };
 
 /// Cancels what runs under it, from anywhere.
@@ -151,6 +151,7 @@ struct Entered<'a> {
     frame: &'a Scope,
     link: &'a Scope,
     token: &'a Scope,
+    stay: Stay,
 }
 
 impl<'a> Entered<'a> {
@@ -167,6 +168,7 @@ impl<'a> Entered<'a> {
                 frame,
                 link,
                 token,
+                stay: Stay::begin(strand),
             }
         }
     }
@@ -174,6 +176,7 @@ impl<'a> Entered<'a> {
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
+        self.stay.end();
         // SAFETY: linked in `new`; the link goes first, since it points to the frame.
         unsafe {
             self.token.unlink(NonNull::from(self.link), ready);
@@ -218,9 +221,10 @@ impl fmt::Debug for CancelToken {
 /// assert_eq!(done, Ok("after the shield"));
 /// ```
 pub fn shield<T>(f: impl FnOnce() -> T) -> T {
-    struct Restore<'a>(&'a Strand, NonNull<Scope>);
+    struct Restore<'a>(&'a Strand, NonNull<Scope>, Stay);
     impl Drop for Restore<'_> {
         fn drop(&mut self) {
+            self.2.end();
             // SAFETY: the enclosing scope outlives the shield inside it.
             unsafe { self.0.replace_scope(self.1) };
         }
@@ -232,9 +236,8 @@ pub fn shield<T>(f: impl FnOnce() -> T) -> T {
     let frame = Scope::new(Target::Strand(pointer));
     let _deadline = DeadlineGuard::set(strand, None);
     // SAFETY: restored before the frame goes.
-    let _scope = Restore(strand, unsafe {
-        strand.replace_scope(NonNull::from(&frame))
-    });
+    let enclosing = unsafe { strand.replace_scope(NonNull::from(&frame)) };
+    let _scope = Restore(strand, enclosing, Stay::begin(strand));
     f()
 }
 

@@ -1024,6 +1024,10 @@ unsafe fn run<F: FnOnce() -> T, T>(task: NonNull<Header>) {
     }
     // SAFETY: the result is there, and this is the end of the coroutine's body.
     unsafe { finish(task, |_| {}) };
+    // SAFETY: the runtime's reference is still held.
+    if unsafe { task.as_ref() }.strand.has_stays() {
+        ended_inside(task);
+    }
 }
 
 /// Hands the result to the handle, or drops it if that has been given up; drops the locals; wakes another
@@ -1168,6 +1172,17 @@ unsafe fn dealloc<F, T>(task: NonNull<Header>) {
         task.drop_in_place();
         recycle::give(task.cast(), Layout::new::<Task<F, T>>());
     }
+}
+
+/// Other code that switches stacks keeps one on which a scope of this coroutine was entered and not left. That
+/// scope is in lists, and points to what goes now.
+#[cold]
+fn ended_inside(task: NonNull<Header>) -> ! {
+    // SAFETY: it runs.
+    let origin = &unsafe { task.as_ref() }.origin;
+    fenced::abort(&format!(
+        "{origin} ended while a stack that it had resumed was inside a timeout, shield, token's run or group"
+    ));
 }
 
 /// Ids are unique in the process; threads take them in blocks, so they are not quite in order.

@@ -10,7 +10,7 @@ use crate::{
     error::Unwind,
     scheduler::{current_strand, now},
     strand::Strand,
-    wait::{self, Cuttable, Reason, Waited},
+    wait::{self, Cuttable, Reason, Stay, Waited},
 };
 
 /// Suspends the caller for at least `duration`; a plain thread blocks.
@@ -138,6 +138,7 @@ pub fn recent() -> Instant {
 pub(crate) struct DeadlineGuard<'a> {
     strand: &'a Strand,
     former: Option<Instant>,
+    stay: Stay,
 }
 
 impl<'a> DeadlineGuard<'a> {
@@ -145,12 +146,14 @@ impl<'a> DeadlineGuard<'a> {
         Self {
             strand,
             former: strand.replace_deadline(deadline),
+            stay: Stay::begin(strand),
         }
     }
 }
 
 impl Drop for DeadlineGuard<'_> {
     fn drop(&mut self) {
+        self.stay.end();
         self.strand.replace_deadline(self.former);
     }
 }

@@ -202,6 +202,44 @@ fn cannot_unwind(reason: Reason, payload: &Unwind) -> String {
     )
 }
 
+/// What a strand is in for as long as this lives: a scope, or a deadline that it puts back.
+///
+/// It ends where it began: on the same strand, before those around it. Other code that switches stacks can
+/// have it end elsewhere, or never. What it would put back is gone then, so the process ends instead.
+pub(crate) struct Stay {
+    strand: NonNull<Strand>,
+    number: u32,
+}
+
+impl Stay {
+    #[inline]
+    pub(crate) fn begin(strand: &Strand) -> Self {
+        Self {
+            strand: NonNull::from(strand),
+            number: strand.begin_stay(),
+        }
+    }
+
+    /// Called first where the guard is dropped, which then puts back what it changed.
+    #[inline]
+    pub(crate) fn end(&self) {
+        // Looked at only if it is the caller's own: else it may be gone.
+        if current_strand() != self.strand
+            // SAFETY: the caller's own strand outlives the call.
+            || !unsafe { self.strand.as_ref() }.end_stay(self.number)
+        {
+            ended_elsewhere();
+        }
+    }
+}
+
+#[cold]
+fn ended_elsewhere() -> ! {
+    fenced::abort(
+        "a timeout, shield, token's run or group was left on another stack than it was entered on, or out of order",
+    );
+}
+
 /// Strands that wait for the same thing, first come first served.
 pub(crate) struct WaitList {
     nodes: List<WaitNode>,

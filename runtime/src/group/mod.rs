@@ -52,7 +52,7 @@ use crate::{
     strand::{Scope, Strand, Target},
     sys::{fenced, spin::SpinLock},
     task::{self, JoinError},
-    wait::{self, Cuttable, Reason, Waited, ready},
+    wait::{self, Cuttable, Reason, Stay, Waited, ready},
 };
 
 /// Runs `body` as the leader of a group of children and returns once every child has ended.
@@ -444,6 +444,7 @@ struct Led<'a> {
     leader: &'a Strand,
     enclosing: NonNull<Scope>,
     scope: &'a Scope,
+    stay: Stay,
 }
 
 impl<'a> Led<'a> {
@@ -458,12 +459,15 @@ impl<'a> Led<'a> {
             leader,
             enclosing,
             scope,
+            stay: Stay::begin(leader),
         }
     }
 }
 
 impl Drop for Led<'_> {
     fn drop(&mut self) {
+        // Before the wait, which out of order would be one for itself.
+        self.stay.end();
         loop {
             let waited = wait::wait(
                 Reason::Group,

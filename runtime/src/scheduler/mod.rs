@@ -396,6 +396,11 @@ fn thread_strand() -> NonNull<Strand> {
     impl Drop for Owner {
         fn drop(&mut self) {
             let _there = STRAND.try_with(|strand| strand.set(std::ptr::null_mut()));
+            // SAFETY: made by `Box::into_raw` below, and not freed yet.
+            if unsafe { &*self.0 }.has_stays() {
+                // Somebody keeps a stack on which a scope was entered and not left, and may cancel that one.
+                return;
+            }
             // SAFETY: made by `Box::into_raw` below, freed here alone. The thread waits for nothing now, so it
             // is in no list, and its scope is in force nowhere.
             drop(unsafe { Box::from_raw(self.0) });
@@ -511,6 +516,25 @@ fn nothing_waits_here(what: &dyn fmt::Display) -> ! {
         "{what} was waited for on the worker {worker} itself, outside of its coroutines, which could never go on; \
          have whatever runs there (a logger, a waker) pass its work to a coroutine or a thread"
     ));
+}
+
+/// As [`suspend`], for a plain thread that also lets whoever calls `Thread::unpark` end its wait, as may the
+/// system for no reason: then `None`.
+#[cold]
+pub(crate) fn suspend_parked_thread(strand: &Strand, deadline: Option<Instant>) -> Option<Outcome> {
+    may_block_thread(&Reason::Park);
+    if strand.word.outcome().is_none() && !strand.word.is_being_claimed() {
+        match deadline {
+            None => park(),
+            Some(at) => std::thread::park_timeout(at.saturating_duration_since(now())),
+        }
+    }
+    if strand.word.disarm() {
+        let is_over = deadline.is_some_and(|at| at <= now());
+        return is_over.then_some(Outcome::TimedOut);
+    }
+    // Claimed, so this does not wait.
+    Some(suspend_thread(strand, Reason::Park, None))
 }
 
 /// The other side of the door: to the back of the ready queue. Plain threads yield to the system. False on a

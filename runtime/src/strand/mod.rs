@@ -26,6 +26,8 @@ pub(crate) struct Strand {
     own: Scope,
     current: Cell<NonNull<Scope>>,
     deadline: Cell<Option<Instant>>,
+    /// How many stays in scopes and under deadlines it has begun and not ended.
+    stays: Cell<u32>,
 }
 
 enum Kind {
@@ -51,6 +53,7 @@ impl Strand {
             own: Scope::new(Target::Nothing),
             current: Cell::new(NonNull::dangling()),
             deadline: Cell::new(deadline),
+            stays: Cell::new(0),
         }
     }
 
@@ -88,6 +91,26 @@ impl Strand {
     /// Owner: whether it is in no scope but its own, which for a plain thread nobody can cancel.
     pub(crate) fn is_in_own_scope(&self) -> bool {
         std::ptr::eq(self.current.get().as_ptr(), &self.own)
+    }
+
+    /// Owner: begins a stay that is to end before those around it; returns its number, from 1.
+    #[inline]
+    pub(crate) fn begin_stay(&self) -> u32 {
+        let stay = self.stays.get() + 1;
+        self.stays.set(stay);
+        stay
+    }
+
+    /// Owner: ends the stay of that number; false if it is not the innermost.
+    #[inline]
+    pub(crate) fn end_stay(&self, stay: u32) -> bool {
+        self.stays.replace(stay - 1) == stay
+    }
+
+    /// Owner: whether it is where it began, in its own scope.
+    #[inline]
+    pub(crate) fn has_stays(&self) -> bool {
+        self.stays.get() != 0
     }
 
     /// Owner: enters or leaves a scope; returns the one it was in.

@@ -20,10 +20,11 @@ use crate::{
     error::{Cause, Interrupt},
     local,
     scheduler::{
-        Scheduler, Worker, current_coroutine, current_scheduler, may_block_thread, refusal,
-        yield_turn,
+        Scheduler, Worker, current_coroutine, current_scheduler, current_strand, may_block_thread,
+        refusal, suspend_parked_thread, yield_turn,
     },
     stack::{SizeClass, Stack},
+    strand::Outcome,
     wait::{self, Cuttable, Reason, Waited, ready},
 };
 
@@ -725,8 +726,8 @@ impl fmt::Debug for Current {
 
 /// Waits until [`Current::unpark`] is called for this coroutine; returns at once if it already was.
 ///
-/// On a plain thread this is [`std::thread::park`], which may also return for no reason.
-/// A cancellation point: a cancelled scope, or its deadline, unwinds to the scope's edge.
+/// On a plain thread this is [`std::thread::park`], which may also return for no reason. A cancellation point on
+/// both: a cancelled scope, or its deadline, unwinds to the scope's edge.
 ///
 /// # Examples
 /// ```
@@ -748,14 +749,7 @@ pub fn park_timeout(timeout: Duration) {
 
 fn park_until(deadline: Option<Instant>) {
     let Some(task) = current_coroutine() else {
-        may_block_thread(&Reason::Park);
-        match deadline {
-            None => std::thread::park(),
-            Some(at) => {
-                std::thread::park_timeout(at.saturating_duration_since(crate::scheduler::now()));
-            }
-        }
-        return;
+        return park_thread(deadline);
     };
     // SAFETY: this is the running coroutine.
     let parking = unsafe { &task.as_ref().parking };
@@ -772,6 +766,31 @@ fn park_until(deadline: Option<Instant>) {
             Waited::Cut(interrupt) => return wait::unwind(Reason::Park, interrupt),
             Waited::Again => {}
         }
+    }
+}
+
+/// Ended by `Thread::unpark` too, which is the standard library's and not ours.
+#[cold]
+fn park_thread(own_deadline: Option<Instant>) {
+    // SAFETY: the caller's own strand outlives the call.
+    let strand = unsafe { current_strand().as_ref() };
+    let cut = |interrupt| wait::unwind(Reason::Park, interrupt);
+    if let Err(interrupt) = wait::check() {
+        return cut(interrupt);
+    }
+    strand.word.arm(true);
+    if strand.is_cancelled() && strand.word.disarm() {
+        return cut(Interrupt::Cancelled);
+    }
+    let scope_deadline = strand.deadline();
+    let deadline = match (own_deadline, scope_deadline) {
+        (Some(own), Some(scope)) => Some(own.min(scope)),
+        (own, scope) => own.or(scope),
+    };
+    match suspend_parked_thread(strand, deadline) {
+        Some(Outcome::TimedOut) if deadline == scope_deadline => cut(Interrupt::Elapsed),
+        Some(Outcome::Cancelled) if strand.is_cancelled() => cut(Interrupt::Cancelled),
+        _ => {}
     }
 }
 

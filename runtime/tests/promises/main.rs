@@ -30,6 +30,7 @@ mod shutdown;
 mod spreading;
 mod stalls;
 mod standby;
+mod strays;
 mod stress;
 mod sync;
 mod time;
