@@ -196,10 +196,11 @@ fn finish(
         Ok(sent) if sent == bytes.len() + more.len() => Ok(()),
         begun => send_slowly(line, bytes, more, begun, stall).map_err(|(error, _)| error),
     };
-    match &sent {
-        Ok(()) => bytes.clear(),
+    // Sent, or part of it sent: users' code may still run before the connection goes, and the courier come by.
+    bytes.clear();
+    if sent.is_err() {
         // An error says that it is gone already.
-        Err(_) => drop(line.stream.reset_on_close()),
+        let _ = line.stream.reset_on_close();
     }
     sent
 }
@@ -412,7 +413,10 @@ impl Drop for Courier {
 mod tests {
     use std::io::Read;
 
-    use maniple::net::{TcpListener, TcpStream};
+    use maniple::{
+        cancel::CancelToken,
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
 
@@ -504,6 +508,30 @@ mod tests {
             let mut all = [0; 6];
             client.read_exact(&mut all).unwrap();
             assert_eq!(&all, b"second");
+        });
+    }
+
+    #[test]
+    fn what_a_write_that_broke_off_has_sent_is_not_sent_again() {
+        in_a_runtime(|| {
+            let (line, mut client, sent) = full();
+            let out = Out::new();
+            out.bytes().resize(64 * 1024 * 1024, b'k');
+            // The client takes some and no more.
+            let token = CancelToken::new();
+            let flushed = token.clone();
+            let reader = maniple::spawn(move || {
+                let mut some = vec![0; sent + 1024 * 1024];
+                client.read_exact(&mut some).unwrap();
+                token.cancel();
+                client
+            });
+            let cut = flushed.run(|| out.flush(&line, LONG));
+            assert!(!matches!(cut, Ok(Ok(()))));
+            let _client = reader.join().unwrap();
+            // Users' code runs before the connection goes: the destructor of a body.
+            assert!(out.keep_back(&line));
+            assert!(!out.is_kept_back() && out.bytes().is_empty());
         });
     }
 
