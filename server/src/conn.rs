@@ -27,6 +27,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -405,28 +406,53 @@ impl Conn<'_> {
     /// Calls the handler and appends its answer.
     #[inline]
     fn answer(&mut self, out: &Rc<Out>) -> io::Result<Flow> {
-        let Some(mut response) = self.dispatch() else {
-            return self.answer_panic(out);
+        let mut response = match self.dispatch() {
+            Ok(response) => response,
+            Err(panic) => return self.answer_panic(panic, out),
         };
         if response.status.is_informational() {
             let instead = not_final(response.status);
             dispose(std::mem::replace(&mut response, instead));
         }
         let flow = self.finish(&mut response, true, out);
-        if response.body.is_foreign() {
-            dispose(response);
+        if response.is_foreign() {
+            return self.dispose_behind(response, flow, out);
         }
+        flow
+    }
+
+    /// Lets the answer leave, and then drops what it was made of, which may wait.
+    #[cold]
+    fn dispose_behind(
+        &self,
+        response: Response,
+        flow: io::Result<Flow>,
+        out: &Rc<Out>,
+    ) -> io::Result<Flow> {
+        let flow = flow.and_then(|flow| {
+            match self.request.scratch().input.unused() {
+                [] => self.flush()?,
+                _ => self.keep_back(out)?,
+            }
+            Ok(flow)
+        });
+        dispose(response);
         flow
     }
 
     /// What a handler's panic leads to: 500, and the end of the connection. What the handler shares with those
     /// behind it may be half changed, and its request half read; the client repeats what has no answer.
     #[cold]
-    fn answer_panic(&mut self, out: &Rc<Out>) -> io::Result<Flow> {
-        if maniple::cancel::is_cancelled() {
-            return Ok(Flow::Close);
-        }
-        self.finish(&mut internal_error(), false, out)
+    fn answer_panic(&mut self, panic: Box<dyn Any + Send>, out: &Rc<Out>) -> io::Result<Flow> {
+        let flow = if maniple::cancel::is_cancelled() {
+            Ok(Flow::Close)
+        } else {
+            report(&self.request, &*panic);
+            self.finish(&mut internal_error(), false, out)
+        };
+        // Last, since its destructor may wait.
+        fenced::discard(panic);
+        flow
     }
 
     /// Appends the handler's answer, and sees how the connection goes on.
@@ -484,9 +510,9 @@ impl Conn<'_> {
             && self.request.try_fill() == 0
     }
 
-    /// The handler's response, or `None` if it panicked or was cancelled.
+    /// The handler's response, or what unwound out of it: a panic, or that it was cancelled.
     #[inline]
-    fn dispatch(&mut self) -> Option<Response> {
+    fn dispatch(&mut self) -> thread::Result<Response> {
         let service: &Arc<Service> = self.service;
         let request = &mut self.request;
         let found = {
@@ -504,10 +530,8 @@ impl Conn<'_> {
             })
         };
         match found {
-            Found::Answer(response) => Some(*response),
-            Found::Handler(handler) => catch_unwind(AssertUnwindSafe(|| handler.call(request)))
-                .map_err(|panic| report(request, panic))
-                .ok(),
+            Found::Answer(response) => Ok(*response),
+            Found::Handler(handler) => catch_unwind(AssertUnwindSafe(|| handler.call(request))),
         }
     }
 
@@ -646,14 +670,11 @@ impl Conn<'_> {
     }
 }
 
-/// Says in the log what a handler's panic said, unless it is the unwinding of a cancelled coroutine.
+/// Says in the log what a handler's panic said.
 #[cold]
-fn report(request: &Request, panic: Box<dyn Any + Send>) {
+fn report(request: &Request, panic: &(dyn Any + Send)) {
     static RATE: Rate = Rate::of(MOST_LINES);
     fenced::call(|| {
-        if maniple::cancel::is_cancelled() {
-            return;
-        }
         let Some(left_out) = RATE.admit(recent()) else {
             return;
         };
@@ -669,7 +690,6 @@ fn report(request: &Request, panic: Box<dyn Any + Send>) {
             message.escape_debug()
         );
     });
-    fenced::discard(panic);
 }
 
 #[cold]

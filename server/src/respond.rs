@@ -113,6 +113,12 @@ impl Response {
         self
     }
 
+    /// Whether dropping it runs code that is not ours: shared bytes have an owner, and so may a field's value.
+    #[inline]
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.headers.is_some() || self.body.is_foreign()
+    }
+
     /// Whether the handler set `Connection: close`.
     #[cold]
     pub(crate) fn asks_to_close(&self) -> bool {

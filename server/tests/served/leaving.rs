@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+use http::HeaderValue;
 use maniple::sync::channel::{Receiver, Sender, unbounded};
 use maniple_server::{Body, Request, Response, Router, StatusCode};
 use rustix::net::{AddressFamily, SocketType, sockopt};
@@ -98,6 +100,78 @@ fn answers_leave_when_they_are_done_though_what_was_asked_behind_them_waits() {
         gate.send(()).unwrap();
         read_until(&mut stream, "passed", 1);
     }
+}
+
+/// Bytes, or the payload of a panic, that are dropped only once the gate opens, and then in a panic.
+struct Guarded(Receiver<()>);
+
+impl AsRef<[u8]> for Guarded {
+    fn as_ref(&self) -> &[u8] {
+        b"guarded"
+    }
+}
+
+impl Read for Guarded {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Ok(0)
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let _ = self.0.recv();
+        panic!("intended");
+    }
+}
+
+#[test]
+fn an_answer_leaves_before_what_it_was_made_of_is_dropped() {
+    let (gate, opened) = unbounded::<()>();
+    let guarded = move || Guarded(opened.clone());
+    let (body, value, reader, panic) = (guarded.clone(), guarded.clone(), guarded.clone(), guarded);
+    let routes = Router::new()
+        .get("/", |_: &mut Request| "hello")
+        .get("/body", move |_: &mut Request| Bytes::from_owner(body()))
+        .get("/value", move |_: &mut Request| {
+            let bytes = Bytes::from_owner(value());
+            let mut response = Response::text("valued");
+            let value = HeaderValue::from_maybe_shared(bytes).unwrap();
+            response.headers_mut().insert("x-value", value);
+            response
+        })
+        .get("/reader", move |_: &mut Request| {
+            Response::text(Body::from_sized_reader(reader(), 0))
+        })
+        .get("/panic", move |_: &mut Request| -> &'static str {
+            std::panic::panic_any(panic())
+        });
+    let served = Served::of(routes, |settings| settings);
+    for (path, end) in [
+        ("/body", "guarded"),
+        ("/value", "valued"),
+        ("/reader", "\r\n\r\n"),
+    ] {
+        for behind in [String::new(), get("/")] {
+            let mut stream = served.connect();
+            let asked = [get(path), behind.clone()].concat();
+            stream.write_all(asked.as_bytes()).unwrap();
+            let answer = read_until(&mut stream, end, 1);
+            assert_eq!(statuses(&answer), [200], "{path}");
+            gate.send(()).unwrap();
+            if behind.is_empty() {
+                stream.write_all(get("/").as_bytes()).unwrap();
+            }
+            read_until(&mut stream, "hello", 1);
+        }
+    }
+    let mut stream = served.connect();
+    let asked = [get("/"), get("/panic")].concat();
+    stream.write_all(asked.as_bytes()).unwrap();
+    let answers = read_until(&mut stream, "server error", 1);
+    assert_eq!(statuses(&answers), [200, 500]);
+    gate.send(()).unwrap();
+    let mut rest = Vec::new();
+    assert_eq!(stream.read_to_end(&mut rest).unwrap(), 0);
 }
 
 #[test]
