@@ -159,7 +159,7 @@ fn read(
     };
     let (path_end, end) = match is_origin_form {
         true => target::origin_form_ends(bytes, start),
-        false => target::any_form_ends(bytes, start),
+        false => target::any_form_ends(bytes, start)?,
     };
     let (http_11, mut at) = match bytes[end..].first_chunk() {
         Some(HTTP_11) => (true, end + HTTP_11.len()),
@@ -794,6 +794,9 @@ mod tests {
         assert_eq!(status("GET / HTTP/5.6"), 505, "whatever follows");
         assert_eq!(status("GET / HTTQ/1.1\r\nHost: h\r\n\r\n"), 400);
         assert_eq!(status("GET /\r\n\r\n"), 400);
+        for no_target in ["GET  ", "GET  HTTP/1.1", "PUT \r", "Hnec  "] {
+            assert_eq!(status(no_target), 400, "whatever follows {no_target:?}");
+        }
         for (version, is_11) in [("1.0", false), ("1.1", true), ("1.2", true), ("1.9", true)] {
             let text = format!("GET / HTTP/{version}\r\nHost: h\r\n\r\n");
             let head = parsed(&text).unwrap().unwrap();

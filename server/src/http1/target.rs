@@ -19,14 +19,17 @@ pub(super) fn origin_form_ends(bytes: &[u8], start: usize) -> (usize, usize) {
     }
 }
 
-/// Where the target ends, whatever its form; no path is looked for.
+/// Where the target ends, whatever its form; no path is looked for. An error if there is none.
 #[cold]
-pub(super) fn any_form_ends(bytes: &[u8], start: usize) -> (usize, usize) {
+pub(super) fn any_form_ends(bytes: &[u8], start: usize) -> Result<(usize, usize), Reject> {
     let length = bytes[start..]
         .iter()
         .position(|byte| !byte.is_ascii_graphic());
-    let end = length.map_or(bytes.len(), |length| start + length);
-    (start, end)
+    match length {
+        Some(0) => Err(INVALID),
+        Some(length) => Ok((start, start + length)),
+        None => Ok((start, bytes.len())),
+    }
 }
 
 /// Whether a target that ends where these bytes begin may only not have come whole.
