@@ -50,7 +50,7 @@ use crate::{
     },
     line::Line,
     out::{Out, Patience, is_own_timeout},
-    rate::Rate,
+    rate::{MOST_LINES, Rate, log_within},
     request::{Begun, Request},
     respond::{BodyKind, IntoResponse, Response},
     router::{Found, Router},
@@ -674,37 +674,27 @@ impl Conn<'_> {
 #[cold]
 fn report(request: &Request, panic: &(dyn Any + Send)) {
     static RATE: Rate = Rate::of(MOST_LINES);
-    fenced::call(|| {
-        let Some(left_out) = RATE.admit(recent()) else {
-            return;
-        };
-        let message = panic
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("(no message)");
-        log::error!(
-            "handler of {} {} panicked: {}{left_out}",
-            request.method(),
-            request.path(),
-            message.escape_debug()
-        );
-    });
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no message)")
+        .escape_debug();
+    let (method, path) = (request.method(), request.path());
+    log_within!(
+        RATE,
+        error,
+        "handler of {method} {path} panicked: {message}"
+    );
 }
 
 #[cold]
 fn report_broken_body(error: io::Error) {
     static RATE: Rate = Rate::of(MOST_LINES);
-    // The error's message and destructor are the reader's.
-    fenced::call(move || {
-        if let Some(left_out) = RATE.admit(recent()) {
-            log::error!("response body broke off: {error}{left_out}");
-        }
-    });
+    log_within!(RATE, error, "response body broke off: {error}");
+    // Its destructor is the reader's, as its message is.
+    fenced::call(move || drop(error));
 }
-
-/// Lines in ten seconds of what clients can bring about, each kind for itself.
-const MOST_LINES: u32 = 20;
 
 /// Drops a response whose body is of the handler's own making, and so its destructor.
 #[cold]
@@ -721,11 +711,11 @@ fn internal_error() -> Response {
 #[cold]
 fn not_final(status: StatusCode) -> Response {
     static RATE: Rate = Rate::of(1);
-    fenced::call(|| {
-        if let Some(left_out) = RATE.admit(recent()) {
-            log::error!("a handler answered with {status}, which is not a final status{left_out}");
-        }
-    });
+    log_within!(
+        RATE,
+        error,
+        "a handler answered with {status}, which is not a final status"
+    );
     internal_error()
 }
 

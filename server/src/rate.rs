@@ -6,6 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Lines in ten seconds of what peers can bring about, each kind for itself.
+pub(crate) const MOST_LINES: u32 = 20;
+
 /// Lines of one kind.
 #[derive(Debug)]
 pub(crate) struct Rate {
@@ -19,6 +22,17 @@ struct Window {
     told: u32,
     left_out: u64,
 }
+
+/// Logs a line of that kind and level, unless it is to be left out. A logger that panics ends nothing else.
+macro_rules! log_within {
+    ($rate:expr, $level:ident, $($line:tt)+) => {
+        if let Some(left_out) = $rate.admit(maniple::time::recent()) {
+            crate::fenced::call(|| log::$level!("{}{left_out}", format_args!($($line)+)));
+        }
+    };
+}
+
+pub(crate) use log_within;
 
 /// Within so much time there are at most so many lines.
 const EVERY: Duration = Duration::from_secs(10);

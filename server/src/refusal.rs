@@ -13,6 +13,8 @@ use std::{
 
 use maniple::{JoinHandle, sync::Notify, time::recent};
 
+use crate::fenced;
+
 /// Those of a server. Whoever refuses a coroutine its stack cannot wait to say so, nor join it: a coroutine of the
 /// server's own does, [`Refusals::watch`].
 #[derive(Debug)]
@@ -142,7 +144,7 @@ impl Log {
 
     fn tell_rest(&mut self) {
         if let Some(line) = self.line() {
-            log::error!("{line}");
+            fenced::call(|| log::error!("{line}"));
         }
         self.told = self.seen;
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::http1::response::{ContentType, HTML, JSON, OCTETS, TEXT};
 
-use crate::rate::Rate;
+use crate::rate::{Rate, log_within};
 
 /// An answer to a request.
 ///
@@ -143,9 +143,7 @@ impl Response {
 #[cold]
 fn report_unserialisable(error: &serde_json::Error) {
     static RATE: Rate = Rate::of(1);
-    if let Some(left_out) = RATE.admit(maniple::time::recent()) {
-        log::error!("response could not be serialised: {error}{left_out}");
-    }
+    log_within!(RATE, error, "response could not be serialised: {error}");
 }
 
 /// The body of a response: bytes, or a reader that is sent as it is read.

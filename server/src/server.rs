@@ -22,9 +22,10 @@ use crate::{
     body::BodyLimits,
     conn::{self, Service, Standby, Timeouts},
     drain::{DrainReport, Registry},
+    fenced,
     http1::head::{Limits, MOST_FIELDS, MOST_TARGET_BYTES},
     line::Line,
-    rate::Rate,
+    rate::{Rate, log_within},
     refusal::Refusals,
     router::Router,
 };
@@ -384,9 +385,8 @@ fn accept_all(
             Ok(Err(error)) => {
                 // Out of descriptors or memory, most likely: those in use must be given back first. Each
                 // pauses by itself: they would go on waking one another.
-                if let Some(left_out) = shared.failed_accepts.admit(recent()) {
-                    log::warn!("accept on {}: {error}{left_out}", shared.local_addr);
-                }
+                let address = shared.local_addr;
+                log_within!(shared.failed_accepts, warn, "accept on {address}: {error}");
                 if shared.stop.run(|| maniple::sleep(pause)).is_err() {
                     break;
                 }
@@ -406,7 +406,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 fn accept_last(shared: &Arc<Shared>, listener: &TcpListener, grace: Duration) {
     if let Err(error) = listener.ignore_new() {
         // Others may go on connecting: as many as can have been waiting.
-        log::debug!("drain of {}: {error}", shared.local_addr);
+        fenced::call(|| log::debug!("drain of {}: {error}", shared.local_addr));
         for _ in 0..MOST_WAITING {
             let Ok((stream, peer)) = listener.try_accept() else {
                 break;
@@ -531,7 +531,7 @@ impl Signals {
         }
         let watcher = maniple::spawn(move || {
             if maniple::net::wait_readable(reader.as_fd()).is_ok() {
-                log::info!("draining {}", handle.local_addr());
+                fenced::call(|| log::info!("draining {}", handle.local_addr()));
                 handle.drain();
             }
         });

@@ -7,9 +7,9 @@ use std::{
 
 /// From the bottom up; a module imports from rows above its own.
 const LAYERS: &[&[&str]] = &[
-    &["http1"],
-    &["date", "fenced", "hub", "line", "pool", "rate"],
-    &["respond"],
+    &["fenced", "http1"],
+    &["date", "hub", "line", "rate"],
+    &["pool", "respond"],
     &["body", "drain", "layers", "out", "params", "refusal"],
     &["scratch"],
     &["request"],
@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["server"],
 ];
 
-/// Stand beside the layers and use the protocol alone.
+/// Stand beside the layers and use the protocol and the fence alone.
 const BESIDE: &[&str] = &["client", "fuzzing"];
 
 fn sources() -> Vec<PathBuf> {
@@ -63,14 +63,17 @@ fn imports(code: &str) -> Vec<String> {
     for (at, path) in code.match_indices("crate::") {
         let rest = &code[at + path.len()..];
         match rest.strip_prefix('{') {
-            // One item a line, indented once, as rustfmt writes it.
-            Some(group) => found.extend(
-                group
-                    .lines()
-                    .take_while(|line| !line.starts_with('}'))
-                    .filter_map(|line| line.strip_prefix("    "))
-                    .filter(|line| line.starts_with(char::is_alphabetic)),
-            ),
+            // One item a line, indented once, or all in one line, as rustfmt writes it.
+            Some(group) => {
+                let items = group.split_once("};").map_or(group, |(items, _)| items);
+                match items.contains('\n') {
+                    true => found.extend(items.lines().filter_map(|line| {
+                        let item = line.strip_prefix("    ")?;
+                        item.starts_with(char::is_alphabetic).then_some(item)
+                    })),
+                    false => found.extend(items.split(", ")),
+                }
+            }
             None => found.push(rest),
         }
     }

@@ -6,7 +6,6 @@
 
 use std::{
     collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
     thread,
     time::Duration,
@@ -15,6 +14,7 @@ use std::{
 use maniple::{cancel::CancelToken, sync::Mutex, task, time::recent};
 
 use super::connection::Connection;
+use crate::fenced;
 
 /// Idle connections by host and port. Dropping it closes them.
 #[derive(Debug)]
@@ -158,7 +158,7 @@ impl Shelf {
         let spawn = || task::Builder::new().name("http client keeper").spawn(body);
         // On a plain thread that is a coroutine of the default runtime, whose start may panic. Whatever goes wrong, the
         // keeper is dropped, and what was kept with it.
-        let _ = catch_unwind(AssertUnwindSafe(|| spawn().map(drop)));
+        fenced::call(|| spawn().map(drop));
     }
 
     /// Closes what is of no use any more. Whether any are left; if not, the keeper is dismissed.

@@ -19,7 +19,6 @@ use maniple::{
         channel::{Sender, bounded},
     },
     task,
-    time::recent,
 };
 
 use super::{
@@ -29,8 +28,9 @@ use super::{
     wire::{Closed, Reader, Wire, Writer},
 };
 use crate::{
+    fenced,
     pool::{Pool, panic_message},
-    rate::Rate,
+    rate::{MOST_LINES, Rate, log_within},
 };
 
 /// What the low layer tells the high one.
@@ -145,10 +145,8 @@ impl<C: Codec> Acceptor<C> {
                 Ok(Err(error)) => {
                     // Out of descriptors or memory, most likely: those in use must be given back first.
                     static RATE: Rate = Rate::of(1);
-                    if let Some(left_out) = RATE.admit(recent()) {
-                        let (name, address) = (&shared.name, shared.local_addr);
-                        log::warn!("{name}: accept on {address}: {error}{left_out}");
-                    }
+                    let (name, address) = (&shared.name, shared.local_addr);
+                    log_within!(RATE, warn, "{name}: accept on {address}: {error}");
                     if shared.stop.run(|| maniple::sleep(pause)).is_err() {
                         break Ok(());
                     }
@@ -182,8 +180,14 @@ impl<C: Codec> Acceptor<C> {
         let (encoder, decoder) = match catch_unwind(AssertUnwindSafe(clones)) {
             Ok(clones) => clones,
             Err(payload) => {
+                static RATE: Rate = Rate::of(MOST_LINES);
                 let (name, text) = (&self.shared.name, panic_message(&*payload));
-                log::error!("{name}, connection {id}: cloning the codec panicked: {text}");
+                log_within!(
+                    RATE,
+                    error,
+                    "{name}, connection {id}: cloning the codec panicked: {text}"
+                );
+                fenced::discard(payload);
                 return;
             }
         };
@@ -234,16 +238,11 @@ impl<C: Codec> Acceptor<C> {
                 .map_err(|error| error.to_string()),
         };
         static RATE: Rate = Rate::of(MOST_LINES);
-        if let Err(error) = started
-            && let Some(left_out) = RATE.admit(recent())
-        {
-            log::warn!("{name}: connection {id} has no {role}: {error}{left_out}");
+        if let Err(error) = started {
+            log_within!(RATE, warn, "{name}: connection {id} has no {role}: {error}");
         }
     }
 }
-
-/// Lines in ten seconds about connections that cannot be served.
-const MOST_LINES: u32 = 20;
 
 /// How long to leave an accept alone that failed; doubled while it goes on failing.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);

@@ -19,7 +19,7 @@ use super::{
     server::{Event, Shared},
     wire::Closed,
 };
-use crate::pool::panic_message;
+use crate::{fenced, pool::panic_message};
 
 pub(super) struct State<C: Codec, L: Logic<In = C::In, Out = C::Out>> {
     pub(super) shared: Arc<Shared>,
@@ -150,15 +150,17 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> State<C, L> {
     ) -> Result<(), ServeError> {
         let (logic, outbox) = (&mut self.logic, &mut self.outbox);
         catch_unwind(AssertUnwindSafe(|| shield(|| call(logic, outbox))))
-            .map_err(|payload| self.panicked(event, &*payload))
+            .map_err(|payload| self.panicked(event, payload))
     }
 
     #[cold]
-    fn panicked(&self, event: &'static str, payload: &(dyn Any + Send)) -> ServeError {
+    fn panicked(&self, event: &'static str, payload: Box<dyn Any + Send>) -> ServeError {
+        let message = panic_message(&*payload);
+        fenced::discard(payload);
         ServeError::Panicked {
             server: self.shared.name.clone(),
             event,
-            message: panic_message(payload),
+            message,
         }
     }
 }

@@ -34,7 +34,11 @@ use super::{
     queue::{Found, Head},
     server::{Event, Shared},
 };
-use crate::pool::panic_message;
+use crate::{
+    fenced,
+    pool::panic_message,
+    rate::{MOST_LINES, Rate, log_within},
+};
 
 /// Why a connection was closed.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +162,8 @@ impl<C: Codec> Reader<C> {
             Err(_) if is_cancelled() => Closed::Drained,
             Err(payload) => {
                 let text = format!("decoding panicked: {}", panic_message(&*payload));
-                log::error!("{}, connection {}: {text}", shared.name, wire.id);
+                log_panic(&wire, &text);
+                fenced::discard(payload);
                 Closed::Codec(CodecError::Malformed(text.into()))
             }
         };
@@ -341,7 +346,8 @@ impl<C: Codec> Writer<C> {
             Err(_) if is_cancelled() => wire.end(Closed::Drained),
             Err(payload) => {
                 let text = format!("encoding panicked: {}", panic_message(&*payload));
-                log::error!("{}, connection {}: {text}", shared.name, wire.id);
+                log_panic(&wire, &text);
+                fenced::discard(payload);
                 wire.end(Closed::Codec(CodecError::Malformed(text.into())));
             }
         }
@@ -433,6 +439,13 @@ impl<C: Codec> Writer<C> {
         }
         Ok(false)
     }
+}
+
+#[cold]
+fn log_panic(wire: &Wire, text: &str) {
+    static RATE: Rate = Rate::of(MOST_LINES);
+    let (name, id) = (&wire.shared.name, wire.id);
+    log_within!(RATE, error, "{name}, connection {id}: {text}");
 }
 
 impl<C: Codec> Drop for Writer<C> {

@@ -14,6 +14,11 @@ use maniple::{
     time::remaining,
 };
 
+use crate::{
+    fenced,
+    rate::{MOST_LINES, Rate, log_within},
+};
+
 /// What a submitter holds of its job: the result is had by [`Ticket::join`]. Dropping it detaches the job,
 /// which then runs with nobody to hear of it.
 ///
@@ -236,10 +241,14 @@ impl Queued {
     /// What a job captured, and a result that nobody waits for, are dropped here; that may panic too.
     fn end(self, turn: Turn<'_>) -> Ended {
         catch_unwind(AssertUnwindSafe(|| (self.job)(turn))).unwrap_or_else(|payload| {
-            log::error!(
-                "dropping a job, or its result, panicked: {}",
-                message(&*payload)
+            static RATE: Rate = Rate::of(MOST_LINES);
+            let text = message(&*payload);
+            log_within!(
+                RATE,
+                error,
+                "dropping a job, or its result, panicked: {text}"
             );
+            fenced::discard(payload);
             Ended::Panicked
         })
     }
@@ -277,7 +286,8 @@ fn decide<T>(
         }
         Err(payload) => {
             let panic = Panic::new(payload);
-            log::error!("a job of pool `{pool}` panicked: {panic}");
+            static RATE: Rate = Rate::of(MOST_LINES);
+            log_within!(RATE, error, "a job of pool `{pool}` panicked: {panic}");
             (Ended::Panicked, Err(JobError::Panicked { pool, panic }))
         }
     }

@@ -123,6 +123,94 @@ fn a_codec_that_cannot_be_cloned_ends_that_connection_and_others_are_accepted() 
     }
 }
 
+/// Panics when it is dropped, with another that does.
+struct Endless;
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        std::panic::panic_any(Endless);
+    }
+}
+
+/// Cannot read `decode`, nor write `encode`, nor be cloned once more if it is worn; its panics have no end.
+struct Cursed(Arc<AtomicUsize>, LineCodec);
+
+impl Clone for Cursed {
+    fn clone(&self) -> Self {
+        if self.0.fetch_sub(1, SeqCst) == 0 {
+            std::panic::panic_any(Endless);
+        }
+        Self(self.0.clone(), self.1.clone())
+    }
+}
+
+impl Codec for Cursed {
+    type In = String;
+    type Out = Arc<str>;
+
+    fn decode(&mut self, input: &[u8]) -> Result<Option<(usize, String)>, CodecError> {
+        if input.starts_with(b"decode") {
+            std::panic::panic_any(Endless);
+        }
+        self.1.decode(input)
+    }
+
+    fn encode(&mut self, message: &Arc<str>, output: &mut Vec<u8>) -> Result<(), CodecError> {
+        if &**message == "encode" {
+            std::panic::panic_any(Endless);
+        }
+        self.1.encode(message, output)
+    }
+}
+
+#[test]
+fn panics_without_end_end_their_connection_with_its_reason_and_no_other() {
+    let (tell, told) = unbounded();
+    let codec = Cursed(Arc::new(AtomicUsize::new(4)), LineCodec::new(9));
+    let served = Served::start(codec, Echo(tell), |builder| builder);
+    for what in ["decode", "encode"] {
+        let mut peer = served.connect();
+        peer.say(&format!("{what}\n"));
+        peer.hears_the_end();
+        let reason = told.recv().unwrap();
+        assert!(
+            reason.contains(&format!("{}ing panicked", &what[..5])),
+            "{reason}"
+        );
+    }
+    served.connect().hears_the_end();
+    let mut other = served.connect();
+    other.say("hi\n");
+    other.hears("hi");
+    let (_, report) = served.end().unwrap();
+    assert_eq!((report.connections, report.aborted), (4, 0));
+}
+
+/// Panics without end at whatever it is told.
+struct Fallen;
+
+impl Logic for Fallen {
+    type In = String;
+    type Out = Arc<str>;
+
+    fn received(&mut self, _: ConnId, _: String, _: &mut Outbox<Arc<str>>) {
+        std::panic::panic_any(Endless);
+    }
+}
+
+#[test]
+fn a_logic_whose_panics_have_no_end_is_named_by_the_servers_error() {
+    let served = Served::start(LineCodec::new(9), Fallen, |builder| builder);
+    let mut peer = served.connect();
+    peer.say("hi\n");
+    peer.hears_the_end();
+    let error = served.end().err().unwrap().to_string();
+    assert!(
+        error.contains("the logic panicked in `received`"),
+        "{error}"
+    );
+}
+
 /// A message that panics when it is dropped unread.
 struct Mine(bool);
 

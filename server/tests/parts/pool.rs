@@ -173,6 +173,32 @@ fn a_panic_of_what_a_job_leaves_behind_does_not_end_the_worker() {
 }
 
 #[test]
+fn panics_without_end_do_not_end_the_worker() {
+    struct Mine;
+    impl Drop for Mine {
+        fn drop(&mut self) {
+            std::panic::panic_any(Mine);
+        }
+    }
+    on(1, || {
+        let pool = pool(1, 8, WhenFull::Wait);
+        drop(pool.submit(|| -> u8 { std::panic::panic_any(Mine) }));
+        drop(pool.submit(|| Mine));
+        let bomb = Mine;
+        drop(pool.submit(move || -> u8 {
+            let _bomb = bomb;
+            7
+        }));
+        let last = maniple::timeout(Duration::from_secs(30), || {
+            pool.submit(|| 7).unwrap().join()
+        });
+        assert_eq!(last.unwrap().unwrap(), 7);
+        let stats = pool.stats();
+        assert_eq!((sum(&stats), stats.running), (4, 0));
+    });
+}
+
+#[test]
 fn a_panic_of_a_refused_jobs_remains_leaves_the_numbers_right() {
     struct Bomb;
     impl Drop for Bomb {
