@@ -252,23 +252,23 @@ fn read_version(bytes: &[u8], target_end: usize) -> Result<(bool, usize), Stop> 
         _ if target::may_go_on(rest) => return Err(Stop::Short),
         _ => return Err(target::INVALID.into()),
     }
-    for ((at, byte), shape) in rest.iter().enumerate().zip(b" HTTP/0.0\r\n") {
-        let fits = match shape {
-            b'0' => byte.is_ascii_digit(),
-            shape => byte == shape,
+    for ((at, byte), shape) in rest.iter().enumerate().zip(b" HTTP/1.0\r\n") {
+        let fits = match (shape, byte) {
+            (b'1', b'0' | b'2'..=b'9') => {
+                return Err(Stop::Wrong(Reject::new(
+                    StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                    "only HTTP/1 is spoken here",
+                )));
+            }
+            (b'0', digit) => digit.is_ascii_digit(),
+            (shape, byte) => byte == shape,
         };
         if !fits {
             return Err(unexpected(bytes, target_end + at, "invalid HTTP version"));
         }
     }
-    match rest {
-        [_, _, _, _, _, _, b'1', _, minor, _, _, ..] => {
-            Ok((*minor != b'0', target_end + HTTP_11.len()))
-        }
-        [_, _, _, _, _, _, major, _, _, ..] if *major != b'1' => Err(Stop::Wrong(Reject::new(
-            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            "only HTTP/1 is spoken here",
-        ))),
+    match rest.get(..HTTP_11.len()) {
+        Some([.., minor, b'\r', b'\n']) => Ok((*minor != b'0', target_end + HTTP_11.len())),
         _ => Err(Stop::Short),
     }
 }
@@ -791,7 +791,13 @@ mod tests {
     fn versions_are_told_apart_from_garbage() {
         assert_eq!(status("GET / HTTP/2.0\r\nHost: h\r\n\r\n"), 505);
         assert_eq!(status("GET / HTTP/0.9\r\nHost: h\r\n\r\n"), 505);
-        assert_eq!(status("GET / HTTP/5.6"), 505, "whatever follows");
+        for other in ["HTTP/5.6", "HTTP/0.", "HTTP/2"] {
+            assert_eq!(
+                status(&format!("GET / {other}")),
+                505,
+                "whatever follows {other}"
+            );
+        }
         assert_eq!(status("GET / HTTQ/1.1\r\nHost: h\r\n\r\n"), 400);
         assert_eq!(status("GET /\r\n\r\n"), 400);
         for no_target in ["GET  ", "GET  HTTP/1.1", "PUT \r", "Hnec  "] {
