@@ -164,10 +164,11 @@ impl<T> Future for JoinFuture<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let handle = self.handle.take().expect("polled after it has yielded");
+        let mut handle = self.handle.take().expect("polled after it has yielded");
         if handle.task().is_done_or_wakes(context.waker()) {
-            // Complete, so it does not wait.
-            return Poll::Ready(handle.join());
+            // Not by a wait for its very end: whoever polls may do so in the waker, on the coroutine itself.
+            // SAFETY: the result is there to be taken, and the handle goes.
+            return Poll::Ready(unsafe { handle.take() });
         }
         self.handle = Some(handle);
         Poll::Pending

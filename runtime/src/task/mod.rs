@@ -369,17 +369,25 @@ impl<T> JoinHandle<T> {
     #[inline]
     pub fn join(mut self) -> Result<T, JoinError> {
         match join_task(&self.task, Cuttable::Yes) {
-            Ok(()) => {
-                self.taken = true;
-                let mut value = MaybeUninit::<T>::uninit();
-                // SAFETY: made with this type; complete; the handle is consumed.
-                match unsafe { self.task.take_into(value.as_mut_ptr()) } {
-                    // SAFETY: without a failure, the value is there; read once.
-                    None => Ok(unsafe { value.assume_init_read() }),
-                    Some(failure) => Err(JoinError::of(&self.task, failure)),
-                }
-            }
+            // SAFETY: complete.
+            Ok(()) => unsafe { self.take() },
             Err(interrupt) => Err(JoinError::interrupted(interrupt)),
+        }
+    }
+
+    /// The result, which is there.
+    ///
+    /// # Safety
+    /// The coroutine was seen to be complete, or its result there to be taken. It is not asked for again.
+    #[inline(always)]
+    pub(crate) unsafe fn take(&mut self) -> Result<T, JoinError> {
+        self.taken = true;
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: made with this type; the rest is the caller's promise.
+        match unsafe { self.task.take_into(value.as_mut_ptr()) } {
+            // SAFETY: without a failure, the value is there; read once.
+            None => Ok(unsafe { value.assume_init_read() }),
+            Some(failure) => Err(JoinError::of(&self.task, failure)),
         }
     }
 

@@ -361,3 +361,41 @@ fn a_waker_that_panics_ends_no_worker() {
         assert_eq!(spawn(|| 6).join().unwrap(), 6);
     });
 }
+
+/// Polls its future wherever it is woken: here, on the stack of the coroutine that ends.
+struct AtOnce(Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>);
+
+impl AtOnce {
+    fn poll(self: &Arc<Self>) {
+        let waker = Waker::from(self.clone());
+        let Some(mut future) = self.0.lock().unwrap().take() else {
+            return;
+        };
+        let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+        if polled.is_pending() {
+            *self.0.lock().unwrap() = Some(future);
+        }
+    }
+}
+
+impl Wake for AtOnce {
+    fn wake(self: Arc<Self>) {
+        self.poll();
+    }
+}
+
+#[test]
+fn an_executor_that_polls_in_its_waker_gets_the_result_there() {
+    on(1, || {
+        let (give, given) = maniple::sync::channel::bounded(0);
+        let ending = spawn(move || given.recv().unwrap());
+        let (tell, told) = maniple::sync::channel::unbounded();
+        let awaiting = ending.into_future();
+        let polled = Arc::new(AtOnce(Mutex::new(Some(Box::pin(async move {
+            tell.send(awaiting.await.unwrap()).unwrap();
+        })))));
+        polled.poll();
+        give.send(7).unwrap();
+        assert_eq!(told.recv_timeout(LONG), Ok(7));
+    });
+}
