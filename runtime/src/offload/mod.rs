@@ -306,6 +306,39 @@ mod tests {
     use crate::cancel::CancelToken;
 
     #[test]
+    fn a_thread_is_taken_for_busy_until_what_came_too_late_is_dropped() {
+        /// Is dropped once its peer is.
+        struct Late(mpsc::Sender<()>, mpsc::Receiver<()>);
+        impl Drop for Late {
+            fn drop(&mut self) {
+                self.0.send(()).unwrap();
+                _ = self.1.recv();
+            }
+        }
+        let pool = internal("late", 1);
+        let (go_on, gone_on) = mpsc::channel::<()>();
+        let (begun, has_begun) = mpsc::channel();
+        let (hold, held) = mpsc::channel();
+        crate::run(|| {
+            let mut left = false;
+            let job = move || {
+                _ = gone_on.recv();
+                Late(begun, held)
+            };
+            let waited = crate::timeout(Duration::from_millis(20), || {
+                pool.run_as(job, Begun::IsLeft, &mut left)
+                    .map(std::mem::forget)
+            });
+            assert!(waited.unwrap().is_err() && left);
+            drop(go_on);
+            crate::offload(move || has_begun.recv()).unwrap().unwrap();
+            let next = crate::timeout(Duration::from_secs(60), || pool.run(|| 4));
+            assert_eq!(next.unwrap().unwrap(), 4);
+            drop(hold);
+        });
+    }
+
+    #[test]
     fn a_whole_job_that_has_begun_is_awaited_and_one_that_has_not_is_withdrawn() {
         let pool = OffloadPool::builder().max_threads(1).build().unwrap();
         let (begun, has_begun) = mpsc::channel();

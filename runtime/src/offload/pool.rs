@@ -168,7 +168,8 @@ impl Pool {
         let own = self.clone();
         let started = std::thread::Builder::new()
             .name(self.settings.name.clone())
-            .spawn(move || own.serve());
+            // One that went by unwinding would be counted for ever, and its pool wait for it.
+            .spawn(move || fenced::or_abort("a thread of an offload pool", || own.serve()));
         if started.is_err() {
             state.threads -= 1;
         }

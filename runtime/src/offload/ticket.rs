@@ -12,7 +12,7 @@ use crate::{
     cancel::{CancelToken, Cancelled, Cause, Interrupt},
     scheduler::current_strand,
     strand::{Outcome, Strand},
-    sys::spin::SpinLock,
+    sys::{fenced, spin::SpinLock},
     time::DeadlineGuard,
     wait::{self, Cuttable, Reason, Waited, ready},
 };
@@ -95,12 +95,13 @@ impl<T> Ticket<T> {
             }
             was_left
         };
-        free(was_left);
         if was_left {
-            // What came too late ends here: a file is closed, a destructor that panics is told of.
-            drop(result);
+            // What came too late ends here, a file is closed: only then is the thread free, whatever that takes.
+            fenced::drop_value(result, "what an offloaded job brought too late");
+            free(true);
             return;
         }
+        free(false);
         let claimed = {
             let mut progress = self.progress.lock();
             progress.state = State::Done(result);
