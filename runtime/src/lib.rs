@@ -56,6 +56,7 @@ mod sys {
     pub(crate) mod event;
     pub(crate) mod fenced;
     pub(crate) mod former;
+    pub(crate) mod later;
     pub(crate) mod list;
     pub(crate) mod memory;
     pub(crate) mod recycle;

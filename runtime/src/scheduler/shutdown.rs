@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::{Scheduler, now, survey::Gate};
-use crate::{coroutine::Header, sys::fenced};
+use crate::{
+    coroutine::Header,
+    sys::{fenced, later},
+};
 
 /// What a shutdown and the workers tell each other.
 #[derive(Default)]
@@ -108,6 +111,7 @@ impl Scheduler {
         }
         self.refuse_injected();
         super::refusal::tell_rest();
+        later::say_all();
         std::mem::take(&mut self.ending.lock().stuck)
     }
 

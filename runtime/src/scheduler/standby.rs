@@ -29,7 +29,7 @@ use rustix::{
 use super::now;
 use crate::{
     coroutine::Unstarted,
-    sys::{event::timespec, fenced},
+    sys::{event::timespec, later},
     wheel::{Key, Wheel},
 };
 
@@ -201,10 +201,11 @@ impl Standby {
     }
 }
 
-/// Not under the lock: a logger may be anybody's code.
+/// Later, since a worker may come here between two coroutines.
 fn tell_if_failed(set: Result<(), Errno>) {
     if let Err(errno) = set {
-        fenced::tell!(error, "set the alarm of coroutines on standby: {errno}");
+        let line = format!("set the alarm of coroutines on standby: {errno}");
+        later::say(log::Level::Error, line);
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
     hint::spin_loop,
     io,
     os::fd::AsFd,
+    panic::Location,
     ptr::{self, NonNull},
     sync::{
         Arc,
@@ -18,6 +19,7 @@ use std::{
 };
 
 use crossbeam_deque::{Injector, Steal, Worker as Deque};
+use log::Level;
 
 use super::{
     Scheduler,
@@ -28,7 +30,7 @@ use super::{
     trim::{Tidy, Trimmer},
 };
 use crate::{
-    coroutine::{self, Alarm, Failure, Header, Home, Refused, Unstarted},
+    coroutine::{self, Alarm, Failure, Header, Home, Origin, Refused, TaskRef, Unstarted},
     driver::{Driver, Polled},
     error::{Cause, Interrupt},
     stack::{
@@ -37,8 +39,8 @@ use crate::{
         pool::StackPool,
         slab::Slabs,
     },
-    strand::{Outcome, Strand},
-    sys::{event::Bell, fenced, list::List, witness},
+    strand::{Locals, Outcome, Strand},
+    sys::{event::Bell, fenced, later, list::List, witness},
     wheel::Wheel,
 };
 
@@ -76,6 +78,8 @@ pub(crate) struct Worker {
     watches: Cell<u32>,
     /// Sleeps that another thread has ended, each of which rings the bell once.
     rings_owed: Cell<u64>,
+    /// When it was last said that the kernel cannot be asked for news.
+    told_of_poll: Cell<Option<Instant>>,
     pub(super) counts: Counts,
     pub(super) trimmer: Trimmer,
     ledgers: RefCell<Ledgers>,
@@ -142,6 +146,9 @@ const REFUSED_PATIENCE: Duration = Duration::from_millis(10);
 /// For so long beyond the grace time what has not begun may still be told to drop what it owns.
 const LATE: Duration = Duration::from_millis(100);
 
+/// An error that stays is told no more often.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
 /// Rounds after which new work from other threads goes before a worker's own.
 const OTHERS_EVERY: u32 = 32;
 
@@ -192,6 +199,7 @@ impl Worker {
             awake_since: Cell::new(now()),
             watches: Cell::new(0),
             rings_owed: Cell::new(0),
+            told_of_poll: Cell::new(None),
             counts: Counts::default(),
             trimmer: Trimmer::new(scheduler.config.idle_trim),
             ledgers: RefCell::new(Ledgers::new()),
@@ -261,6 +269,9 @@ impl Worker {
         }
         if !self.refused.is_empty() {
             self.begin_refused();
+        }
+        if later::is_wanted() {
+            self.have_lines_said();
         }
         if self.has_work() {
             self.tidy_while_busy();
@@ -538,6 +549,27 @@ impl Worker {
         }
     }
 
+    /// What this loop or a coroutine has to say and may not say where it was: a coroutine says it, for a logger may
+    /// wait.
+    #[cold]
+    fn have_lines_said(&self) {
+        if !later::take_on() {
+            return;
+        }
+        let origin = Origin {
+            id: coroutine::next_id(),
+            name: Some("maniple-log".into()),
+            spawned_at: Location::caller(),
+            class: self.scheduler.default_class,
+        };
+        // SAFETY: nothing is borrowed, and the result is nothing.
+        let (task, handle) =
+            unsafe { TaskRef::new(later::say_all, origin, None, None, Locals::new()) };
+        // Nothing has begun, so there is no error yet.
+        _ = handle.detach();
+        self.spawn_local(task);
+    }
+
     fn next_unstarted(&self) -> Option<Unstarted> {
         let rounds = self.home.rounds.load(Ordering::Relaxed).wrapping_add(1);
         self.home.rounds.store(rounds, Ordering::Relaxed);
@@ -727,7 +759,7 @@ impl Worker {
         }
         drop(driver);
         if let Some(error) = failed {
-            fenced::tell!(error, "epoll_wait failed: {error}");
+            self.tell_of_failed_poll(&error);
         }
         if standby_is_due {
             // Awake from here on, and not to be woken for what it takes now.
@@ -737,6 +769,17 @@ impl Worker {
         self.clock.tick();
         if !self.wheel.borrow().is_empty() {
             self.fire_timers();
+        }
+    }
+
+    /// Now and then: an error that stays comes back at once.
+    #[cold]
+    fn tell_of_failed_poll(&self, error: &io::Error) {
+        let now = now();
+        let told = self.told_of_poll.get();
+        if told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY) {
+            self.told_of_poll.set(Some(now));
+            later::say(Level::Error, format!("epoll_wait failed: {error}"));
         }
     }
 
@@ -977,11 +1020,12 @@ fn shut_down(task: &Header) {
 fn tell_of_missing_ledger(error: &io::Error) {
     static TOLD: AtomicBool = AtomicBool::new(false);
     if !TOLD.swap(true, Ordering::Relaxed) {
-        fenced::tell!(
-            error,
+        // Its wait has begun: a logger that waits here would do so twice at a time.
+        let line = format!(
             "a coroutine waits while it unwinds, and the thread that would keep its panic apart could not be \
              started: others on its worker are taken for unwinding meanwhile: {error}"
         );
+        later::say(Level::Error, line);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::stack::census::{Census, StackStats};
 use crate::stack::overflow::Watch;
 use crate::stack::{GuardKind, OWNERS, SizeClass, Stack, StackError, StackLimits};
 use crate::sys::{
-    fenced,
+    fenced, later,
     memory::{self, Mapping},
 };
 
@@ -423,19 +423,19 @@ fn warm_limit(class: SizeClass) -> usize {
 }
 
 /// Warns once per process when guards by `mprotect` have used up four fifths of the mappings the
-/// kernel allows.
+/// kernel allows. Later, since the caller has a worker's stacks in hand.
 fn warn_near_mapping_limit() {
     static MOST: OnceLock<usize> = OnceLock::new();
     static WARNED: AtomicBool = AtomicBool::new(false);
     let most = *MOST.get_or_init(|| max_map_count() / 2);
     let stacks = PROTECTED.load(Ordering::Relaxed);
     if stacks > most / 5 * 4 && !WARNED.swap(true, Ordering::Relaxed) {
-        fenced::tell!(
-            warn,
+        let line = format!(
             "{stacks} coroutine stacks are guarded by mprotect, at two mappings each; \
              vm.max_map_count ends this at about {most}. Raise it with \
              `sysctl -w vm.max_map_count=N`, or run Linux 6.13 or later"
         );
+        later::say(log::Level::Warn, line);
     }
 }
 

@@ -462,3 +462,59 @@ fn a_shutdown_does_not_pass_a_shield_by() {
     assert!(runtime.shutdown().is_clean());
     assert_eq!(whole.join().unwrap(), (1, 2));
 }
+
+#[test]
+fn a_logger_that_waits_is_told_of_a_missing_thread_by_a_coroutine_of_its_own() {
+    passes_as_child("unwinding::waiting_logger_child");
+}
+
+#[test]
+#[ignore = "sets the process's logger and limits its memory, run by the test before it"]
+fn waiting_logger_child() {
+    static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    /// Waits, and is suspended, before it keeps a line.
+    struct Waits;
+    impl log::Log for Waits {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            maniple::sleep(SHORT);
+            LINES.lock().unwrap().push(record.args().to_string());
+        }
+        fn flush(&self) {}
+    }
+    log::set_logger(&Waits).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
+    on(1, || {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+        let limit = rustix::process::Rlimit {
+            current: Some(pages * rustix::param::page_size() as u64 + (300 << 10)),
+            maximum: None,
+        };
+        rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
+        let (send, received) = channel::bounded(0);
+        let falling = maniple::spawn_local(move || {
+            let _waits = Finally(|| {
+                (0..3).for_each(|_| maniple::yield_now());
+                assert_eq!(received.recv(), Ok(7));
+            });
+            fall();
+        });
+        maniple::sleep(4 * SHORT);
+        send.send(7).unwrap();
+        let payload = falling.join().unwrap_err().into_panic();
+        assert!(payload.is::<&str>());
+        while LINES.lock().unwrap().is_empty() {
+            maniple::sleep(SHORT);
+        }
+    });
+    let lines = LINES.lock().unwrap();
+    let told = |line: &String| line.contains("could not be started");
+    assert_eq!(
+        lines.iter().filter(|line| told(line)).count(),
+        1,
+        "{lines:?}"
+    );
+}
