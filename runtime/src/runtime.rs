@@ -253,7 +253,7 @@ impl Builder {
         self
     }
 
-    /// How long a shutdown waits for coroutines to end. Default: 5 s.
+    /// How long a shutdown waits for coroutines to end. Default: 5 s; more than a hundred years count as that.
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.config.shutdown_grace = grace;
         self

@@ -40,6 +40,9 @@ pub(crate) struct Stuck {
     pub(crate) waits_for: Option<String>,
 }
 
+/// As good as for ever, and not so long that no clock could tell its end.
+const LONGEST_GRACE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// What a worker may take to notice, beyond the grace time, before it counts as held.
 const NOTICE: Duration = Duration::from_millis(200);
 
@@ -85,7 +88,7 @@ impl Ending {
 impl Scheduler {
     /// Ends everything within `grace`; returns what did not end. Later calls return nothing.
     pub(crate) fn shut_down(&self, grace: Duration) -> Vec<Stuck> {
-        let give_up_at = now() + grace;
+        let give_up_at = now() + grace.min(LONGEST_GRACE);
         let threads = {
             let mut state = self.ending.lock();
             state.give_up_at.get_or_insert(give_up_at);

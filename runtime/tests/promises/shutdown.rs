@@ -239,3 +239,17 @@ fn who_wakes_a_coroutine_may_be_slower_than_the_end_of_its_runtime() {
 
 /// As many as take about a second.
 const ROUNDS: usize = 2000;
+
+#[test]
+fn a_grace_time_beyond_all_clocks_is_one_without_end() {
+    for workers in [1, 2] {
+        let runtime = Runtime::builder()
+            .workers(workers)
+            .shutdown_grace(Duration::MAX)
+            .build()
+            .unwrap();
+        let sleeper = runtime.spawn(|| maniple::sleep(LONG));
+        assert!(runtime.shutdown().is_clean());
+        assert!(sleeper.join().unwrap_err().is_cancelled());
+    }
+}
