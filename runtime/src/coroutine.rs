@@ -165,6 +165,8 @@ pub(crate) struct Header {
     /// The group that it is linked into, if any.
     parent: Cell<Option<NonNull<Scope>>>,
     refs: AtomicU32,
+    /// Whether it got no stack, and runs only to drop what it owns. Set before it runs.
+    is_refused: Cell<bool>,
     vtable: &'static VTable,
     completion: SpinLock<Completion>,
     pub(crate) parking: Parking,
@@ -362,6 +364,7 @@ impl TaskRef {
             live: Links::new(),
             parent: Cell::new(None),
             refs: AtomicU32::new(2),
+            is_refused: Cell::new(false),
             vtable: const {
                 &VTable {
                     run: run::<F, T>,
@@ -695,6 +698,7 @@ impl Refused {
         told: fn(io::Error),
     ) -> NonNull<Header> {
         let task = self.0.0;
+        self.header().is_refused.set(true);
         // SAFETY: an unstarted task is its holder's.
         let engine = unsafe { ptr::replace(task.as_ref().engine.get(), Engine::Ended) };
         let failure = match engine {
@@ -861,6 +865,12 @@ impl Header {
 
     fn stack_base(&self) -> usize {
         self.stack_base.get()
+    }
+
+    /// Owner: whether it got no stack, and runs only to drop what it owns.
+    #[inline]
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is_refused.get()
     }
 
     /// The coroutine that leads the group this one belongs to, if a coroutine does.

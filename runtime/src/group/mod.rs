@@ -48,7 +48,7 @@ use crate::{
     cancel,
     coroutine::{TaskRef, Unstarted, Yields},
     error::{Cause, Unwind},
-    scheduler::{Scheduler, current_scheduler, current_strand},
+    scheduler::{Scheduler, current_coroutine, current_scheduler, current_strand},
     strand::{Scope, Strand, Target},
     sys::{fenced, spin::SpinLock},
     task::{self, JoinError},
@@ -75,9 +75,9 @@ use crate::{
 /// As above.
 ///
 /// # Panics
-/// With a child's panic, or that of `body`. If a child could not get a stack, unless the leader unwinds: then it
-/// runs the child itself, before `spawn` returns. On a plain thread, if the
-/// default runtime cannot be started.
+/// With a child's panic, or that of `body`. If a child could not get a stack, unless the leader unwinds, or got
+/// no stack itself and drops what it owns: then it runs the child itself, before `spawn` returns. On a plain
+/// thread, if the default runtime cannot be started.
 ///
 /// # Examples
 /// ```
@@ -101,7 +101,7 @@ where
         scope: Scope::new(Target::Strand(pointer)),
         scheduler: current_scheduler(),
         deadline: leader.deadline(),
-        must_begin: task::panicking(),
+        must_begin: task::panicking() || is_refused(),
         panic: SpinLock::new(None),
         error: SpinLock::new(None),
         prefix: OnceLock::new(),
@@ -151,6 +151,13 @@ where
     }
 }
 
+/// Whether the caller is a coroutine that got no stack, and drops what it owns.
+#[inline]
+fn is_refused() -> bool {
+    // SAFETY: it runs.
+    current_coroutine().is_some_and(|task| unsafe { task.as_ref() }.is_refused())
+}
+
 /// As [`group`](crate::group()), for a leader that has nothing to return if its children are cut.
 ///
 /// It then unwinds. In a destructor that runs while unwinding already that would abort, so whatever is cancelled
@@ -172,7 +179,9 @@ pub struct Group<'scope, 'env: 'scope, E> {
     /// The leader's, which outlives its stay in the group.
     scheduler: &'static Arc<Scheduler>,
     deadline: Option<Instant>,
-    /// Whether the leader, who unwinds, could not tell that a child did not begin: a second throw would abort.
+    /// Whether children begin without a stack of their own too, on their spawner's. A leader that unwinds could not
+    /// tell that one did not begin: a second throw would abort. One that was refused may have the last stack, for
+    /// which a child that is refused in its turn would wait.
     must_begin: bool,
     panic: SpinLock<Option<Box<dyn Any + Send>>>,
     error: SpinLock<Option<E>>,

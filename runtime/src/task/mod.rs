@@ -61,7 +61,8 @@ impl fmt::Display for Id {
 /// most one line in ten seconds with their number. [`Builder::spawn`] reports it to the spawner, at once.
 ///
 /// What `body` has captured is then dropped by that coroutine, on a stack that each worker keeps for this: a
-/// destructor may lock and wait there, and `join` returns after it.
+/// destructor may lock and wait there, and `join` returns after it. Children of a group that it leads there run on
+/// that stack too, one by one, if there is none for them.
 ///
 /// # Memory
 /// A coroutine that has not begun is a heap object of some hundred bytes and what `body` captures. No limit

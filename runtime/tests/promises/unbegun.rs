@@ -482,3 +482,28 @@ fn logging_child() {
         "ERROR: 1000 coroutines that nobody joins got no stack and did not run, 1001 so far"
     );
 }
+
+#[test]
+fn what_it_owns_may_lead_groups_though_no_stack_is_left() {
+    let ((), runtime) = scarce(1, 3, || {
+        let filled = [fill(), fill()];
+        let done = Arc::new(AtomicUsize::new(0));
+        let all: Vec<_> = (0..20)
+            .map(|_| {
+                let done = done.clone();
+                refused(move || {
+                    maniple::sleep(SHORT);
+                    let squares = group::map(2, 0..5_usize, |n| n * n);
+                    let (one, two) = maniple::join!(1, 2);
+                    done.fetch_add(squares[4] + one + two, SeqCst);
+                })
+            })
+            .collect();
+        for handle in all {
+            assert!(got_no_stack(handle.join().unwrap_err()));
+        }
+        assert_eq!(done.load(SeqCst), 20 * 19);
+        drop(filled);
+    });
+    assert!(runtime.shutdown().is_clean());
+}
