@@ -316,7 +316,6 @@ impl Server {
             let max_connections = self.max_connections;
             let listener = listener.clone();
             maniple::task::spawn_on_workers(move |_worker| {
-                let listener = listener.try_clone()?;
                 accept_all(&shared, &listener, max_connections)
             })
         };
@@ -357,7 +356,7 @@ impl Shared {
     }
 }
 
-/// Accepts until the server drains.
+/// Accepts until the server drains, on a descriptor of its own, which may be as hard to get as those of connections.
 fn accept_all(
     shared: &Arc<Shared>,
     listener: &TcpListener,
@@ -365,8 +364,13 @@ fn accept_all(
 ) -> io::Result<()> {
     let registry = &shared.service.registry;
     let mut pause = SHORTEST_PAUSE;
+    let mut own = None;
     while !registry.is_draining() {
         let accepted = shared.stop.run(|| {
+            let listener = match &mut own {
+                Some(own) => own,
+                none => none.insert(listener.try_clone()?),
+            };
             let place = registry.reserve(max_connections);
             Ok((listener.accept()?, place))
         });

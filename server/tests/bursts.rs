@@ -167,8 +167,7 @@ fn without_descriptors_accepting_pauses_and_goes_on_when_there_are_some() {
         let server = Server::builder(router).bind("127.0.0.1:0").unwrap();
         let (address, handle) = (server.local_addr(), server.handle());
         let serving = runtime.spawn(move || server.serve());
-        // By then both workers accept, for which each needs a descriptor.
-        (0..64).for_each(|_| ask(TcpStream::connect(address).unwrap()));
+        ask(TcpStream::connect(address).unwrap());
         let stat = File::open("/proc/self/stat").unwrap();
         // Their other ends have descriptors here too, but not all.
         let waiting: Vec<_> = (0..150)
@@ -194,6 +193,34 @@ fn without_descriptors_accepting_pauses_and_goes_on_when_there_are_some() {
             thread::yield_now();
         };
         ask(stream);
+        handle.drain();
+        serving.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn workers_that_find_no_descriptor_to_accept_with_wait_for_one() {
+    let name = "workers_that_find_no_descriptor_to_accept_with_wait_for_one";
+    in_a_process(name, "-n 200", || {
+        log::set_logger(&Warnings).unwrap();
+        log::set_max_level(log::LevelFilter::Warn);
+        let runtime = Runtime::builder().workers(2).build().unwrap();
+        let router = Router::new().get("/", |_: &mut Request| "hello");
+        let server = Server::builder(router).bind("127.0.0.1:0").unwrap();
+        let (address, handle) = (server.local_addr(), server.handle());
+        // What the workers need themselves they have.
+        runtime.run(|| maniple::sleep(Duration::from_millis(1)));
+        let all: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        let serving = runtime.spawn(move || server.serve());
+        let until = Instant::now() + PATIENCE;
+        while WARNED.load(Ordering::Relaxed) == 0 {
+            assert!(!handle.is_draining(), "it has given up");
+            assert!(Instant::now() < until);
+            thread::yield_now();
+        }
+        drop(all);
+        ask(TcpStream::connect(address).unwrap());
+        assert!(!handle.is_draining());
         handle.drain();
         serving.join().unwrap().unwrap();
     });
