@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{io::Errno, net::sockopt};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, sockopt},
+};
 
 use crate::{
     coroutine::Home,
@@ -73,6 +76,16 @@ pub(crate) enum Moved<T> {
     Filled(T),
     /// Less than it asked for: nothing more is there.
     Short(T),
+}
+
+impl<T> Moved<T> {
+    /// A datagram says nothing about whether another is there; one that was peeked at certainly is.
+    pub(super) fn of_datagram(value: T, flags: RecvFlags) -> Self {
+        match flags.contains(RecvFlags::PEEK) {
+            true => Moved::Fully(value),
+            false => Moved::Filled(value),
+        }
+    }
 }
 
 impl Source {

@@ -223,7 +223,7 @@ impl UdpSocket {
             .io(Direction::Read, self.read_timeout.load(), |fd| {
                 // The second is the whole length where that is asked for.
                 let (_, n) = rustix::net::recv(fd, &mut *buffer, flags)?;
-                Ok(received(n, flags))
+                Ok(Moved::of_datagram(n, flags))
             })
     }
 
@@ -232,7 +232,7 @@ impl UdpSocket {
             .source
             .io(Direction::Read, self.read_timeout.load(), |fd| {
                 let (_, n, from) = rustix::net::recvfrom(fd, &mut *buffer, flags)?;
-                Ok(received((n, from), flags))
+                Ok(Moved::of_datagram((n, from), flags))
             })?;
         Ok((n, sender(from)?))
     }
@@ -372,14 +372,6 @@ impl fmt::Debug for UdpSocket {
 
 conversions!(UdpSocket, with_source, std::net::UdpSocket);
 timeouts!(UdpSocket);
-
-/// A datagram says nothing about whether another is there; one that was peeked at certainly is.
-fn received<T>(value: T, flags: RecvFlags) -> Moved<T> {
-    match flags.contains(RecvFlags::PEEK) {
-        true => Moved::Fully(value),
-        false => Moved::Filled(value),
-    }
-}
 
 fn sender(address: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
     to_inet(address.ok_or(Errno::DESTADDRREQ)?)

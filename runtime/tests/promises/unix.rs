@@ -22,7 +22,7 @@ use maniple::{
     spawn, yield_now,
 };
 
-use super::{LONG, SHORT, on, passes_as_child};
+use super::{LONG, SHORT, anywhere, on, passes_as_child};
 
 /// A path for a socket's file, removed at the end.
 struct Path(PathBuf);
@@ -437,6 +437,26 @@ fn timeouts_clones_and_conversions_are_those_of_tcp() {
     };
     on(1, body);
     thread::spawn(body).join().unwrap();
+}
+
+#[test]
+fn a_datagram_that_is_peeked_at_is_still_there() {
+    anywhere(|| {
+        let (one, other) = UnixDatagram::pair().unwrap();
+        one.send(b"first").unwrap();
+        one.send(b"second").unwrap();
+        let mut buffer = [0; 8];
+        for _ in 0..3 {
+            assert_eq!(other.peek(&mut buffer).unwrap(), 5);
+            let (length, from) = other.peek_from(&mut buffer).unwrap();
+            assert_eq!(
+                (&buffer[..length], from.is_unnamed()),
+                (&b"first"[..], true)
+            );
+        }
+        assert_eq!(other.recv(&mut buffer).unwrap(), 5);
+        assert_eq!(other.recv(&mut buffer).unwrap(), 6);
+    });
 }
 
 /// Tells a socket to report more about senders: 16 credentials, 76 the process, by a descriptor.

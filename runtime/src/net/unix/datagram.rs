@@ -139,11 +139,7 @@ impl UnixDatagram {
     /// # Errors
     /// As there.
     pub fn recv_len(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.source
-            .io(Direction::Read, self.read_timeout.load(), |fd| {
-                let (_, length) = rustix::net::recv(fd, &mut *buffer, RecvFlags::TRUNC)?;
-                Ok(Moved::Filled(length))
-            })
+        self.receive(buffer, RecvFlags::TRUNC)
     }
 
     /// As [`UnixDatagram::recv`], and says from whom; the address is unnamed if the sender is not bound.
@@ -151,12 +147,39 @@ impl UnixDatagram {
     /// # Errors
     /// As there.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.receive_from(buffer, RecvFlags::empty())
+    }
+
+    /// As [`UnixDatagram::recv`], and leaves the datagram to be received again.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive(buffer, RecvFlags::PEEK)
+    }
+
+    /// As [`UnixDatagram::recv_from`], and leaves the datagram to be received again.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn peek_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.receive_from(buffer, RecvFlags::PEEK)
+    }
+
+    fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        self.source
+            .io(Direction::Read, self.read_timeout.load(), |fd| {
+                let (_, length) = rustix::net::recv(fd, &mut *buffer, flags)?;
+                Ok(Moved::of_datagram(length, flags))
+            })
+    }
+
+    fn receive_from(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<(usize, SocketAddr)> {
         let (n, from) = self
             .source
             .io(Direction::Read, self.read_timeout.load(), |fd| {
-                let flags = RecvFlags::empty();
                 let (n, _, from) = rustix::net::recvfrom(fd, &mut *buffer, flags)?;
-                Ok(Moved::Filled((n, from)))
+                Ok(Moved::of_datagram((n, from), flags))
             })?;
         Ok((n, from_raw(from)?))
     }
