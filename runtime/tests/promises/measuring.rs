@@ -151,6 +151,7 @@ fn counts_in_full(seen: &DepthsOf, bytes: usize) {
 }
 
 #[test]
+#[cfg_attr(feature = "sanitizer", ignore = "frames are laid out otherwise there")]
 fn frames_that_are_reserved_and_not_written_count_on_any_stack() {
     for how in [MeasureDepths::On, MeasureDepths::OnFreshStacks] {
         let _measuring = measuring(how);
@@ -187,6 +188,7 @@ fn frames_that_are_reserved_and_not_written_count_on_any_stack() {
 }
 
 #[test]
+#[cfg_attr(feature = "sanitizer", ignore = "frames are laid out otherwise there")]
 fn below_the_paint_each_label_has_its_own_depth() {
     let _measuring = measuring(MeasureDepths::On);
     runtime(1, true).run(|| {
