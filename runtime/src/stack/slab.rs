@@ -774,6 +774,10 @@ mod tests {
                     if let Err(error) = slabs.lend(class, 32, &mut stacks) {
                         break io::Error::from(error);
                     }
+                    // As a worker would.
+                    if later::take_on() {
+                        later::say_all();
+                    }
                 };
                 eprintln!("{:?}: {refused}", refused.kind());
                 assert!(
