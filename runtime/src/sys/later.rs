@@ -3,14 +3,19 @@
 //! A logger is anybody's code: it may lock, wait or spawn. Between two coroutines there is nobody to wait, while a
 //! worker's stacks are in hand nobody may ask for one, and a coroutine whose wait has begun cannot begin another.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    LazyLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use super::{fenced, spin::SpinLock};
 
 /// Lines that are kept at most; what is beyond is not said.
 const MOST_KEPT: usize = 64;
 
-static LINES: SpinLock<Vec<(log::Level, String)>> = SpinLock::new(Vec::new());
+/// Made at its first use, since loom's locks are not made in constants.
+static LINES: LazyLock<SpinLock<Vec<(log::Level, String)>>> =
+    LazyLock::new(|| SpinLock::new(Vec::new()));
 
 /// Whether there are lines that nobody has been found for.
 static IS_WANTED: AtomicBool = AtomicBool::new(false);
