@@ -1,15 +1,17 @@
 //! The switch between the standard atomics and loom's, so that lock-free protocols can be model-checked.
 //!
 //! Only the protocols themselves go through here (the wait word, the inbox, the spin lock, the scopes and
-//! what lies on them, the locks, and what counts a channel's halves or a message's readers); statics and
-//! counters use the standard library directly. In a model, those who wait are plain threads: loom's, which
-//! it parks and wakes.
+//! what lies on them, the locks, and what counts a channel's halves, a message's readers, the handles of a
+//! group or the versions of a value); statics and counters use the standard library directly. In a model,
+//! those who wait are plain threads: loom's, which it parks and wakes.
 
 #[cfg(not(loom))]
 pub(crate) use std::{
     cell::UnsafeCell,
     hint::spin_loop,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence},
+    sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    },
     thread::{Thread, current as current_thread, park, yield_now},
     thread_local,
 };
@@ -17,7 +19,9 @@ pub(crate) use std::{
 #[cfg(loom)]
 pub(crate) use loom::{
     hint::spin_loop,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence},
+    sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    },
     thread::{Thread, current as current_thread, park, yield_now},
 };
 

@@ -132,3 +132,111 @@ impl fmt::Debug for Barrier {
             .finish()
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use crate::cancel::CancelToken;
+    use loom::{
+        cell::UnsafeCell,
+        sync::Arc,
+        thread::{JoinHandle, spawn},
+    };
+
+    fn model(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(preemptions);
+        model.check(body);
+    }
+
+    /// What each of `N` has done, in each of two rounds. loom's cells find accesses that nothing orders.
+    struct Meeting<const N: usize> {
+        barrier: Barrier,
+        done: [[UnsafeCell<bool>; N]; 2],
+    }
+
+    // SAFETY: loom holds the accesses to the cells against each other.
+    unsafe impl<const N: usize> Sync for Meeting<N> {}
+
+    impl<const N: usize> Meeting<N> {
+        fn new() -> Arc<Self> {
+            Arc::new(Self {
+                barrier: Barrier::new(N),
+                done: [(); 2].map(|()| [(); N].map(|()| UnsafeCell::new(false))),
+            })
+        }
+
+        /// Comes to so many rounds and returns how many it led.
+        fn come(&self, me: usize, rounds: usize) -> usize {
+            let lead = |done: &[UnsafeCell<bool>; N]| {
+                // SAFETY: others read this cell only after they have met its owner.
+                done[me].with_mut(|done| unsafe { *done = true });
+                let leads = self.barrier.wait().is_leader();
+                // SAFETY: nobody writes them after the meeting.
+                assert!(done.iter().all(|done| done.with(|done| unsafe { *done })));
+                usize::from(leads)
+            };
+            self.done[..rounds].iter().map(lead).sum()
+        }
+    }
+
+    fn start<const N: usize>(
+        meeting: &Arc<Meeting<N>>,
+        me: usize,
+        rounds: usize,
+    ) -> JoinHandle<usize> {
+        let meeting = meeting.clone();
+        spawn(move || meeting.come(me, rounds))
+    }
+
+    fn assert_settled(barrier: &Barrier) {
+        let state = barrier.state.lock();
+        assert_eq!(state.arrived, 0);
+        assert!(state.waiters.is_empty());
+    }
+
+    /// Nobody goes on before all have come, nor is left behind, though one may be back for the next round before
+    /// the other has left the first; and each round has one leader.
+    #[test]
+    fn loom_barrier_two_meet_round_after_round() {
+        model(3, || {
+            let meeting = Meeting::<2>::new();
+            let other = start(&meeting, 1, 2);
+            let led = meeting.come(0, 2);
+            assert_eq!(led + other.join().unwrap(), 2);
+            assert_settled(&meeting.barrier);
+        });
+    }
+
+    /// The last to come wakes several, each of whom sees what all have done.
+    #[test]
+    fn loom_barrier_all_go_on_when_the_last_has_come() {
+        model(1, || {
+            let meeting = Meeting::<3>::new();
+            let others = [1, 2].map(|me| start(&meeting, me, 1));
+            let led = meeting.come(0, 1);
+            let others: usize = others.map(|other| other.join().unwrap()).iter().sum();
+            assert_eq!(led + others, 1);
+            assert_settled(&meeting.barrier);
+        });
+    }
+
+    /// One is cancelled while another comes: either they have met, or the place is free for a third. It is never
+    /// both, which would leave the third alone, nor neither, which would leave the second.
+    #[test]
+    fn loom_barrier_one_who_is_cancelled_has_come_or_leaves_its_place() {
+        model(3, || {
+            let barrier = Arc::new(Barrier::new(2));
+            let token = CancelToken::new();
+            let (theirs, under) = (barrier.clone(), token.clone());
+            let hasty = spawn(move || under.run(|| theirs.wait().is_leader()));
+            let theirs = barrier.clone();
+            let patient = spawn(move || theirs.wait().is_leader());
+            token.cancel();
+            let other = hasty.join().unwrap();
+            let led = other.unwrap_or_else(|_| barrier.wait().is_leader());
+            assert!(led ^ patient.join().unwrap());
+            assert_settled(&barrier);
+        });
+    }
+}

@@ -247,3 +247,166 @@ impl fmt::Debug for Condvar {
         f.write_str("Condvar")
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use crate::{
+        cancel::CancelToken,
+        sync::{Mutex, RawMutex},
+    };
+    use loom::{
+        cell::UnsafeCell,
+        sync::Arc,
+        thread::{JoinHandle, spawn},
+    };
+
+    fn model(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(preemptions);
+        model.check(body);
+    }
+
+    /// Permits, and who waits for one.
+    struct Permits {
+        count: Mutex<UnsafeCell<u32>>,
+        added: Condvar,
+    }
+
+    /// The mutex is held again however the wait ends: loom's cell finds accesses that nothing orders.
+    struct Inside<'a>(MutexGuard<'a, UnsafeCell<u32>>);
+
+    impl Inside<'_> {
+        fn add(&mut self, change: i32) -> bool {
+            // SAFETY: the mutex is held.
+            let count = unsafe { self.0.with_mut(|count| &mut *count) };
+            let changed = count.checked_add_signed(change);
+            *count = changed.unwrap_or(*count);
+            changed.is_some()
+        }
+    }
+
+    impl Drop for Inside<'_> {
+        fn drop(&mut self) {
+            self.add(0);
+        }
+    }
+
+    impl Permits {
+        fn new() -> Arc<Self> {
+            Arc::new(Self {
+                count: Mutex::from_raw(RawMutex::for_a_model(), UnsafeCell::new(0)),
+                added: Condvar::new(),
+            })
+        }
+
+        fn lock(&self) -> Inside<'_> {
+            Inside(self.count.lock())
+        }
+
+        fn take(&self) {
+            let mut inside = self.lock();
+            while !inside.add(-1) {
+                self.added.wait(&mut inside.0);
+            }
+        }
+
+        /// Takes one that is there or comes in no time.
+        fn try_take(&self) -> bool {
+            let mut inside = self.lock();
+            inside.add(-1) || {
+                self.added.wait_timeout(&mut inside.0, Duration::ZERO);
+                inside.add(-1)
+            }
+        }
+
+        fn give<R>(&self, permits: i32, notify: fn(&Condvar) -> R) {
+            self.lock().add(permits);
+            notify(&self.added);
+        }
+
+        fn assert_settled(&self) {
+            assert!(!self.lock().add(-1));
+            assert!(self.added.waiters.lock().list.is_empty());
+        }
+    }
+
+    fn start<T: 'static>(
+        permits: &Arc<Permits>,
+        act: impl FnOnce(&Permits) -> T + 'static,
+    ) -> JoinHandle<T> {
+        let permits = permits.clone();
+        spawn(move || act(&permits))
+    }
+
+    /// A permit comes before one looks for it, between its look and its sleep, or after: it is taken.
+    #[test]
+    fn loom_condvar_what_changes_between_a_look_and_the_wait_is_told() {
+        model(3, || {
+            let permits = Permits::new();
+            let taker = start(&permits, Permits::take);
+            permits.give(1, Condvar::notify_one);
+            taker.join().unwrap();
+            permits.assert_settled();
+        });
+    }
+
+    #[test]
+    fn loom_condvar_all_who_wait_are_told() {
+        model(2, || {
+            let permits = Permits::new();
+            let takers = [(); 2].map(|()| start(&permits, Permits::take));
+            permits.give(2, Condvar::notify_all);
+            takers.into_iter().for_each(|taker| taker.join().unwrap());
+            permits.assert_settled();
+        });
+    }
+
+    /// One permit for two, of whom one may give up: it takes the permit, or the other does.
+    fn one_of_two_may_give_up(
+        hasty: impl FnOnce(&Permits) -> bool + 'static,
+        give: impl FnOnce(&Permits),
+    ) {
+        let permits = Permits::new();
+        let hasty = start(&permits, hasty);
+        let patient = start(&permits, Permits::take);
+        give(&permits);
+        if hasty.join().unwrap() {
+            permits.give(1, Condvar::notify_one);
+        }
+        patient.join().unwrap();
+        permits.assert_settled();
+    }
+
+    /// The cancellation reaches it before the notification, or the other way about.
+    #[test]
+    fn loom_condvar_a_notification_is_not_lost_to_one_who_is_cancelled() {
+        let check = |act: fn(&Permits, &CancelToken)| {
+            model(2, move || {
+                let token = CancelToken::new();
+                let under = token.clone();
+                one_of_two_may_give_up(
+                    move |permits| under.run(|| permits.take()).is_ok(),
+                    |permits| act(permits, &token),
+                );
+            });
+        };
+        check(|permits, token| {
+            token.cancel();
+            permits.give(1, Condvar::notify_one);
+        });
+        check(|permits, token| {
+            permits.give(1, Condvar::notify_one);
+            token.cancel();
+        });
+    }
+
+    #[test]
+    fn loom_condvar_a_notification_is_not_lost_to_one_whose_time_is_over() {
+        model(2, || {
+            one_of_two_may_give_up(Permits::try_take, |permits| {
+                permits.give(1, Condvar::notify_one);
+            });
+        });
+    }
+}

@@ -160,6 +160,18 @@ unsafe impl lock_api::RawMutexTimed for RawMutex {
 }
 
 impl RawMutex {
+    /// What `INIT` is elsewhere.
+    #[cfg(all(test, loom))]
+    pub(super) fn for_a_model() -> Self {
+        Self {
+            state: AtomicU8::new(FREE),
+            waiters: SpinLock::new(Waiters {
+                list: WaitList::new(),
+                overtaken: false,
+            }),
+        }
+    }
+
     #[inline]
     fn take(&self) -> bool {
         // Acquire pairs with the release in `unlock`.
@@ -255,14 +267,7 @@ mod loom_models {
     use loom::{cell::UnsafeCell, sync::Arc};
 
     fn mutex() -> Arc<(RawMutex, UnsafeCell<u32>)> {
-        let raw = RawMutex {
-            state: AtomicU8::new(FREE),
-            waiters: SpinLock::new(Waiters {
-                list: WaitList::new(),
-                overtaken: false,
-            }),
-        };
-        Arc::new((raw, UnsafeCell::new(0)))
+        Arc::new((RawMutex::for_a_model(), UnsafeCell::new(0)))
     }
 
     /// loom's cell finds accesses that nothing orders.

@@ -228,6 +228,15 @@ impl Queue {
 }
 
 impl RawRwLock {
+    /// What `INIT` is elsewhere.
+    #[cfg(loom)]
+    pub(super) fn for_a_model() -> Self {
+        Self {
+            state: AtomicUsize::new(0),
+            queue: SpinLock::new(Queue::new()),
+        }
+    }
+
     /// Enters if nobody waits and nobody is in the way.
     #[inline]
     fn enter(&self, access: Access) -> bool {

@@ -7,7 +7,6 @@ use std::{
     fmt,
     ops::Deref,
     sync::Arc,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -15,6 +14,7 @@ pub use super::channel::{RecvError, RecvTimeoutError};
 use super::{RwLock, RwLockReadGuard};
 use crate::{
     error::Interrupt,
+    loom::{AtomicU64, AtomicUsize, Ordering},
     scheduler::now,
     sys::spin::SpinLock,
     wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited},
@@ -40,7 +40,10 @@ use crate::{
 /// ```
 pub fn channel<T>(initial: T) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared {
+        #[cfg(not(loom))]
         value: RwLock::new(initial),
+        #[cfg(loom)]
+        value: RwLock::from_raw(super::RawRwLock::for_a_model(), initial),
         version: AtomicU64::new(0),
         waiting: SpinLock::new(WaitList::new()),
         senders: AtomicUsize::new(1),
@@ -397,3 +400,141 @@ impl<T> fmt::Debug for SendError<T> {
 }
 
 impl<T> std::error::Error for SendError<T> {}
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use crate::cancel::CancelToken;
+    use loom::{cell::UnsafeCell, thread::spawn};
+
+    /// Bounded to so many preemptions of each execution.
+    fn model(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(preemptions);
+        model.check(body);
+    }
+
+    /// A number that loom follows: it finds a reader of what nothing has ordered after its writing.
+    struct Number(UnsafeCell<u32>);
+
+    // SAFETY: who has a reference to it only reads it; loom holds that against the writes.
+    unsafe impl Sync for Number {}
+
+    impl Number {
+        fn get(&self) -> u32 {
+            // SAFETY: those who share it write nothing.
+            self.0.with(|number| unsafe { *number })
+        }
+    }
+
+    fn numbers() -> (Sender<Number>, Receiver<Number>) {
+        channel(Number(UnsafeCell::new(0)))
+    }
+
+    fn set(sender: &Sender<Number>, to: u32) {
+        // SAFETY: there is one who changes it.
+        sender.send_modify(|number| number.0.with_mut(|number| unsafe { *number = to }));
+    }
+
+    fn assert_nobody_waits(receiver: &Receiver<Number>) {
+        assert!(receiver.shared.waiting.lock().is_empty());
+    }
+
+    /// Some values may be missed, none comes twice or late, and the last one comes, and then the end: whenever the
+    /// receiver looks, waits or is about to.
+    #[test]
+    fn loom_watch_the_last_value_comes_and_then_the_end() {
+        model(3, || {
+            let (sender, mut receiver) = numbers();
+            let setter = spawn(move || (1..=2).for_each(|n| set(&sender, n)));
+            let mut seen = vec![0];
+            while receiver.changed().is_ok() {
+                seen.push(receiver.borrow_and_update().get());
+            }
+            assert!(seen.is_sorted_by(|earlier, later| earlier < later));
+            assert_eq!(seen.last(), Some(&2));
+            setter.join().unwrap();
+            assert_nobody_waits(&receiver);
+        });
+    }
+
+    /// Two set it and leave, in whatever order: who waits for what both have done has it before the end.
+    #[test]
+    fn loom_watch_the_end_comes_after_the_values_of_all_who_set() {
+        model(3, || {
+            let (sender, mut receiver) = numbers();
+            let theirs = sender.clone();
+            let add = |sender: Sender<Number>| {
+                // SAFETY: there is one at a time who changes it.
+                let add = |number: *mut u32| unsafe { *number += 1 };
+                sender.send_modify(|number| number.0.with_mut(add));
+            };
+            let other = spawn(move || add(theirs));
+            add(sender);
+            let sum = receiver.wait_for(|number| number.get() == 2);
+            assert_eq!(sum.map(|number| number.get()), Ok(2));
+            assert_eq!(receiver.changed(), Err(RecvError::Disconnected));
+            other.join().unwrap();
+            assert_nobody_waits(&receiver);
+        });
+    }
+
+    #[test]
+    fn loom_watch_all_who_wait_are_told() {
+        model(1, || {
+            let (sender, mut receiver) = numbers();
+            let mut other = receiver.clone();
+            let other = spawn(move || other.changed());
+            // Its end would tell them too.
+            let held = sender.clone();
+            let setter = spawn(move || set(&sender, 1));
+            assert_eq!(receiver.changed(), Ok(()));
+            assert_eq!(other.join().unwrap(), Ok(()));
+            setter.join().unwrap();
+            drop(held);
+            assert_nobody_waits(&receiver);
+        });
+    }
+
+    /// One of two who wait is cancelled while the value is set: it is told now or the next time it asks, and the
+    /// other is told whatever becomes of it.
+    #[test]
+    fn loom_watch_one_who_is_cancelled_misses_nothing_and_holds_up_nobody() {
+        model(2, || {
+            let (sender, mut patient) = numbers();
+            let (mut hasty, token) = (patient.clone(), CancelToken::new());
+            let under = token.clone();
+            let hasty = spawn(move || {
+                let told = under.run(|| hasty.changed()) == Ok(Ok(()));
+                (told, hasty)
+            });
+            let patient = spawn(move || {
+                assert_eq!(patient.changed(), Ok(()));
+                assert_eq!(patient.borrow().get(), 1);
+            });
+            token.cancel();
+            set(&sender, 1);
+            let (told, hasty) = hasty.join().unwrap();
+            assert!(told ^ hasty.has_changed());
+            assert_eq!(hasty.borrow().get(), 1);
+            patient.join().unwrap();
+            assert_nobody_waits(&hasty);
+        });
+    }
+
+    /// One comes while the value is set: it sees the new one, or is told that there is one.
+    #[test]
+    fn loom_watch_a_newcomer_sees_the_last_value_or_is_told() {
+        model(3, || {
+            let (sender, receiver) = numbers();
+            drop(receiver);
+            let theirs = sender.clone();
+            let setter = spawn(move || set(&theirs, 1));
+            let receiver = sender.subscribe();
+            let at_first = receiver.borrow().get();
+            setter.join().unwrap();
+            assert!(at_first == 1 || receiver.has_changed());
+            assert_eq!(receiver.borrow().get(), 1);
+        });
+    }
+}

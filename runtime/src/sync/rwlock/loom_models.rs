@@ -72,10 +72,7 @@ fn model(act: fn(&Arc<Shared>) -> u32) {
     model.preemption_bound = Some(2);
     model.check(move || {
         let shared = Arc::new(Shared {
-            raw: RawRwLock {
-                state: AtomicUsize::new(0),
-                queue: SpinLock::new(Queue::new()),
-            },
+            raw: RawRwLock::for_a_model(),
             total: UnsafeCell::new(0),
         });
         let written = act(&shared);
