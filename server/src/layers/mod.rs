@@ -448,9 +448,9 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
         self
     }
 
-    /// How long a peer may take for up to 16 KiB of output, or for one message that is longer, and for all that is left
-    /// once the connection closes. Default: 20 s. For long messages to slow peers set more: one that takes some all the
-    /// time is cut all the same, in the middle of a message.
+    /// How long a peer may acknowledge nothing of what is sent to it, and how long it may take for all that is left once
+    /// the connection closes. Default: 20 s. A slow peer that takes some all the time is waited for. One that is cut gets
+    /// a reset, so that a message that breaks off is not taken for whole.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
         self.limits.write_timeout = timeout;
         self

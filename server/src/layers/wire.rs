@@ -370,20 +370,34 @@ impl<C: Codec> Writer<C> {
                 over => over,
             };
             let mut until = Instant::now() + timeout;
-            if self.wire.closing.load(Ordering::Acquire) {
+            let is_last = self.wire.closing.load(Ordering::Acquire);
+            if is_last {
                 // What is left has one timeout in all.
                 until = *last.get_or_insert(until);
             }
-            match maniple::deadline(until, || self.write(&output)) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
+            let mut rest = &output[..];
+            let mut owed = self.owed(rest);
+            loop {
+                match maniple::deadline(until, || self.write(&mut rest)) {
+                    Ok(Ok(())) => break,
+                    Ok(Err(error)) if maniple::cancel::is_cancelled_error(&error) => {
+                        return Err(Closed::Drained);
+                    }
+                    Ok(Err(error)) if error.kind() != io::ErrorKind::TimedOut => {
+                        return Err(Closed::Failed(error));
+                    }
+                    Ok(Err(_)) | Err(_) => {}
+                }
+                // A connection becomes writable only once a third of the kernel's buffer is free, for which a slow
+                // peer may need long. What counts is what it has acknowledged.
+                let left = self.owed(rest);
+                if is_last || left >= owed {
+                    // Else what breaks off here would have an orderly end. An error says that the peer is gone.
+                    let _ = self.wire.stream.reset_on_close();
                     return Err(Closed::WriteTimeout);
                 }
-                Err(_) => return Err(Closed::WriteTimeout),
-                Ok(Err(error)) if maniple::cancel::is_cancelled_error(&error) => {
-                    return Err(Closed::Drained);
-                }
-                Ok(Err(error)) => return Err(Closed::Failed(error)),
+                owed = left;
+                until = Instant::now() + timeout;
             }
             if over? {
                 return Ok(());
@@ -393,8 +407,14 @@ impl<C: Codec> Writer<C> {
         }
     }
 
-    /// Writes all, and has the logic know while that waits for the peer.
-    fn write(&self, mut output: &[u8]) -> io::Result<()> {
+    /// How much the peer has not acknowledged, with what is still to be written.
+    fn owed(&self, rest: &[u8]) -> usize {
+        let unacknowledged = self.wire.stream.unacknowledged().unwrap_or(0);
+        unacknowledged.saturating_add(rest.len())
+    }
+
+    /// Writes all, and has the logic know while that waits for the peer. What is left when it is cut is in `output`.
+    fn write(&self, output: &mut &[u8]) -> io::Result<()> {
         let mut stream = &self.wire.stream;
         while !output.is_empty() {
             let written = match stream.try_write(output) {
@@ -406,7 +426,7 @@ impl<C: Codec> Writer<C> {
                 }
                 written => written,
             };
-            output = &output[written?..];
+            *output = &output[written?..];
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! A server in two layers, as a chat room: its protocol, its laggards, the ends of connections, and its own.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     sync::Arc,
     time::{Duration, Instant},
@@ -377,6 +377,52 @@ fn who_takes_nothing_is_closed_after_the_write_timeout() {
         ann.hears("* slow left");
     }
     served.wait_for_connections(1);
+}
+
+/// Answers whatever it is told with one message of eight million bytes.
+struct Long;
+
+const LONG_MESSAGE: usize = 8_000_000;
+
+impl Logic for Long {
+    type In = String;
+    type Out = Arc<str>;
+
+    fn received(&mut self, conn: ConnId, _: String, out: &mut Outbox<Arc<str>>) {
+        assert!(out.send(conn, "x".repeat(LONG_MESSAGE)));
+    }
+}
+
+#[test]
+fn who_takes_a_long_message_slowly_gets_all_of_it() {
+    const STALL: Duration = Duration::from_secs(1);
+    let served = Served::start(LineCodec::new(9), Long, |builder| {
+        builder.write_timeout(STALL)
+    });
+    let mut slow = served.connect();
+    slow.say("go\n");
+    let (_never, tick) = std::sync::mpsc::channel::<()>();
+    let (began, mut total, mut bytes) = (Instant::now(), 0, vec![0; 65_536]);
+    while total <= LONG_MESSAGE {
+        total += slow.0.read(&mut bytes).unwrap();
+        if began.elapsed() < 3 * STALL {
+            let _ = tick.recv_timeout(Duration::from_millis(10));
+        }
+    }
+    assert!(began.elapsed() > STALL, "too fast to tell");
+}
+
+#[test]
+fn who_takes_nothing_more_of_a_message_is_reset() {
+    let served = Served::start(LineCodec::new(9), Long, |builder| {
+        builder.write_timeout(Duration::from_millis(50))
+    });
+    let mut stalled = served.connect();
+    stalled.say("go\n");
+    stalled.0.read_exact(&mut [0; 100]).unwrap();
+    served.wait_for_connections(0);
+    let end = stalled.0.read_to_end(&mut Vec::new()).map_err(|e| e.kind());
+    assert_eq!(end, Err(ErrorKind::ConnectionReset));
 }
 
 /// Notes what it is told, and does as it is told.
