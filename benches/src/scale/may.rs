@@ -30,7 +30,11 @@ pub(super) fn run(point: &Point) -> Result<Measured> {
             let pause = point.pause();
             crowd(&point, move || sleep(pause))
         }
-        Operation::TimerCancel => permits(&point),
+        Operation::Permit => permits(&point, |gate| {
+            gate.wait();
+            true
+        }),
+        Operation::TimerCancel => permits(&point, |gate| gate.wait_timeout(LONG)),
         Operation::Connection => connections(&point),
     });
     main.join().map_err(|_| anyhow!("a coroutine panicked"))?
@@ -109,7 +113,7 @@ fn timed(
 }
 
 /// All wait with a timeout; then all are granted what they wait for.
-fn permits(point: &Point) -> Result<Measured> {
+fn permits(point: &Point, wait: fn(&Semphore) -> bool) -> Result<Measured> {
     let rounds = point.rounds();
     let armed = Meeting::of(point.count);
     let gate = Arc::new(Semphore::new(0));
@@ -119,7 +123,7 @@ fn permits(point: &Point) -> Result<Measured> {
         handles.push(go!(move || {
             for _ in 0..rounds {
                 armed.arrive();
-                assert!(gate.wait_timeout(LONG), "granted in time");
+                assert!(wait(&gate), "granted in time");
             }
             armed.arrive();
         }));

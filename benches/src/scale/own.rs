@@ -13,7 +13,7 @@ use maniple::{
     Builder, JoinHandle, Runtime,
     net::{TcpListener, TcpStream},
     sleep, spawn,
-    sync::{Notify, Semaphore},
+    sync::{AcquireError, Notify, Semaphore, SemaphorePermit},
     yield_now,
 };
 
@@ -32,7 +32,8 @@ pub(super) fn run(point: &Point) -> Result<Measured> {
             let pause = point.pause();
             crowd(point, move || sleep(pause))
         }
-        Operation::TimerCancel => permits(point),
+        Operation::Permit => permits(point, |gate| gate.acquire()),
+        Operation::TimerCancel => permits(point, |gate| gate.acquire_timeout(LONG)),
         Operation::Connection => connections(point),
     })
 }
@@ -100,8 +101,10 @@ fn timed(
     Ok(measured)
 }
 
-/// All wait with a timeout; then all are granted what they wait for.
-fn permits(point: &Point) -> Result<Measured> {
+type Acquired<'a> = Result<SemaphorePermit<'a>, AcquireError>;
+
+/// All wait, as `acquire` does; then all are granted what they wait for.
+fn permits(point: &Point, acquire: fn(&Semaphore) -> Acquired<'_>) -> Result<Measured> {
     let rounds = point.rounds();
     let armed = Meeting::of(point.count);
     let mut handles = Vec::new();
@@ -110,11 +113,7 @@ fn permits(point: &Point) -> Result<Measured> {
         handles.push(Builder::new().spawn(move || {
             for _ in 0..rounds {
                 armed.arrive();
-                armed
-                    .gate
-                    .acquire_timeout(LONG)
-                    .expect("granted in time")
-                    .forget();
+                acquire(&armed.gate).expect("granted in time").forget();
             }
             armed.arrive();
         })?);

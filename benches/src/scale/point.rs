@@ -32,6 +32,8 @@ pub(super) enum Operation {
     Yield,
     /// Sleeps: a timer is armed and fires.
     TimerFire,
+    /// Waits for a permit without a timeout, to tell what of the next one is the timer's.
+    Permit,
     /// Waits for a permit with a timeout, and gets it in time: a timer is armed and cancelled.
     TimerCancel,
     /// Sends eight bytes over a loopback TCP connection to another, and receives them back.
@@ -51,7 +53,7 @@ impl Point {
         let (operations, least, most) = match self.operation {
             Operation::Yield => (500_000, 8, 20_000),
             Operation::TimerFire => (50_000, 3, 100),
-            Operation::TimerCancel => (100_000, 3, 2_000),
+            Operation::Permit | Operation::TimerCancel => (100_000, 3, 2_000),
             Operation::Connection => (30_000, 3, 300),
         };
         (operations / self.count.max(1)).clamp(least, most)
@@ -103,7 +105,8 @@ impl Operation {
         match self {
             Operation::Yield => "yield",
             Operation::TimerFire => "timer armed and fired",
-            Operation::TimerCancel => "timer armed and cancelled",
+            Operation::Permit => "permit waited for",
+            Operation::TimerCancel => "permit, and a timer armed and cancelled",
             Operation::Connection => "request over loopback",
         }
     }

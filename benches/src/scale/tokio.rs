@@ -48,7 +48,8 @@ async fn measure(point: Point) -> Result<Measured> {
             });
             timed(&point, works).await
         }
-        Operation::TimerCancel => permits(&point).await,
+        Operation::Permit => permits(&point, false).await,
+        Operation::TimerCancel => permits(&point, true).await,
         Operation::Connection => connections(&point).await,
     }
 }
@@ -110,8 +111,8 @@ where
     Ok(measured)
 }
 
-/// All wait with a timeout; then all are granted what they wait for.
-async fn permits(point: &Point) -> Result<Measured> {
+/// All wait, with a timeout or without; then all are granted what they wait for.
+async fn permits(point: &Point, with_timeout: bool) -> Result<Measured> {
     let rounds = point.rounds();
     let armed = Meeting::of(point.count);
     let mut handles = Vec::new();
@@ -120,8 +121,11 @@ async fn permits(point: &Point) -> Result<Measured> {
         handles.push(spawn(async move {
             for _ in 0..rounds {
                 armed.arrive();
-                let permit = timeout(LONG, armed.gate.acquire()).await;
-                permit.expect("in time").expect("granted").forget();
+                let permit = match with_timeout {
+                    true => timeout(LONG, armed.gate.acquire()).await.expect("in time"),
+                    false => armed.gate.acquire().await,
+                };
+                permit.expect("granted").forget();
             }
             armed.arrive();
         }));
