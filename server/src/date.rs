@@ -11,7 +11,7 @@ thread_local! {
     static CACHED: Cell<Option<(Instant, DateLine)>> = const { Cell::new(None) };
 }
 
-/// The field line with the current time (RFC 9110, 5.6.7), as of the worker's recent clock.
+/// The field line with the current time (RFC 9110, 5.6.7), as of the worker's recent clock, and the head's end.
 #[inline]
 pub(crate) fn now() -> DateLine {
     let recent = maniple::time::recent();
@@ -24,7 +24,7 @@ pub(crate) fn now() -> DateLine {
 #[cold]
 fn refresh(recent: Instant) -> DateLine {
     let now = SystemTime::now();
-    let text = format!("date: {}\r\n", httpdate::fmt_http_date(now));
+    let text = format!("date: {}\r\n\r\n", httpdate::fmt_http_date(now));
     let mut bytes: DateLine = [b' '; _];
     let length = bytes.len();
     bytes.copy_from_slice(&text.as_bytes()[..length]);
@@ -45,7 +45,7 @@ mod tests {
         let line = String::from_utf8(now().to_vec()).unwrap();
         let text = line
             .strip_prefix("date: ")
-            .and_then(|rest| rest.strip_suffix("\r\n"));
+            .and_then(|rest| rest.strip_suffix("\r\n\r\n"));
         let then = httpdate::parse_http_date(text.unwrap()).unwrap();
         let off = SystemTime::now().duration_since(then).unwrap();
         assert!(off < Duration::from_secs(5), "{off:?}");

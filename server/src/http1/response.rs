@@ -87,8 +87,8 @@ content_type!(HTML, "text/html; charset=utf-8");
 content_type!(JSON, "application/json");
 content_type!(OCTETS, "application/octet-stream");
 
-/// A `date` line: its name, an IMF-fixdate of 29 bytes, CR LF.
-pub(crate) type DateLine = [u8; 6 + 29 + 2];
+/// A `date` line and the empty one that ends a head: its name, an IMF-fixdate of 29 bytes, twice CR LF.
+pub(crate) type DateLine = [u8; 6 + 29 + 4];
 
 /// A response's head without its fields of its own.
 #[derive(Clone, Copy, Debug)]
@@ -112,13 +112,7 @@ pub(crate) fn write_head(out: &mut Vec<u8>, head: &Head<'_>) {
         content_type => write_opening(out, head.status, content_type),
     }
     match head.ending {
-        Ending::Length(length) => {
-            field(
-                out,
-                b"content-length: ",
-                itoa::Buffer::new().format(length).as_bytes(),
-            );
-        }
+        Ending::Length(length) => write_length(out, length),
         Ending::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Ending::NoBody | Ending::Close => {}
     }
@@ -126,7 +120,36 @@ pub(crate) fn write_head(out: &mut Vec<u8>, head: &Head<'_>) {
         write_unusual(out, head);
     }
     out.extend_from_slice(head.date);
-    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the line with the length. Up to four digits, as most have, it is put together in a register and appended at once.
+#[inline]
+fn write_length(out: &mut Vec<u8>, length: u64) {
+    let (digits, count) = match length {
+        0..10 => (length, 1),
+        10..100 => ((length / 10) | ((length % 10) << 8), 2),
+        100..10_000 => {
+            let [hundreds, rest] = [length / 100, length % 100];
+            let two = |number: u64| (number / 10) | ((number % 10) << 8);
+            let four = two(hundreds) | (two(rest) << 16);
+            match hundreds {
+                0..10 => (four >> 8, 3),
+                _ => (four, 4),
+            }
+        }
+        _ => {
+            let mut digits = itoa::Buffer::new();
+            return field(out, b"content-length: ", digits.format(length).as_bytes());
+        }
+    };
+    const ZEROS: u64 = 0x3030_3030;
+    const CR_LF: u64 = 0x0a0d;
+    let shift = 8 * count;
+    let text = ((digits | ZEROS) & !(u64::MAX << shift)) | (CR_LF << shift);
+    let mut line = *b"content-length: ........";
+    line[16..].copy_from_slice(&text.to_le_bytes());
+    out.extend_from_slice(&line);
+    out.truncate(out.len() - (8 - 2 - count));
 }
 
 #[inline(never)]
@@ -190,7 +213,24 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
-    const DATE: &DateLine = b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    const DATE: &DateLine = b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n";
+
+    #[test]
+    fn lengths_are_written_as_usual() {
+        let around = |power: u64| [power - 1, power, power + 1];
+        let ends = (0..20)
+            .map(|exponent| 10_u64.pow(exponent))
+            .flat_map(around);
+        for length in ends.chain(0..12_000).chain([u64::MAX]) {
+            let mut out = b"before".to_vec();
+            write_length(&mut out, length);
+            let line = format!("beforecontent-length: {length}\r\n");
+            assert_eq!(
+                out.escape_ascii().to_string(),
+                line.escape_default().to_string()
+            );
+        }
+    }
 
     fn text(head: &Head<'_>) -> String {
         let mut out = Vec::new();
