@@ -1,5 +1,5 @@
 //! Files in the shape of [`std::fs`]: each call runs as a whole on a thread of a pool for files, as
-//! [`offload`](crate::offload) describes, while the coroutine waits. On a plain thread it runs there.
+//! [`offload`](crate::offload()) describes, while the coroutine waits. On a plain thread it runs there.
 //!
 //! Linux cannot wait for a file to be ready as it can for a socket, so a call costs a hand-over to another
 //! thread and back, some 10 µs. Move much at a time: [`read`], [`write`](write()), or a [`File`] in a

@@ -11,7 +11,7 @@ use crate::error::Elapsed;
 /// What can be resolved to socket addresses; as [`std::net::ToSocketAddrs`], for the same types.
 ///
 /// Addresses and address literals resolve at once. Names are looked up by the system's resolver
-/// (getaddrinfo(3)) on threads for names alone, as [`offload`](crate::offload) describes, while the coroutine waits;
+/// (getaddrinfo(3)) on threads for names alone, as [`offload`](crate::offload()) describes, while the coroutine waits;
 /// the answer is remembered for 5 seconds: see [`set_name_ttl`](super::set_name_ttl).
 pub trait ToSocketAddrs {
     /// The addresses, in the resolver's order.
