@@ -122,7 +122,8 @@ pub(crate) fn write_head(out: &mut Vec<u8>, head: &Head<'_>) {
     out.extend_from_slice(head.date);
 }
 
-/// Appends the line with the length. Up to four digits, as most have, it is put together in a register and appended at once.
+/// Appends the line with the length. Up to four digits, as most have, it is put together in a register and
+/// appended at once.
 #[inline]
 fn write_length(out: &mut Vec<u8>, length: u64) {
     let (digits, count) = match length {
