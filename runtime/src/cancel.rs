@@ -15,12 +15,12 @@ use std::{
 pub use crate::error::{Cancelled, Cause, Interrupt};
 use crate::{
     error::{Elapsed, Unwind},
-    scheduler::current_strand,
-    strand::{Scope, Strand, Target},
+    scheduler::current_waiter,
     sync::channel::{self, Receiver, Sender},
     sys::spin::SpinLock,
     time::DeadlineGuard,
     wait::{self, Stay, ready},
+    waiter::{Scope, Target, Waiter},
 };
 
 /// Cancels what runs under it, from anywhere.
@@ -120,13 +120,13 @@ impl CancelToken {
     /// # Panics
     /// With the panic of `f`, if it panics.
     pub fn run<T>(&self, f: impl FnOnce() -> T) -> Result<T, Cancelled> {
-        let pointer = current_strand();
-        // SAFETY: the caller's own strand outlives the call.
-        let strand = unsafe { pointer.as_ref() };
-        let frame = Scope::new(Target::Strand(pointer));
+        let pointer = current_waiter();
+        // SAFETY: the caller's own waiter outlives the call.
+        let waiter = unsafe { pointer.as_ref() };
+        let frame = Scope::new(Target::Waiter(pointer));
         let link = Scope::new(Target::Scope(NonNull::from(&frame)));
         let result = {
-            let _entered = Entered::new(strand, &frame, &link, &self.shared.scope);
+            let _entered = Entered::new(waiter, &frame, &link, &self.shared.scope);
             if link.is_cancelled() {
                 frame.cancel(Cause::Token, &mut |claimed| ready(claimed));
             }
@@ -135,7 +135,7 @@ impl CancelToken {
         result.or_else(|payload| match payload.downcast_ref::<Unwind>() {
             // What cancels the scopes around as well is theirs to catch.
             Some(Unwind::Cancelled)
-                if self.shared.scope.is_cancelled() && !strand.is_cancelled() =>
+                if self.shared.scope.is_cancelled() && !waiter.is_cancelled() =>
             {
                 Err(Cancelled)
             }
@@ -146,7 +146,7 @@ impl CancelToken {
 
 /// A run under a token: linked below the enclosing scope and the token, and unlinked on every way out.
 struct Entered<'a> {
-    strand: &'a Strand,
+    waiter: &'a Waiter,
     enclosing: NonNull<Scope>,
     frame: &'a Scope,
     link: &'a Scope,
@@ -155,20 +155,20 @@ struct Entered<'a> {
 }
 
 impl<'a> Entered<'a> {
-    fn new(strand: &'a Strand, frame: &'a Scope, link: &'a Scope, token: &'a Scope) -> Self {
+    fn new(waiter: &'a Waiter, frame: &'a Scope, link: &'a Scope, token: &'a Scope) -> Self {
         // SAFETY: `drop` unlinks both and restores the scope before the caller's frame goes.
         unsafe {
-            let enclosing = strand.current_scope();
+            let enclosing = waiter.current_scope();
             enclosing.as_ref().link(NonNull::from(frame));
             token.link(NonNull::from(link));
-            strand.replace_scope(NonNull::from(frame));
+            waiter.replace_scope(NonNull::from(frame));
             Self {
-                strand,
+                waiter,
                 enclosing,
                 frame,
                 link,
                 token,
-                stay: Stay::begin(strand),
+                stay: Stay::begin(waiter),
             }
         }
     }
@@ -180,7 +180,7 @@ impl Drop for Entered<'_> {
         // SAFETY: linked in `new`; the link goes first, since it points to the frame.
         unsafe {
             self.token.unlink(NonNull::from(self.link), ready);
-            self.strand.replace_scope(self.enclosing);
+            self.waiter.replace_scope(self.enclosing);
             self.enclosing
                 .as_ref()
                 .unlink(NonNull::from(self.frame), ready);
@@ -221,7 +221,7 @@ impl fmt::Debug for CancelToken {
 /// assert_eq!(done, Ok("after the shield"));
 /// ```
 pub fn shield<T>(f: impl FnOnce() -> T) -> T {
-    struct Restore<'a>(&'a Strand, NonNull<Scope>, Stay);
+    struct Restore<'a>(&'a Waiter, NonNull<Scope>, Stay);
     impl Drop for Restore<'_> {
         fn drop(&mut self) {
             self.2.end();
@@ -230,14 +230,14 @@ pub fn shield<T>(f: impl FnOnce() -> T) -> T {
         }
     }
 
-    let pointer = current_strand();
-    // SAFETY: the caller's own strand outlives the call.
-    let strand = unsafe { pointer.as_ref() };
-    let frame = Scope::new(Target::Strand(pointer));
-    let _deadline = DeadlineGuard::set(strand, None);
+    let pointer = current_waiter();
+    // SAFETY: the caller's own waiter outlives the call.
+    let waiter = unsafe { pointer.as_ref() };
+    let frame = Scope::new(Target::Waiter(pointer));
+    let _deadline = DeadlineGuard::set(waiter, None);
     // SAFETY: restored before the frame goes.
-    let enclosing = unsafe { strand.replace_scope(NonNull::from(&frame)) };
-    let _scope = Restore(strand, enclosing, Stay::begin(strand));
+    let enclosing = unsafe { waiter.replace_scope(NonNull::from(&frame)) };
+    let _scope = Restore(waiter, enclosing, Stay::begin(waiter));
     f()
 }
 
@@ -259,10 +259,10 @@ pub fn shield<T>(f: impl FnOnce() -> T) -> T {
 /// assert_eq!(sum(&[1, 2, 3]), Ok(6));
 /// ```
 pub fn check() -> Result<(), Interrupt> {
-    // SAFETY: the caller's own strand outlives the call.
-    let strand = unsafe { current_strand().as_ref() };
-    let checked = match strand.deadline() {
-        _ if strand.is_cancelled() => Err(Interrupt::Cancelled),
+    // SAFETY: the caller's own waiter outlives the call.
+    let waiter = unsafe { current_waiter().as_ref() };
+    let checked = match waiter.deadline() {
+        _ if waiter.is_cancelled() => Err(Interrupt::Cancelled),
         Some(deadline) if deadline <= crate::scheduler::now() => Err(Interrupt::Elapsed),
         _ => Ok(()),
     };
@@ -272,8 +272,8 @@ pub fn check() -> Result<(), Interrupt> {
 
 /// Whether the caller's scope has been cancelled.
 pub fn is_cancelled() -> bool {
-    // SAFETY: the caller's own strand outlives the call.
-    let cancelled = unsafe { current_strand().as_ref() }.is_cancelled();
+    // SAFETY: the caller's own waiter outlives the call.
+    let cancelled = unsafe { current_waiter().as_ref() }.is_cancelled();
     if !cancelled {
         wait::spend();
     }
@@ -326,9 +326,9 @@ pub fn shield_for<T>(bound: Duration, f: impl FnOnce() -> T) -> Result<T, Elapse
 pub fn cancel_at<T>(after: u32, f: impl FnOnce() -> T) -> (Result<T, Cancelled>, bool) {
     let token = CancelToken::new();
     let theirs = token.clone();
-    crate::strand::fault::arm(after, Box::new(move || theirs.cancel()));
+    crate::waiter::fault::arm(after, Box::new(move || theirs.cancel()));
     let result = token.run(f);
-    (result, !crate::strand::fault::disarm())
+    (result, !crate::waiter::fault::disarm())
 }
 
 /// Whether an I/O error says that the caller's scope was cancelled.

@@ -7,8 +7,8 @@
 //! # Who may touch what
 //!
 //! Until its first run a task belongs to whoever holds it in a queue. From then on it belongs to its
-//! home worker: `engine`, `live` and the strand's context are that thread's alone. Shared are the
-//! strand's word and scopes, `completion` (by its lock), `next` (by whoever has claimed it) and the
+//! home worker: `engine`, `live` and the waiter's context are that thread's alone. Shared are the
+//! waiter's word and scopes, `completion` (by its lock), `next` (by whoever has claimed it) and the
 //! reference count: one for the runtime, until the task is complete, one for each handle.
 
 use std::{
@@ -42,7 +42,6 @@ use crate::{
     inbox::{Chained, Inbox},
     loom::{AtomicPtr, AtomicU32, Ordering, fence},
     stack::{SizeClass, Stack, depth::Gauge},
-    strand::{Claimed, Locals, Outcome, Parking, Reason, Scope, Strand},
     sys::{
         event::Bell,
         fenced,
@@ -52,6 +51,7 @@ use crate::{
         spin::SpinLock,
         trace::Trace,
     },
+    waiter::{Claimed, Locals, Outcome, Parking, Reason, Scope, Waiter},
     wheel::Key,
 };
 
@@ -148,8 +148,8 @@ pub(crate) enum Failure {
 
 #[repr(C)]
 pub(crate) struct Header {
-    /// First, so that a strand's address is its header's.
-    pub(crate) strand: Strand,
+    /// First, so that a waiter's address is its header's.
+    pub(crate) waiter: Waiter,
     // What each turn touches lies together.
     engine: UnsafeCell<Engine>,
     yielder: Cell<*const Yielder<Visit, ()>>,
@@ -216,12 +216,12 @@ struct Completion {
 /// Who is to be told of the end: there is one handle.
 enum Awaiting {
     Nobody,
-    Strand(NonNull<Strand>),
+    Waiter(NonNull<Waiter>),
     /// Another executor's.
     Waker(Waker),
 }
 
-// SAFETY: the strand behind the pointer is touched under the lock alone, while it waits.
+// SAFETY: the waiter behind the pointer is touched under the lock alone, while it waits.
 unsafe impl Send for Completion {}
 
 struct VTable {
@@ -354,7 +354,7 @@ impl TaskRef {
     {
         let task = recycle::take(Layout::new::<Task<F, T>>()).cast::<Task<F, T>>();
         let header = Header {
-            strand: Strand::for_coroutine(deadline),
+            waiter: Waiter::for_coroutine(deadline),
             home: Cell::new(ptr::null()),
             stack_limit: Cell::new(0),
             stack_base: Cell::new(0),
@@ -396,7 +396,7 @@ impl TaskRef {
             (&raw mut (*made).header).write(header);
             (&raw mut (*made).stage.slot).cast::<F>().write(body);
             (&raw mut (*made).stage.holds).write(Cell::new(Holds::Closure));
-            Strand::settle_in(task.cast());
+            Waiter::settle_in(task.cast());
         }
         let task = task.cast::<Header>();
         (Unstarted(task), TaskRef(task))
@@ -421,14 +421,14 @@ impl TaskRef {
         TaskRef(task)
     }
 
-    /// Arms `strand` to be woken at completion; false if it is complete.
-    pub(crate) fn arm_until_done(&self, strand: &Strand, cancellable: bool) -> bool {
+    /// Arms `waiter` to be woken at completion; false if it is complete.
+    pub(crate) fn arm_until_done(&self, waiter: &Waiter, cancellable: bool) -> bool {
         let mut completion = self.header().completion.lock();
         if completion.done {
             return false;
         }
-        strand.word.arm(cancellable);
-        completion.awaiting = Awaiting::Strand(NonNull::from(strand));
+        waiter.word.arm(cancellable);
+        completion.awaiting = Awaiting::Waiter(NonNull::from(waiter));
         true
     }
 
@@ -557,7 +557,7 @@ impl Unstarted {
         let header = self.header();
         header.parent.set(Some(NonNull::from(parent)));
         // SAFETY: the own scope sits in the boxed header; completion unlinks it.
-        unsafe { parent.link(NonNull::from(header.strand.own_scope())) };
+        unsafe { parent.link(NonNull::from(header.waiter.own_scope())) };
     }
 
     /// Lets the group know that a child of it cannot begin.
@@ -876,13 +876,13 @@ impl Header {
     /// The coroutine that leads the group this one belongs to, if a coroutine does.
     pub(crate) fn leader(&self) -> Option<u64> {
         // SAFETY: a group and its leader outlive its children.
-        let strand = unsafe { self.parent.get()?.as_ref() }.strand()?;
+        let waiter = unsafe { self.parent.get()?.as_ref() }.waiter()?;
         // SAFETY: as above.
-        if unsafe { strand.as_ref() }.is_thread() {
+        if unsafe { waiter.as_ref() }.is_thread() {
             return None;
         }
-        // SAFETY: a coroutine's strand is the first field of its header.
-        Some(unsafe { strand.cast::<Header>().as_ref() }.origin.id)
+        // SAFETY: a coroutine's waiter is the first field of its header.
+        Some(unsafe { waiter.cast::<Header>().as_ref() }.origin.id)
     }
 }
 
@@ -971,7 +971,7 @@ pub(crate) unsafe fn complete(task: NonNull<Header>, mut ready: impl FnMut(Claim
         completion.done = true;
         match std::mem::replace(&mut completion.awaiting, Awaiting::Nobody) {
             // SAFETY: a registered joiner is in its wait, and takes itself out under this lock.
-            Awaiting::Strand(joiner) => unsafe { Strand::claim(joiner, Outcome::Notified) },
+            Awaiting::Waiter(joiner) => unsafe { Waiter::claim(joiner, Outcome::Notified) },
             // A waker was woken before, and none is left since.
             Awaiting::Nobody | Awaiting::Waker(_) => None,
         }
@@ -985,7 +985,7 @@ pub(crate) unsafe fn complete(task: NonNull<Header>, mut ready: impl FnMut(Claim
         unsafe {
             parent
                 .as_ref()
-                .unlink(NonNull::from(header.strand.own_scope()), ready);
+                .unlink(NonNull::from(header.waiter.own_scope()), ready);
         }
     }
     // SAFETY: the runtime's reference, given up once.
@@ -1006,7 +1006,7 @@ unsafe fn run<F: FnOnce() -> T, T>(task: NonNull<Header>) {
     // SAFETY: the vtable pairs each task with its own types.
     let stage = unsafe { stage::<F, T>(task) };
     // SAFETY: it runs.
-    let is_cancelled = unsafe { task.as_ref() }.strand.own_scope().is_cancelled();
+    let is_cancelled = unsafe { task.as_ref() }.waiter.own_scope().is_cancelled();
     let ended = catch_unwind(AssertUnwindSafe(|| {
         stage.holds.set(Holds::Nothing);
         // SAFETY: until now it held the closure; the running coroutine owns the stage until it is complete.
@@ -1035,7 +1035,7 @@ unsafe fn run<F: FnOnce() -> T, T>(task: NonNull<Header>) {
     // SAFETY: the result is there, and this is the end of the coroutine's body.
     unsafe { finish(task, |_| {}) };
     // SAFETY: the runtime's reference is still held.
-    if unsafe { task.as_ref() }.strand.has_stays() {
+    if unsafe { task.as_ref() }.waiter.has_stays() {
         ended_inside(task);
     }
 }
@@ -1110,7 +1110,7 @@ impl Completion {
         }
         match std::mem::replace(&mut self.awaiting, Awaiting::Nobody) {
             Awaiting::Waker(waker) => Some(waker),
-            Awaiting::Strand(_) | Awaiting::Nobody => None,
+            Awaiting::Waiter(_) | Awaiting::Nobody => None,
         }
     }
 }

@@ -13,9 +13,9 @@ use std::{
 };
 
 use crate::{
-    strand::Parking,
     task::{JoinError, JoinHandle},
     wait::{self, Cuttable, Reason, Waited, ready},
+    waiter::Parking,
 };
 
 /// Runs `future` to its end on the calling coroutine, which waits whenever the future does. On a plain
@@ -71,7 +71,7 @@ impl Woken {
                 Reason::Future,
                 None,
                 Cuttable::Yes,
-                |strand| self.0.arm(strand),
+                |waiter| self.0.arm(waiter),
                 || self.0.forget(),
             );
             match waited {

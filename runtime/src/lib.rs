@@ -51,7 +51,7 @@ mod inbox;
 mod loom;
 mod scheduler;
 mod stack;
-mod strand;
+mod waiter;
 mod sys {
     pub(crate) mod event;
     pub(crate) mod fenced;

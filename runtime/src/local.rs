@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     scheduler::current_coroutine,
-    strand::{Heir, Local, Locals},
+    waiter::{Heir, Local, Locals},
 };
 
 /// Declares statics of which every coroutine has a value of its own; see [`LocalKey`](crate::local::LocalKey).

@@ -8,9 +8,9 @@ use std::{
 pub use crate::error::Elapsed;
 use crate::{
     error::Unwind,
-    scheduler::{current_strand, now},
-    strand::Strand,
+    scheduler::{current_waiter, now},
     wait::{self, Cuttable, Reason, Stay, Waited},
+    waiter::Waiter,
 };
 
 /// Suspends the caller for at least `duration`; a plain thread blocks.
@@ -43,8 +43,8 @@ fn sleep_up_to(at: Option<Instant>) {
             Reason::Sleep,
             at,
             Cuttable::Yes,
-            |strand| {
-                strand.word.arm(true);
+            |waiter| {
+                waiter.word.arm(true);
                 true
             },
             || {},
@@ -95,11 +95,11 @@ pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> Result<T, Elapse
 /// # Panics
 /// With the panic of `f`, if it panics.
 pub fn deadline<T>(at: Instant, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
-    // SAFETY: the caller's own strand outlives the call.
-    let strand = unsafe { current_strand().as_ref() };
+    // SAFETY: the caller's own waiter outlives the call.
+    let waiter = unsafe { current_waiter().as_ref() };
     let result = {
-        let outer = strand.deadline();
-        let _restore = DeadlineGuard::set(strand, Some(outer.map_or(at, |outer| outer.min(at))));
+        let outer = waiter.deadline();
+        let _restore = DeadlineGuard::set(waiter, Some(outer.map_or(at, |outer| outer.min(at))));
         catch_unwind(AssertUnwindSafe(f))
     };
     result.or_else(|payload| match payload.downcast_ref::<Unwind>() {
@@ -120,8 +120,8 @@ pub fn deadline<T>(at: Instant, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
 /// }).unwrap();
 /// ```
 pub fn remaining() -> Option<Duration> {
-    // SAFETY: the caller's own strand outlives the call.
-    let deadline = unsafe { current_strand().as_ref() }.deadline()?;
+    // SAFETY: the caller's own waiter outlives the call.
+    let deadline = unsafe { current_waiter().as_ref() }.deadline()?;
     Some(deadline.saturating_duration_since(now()))
 }
 
@@ -134,19 +134,19 @@ pub fn recent() -> Instant {
     wait::recent()
 }
 
-/// Puts the strand's former deadline back, also when unwinding.
+/// Puts the waiter's former deadline back, also when unwinding.
 pub(crate) struct DeadlineGuard<'a> {
-    strand: &'a Strand,
+    waiter: &'a Waiter,
     former: Option<Instant>,
     stay: Stay,
 }
 
 impl<'a> DeadlineGuard<'a> {
-    pub(crate) fn set(strand: &'a Strand, deadline: Option<Instant>) -> Self {
+    pub(crate) fn set(waiter: &'a Waiter, deadline: Option<Instant>) -> Self {
         Self {
-            strand,
-            former: strand.replace_deadline(deadline),
-            stay: Stay::begin(strand),
+            waiter,
+            former: waiter.replace_deadline(deadline),
+            stay: Stay::begin(waiter),
         }
     }
 }
@@ -154,6 +154,6 @@ impl<'a> DeadlineGuard<'a> {
 impl Drop for DeadlineGuard<'_> {
     fn drop(&mut self) {
         self.stay.end();
-        self.strand.replace_deadline(self.former);
+        self.waiter.replace_deadline(self.former);
     }
 }

@@ -3,24 +3,24 @@
 //! A wait arms the caller's word, makes it known to whoever will wake it, leaves through the door and
 //! takes itself out again if something else woke it. [`WaitList`] is the common way to be known: a
 //! list of [`WaitNode`]s on the waiting stacks, kept under the lock of whatever is waited for. A waker
-//! pops a node and claims it under that lock; after unlocking it makes the claimed strand ready.
+//! pops a node and claims it under that lock; after unlocking it makes the claimed waiter ready.
 //!
-//! A strand that was *notified* counts as served: it acts on the notification before it looks at
+//! A waiter that was *notified* counts as served: it acts on the notification before it looks at
 //! cancellation again, so no notification is lost between a waker and a cancelled waiter.
 
 use std::{cell::Cell, panic::resume_unwind, ptr::NonNull, time::Instant};
 
 use crate::{
     error::{Cause, Interrupt, Unwind},
-    scheduler::{Worker, current_coroutine, current_strand, now, suspend, yield_turn},
-    strand::{Claimed, Outcome, Strand},
+    scheduler::{Worker, current_coroutine, current_waiter, now, suspend, yield_turn},
     sys::{
         fenced,
         list::{Linked, Links, List},
     },
+    waiter::{Claimed, Outcome, Waiter},
 };
 
-pub(crate) use crate::{scheduler::ready, strand::Reason};
+pub(crate) use crate::{scheduler::ready, waiter::Reason};
 
 /// This file, by which its frames are known in a backtrace.
 pub(crate) const FILE: &str = file!();
@@ -47,28 +47,28 @@ pub(crate) enum Cuttable {
     No,
 }
 
-/// Waits once. `arm` makes the strand known to its waker, arms its word, and returns true; or returns
+/// Waits once. `arm` makes the waiter known to its waker, arms its word, and returns true; or returns
 /// false if there is nothing to wait for. `forget` takes back what `arm` made known.
 #[inline(always)]
 pub(crate) fn wait(
     reason: Reason,
     own_deadline: Option<Instant>,
     cuttable: Cuttable,
-    arm: impl FnOnce(&Strand) -> bool,
+    arm: impl FnOnce(&Waiter) -> bool,
     forget: impl FnOnce(),
 ) -> Waited {
-    // SAFETY: the caller's own strand outlives the call.
-    let strand = unsafe { current_strand().as_ref() };
-    if !arm(strand) {
+    // SAFETY: the caller's own waiter outlives the call.
+    let waiter = unsafe { current_waiter().as_ref() };
+    if !arm(waiter) {
         return Waited::AtOnce;
     }
-    finish(strand, reason, own_deadline, cuttable, forget)
+    finish(waiter, reason, own_deadline, cuttable, forget)
 }
 
-/// The second half of a wait whose strand is armed and known to its waker.
+/// The second half of a wait whose waiter is armed and known to its waker.
 #[inline(always)]
 pub(crate) fn finish(
-    strand: &Strand,
+    waiter: &Waiter,
     reason: Reason,
     own_deadline: Option<Instant>,
     cuttable: Cuttable,
@@ -76,11 +76,11 @@ pub(crate) fn finish(
 ) -> Waited {
     let scope_deadline = match cuttable {
         Cuttable::Yes => {
-            if strand.is_cancelled() && strand.word.disarm() {
+            if waiter.is_cancelled() && waiter.word.disarm() {
                 forget();
                 return Waited::Cut(Interrupt::Cancelled);
             }
-            strand.deadline()
+            waiter.deadline()
         }
         Cuttable::No => None,
     };
@@ -88,7 +88,7 @@ pub(crate) fn finish(
         (Some(own), Some(scope)) => Some(own.min(scope)),
         (own, scope) => own.or(scope),
     };
-    match suspend(strand, reason, deadline) {
+    match suspend(waiter, reason, deadline) {
         Outcome::Notified => Waited::Notified,
         Outcome::TimedOut => {
             forget();
@@ -100,7 +100,7 @@ pub(crate) fn finish(
         }
         Outcome::Cancelled => {
             forget();
-            if strand.is_cancelled() {
+            if waiter.is_cancelled() {
                 Waited::Cut(Interrupt::Cancelled)
             } else {
                 Waited::Again
@@ -113,12 +113,12 @@ pub(crate) fn finish(
 /// even begin. The deadline is held against the worker's recent clock; a wait checks it exactly.
 #[inline]
 pub(crate) fn check() -> Result<(), Interrupt> {
-    // SAFETY: the caller's own strand outlives the call.
-    let strand = unsafe { current_strand().as_ref() };
-    if strand.is_cancelled() {
+    // SAFETY: the caller's own waiter outlives the call.
+    let waiter = unsafe { current_waiter().as_ref() };
+    if waiter.is_cancelled() {
         return Err(refuse(Interrupt::Cancelled));
     }
-    match strand.deadline() {
+    match waiter.deadline() {
         None => Ok(()),
         Some(deadline) if recent() < deadline => Ok(()),
         Some(_) => Err(refuse(Interrupt::Elapsed)),
@@ -134,8 +134,8 @@ fn refuse(interrupt: Interrupt) -> Interrupt {
 
 /// Why the caller's innermost scope was cancelled, if it was.
 pub(crate) fn cause() -> Option<Cause> {
-    // SAFETY: the caller's own strand outlives the call, and is in a scope that does.
-    unsafe { current_strand().as_ref().current_scope().as_ref() }.cause()
+    // SAFETY: the caller's own waiter outlives the call, and is in a scope that does.
+    unsafe { current_waiter().as_ref().current_scope().as_ref() }.cause()
 }
 
 /// The worker's clock as of its current round; on a plain thread, the clock.
@@ -166,9 +166,9 @@ pub(crate) fn unwind(reason: Reason, interrupt: Interrupt) {
         yield_turn();
         return;
     }
-    // SAFETY: the caller's own strand outlives the call.
-    let strand = unsafe { current_strand().as_ref() };
-    let payload = match (interrupt, strand.deadline()) {
+    // SAFETY: the caller's own waiter outlives the call.
+    let waiter = unsafe { current_waiter().as_ref() };
+    let payload = match (interrupt, waiter.deadline()) {
         (Interrupt::Elapsed, Some(deadline)) => Unwind::Elapsed(deadline),
         _ => Unwind::Cancelled,
     };
@@ -202,21 +202,21 @@ fn cannot_unwind(reason: Reason, payload: &Unwind) -> String {
     )
 }
 
-/// What a strand is in for as long as this lives: a scope, or a deadline that it puts back.
+/// What a waiter is in for as long as this lives: a scope, or a deadline that it puts back.
 ///
-/// It ends where it began: on the same strand, before those around it. Other code that switches stacks can
+/// It ends where it began: on the same waiter, before those around it. Other code that switches stacks can
 /// have it end elsewhere, or never. What it would put back is gone then, so the process ends instead.
 pub(crate) struct Stay {
-    strand: NonNull<Strand>,
+    waiter: NonNull<Waiter>,
     number: u32,
 }
 
 impl Stay {
     #[inline]
-    pub(crate) fn begin(strand: &Strand) -> Self {
+    pub(crate) fn begin(waiter: &Waiter) -> Self {
         Self {
-            strand: NonNull::from(strand),
-            number: strand.begin_stay(),
+            waiter: NonNull::from(waiter),
+            number: waiter.begin_stay(),
         }
     }
 
@@ -224,9 +224,9 @@ impl Stay {
     #[inline]
     pub(crate) fn end(&self) {
         // Looked at only if it is the caller's own: else it may be gone.
-        if current_strand() != self.strand
-            // SAFETY: the caller's own strand outlives the call.
-            || !unsafe { self.strand.as_ref() }.end_stay(self.number)
+        if current_waiter() != self.waiter
+            // SAFETY: the caller's own waiter outlives the call.
+            || !unsafe { self.waiter.as_ref() }.end_stay(self.number)
         {
             ended_elsewhere();
         }
@@ -240,15 +240,15 @@ fn ended_elsewhere() -> ! {
     );
 }
 
-/// Strands that wait for the same thing, first come first served.
+/// Waiters that wait for the same thing, first come first served.
 pub(crate) struct WaitList {
     nodes: List<WaitNode>,
 }
 
-/// One strand's place in a wait list; lives on the waiting stack.
+/// One waiter's place in a wait list; lives on the waiting stack.
 pub(crate) struct WaitNode {
     links: Links<WaitNode>,
-    strand: Cell<Option<NonNull<Strand>>>,
+    waiter: Cell<Option<NonNull<Waiter>>>,
 }
 
 impl Linked for WaitNode {
@@ -263,7 +263,7 @@ impl WaitNode {
     pub(crate) const fn new() -> Self {
         Self {
             links: Links::new(),
-            strand: Cell::new(None),
+            waiter: Cell::new(None),
         }
     }
 }
@@ -279,25 +279,25 @@ impl WaitList {
         self.nodes.is_empty()
     }
 
-    /// Queues the strand and arms its word.
+    /// Queues the waiter and arms its word.
     ///
     /// # Safety
     /// The list is under its lock. The node stays in place until its wait has ended, and is taken out
     /// with [`WaitList::remove`] under the lock unless the wait was notified.
     #[inline]
-    pub(crate) unsafe fn arm(&self, node: &WaitNode, strand: &Strand, cuttable: Cuttable) {
-        strand.word.arm(cuttable == Cuttable::Yes);
+    pub(crate) unsafe fn arm(&self, node: &WaitNode, waiter: &Waiter, cuttable: Cuttable) {
+        waiter.word.arm(cuttable == Cuttable::Yes);
         // SAFETY: the caller's promise.
-        unsafe { self.queue(node, strand) };
+        unsafe { self.queue(node, waiter) };
     }
 
-    /// Queues a strand that has armed its word; it may be in several lists at once, with a node in each.
+    /// Queues a waiter that has armed its word; it may be in several lists at once, with a node in each.
     ///
     /// # Safety
-    /// As for `arm`. All its nodes are out of their lists before the strand arms its word again.
+    /// As for `arm`. All its nodes are out of their lists before the waiter arms its word again.
     #[inline]
-    pub(crate) unsafe fn queue(&self, node: &WaitNode, strand: &Strand) {
-        node.strand.set(Some(NonNull::from(strand)));
+    pub(crate) unsafe fn queue(&self, node: &WaitNode, waiter: &Waiter) {
+        node.waiter.set(Some(NonNull::from(waiter)));
         // SAFETY: the caller's promise.
         unsafe { self.nodes.push_back(NonNull::from(node)) };
     }
@@ -306,22 +306,22 @@ impl WaitList {
     ///
     /// # Safety
     /// As for `arm`.
-    pub(crate) unsafe fn arm_first(&self, node: &WaitNode, strand: &Strand, cuttable: Cuttable) {
-        node.strand.set(Some(NonNull::from(strand)));
-        strand.word.arm(cuttable == Cuttable::Yes);
+    pub(crate) unsafe fn arm_first(&self, node: &WaitNode, waiter: &Waiter, cuttable: Cuttable) {
+        node.waiter.set(Some(NonNull::from(waiter)));
+        waiter.word.arm(cuttable == Cuttable::Yes);
         // SAFETY: the caller's promise.
         unsafe { self.nodes.push_front(NonNull::from(node)) };
     }
 
-    /// Whether anybody is queued but `strand`.
+    /// Whether anybody is queued but `waiter`.
     ///
     /// # Safety
     /// The list is under its lock.
     #[inline]
-    pub(crate) unsafe fn holds_another_than(&self, strand: &Strand) -> bool {
-        let own = Some(NonNull::from(strand));
+    pub(crate) unsafe fn holds_another_than(&self, waiter: &Waiter) -> bool {
+        let own = Some(NonNull::from(waiter));
         // SAFETY: the caller's promise.
-        unsafe { self.nodes.any(|node| node.strand.get() != own) }
+        unsafe { self.nodes.any(|node| node.waiter.get() != own) }
     }
 
     /// Takes a node out; false if a waker had already popped it.
@@ -354,11 +354,11 @@ impl WaitList {
         hand_over: impl FnOnce(NonNull<WaitNode>),
     ) -> Option<Claimed> {
         loop {
-            // SAFETY: the lock keeps nodes in the list, and thus their strands, alive.
+            // SAFETY: the lock keeps nodes in the list, and thus their waiters, alive.
             unsafe {
                 let node = self.nodes.pop_front()?;
-                let strand = node.as_ref().strand.get()?;
-                if let Some(claimed) = Strand::claim(strand, Outcome::Notified) {
+                let waiter = node.as_ref().waiter.get()?;
+                if let Some(claimed) = Waiter::claim(waiter, Outcome::Notified) {
                     hand_over(node);
                     return Some(claimed);
                 }
@@ -380,8 +380,8 @@ impl WaitList {
             // SAFETY: as in `notify_one_with`.
             unsafe {
                 let node = self.nodes.pop_front()?;
-                let strand = node.as_ref().strand.get()?;
-                if let Some(claimed) = Strand::claim(strand, Outcome::Notified) {
+                let waiter = node.as_ref().waiter.get()?;
+                if let Some(claimed) = Waiter::claim(waiter, Outcome::Notified) {
                     hand_over(node);
                     return Some(claimed);
                 }
@@ -413,7 +413,7 @@ impl WaitList {
     }
 }
 
-/// Waits that have been won and whose strands are still to be woken: nodes of a list, out of its lock.
+/// Waits that have been won and whose waiters are still to be woken: nodes of a list, out of its lock.
 #[must_use = "those who were won sleep for ever unless they are made ready"]
 pub(crate) struct Won {
     nodes: List<WaitNode>,
@@ -427,12 +427,12 @@ impl Won {
     }
 
     pub(crate) fn ready(self) {
-        // SAFETY: the nodes are this value's alone; each strand was claimed once in `notify_all`, and
+        // SAFETY: the nodes are this value's alone; each waiter was claimed once in `notify_all`, and
         // its node is not touched any more once it runs.
         unsafe {
             while let Some(node) = self.nodes.pop_front() {
-                if let Some(strand) = node.as_ref().strand.get() {
-                    ready(Claimed::of(strand));
+                if let Some(waiter) = node.as_ref().waiter.get() {
+                    ready(Claimed::of(waiter));
                 }
             }
         }

@@ -32,7 +32,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Waiter, habit::Habit};
+use super::{WaiterPtr, habit::Habit};
 use crate::sys::event::{Bell, Direction, timespec};
 
 pub(crate) struct Driver {
@@ -70,13 +70,13 @@ struct Side {
     /// A mark lies ahead at which reads end early.
     marked: bool,
     habit: Habit,
-    waiter: Option<Waiter>,
+    waiter: Option<WaiterPtr>,
     /// Further waiters of a descriptor that is shared by several.
     #[expect(
         clippy::box_collection,
         reason = "one word in place of three, and rarely there"
     )]
-    more: Option<Box<Vec<Waiter>>>,
+    more: Option<Box<Vec<WaiterPtr>>>,
 }
 
 const _: () = assert!(size_of::<Registration>() == 64);
@@ -240,7 +240,7 @@ impl Driver {
     }
 
     #[inline]
-    pub(crate) fn add_waiter(&mut self, slot: Slot, direction: Direction, waiter: Waiter) {
+    pub(crate) fn add_waiter(&mut self, slot: Slot, direction: Direction, waiter: WaiterPtr) {
         let side = self.slots[slot.0 as usize].side_mut(direction);
         match side.waiter {
             None => side.waiter = Some(waiter),
@@ -249,7 +249,7 @@ impl Driver {
     }
 
     /// Takes a waiter out that was woken by something else.
-    pub(crate) fn remove_waiter(&mut self, slot: Slot, direction: Direction, waiter: Waiter) {
+    pub(crate) fn remove_waiter(&mut self, slot: Slot, direction: Direction, waiter: WaiterPtr) {
         let side = self.slots[slot.0 as usize].side_mut(direction);
         if side.waiter == Some(waiter) {
             side.waiter = side.more.as_mut().and_then(|more| more.pop());
@@ -265,7 +265,7 @@ impl Driver {
         &mut self,
         timeout: Option<Duration>,
         now: impl FnOnce() -> Instant,
-        mut wake: impl FnMut(Waiter),
+        mut wake: impl FnMut(WaiterPtr),
     ) -> io::Result<Polled> {
         let mut polled = Polled::default();
         let may_wait = timeout != Some(Duration::ZERO);
@@ -317,7 +317,7 @@ impl Driver {
     }
 
     /// Lets those readers try that no edge has come for: all of them, or those that are overdue.
-    fn settle_doubts(&mut self, all: bool, now: Instant, wake: &mut impl FnMut(Waiter)) {
+    fn settle_doubts(&mut self, all: bool, now: Instant, wake: &mut impl FnMut(WaiterPtr)) {
         while let Some(&doubt) = self.doubts.front() {
             let registration = &mut self.slots[doubt.slot.0 as usize];
             let side = &mut registration.read;
@@ -366,7 +366,7 @@ impl Registration {
 
 impl Side {
     #[inline]
-    fn fire(&mut self, ended: bool, wake: &mut impl FnMut(Waiter)) {
+    fn fire(&mut self, ended: bool, wake: &mut impl FnMut(WaiterPtr)) {
         self.ready = true;
         self.ended |= ended;
         self.habit.edge_came();
@@ -394,7 +394,7 @@ mod tests {
     }
 
     /// The driver only hands it back.
-    const SOMEBODY: Waiter = NonNull::dangling();
+    const SOMEBODY: WaiterPtr = NonNull::dangling();
 
     impl Peers {
         fn new() -> Self {

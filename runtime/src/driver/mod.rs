@@ -1,7 +1,7 @@
 //! The driver: what a worker waits with when no coroutine is ready.
 //!
 //! One per worker, used by its thread alone. It knows no coroutines: a waiter is an opaque
-//! [`Waiter`] pointer that is handed back when its descriptor becomes ready. Today there is one kind,
+//! [`WaiterPtr`] pointer that is handed back when its descriptor becomes ready. Today there is one kind,
 //! [`epoll`]; the worker sees only what is re-exported here.
 
 mod epoll;
@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 
 pub(crate) use epoll::{Driver, Polled, Slot, remove_from};
 
-use crate::strand::Strand;
+use crate::waiter::Waiter;
 
 /// Who is told that a descriptor is ready.
-pub(crate) type Waiter = NonNull<Strand>;
+pub(crate) type WaiterPtr = NonNull<Waiter>;

@@ -4,7 +4,7 @@ use crate::{
     cancel,
     error::{Interrupt, Unwind},
     group::{Group, decided},
-    scheduler::current_strand,
+    scheduler::current_waiter,
     sys::fenced,
     task::{self, JoinError},
     wait::{self, Reason},
@@ -182,8 +182,8 @@ fn unwind(elapsed: bool) -> ! {
     if task::panicking() {
         fenced::abort("the calls that a destructor makes while unwinding came to no end");
     }
-    // SAFETY: the caller's own strand outlives the call.
-    let deadline = unsafe { current_strand().as_ref() }.deadline();
+    // SAFETY: the caller's own waiter outlives the call.
+    let deadline = unsafe { current_waiter().as_ref() }.deadline();
     let unwind = match deadline.filter(|_| elapsed) {
         Some(at) => Unwind::Elapsed(at),
         None => Unwind::Cancelled,

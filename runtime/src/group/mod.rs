@@ -48,11 +48,11 @@ use crate::{
     cancel,
     coroutine::{TaskRef, Unstarted, Yields},
     error::{Cause, Unwind},
-    scheduler::{Scheduler, current_coroutine, current_scheduler, current_strand},
-    strand::{Scope, Strand, Target},
+    scheduler::{Scheduler, current_coroutine, current_scheduler, current_waiter},
     sys::{fenced, spin::SpinLock},
     task::{self, JoinError},
     wait::{self, Cuttable, Reason, Stay, Waited, ready},
+    waiter::{Scope, Target, Waiter},
 };
 
 /// Runs `body` as the leader of a group of children and returns once every child has ended.
@@ -94,11 +94,11 @@ pub fn group<'env, T, E, F>(body: F) -> Result<T, E>
 where
     F: for<'scope> FnOnce(&'scope Group<'scope, 'env, E>) -> Result<T, E>,
 {
-    let pointer = current_strand();
-    // SAFETY: the caller's own strand outlives the call.
+    let pointer = current_waiter();
+    // SAFETY: the caller's own waiter outlives the call.
     let leader = unsafe { pointer.as_ref() };
     let group = Group {
-        scope: Scope::new(Target::Strand(pointer)),
+        scope: Scope::new(Target::Waiter(pointer)),
         scheduler: current_scheduler(),
         deadline: leader.deadline(),
         must_begin: task::panicking() || is_refused(),
@@ -450,14 +450,14 @@ enum End<T> {
 
 /// The leader's stay inside its group. Leaving waits for the children, whichever way it goes.
 struct Led<'a> {
-    leader: &'a Strand,
+    leader: &'a Waiter,
     enclosing: NonNull<Scope>,
     scope: &'a Scope,
     stay: Stay,
 }
 
 impl<'a> Led<'a> {
-    fn enter(leader: &'a Strand, scope: &'a Scope) -> Self {
+    fn enter(leader: &'a Waiter, scope: &'a Scope) -> Self {
         let enclosing = leader.current_scope();
         // SAFETY: `drop` unlinks the scope and restores the enclosing one.
         unsafe {
@@ -482,7 +482,7 @@ impl Drop for Led<'_> {
                 Reason::Group,
                 None,
                 Cuttable::No,
-                |strand| self.scope.arm_until_empty(strand, false),
+                |waiter| self.scope.arm_until_empty(waiter, false),
                 || self.scope.forget_waiter(),
             );
             if waited == Waited::AtOnce {
@@ -558,7 +558,7 @@ impl<T> Child<'_, T> {
     pub fn cancel(&self) {
         self.task
             .header()
-            .strand
+            .waiter
             .own_scope()
             .cancel(Cause::Handle, &mut |claimed| ready(claimed));
     }

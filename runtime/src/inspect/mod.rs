@@ -51,10 +51,10 @@ use crate::{
         Scheduler, now,
         survey::{self, CoroutineView, HeldView, WorkerView},
     },
-    strand::Reason,
     sync::channel::{self, RecvTimeoutError},
     sys::trace::Trace,
     task::Id,
+    waiter::Reason,
 };
 
 /// Begins, or ends, to time and count turns, for all runtimes of the process. Off by default.

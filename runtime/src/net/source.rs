@@ -24,7 +24,7 @@ use crate::{
     coroutine::Home,
     driver::{Driver, Slot, remove_from},
     error::{Elapsed, Interrupt},
-    scheduler::{Worker, current_strand, may_block_thread, now},
+    scheduler::{Worker, current_waiter, may_block_thread, now},
     sys::{
         event::{Direction, poll_either, poll_fd},
         spin::SpinLock,
@@ -353,7 +353,7 @@ impl Source {
         if worker.with_driver(is_ready) {
             return Ok(());
         }
-        let waiter = current_strand();
+        let waiter = current_waiter();
         let forget = |driver: &mut Driver| {
             driver.remove_waiter(slot, Direction::Read, waiter);
             driver.remove_waiter(slot, Direction::Write, waiter);
@@ -362,11 +362,11 @@ impl Source {
             reason,
             until,
             Cuttable::Yes,
-            |strand| {
-                strand.word.arm(true);
+            |waiter| {
+                waiter.word.arm(true);
                 worker.with_driver(|driver| {
-                    driver.add_waiter(slot, Direction::Read, NonNull::from(strand));
-                    driver.add_waiter(slot, Direction::Write, NonNull::from(strand));
+                    driver.add_waiter(slot, Direction::Read, NonNull::from(waiter));
+                    driver.add_waiter(slot, Direction::Write, NonNull::from(waiter));
                 });
                 true
             },
@@ -516,15 +516,15 @@ fn wait_on_slot(
     until: Option<Instant>,
 ) -> io::Result<bool> {
     let reason = reason(fd, direction);
-    let waiter = current_strand();
+    let waiter = current_waiter();
     let waited = wait::wait(
         reason,
         until,
         Cuttable::Yes,
-        |strand| {
-            strand.word.arm(true);
+        |waiter| {
+            waiter.word.arm(true);
             worker.with_driver(|driver| {
-                driver.add_waiter(slot, direction, NonNull::from(strand));
+                driver.add_waiter(slot, direction, NonNull::from(waiter));
             });
             true
         },
@@ -559,10 +559,10 @@ fn block_thread_with(
     may_block_thread(reason);
     loop {
         crate::cancel::check()?;
-        // SAFETY: the caller's own strand outlives the call.
-        let strand = unsafe { current_strand().as_ref() };
-        let cancellable = !strand.is_in_own_scope();
-        let earliest = match (until, strand.deadline()) {
+        // SAFETY: the caller's own waiter outlives the call.
+        let waiter = unsafe { current_waiter().as_ref() };
+        let cancellable = !waiter.is_in_own_scope();
+        let earliest = match (until, waiter.deadline()) {
             (Some(own), Some(scope)) => Some(own.min(scope)),
             (own, scope) => own.or(scope),
         };

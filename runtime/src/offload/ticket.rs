@@ -10,11 +10,11 @@ use std::{
 
 use crate::{
     cancel::{CancelToken, Cancelled, Cause, Interrupt},
-    scheduler::current_strand,
-    strand::{Outcome, Strand},
+    scheduler::current_waiter,
     sys::{fenced, spin::SpinLock},
     time::DeadlineGuard,
     wait::{self, Cuttable, Reason, Waited, ready},
+    waiter::{Outcome, Waiter},
 };
 
 pub(super) struct Ticket<T> {
@@ -43,10 +43,10 @@ pub(super) struct Cut {
 
 struct Progress<T> {
     state: State<T>,
-    waiting: Option<NonNull<Strand>>,
+    waiting: Option<NonNull<Waiter>>,
 }
 
-// SAFETY: the strand is touched under the lock alone, while it waits.
+// SAFETY: the waiter is touched under the lock alone, while it waits.
 unsafe impl<T: Send> Send for Progress<T> {}
 
 enum State<T> {
@@ -62,10 +62,10 @@ enum State<T> {
 }
 
 impl<T> Ticket<T> {
-    /// For a job of the calling strand.
+    /// For a job of the calling waiter.
     pub(super) fn new() -> Self {
-        // SAFETY: the caller's own strand outlives the call.
-        let deadline = unsafe { current_strand().as_ref() }.deadline();
+        // SAFETY: the caller's own waiter outlives the call.
+        let deadline = unsafe { current_waiter().as_ref() }.deadline();
         Self {
             progress: SpinLock::new(Progress {
                 state: State::Queued,
@@ -108,8 +108,8 @@ impl<T> Ticket<T> {
             progress
                 .waiting
                 .take()
-                // SAFETY: a waiting strand takes itself out under this lock before its wait returns.
-                .and_then(|strand| unsafe { Strand::claim(strand, Outcome::Notified) })
+                // SAFETY: a waiting waiter takes itself out under this lock before its wait returns.
+                .and_then(|waiter| unsafe { Waiter::claim(waiter, Outcome::Notified) })
         };
         if let Some(claimed) = claimed {
             ready(claimed);
@@ -119,9 +119,9 @@ impl<T> Ticket<T> {
     /// `Err` if the job's own wait was cut by the caller's cancellation: then nobody waits for the result.
     fn inheriting(&self, job: impl FnOnce() -> T) -> Result<T, Cancelled> {
         self.token.run(|| {
-            // SAFETY: the thread's own strand outlives the call.
-            let strand = unsafe { current_strand().as_ref() };
-            let _restore = DeadlineGuard::set(strand, self.deadline);
+            // SAFETY: the thread's own waiter outlives the call.
+            let waiter = unsafe { current_waiter().as_ref() };
+            let _restore = DeadlineGuard::set(waiter, self.deadline);
             job()
         })
     }
@@ -134,7 +134,7 @@ impl<T> Ticket<T> {
                 Reason::Offload,
                 None,
                 cuttable,
-                |strand| self.arm(strand, cuttable),
+                |waiter| self.arm(waiter, cuttable),
                 || self.progress.lock().waiting = None,
             );
             match waited {
@@ -153,13 +153,13 @@ impl<T> Ticket<T> {
         }
     }
 
-    fn arm(&self, strand: &Strand, cuttable: Cuttable) -> bool {
+    fn arm(&self, waiter: &Waiter, cuttable: Cuttable) -> bool {
         let mut progress = self.progress.lock();
         if matches!(progress.state, State::Done(_)) {
             return false;
         }
-        strand.word.arm(cuttable == Cuttable::Yes);
-        progress.waiting = Some(NonNull::from(strand));
+        waiter.word.arm(cuttable == Cuttable::Yes);
+        progress.waiting = Some(NonNull::from(waiter));
         true
     }
 
@@ -236,10 +236,10 @@ mod loom_models {
             let ticket = Arc::new(Ticket::new());
             let theirs = ticket.clone();
             let thread = spawn(move || theirs.work(seven, &mut |_| {}));
-            let owner = current_strand().as_ptr() as usize;
+            let owner = current_waiter().as_ptr() as usize;
             let canceller = spawn(move || {
                 // SAFETY: the model's own thread waits for this one to end.
-                let owner = unsafe { &*(owner as *const Strand) };
+                let owner = unsafe { &*(owner as *const Waiter) };
                 owner
                     .own_scope()
                     .cancel(Cause::Handle, &mut |claimed| ready(claimed));

@@ -60,8 +60,8 @@ use crate::{
     error::Interrupt,
     loom::{AtomicPtr, current_thread, park, thread_local, yield_now},
     stack::{SizeClass, Stack, pool::StackPool, slab::Slabs},
-    strand::{Claimed, Outcome, Reason, Strand},
     sys::{event::Bell, fenced, spin::SpinLock},
+    waiter::{Claimed, Outcome, Reason, Waiter},
 };
 
 /// This file, by which its frames are known in a backtrace.
@@ -323,13 +323,13 @@ fn warn_without_unwinding() {
     }
 }
 
-/// Puts a claimed strand where it will be resumed.
+/// Puts a claimed waiter where it will be resumed.
 #[inline]
 pub(crate) fn ready(claimed: Claimed) {
-    let Some(strand) = claimed.into_coroutine() else {
+    let Some(waiter) = claimed.into_coroutine() else {
         return;
     };
-    let task = strand.cast::<Header>();
+    let task = waiter.cast::<Header>();
     match Worker::current() {
         Some(worker) if worker.is_home_of(task) => worker.push_ready(task),
         _ => send_home(task),
@@ -367,12 +367,12 @@ fn default_scheduler() -> &'static Arc<Scheduler> {
     })
 }
 
-/// The strand that calls: the running coroutine's, or the plain thread's own.
+/// The waiter that calls: the running coroutine's, or the plain thread's own.
 #[inline]
-pub(crate) fn current_strand() -> NonNull<Strand> {
+pub(crate) fn current_waiter() -> NonNull<Waiter> {
     match Worker::current().and_then(Worker::running) {
         Some(task) => task.cast(),
-        None => thread_strand(),
+        None => thread_waiter(),
     }
 }
 
@@ -383,19 +383,19 @@ pub(crate) fn current_coroutine() -> Option<NonNull<Header>> {
 }
 
 #[cold]
-fn thread_strand() -> NonNull<Strand> {
+fn thread_waiter() -> NonNull<Waiter> {
     // Without a destructor, so that it is there for those of other thread-locals.
     thread_local! {
-        static STRAND: Cell<*mut Strand> = const { Cell::new(std::ptr::null_mut()) };
+        static WAITER: Cell<*mut Waiter> = const { Cell::new(std::ptr::null_mut()) };
     }
     thread_local! {
         static OWNER: OnceCell<Owner> = const { OnceCell::new() };
     }
-    /// Frees the strand at the thread's end. One that is asked for after that is kept for good.
-    struct Owner(*mut Strand);
+    /// Frees the waiter at the thread's end. One that is asked for after that is kept for good.
+    struct Owner(*mut Waiter);
     impl Drop for Owner {
         fn drop(&mut self) {
-            let _there = STRAND.try_with(|strand| strand.set(std::ptr::null_mut()));
+            let _there = WAITER.try_with(|waiter| waiter.set(std::ptr::null_mut()));
             // SAFETY: made by `Box::into_raw` below, and not freed yet.
             if unsafe { &*self.0 }.has_stays() {
                 // Somebody keeps a stack on which a scope was entered and not left, and may cancel that one.
@@ -406,18 +406,18 @@ fn thread_strand() -> NonNull<Strand> {
             drop(unsafe { Box::from_raw(self.0) });
         }
     }
-    STRAND.with(|own| {
-        if let Some(strand) = NonNull::new(own.get()) {
-            return strand;
+    WAITER.with(|own| {
+        if let Some(waiter) = NonNull::new(own.get()) {
+            return waiter;
         }
-        let made = Box::into_raw(Box::new(Strand::for_thread(current_thread())));
+        let made = Box::into_raw(Box::new(Waiter::for_thread(current_thread())));
         own.set(made);
         let _owned = OWNER.try_with(|owner| _ = owner.set(Owner(made)));
         // SAFETY: just made; boxed, so it stays in place; nobody else has seen it.
         unsafe {
-            let strand = NonNull::new_unchecked(made);
-            Strand::settle_in(strand);
-            strand
+            let waiter = NonNull::new_unchecked(made);
+            Waiter::settle_in(waiter);
+            waiter
         }
     })
 }
@@ -429,15 +429,15 @@ fn thread_strand() -> NonNull<Strand> {
 /// processor's own stack of return addresses is off by what lies between the switch and the caller, and each
 /// return there is mispredicted, at some five nanoseconds.
 #[inline(always)]
-pub(crate) fn suspend(strand: &Strand, reason: Reason, deadline: Option<Instant>) -> Outcome {
+pub(crate) fn suspend(waiter: &Waiter, reason: Reason, deadline: Option<Instant>) -> Outcome {
     #[cfg(feature = "fault-injection")]
-    crate::strand::fault::at_the_door();
-    if strand.is_thread() {
-        return suspend_thread(strand, reason, deadline);
+    crate::waiter::fault::at_the_door();
+    if waiter.is_thread() {
+        return suspend_thread(waiter, reason, deadline);
     }
     let worker = Worker::current().expect("a coroutine runs on a worker");
-    let task = NonNull::from(strand).cast::<Header>();
-    // SAFETY: a coroutine's strand is the first field of its header.
+    let task = NonNull::from(waiter).cast::<Header>();
+    // SAFETY: a coroutine's waiter is the first field of its header.
     unsafe { task.as_ref() }.reason.set(reason);
     if let Some(deadline) = deadline {
         worker.set_alarm(task, deadline);
@@ -446,9 +446,9 @@ pub(crate) fn suspend(strand: &Strand, reason: Reason, deadline: Option<Instant>
     let outcome = unsafe {
         leave(worker, task);
         task.as_ref().alarm.due.set(Alarm::NEVER);
-        strand.word.outcome()
+        waiter.word.outcome()
     };
-    strand.word.settle();
+    waiter.word.settle();
     outcome.expect("a coroutine is resumed by whoever claimed its wait")
 }
 
@@ -468,14 +468,14 @@ unsafe fn leave(worker: &Worker, task: NonNull<Header>) {
 }
 
 #[cold]
-fn suspend_thread(strand: &Strand, reason: Reason, deadline: Option<Instant>) -> Outcome {
+fn suspend_thread(waiter: &Waiter, reason: Reason, deadline: Option<Instant>) -> Outcome {
     may_block_thread(&reason);
     loop {
-        if let Some(outcome) = strand.word.outcome() {
-            strand.word.settle();
+        if let Some(outcome) = waiter.word.outcome() {
+            waiter.word.settle();
             return outcome;
         }
-        if strand.word.is_being_claimed() {
+        if waiter.word.is_being_claimed() {
             yield_now();
             continue;
         }
@@ -484,7 +484,7 @@ fn suspend_thread(strand: &Strand, reason: Reason, deadline: Option<Instant>) ->
             Some(deadline) => {
                 let left = deadline.saturating_duration_since(now());
                 if left.is_zero() {
-                    if strand.word.disarm() {
+                    if waiter.word.disarm() {
                         return Outcome::TimedOut;
                     }
                 } else {
@@ -521,20 +521,20 @@ fn nothing_waits_here(what: &dyn fmt::Display) -> ! {
 /// As [`suspend`], for a plain thread that also lets whoever calls `Thread::unpark` end its wait, as may the
 /// system for no reason: then `None`.
 #[cold]
-pub(crate) fn suspend_parked_thread(strand: &Strand, deadline: Option<Instant>) -> Option<Outcome> {
+pub(crate) fn suspend_parked_thread(waiter: &Waiter, deadline: Option<Instant>) -> Option<Outcome> {
     may_block_thread(&Reason::Park);
-    if strand.word.outcome().is_none() && !strand.word.is_being_claimed() {
+    if waiter.word.outcome().is_none() && !waiter.word.is_being_claimed() {
         match deadline {
             None => park(),
             Some(at) => std::thread::park_timeout(at.saturating_duration_since(now())),
         }
     }
-    if strand.word.disarm() {
+    if waiter.word.disarm() {
         let is_over = deadline.is_some_and(|at| at <= now());
         return is_over.then_some(Outcome::TimedOut);
     }
     // Claimed, so this does not wait.
-    Some(suspend_thread(strand, Reason::Park, None))
+    Some(suspend_thread(waiter, Reason::Park, None))
 }
 
 /// The other side of the door: to the back of the ready queue. Plain threads yield to the system. False on a
@@ -547,7 +547,7 @@ pub(crate) fn yield_turn() -> bool {
     };
     if let Some(task) = worker.running() {
         #[cfg(feature = "fault-injection")]
-        crate::strand::fault::at_the_door();
+        crate::waiter::fault::at_the_door();
         // SAFETY: this is the running coroutine; queued once, it is resumed once.
         unsafe {
             task.as_ref().reason.set(Reason::Yield);

@@ -39,8 +39,8 @@ use crate::{
         pool::StackPool,
         slab::Slabs,
     },
-    strand::{Locals, Outcome, Strand},
     sys::{event::Bell, fenced, later, list::List, witness},
+    waiter::{Locals, Outcome, Waiter},
     wheel::Wheel,
 };
 
@@ -540,7 +540,7 @@ impl Worker {
                 Refused::from_raw(first)
             };
             if self.scheduler.is_stopping() {
-                let scope = task.header().strand.own_scope();
+                let scope = task.header().waiter.own_scope();
                 scope.cancel(Cause::Shutdown, &mut ready);
             }
             // SAFETY: as in `begin`.
@@ -743,7 +743,7 @@ impl Worker {
                 || self.recent(),
                 |waiter| {
                     // SAFETY: a waiter is in its wait until it is claimed, or takes itself out here.
-                    if let Some(claimed) = unsafe { Strand::claim(waiter, Outcome::Notified) } {
+                    if let Some(claimed) = unsafe { Waiter::claim(waiter, Outcome::Notified) } {
                         ready(claimed);
                     }
                 },
@@ -798,7 +798,7 @@ impl Worker {
                 return;
             }
             // SAFETY: as above.
-            if let Some(claimed) = unsafe { Strand::claim(task.cast(), Outcome::TimedOut) } {
+            if let Some(claimed) = unsafe { Waiter::claim(task.cast(), Outcome::TimedOut) } {
                 ready(claimed);
             }
         });
@@ -1011,7 +1011,7 @@ impl Worker {
 /// by its shields.
 fn shut_down(task: &Header) {
     if task.leader().is_none() {
-        task.strand.own_scope().cancel(Cause::Shutdown, &mut ready);
+        task.waiter.own_scope().cancel(Cause::Shutdown, &mut ready);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited},
 };
 
-/// Lets strands wait for each other until so many have come; then it starts anew.
+/// Lets waiters wait for each other until so many have come; then it starts anew.
 ///
 /// # Examples
 /// ```
@@ -89,12 +89,12 @@ impl Barrier {
                 Reason::Barrier,
                 None,
                 Cuttable::Yes,
-                |strand| {
+                |waiter| {
                     let mut state = self.state.lock();
                     if state.arrived + 1 < self.size {
                         state.arrived += 1;
                         // SAFETY: under the list's lock; taken out below unless notified.
-                        unsafe { state.waiters.arm(&node, strand, Cuttable::Yes) };
+                        unsafe { state.waiters.arm(&node, waiter, Cuttable::Yes) };
                         return true;
                     }
                     state.arrived = 0;

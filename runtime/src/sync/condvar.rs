@@ -7,7 +7,7 @@ use std::{
 
 use super::MutexGuard;
 use crate::{
-    scheduler::{current_strand, now},
+    scheduler::{current_waiter, now},
     sys::spin::SpinLock,
     wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
 };
@@ -184,8 +184,8 @@ impl Condvar {
         deadline: Option<Instant>,
     ) -> bool {
         let node = WaitNode::new();
-        // SAFETY: the caller's own strand outlives the call.
-        let strand = unsafe { current_strand().as_ref() };
+        // SAFETY: the caller's own waiter outlives the call.
+        let waiter = unsafe { current_waiter().as_ref() };
         let mutex = ptr::from_ref(MutexGuard::mutex(guard)).addr();
         // Queued before the mutex is unlocked, so that no notification falls in between.
         let queued = {
@@ -194,7 +194,7 @@ impl Condvar {
             if queued {
                 waiters.mutex = mutex;
                 // SAFETY: under the list's lock; taken out below unless notified.
-                unsafe { waiters.list.arm(&node, strand, Cuttable::Yes) };
+                unsafe { waiters.list.arm(&node, waiter, Cuttable::Yes) };
             }
             queued
         };
@@ -203,7 +203,7 @@ impl Condvar {
             "a condition variable is waited for with two mutexes at a time"
         );
         let waited = MutexGuard::unlocked(guard, || {
-            wait::finish(strand, Reason::Condvar, deadline, Cuttable::Yes, || {
+            wait::finish(waiter, Reason::Condvar, deadline, Cuttable::Yes, || {
                 // SAFETY: under the list's lock, in this list or none.
                 unsafe { self.waiters.lock().list.remove(&node) };
             })

@@ -74,7 +74,7 @@ const FREE: u8 = 0;
 const LOCKED: u8 = 1;
 const CONTENDED: u8 = 2;
 
-// SAFETY: `lock` returns only after this strand moved the state from FREE, or an unlock handed a
+// SAFETY: `lock` returns only after this waiter moved the state from FREE, or an unlock handed a
 // locked state over to it alone; until its `unlock` nobody else can.
 unsafe impl lock_api::RawMutex for RawMutex {
     #[allow(
@@ -193,7 +193,7 @@ impl RawMutex {
                 Reason::Lock,
                 deadline,
                 Cuttable::No,
-                |strand| {
+                |waiter| {
                     let mut waiters = self.waiters.lock();
                     // From here on an unlock comes by this list, or has left the state FREE.
                     if self.state.swap(CONTENDED, Ordering::Acquire) == FREE {
@@ -203,9 +203,9 @@ impl RawMutex {
                     // SAFETY: under the list's lock; taken out below unless notified.
                     unsafe {
                         if overtaken {
-                            waiters.list.arm_first(&place.node, strand, Cuttable::No);
+                            waiters.list.arm_first(&place.node, waiter, Cuttable::No);
                         } else {
-                            waiters.list.arm(&place.node, strand, Cuttable::No);
+                            waiters.list.arm(&place.node, waiter, Cuttable::No);
                         }
                     }
                     true
@@ -279,7 +279,7 @@ mod loom_models {
         unsafe { shared.0.unlock(guard) };
     }
 
-    fn strands_that_lock(times: &'static [u32]) {
+    fn waiters_that_lock(times: &'static [u32]) {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(2);
         model.check(move || {
@@ -306,11 +306,11 @@ mod loom_models {
     /// hand-over.
     #[test]
     fn loom_a_mutex_is_handed_over_to_the_overtaken() {
-        strands_that_lock(&[2, 1]);
+        waiters_that_lock(&[2, 1]);
     }
 
     #[test]
-    fn loom_three_strands_exclude_each_other_and_none_is_left_waiting() {
-        strands_that_lock(&[1, 1, 1]);
+    fn loom_three_waiters_exclude_each_other_and_none_is_left_waiting() {
+        waiters_that_lock(&[1, 1, 1]);
     }
 }

@@ -117,12 +117,12 @@ impl Notify {
                 Reason::Notify,
                 deadline,
                 Cuttable::Yes,
-                |strand| {
+                |waiter| {
                     let mut state = self.state.lock();
                     let kept = std::mem::take(&mut state.permit);
                     if !kept {
                         // SAFETY: under the list's lock; taken out below unless notified.
-                        unsafe { state.waiters.arm(&node, strand, Cuttable::Yes) };
+                        unsafe { state.waiters.arm(&node, waiter, Cuttable::Yes) };
                     }
                     !kept
                 },
@@ -162,7 +162,7 @@ impl fmt::Debug for Notify {
 #[cfg(all(test, loom))]
 mod loom_models {
     use super::*;
-    use crate::{cancel::CancelToken, error::Cause, scheduler::current_strand, strand::Strand};
+    use crate::{cancel::CancelToken, error::Cause, scheduler::current_waiter, waiter::Waiter};
     use loom::{sync::Arc, thread::JoinHandle};
 
     fn model(body: impl Fn() + Send + Sync + 'static) {
@@ -173,10 +173,10 @@ mod loom_models {
 
     /// Cancels the caller's waits from another thread, which the caller joins.
     fn canceller() -> JoinHandle<()> {
-        let owner = current_strand().as_ptr() as usize;
+        let owner = current_waiter().as_ptr() as usize;
         loom::thread::spawn(move || {
             // SAFETY: the caller joins this thread before it ends.
-            let owner = unsafe { &*(owner as *const Strand) };
+            let owner = unsafe { &*(owner as *const Waiter) };
             owner
                 .own_scope()
                 .cancel(Cause::Handle, &mut |claimed| ready(claimed));

@@ -104,7 +104,7 @@ impl Once {
                 Reason::Once,
                 None,
                 cuttable,
-                |strand| {
+                |waiter| {
                     let mut state = self.state.lock();
                     if self.is_completed() {
                         return false;
@@ -115,7 +115,7 @@ impl Once {
                         return false;
                     }
                     // SAFETY: under the list's lock; taken out below unless notified.
-                    unsafe { state.waiters.arm(&node, strand, cuttable) };
+                    unsafe { state.waiters.arm(&node, waiter, cuttable) };
                     true
                 },
                 || {

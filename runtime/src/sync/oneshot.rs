@@ -31,9 +31,9 @@ use crate::{
     error::Interrupt,
     loom::{AtomicU8, Ordering},
     scheduler::now,
-    strand::{Outcome, Strand},
     sys::spin::spin_while,
     wait::{self, Cuttable, Reason, Waited, ready},
+    waiter::{Outcome, Waiter},
 };
 
 /// A channel for one message.
@@ -59,12 +59,12 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
 struct Shared<T> {
     state: AtomicU8,
     /// The receiver's, for the sender to look at while ENDING.
-    waiting: Cell<Option<NonNull<Strand>>>,
+    waiting: Cell<Option<NonNull<Waiter>>>,
     message: UnsafeCell<Option<T>>,
 }
 
 const OPEN: u8 = 0;
-/// The receiver has armed its strand's word, or has just been woken.
+/// The receiver has armed its waiter's word, or has just been woken.
 const WAITING: u8 = 1;
 /// The sender is about to wake the receiver, which must not go meanwhile.
 const ENDING: u8 = 2;
@@ -139,10 +139,10 @@ unsafe fn end<T>(block: NonNull<Shared<T>>, message: Option<T>) -> Option<T> {
 
 /// Ends the ending: from here on the block is the receiver's.
 fn wake<T>(shared: &Shared<T>) {
-    let strand = shared.waiting.get();
-    // SAFETY: the strand stays in its wait until it has been claimed and made ready, or the state is no
+    let waiter = shared.waiting.get();
+    // SAFETY: the waiter stays in its wait until it has been claimed and made ready, or the state is no
     // longer ENDING.
-    let claimed = strand.and_then(|strand| unsafe { Strand::claim(strand, Outcome::Notified) });
+    let claimed = waiter.and_then(|waiter| unsafe { Waiter::claim(waiter, Outcome::Notified) });
     // Release as in `end`.
     shared.state.store(SENDER_GONE, Ordering::Release);
     if let Some(claimed) = claimed {
@@ -249,17 +249,17 @@ impl<T> Receiver<T> {
                 Reason::ChannelRecv,
                 deadline,
                 Cuttable::Yes,
-                |strand| {
-                    strand.word.arm(true);
-                    shared.waiting.set(Some(NonNull::from(strand)));
-                    // Release pairs with the sender's look at the strand.
+                |waiter| {
+                    waiter.word.arm(true);
+                    shared.waiting.set(Some(NonNull::from(waiter)));
+                    // Release pairs with the sender's look at the waiter.
                     let waits = shared.turn(OPEN, WAITING);
                     // Nobody else knows of this wait.
-                    waits || !strand.word.disarm()
+                    waits || !waiter.word.disarm()
                 },
                 || {
                     if !shared.turn(WAITING, OPEN) {
-                        // The sender may still be about to claim the strand.
+                        // The sender may still be about to claim the waiter.
                         spin_while(|| shared.state.load(Ordering::Acquire) == ENDING);
                     }
                 },
@@ -410,7 +410,7 @@ mod loom_models {
     }
 
     /// A message and a cancellation race for a wait: the message is had then, or is still there later,
-    /// when another strand of the same receiver waits for it.
+    /// when another waiter of the same receiver waits for it.
     #[test]
     fn loom_oneshot_a_receiver_that_is_cancelled_can_wait_again() {
         model(|| {

@@ -25,9 +25,9 @@ use lock_api::GuardSend;
 use crate::{
     loom::{AtomicUsize, Ordering},
     scheduler::now,
-    strand::{Claimed, Strand},
     sys::spin::SpinLock,
     wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
+    waiter::{Claimed, Waiter},
 };
 
 /// Many readers or one writer; see [`RawRwLock`] for how it behaves and [`lock_api::RwLock`] for its
@@ -318,7 +318,7 @@ impl RawRwLock {
             node: WaitNode::new(),
             access,
         };
-        let arm = |strand: &Strand| {
+        let arm = |waiter: &Waiter| {
             let mut queue = self.queue.lock();
             // From here on whoever leaves comes by the queue.
             if self.enter_past(&queue, access) {
@@ -327,7 +327,7 @@ impl RawRwLock {
             }
             let list = queue.count(access, 1);
             // SAFETY: under the list's lock; taken out below unless notified.
-            unsafe { list.arm(&place.node, strand, Cuttable::No) };
+            unsafe { list.arm(&place.node, waiter, Cuttable::No) };
             true
         };
         let forget = || {

@@ -26,9 +26,9 @@ use crate::{
     error::Interrupt,
     loom::{AtomicUsize, Ordering},
     scheduler::now,
-    strand::Claimed,
     sys::spin::{SpinGuard, SpinLock},
     wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
+    waiter::Claimed,
 };
 
 /// Limits how many are doing something at a time.
@@ -242,14 +242,14 @@ impl Semaphore {
                 Reason::Semaphore,
                 deadline,
                 Cuttable::Yes,
-                |strand| {
+                |waiter| {
                     let queue = self.queue.lock();
                     tried = self.try_take_or_guard(&queue, wanted);
                     // And leaves it guarded.
                     let waits = tried == Err(TryAcquireError::NoPermits);
                     if waits {
                         // SAFETY: under the list's lock; taken out below unless notified.
-                        unsafe { queue.waiters.arm(&place.node, strand, Cuttable::Yes) };
+                        unsafe { queue.waiters.arm(&place.node, waiter, Cuttable::Yes) };
                     }
                     waits
                 },

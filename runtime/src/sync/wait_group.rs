@@ -63,13 +63,13 @@ impl WaitGroup {
                 Reason::WaitGroup,
                 None,
                 Cuttable::Yes,
-                |strand| {
+                |waiter| {
                     let waiters = shared.waiters.lock();
                     // Looked at under the lock, which whoever counts down to 0 takes afterwards.
                     let waits = shared.handles.load(Ordering::Acquire) > 0;
                     if waits {
                         // SAFETY: under the list's lock; taken out below unless notified.
-                        unsafe { waiters.arm(&node, strand, Cuttable::Yes) };
+                        unsafe { waiters.arm(&node, waiter, Cuttable::Yes) };
                     }
                     waits
                 },

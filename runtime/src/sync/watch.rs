@@ -104,13 +104,13 @@ impl<T> Shared<T> {
                 Reason::Watch,
                 deadline,
                 Cuttable::Yes,
-                |strand| {
+                |waiter| {
                     let waiting = self.waiting.lock();
                     if self.version.load(Ordering::Acquire) != seen {
                         return false;
                     }
                     // SAFETY: under the list's lock; taken out below unless notified.
-                    unsafe { waiting.arm(&node, strand, Cuttable::Yes) };
+                    unsafe { waiting.arm(&node, waiter, Cuttable::Yes) };
                     true
                 },
                 || {

@@ -20,12 +20,12 @@ use crate::{
     error::{Cause, Interrupt},
     local,
     scheduler::{
-        Scheduler, Worker, current_coroutine, current_scheduler, current_strand, may_block_thread,
+        Scheduler, Worker, current_coroutine, current_scheduler, current_waiter, may_block_thread,
         refusal, suspend_parked_thread, yield_turn,
     },
     stack::{SizeClass, Stack},
-    strand::Outcome,
     wait::{self, Cuttable, Reason, Waited, ready},
+    waiter::Outcome,
 };
 
 /// Identifies a coroutine; unique in the process.
@@ -407,7 +407,7 @@ impl<T> JoinHandle<T> {
     pub fn cancel(&self) {
         self.task
             .header()
-            .strand
+            .waiter
             .own_scope()
             .cancel(Cause::Handle, &mut |claimed| ready(claimed));
     }
@@ -472,7 +472,7 @@ pub(crate) fn join_task(task: &TaskRef, cuttable: Cuttable) -> Result<(), Interr
             Reason::Join(task.header().origin.id),
             None,
             cuttable,
-            |strand| task.arm_until_done(strand, cuttable == Cuttable::Yes),
+            |waiter| task.arm_until_done(waiter, cuttable == Cuttable::Yes),
             || task.forget_waiter(),
         );
         match waited {
@@ -506,7 +506,7 @@ impl JoinError {
         match failure {
             Failure::Panicked(payload) => Self::panicked(payload),
             Failure::Interrupted(Interrupt::Cancelled) => Self {
-                kind: JoinErrorKind::Cancelled(task.header().strand.own_scope().cause()),
+                kind: JoinErrorKind::Cancelled(task.header().waiter.own_scope().cause()),
             },
             Failure::Interrupted(Interrupt::Elapsed) => Self {
                 kind: JoinErrorKind::Elapsed,
@@ -767,7 +767,7 @@ fn park_until(deadline: Option<Instant>) {
             Reason::Park,
             deadline,
             Cuttable::Yes,
-            |strand| parking.arm(strand),
+            |waiter| parking.arm(waiter),
             || parking.forget(),
         );
         match waited {
@@ -781,24 +781,24 @@ fn park_until(deadline: Option<Instant>) {
 /// Ended by `Thread::unpark` too, which is the standard library's and not ours.
 #[cold]
 fn park_thread(own_deadline: Option<Instant>) {
-    // SAFETY: the caller's own strand outlives the call.
-    let strand = unsafe { current_strand().as_ref() };
+    // SAFETY: the caller's own waiter outlives the call.
+    let waiter = unsafe { current_waiter().as_ref() };
     let cut = |interrupt| wait::unwind(Reason::Park, interrupt);
     if let Err(interrupt) = wait::check() {
         return cut(interrupt);
     }
-    strand.word.arm(true);
-    if strand.is_cancelled() && strand.word.disarm() {
+    waiter.word.arm(true);
+    if waiter.is_cancelled() && waiter.word.disarm() {
         return cut(Interrupt::Cancelled);
     }
-    let scope_deadline = strand.deadline();
+    let scope_deadline = waiter.deadline();
     let deadline = match (own_deadline, scope_deadline) {
         (Some(own), Some(scope)) => Some(own.min(scope)),
         (own, scope) => own.or(scope),
     };
-    match suspend_parked_thread(strand, deadline) {
+    match suspend_parked_thread(waiter, deadline) {
         Some(Outcome::TimedOut) if deadline == scope_deadline => cut(Interrupt::Elapsed),
-        Some(Outcome::Cancelled) if strand.is_cancelled() => cut(Interrupt::Cancelled),
+        Some(Outcome::Cancelled) if waiter.is_cancelled() => cut(Interrupt::Cancelled),
         _ => {}
     }
 }

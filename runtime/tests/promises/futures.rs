@@ -17,7 +17,7 @@ use maniple::{JoinError, block_on, cancel::CancelToken, group, spawn, timeout, y
 
 use super::{LONG, SHORT, on};
 
-/// A value that another strand sends, as a future.
+/// A value that another waiter sends, as a future.
 struct Letter<T>(Arc<Mutex<(Option<T>, Option<Waker>)>>);
 
 impl<T> Letter<T> {

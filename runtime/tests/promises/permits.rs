@@ -55,7 +55,7 @@ fn a_forgotten_permit_is_gone_and_permits_can_be_added() {
 }
 
 #[test]
-fn at_most_so_many_strands_are_inside() {
+fn at_most_so_many_waiters_are_inside() {
     let shared = Arc::new((Semaphore::new(3), AtomicUsize::new(0)));
     let visit = |shared: &(Semaphore, AtomicUsize), suspend: bool| {
         for round in 0..1_000 {

@@ -1,4 +1,4 @@
-//! Many strands of all kinds at once, chosen by a seed, on 1, 2 and 8 workers and a plain thread; at the end nothing
+//! Many tasks of all kinds at once, chosen by a seed, on 1, 2 and 8 workers and a plain thread; at the end nothing
 //! is left over.
 //!
 //! `MANIPLE_SEED=7 MANIPLE_STRESS_SECONDS=60 cargo test -p maniple --release --test promises stress::` replays a
@@ -39,7 +39,7 @@ use acts::{choose, halves, hear, meet, permits, policy, stream};
 
 const PURPOSE: &str = "on purpose";
 
-/// Counts the values that are alive: each strand holds some, and messages are some.
+/// Counts the values that are alive: each task holds some, and messages are some.
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
@@ -77,7 +77,7 @@ impl Dice {
     }
 }
 
-/// What all strands share.
+/// What all tasks share.
 struct World {
     alive: Arc<AtomicUsize>,
     total: Mutex<(u64, u64)>,
@@ -243,9 +243,9 @@ fn serve(listener: &TcpListener) {
     cancel::shield(|| connections.into_iter().for_each(|one| one.join().unwrap()));
 }
 
-/// Spawns strands, cancels some at some moment, and joins all.
+/// Spawns tasks, cancels some at some moment, and joins all.
 fn batch(dice: &mut Dice, world: &Arc<World>) {
-    let strands: Vec<_> = (0..24)
+    let tasks: Vec<_> = (0..24)
         .map(|_| {
             let mut own = Dice(dice.next());
             let (world, value) = (world.clone(), Counted::new(&world.alive));
@@ -261,14 +261,14 @@ fn batch(dice: &mut Dice, world: &Arc<World>) {
         })
         .collect();
     (0..dice.below(4)).for_each(|_| yield_now());
-    let cancelled: Vec<bool> = strands.iter().map(|_| dice.below(4) == 0).collect();
-    for (strand, cancelled) in strands.iter().zip(&cancelled) {
+    let cancelled: Vec<bool> = tasks.iter().map(|_| dice.below(4) == 0).collect();
+    for (task, cancelled) in tasks.iter().zip(&cancelled) {
         if *cancelled {
-            strand.cancel();
+            task.cancel();
         }
     }
-    for (strand, cancelled) in strands.into_iter().zip(cancelled) {
-        match strand.join() {
+    for (task, cancelled) in tasks.into_iter().zip(cancelled) {
+        match task.join() {
             Ok(_) => {}
             Err(error) if error.is_panic() => {
                 assert_eq!(error.into_panic().downcast_ref(), Some(&PURPOSE));
@@ -325,7 +325,7 @@ fn act(dice: &mut Dice, world: &Arc<World>) {
     }
 }
 
-/// Two numbers that only a strand alone in the mutex keeps equal.
+/// Two numbers that only a task alone in the mutex keeps equal.
 fn add(dice: &mut Dice, world: &World) {
     let mut total = world.total.lock();
     total.0 += 1;

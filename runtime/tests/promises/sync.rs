@@ -36,7 +36,7 @@ fn until(condition: impl Fn() -> bool) {
 }
 
 #[test]
-fn at_most_one_strand_is_inside_a_mutex() {
+fn at_most_one_waiter_is_inside_a_mutex() {
     let shared = Arc::new((Mutex::new(0_u64), AtomicUsize::new(0)));
     let add = |shared: &(Mutex<u64>, AtomicUsize), suspend: bool| {
         for round in 0..2_000 {

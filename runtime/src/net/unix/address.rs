@@ -102,8 +102,8 @@ fn rest(fd: BorrowedFd<'_>, at: Instant) -> Result<(), Interrupt> {
             Reason::Writable(fd.as_raw_fd()),
             Some(at),
             Cuttable::Yes,
-            |strand| {
-                strand.word.arm(true);
+            |waiter| {
+                waiter.word.arm(true);
                 true
             },
             || {},

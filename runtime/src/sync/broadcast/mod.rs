@@ -18,7 +18,7 @@ use std::{
 pub use super::channel::{SendError, SendTimeoutError, TrySendError};
 use crate::{
     error::Interrupt,
-    scheduler::{current_strand, now},
+    scheduler::{current_waiter, now},
     sys::{
         fenced,
         spin::{SpinGuard, SpinLock},
@@ -173,14 +173,14 @@ impl<T> Shared<T> {
         };
         // SAFETY: before it waits and after its wait, the place is this call's alone.
         let held = || unsafe { &mut *place.message.get() };
-        // SAFETY: the caller's own strand outlives the call.
-        let strand = unsafe { current_strand().as_ref() };
+        // SAFETY: the caller's own waiter outlives the call.
+        let waiter = unsafe { current_waiter().as_ref() };
         loop {
             *held() = message.take();
             // SAFETY: under the list's lock; taken out below unless notified.
-            unsafe { ring.sending.arm(&place.node, strand, Cuttable::Yes) };
+            unsafe { ring.sending.arm(&place.node, waiter, Cuttable::Yes) };
             drop(ring);
-            let waited = wait::finish(strand, Reason::ChannelSend, deadline, Cuttable::Yes, || {
+            let waited = wait::finish(waiter, Reason::ChannelSend, deadline, Cuttable::Yes, || {
                 let ring = self.ring.lock();
                 // SAFETY: under the list's lock, in this list or none.
                 unsafe { ring.sending.remove(&place.node) };
@@ -236,13 +236,13 @@ impl<T> Shared<T> {
         deadline: Option<Instant>,
     ) -> Result<Shares<T>, RecvError> {
         let node = WaitNode::new();
-        // SAFETY: the caller's own strand outlives the call.
-        let strand = unsafe { current_strand().as_ref() };
+        // SAFETY: the caller's own waiter outlives the call.
+        let waiter = unsafe { current_waiter().as_ref() };
         loop {
             // SAFETY: under the list's lock; taken out below unless notified.
-            unsafe { ring.receiving.arm(&node, strand, Cuttable::Yes) };
+            unsafe { ring.receiving.arm(&node, waiter, Cuttable::Yes) };
             drop(ring);
-            let waited = wait::finish(strand, Reason::ChannelRecv, deadline, Cuttable::Yes, || {
+            let waited = wait::finish(waiter, Reason::ChannelRecv, deadline, Cuttable::Yes, || {
                 // SAFETY: under the list's lock, in this list or none.
                 unsafe { self.ring.lock().receiving.remove(&node) };
             });

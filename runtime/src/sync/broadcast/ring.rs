@@ -15,8 +15,8 @@ use std::{cell::UnsafeCell, collections::VecDeque, ptr::NonNull};
 
 use super::{Lag, TryRecvError, message::Shares};
 use crate::{
-    strand::Claimed,
     wait::{WaitList, WaitNode, Won},
+    waiter::Claimed,
 };
 
 pub(super) struct Ring<T> {
@@ -58,7 +58,7 @@ pub(super) enum Refused {
     Disconnected,
 }
 
-/// What is to be done outside the lock, where messages are dropped and strands made ready.
+/// What is to be done outside the lock, where messages are dropped and waiters made ready.
 pub(super) enum Chore<T> {
     Drop(Shares<T>),
     /// And what had to go for its message.

@@ -2,13 +2,13 @@
 //!
 //! # How it works
 //!
-//! First every operation is tried, from a random one on. If none can be done, the strand arms its word
+//! First every operation is tried, from a random one on. If none can be done, the waiter arms its word
 //! once and queues a node for each, from a random one on as well, since several may be on one channel. Whoever
 //! wins the word exchanges a message through that node, and so decides which operation it is. The other nodes
 //! are then taken out: a waker that finds one meanwhile fails to claim it and goes on to the next waiter.
 //!
-//! Between the try and the queueing another strand may have come, so each channel is asked once more under
-//! its lock; if it says yes, the strand takes its word and nodes back and tries again. It never meets itself:
+//! Between the try and the queueing another waiter may have come, so each channel is asked once more under
+//! its lock; if it says yes, the waiter takes its word and nodes back and tries again. It never meets itself:
 //! its own nodes do not count.
 //!
 //! Who wants to know of readiness alone queues among the channels' watchers, is woken with all of them, and
@@ -24,7 +24,7 @@ use std::{
 use super::{operation::Operation, queue::Aim};
 use crate::{
     error::Interrupt,
-    scheduler::{current_strand, now},
+    scheduler::{current_waiter, now},
     wait::{self, Cuttable, Reason, Waited},
 };
 
@@ -81,26 +81,26 @@ pub(super) fn wait_for_one(
         return Ok(Some(found));
     }
     let each = || (0..operations.count()).filter_map(|index| Some((index, operations.at(index)?)));
-    // SAFETY: the caller's own strand outlives the call.
-    let strand = unsafe { current_strand().as_ref() };
+    // SAFETY: the caller's own waiter outlives the call.
+    let waiter = unsafe { current_waiter().as_ref() };
     loop {
         if deadline.is_some_and(|deadline| deadline <= now()) {
             wait::spend();
             return Ok(None);
         }
-        strand.word.arm(true);
+        waiter.word.arm(true);
         let possible = order
             .of(operations.count())
             .filter_map(|index| operations.at(index))
             // SAFETY: the operations stay where they are, and each leaves below.
-            .any(|operation| unsafe { !operation.queue(strand, aim) });
-        let waited = if possible && strand.word.disarm() {
+            .any(|operation| unsafe { !operation.queue(waiter, aim) });
+        let waited = if possible && waiter.word.disarm() {
             Waited::AtOnce
         } else {
             // Who has claimed the wait is consumed here too.
             let due = each().filter_map(|(_, operation)| operation.due()).min();
             let until = [due, deadline].into_iter().flatten().min();
-            wait::finish(strand, Reason::Select, until, Cuttable::Yes, || {})
+            wait::finish(waiter, Reason::Select, until, Cuttable::Yes, || {})
         };
         each().for_each(|(_, operation)| operation.leave(aim));
         match waited {
@@ -157,7 +157,7 @@ mod tests {
         receiver::Flavour,
     };
     use super::*;
-    use crate::strand::Strand;
+    use crate::waiter::Waiter;
 
     /// Acts when the select queues on it, in the middle of the others: races that are rare, made certain.
     struct Meddler<F: Fn() -> bool>(F);
@@ -169,7 +169,7 @@ mod tests {
         fn is_ready(&self) -> bool {
             false
         }
-        unsafe fn queue(&self, _: &Strand, _: Aim) -> bool {
+        unsafe fn queue(&self, _: &Waiter, _: Aim) -> bool {
             (self.0)()
         }
         fn leave(&self, _: Aim) {}

@@ -7,7 +7,7 @@ use super::{
     queue::{Aim, Place, Tried},
     receiver::Flavour,
 };
-use crate::{error::Interrupt, scheduler::now, strand::Strand};
+use crate::{error::Interrupt, scheduler::now, waiter::Waiter};
 
 /// One of a select's operations, as far as the select must know it.
 ///
@@ -19,14 +19,14 @@ pub(super) trait Operation {
     /// Whether it could be done, or fail, without waiting.
     fn is_ready(&self) -> bool;
 
-    /// Queues the strand, whose word is armed; false, and not queued, if it could be done now.
+    /// Queues the waiter, whose word is armed; false, and not queued, if it could be done now.
     ///
     /// # Safety
     /// The operation stays in place until [`leave`](Self::leave) has been called, which is before the
-    /// strand arms its word again.
-    unsafe fn queue(&self, strand: &Strand, aim: Aim) -> bool;
+    /// waiter arms its word again.
+    unsafe fn queue(&self, waiter: &Waiter, aim: Aim) -> bool;
 
-    /// Takes the strand out of the queue for that aim; called by the strand, out of its wait.
+    /// Takes the waiter out of the queue for that aim; called by the waiter, out of its wait.
     fn leave(&self, aim: Aim);
 
     /// After a wait: whether a waker exchanged a message, which decides it.
@@ -93,10 +93,10 @@ impl<T> Operation for Receive<'_, T> {
         }
     }
 
-    unsafe fn queue(&self, strand: &Strand, aim: Aim) -> bool {
+    unsafe fn queue(&self, waiter: &Waiter, aim: Aim) -> bool {
         match self.receiver.flavour() {
             // SAFETY: the caller's promise; `leave` takes it out.
-            Flavour::Queue(channel) => unsafe { channel.queue_to_recv(&self.place, strand, aim) },
+            Flavour::Queue(channel) => unsafe { channel.queue_to_recv(&self.place, waiter, aim) },
             Flavour::Timer(_) | Flavour::Never => true,
         }
     }
@@ -212,7 +212,7 @@ impl<T> Operation for Deliver<'_, T> {
         !self.spent.get() && self.sender.channel().can_send()
     }
 
-    unsafe fn queue(&self, strand: &Strand, aim: Aim) -> bool {
+    unsafe fn queue(&self, waiter: &Waiter, aim: Aim) -> bool {
         if self.spent.get() {
             return true;
         }
@@ -220,7 +220,7 @@ impl<T> Operation for Deliver<'_, T> {
         unsafe {
             self.sender
                 .channel()
-                .queue_to_send(&self.place, strand, aim)
+                .queue_to_send(&self.place, waiter, aim)
         }
     }
 

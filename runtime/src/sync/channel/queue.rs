@@ -12,13 +12,13 @@ use std::{cell::UnsafeCell, collections::VecDeque, ptr::NonNull, time::Instant};
 use crate::{
     error::Interrupt,
     loom::{AtomicUsize, Ordering},
-    scheduler::current_strand,
-    strand::{Claimed, Strand},
+    scheduler::current_waiter,
     sys::{
         fenced,
         spin::{SpinGuard, SpinLock},
     },
     wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, Won, ready},
+    waiter::{Claimed, Waiter},
 };
 
 pub(super) struct Channel<T> {
@@ -296,15 +296,15 @@ impl<T> Channel<T> {
     ) -> Result<(), Failed> {
         // SAFETY: before it waits and after its wait, the place is this call's alone.
         let held = || unsafe { place.held() };
-        // SAFETY: the caller's own strand outlives the call.
-        let strand = unsafe { current_strand().as_ref() };
+        // SAFETY: the caller's own waiter outlives the call.
+        let waiter = unsafe { current_waiter().as_ref() };
         loop {
             // SAFETY: under the lock; taken out below unless notified.
-            unsafe { state.senders.arm(&place.node, strand, Cuttable::Yes) };
+            unsafe { state.senders.arm(&place.node, waiter, Cuttable::Yes) };
             let watchers = Woken::all_of(&state.recv_watchers);
             drop(state);
             watchers.ready();
-            let waited = wait::finish(strand, Reason::ChannelSend, deadline, Cuttable::Yes, || {
+            let waited = wait::finish(waiter, Reason::ChannelSend, deadline, Cuttable::Yes, || {
                 // SAFETY: under the lock, in this list or none.
                 unsafe { self.state.lock().senders.remove(&place.node) };
             });
@@ -358,15 +358,15 @@ impl<T> Channel<T> {
     ) -> Result<(), Failed> {
         // SAFETY: before it waits and after its wait, the place is this call's alone.
         let held = || unsafe { place.held() };
-        // SAFETY: the caller's own strand outlives the call.
-        let strand = unsafe { current_strand().as_ref() };
+        // SAFETY: the caller's own waiter outlives the call.
+        let waiter = unsafe { current_waiter().as_ref() };
         loop {
             // SAFETY: under the lock; taken out below unless notified.
-            unsafe { state.receivers.arm(&place.node, strand, Cuttable::Yes) };
+            unsafe { state.receivers.arm(&place.node, waiter, Cuttable::Yes) };
             let watchers = Woken::all_of(&state.send_watchers);
             drop(state);
             watchers.ready();
-            let waited = wait::finish(strand, Reason::ChannelRecv, deadline, Cuttable::Yes, || {
+            let waited = wait::finish(waiter, Reason::ChannelRecv, deadline, Cuttable::Yes, || {
                 // SAFETY: under the lock, in this list or none.
                 unsafe { self.state.lock().receivers.remove(&place.node) };
             });
@@ -405,26 +405,26 @@ impl<T> Channel<T> {
         state.disconnected || !state.queue.is_empty() || !state.senders.is_empty()
     }
 
-    /// Queues a strand that has armed its word, and its place with a message, unless sending could
-    /// succeed or fail at once; what the strand waits for itself does not count. Tells whether it did.
+    /// Queues a waiter that has armed its word, and its place with a message, unless sending could
+    /// succeed or fail at once; what the waiter waits for itself does not count. Tells whether it did.
     ///
     /// # Safety
     /// As for [`WaitList::queue`], with [`leave_senders`](Self::leave_senders) to take it out.
-    pub(super) unsafe fn queue_to_send(&self, place: &Place<T>, strand: &Strand, aim: Aim) -> bool {
+    pub(super) unsafe fn queue_to_send(&self, place: &Place<T>, waiter: &Waiter, aim: Aim) -> bool {
         let state = self.state.lock();
         // SAFETY: under the lock; the rest is the caller's promise.
         let woken = unsafe {
-            if state.disconnected || state.has_room() || state.receivers.holds_another_than(strand)
+            if state.disconnected || state.has_room() || state.receivers.holds_another_than(waiter)
             {
                 return false;
             }
             match aim {
                 Aim::Exchange => {
-                    state.senders.queue(&place.node, strand);
+                    state.senders.queue(&place.node, waiter);
                     Woken::all_of(&state.recv_watchers)
                 }
                 Aim::Readiness => {
-                    state.send_watchers.queue(&place.node, strand);
+                    state.send_watchers.queue(&place.node, waiter);
                     Woken::Nobody
                 }
             }
@@ -438,21 +438,21 @@ impl<T> Channel<T> {
     ///
     /// # Safety
     /// As there, with [`leave_receivers`](Self::leave_receivers).
-    pub(super) unsafe fn queue_to_recv(&self, place: &Place<T>, strand: &Strand, aim: Aim) -> bool {
+    pub(super) unsafe fn queue_to_recv(&self, place: &Place<T>, waiter: &Waiter, aim: Aim) -> bool {
         let state = self.state.lock();
         let has_message = !state.queue.is_empty();
         // SAFETY: under the lock; the rest is the caller's promise.
         let woken = unsafe {
-            if state.disconnected || has_message || state.senders.holds_another_than(strand) {
+            if state.disconnected || has_message || state.senders.holds_another_than(waiter) {
                 return false;
             }
             match aim {
                 Aim::Exchange => {
-                    state.receivers.queue(&place.node, strand);
+                    state.receivers.queue(&place.node, waiter);
                     Woken::all_of(&state.send_watchers)
                 }
                 Aim::Readiness => {
-                    state.recv_watchers.queue(&place.node, strand);
+                    state.recv_watchers.queue(&place.node, waiter);
                     Woken::Nobody
                 }
             }

@@ -134,8 +134,8 @@ fn pause(until: Option<Instant>) -> Result<(), Failed> {
         Reason::ChannelRecv,
         until,
         Cuttable::Yes,
-        |strand| {
-            strand.word.arm(true);
+        |waiter| {
+            waiter.word.arm(true);
             true
         },
         || {},

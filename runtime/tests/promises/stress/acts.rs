@@ -1,4 +1,4 @@
-//! What strands do with the toolkit in the mix, each with what must hold of it.
+//! What tasks do with the toolkit in the mix, each with what must hold of it.
 
 use std::{
     io::{Read, Write},

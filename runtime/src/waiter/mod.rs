@@ -1,4 +1,4 @@
-//! A strand: whoever can wait. It is a coroutine, or a plain thread that calls the same functions.
+//! A waiter: a coroutine, or a plain thread that calls the same functions.
 //!
 //! It carries what every wait needs: the [`Word`] that wakers race for, the innermost cancel
 //! [`Scope`] and the deadline in force. The context is read and changed by its owner alone; the word
@@ -20,7 +20,7 @@ pub(crate) use parking::Parking;
 pub(crate) use scope::{Scope, Target};
 pub(crate) use word::{Outcome, Word};
 
-pub(crate) struct Strand {
+pub(crate) struct Waiter {
     pub(crate) word: Word,
     kind: Kind,
     own: Scope,
@@ -31,13 +31,13 @@ pub(crate) struct Strand {
 }
 
 enum Kind {
-    /// The strand is the first field of a coroutine's header.
+    /// The waiter is the first field of a coroutine's header.
     Coroutine,
     Thread(Thread),
 }
 
-impl Strand {
-    /// A strand that will be a coroutine's; [`Strand::settle_in`] completes it in its final place.
+impl Waiter {
+    /// A waiter that will be a coroutine's; [`Waiter::settle_in`] completes it in its final place.
     pub(crate) fn for_coroutine(deadline: Option<Instant>) -> Self {
         Self::new(Kind::Coroutine, deadline)
     }
@@ -57,17 +57,17 @@ impl Strand {
         }
     }
 
-    /// Ties the strand's own scope to it.
+    /// Ties the waiter's own scope to it.
     ///
     /// # Safety
     /// `this` is valid, not yet shared, and stays where it is for the rest of its life.
-    pub(crate) unsafe fn settle_in(this: NonNull<Strand>) {
+    pub(crate) unsafe fn settle_in(this: NonNull<Waiter>) {
         // SAFETY: the caller has the only pointer.
         unsafe {
-            let strand = this.as_ptr();
-            (*strand).own.set_target(Target::Strand(this));
-            let own = NonNull::from(&(*strand).own);
-            (*strand).current.set(own);
+            let waiter = this.as_ptr();
+            (*waiter).own.set_target(Target::Waiter(this));
+            let own = NonNull::from(&(*waiter).own);
+            (*waiter).current.set(own);
         }
     }
 
@@ -76,7 +76,7 @@ impl Strand {
         matches!(self.kind, Kind::Thread(_))
     }
 
-    /// The scope that stands for the strand as a whole.
+    /// The scope that stands for the waiter as a whole.
     #[inline]
     pub(crate) fn own_scope(&self) -> &Scope {
         &self.own
@@ -116,7 +116,7 @@ impl Strand {
     /// Owner: enters or leaves a scope; returns the one it was in.
     ///
     /// # Safety
-    /// `scope` stays valid until the strand has been put back into the scope returned here.
+    /// `scope` stays valid until the waiter has been put back into the scope returned here.
     #[inline]
     pub(crate) unsafe fn replace_scope(&self, scope: NonNull<Scope>) -> NonNull<Scope> {
         self.current.replace(scope)
@@ -140,23 +140,23 @@ impl Strand {
         self.deadline.replace(deadline)
     }
 
-    /// Waker: tries to end the strand's wait with `outcome`.
+    /// Waker: tries to end the waiter's wait with `outcome`.
     ///
     /// # Safety
     /// `this` is alive: its node is linked in a list that the caller has locked, or its timer is
     /// armed on this thread, or the caller holds a reference to it.
     #[inline]
-    pub(crate) unsafe fn claim(this: NonNull<Strand>, outcome: Outcome) -> Option<Claimed> {
+    pub(crate) unsafe fn claim(this: NonNull<Waiter>, outcome: Outcome) -> Option<Claimed> {
         // SAFETY: alive by the caller's promise.
-        let strand = unsafe { this.as_ref() };
-        strand
+        let waiter = unsafe { this.as_ref() };
+        waiter
             .word
-            .claim(outcome, strand.is_thread())
+            .claim(outcome, waiter.is_thread())
             .then_some(Claimed(this))
     }
 }
 
-/// What a strand waits for: the door asks for it, and dumps show it.
+/// What a waiter waits for: the door asks for it, and dumps show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     /// Its first turn.
@@ -213,29 +213,29 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A strand whose wait has been won by the holder of this value, who owes it a `ready` call.
+/// A waiter whose wait has been won by the holder of this value, who owes it a `ready` call.
 ///
 /// It cannot return from its wait before that, so the pointer stays valid.
-#[must_use = "a claimed strand sleeps for ever unless it is made ready"]
-pub(crate) struct Claimed(NonNull<Strand>);
+#[must_use = "a claimed waiter sleeps for ever unless it is made ready"]
+pub(crate) struct Claimed(NonNull<Waiter>);
 
-// SAFETY: holding the claim is the exclusive right to wake the strand, from any thread.
+// SAFETY: holding the claim is the exclusive right to wake the waiter, from any thread.
 unsafe impl Send for Claimed {}
 
 impl Claimed {
-    /// The claim again, for a winner that has kept the strand alone.
+    /// The claim again, for a winner that has kept the waiter alone.
     ///
     /// # Safety
-    /// The caller won the strand's wait, and this stands in the place of the value it got then.
+    /// The caller won the waiter's wait, and this stands in the place of the value it got then.
     #[inline]
-    pub(crate) unsafe fn of(strand: NonNull<Strand>) -> Self {
-        Self(strand)
+    pub(crate) unsafe fn of(waiter: NonNull<Waiter>) -> Self {
+        Self(waiter)
     }
 
     /// The coroutine to be queued, or `None` after waking a plain thread.
     #[inline]
-    pub(crate) fn into_coroutine(self) -> Option<NonNull<Strand>> {
-        // SAFETY: a claimed strand stays in its wait until made ready.
+    pub(crate) fn into_coroutine(self) -> Option<NonNull<Waiter>> {
+        // SAFETY: a claimed waiter stays in its wait until made ready.
         match unsafe { &self.0.as_ref().kind } {
             Kind::Coroutine => Some(self.0),
             Kind::Thread(thread) => {

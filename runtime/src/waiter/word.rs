@@ -1,4 +1,4 @@
-//! The wait word: who may wake a waiting strand, decided by one compare-and-swap.
+//! The wait word: who may end a wait, decided by one compare-and-swap.
 //!
 //! ```text
 //!            arm (owner)                  claim(outcome) (one waker wins)
@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A list's waker, the timer, the reactor and a canceller race for the same wait; the one whose
-//! claim succeeds must then make the strand ready, once. All others lose and do nothing, so a late
+//! claim succeeds must then make the waiter ready, once. All others lose and do nothing, so a late
 //! waker of an earlier wait is a no-op: it can reach the word only through a list node, a timer or a
 //! scope link, and those are removed before the wait returns.
 //!

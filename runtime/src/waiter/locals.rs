@@ -1,4 +1,4 @@
-//! Values that belong to one strand: a small map from keys to whatever they hold.
+//! Values that belong to one waiter: a small map from keys to whatever they hold.
 //!
 //! Only the owner looks into it, except before a coroutine has begun: what it inherits is put there by
 //! its spawner. A value is counted, not borrowed, while it is in use, so that user code (initialisers,

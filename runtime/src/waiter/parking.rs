@@ -2,15 +2,15 @@
 
 use std::ptr::NonNull;
 
-use super::{Claimed, Outcome, Strand};
+use super::{Claimed, Outcome, Waiter};
 use crate::sys::spin::SpinLock;
 
-/// One strand's token.
+/// One waiter's token.
 pub(crate) struct Parking(SpinLock<Parked>);
 
 struct Parked {
     token: bool,
-    waiting: Option<NonNull<Strand>>,
+    waiting: Option<NonNull<Waiter>>,
 }
 
 impl Parking {
@@ -22,13 +22,13 @@ impl Parking {
     }
 
     /// Owner: takes the token, or arms the wait for it and returns true.
-    pub(crate) fn arm(&self, strand: &Strand) -> bool {
+    pub(crate) fn arm(&self, waiter: &Waiter) -> bool {
         let mut parked = self.0.lock();
         if std::mem::take(&mut parked.token) {
             return false;
         }
-        strand.word.arm(true);
-        parked.waiting = Some(NonNull::from(strand));
+        waiter.word.arm(true);
+        parked.waiting = Some(NonNull::from(waiter));
         true
     }
 
@@ -44,7 +44,7 @@ impl Parking {
             .waiting
             .take()
             // SAFETY: a waiting owner takes itself out under this lock before its wait returns.
-            .and_then(|strand| unsafe { Strand::claim(strand, Outcome::Notified) });
+            .and_then(|waiter| unsafe { Waiter::claim(waiter, Outcome::Notified) });
         if claimed.is_none() {
             parked.token = true;
         }
@@ -52,7 +52,7 @@ impl Parking {
     }
 }
 
-// SAFETY: the strand behind the pointer is touched under the lock alone, while it waits.
+// SAFETY: the waiter behind the pointer is touched under the lock alone, while it waits.
 unsafe impl Send for Parked {}
 
 #[cfg(all(test, loom))]
@@ -60,9 +60,9 @@ mod loom_models {
     use super::*;
     use crate::{
         error::{Cause, Interrupt},
-        scheduler::current_strand,
-        strand::Reason,
+        scheduler::current_waiter,
         wait::{self, Cuttable, Waited, ready},
+        waiter::Reason,
     };
     use loom::sync::Arc;
 
@@ -71,7 +71,7 @@ mod loom_models {
             Reason::Park,
             None,
             Cuttable::Yes,
-            |strand| parking.arm(strand),
+            |waiter| parking.arm(waiter),
             || parking.forget(),
         )
     }
@@ -104,10 +104,10 @@ mod loom_models {
             let parking = Arc::new(Parking::new());
             let theirs = parking.clone();
             let unparker = loom::thread::spawn(move || unpark(&theirs));
-            let owner = current_strand().as_ptr() as usize;
+            let owner = current_waiter().as_ptr() as usize;
             let canceller = loom::thread::spawn(move || {
                 // SAFETY: the model's own thread waits for this one to end.
-                let owner = unsafe { &*(owner as *const Strand) };
+                let owner = unsafe { &*(owner as *const Waiter) };
                 owner
                     .own_scope()
                     .cancel(Cause::Handle, &mut |claimed| ready(claimed));

@@ -2,7 +2,7 @@
 //!
 //! A [`Scope`] is a node. A coroutine has one of its own, a group has one to which its children's
 //! are linked, a token and each run under it have one, a shield has one without a parent. Cancelling
-//! a node sets its flag and those of all nodes below, so a strand needs to look only at the flag of
+//! a node sets its flag and those of all nodes below, so a waiter needs to look only at the flag of
 //! the innermost scope it is in. Cancelling cannot be undone.
 //!
 //! ```text
@@ -24,7 +24,7 @@
 
 use std::{cell::Cell, ptr::NonNull};
 
-use super::{Claimed, Outcome, Strand};
+use super::{Claimed, Outcome, Waiter};
 use crate::{
     error::Cause,
     loom::{AtomicBool, AtomicU8, Ordering, order_store_before_load},
@@ -56,19 +56,19 @@ const ALIVE: u8 = 0;
 #[derive(Clone, Copy)]
 pub(crate) enum Target {
     Nothing,
-    /// Wake this strand if it waits.
-    Strand(NonNull<Strand>),
+    /// Wake this waiter if it waits.
+    Waiter(NonNull<Waiter>),
     /// Cancel that node too.
     Scope(NonNull<Scope>),
 }
 
 struct Below {
     scopes: List<Scope>,
-    /// The strand that waits until `scopes` is empty.
-    awaiting_empty: Option<NonNull<Strand>>,
+    /// The waiter that waits until `scopes` is empty.
+    awaiting_empty: Option<NonNull<Waiter>>,
 }
 
-// SAFETY: the waiting strand is touched under the lock alone.
+// SAFETY: the waiting waiter is touched under the lock alone.
 unsafe impl Send for Below {}
 
 // SAFETY: a scope is shared between threads by design: its flag is atomic, its lists are behind its
@@ -105,10 +105,10 @@ impl Scope {
         self.target = target;
     }
 
-    /// The strand that a cancellation of this scope wakes.
-    pub(crate) fn strand(&self) -> Option<NonNull<Strand>> {
+    /// The waiter that a cancellation of this scope wakes.
+    pub(crate) fn waiter(&self) -> Option<NonNull<Waiter>> {
         match self.target {
-            Target::Strand(strand) => Some(strand),
+            Target::Waiter(waiter) => Some(waiter),
             Target::Nothing | Target::Scope(_) => None,
         }
     }
@@ -152,7 +152,7 @@ impl Scope {
         }
     }
 
-    /// Takes `child` out again; `ready` is called with the strand that waited for the last to go.
+    /// Takes `child` out again; `ready` is called with the waiter that waited for the last to go.
     ///
     /// # Safety
     /// `child` was linked below this scope.
@@ -167,8 +167,8 @@ impl Scope {
         let claimed = below
             .awaiting_empty
             .take()
-            // SAFETY: a strand that awaits emptiness stays until it has been woken.
-            .and_then(|strand| unsafe { Strand::claim(strand, Outcome::Notified) });
+            // SAFETY: a waiter that awaits emptiness stays until it has been woken.
+            .and_then(|waiter| unsafe { Waiter::claim(waiter, Outcome::Notified) });
         drop(below);
         // The waiter takes this lock once more before it lets the scope go, and that was the last
         // touch of the scope here.
@@ -177,14 +177,14 @@ impl Scope {
         }
     }
 
-    /// Arms `strand` to be woken once nothing is linked below; false if that is already so.
-    pub(crate) fn arm_until_empty(&self, strand: &Strand, cancellable: bool) -> bool {
+    /// Arms `waiter` to be woken once nothing is linked below; false if that is already so.
+    pub(crate) fn arm_until_empty(&self, waiter: &Waiter, cancellable: bool) -> bool {
         let mut below = self.below.lock();
         if below.scopes.is_empty() {
             return false;
         }
-        below.awaiting_empty = Some(NonNull::from(strand));
-        strand.word.arm(cancellable);
+        below.awaiting_empty = Some(NonNull::from(waiter));
+        waiter.word.arm(cancellable);
         true
     }
 
@@ -222,7 +222,7 @@ impl Scope {
         free.unwrap_or_else(|| self.below.lock())
     }
 
-    /// Cancels this scope and all below it; `ready` is called with each strand to be resumed.
+    /// Cancels this scope and all below it; `ready` is called with each waiter to be resumed.
     ///
     /// If another has cancelled it before, that one may still be on its way to some who are below.
     pub(crate) fn cancel(&self, cause: Cause, ready: &mut dyn FnMut(Claimed)) {
@@ -246,7 +246,7 @@ impl Scope {
         }
     }
 
-    /// Sets the flag, and wakes the strand that waits in this scope; false if the flag is set.
+    /// Sets the flag, and wakes the waiter that waits in this scope; false if the flag is set.
     fn raise(&self, cause: Cause, ready: &mut dyn FnMut(Claimed)) -> bool {
         let first =
             self.cancelled
@@ -255,9 +255,9 @@ impl Scope {
             return false;
         }
         order_store_before_load();
-        if let Target::Strand(strand) = self.target
-            // SAFETY: a scope never outlives the strand it names.
-            && let Some(claimed) = unsafe { Strand::claim(strand, Outcome::Cancelled) }
+        if let Target::Waiter(waiter) = self.target
+            // SAFETY: a scope never outlives the waiter it names.
+            && let Some(claimed) = unsafe { Waiter::claim(waiter, Outcome::Cancelled) }
         {
             ready(claimed);
         }
@@ -404,9 +404,9 @@ mod loom_models {
     use super::*;
     use crate::{
         error::Interrupt,
-        scheduler::current_strand,
-        strand::Reason,
+        scheduler::current_waiter,
         wait::{self, Cuttable, Waited, ready},
+        waiter::Reason,
     };
     use loom::sync::Arc;
 
@@ -422,25 +422,25 @@ mod loom_models {
 
     /// Is in `frame`, which is linked below `parent`, for one wait that nobody ends but a canceller.
     fn waits_below(parent: &Scope) {
-        let pointer = current_strand();
-        let frame = Scope::new(Target::Strand(pointer));
-        // SAFETY: the thread's own strand; the frame is unlinked and left below.
+        let pointer = current_waiter();
+        let frame = Scope::new(Target::Waiter(pointer));
+        // SAFETY: the thread's own waiter; the frame is unlinked and left below.
         unsafe {
-            let strand = pointer.as_ref();
+            let waiter = pointer.as_ref();
             parent.link(NonNull::from(&frame));
-            let outside = strand.replace_scope(NonNull::from(&frame));
+            let outside = waiter.replace_scope(NonNull::from(&frame));
             let waited = wait::wait(
                 Reason::Park,
                 None,
                 Cuttable::Yes,
-                |strand| {
-                    strand.word.arm(true);
+                |waiter| {
+                    waiter.word.arm(true);
                     true
                 },
                 || {},
             );
             assert_eq!(waited, Waited::Cut(Interrupt::Cancelled));
-            strand.replace_scope(outside);
+            waiter.replace_scope(outside);
             parent.unlink(NonNull::from(&frame), ready);
         }
     }
@@ -534,7 +534,7 @@ mod loom_models {
     #[test]
     fn loom_a_leader_learns_of_the_end_of_a_cancelled_group() {
         model(|| {
-            let group = Arc::new(Scope::new(Target::Strand(current_strand())));
+            let group = Arc::new(Scope::new(Target::Waiter(current_waiter())));
             let child = Arc::new(Scope::new(Target::Nothing));
             // SAFETY: unlinked below, before it goes.
             unsafe { group.link(NonNull::from(&*child)) };
@@ -549,7 +549,7 @@ mod loom_models {
                     Reason::Group,
                     None,
                     Cuttable::No,
-                    |strand| group.arm_until_empty(strand, false),
+                    |waiter| group.arm_until_empty(waiter, false),
                     || group.forget_waiter(),
                 );
                 if waited == Waited::AtOnce {
