@@ -8,7 +8,7 @@
 //!
 //! Until its first run a task belongs to whoever holds it in a queue. From then on it belongs to its
 //! home worker: `engine`, `live` and the waiter's context are that thread's alone. Shared are the
-//! waiter's word and scopes, `completion` (by its lock), `next` (by whoever has claimed it) and the
+//! waiter's claim and scopes, `completion` (by its lock), `next` (by whoever has claimed it) and the
 //! reference count: one for the runtime, until the task is complete, one for each handle.
 
 use std::{
@@ -427,7 +427,7 @@ impl TaskRef {
         if completion.done {
             return false;
         }
-        waiter.word.arm(cancellable);
+        waiter.claim.arm(cancellable);
         completion.awaiting = Awaiting::Waiter(NonNull::from(waiter));
         true
     }

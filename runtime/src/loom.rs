@@ -1,6 +1,6 @@
 //! The switch between the standard atomics and loom's, so that lock-free protocols can be model-checked.
 //!
-//! Only the protocols themselves go through here (the wait word, the inbox, the spin lock, the scopes and
+//! Only the protocols themselves go through here (the claim, the inbox, the spin lock, the scopes and
 //! what lies on them, the locks, and what counts a channel's halves, a message's readers, the handles of a
 //! group or the versions of a value); statics and counters use the standard library directly. In a model,
 //! those who wait are plain threads: loom's, which it parks and wakes.

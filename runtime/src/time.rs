@@ -44,7 +44,7 @@ fn sleep_up_to(at: Option<Instant>) {
             at,
             Cuttable::Yes,
             |waiter| {
-                waiter.word.arm(true);
+                waiter.claim.arm(true);
                 true
             },
             || {},

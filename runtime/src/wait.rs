@@ -1,6 +1,6 @@
 //! Waiting: the one primitive under every blocking call. Deadlines and cancellation enter here alone.
 //!
-//! A wait arms the caller's word, makes it known to whoever will wake it, leaves through the door and
+//! A wait arms the caller's claim, makes it known to whoever will wake it, leaves through the door and
 //! takes itself out again if something else woke it. [`WaitList`] is the common way to be known: a
 //! list of [`WaitNode`]s on the waiting stacks, kept under the lock of whatever is waited for. A waker
 //! pops a node and claims it under that lock; after unlocking it makes the claimed waiter ready.
@@ -47,7 +47,7 @@ pub(crate) enum Cuttable {
     No,
 }
 
-/// Waits once. `arm` makes the waiter known to its waker, arms its word, and returns true; or returns
+/// Waits once. `arm` makes the waiter known to its waker, arms its claim, and returns true; or returns
 /// false if there is nothing to wait for. `forget` takes back what `arm` made known.
 #[inline(always)]
 pub(crate) fn wait(
@@ -76,7 +76,7 @@ pub(crate) fn finish(
 ) -> Waited {
     let scope_deadline = match cuttable {
         Cuttable::Yes => {
-            if waiter.is_cancelled() && waiter.word.disarm() {
+            if waiter.is_cancelled() && waiter.claim.disarm() {
                 forget();
                 return Waited::Cut(Interrupt::Cancelled);
             }
@@ -279,22 +279,22 @@ impl WaitList {
         self.nodes.is_empty()
     }
 
-    /// Queues the waiter and arms its word.
+    /// Queues the waiter and arms its claim.
     ///
     /// # Safety
     /// The list is under its lock. The node stays in place until its wait has ended, and is taken out
     /// with [`WaitList::remove`] under the lock unless the wait was notified.
     #[inline]
     pub(crate) unsafe fn arm(&self, node: &WaitNode, waiter: &Waiter, cuttable: Cuttable) {
-        waiter.word.arm(cuttable == Cuttable::Yes);
+        waiter.claim.arm(cuttable == Cuttable::Yes);
         // SAFETY: the caller's promise.
         unsafe { self.queue(node, waiter) };
     }
 
-    /// Queues a waiter that has armed its word; it may be in several lists at once, with a node in each.
+    /// Queues a waiter that has armed its claim; it may be in several lists at once, with a node in each.
     ///
     /// # Safety
-    /// As for `arm`. All its nodes are out of their lists before the waiter arms its word again.
+    /// As for `arm`. All its nodes are out of their lists before the waiter arms its claim again.
     #[inline]
     pub(crate) unsafe fn queue(&self, node: &WaitNode, waiter: &Waiter) {
         node.waiter.set(Some(NonNull::from(waiter)));
@@ -308,7 +308,7 @@ impl WaitList {
     /// As for `arm`.
     pub(crate) unsafe fn arm_first(&self, node: &WaitNode, waiter: &Waiter, cuttable: Cuttable) {
         node.waiter.set(Some(NonNull::from(waiter)));
-        waiter.word.arm(cuttable == Cuttable::Yes);
+        waiter.claim.arm(cuttable == Cuttable::Yes);
         // SAFETY: the caller's promise.
         unsafe { self.nodes.push_front(NonNull::from(node)) };
     }

@@ -363,7 +363,7 @@ impl Source {
             until,
             Cuttable::Yes,
             |waiter| {
-                waiter.word.arm(true);
+                waiter.claim.arm(true);
                 worker.with_driver(|driver| {
                     driver.add_waiter(slot, Direction::Read, NonNull::from(waiter));
                     driver.add_waiter(slot, Direction::Write, NonNull::from(waiter));
@@ -522,7 +522,7 @@ fn wait_on_slot(
         until,
         Cuttable::Yes,
         |waiter| {
-            waiter.word.arm(true);
+            waiter.claim.arm(true);
             worker.with_driver(|driver| {
                 driver.add_waiter(slot, direction, NonNull::from(waiter));
             });

@@ -158,7 +158,7 @@ impl<T> Ticket<T> {
         if matches!(progress.state, State::Done(_)) {
             return false;
         }
-        waiter.word.arm(cuttable == Cuttable::Yes);
+        waiter.claim.arm(cuttable == Cuttable::Yes);
         progress.waiting = Some(NonNull::from(waiter));
         true
     }

@@ -422,7 +422,7 @@ fn thread_waiter() -> NonNull<Waiter> {
     })
 }
 
-/// The door. Leaves the caller's stack, whose word it has armed, until a waker claims it or
+/// The door. Leaves the caller's stack, whose claim it has armed, until a waker claims it or
 /// `deadline` passes; says which. Every suspension in the runtime is this function or [`yield_turn`].
 ///
 /// Always inlined, like the waits over it: the switch leaves by a return and comes back by a call, so the
@@ -446,9 +446,9 @@ pub(crate) fn suspend(waiter: &Waiter, reason: Reason, deadline: Option<Instant>
     let outcome = unsafe {
         leave(worker, task);
         task.as_ref().alarm.due.set(Alarm::NEVER);
-        waiter.word.outcome()
+        waiter.claim.outcome()
     };
-    waiter.word.settle();
+    waiter.claim.settle();
     outcome.expect("a coroutine is resumed by whoever claimed its wait")
 }
 
@@ -471,11 +471,11 @@ unsafe fn leave(worker: &Worker, task: NonNull<Header>) {
 fn suspend_thread(waiter: &Waiter, reason: Reason, deadline: Option<Instant>) -> Outcome {
     may_block_thread(&reason);
     loop {
-        if let Some(outcome) = waiter.word.outcome() {
-            waiter.word.settle();
+        if let Some(outcome) = waiter.claim.outcome() {
+            waiter.claim.settle();
             return outcome;
         }
-        if waiter.word.is_being_claimed() {
+        if waiter.claim.is_being_claimed() {
             yield_now();
             continue;
         }
@@ -484,7 +484,7 @@ fn suspend_thread(waiter: &Waiter, reason: Reason, deadline: Option<Instant>) ->
             Some(deadline) => {
                 let left = deadline.saturating_duration_since(now());
                 if left.is_zero() {
-                    if waiter.word.disarm() {
+                    if waiter.claim.disarm() {
                         return Outcome::TimedOut;
                     }
                 } else {
@@ -523,13 +523,13 @@ fn nothing_waits_here(what: &dyn fmt::Display) -> ! {
 #[cold]
 pub(crate) fn suspend_parked_thread(waiter: &Waiter, deadline: Option<Instant>) -> Option<Outcome> {
     may_block_thread(&Reason::Park);
-    if waiter.word.outcome().is_none() && !waiter.word.is_being_claimed() {
+    if waiter.claim.outcome().is_none() && !waiter.claim.is_being_claimed() {
         match deadline {
             None => park(),
             Some(at) => std::thread::park_timeout(at.saturating_duration_since(now())),
         }
     }
-    if waiter.word.disarm() {
+    if waiter.claim.disarm() {
         let is_over = deadline.is_some_and(|at| at <= now());
         return is_over.then_some(Outcome::TimedOut);
     }

@@ -505,7 +505,7 @@ unsafe fn describe(task: NonNull<Header>, traces: bool) -> CoroutineView {
     // SAFETY: alive by the caller's promise.
     let header = unsafe { task.as_ref() };
     let reason = header.reason.get();
-    let may_go_on = reason == Reason::Yield || header.waiter.word.outcome().is_some();
+    let may_go_on = reason == Reason::Yield || header.waiter.claim.outcome().is_some();
     let tracked = header.record.since.get().is_some();
     CoroutineView {
         id: header.origin.id,

@@ -64,7 +64,7 @@ struct Shared<T> {
 }
 
 const OPEN: u8 = 0;
-/// The receiver has armed its waiter's word, or has just been woken.
+/// The receiver has armed its waiter's claim, or has just been woken.
 const WAITING: u8 = 1;
 /// The sender is about to wake the receiver, which must not go meanwhile.
 const ENDING: u8 = 2;
@@ -250,12 +250,12 @@ impl<T> Receiver<T> {
                 deadline,
                 Cuttable::Yes,
                 |waiter| {
-                    waiter.word.arm(true);
+                    waiter.claim.arm(true);
                     shared.waiting.set(Some(NonNull::from(waiter)));
                     // Release pairs with the sender's look at the waiter.
                     let waits = shared.turn(OPEN, WAITING);
                     // Nobody else knows of this wait.
-                    waits || !waiter.word.disarm()
+                    waits || !waiter.claim.disarm()
                 },
                 || {
                     if !shared.turn(WAITING, OPEN) {

@@ -787,8 +787,8 @@ fn park_thread(own_deadline: Option<Instant>) {
     if let Err(interrupt) = wait::check() {
         return cut(interrupt);
     }
-    waiter.word.arm(true);
-    if waiter.is_cancelled() && waiter.word.disarm() {
+    waiter.claim.arm(true);
+    if waiter.is_cancelled() && waiter.claim.disarm() {
         return cut(Interrupt::Cancelled);
     }
     let scope_deadline = waiter.deadline();

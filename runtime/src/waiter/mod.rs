@@ -1,27 +1,27 @@
 //! A waiter: a coroutine, or a plain thread that calls the same functions.
 //!
-//! It carries what every wait needs: the [`Word`] that wakers race for, the innermost cancel
-//! [`Scope`] and the deadline in force. The context is read and changed by its owner alone; the word
+//! It carries what every wait needs: the [`Claim`] that wakers race for, the innermost cancel
+//! [`Scope`] and the deadline in force. The context is read and changed by its owner alone; the claim
 //! and the scopes are shared.
 
+mod claim;
 #[cfg(feature = "fault-injection")]
 pub(crate) mod fault;
 mod locals;
 mod parking;
 mod scope;
-mod word;
 
 use std::{cell::Cell, fmt, os::fd::RawFd, ptr::NonNull, time::Instant};
 
 use crate::loom::Thread;
 
+pub(crate) use claim::{Claim, Outcome};
 pub(crate) use locals::{Heir, Local, Locals};
 pub(crate) use parking::Parking;
 pub(crate) use scope::{Scope, Target};
-pub(crate) use word::{Outcome, Word};
 
 pub(crate) struct Waiter {
-    pub(crate) word: Word,
+    pub(crate) claim: Claim,
     kind: Kind,
     own: Scope,
     current: Cell<NonNull<Scope>>,
@@ -48,7 +48,7 @@ impl Waiter {
 
     fn new(kind: Kind, deadline: Option<Instant>) -> Self {
         Self {
-            word: Word::new(),
+            claim: Claim::new(),
             kind,
             own: Scope::new(Target::Nothing),
             current: Cell::new(NonNull::dangling()),
@@ -150,8 +150,8 @@ impl Waiter {
         // SAFETY: alive by the caller's promise.
         let waiter = unsafe { this.as_ref() };
         waiter
-            .word
-            .claim(outcome, waiter.is_thread())
+            .claim
+            .win(outcome, waiter.is_thread())
             .then_some(Claimed(this))
     }
 }
@@ -242,7 +242,7 @@ impl Claimed {
                 // Once published the thread may return and end, so its handle is taken first.
                 let thread = thread.clone();
                 // SAFETY: not yet published, so the thread is still in its wait.
-                unsafe { self.0.as_ref() }.word.publish();
+                unsafe { self.0.as_ref() }.claim.publish();
                 thread.unpark();
                 None
             }

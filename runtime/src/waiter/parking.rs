@@ -27,7 +27,7 @@ impl Parking {
         if std::mem::take(&mut parked.token) {
             return false;
         }
-        waiter.word.arm(true);
+        waiter.claim.arm(true);
         parked.waiting = Some(NonNull::from(waiter));
         true
     }

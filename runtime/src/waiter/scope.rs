@@ -115,7 +115,7 @@ impl Scope {
 
     #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
-        // SeqCst: the load half of the handshake with `Word::arm`.
+        // SeqCst: the load half of the handshake with `Claim::arm`.
         self.cancelled.load(Ordering::SeqCst) != ALIVE
     }
 
@@ -184,7 +184,7 @@ impl Scope {
             return false;
         }
         below.awaiting_empty = Some(NonNull::from(waiter));
-        waiter.word.arm(cancellable);
+        waiter.claim.arm(cancellable);
         true
     }
 
@@ -434,7 +434,7 @@ mod loom_models {
                 None,
                 Cuttable::Yes,
                 |waiter| {
-                    waiter.word.arm(true);
+                    waiter.claim.arm(true);
                     true
                 },
                 || {},

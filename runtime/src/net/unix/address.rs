@@ -103,7 +103,7 @@ fn rest(fd: BorrowedFd<'_>, at: Instant) -> Result<(), Interrupt> {
             Some(at),
             Cuttable::Yes,
             |waiter| {
-                waiter.word.arm(true);
+                waiter.claim.arm(true);
                 true
             },
             || {},

@@ -2,13 +2,13 @@
 //!
 //! # How it works
 //!
-//! First every operation is tried, from a random one on. If none can be done, the waiter arms its word
+//! First every operation is tried, from a random one on. If none can be done, the waiter arms its claim
 //! once and queues a node for each, from a random one on as well, since several may be on one channel. Whoever
-//! wins the word exchanges a message through that node, and so decides which operation it is. The other nodes
+//! wins the claim exchanges a message through that node, and so decides which operation it is. The other nodes
 //! are then taken out: a waker that finds one meanwhile fails to claim it and goes on to the next waiter.
 //!
 //! Between the try and the queueing another waiter may have come, so each channel is asked once more under
-//! its lock; if it says yes, the waiter takes its word and nodes back and tries again. It never meets itself:
+//! its lock; if it says yes, the waiter takes its claim and nodes back and tries again. It never meets itself:
 //! its own nodes do not count.
 //!
 //! Who wants to know of readiness alone queues among the channels' watchers, is woken with all of them, and
@@ -88,13 +88,13 @@ pub(super) fn wait_for_one(
             wait::spend();
             return Ok(None);
         }
-        waiter.word.arm(true);
+        waiter.claim.arm(true);
         let possible = order
             .of(operations.count())
             .filter_map(|index| operations.at(index))
             // SAFETY: the operations stay where they are, and each leaves below.
             .any(|operation| unsafe { !operation.queue(waiter, aim) });
-        let waited = if possible && waiter.word.disarm() {
+        let waited = if possible && waiter.claim.disarm() {
             Waited::AtOnce
         } else {
             // Who has claimed the wait is consumed here too.

@@ -19,11 +19,11 @@ pub(super) trait Operation {
     /// Whether it could be done, or fail, without waiting.
     fn is_ready(&self) -> bool;
 
-    /// Queues the waiter, whose word is armed; false, and not queued, if it could be done now.
+    /// Queues the waiter, whose claim is armed; false, and not queued, if it could be done now.
     ///
     /// # Safety
     /// The operation stays in place until [`leave`](Self::leave) has been called, which is before the
-    /// waiter arms its word again.
+    /// waiter arms its claim again.
     unsafe fn queue(&self, waiter: &Waiter, aim: Aim) -> bool;
 
     /// Takes the waiter out of the queue for that aim; called by the waiter, out of its wait.

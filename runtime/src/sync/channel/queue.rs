@@ -405,7 +405,7 @@ impl<T> Channel<T> {
         state.disconnected || !state.queue.is_empty() || !state.senders.is_empty()
     }
 
-    /// Queues a waiter that has armed its word, and its place with a message, unless sending could
+    /// Queues a waiter that has armed its claim, and its place with a message, unless sending could
     /// succeed or fail at once; what the waiter waits for itself does not count. Tells whether it did.
     ///
     /// # Safety

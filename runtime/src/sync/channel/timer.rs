@@ -135,7 +135,7 @@ fn pause(until: Option<Instant>) -> Result<(), Failed> {
         until,
         Cuttable::Yes,
         |waiter| {
-            waiter.word.arm(true);
+            waiter.claim.arm(true);
             true
         },
         || {},

@@ -1,7 +1,7 @@
-//! The wait word: who may end a wait, decided by one compare-and-swap.
+//! A claim: who may end a wait, decided by one compare-and-swap.
 //!
 //! ```text
-//!            arm (owner)                  claim(outcome) (one waker wins)
+//!            arm (owner)                  win(outcome) (one waker does)
 //!   IDLE ───────────────► ARMED ───────────────────────────► CLAIMED(outcome)
 //!    ▲                      │ disarm (owner, nobody claimed)       │
 //!    └──────────────────────┴──────────────── settle (owner) ◄─────┘
@@ -9,11 +9,11 @@
 //!
 //! A list's waker, the timer, the reactor and a canceller race for the same wait; the one whose
 //! claim succeeds must then make the waiter ready, once. All others lose and do nothing, so a late
-//! waker of an earlier wait is a no-op: it can reach the word only through a list node, a timer or a
+//! waker of an earlier wait is a no-op: it can reach the claim only through a list node, a timer or a
 //! scope link, and those are removed before the wait returns.
 //!
 //! Arming is sequentially consistent and so is a canceller's flag-then-claim: either the owner sees
-//! the flag after arming, or the canceller sees the armed word.
+//! the flag after arming, or the canceller sees the armed claim.
 
 use crate::loom::{AtomicU32, Ordering, order_store_before_load};
 
@@ -28,18 +28,18 @@ pub(crate) enum Outcome {
     Cancelled,
 }
 
-pub(crate) struct Word(AtomicU32);
+pub(crate) struct Claim(AtomicU32);
 
 const IDLE: u32 = 0;
 const ARMED: u32 = 1;
 const ARMED_UNCANCELLABLE: u32 = 3;
 const CLAIMED: u32 = 4;
-/// A plain thread's word while its waker still holds the thread's handle.
+/// A plain thread's claim while its waker still holds the thread's handle.
 const CLAIMING: u32 = 8;
 /// Above the state's bits: which outcome was claimed.
 const OUTCOME_SHIFT: u32 = 4;
 
-impl Word {
+impl Claim {
     pub(crate) fn new() -> Self {
         Self(AtomicU32::new(IDLE))
     }
@@ -71,7 +71,7 @@ impl Word {
 
     /// Waker: tries to become the one that ends this wait.
     #[inline]
-    pub(crate) fn claim(&self, outcome: Outcome, is_thread: bool) -> bool {
+    pub(crate) fn win(&self, outcome: Outcome, is_thread: bool) -> bool {
         let armed = self.0.load(Ordering::SeqCst);
         if armed & ARMED == 0 || (armed == ARMED_UNCANCELLABLE && outcome == Outcome::Cancelled) {
             return false;
@@ -92,7 +92,7 @@ impl Word {
             .store(claimed & !CLAIMING | CLAIMED, Ordering::Release);
     }
 
-    /// Owner: the outcome, if a waker is done with the word.
+    /// Owner: the outcome, if a waker is done with it.
     #[inline]
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         let word = self.0.load(Ordering::Acquire);
@@ -106,7 +106,7 @@ impl Word {
         })
     }
 
-    /// Owner: whether a waker has won and is still busy with the word.
+    /// Owner: whether a waker has won and is still busy with it.
     pub(crate) fn is_being_claimed(&self) -> bool {
         self.0.load(Ordering::Relaxed) & CLAIMING != 0
     }
@@ -124,26 +124,26 @@ mod tests {
 
     #[test]
     fn only_the_first_claim_wins() {
-        let word = Word::new();
-        assert!(!word.claim(Outcome::Notified, false), "nobody waits");
-        word.arm(true);
-        assert!(word.claim(Outcome::TimedOut, false));
-        assert!(!word.claim(Outcome::Notified, false));
-        assert_eq!(word.outcome(), Some(Outcome::TimedOut));
-        word.settle();
+        let claim = Claim::new();
+        assert!(!claim.win(Outcome::Notified, false), "nobody waits");
+        claim.arm(true);
+        assert!(claim.win(Outcome::TimedOut, false));
+        assert!(!claim.win(Outcome::Notified, false));
+        assert_eq!(claim.outcome(), Some(Outcome::TimedOut));
+        claim.settle();
         assert!(
-            !word.claim(Outcome::Notified, false),
+            !claim.win(Outcome::Notified, false),
             "late waker is a no-op"
         );
     }
 
     #[test]
     fn an_uncancellable_wait_ignores_cancellers_alone() {
-        let word = Word::new();
-        word.arm(false);
-        assert!(!word.claim(Outcome::Cancelled, false));
-        assert!(word.claim(Outcome::Notified, false));
-        assert!(!word.disarm(), "a claimed wait must be consumed");
+        let claim = Claim::new();
+        claim.arm(false);
+        assert!(!claim.win(Outcome::Cancelled, false));
+        assert!(claim.win(Outcome::Notified, false));
+        assert!(!claim.disarm(), "a claimed wait must be consumed");
     }
 }
 
@@ -156,11 +156,11 @@ mod loom_models {
     #[test]
     fn loom_two_wakers_one_winner() {
         loom::model(|| {
-            let word = Arc::new(Word::new());
-            word.arm(true);
-            let theirs = word.clone();
-            let thread = loom::thread::spawn(move || theirs.claim(Outcome::Notified, false));
-            let mine = word.claim(Outcome::TimedOut, false);
+            let claim = Arc::new(Claim::new());
+            claim.arm(true);
+            let theirs = claim.clone();
+            let thread = loom::thread::spawn(move || theirs.win(Outcome::Notified, false));
+            let mine = claim.win(Outcome::TimedOut, false);
             let theirs = thread.join().unwrap();
             assert!(mine ^ theirs);
         });
@@ -171,12 +171,12 @@ mod loom_models {
     #[test]
     fn loom_a_cancel_is_seen_by_one_side() {
         loom::model(|| {
-            let shared = Arc::new((Word::new(), AtomicBool::new(false)));
+            let shared = Arc::new((Claim::new(), AtomicBool::new(false)));
             let canceller = shared.clone();
             let thread = loom::thread::spawn(move || {
                 canceller.1.store(true, Ordering::SeqCst);
                 order_store_before_load();
-                canceller.0.claim(Outcome::Cancelled, false)
+                canceller.0.win(Outcome::Cancelled, false)
             });
             shared.0.arm(true);
             let noticed = shared.1.load(Ordering::SeqCst) && shared.0.disarm();
