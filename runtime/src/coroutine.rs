@@ -1267,7 +1267,7 @@ mod loom_models {
     use crate::{
         scheduler::ready,
         task::{join_task, origin},
-        wait::Cuttable,
+        wait::Interruptible,
     };
 
     /// What the coroutine returns: loom finds it lost, dropped twice, or read before it was written.
@@ -1307,7 +1307,7 @@ mod loom_models {
     fn loom_a_join_gets_the_value_whenever_the_coroutine_ends() {
         loom::model(|| {
             let (worker, handle) = run_beside();
-            join_task(&handle, Cuttable::No).unwrap();
+            join_task(&handle, Interruptible::No).unwrap();
             assert_eq!(take(&handle), 7);
             drop(handle);
             worker.join().unwrap();

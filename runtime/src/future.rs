@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     task::{JoinError, JoinHandle},
-    wait::{self, Cuttable, Reason, Waited, ready},
+    wait::{self, Interruptible, Reason, Waited, ready},
     waiter::Parking,
 };
 
@@ -70,7 +70,7 @@ impl Woken {
             let waited = wait::wait(
                 Reason::Future,
                 None,
-                Cuttable::Yes,
+                Interruptible::Yes,
                 |waiter| self.0.arm(waiter),
                 || self.0.forget(),
             );
@@ -82,7 +82,7 @@ impl Woken {
                     return wait::check().unwrap_or_else(|cut| wait::unwind(Reason::Future, cut));
                 }
                 // Where it cannot unwind, in a destructor, the future is asked once more.
-                Waited::Cut(interrupt) => return wait::unwind(Reason::Future, interrupt),
+                Waited::Interrupted(interrupt) => return wait::unwind(Reason::Future, interrupt),
                 Waited::TimedOut | Waited::Again => {}
             }
         }

@@ -13,7 +13,7 @@ use crate::{
     scheduler::{Scheduler, Stuck},
     sys::fenced,
     task::{self, JoinHandle, join_task},
-    wait::Cuttable,
+    wait::Interruptible,
 };
 
 pub use crate::stack::StackGuard;
@@ -69,7 +69,7 @@ impl Runtime {
             let (task, handle) = task::make(Some("main".into()), class, None, main);
             self.scheduler.spawn(task);
             let handle = RunToEnd(handle);
-            while join_task(&handle.0, Cuttable::No).is_err() {}
+            while join_task(&handle.0, Interruptible::No).is_err() {}
             match handle.0.take::<T>() {
                 Ok(value) => value,
                 Err(failure) => {
@@ -139,7 +139,7 @@ struct RunToEnd(TaskRef);
 
 impl Drop for RunToEnd {
     fn drop(&mut self) {
-        while join_task(&self.0, Cuttable::No).is_err() {}
+        while join_task(&self.0, Interruptible::No).is_err() {}
     }
 }
 

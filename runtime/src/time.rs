@@ -9,7 +9,7 @@ pub use crate::error::Elapsed;
 use crate::{
     error::Unwind,
     scheduler::{current_waiter, now},
-    wait::{self, Cuttable, Reason, Stay, Waited},
+    wait::{self, Interruptible, Reason, Stay, Waited},
     waiter::Waiter,
 };
 
@@ -42,7 +42,7 @@ fn sleep_up_to(at: Option<Instant>) {
         let waited = wait::wait(
             Reason::Sleep,
             at,
-            Cuttable::Yes,
+            Interruptible::Yes,
             |waiter| {
                 waiter.claim.arm(true);
                 true
@@ -51,7 +51,7 @@ fn sleep_up_to(at: Option<Instant>) {
         );
         match waited {
             Waited::TimedOut | Waited::AtOnce | Waited::Notified => return,
-            Waited::Cut(interrupt) => return wait::unwind(Reason::Sleep, interrupt),
+            Waited::Interrupted(interrupt) => return wait::unwind(Reason::Sleep, interrupt),
             Waited::Again => {}
         }
     }

@@ -35,14 +35,14 @@ pub(crate) enum Waited {
     /// The deadline of this very wait passed.
     TimedOut,
     /// The enclosing scope was cancelled or its deadline passed.
-    Cut(Interrupt),
+    Interrupted(Interrupt),
     /// Woken for a cancellation that a shield keeps off: look again and wait again.
     Again,
 }
 
 /// Whether cancellation and the scope's deadline may cut a wait short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cuttable {
+pub(crate) enum Interruptible {
     Yes,
     No,
 }
@@ -53,7 +53,7 @@ pub(crate) enum Cuttable {
 pub(crate) fn wait(
     reason: Reason,
     own_deadline: Option<Instant>,
-    cuttable: Cuttable,
+    interruptible: Interruptible,
     arm: impl FnOnce(&Waiter) -> bool,
     forget: impl FnOnce(),
 ) -> Waited {
@@ -62,7 +62,7 @@ pub(crate) fn wait(
     if !arm(waiter) {
         return Waited::AtOnce;
     }
-    finish(waiter, reason, own_deadline, cuttable, forget)
+    finish(waiter, reason, own_deadline, interruptible, forget)
 }
 
 /// The second half of a wait whose waiter is armed and known to its waker.
@@ -71,18 +71,18 @@ pub(crate) fn finish(
     waiter: &Waiter,
     reason: Reason,
     own_deadline: Option<Instant>,
-    cuttable: Cuttable,
+    interruptible: Interruptible,
     forget: impl FnOnce(),
 ) -> Waited {
-    let scope_deadline = match cuttable {
-        Cuttable::Yes => {
+    let scope_deadline = match interruptible {
+        Interruptible::Yes => {
             if waiter.is_cancelled() && waiter.claim.disarm() {
                 forget();
-                return Waited::Cut(Interrupt::Cancelled);
+                return Waited::Interrupted(Interrupt::Cancelled);
             }
             waiter.deadline()
         }
-        Cuttable::No => None,
+        Interruptible::No => None,
     };
     let deadline = match (own_deadline, scope_deadline) {
         (Some(own), Some(scope)) => Some(own.min(scope)),
@@ -93,7 +93,7 @@ pub(crate) fn finish(
         Outcome::TimedOut => {
             forget();
             if deadline == scope_deadline {
-                Waited::Cut(Interrupt::Elapsed)
+                Waited::Interrupted(Interrupt::Elapsed)
             } else {
                 Waited::TimedOut
             }
@@ -101,7 +101,7 @@ pub(crate) fn finish(
         Outcome::Cancelled => {
             forget();
             if waiter.is_cancelled() {
-                Waited::Cut(Interrupt::Cancelled)
+                Waited::Interrupted(Interrupt::Cancelled)
             } else {
                 Waited::Again
             }
@@ -285,8 +285,13 @@ impl WaitList {
     /// The list is under its lock. The node stays in place until its wait has ended, and is taken out
     /// with [`WaitList::remove`] under the lock unless the wait was notified.
     #[inline]
-    pub(crate) unsafe fn arm(&self, node: &WaitNode, waiter: &Waiter, cuttable: Cuttable) {
-        waiter.claim.arm(cuttable == Cuttable::Yes);
+    pub(crate) unsafe fn arm(
+        &self,
+        node: &WaitNode,
+        waiter: &Waiter,
+        interruptible: Interruptible,
+    ) {
+        waiter.claim.arm(interruptible == Interruptible::Yes);
         // SAFETY: the caller's promise.
         unsafe { self.queue(node, waiter) };
     }
@@ -306,9 +311,14 @@ impl WaitList {
     ///
     /// # Safety
     /// As for `arm`.
-    pub(crate) unsafe fn arm_first(&self, node: &WaitNode, waiter: &Waiter, cuttable: Cuttable) {
+    pub(crate) unsafe fn arm_first(
+        &self,
+        node: &WaitNode,
+        waiter: &Waiter,
+        interruptible: Interruptible,
+    ) {
         node.waiter.set(Some(NonNull::from(waiter)));
-        waiter.claim.arm(cuttable == Cuttable::Yes);
+        waiter.claim.arm(interruptible == Interruptible::Yes);
         // SAFETY: the caller's promise.
         unsafe { self.nodes.push_front(NonNull::from(node)) };
     }

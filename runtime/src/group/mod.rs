@@ -51,7 +51,7 @@ use crate::{
     scheduler::{Scheduler, current_coroutine, current_scheduler, current_waiter},
     sys::{fenced, spin::SpinLock},
     task::{self, JoinError},
-    wait::{self, Cuttable, Reason, Stay, Waited, ready},
+    wait::{self, Interruptible, Reason, Stay, Waited, ready},
     waiter::{Scope, Target, Waiter},
 };
 
@@ -481,7 +481,7 @@ impl Drop for Led<'_> {
             let waited = wait::wait(
                 Reason::Group,
                 None,
-                Cuttable::No,
+                Interruptible::No,
                 |waiter| self.scope.arm_until_empty(waiter, false),
                 || self.scope.forget_waiter(),
             );
@@ -520,17 +520,17 @@ impl<T> Child<'_, T> {
     /// If the child panicked, failed, was cancelled, or the wait was cut short.
     #[inline]
     pub fn join(self) -> Result<T, JoinError> {
-        self.take(Cuttable::Yes)
+        self.take(Interruptible::Yes)
     }
 
     /// As `join`, by a wait that is not cut short, like that for the end of the group.
     fn conclude(self) -> Result<T, JoinError> {
-        self.take(Cuttable::No)
+        self.take(Interruptible::No)
     }
 
     #[inline]
-    fn take(mut self, cuttable: Cuttable) -> Result<T, JoinError> {
-        match task::join_task(&self.task, cuttable) {
+    fn take(mut self, interruptible: Interruptible) -> Result<T, JoinError> {
+        match task::join_task(&self.task, interruptible) {
             Ok(()) => {
                 self.taken = true;
                 let mut end = MaybeUninit::<End<T>>::uninit();

@@ -29,7 +29,7 @@ use crate::{
         event::{Direction, poll_either, poll_fd},
         spin::SpinLock,
     },
-    wait::{self, Cuttable, Reason, Waited},
+    wait::{self, Interruptible, Reason, Waited},
 };
 
 pub(crate) struct Source {
@@ -361,7 +361,7 @@ impl Source {
         let waited = wait::wait(
             reason,
             until,
-            Cuttable::Yes,
+            Interruptible::Yes,
             |waiter| {
                 waiter.claim.arm(true);
                 worker.with_driver(|driver| {
@@ -380,7 +380,7 @@ impl Source {
             }
             Waited::AtOnce | Waited::Again => Ok(()),
             Waited::TimedOut => Err(Elapsed.into()),
-            Waited::Cut(interrupt) => Err(interrupt.into()),
+            Waited::Interrupted(interrupt) => Err(interrupt.into()),
         }
     }
 
@@ -520,7 +520,7 @@ fn wait_on_slot(
     let waited = wait::wait(
         reason,
         until,
-        Cuttable::Yes,
+        Interruptible::Yes,
         |waiter| {
             waiter.claim.arm(true);
             worker.with_driver(|driver| {
@@ -533,7 +533,7 @@ fn wait_on_slot(
     match waited {
         Waited::AtOnce | Waited::Notified => Ok(true),
         Waited::TimedOut => Err(Elapsed.into()),
-        Waited::Cut(interrupt) => Err(interrupt.into()),
+        Waited::Interrupted(interrupt) => Err(interrupt.into()),
         Waited::Again => Ok(false),
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     scheduler::current_waiter,
     sys::{fenced, spin::SpinLock},
     time::DeadlineGuard,
-    wait::{self, Cuttable, Reason, Waited, ready},
+    wait::{self, Interruptible, Reason, Waited, ready},
     waiter::{Outcome, Waiter},
 };
 
@@ -128,37 +128,37 @@ impl<T> Ticket<T> {
 
     /// Caller: waits for the result.
     pub(super) fn wait(&self, begun: Begun) -> Result<T, Cut> {
-        let mut cuttable = Cuttable::Yes;
+        let mut interruptible = Interruptible::Yes;
         loop {
             let waited = wait::wait(
                 Reason::Offload,
                 None,
-                cuttable,
-                |waiter| self.arm(waiter, cuttable),
+                interruptible,
+                |waiter| self.arm(waiter, interruptible),
                 || self.progress.lock().waiting = None,
             );
             match waited {
                 Waited::AtOnce | Waited::Notified => return Ok(self.take()),
-                Waited::Cut(interrupt) => match self.leave(interrupt, begun) {
+                Waited::Interrupted(interrupt) => match self.leave(interrupt, begun) {
                     Some(was_running) => {
                         return Err(Cut {
                             error: interrupt.into(),
                             was_running,
                         });
                     }
-                    None => cuttable = Cuttable::No,
+                    None => interruptible = Interruptible::No,
                 },
                 Waited::TimedOut | Waited::Again => {}
             }
         }
     }
 
-    fn arm(&self, waiter: &Waiter, cuttable: Cuttable) -> bool {
+    fn arm(&self, waiter: &Waiter, interruptible: Interruptible) -> bool {
         let mut progress = self.progress.lock();
         if matches!(progress.state, State::Done(_)) {
             return false;
         }
-        waiter.claim.arm(cuttable == Cuttable::Yes);
+        waiter.claim.arm(interruptible == Interruptible::Yes);
         progress.waiting = Some(NonNull::from(waiter));
         true
     }

@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::{
     sys::spin::SpinLock,
-    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited},
+    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited},
 };
 
 /// Lets waiters wait for each other until so many have come; then it starts anew.
@@ -88,13 +88,13 @@ impl Barrier {
             let waited = wait::wait(
                 Reason::Barrier,
                 None,
-                Cuttable::Yes,
+                Interruptible::Yes,
                 |waiter| {
                     let mut state = self.state.lock();
                     if state.arrived + 1 < self.size {
                         state.arrived += 1;
                         // SAFETY: under the list's lock; taken out below unless notified.
-                        unsafe { state.waiters.arm(&node, waiter, Cuttable::Yes) };
+                        unsafe { state.waiters.arm(&node, waiter, Interruptible::Yes) };
                         return true;
                     }
                     state.arrived = 0;
@@ -115,7 +115,7 @@ impl Barrier {
                 return BarrierWaitResult(true);
             }
             match waited {
-                Waited::Cut(interrupt) if left => wait::unwind(Reason::Barrier, interrupt),
+                Waited::Interrupted(interrupt) if left => wait::unwind(Reason::Barrier, interrupt),
                 Waited::Again if left => continue,
                 _ => {}
             }

@@ -9,7 +9,7 @@ use super::MutexGuard;
 use crate::{
     scheduler::{current_waiter, now},
     sys::spin::SpinLock,
-    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
+    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited, ready},
 };
 
 /// Waits for a condition that is guarded by a [`Mutex`](super::Mutex).
@@ -194,7 +194,7 @@ impl Condvar {
             if queued {
                 waiters.mutex = mutex;
                 // SAFETY: under the list's lock; taken out below unless notified.
-                unsafe { waiters.list.arm(&node, waiter, Cuttable::Yes) };
+                unsafe { waiters.list.arm(&node, waiter, Interruptible::Yes) };
             }
             queued
         };
@@ -203,16 +203,22 @@ impl Condvar {
             "a condition variable is waited for with two mutexes at a time"
         );
         let waited = MutexGuard::unlocked(guard, || {
-            wait::finish(waiter, Reason::Condvar, deadline, Cuttable::Yes, || {
-                // SAFETY: under the list's lock, in this list or none.
-                unsafe { self.waiters.lock().list.remove(&node) };
-            })
+            wait::finish(
+                waiter,
+                Reason::Condvar,
+                deadline,
+                Interruptible::Yes,
+                || {
+                    // SAFETY: under the list's lock, in this list or none.
+                    unsafe { self.waiters.lock().list.remove(&node) };
+                },
+            )
         });
         match waited {
             // `Again`: a shield kept a cancellation off; it counts as a wake-up.
             Waited::AtOnce | Waited::Notified | Waited::Again => false,
             Waited::TimedOut => true,
-            Waited::Cut(interrupt) => {
+            Waited::Interrupted(interrupt) => {
                 wait::unwind(Reason::Condvar, interrupt);
                 true
             }

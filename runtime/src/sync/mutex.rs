@@ -17,7 +17,7 @@ use crate::{
     loom::{AtomicU8, Ordering},
     scheduler::now,
     sys::spin::SpinLock,
-    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
+    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited, ready},
 };
 
 /// Mutual exclusion; see [`RawMutex`] for how it behaves and [`lock_api::Mutex`] for its methods.
@@ -192,7 +192,7 @@ impl RawMutex {
             let waited = wait::wait(
                 Reason::Lock,
                 deadline,
-                Cuttable::No,
+                Interruptible::No,
                 |waiter| {
                     let mut waiters = self.waiters.lock();
                     // From here on an unlock comes by this list, or has left the state FREE.
@@ -203,9 +203,11 @@ impl RawMutex {
                     // SAFETY: under the list's lock; taken out below unless notified.
                     unsafe {
                         if overtaken {
-                            waiters.list.arm_first(&place.node, waiter, Cuttable::No);
+                            waiters
+                                .list
+                                .arm_first(&place.node, waiter, Interruptible::No);
                         } else {
-                            waiters.list.arm(&place.node, waiter, Cuttable::No);
+                            waiters.list.arm(&place.node, waiter, Interruptible::No);
                         }
                     }
                     true

@@ -9,7 +9,7 @@ use crate::{
     error::Interrupt,
     scheduler::now,
     sys::spin::SpinLock,
-    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
+    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited, ready},
 };
 
 /// Tells others that there is something to look at, without carrying a value.
@@ -116,13 +116,13 @@ impl Notify {
             let waited = wait::wait(
                 Reason::Notify,
                 deadline,
-                Cuttable::Yes,
+                Interruptible::Yes,
                 |waiter| {
                     let mut state = self.state.lock();
                     let kept = std::mem::take(&mut state.permit);
                     if !kept {
                         // SAFETY: under the list's lock; taken out below unless notified.
-                        unsafe { state.waiters.arm(&node, waiter, Cuttable::Yes) };
+                        unsafe { state.waiters.arm(&node, waiter, Interruptible::Yes) };
                     }
                     !kept
                 },
@@ -138,7 +138,7 @@ impl Notify {
                 }
                 Waited::Notified => return Ok(true),
                 Waited::TimedOut => return Ok(false),
-                Waited::Cut(interrupt) => return Err(interrupt),
+                Waited::Interrupted(interrupt) => return Err(interrupt),
                 Waited::Again => {}
             }
         }

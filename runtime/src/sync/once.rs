@@ -9,7 +9,7 @@ use std::{cell::UnsafeCell, convert::Infallible, fmt, ops::Deref};
 use crate::{
     loom::{AtomicBool, Ordering},
     sys::spin::SpinLock,
-    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited},
+    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited},
 };
 
 /// Runs something once, whoever asks for it.
@@ -97,13 +97,13 @@ impl Once {
 
     fn enter(&self, to_run: bool) -> Option<Running<'_>> {
         let node = WaitNode::new();
-        let mut cuttable = Cuttable::Yes;
+        let mut interruptible = Interruptible::Yes;
         loop {
             let mut running = None;
             let waited = wait::wait(
                 Reason::Once,
                 None,
-                cuttable,
+                interruptible,
                 |waiter| {
                     let mut state = self.state.lock();
                     if self.is_completed() {
@@ -115,7 +115,7 @@ impl Once {
                         return false;
                     }
                     // SAFETY: under the list's lock; taken out below unless notified.
-                    unsafe { state.waiters.arm(&node, waiter, cuttable) };
+                    unsafe { state.waiters.arm(&node, waiter, interruptible) };
                     true
                 },
                 || {
@@ -126,10 +126,10 @@ impl Once {
             match waited {
                 Waited::AtOnce => return running,
                 Waited::Notified | Waited::TimedOut | Waited::Again => {}
-                Waited::Cut(interrupt) => {
+                Waited::Interrupted(interrupt) => {
                     wait::unwind(Reason::Once, interrupt);
                     // It returns to a destructor alone, which must have what it asks for.
-                    cuttable = Cuttable::No;
+                    interruptible = Interruptible::No;
                 }
             }
         }

@@ -32,7 +32,7 @@ use crate::{
     loom::{AtomicU8, Ordering},
     scheduler::now,
     sys::spin::spin_while,
-    wait::{self, Cuttable, Reason, Waited, ready},
+    wait::{self, Interruptible, Reason, Waited, ready},
     waiter::{Outcome, Waiter},
 };
 
@@ -182,8 +182,8 @@ impl<T> Receiver<T> {
     pub fn recv(mut self) -> Result<T, RecvError> {
         self.recv_up_to(None).map_err(|failed| match failed {
             Failed::Disconnected => RecvError::Disconnected,
-            Failed::Timeout | Failed::Cut(Interrupt::Elapsed) => RecvError::Elapsed,
-            Failed::Cut(Interrupt::Cancelled) => RecvError::Cancelled,
+            Failed::Timeout | Failed::Interrupted(Interrupt::Elapsed) => RecvError::Elapsed,
+            Failed::Interrupted(Interrupt::Cancelled) => RecvError::Cancelled,
         })
     }
 
@@ -221,8 +221,8 @@ impl<T> Receiver<T> {
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         self.recv_up_to(deadline).map_err(|failed| match failed {
             Failed::Disconnected => RecvTimeoutError::Disconnected,
-            Failed::Timeout | Failed::Cut(Interrupt::Elapsed) => RecvTimeoutError::Timeout,
-            Failed::Cut(Interrupt::Cancelled) => RecvTimeoutError::Cancelled,
+            Failed::Timeout | Failed::Interrupted(Interrupt::Elapsed) => RecvTimeoutError::Timeout,
+            Failed::Interrupted(Interrupt::Cancelled) => RecvTimeoutError::Cancelled,
         })
     }
 
@@ -233,7 +233,7 @@ impl<T> Receiver<T> {
 
     #[inline]
     fn recv_up_to(&mut self, deadline: Option<Instant>) -> Result<T, Failed> {
-        wait::check().map_err(Failed::Cut)?;
+        wait::check().map_err(Failed::Interrupted)?;
         match self.take() {
             Some(message) => had(message),
             None => self.wait_up_to(deadline),
@@ -248,7 +248,7 @@ impl<T> Receiver<T> {
             let waited = wait::wait(
                 Reason::ChannelRecv,
                 deadline,
-                Cuttable::Yes,
+                Interruptible::Yes,
                 |waiter| {
                     waiter.claim.arm(true);
                     shared.waiting.set(Some(NonNull::from(waiter)));
@@ -270,7 +270,7 @@ impl<T> Receiver<T> {
             }
             match waited {
                 Waited::TimedOut => return Err(Failed::Timeout),
-                Waited::Cut(interrupt) => return Err(Failed::Cut(interrupt)),
+                Waited::Interrupted(interrupt) => return Err(Failed::Interrupted(interrupt)),
                 Waited::AtOnce | Waited::Notified | Waited::Again => {}
             }
         }
@@ -331,7 +331,7 @@ impl<T> fmt::Debug for Receiver<T> {
 enum Failed {
     Disconnected,
     Timeout,
-    Cut(Interrupt),
+    Interrupted(Interrupt),
 }
 
 #[cfg(all(test, loom))]

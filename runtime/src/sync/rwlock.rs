@@ -26,7 +26,7 @@ use crate::{
     loom::{AtomicUsize, Ordering},
     scheduler::now,
     sys::spin::SpinLock,
-    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
+    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited, ready},
     waiter::{Claimed, Waiter},
 };
 
@@ -327,7 +327,7 @@ impl RawRwLock {
             }
             let list = queue.count(access, 1);
             // SAFETY: under the list's lock; taken out below unless notified.
-            unsafe { list.arm(&place.node, waiter, Cuttable::No) };
+            unsafe { list.arm(&place.node, waiter, Interruptible::No) };
             true
         };
         let forget = || {
@@ -338,7 +338,7 @@ impl RawRwLock {
             // Others may have waited only because this one did.
             self.let_in();
         };
-        wait::wait(Reason::Lock, deadline, Cuttable::No, arm, forget) != Waited::TimedOut
+        wait::wait(Reason::Lock, deadline, Interruptible::No, arm, forget) != Waited::TimedOut
     }
 
     /// Gives back what the exclusive holder has, except for `kept`.

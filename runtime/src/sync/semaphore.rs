@@ -27,7 +27,7 @@ use crate::{
     loom::{AtomicUsize, Ordering},
     scheduler::now,
     sys::spin::{SpinGuard, SpinLock},
-    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, ready},
+    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited, ready},
     waiter::Claimed,
 };
 
@@ -241,7 +241,7 @@ impl Semaphore {
             let waited = wait::wait(
                 Reason::Semaphore,
                 deadline,
-                Cuttable::Yes,
+                Interruptible::Yes,
                 |waiter| {
                     let queue = self.queue.lock();
                     tried = self.try_take_or_guard(&queue, wanted);
@@ -249,7 +249,7 @@ impl Semaphore {
                     let waits = tried == Err(TryAcquireError::NoPermits);
                     if waits {
                         // SAFETY: under the list's lock; taken out below unless notified.
-                        unsafe { queue.waiters.arm(&place.node, waiter, Cuttable::Yes) };
+                        unsafe { queue.waiters.arm(&place.node, waiter, Interruptible::Yes) };
                     }
                     waits
                 },
@@ -270,7 +270,7 @@ impl Semaphore {
                 Waited::Notified if place.granted.get() => return Ok(()),
                 Waited::AtOnce | Waited::Notified => return Err(AcquireError::Closed),
                 Waited::TimedOut => return Err(AcquireError::Elapsed),
-                Waited::Cut(interrupt) => return Err(interrupt.into()),
+                Waited::Interrupted(interrupt) => return Err(interrupt.into()),
                 Waited::Again => {}
             }
         }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use crate::{
     loom::{AtomicUsize, Ordering},
     sys::spin::SpinLock,
-    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited},
+    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited},
 };
 
 /// Waits until every clone of it has been dropped.
@@ -62,14 +62,14 @@ impl WaitGroup {
             let waited = wait::wait(
                 Reason::WaitGroup,
                 None,
-                Cuttable::Yes,
+                Interruptible::Yes,
                 |waiter| {
                     let waiters = shared.waiters.lock();
                     // Looked at under the lock, which whoever counts down to 0 takes afterwards.
                     let waits = shared.handles.load(Ordering::Acquire) > 0;
                     if waits {
                         // SAFETY: under the list's lock; taken out below unless notified.
-                        unsafe { waiters.arm(&node, waiter, Cuttable::Yes) };
+                        unsafe { waiters.arm(&node, waiter, Interruptible::Yes) };
                     }
                     waits
                 },
@@ -80,7 +80,9 @@ impl WaitGroup {
             );
             match waited {
                 Waited::AtOnce => return wait::spend(),
-                Waited::Cut(interrupt) => return wait::unwind(Reason::WaitGroup, interrupt),
+                Waited::Interrupted(interrupt) => {
+                    return wait::unwind(Reason::WaitGroup, interrupt);
+                }
                 Waited::Notified | Waited::TimedOut => return,
                 Waited::Again => {}
             }

@@ -17,7 +17,7 @@ use crate::{
     loom::{AtomicU64, AtomicUsize, Ordering},
     scheduler::now,
     sys::spin::SpinLock,
-    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited},
+    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited},
 };
 
 /// A value, and a receiver that has seen this first one.
@@ -103,14 +103,14 @@ impl<T> Shared<T> {
             let waited = wait::wait(
                 Reason::Watch,
                 deadline,
-                Cuttable::Yes,
+                Interruptible::Yes,
                 |waiter| {
                     let waiting = self.waiting.lock();
                     if self.version.load(Ordering::Acquire) != seen {
                         return false;
                     }
                     // SAFETY: under the list's lock; taken out below unless notified.
-                    unsafe { waiting.arm(&node, waiter, Cuttable::Yes) };
+                    unsafe { waiting.arm(&node, waiter, Interruptible::Yes) };
                     true
                 },
                 || {
@@ -120,7 +120,7 @@ impl<T> Shared<T> {
             );
             match waited {
                 Waited::TimedOut => return Err(Failed::Timeout),
-                Waited::Cut(interrupt) => return Err(interrupt.into()),
+                Waited::Interrupted(interrupt) => return Err(interrupt.into()),
                 Waited::AtOnce => wait::spend(),
                 Waited::Notified | Waited::Again => {}
             }

@@ -24,7 +24,7 @@ use crate::{
         refusal, suspend_parked_thread, yield_turn,
     },
     stack::{SizeClass, Stack},
-    wait::{self, Cuttable, Reason, Waited, ready},
+    wait::{self, Interruptible, Reason, Waited, ready},
     waiter::Outcome,
 };
 
@@ -369,7 +369,7 @@ impl<T> JoinHandle<T> {
     /// If the coroutine panicked, was cancelled or never got a stack, or the wait was cut short.
     #[inline]
     pub fn join(mut self) -> Result<T, JoinError> {
-        match join_task(&self.task, Cuttable::Yes) {
+        match join_task(&self.task, Interruptible::Yes) {
             // SAFETY: complete.
             Ok(()) => unsafe { self.take() },
             Err(interrupt) => Err(JoinError::interrupted(interrupt)),
@@ -466,18 +466,18 @@ pub(crate) fn is_finished(task: &TaskRef) -> bool {
 
 /// Waits until `task` is complete.
 #[inline]
-pub(crate) fn join_task(task: &TaskRef, cuttable: Cuttable) -> Result<(), Interrupt> {
+pub(crate) fn join_task(task: &TaskRef, interruptible: Interruptible) -> Result<(), Interrupt> {
     loop {
         let waited = wait::wait(
             Reason::Join(task.header().origin.id),
             None,
-            cuttable,
-            |waiter| task.arm_until_done(waiter, cuttable == Cuttable::Yes),
+            interruptible,
+            |waiter| task.arm_until_done(waiter, interruptible == Interruptible::Yes),
             || task.forget_waiter(),
         );
         match waited {
             Waited::AtOnce | Waited::Notified => return Ok(()),
-            Waited::Cut(interrupt) => return Err(interrupt),
+            Waited::Interrupted(interrupt) => return Err(interrupt),
             Waited::TimedOut | Waited::Again => {}
         }
     }
@@ -766,13 +766,13 @@ fn park_until(deadline: Option<Instant>) {
         let waited = wait::wait(
             Reason::Park,
             deadline,
-            Cuttable::Yes,
+            Interruptible::Yes,
             |waiter| parking.arm(waiter),
             || parking.forget(),
         );
         match waited {
             Waited::AtOnce | Waited::Notified | Waited::TimedOut => return,
-            Waited::Cut(interrupt) => return wait::unwind(Reason::Park, interrupt),
+            Waited::Interrupted(interrupt) => return wait::unwind(Reason::Park, interrupt),
             Waited::Again => {}
         }
     }

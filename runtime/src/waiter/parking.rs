@@ -61,7 +61,7 @@ mod loom_models {
     use crate::{
         error::{Cause, Interrupt},
         scheduler::current_waiter,
-        wait::{self, Cuttable, Waited, ready},
+        wait::{self, Interruptible, Waited, ready},
         waiter::Reason,
     };
     use loom::sync::Arc;
@@ -70,7 +70,7 @@ mod loom_models {
         wait::wait(
             Reason::Park,
             None,
-            Cuttable::Yes,
+            Interruptible::Yes,
             |waiter| parking.arm(waiter),
             || parking.forget(),
         )
@@ -119,7 +119,7 @@ mod loom_models {
             match waited {
                 Waited::AtOnce | Waited::Notified => assert!(!kept),
                 waited => {
-                    assert_eq!(waited, Waited::Cut(Interrupt::Cancelled));
+                    assert_eq!(waited, Waited::Interrupted(Interrupt::Cancelled));
                     assert!(kept);
                 }
             }

@@ -405,7 +405,7 @@ mod loom_models {
     use crate::{
         error::Interrupt,
         scheduler::current_waiter,
-        wait::{self, Cuttable, Waited, ready},
+        wait::{self, Interruptible, Waited, ready},
         waiter::Reason,
     };
     use loom::sync::Arc;
@@ -432,14 +432,14 @@ mod loom_models {
             let waited = wait::wait(
                 Reason::Park,
                 None,
-                Cuttable::Yes,
+                Interruptible::Yes,
                 |waiter| {
                     waiter.claim.arm(true);
                     true
                 },
                 || {},
             );
-            assert_eq!(waited, Waited::Cut(Interrupt::Cancelled));
+            assert_eq!(waited, Waited::Interrupted(Interrupt::Cancelled));
             waiter.replace_scope(outside);
             parent.unlink(NonNull::from(&frame), ready);
         }
@@ -548,7 +548,7 @@ mod loom_models {
                 let waited = wait::wait(
                     Reason::Group,
                     None,
-                    Cuttable::No,
+                    Interruptible::No,
                     |waiter| group.arm_until_empty(waiter, false),
                     || group.forget_waiter(),
                 );

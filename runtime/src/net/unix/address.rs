@@ -19,7 +19,7 @@ use rustix::{
 use crate::{
     error::{Elapsed, Interrupt},
     scheduler::{Worker, now},
-    wait::{self, Cuttable, Reason, Waited},
+    wait::{self, Interruptible, Reason, Waited},
 };
 
 pub(super) fn to_raw(address: &SocketAddr) -> io::Result<SocketAddrUnix> {
@@ -101,7 +101,7 @@ fn rest(fd: BorrowedFd<'_>, at: Instant) -> Result<(), Interrupt> {
         let waited = wait::wait(
             Reason::Writable(fd.as_raw_fd()),
             Some(at),
-            Cuttable::Yes,
+            Interruptible::Yes,
             |waiter| {
                 waiter.claim.arm(true);
                 true
@@ -109,7 +109,7 @@ fn rest(fd: BorrowedFd<'_>, at: Instant) -> Result<(), Interrupt> {
             || {},
         );
         match waited {
-            Waited::Cut(interrupt) => return Err(interrupt),
+            Waited::Interrupted(interrupt) => return Err(interrupt),
             Waited::Again => {}
             Waited::TimedOut | Waited::AtOnce | Waited::Notified => return Ok(()),
         }

@@ -23,7 +23,7 @@ use crate::{
         fenced,
         spin::{SpinGuard, SpinLock},
     },
-    wait::{self, Cuttable, Reason, WaitNode, Waited, ready},
+    wait::{self, Interruptible, Reason, WaitNode, Waited, ready},
 };
 pub use error::{RecvError, RecvTimeoutError, TryRecvError};
 use message::Shares;
@@ -178,13 +178,19 @@ impl<T> Shared<T> {
         loop {
             *held() = message.take();
             // SAFETY: under the list's lock; taken out below unless notified.
-            unsafe { ring.sending.arm(&place.node, waiter, Cuttable::Yes) };
+            unsafe { ring.sending.arm(&place.node, waiter, Interruptible::Yes) };
             drop(ring);
-            let waited = wait::finish(waiter, Reason::ChannelSend, deadline, Cuttable::Yes, || {
-                let ring = self.ring.lock();
-                // SAFETY: under the list's lock, in this list or none.
-                unsafe { ring.sending.remove(&place.node) };
-            });
+            let waited = wait::finish(
+                waiter,
+                Reason::ChannelSend,
+                deadline,
+                Interruptible::Yes,
+                || {
+                    let ring = self.ring.lock();
+                    // SAFETY: under the list's lock, in this list or none.
+                    unsafe { ring.sending.remove(&place.node) };
+                },
+            );
             *message = held().take();
             if message.is_none() {
                 return Ok(());
@@ -195,7 +201,7 @@ impl<T> Shared<T> {
                 // Notified without an exchange: nobody is there to receive it.
                 Waited::AtOnce | Waited::Notified => return Err(Failed::Disconnected),
                 Waited::TimedOut => return Err(Failed::Timeout),
-                Waited::Cut(interrupt) => return Err(interrupt.into()),
+                Waited::Interrupted(interrupt) => return Err(interrupt.into()),
                 Waited::Again => {}
             }
             ring = self.ring.lock();
@@ -240,16 +246,22 @@ impl<T> Shared<T> {
         let waiter = unsafe { current_waiter().as_ref() };
         loop {
             // SAFETY: under the list's lock; taken out below unless notified.
-            unsafe { ring.receiving.arm(&node, waiter, Cuttable::Yes) };
+            unsafe { ring.receiving.arm(&node, waiter, Interruptible::Yes) };
             drop(ring);
-            let waited = wait::finish(waiter, Reason::ChannelRecv, deadline, Cuttable::Yes, || {
-                // SAFETY: under the list's lock, in this list or none.
-                unsafe { self.ring.lock().receiving.remove(&node) };
-            });
+            let waited = wait::finish(
+                waiter,
+                Reason::ChannelRecv,
+                deadline,
+                Interruptible::Yes,
+                || {
+                    // SAFETY: under the list's lock, in this list or none.
+                    unsafe { self.ring.lock().receiving.remove(&node) };
+                },
+            );
             match waited {
                 // A message that came meanwhile stays in the ring, for this receiver too.
                 Waited::TimedOut => return Err(RecvError::Elapsed),
-                Waited::Cut(interrupt) => return Err(interrupt.into()),
+                Waited::Interrupted(interrupt) => return Err(interrupt.into()),
                 Waited::AtOnce | Waited::Notified | Waited::Again => {}
             }
             ring = self.ring.lock();

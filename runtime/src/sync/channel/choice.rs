@@ -25,7 +25,7 @@ use super::{operation::Operation, queue::Aim};
 use crate::{
     error::Interrupt,
     scheduler::{current_waiter, now},
-    wait::{self, Cuttable, Reason, Waited},
+    wait::{self, Interruptible, Reason, Waited},
 };
 
 /// The operations of one select, by their index; there may be gaps.
@@ -100,7 +100,7 @@ pub(super) fn wait_for_one(
             // Who has claimed the wait is consumed here too.
             let due = each().filter_map(|(_, operation)| operation.due()).min();
             let until = [due, deadline].into_iter().flatten().min();
-            wait::finish(waiter, Reason::Select, until, Cuttable::Yes, || {})
+            wait::finish(waiter, Reason::Select, until, Interruptible::Yes, || {})
         };
         each().for_each(|(_, operation)| operation.leave(aim));
         match waited {
@@ -110,7 +110,7 @@ pub(super) fn wait_for_one(
                 }
                 // Notified without an exchange: of readiness, or one of the channels was disconnected.
             }
-            Waited::Cut(interrupt) => return Err(interrupt),
+            Waited::Interrupted(interrupt) => return Err(interrupt),
             Waited::AtOnce | Waited::TimedOut | Waited::Again => {}
         }
         if let Some(found) = try_all(operations, aim, order) {

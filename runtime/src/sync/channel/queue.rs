@@ -17,7 +17,7 @@ use crate::{
         fenced,
         spin::{SpinGuard, SpinLock},
     },
-    wait::{self, Cuttable, Reason, WaitList, WaitNode, Waited, Won, ready},
+    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited, Won, ready},
     waiter::{Claimed, Waiter},
 };
 
@@ -300,20 +300,26 @@ impl<T> Channel<T> {
         let waiter = unsafe { current_waiter().as_ref() };
         loop {
             // SAFETY: under the lock; taken out below unless notified.
-            unsafe { state.senders.arm(&place.node, waiter, Cuttable::Yes) };
+            unsafe { state.senders.arm(&place.node, waiter, Interruptible::Yes) };
             let watchers = Woken::all_of(&state.recv_watchers);
             drop(state);
             watchers.ready();
-            let waited = wait::finish(waiter, Reason::ChannelSend, deadline, Cuttable::Yes, || {
-                // SAFETY: under the lock, in this list or none.
-                unsafe { self.state.lock().senders.remove(&place.node) };
-            });
+            let waited = wait::finish(
+                waiter,
+                Reason::ChannelSend,
+                deadline,
+                Interruptible::Yes,
+                || {
+                    // SAFETY: under the lock, in this list or none.
+                    unsafe { self.state.lock().senders.remove(&place.node) };
+                },
+            );
             return match waited {
                 // Notified without an exchange: the channel was disconnected.
                 _ if held().is_none() => Ok(()),
                 Waited::AtOnce | Waited::Notified => Err(Failed::Disconnected),
                 Waited::TimedOut => Err(Failed::Timeout),
-                Waited::Cut(interrupt) => Err(interrupt.into()),
+                Waited::Interrupted(interrupt) => Err(interrupt.into()),
                 Waited::Again => {
                     state = self.state.lock();
                     let (tried, woken) = state.try_send(held());
@@ -362,20 +368,26 @@ impl<T> Channel<T> {
         let waiter = unsafe { current_waiter().as_ref() };
         loop {
             // SAFETY: under the lock; taken out below unless notified.
-            unsafe { state.receivers.arm(&place.node, waiter, Cuttable::Yes) };
+            unsafe { state.receivers.arm(&place.node, waiter, Interruptible::Yes) };
             let watchers = Woken::all_of(&state.send_watchers);
             drop(state);
             watchers.ready();
-            let waited = wait::finish(waiter, Reason::ChannelRecv, deadline, Cuttable::Yes, || {
-                // SAFETY: under the lock, in this list or none.
-                unsafe { self.state.lock().receivers.remove(&place.node) };
-            });
+            let waited = wait::finish(
+                waiter,
+                Reason::ChannelRecv,
+                deadline,
+                Interruptible::Yes,
+                || {
+                    // SAFETY: under the lock, in this list or none.
+                    unsafe { self.state.lock().receivers.remove(&place.node) };
+                },
+            );
             return match waited {
                 _ if held().is_some() => Ok(()),
                 // Notified without an exchange: the channel was disconnected.
                 Waited::AtOnce | Waited::Notified => Err(Failed::Disconnected),
                 Waited::TimedOut => Err(Failed::Timeout),
-                Waited::Cut(interrupt) => Err(interrupt.into()),
+                Waited::Interrupted(interrupt) => Err(interrupt.into()),
                 Waited::Again => {
                     state = self.state.lock();
                     let (tried, woken) = state.try_recv(held());

@@ -6,7 +6,7 @@ use super::{Receiver, queue::Failed, receiver::Flavour};
 use crate::{
     scheduler::now,
     sys::spin::SpinLock,
-    wait::{self, Cuttable, Reason, Waited},
+    wait::{self, Interruptible, Reason, Waited},
 };
 
 /// A receiver that gets one message, `duration` from now: the instant at which it was due.
@@ -133,7 +133,7 @@ fn pause(until: Option<Instant>) -> Result<(), Failed> {
     let waited = wait::wait(
         Reason::ChannelRecv,
         until,
-        Cuttable::Yes,
+        Interruptible::Yes,
         |waiter| {
             waiter.claim.arm(true);
             true
@@ -141,7 +141,7 @@ fn pause(until: Option<Instant>) -> Result<(), Failed> {
         || {},
     );
     match waited {
-        Waited::Cut(interrupt) => Err(interrupt.into()),
+        Waited::Interrupted(interrupt) => Err(interrupt.into()),
         Waited::AtOnce | Waited::Notified | Waited::TimedOut | Waited::Again => Ok(()),
     }
 }
