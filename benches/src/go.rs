@@ -6,7 +6,7 @@
 
 use std::{
     env,
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -17,8 +17,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::{process::Child, stats::Machine};
 
-/// The contenders: those whom somebody named, or else `all`, but for `go` where there is no toolchain. The machine tells
-/// which Go it has, or that it is left out.
+/// The contenders: those whom somebody named, or else `all`, but for `go` where no toolchain is new enough. The machine
+/// tells which Go it has, or why it is left out.
 pub(crate) fn enlist<C: Copy + PartialEq>(
     named: &[C],
     all: &[C],
@@ -31,13 +31,13 @@ pub(crate) fn enlist<C: Copy + PartialEq>(
     }
     match here() {
         Here::Built(version) => machine.go = Some(version.clone()),
-        Here::Absent if named.is_empty() => {
-            machine.go = Some(format!("go is left out: {ABSENT}"));
+        Here::Unfit(cause) if named.is_empty() => {
+            machine.go = Some(format!("go is left out: {cause}"));
             let others = wanted.iter().filter(|one| !go.contains(one));
             return others.copied().collect();
         }
         // Its row tells the cause.
-        Here::Absent | Here::Broken(_) => {}
+        Here::Unfit(_) | Here::Broken(_) => {}
     }
     wanted.to_vec()
 }
@@ -46,8 +46,7 @@ pub(crate) fn enlist<C: Copy + PartialEq>(
 pub(crate) fn ready() -> Result<()> {
     match here() {
         Here::Built(_) => Ok(()),
-        Here::Absent => bail!("{ABSENT}"),
-        Here::Broken(cause) => bail!("{cause}"),
+        Here::Unfit(cause) | Here::Broken(cause) => bail!("{cause}"),
     }
 }
 
@@ -77,7 +76,9 @@ pub(crate) fn start_server() -> Result<Child> {
 enum Here {
     /// The program, by a toolchain of this version.
     Built(String),
-    Absent,
+    /// No toolchain, or one that is too old: the same for every contender.
+    Unfit(String),
+    /// A toolchain that should do and does not.
     Broken(String),
 }
 
@@ -85,11 +86,18 @@ fn here() -> &'static Here {
     static HERE: OnceLock<Here> = OnceLock::new();
     HERE.get_or_init(|| {
         let Some(go) = find(&env::var_os("PATH").unwrap_or_default()) else {
-            return Here::Absent;
+            return Here::Unfit("there is no go on the PATH".to_owned());
         };
+        let version = match version(&go) {
+            Ok(version) => version,
+            Err(error) => return Here::Broken(format!("{error:#}")),
+        };
+        if let Some(cause) = too_old(&version) {
+            return Here::Unfit(cause);
+        }
         let built = || build(&go, &folder()?, Path::new(SOURCE));
         match built() {
-            Ok(version) => Here::Built(version),
+            Ok(()) => Here::Built(version),
             Err(error) => Here::Broken(format!("{error:#}")),
         }
     })
@@ -109,41 +117,57 @@ fn folder() -> Result<PathBuf> {
     Ok(folder.join("go"))
 }
 
-/// Builds what is in `source` into `folder`, and says by which version of Go.
-fn build(go: &Path, folder: &Path, source: &Path) -> Result<String> {
+/// The toolchain's version, such as `go1.25.3`. It is asked for where no `go.mod` can demand another.
+fn version(go: &Path) -> Result<String> {
+    let output = Command::new(go)
+        .arg("version")
+        .current_dir("/")
+        .env("GOTOOLCHAIN", "local")
+        .output()
+        .with_context(|| format!("starting {}", go.display()))?;
+    ensure!(output.status.success(), cause(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.split_whitespace().find(|word| word.starts_with("go1"));
+    Ok(version.unwrap_or(text.trim()).to_owned())
+}
+
+/// Why a toolchain of this version cannot build the program. One whose version cannot be read is tried.
+fn too_old(version: &str) -> Option<String> {
+    let minor = version.strip_prefix("go1.")?;
+    let digits = minor.find(|c: char| !c.is_ascii_digit());
+    let minor: u32 = minor[..digits.unwrap_or(minor.len())].parse().ok()?;
+    (minor < OLDEST).then(|| format!("{version} is too old, 1.{OLDEST} or later is needed"))
+}
+
+/// Builds what is in `source` into `folder`.
+fn build(go: &Path, folder: &Path, source: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    let run = |arguments: &[OsString]| -> Result<Output> {
-        let output = Command::new(go)
-            .args(arguments)
-            .current_dir(source)
-            // The toolchain that is here, the standard library alone, and nothing from elsewhere or for elsewhere.
-            .envs([
-                ("GOTOOLCHAIN", "local"),
-                ("GO111MODULE", "on"),
-                ("GOFLAGS", "-mod=mod"),
-                ("GOPROXY", "off"),
-                ("GOWORK", "off"),
-                ("CGO_ENABLED", "0"),
-            ])
-            .env("GOCACHE", folder.join("cache"))
-            .output()
-            .with_context(|| format!("starting {}", go.display()))?;
-        ensure!(output.status.success(), cause(&output));
-        Ok(output)
-    };
-    let version = run(&["env".into(), "GOVERSION".into()])?;
     // Whoever measures at the same time never sees half a program.
     let fresh = folder.join(format!("{PROGRAM}-{}", std::process::id()));
-    run(&[
-        "build".into(),
-        "-o".into(),
-        fresh.clone().into(),
-        ".".into(),
-    ])
-    .context("building Go's program")?;
-    std::fs::rename(&fresh, folder.join(PROGRAM)).context("placing Go's program")?;
-    let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
-    Ok(version)
+    let output = Command::new(go)
+        .args([
+            "build".as_ref(),
+            "-o".as_ref(),
+            fresh.as_os_str(),
+            ".".as_ref(),
+        ])
+        .current_dir(source)
+        // The toolchain that is here, the standard library alone, and nothing from elsewhere or for elsewhere.
+        .envs([
+            ("GOTOOLCHAIN", "local"),
+            ("GO111MODULE", "on"),
+            ("GOFLAGS", "-mod=mod"),
+            ("GOPROXY", "off"),
+            ("GOWORK", "off"),
+            ("CGO_ENABLED", "0"),
+        ])
+        .env("GOCACHE", folder.join("cache"))
+        .output()
+        .with_context(|| format!("starting {}", go.display()))?;
+    if !output.status.success() {
+        return Err(cause(&output)).context("building Go's program");
+    }
+    std::fs::rename(&fresh, folder.join(PROGRAM)).context("placing Go's program")
 }
 
 /// What a command that failed said, without the lines that only name a package.
@@ -159,7 +183,8 @@ fn cause(output: &Output) -> anyhow::Error {
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/go");
 const PROGRAM: &str = "peer";
-const ABSENT: &str = "there is no go on the PATH";
+/// Of Go 1, the version that `benches/go/go.mod` names.
+const OLDEST: u32 = 25;
 
 #[cfg(test)]
 mod tests {
@@ -188,14 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn a_build_puts_the_program_in_its_place_and_tells_the_version() {
-        let folder = toolchain(
-            "built",
-            "case $1 in env) echo go9.8.7;; build) echo $GOTOOLCHAIN $GOPROXY > $3;; esac",
-        );
+    fn a_build_puts_the_program_in_its_place() {
+        let folder = toolchain("built", "echo $GOTOOLCHAIN $GOPROXY > $3");
         let target = folder.join("target");
-        let version = build(&folder.join("go"), &target, Path::new(SOURCE)).unwrap();
-        assert_eq!(version, "go9.8.7");
+        build(&folder.join("go"), &target, Path::new(SOURCE)).unwrap();
         let program = fs::read_to_string(target.join(PROGRAM)).unwrap();
         assert_eq!(program, "local off\n");
         fs::remove_dir_all(folder).unwrap();
@@ -205,12 +226,28 @@ mod tests {
     fn a_build_that_fails_tells_what_the_compiler_said() {
         let folder = toolchain(
             "failed",
-            "[ $1 = env ] || { echo '# maniple.bench/peer' >&2; echo './main.go:1: no' >&2; exit 1; }",
+            "echo '# maniple.bench/peer' >&2; echo './main.go:1: no' >&2; exit 1",
         );
         let error = build(&folder.join("go"), &folder, Path::new(SOURCE)).unwrap_err();
         let text = format!("{error:#}");
         assert_eq!(text, "building Go's program: ./main.go:1: no");
         fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_version_is_read_and_the_oldest_that_does_is_the_one_of_the_module() {
+        let folder = toolchain("version", "echo go version go1.22.0 linux/amd64");
+        assert_eq!(version(&folder.join("go")).unwrap(), "go1.22.0");
+        fs::remove_dir_all(folder).unwrap();
+        for old in ["go1.9", "go1.22.0", "go1.24.11", "go1.24rc1"] {
+            let cause = format!("{old} is too old, 1.25 or later is needed");
+            assert_eq!(too_old(old), Some(cause));
+        }
+        for fit in ["go1.25", "go1.25rc1", "go1.27.3", "go2.0", "devel +1a2b3c"] {
+            assert_eq!(too_old(fit), None);
+        }
+        let module = fs::read_to_string(Path::new(SOURCE).join("go.mod")).unwrap();
+        assert!(module.contains(&format!("\ngo 1.{OLDEST}\n")), "{module}");
     }
 
     #[test]
