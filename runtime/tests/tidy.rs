@@ -134,7 +134,7 @@ fn sources() -> Vec<Source> {
 fn table() -> BTreeMap<String, u32> {
     let text = fs::read_to_string(root().join("../ARCHITECTURE.md")).unwrap();
     let from = text.find("## `runtime/`").expect("the runtime's section");
-    let to = text.find("## `server/`").expect("the server's section");
+    let to = text.find("## `server/").expect("the server's section");
     let mut files = BTreeMap::new();
     for row in text[from..to].lines().filter(|line| line.starts_with('|')) {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();

@@ -63,23 +63,23 @@ struct Frame {
 
 /// The innermost frame that one of these names decides; the library's own code counts for its caller.
 const RULES: [(&str, Part); 31] = [
-    ("server/src/http1/head.rs", Part::Parse),
-    ("server/src/http1/chunk.rs", Part::Parse),
-    ("server/src/body.rs", Part::Parse),
-    ("server/src/request.rs", Part::Parse),
+    ("server/http/src/http1/head.rs", Part::Parse),
+    ("server/http/src/http1/chunk.rs", Part::Parse),
+    ("server/http/src/body.rs", Part::Parse),
+    ("server/http/src/request.rs", Part::Parse),
     ("/httparse-", Part::Parse),
     ("/http-", Part::Parse),
     ("/memchr-", Part::Parse),
-    ("server/src/router.rs", Part::Route),
-    ("server/src/params.rs", Part::Route),
+    ("server/http/src/router.rs", Part::Route),
+    ("server/http/src/params.rs", Part::Route),
     ("/matchit-", Part::Route),
     ("benches/src/servers/maniple.rs", Part::Handler),
-    ("server/src/respond.rs", Part::Handler),
-    ("server/src/http1/response.rs", Part::Serialise),
-    ("server/src/date.rs", Part::Serialise),
+    ("server/http/src/respond.rs", Part::Handler),
+    ("server/http/src/http1/response.rs", Part::Serialise),
+    ("server/http/src/date.rs", Part::Serialise),
     ("/httpdate-", Part::Serialise),
     ("/itoa-", Part::Serialise),
-    ("server/src/", Part::Connection),
+    ("server/http/src/", Part::Connection),
     ("runtime/src/driver/", Part::Events),
     ("/rustix-", Part::Socket),
     ("runtime/src/net/", Part::Socket),
@@ -205,8 +205,8 @@ mod tests {
     fn the_librarys_code_counts_for_whom_it_is_inlined_into() {
         let inlined = frames(&[
             ("core::ptr::read", "/rustc/0/library/core/src/ptr/mod.rs"),
-            ("parse", "server/src/http1/head.rs"),
-            ("turn", "server/src/conn.rs"),
+            ("parse", "server/http/src/http1/head.rs"),
+            ("turn", "server/http/src/conn.rs"),
         ]);
         assert_eq!(part_of(&inlined), Part::Parse);
         assert_eq!(part_of(&inlined[2..]), Part::Connection);

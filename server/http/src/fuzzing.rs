@@ -404,7 +404,7 @@ mod tests {
 
     #[test]
     fn the_fuzzers_seeds_are_read_by_the_rules() {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
         let seeds = |target: &str| {
             let Ok(seeds) = std::fs::read_dir(corpus.join(target)) else {
                 return Vec::new();
