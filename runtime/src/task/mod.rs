@@ -18,7 +18,7 @@ use std::{
 use crate::{
     coroutine::{Failure, Origin, TaskRef, Unstarted, Yields, next_id},
     error::{Cause, Interrupt},
-    local,
+    local, panics,
     scheduler::{
         Scheduler, Worker, current_coroutine, current_scheduler, current_waiter, may_block_thread,
         refusal, suspend_parked_thread, yield_turn,
@@ -584,11 +584,7 @@ impl JoinError {
     }
 
     fn panic_message(payload: &(dyn Any + Send)) -> &str {
-        payload
-            .downcast_ref::<&'static str>()
-            .copied()
-            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("a value that is no string")
+        panics::message(payload).unwrap_or("a value that is no string")
     }
 }
 
