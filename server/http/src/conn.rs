@@ -33,7 +33,10 @@ use std::{
 
 use http::StatusCode;
 use maniple::{
+    log_limit::LogLimit,
+    log_within,
     net::{Shutdown, TcpStream},
+    panics,
     task::load_is_uneven,
     time::recent,
 };
@@ -42,7 +45,6 @@ use crate::{
     body::BodyLimits,
     date,
     drain::Registry,
-    fenced,
     http1::{
         Reject,
         head::{self, Limits},
@@ -50,12 +52,14 @@ use crate::{
     },
     line::Line,
     out::{Out, Patience, is_own_timeout},
-    rate::{MOST_LINES, Rate, log_within},
     request::{Begun, Request},
     respond::{BodyKind, IntoResponse, Response},
     router::{Found, Router},
     scratch::Scratch,
 };
+
+/// Lines in ten seconds of what peers can bring about, each kind for itself.
+const MOST_LINES: u32 = 20;
 
 /// What all connections of a server share.
 #[derive(Debug)]
@@ -171,7 +175,7 @@ pub(crate) fn serve(
                 return None;
             }
             Err(error) => {
-                fenced::call(|| log::debug!("connection from {peer}: {error}"));
+                panics::catch(|| log::debug!("connection from {peer}: {error}"));
                 return None;
             }
         }
@@ -451,7 +455,7 @@ impl Conn<'_> {
             self.finish(&mut internal_error(), false, out)
         };
         // Last, since its destructor may wait.
-        fenced::discard(panic);
+        panics::discard(panic);
         flow
     }
 
@@ -630,7 +634,7 @@ impl Conn<'_> {
                     return Ok(broken_off);
                 }
                 Err(panic) => {
-                    fenced::discard(panic);
+                    panics::discard(panic);
                     return Ok(broken_off);
                 }
             };
@@ -673,7 +677,7 @@ impl Conn<'_> {
 /// Says in the log what a handler's panic said.
 #[cold]
 fn report(request: &Request, panic: &(dyn Any + Send)) {
-    static RATE: Rate = Rate::of(MOST_LINES);
+    static RATE: LogLimit = LogLimit::new(MOST_LINES);
     let message = panic
         .downcast_ref::<&str>()
         .copied()
@@ -690,16 +694,16 @@ fn report(request: &Request, panic: &(dyn Any + Send)) {
 
 #[cold]
 fn report_broken_body(error: io::Error) {
-    static RATE: Rate = Rate::of(MOST_LINES);
+    static RATE: LogLimit = LogLimit::new(MOST_LINES);
     log_within!(RATE, error, "response body broke off: {error}");
     // Its destructor is the reader's, as its message is.
-    fenced::call(move || drop(error));
+    panics::catch(move || drop(error));
 }
 
 /// Drops a response whose body is of the handler's own making, and so its destructor.
 #[cold]
 fn dispose(response: Response) {
-    fenced::call(move || drop(response));
+    panics::catch(move || drop(response));
 }
 
 #[cold]
@@ -710,7 +714,7 @@ fn internal_error() -> Response {
 /// A handler's answer is the final one, so the client would wait for ever behind a 1xx.
 #[cold]
 fn not_final(status: StatusCode) -> Response {
-    static RATE: Rate = Rate::of(1);
+    static RATE: LogLimit = LogLimit::new(1);
     log_within!(
         RATE,
         error,

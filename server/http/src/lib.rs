@@ -1,5 +1,5 @@
-//! What a backend service is made of, on [`maniple`]: an HTTP/1.1 server whose handlers are plain
-//! blocking functions, and a client to call the next service with.
+//! HTTP/1.1 on [`maniple`]: a server whose handlers are plain blocking functions, and a client to call
+//! the next service with.
 //!
 //! ```
 //! use maniple_server::{Client, Request, Router, Server};
@@ -26,10 +26,10 @@
 //! - [`Router`], [`Request`], [`Response`], [`IntoResponse`]: a handler is any
 //!   `Fn(&mut Request) -> impl IntoResponse`; state is shared by `Arc`, captured by the closure.
 //! - [`Server`]: limits and timeouts with defaults, graceful drain.
-//! - [`hub`]: topics, members, and what becomes of members that fall behind.
-//! - [`layers`]: servers for a protocol of your own, with one owner of all state.
-//! - [`pool`]: workers that were started ahead, behind a bounded queue.
 //! - [`Client`]: keep-alive connections; deadlines are those of the caller's scope.
+//!
+//! Worker pools, hubs of topics and members, and servers for a protocol of your own are the crate
+//! `maniple-parts`.
 //!
 //! Start with the file `conn.rs` to read how a connection is served.
 
@@ -41,18 +41,13 @@ pub mod client;
 mod conn;
 mod date;
 mod drain;
-mod fenced;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod http1;
-pub mod hub;
-pub mod layers;
 mod line;
 mod out;
 mod params;
-pub mod pool;
-mod rate;
 mod refusal;
 mod request;
 mod respond;

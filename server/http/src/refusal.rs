@@ -11,9 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use maniple::{JoinHandle, sync::Notify, time::recent};
-
-use crate::fenced;
+use maniple::{JoinHandle, panics, sync::Notify, time::recent};
 
 /// Those of a server. Whoever refuses a coroutine its stack cannot wait to say so, nor join it: a coroutine of the
 /// server's own does, [`Refusals::watch`].
@@ -144,7 +142,7 @@ impl Log {
 
     fn tell_rest(&mut self) {
         if let Some(line) = self.line() {
-            fenced::call(|| log::error!("{line}"));
+            panics::catch(|| log::error!("{line}"));
         }
         self.told = self.seen;
     }

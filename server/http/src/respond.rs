@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::http1::response::{ContentType, HTML, JSON, OCTETS, TEXT};
 
-use crate::rate::{Rate, log_within};
+use maniple::{log_limit::LogLimit, log_within};
 
 /// An answer to a request.
 ///
@@ -142,7 +142,7 @@ impl Response {
 
 #[cold]
 fn report_unserialisable(error: &serde_json::Error) {
-    static RATE: Rate = Rate::of(1);
+    static RATE: LogLimit = LogLimit::new(1);
     log_within!(RATE, error, "response could not be serialised: {error}");
 }
 

@@ -13,7 +13,10 @@ use std::{
 
 use maniple::{
     cancel::{CancelToken, is_cancelled_error},
+    log_limit::LogLimit,
+    log_within,
     net::{TcpListener, TcpStream, ToSocketAddrs},
+    panics,
     task::{spawn_when_readable, spawn_where_fewest},
     time::recent,
 };
@@ -22,10 +25,8 @@ use crate::{
     body::BodyLimits,
     conn::{self, Service, Standby, Timeouts},
     drain::{DrainReport, Registry},
-    fenced,
     http1::head::{Limits, MOST_FIELDS, MOST_TARGET_BYTES},
     line::Line,
-    rate::{Rate, log_within},
     refusal::Refusals,
     router::Router,
 };
@@ -134,7 +135,7 @@ impl Builder {
                 stop: CancelToken::new(),
                 drained: AtomicBool::new(false),
                 refusals: Arc::new(Refusals::new(local_addr)),
-                failed_accepts: Rate::of(1),
+                failed_accepts: LogLimit::new(1),
                 service: Arc::new(Service {
                     router: self.router,
                     limits: self.limits,
@@ -212,7 +213,7 @@ struct Shared {
     stop: CancelToken,
     drained: AtomicBool,
     refusals: Arc<Refusals>,
-    failed_accepts: Rate,
+    failed_accepts: LogLimit,
     service: Arc<Service>,
 }
 
@@ -410,7 +411,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 fn accept_last(shared: &Arc<Shared>, listener: &TcpListener, grace: Duration) {
     if let Err(error) = listener.ignore_new() {
         // Others may go on connecting: as many as can have been waiting.
-        fenced::call(|| log::debug!("drain of {}: {error}", shared.local_addr));
+        panics::catch(|| log::debug!("drain of {}: {error}", shared.local_addr));
         for _ in 0..MOST_WAITING {
             let Ok((stream, peer)) = listener.try_accept() else {
                 break;
@@ -535,7 +536,7 @@ impl Signals {
         }
         let watcher = maniple::spawn(move || {
             if maniple::net::wait_readable(reader.as_fd()).is_ok() {
-                fenced::call(|| log::info!("draining {}", handle.local_addr()));
+                panics::catch(|| log::info!("draining {}", handle.local_addr()));
                 handle.drain();
             }
         });

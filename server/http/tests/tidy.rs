@@ -7,10 +7,10 @@ use std::{
 
 /// From the bottom up; a module imports from rows above its own.
 const LAYERS: &[&[&str]] = &[
-    &["fenced", "http1"],
-    &["date", "hub", "line", "rate"],
-    &["pool", "respond"],
-    &["body", "drain", "layers", "out", "params", "refusal"],
+    &["http1"],
+    &["date", "line"],
+    &["respond"],
+    &["body", "drain", "out", "params", "refusal"],
     &["scratch"],
     &["request"],
     &["router"],
@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["server"],
 ];
 
-/// Stand beside the layers and use the protocol and the fence alone.
+/// Stand beside the layers and use the protocol alone.
 const BESIDE: &[&str] = &["client", "fuzzing"];
 
 fn sources() -> Vec<PathBuf> {

@@ -10,7 +10,7 @@
 use std::io;
 
 use maniple::net::TcpListener;
-use maniple_server::{
+use maniple_parts::{
     layers::{Laggard, Layers, LineCodec},
     pool::{Pool, WhenFull},
 };

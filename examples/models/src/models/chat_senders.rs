@@ -4,12 +4,12 @@
 //! coroutine has all rooms and waits for nothing but the next event. A client who does not read fills its own queue. When that
 //! is full, the policy decides, and here it says: it is cut, the others are told that it left, and nobody waits for it.
 //!
-//! The layers are `maniple_server::layers`; what stands here is what a chat room adds.
+//! The layers are `maniple_parts::layers`; what stands here is what a chat room adds.
 
 use std::io;
 
 use maniple::net::TcpListener;
-use maniple_server::layers::{
+use maniple_parts::layers::{
     Closed, CodecError, ConnId, Laggard, Layers, LineCodec, Logic, Outbox,
 };
 use rustix::net::sockopt::set_socket_send_buffer_size;

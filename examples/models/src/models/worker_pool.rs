@@ -11,7 +11,7 @@ use maniple::{
     net::{TcpListener, TcpStream},
     sync::Mutex,
 };
-use maniple_server::pool::{Pool, WhenFull};
+use maniple_parts::pool::{Pool, WhenFull};
 
 use super::{Client, Model, Service};
 use crate::{

@@ -11,10 +11,9 @@ use std::{
     time::Duration,
 };
 
-use maniple::{cancel::CancelToken, sync::Mutex, task, time::recent};
+use maniple::{cancel::CancelToken, panics, sync::Mutex, task, time::recent};
 
 use super::connection::Connection;
-use crate::fenced;
 
 /// Idle connections by host and port. Dropping it closes them.
 #[derive(Debug)]
@@ -158,7 +157,7 @@ impl Shelf {
         let spawn = || task::Builder::new().name("http client keeper").spawn(body);
         // On a plain thread that is a coroutine of the default runtime, whose start may panic. Whatever goes wrong, the
         // keeper is dropped, and what was kept with it.
-        fenced::call(|| spawn().map(drop));
+        panics::catch(|| spawn().map(drop));
     }
 
     /// Closes what is of no use any more. Whether any are left; if not, the keeper is dismissed.

@@ -10,21 +10,20 @@ use std::{
 
 use maniple::{
     cancel::{CancelToken, is_cancelled},
+    log_limit::LogLimit,
+    log_within, panics,
     sync::{channel::RecvError, oneshot},
     time::remaining,
 };
 
-use crate::{
-    fenced,
-    rate::{MOST_LINES, Rate, log_within},
-};
+use crate::MOST_LINES;
 
 /// What a submitter holds of its job: the result is had by [`Ticket::join`]. Dropping it detaches the job,
 /// which then runs with nobody to hear of it.
 ///
 /// # Examples
 /// ```
-/// use maniple_server::pool::Pool;
+/// use maniple_parts::pool::Pool;
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// maniple::run(|| {
 ///     let pool = Pool::builder("sums").workers(2).build()?;
@@ -149,12 +148,9 @@ impl Panic {
 
 /// What a panic said.
 pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
-    text(payload).unwrap_or("(no message)").to_owned()
-}
-
-fn text(payload: &(dyn Any + Send)) -> Option<&str> {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+    panics::message(payload)
+        .unwrap_or("(no message)")
+        .to_owned()
 }
 
 impl fmt::Display for Panic {
@@ -241,14 +237,14 @@ impl Queued {
     /// What a job captured, and a result that nobody waits for, are dropped here; that may panic too.
     fn end(self, turn: Turn<'_>) -> Ended {
         catch_unwind(AssertUnwindSafe(|| (self.job)(turn))).unwrap_or_else(|payload| {
-            static RATE: Rate = Rate::of(MOST_LINES);
+            static RATE: LogLimit = LogLimit::new(MOST_LINES);
             let text = message(&*payload);
             log_within!(
                 RATE,
                 error,
                 "dropping a job, or its result, panicked: {text}"
             );
-            fenced::discard(payload);
+            panics::discard(payload);
             Ended::Panicked
         })
     }
@@ -281,12 +277,12 @@ fn decide<T>(
         Ok(Ok(Ok(Err(_)))) => (Ended::Elapsed, Err(JobError::Elapsed { pool })),
         Ok(Ok(Err(_)) | Err(_)) => (Ended::Cancelled, Err(JobError::Cancelled { pool })),
         // Not the job but who runs it has been cancelled. What has a text to it is a panic all the same.
-        Err(payload) if is_cancelled() && text(&*payload).is_none() => {
+        Err(payload) if is_cancelled() && panics::message(&*payload).is_none() => {
             (Ended::Cancelled, Err(JobError::Cancelled { pool }))
         }
         Err(payload) => {
             let panic = Panic::new(payload);
-            static RATE: Rate = Rate::of(MOST_LINES);
+            static RATE: LogLimit = LogLimit::new(MOST_LINES);
             log_within!(RATE, error, "a job of pool `{pool}` panicked: {panic}");
             (Ended::Panicked, Err(JobError::Panicked { pool, panic }))
         }

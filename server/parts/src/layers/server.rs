@@ -13,7 +13,10 @@ use std::{
 
 use maniple::{
     cancel::{CancelToken, is_cancelled_error},
+    log_limit::LogLimit,
+    log_within,
     net::{TcpListener, TcpStream},
+    panics,
     sync::{
         Mutex, OwnedSemaphorePermit, Semaphore,
         channel::{Sender, bounded},
@@ -28,9 +31,8 @@ use super::{
     wire::{Closed, Reader, Wire, Writer},
 };
 use crate::{
-    fenced,
+    MOST_LINES,
     pool::{Pool, panic_message},
-    rate::{MOST_LINES, Rate, log_within},
 };
 
 /// What the low layer tells the high one.
@@ -144,7 +146,7 @@ impl<C: Codec> Acceptor<C> {
                 }
                 Ok(Err(error)) => {
                     // Out of descriptors or memory, most likely: those in use must be given back first.
-                    static RATE: Rate = Rate::of(1);
+                    static RATE: LogLimit = LogLimit::new(1);
                     let (name, address) = (&shared.name, shared.local_addr);
                     log_within!(RATE, warn, "{name}: accept on {address}: {error}");
                     if shared.stop.run(|| maniple::sleep(pause)).is_err() {
@@ -180,14 +182,14 @@ impl<C: Codec> Acceptor<C> {
         let (encoder, decoder) = match catch_unwind(AssertUnwindSafe(clones)) {
             Ok(clones) => clones,
             Err(payload) => {
-                static RATE: Rate = Rate::of(MOST_LINES);
+                static RATE: LogLimit = LogLimit::new(MOST_LINES);
                 let (name, text) = (&self.shared.name, panic_message(&*payload));
                 log_within!(
                     RATE,
                     error,
                     "{name}, connection {id}: cloning the codec panicked: {text}"
                 );
-                fenced::discard(payload);
+                panics::discard(payload);
                 return;
             }
         };
@@ -237,7 +239,7 @@ impl<C: Codec> Acceptor<C> {
                 .map(drop)
                 .map_err(|error| error.to_string()),
         };
-        static RATE: Rate = Rate::of(MOST_LINES);
+        static RATE: LogLimit = LogLimit::new(MOST_LINES);
         if let Err(error) = started {
             log_within!(RATE, warn, "{name}: connection {id} has no {role}: {error}");
         }

@@ -15,7 +15,7 @@ use maniple::{
     sync::channel::{Receiver, Sender, unbounded},
     yield_now,
 };
-use maniple_server::pool::{JobError, MAX_RUN_HERE, Pool, Stats, SubmitError, Ticket, WhenFull};
+use maniple_parts::pool::{JobError, MAX_RUN_HERE, Pool, Stats, SubmitError, Ticket, WhenFull};
 
 /// Runs `f` on a runtime with so many workers.
 fn on<T: Send>(workers: usize, f: impl FnOnce() -> T + Send) -> T {

@@ -103,7 +103,7 @@ pub trait Logic {
 /// # Examples
 /// Each line goes to all:
 /// ```
-/// use maniple_server::layers::{Closed, ConnId, Layers, LineCodec, Logic, Outbox};
+/// use maniple_parts::layers::{Closed, ConnId, Layers, LineCodec, Logic, Outbox};
 /// use std::{collections::BTreeSet, io::{BufRead, BufReader, Write}, net::SocketAddr, sync::Arc};
 ///
 /// #[derive(Default)]

@@ -50,7 +50,7 @@ pub enum Lag {
 ///
 /// # Examples
 /// ```
-/// use maniple_server::hub::{Hub, Lag};
+/// use maniple_parts::hub::{Hub, Lag};
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// let hub = Hub::builder("news").queue(2).build()?;
 /// let mut steady = hub.subscribe("weather", Lag::DropOldest)?;

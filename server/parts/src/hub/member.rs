@@ -14,7 +14,7 @@ use super::Shared;
 ///
 /// # Examples
 /// ```
-/// use maniple_server::hub::{Hub, Lag, RecvError};
+/// use maniple_parts::hub::{Hub, Lag, RecvError};
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// let hub = Hub::builder("news").queue(1).build()?;
 /// let mut member = hub.subscribe("weather", Lag::Disconnect)?;

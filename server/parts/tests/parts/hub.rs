@@ -7,7 +7,7 @@ use std::{
 };
 
 use maniple::{Runtime, cancel::CancelToken, sync::channel::unbounded, yield_now};
-use maniple_server::hub::{Hub, Lag, Member, PublishError, RecvError, SubscribeError};
+use maniple_parts::hub::{Hub, Lag, Member, PublishError, RecvError, SubscribeError};
 
 const ALL: [Lag; 3] = [Lag::Wait, Lag::DropOldest, Lag::Disconnect];
 

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use maniple_server::layers::{Closed, CodecError, ConnId, Logic, Outbox};
+use maniple_parts::layers::{Closed, CodecError, ConnId, Logic, Outbox};
 
 /// Bytes of a line.
 pub const MAX_LINE: usize = 512;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use maniple::{cancel::cancel_at, net::TcpStream, sync::channel::unbounded};
-use maniple_server::{
+use maniple_parts::{
     hub::{Hub, Lag, RecvError},
     layers::{Closed, ConnId, Layers, LineCodec, Logic, Outbox},
     pool::{JobError, Pool, SubmitError, WhenFull},

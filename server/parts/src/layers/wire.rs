@@ -21,7 +21,10 @@ use std::{
 
 use maniple::{
     cancel::{CancelToken, is_cancelled, shield},
+    log_limit::LogLimit,
+    log_within,
     net::{Shutdown, TcpStream},
+    panics,
     sync::{
         Mutex, OwnedSemaphorePermit,
         channel::{Receiver, Sender},
@@ -34,11 +37,7 @@ use super::{
     queue::{Found, Head},
     server::{Event, Shared},
 };
-use crate::{
-    fenced,
-    pool::panic_message,
-    rate::{MOST_LINES, Rate, log_within},
-};
+use crate::{MOST_LINES, pool::panic_message};
 
 /// Why a connection was closed.
 #[derive(Debug, thiserror::Error)]
@@ -163,7 +162,7 @@ impl<C: Codec> Reader<C> {
             Err(payload) => {
                 let text = format!("decoding panicked: {}", panic_message(&*payload));
                 log_panic(&wire, &text);
-                fenced::discard(payload);
+                panics::discard(payload);
                 Closed::Codec(CodecError::Malformed(text.into()))
             }
         };
@@ -347,7 +346,7 @@ impl<C: Codec> Writer<C> {
             Err(payload) => {
                 let text = format!("encoding panicked: {}", panic_message(&*payload));
                 log_panic(&wire, &text);
-                fenced::discard(payload);
+                panics::discard(payload);
                 wire.end(Closed::Codec(CodecError::Malformed(text.into())));
             }
         }
@@ -463,7 +462,7 @@ impl<C: Codec> Writer<C> {
 
 #[cold]
 fn log_panic(wire: &Wire, text: &str) {
-    static RATE: Rate = Rate::of(MOST_LINES);
+    static RATE: LogLimit = LogLimit::new(MOST_LINES);
     let (name, id) = (&wire.shared.name, wire.id);
     log_within!(RATE, error, "{name}, connection {id}: {text}");
 }

@@ -12,12 +12,12 @@ use maniple::{
     Runtime,
     sync::channel::{Receiver, Sender, unbounded},
 };
-use maniple_server::layers::{
+use maniple_parts::layers::{
     Closed, Codec, CodecError, ConnId, Laggard, Layers, LineCodec, Logic, Outbox,
 };
 
 use super::layers::{PATIENCE, Peer, Served};
-use maniple_server::pool::{Pool, Ticket, WhenFull};
+use maniple_parts::pool::{Pool, Ticket, WhenFull};
 
 /// Echoes, and notes what else it is told.
 struct Echo(Sender<String>);

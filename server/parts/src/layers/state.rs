@@ -9,6 +9,7 @@ use std::{
 
 use maniple::{
     cancel::shield,
+    panics,
     sync::channel::{Receiver, RecvTimeoutError},
 };
 
@@ -19,7 +20,7 @@ use super::{
     server::{Event, Shared},
     wire::Closed,
 };
-use crate::{fenced, pool::panic_message};
+use crate::pool::panic_message;
 
 pub(super) struct State<C: Codec, L: Logic<In = C::In, Out = C::Out>> {
     pub(super) shared: Arc<Shared>,
@@ -156,7 +157,7 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> State<C, L> {
     #[cold]
     fn panicked(&self, event: &'static str, payload: Box<dyn Any + Send>) -> ServeError {
         let message = panic_message(&*payload);
-        fenced::discard(payload);
+        panics::discard(payload);
         ServeError::Panicked {
             server: self.shared.name.clone(),
             event,

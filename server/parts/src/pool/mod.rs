@@ -97,7 +97,7 @@ impl Drop for RunsHere {
 /// # Examples
 /// Jobs as closures, and a handler for jobs of one type:
 /// ```
-/// use maniple_server::pool::{Pool, WhenFull};
+/// use maniple_parts::pool::{Pool, WhenFull};
 /// use std::time::Duration;
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// maniple::run(|| {

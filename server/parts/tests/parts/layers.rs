@@ -8,7 +8,7 @@ use std::{
 };
 
 use maniple::{JoinHandle, Runtime, sync::channel::unbounded};
-use maniple_server::{
+use maniple_parts::{
     layers::{
         Builder, Closed, Codec, CodecError, ConnId, Laggard, Layers, LayersHandle, LineCodec,
         Logic, Outbox, Report, ServeError,

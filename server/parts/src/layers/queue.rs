@@ -19,11 +19,11 @@ use std::{
 
 use maniple::{
     cancel::{Interrupt, check},
+    panics,
     sync::channel::{Receiver, RecvError, Sender, bounded},
 };
 
 use super::outbox::Laggard;
-use crate::fenced;
 
 /// What a queue may hold.
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +157,7 @@ impl<M> Tail<M> {
                     let oldest = state.pop();
                     state.dropped += 1;
                     drop(state);
-                    fenced::call(|| drop(oldest));
+                    panics::catch(|| drop(oldest));
                 }
             }
         }
@@ -254,7 +254,7 @@ impl<M> Drop for Head<M> {
         state.bytes = 0;
         self.tell_if(true, state);
         for message in left {
-            fenced::call(|| drop(message));
+            panics::catch(|| drop(message));
         }
     }
 }
