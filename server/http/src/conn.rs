@@ -564,7 +564,6 @@ impl Conn<'_> {
             Ending::Close => Some("close"),
             _ => connection,
         };
-        let date = date::now();
         let mut output = out.bytes();
         response::write_head(
             &mut output,
@@ -574,9 +573,9 @@ impl Conn<'_> {
                 headers: response.headers.as_deref(),
                 ending,
                 connection,
-                date: &date,
             },
         );
+        date::end_head(&mut output);
         if !has_body {
             return Ok(match ending {
                 Ending::Close => Sent::ThenClose,

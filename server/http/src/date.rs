@@ -1,28 +1,30 @@
 //! The `Date` field, formatted once a second on each worker.
 
 use std::{
-    cell::Cell,
+    cell::RefCell,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::http1::response::DateLine;
 
 thread_local! {
-    static CACHED: Cell<Option<(Instant, DateLine)>> = const { Cell::new(None) };
+    /// Until when it is right, and the line.
+    static CACHED: RefCell<Option<(Instant, DateLine)>> = const { RefCell::new(None) };
 }
 
-/// The field line with the current time (RFC 9110, 5.6.7), as of the worker's recent clock, and the head's end.
+/// Appends the field line with the current time (RFC 9110, 5.6.7), as of the worker's recent clock, and the empty
+/// line: a head's end.
 #[inline]
-pub(crate) fn now() -> DateLine {
+pub(crate) fn end_head(out: &mut Vec<u8>) {
     let recent = maniple::time::recent();
-    match CACHED.get() {
-        Some((valid_until, text)) if recent < valid_until => text,
-        _ => refresh(recent),
-    }
+    CACHED.with(|cached| match &mut *cached.borrow_mut() {
+        Some((valid_until, line)) if recent < *valid_until => out.extend_from_slice(line),
+        outdated => out.extend_from_slice(refresh(outdated, recent)),
+    });
 }
 
 #[cold]
-fn refresh(recent: Instant) -> DateLine {
+fn refresh(cached: &mut Option<(Instant, DateLine)>, recent: Instant) -> &DateLine {
     let now = SystemTime::now();
     let text = format!("date: {}\r\n\r\n", httpdate::fmt_http_date(now));
     let mut bytes: DateLine = [b' '; _];
@@ -32,8 +34,8 @@ fn refresh(recent: Instant) -> DateLine {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.subsec_nanos());
     let left = Duration::from_secs(1) - Duration::from_nanos(into_second.into());
-    CACHED.set(Some((recent + left, bytes)));
-    bytes
+    let (_, line) = cached.insert((recent + left, bytes));
+    line
 }
 
 #[cfg(test)]
@@ -42,7 +44,12 @@ mod tests {
 
     #[test]
     fn is_an_http_date_of_now() {
-        let line = String::from_utf8(now().to_vec()).unwrap();
+        let now = || {
+            let mut line = Vec::new();
+            end_head(&mut line);
+            line
+        };
+        let line = String::from_utf8(now()).unwrap();
         let text = line
             .strip_prefix("date: ")
             .and_then(|rest| rest.strip_suffix("\r\n\r\n"));

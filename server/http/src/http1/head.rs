@@ -153,17 +153,17 @@ fn read(
 ) -> Result<(), Stop> {
     fields.clear();
     // Whether the target is in origin form is clear for the method that most requests have.
-    let (method, start, is_origin_form) = match bytes {
-        [b'G', b'E', b'T', b' ', b'/', ..] => (Method::GET, 4, true),
-        _ => read_method(bytes)?,
+    let (method, start, is_origin_form) = match bytes.starts_with(b"GET /") {
+        true => (Method::GET, 4, true),
+        false => read_method(bytes)?,
     };
     let (path_end, end) = match is_origin_form {
         true => target::origin_form_ends(bytes, start),
         false => target::any_form_ends(bytes, start)?,
     };
-    let (http_11, mut at) = match bytes[end..].first_chunk() {
-        Some(HTTP_11) => (true, end + HTTP_11.len()),
-        _ => read_version(bytes, end)?,
+    let (http_11, mut at) = match bytes[end..].starts_with(HTTP_11) {
+        true => (true, end + HTTP_11.len()),
+        false => read_version(bytes, end)?,
     };
     let mut meaning = Meaning::default();
     // The field that most requests begin with needs no look at its name.
@@ -174,7 +174,7 @@ fn read(
         at += end;
     }
     loop {
-        if let [b'\r', b'\n', ..] = bytes[at..] {
+        if bytes[at..].starts_with(b"\r\n") {
             break;
         }
         let name = at..token_end(bytes, at);
@@ -417,6 +417,9 @@ impl<'b> Meaning<'b> {
         Ok(())
     }
 
+    /// How the body is framed, and whether the connection stays. Inlined, so that what was found need not be laid
+    /// out in memory.
+    #[inline(always)]
     fn conclude(&self, http_11: bool) -> Result<(Framing, bool), Reject> {
         if http_11 && self.host.is_none() {
             return Err(Reject::bad("no Host"));

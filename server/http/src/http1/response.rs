@@ -69,7 +69,7 @@ impl Content<'_> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ContentType {
     pub(crate) value: &'static str,
-    /// The status line of 200 and this field's line, which begin most heads.
+    /// What most heads begin with: the status line of 200, this field's line, the name of the length's.
     opening: &'static [u8],
 }
 
@@ -77,7 +77,12 @@ macro_rules! content_type {
     ($name:ident, $value:literal) => {
         pub(crate) static $name: ContentType = ContentType {
             value: $value,
-            opening: concat!("HTTP/1.1 200 OK\r\ncontent-type: ", $value, "\r\n").as_bytes(),
+            opening: concat!(
+                "HTTP/1.1 200 OK\r\ncontent-type: ",
+                $value,
+                "\r\ncontent-length: "
+            )
+            .as_bytes(),
         };
     };
 }
@@ -99,61 +104,68 @@ pub(crate) struct Head<'a> {
     pub(crate) ending: Ending,
     /// `Connection: close`, or `keep-alive` for HTTP/1.0 peers that asked.
     pub(crate) connection: Option<&'static str>,
-    pub(crate) date: &'a DateLine,
 }
 
-/// Appends the head, empty line included.
+/// Appends the head up to its end, which is a [`DateLine`].
 #[inline(always)]
 pub(crate) fn write_head(out: &mut Vec<u8>, head: &Head<'_>) {
-    match head.content_type {
-        Some(content_type) if head.status == StatusCode::OK => {
+    match (head.content_type, head.ending) {
+        (Some(content_type), Ending::Length(length @ 0..10_000))
+            if head.status == StatusCode::OK
+                && head.connection.is_none()
+                && head.headers.is_none() =>
+        {
             out.extend_from_slice(content_type.opening);
+            write_short_length(out, length);
         }
-        content_type => write_opening(out, head.status, content_type),
+        _ => write_any_head(out, head),
     }
-    match head.ending {
-        Ending::Length(length) => write_length(out, length),
-        Ending::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Ending::NoBody | Ending::Close => {}
-    }
-    if head.connection.is_some() || head.headers.is_some() {
-        write_unusual(out, head);
-    }
-    out.extend_from_slice(head.date);
 }
 
-/// Appends the line with the length. Up to four digits, as most have, it is put together in a register and
-/// appended at once.
-#[inline]
-fn write_length(out: &mut Vec<u8>, length: u64) {
+/// Appends a length of up to four digits and the end of its line: put together in a register, and appended at once.
+#[inline(always)]
+fn write_short_length(out: &mut Vec<u8>, length: u64) {
+    let two = |number: u64| (number / 10) | ((number % 10) << 8);
     let (digits, count) = match length {
         0..10 => (length, 1),
-        10..100 => ((length / 10) | ((length % 10) << 8), 2),
-        100..10_000 => {
+        10..100 => (two(length), 2),
+        _ => {
             let [hundreds, rest] = [length / 100, length % 100];
-            let two = |number: u64| (number / 10) | ((number % 10) << 8);
             let four = two(hundreds) | (two(rest) << 16);
             match hundreds {
                 0..10 => (four >> 8, 3),
                 _ => (four, 4),
             }
         }
-        _ => {
-            let mut digits = itoa::Buffer::new();
-            return field(out, b"content-length: ", digits.format(length).as_bytes());
-        }
     };
     const ZEROS: u64 = 0x3030_3030;
     const CR_LF: u64 = 0x0a0d;
     let shift = 8 * count;
     let text = ((digits | ZEROS) & !(u64::MAX << shift)) | (CR_LF << shift);
-    let mut line = *b"content-length: ........";
-    line[16..].copy_from_slice(&text.to_le_bytes());
-    out.extend_from_slice(&line);
+    out.extend_from_slice(&text.to_le_bytes());
     out.truncate(out.len() - (8 - 2 - count));
 }
 
+/// Appends a head that is like most, or unlike them in anything.
 #[inline(never)]
+fn write_any_head(out: &mut Vec<u8>, head: &Head<'_>) {
+    write_opening(out, head.status, head.content_type);
+    match head.ending {
+        Ending::Length(length) => {
+            let mut digits = itoa::Buffer::new();
+            field(out, b"content-length: ", digits.format(length).as_bytes());
+        }
+        Ending::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Ending::NoBody | Ending::Close => {}
+    }
+    if let Some(connection) = head.connection {
+        field(out, b"connection: ", connection.as_bytes());
+    }
+    if let Some(headers) = head.headers {
+        write_fields(out, headers);
+    }
+}
+
 fn write_opening(out: &mut Vec<u8>, status: StatusCode, content_type: Option<&ContentType>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
@@ -161,17 +173,6 @@ fn write_opening(out: &mut Vec<u8>, status: StatusCode, content_type: Option<&Co
     field(out, status.canonical_reason().unwrap_or("").as_bytes(), b"");
     if let Some(content_type) = content_type {
         field(out, b"content-type: ", content_type.value.as_bytes());
-    }
-}
-
-/// What most heads have not.
-#[inline(never)]
-fn write_unusual(out: &mut Vec<u8>, head: &Head<'_>) {
-    if let Some(connection) = head.connection {
-        field(out, b"connection: ", connection.as_bytes());
-    }
-    if let Some(headers) = head.headers {
-        write_fields(out, headers);
     }
 }
 
@@ -214,21 +215,26 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
-    const DATE: &DateLine = b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n";
-
     #[test]
     fn lengths_are_written_as_usual() {
         let around = |power: u64| [power - 1, power, power + 1];
         let ends = (0..20)
             .map(|exponent| 10_u64.pow(exponent))
             .flat_map(around);
+        let mut head = Head {
+            status: StatusCode::OK,
+            content_type: Some(&JSON),
+            headers: None,
+            ending: Ending::Length(0),
+            connection: None,
+        };
         for length in ends.chain(0..12_000).chain([u64::MAX]) {
-            let mut out = b"before".to_vec();
-            write_length(&mut out, length);
-            let line = format!("beforecontent-length: {length}\r\n");
+            head.ending = Ending::Length(length);
             assert_eq!(
-                out.escape_ascii().to_string(),
-                line.escape_default().to_string()
+                text(&head),
+                format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n"
+                )
             );
         }
     }
@@ -250,12 +256,11 @@ mod tests {
             headers: Some(&headers),
             ending: Ending::Length(3),
             connection: Some("close"),
-            date: DATE,
         };
         assert_eq!(
             text(&head),
             "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 3\r\n\
-             connection: close\r\nx-a: b\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
+             connection: close\r\nx-a: b\r\n"
         );
     }
 
@@ -267,14 +272,15 @@ mod tests {
             headers: None,
             ending: Ending::Length(0),
             connection: None,
-            date: DATE,
         };
         let usual = text(&head);
         assert_eq!(
             usual,
-            "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 0\r\n\
-             date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
+            "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 0\r\n"
         );
+        let mut any = Vec::new();
+        write_any_head(&mut any, &head);
+        assert_eq!(String::from_utf8(any).unwrap(), usual);
         head.status = StatusCode::CREATED;
         assert_eq!(text(&head), usual.replace("200 OK", "201 Created"));
     }
@@ -287,12 +293,8 @@ mod tests {
             headers: None,
             ending: Ending::NoBody,
             connection: None,
-            date: DATE,
         };
-        assert_eq!(
-            text(&head),
-            "HTTP/1.1 799 \r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
-        );
+        assert_eq!(text(&head), "HTTP/1.1 799 \r\n");
     }
 
     #[test]

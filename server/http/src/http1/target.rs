@@ -171,10 +171,8 @@ pub(super) fn usual_host_line(bytes: &[u8]) -> Option<usize> {
         let digits = value[end + 1..].iter().take(5);
         end += 1 + digits.take_while(|digit| digit.is_ascii_digit()).count();
     }
-    match value.get(end..end + 2) {
-        Some(b"\r\n") if end > 0 => Some(b"Host: ".len() + end + 2),
-        _ => None,
-    }
+    let is_usual = end > 0 && value[end..].starts_with(b"\r\n");
+    is_usual.then_some(b"Host: ".len() + end + 2)
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110, 7.2), without the user information that some take for a host.
