@@ -11,9 +11,9 @@
 //! by `EPOLLPRI`, no later than what lies behind it. From then on neither a short read nor one failure
 //! is believed, until a second failure says that the queue, and so the mark, has been read.
 //!
-//! A read that filled its buffer says nothing about what is left. Where [habit](super::habit) says that
-//! the next would fail, it is put off: the reader waits in [doubt](Doubt) for an edge, and tries only
-//! if none has come when the worker has nothing else to do, or after [`LONGEST_DOUBT`].
+//! A read that filled its buffer says nothing about what is left. Where the [predictor](super::read_predictor)
+//! says that the next would fail, it is [deferred](Deferred): the reader waits for an edge, and tries only if
+//! none has come when the worker has nothing else to do, or after [`LONGEST_DEFERRAL`].
 //!
 //! All of this is one thread's. A descriptor that is used on several workers is registered with each
 //! of them, and each gets its edges and keeps its own bits.
@@ -32,7 +32,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{WaiterPtr, habit::Habit};
+use super::{Token, read_predictor::ReadPredictor};
 use crate::sys::event::{Bell, Direction, timespec};
 
 pub(crate) struct Driver {
@@ -41,7 +41,7 @@ pub(crate) struct Driver {
     free: Vec<u32>,
     registered: usize,
     events: Vec<Event>,
-    doubts: VecDeque<Doubt>,
+    deferred: VecDeque<Deferred>,
 }
 
 // SAFETY: a driver is made on one thread and then used by one other. What keeps it from being `Send` are
@@ -69,28 +69,28 @@ struct Side {
     ended: bool,
     /// A mark lies ahead at which reads end early.
     marked: bool,
-    habit: Habit,
-    waiter: Option<WaiterPtr>,
+    predictor: ReadPredictor,
+    waiter: Option<Token>,
     /// Further waiters of a descriptor that is shared by several.
     #[expect(
         clippy::box_collection,
         reason = "one word in place of three, and rarely there"
     )]
-    more: Option<Box<Vec<WaiterPtr>>>,
+    more: Option<Box<Vec<Token>>>,
 }
 
 const _: () = assert!(size_of::<Registration>() == 64);
 
-/// A side that is taken for not ready although its last edge may not have been used up.
+/// A read that was put off: its side is taken for not ready although the last edge may not have been used up.
 #[derive(Clone, Copy, Debug)]
-struct Doubt {
+struct Deferred {
     slot: Slot,
     generation: u32,
     since: Instant,
 }
 
 /// What a wrong guess may cost a reader while its worker is busy.
-const LONGEST_DOUBT: Duration = Duration::from_millis(1);
+const LONGEST_DEFERRAL: Duration = Duration::from_millis(1);
 
 /// Events taken from the kernel at a time; more wait for the next call.
 const EVENTS_AT_ONCE: usize = 512;
@@ -129,7 +129,7 @@ impl Driver {
             free: Vec::new(),
             registered: 0,
             events: Vec::with_capacity(EVENTS_AT_ONCE),
-            doubts: VecDeque::new(),
+            deferred: VecDeque::new(),
         })
     }
 
@@ -201,13 +201,13 @@ impl Driver {
     pub(crate) fn came_short(&mut self, slot: Slot, direction: Direction, doubtful: bool) {
         let side = self.slots[slot.0 as usize].side_mut(direction);
         side.ready = side.ended | side.marked | doubtful;
-        side.habit.found(doubtful);
+        side.predictor.found(doubtful);
     }
 
     /// A read filled its buffer: there may be more, or not.
     #[inline]
     pub(crate) fn came_filled(&mut self, slot: Slot) {
-        self.slots[slot.0 as usize].read.habit.found(true);
+        self.slots[slot.0 as usize].read.predictor.found(true);
     }
 
     /// Whether to try a read now. If it is put off, the reader has to wait.
@@ -215,9 +215,9 @@ impl Driver {
     pub(crate) fn is_worth_reading(&mut self, slot: Slot, now: impl FnOnce() -> Instant) -> bool {
         let registration = &mut self.slots[slot.0 as usize];
         let side = &mut registration.read;
-        if side.ready && !side.ended && side.habit.puts_off() {
+        if side.ready && !side.ended && side.predictor.puts_off() {
             side.ready = false;
-            self.doubts.push_back(Doubt {
+            self.deferred.push_back(Deferred {
                 slot,
                 generation: registration.generation,
                 since: now(),
@@ -235,12 +235,12 @@ impl Driver {
         side.ready = side.marked;
         side.marked = false;
         side.ended = false;
-        side.habit.failed();
+        side.predictor.failed();
         side.ready
     }
 
     #[inline]
-    pub(crate) fn add_waiter(&mut self, slot: Slot, direction: Direction, waiter: WaiterPtr) {
+    pub(crate) fn add_waiter(&mut self, slot: Slot, direction: Direction, waiter: Token) {
         let side = self.slots[slot.0 as usize].side_mut(direction);
         match side.waiter {
             None => side.waiter = Some(waiter),
@@ -249,7 +249,7 @@ impl Driver {
     }
 
     /// Takes a waiter out that was woken by something else.
-    pub(crate) fn remove_waiter(&mut self, slot: Slot, direction: Direction, waiter: WaiterPtr) {
+    pub(crate) fn remove_waiter(&mut self, slot: Slot, direction: Direction, waiter: Token) {
         let side = self.slots[slot.0 as usize].side_mut(direction);
         if side.waiter == Some(waiter) {
             side.waiter = side.more.as_mut().and_then(|more| more.pop());
@@ -260,17 +260,17 @@ impl Driver {
 
     /// Waits for events, at most for `timeout` (`None`: for ever), and hands back who waited for them.
     ///
-    /// Does not wait while a reader is in doubt: it is handed back if nothing else has happened.
+    /// Does not wait while a read is deferred: its reader is handed back if nothing else has happened.
     pub(crate) fn poll(
         &mut self,
         timeout: Option<Duration>,
         now: impl FnOnce() -> Instant,
-        mut wake: impl FnMut(WaiterPtr),
+        mut wake: impl FnMut(Token),
     ) -> io::Result<Polled> {
         let mut polled = Polled::default();
         let may_wait = timeout != Some(Duration::ZERO);
-        let in_doubt = !self.doubts.is_empty();
-        let timeout = match in_doubt {
+        let any_deferred = !self.deferred.is_empty();
+        let timeout = match any_deferred {
             true => Some(Duration::ZERO),
             false => timeout,
         };
@@ -309,26 +309,26 @@ impl Driver {
                 registration.write.fire(broken, &mut wake);
             }
         }
-        if in_doubt {
+        if any_deferred {
             let idle = may_wait && self.events.is_empty();
-            self.settle_doubts(idle, now(), &mut wake);
+            self.settle_deferred(idle, now(), &mut wake);
         }
         Ok(polled)
     }
 
     /// Lets those readers try that no edge has come for: all of them, or those that are overdue.
-    fn settle_doubts(&mut self, all: bool, now: Instant, wake: &mut impl FnMut(WaiterPtr)) {
-        while let Some(&doubt) = self.doubts.front() {
-            let registration = &mut self.slots[doubt.slot.0 as usize];
+    fn settle_deferred(&mut self, all: bool, now: Instant, wake: &mut impl FnMut(Token)) {
+        while let Some(&deferred) = self.deferred.front() {
+            let registration = &mut self.slots[deferred.slot.0 as usize];
             let side = &mut registration.read;
-            if registration.generation == doubt.generation && side.habit.is_waiting() {
-                if !all && now.saturating_duration_since(doubt.since) < LONGEST_DOUBT {
+            if registration.generation == deferred.generation && side.predictor.is_waiting() {
+                if !all && now.saturating_duration_since(deferred.since) < LONGEST_DEFERRAL {
                     break;
                 }
                 side.fire(false, wake);
-                side.habit.tries_after_all();
+                side.predictor.tries_after_all();
             }
-            self.doubts.pop_front();
+            self.deferred.pop_front();
         }
     }
 
@@ -366,10 +366,10 @@ impl Registration {
 
 impl Side {
     #[inline]
-    fn fire(&mut self, ended: bool, wake: &mut impl FnMut(WaiterPtr)) {
+    fn fire(&mut self, ended: bool, wake: &mut impl FnMut(Token)) {
         self.ready = true;
         self.ended |= ended;
-        self.habit.edge_came();
+        self.predictor.edge_came();
         if let Some(waiter) = self.waiter.take() {
             wake(waiter);
             if let Some(more) = &mut self.more {
@@ -382,7 +382,7 @@ impl Side {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::driver::habit::SURE;
+    use crate::driver::read_predictor::SURE;
     use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
     use std::ptr::NonNull;
 
@@ -394,7 +394,7 @@ mod tests {
     }
 
     /// The driver only hands it back.
-    const SOMEBODY: WaiterPtr = NonNull::dangling();
+    const SOMEBODY: Token = NonNull::dangling();
 
     impl Peers {
         fn new() -> Self {
@@ -493,12 +493,12 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_worker_lets_a_doubtful_reader_try_in_time() {
+    fn a_busy_worker_lets_a_deferred_reader_try_in_time() {
         let mut peers = Peers::new();
         peers.learn();
         let now = Instant::now();
         assert_eq!(peers.poll(Some(Duration::ZERO), now), 0);
-        assert_eq!(peers.poll(Some(Duration::ZERO), now + LONGEST_DOUBT), 1);
+        assert_eq!(peers.poll(Some(Duration::ZERO), now + LONGEST_DEFERRAL), 1);
         assert_eq!(peers.read(), Read::Failed);
     }
 
@@ -537,13 +537,13 @@ mod tests {
     }
 
     #[test]
-    fn doubts_do_not_outlive_their_registration() {
+    fn deferred_reads_do_not_outlive_their_registration() {
         let mut peers = Peers::new();
         peers.learn();
         let near = peers.near.as_fd();
         peers.driver.remove(peers.slot, near);
         peers.slot = peers.driver.register(near).unwrap();
-        let polled = peers.poll(Some(Duration::ZERO), Instant::now() + LONGEST_DOUBT);
+        let polled = peers.poll(Some(Duration::ZERO), Instant::now() + LONGEST_DEFERRAL);
         assert_eq!(polled, 0);
     }
 }

@@ -1,11 +1,11 @@
 //! The driver: what a worker waits with when no coroutine is ready.
 //!
 //! One per worker, used by its thread alone. It knows no coroutines: a waiter is an opaque
-//! [`WaiterPtr`] pointer that is handed back when its descriptor becomes ready. Today there is one kind,
+//! [`Token`] pointer that is handed back when its descriptor becomes ready. Today there is one kind,
 //! [`epoll`]; the worker sees only what is re-exported here.
 
 mod epoll;
-mod habit;
+mod read_predictor;
 
 use std::ptr::NonNull;
 
@@ -14,4 +14,4 @@ pub(crate) use epoll::{Driver, Polled, Slot, remove_from};
 use crate::waiter::Waiter;
 
 /// Who is told that a descriptor is ready.
-pub(crate) type WaiterPtr = NonNull<Waiter>;
+pub(crate) type Token = NonNull<Waiter>;

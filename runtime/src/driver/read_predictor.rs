@@ -5,7 +5,7 @@
 //! one would do. Past failures tell such a descriptor from one that streams.
 
 /// What past reads that filled their buffer say about the next.
-pub(super) struct Habit {
+pub(super) struct ReadPredictor {
     latest: Latest,
     /// How often in a row the read after one that filled its buffer found nothing.
     streak: u8,
@@ -25,7 +25,7 @@ enum Latest {
     Tried,
 }
 
-impl Default for Habit {
+impl Default for ReadPredictor {
     fn default() -> Self {
         Self {
             latest: Latest::Plain,
@@ -35,7 +35,7 @@ impl Default for Habit {
     }
 }
 
-impl Habit {
+impl ReadPredictor {
     /// A read found something.
     #[inline]
     pub(super) fn found(&mut self, filled: bool) {
