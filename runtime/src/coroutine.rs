@@ -22,7 +22,6 @@ use std::{
     marker::PhantomData,
     mem::{ManuallyDrop, MaybeUninit},
     num::NonZeroUsize,
-    os::fd::OwnedFd,
     panic::{AssertUnwindSafe, Location, catch_unwind},
     ptr::{self, NonNull},
     sync::{
@@ -37,7 +36,7 @@ use corosensei::{CoroutineResult, Yielder};
 use crossbeam_deque::Injector;
 
 use crate::{
-    driver::Slot,
+    driver::Registrar,
     error::{Interrupt, Unwind},
     inbox::{Chained, Inbox},
     loom::{AtomicPtr, AtomicU32, Ordering, fence},
@@ -59,7 +58,7 @@ use crate::{
 pub(crate) const FILE: &str = file!();
 
 /// What other threads see of a worker: where its coroutines are sent when they are woken, and its
-/// epoll set for descriptors that are closed elsewhere.
+/// driver's registrar for descriptors that are closed elsewhere.
 pub(crate) struct Home {
     pub(crate) inbox: Inbox<Header>,
     pub(crate) bell: Bell,
@@ -69,15 +68,13 @@ pub(crate) struct Home {
     pub(crate) thread_id: AtomicI32,
     /// The lowest address of that thread's own stack and the one above its highest.
     pub(crate) thread_stack: [AtomicUsize; 2],
-    pub(crate) epoll: Arc<OwnedFd>,
+    pub(crate) registrar: Arc<Registrar>,
     /// Whether it was woken to look after work that others may not come to.
     pub(crate) on_patrol: AtomicBool,
     /// New coroutines that this worker, and no other, is to begin.
     pub(crate) assigned: SpinLock<VecDeque<Unstarted>>,
     /// New coroutines from other workers that had more; whoever has nothing to do may take them.
     pub(crate) offered: Injector<Unstarted>,
-    /// Registrations whose descriptors were closed on other threads.
-    pub(crate) retired: SpinLock<Vec<Slot>>,
     /// The coroutine that runs now; see `survey::Gate` for how others may look at it.
     pub(crate) running: AtomicPtr<Header>,
     /// Those that have begun here and not ended, the one that runs included; to be looked at as that is.

@@ -21,7 +21,7 @@
 use std::{
     collections::VecDeque,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{BorrowedFd, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,11 +32,14 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Token, read_predictor::ReadPredictor};
-use crate::sys::event::{Bell, Direction, timespec};
+use super::{Standby, Token, read_predictor::ReadPredictor};
+use crate::sys::{
+    event::{Bell, Direction, timespec},
+    spin::SpinLock,
+};
 
 pub(crate) struct Driver {
-    epoll: Arc<OwnedFd>,
+    registrar: Arc<Registrar>,
     slots: Vec<Registration>,
     free: Vec<u32>,
     registered: usize,
@@ -114,8 +117,9 @@ pub(crate) struct Polled {
 }
 
 impl Driver {
-    pub(crate) fn new(bell: &Bell, standby: BorrowedFd<'_>) -> io::Result<Self> {
-        let epoll = Arc::new(epoll::create(CreateFlags::CLOEXEC)?);
+    /// A driver that `bell` ends the waits of, and that reports what has come for `standby`.
+    pub(crate) fn new<T>(bell: &Bell, standby: &Standby<T>) -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, standby, EventData::new_u64(STANDBY), EventFlags::IN)?;
         epoll::add(
             &epoll,
@@ -124,7 +128,10 @@ impl Driver {
             EventFlags::IN | EventFlags::ET,
         )?;
         Ok(Self {
-            epoll,
+            registrar: Arc::new(Registrar {
+                epoll,
+                retired: SpinLock::new(Vec::new()),
+            }),
             slots: Vec::new(),
             free: Vec::new(),
             registered: 0,
@@ -157,7 +164,7 @@ impl Driver {
         let generation = self.slots[index as usize].generation;
         let data = u64::from(generation) << 32 | u64::from(index);
         let flags = WATCHED;
-        if let Err(errno) = epoll::add(&self.epoll, fd, EventData::new_u64(data), flags) {
+        if let Err(errno) = epoll::add(&self.registrar.epoll, fd, EventData::new_u64(data), flags) {
             self.free.push(index);
             return Err(errno.into());
         }
@@ -165,8 +172,8 @@ impl Driver {
         Ok(Slot(index))
     }
 
-    /// Forgets a registration whose descriptor has been, or is being, taken out of the epoll set.
-    pub(crate) fn forget(&mut self, slot: Slot) {
+    /// Forgets a registration whose descriptor has been taken out of the epoll set.
+    fn forget(&mut self, slot: Slot) {
         let registration = &mut self.slots[slot.0 as usize];
         debug_assert!(registration.read.waiter.is_none() && registration.write.waiter.is_none());
         let generation = registration.generation.wrapping_add(1);
@@ -179,8 +186,9 @@ impl Driver {
         self.registered -= 1;
     }
 
+    /// Takes a registration out, whose descriptor is open still.
     pub(crate) fn remove(&mut self, slot: Slot, fd: BorrowedFd<'_>) {
-        remove_from(self.epoll.as_fd(), fd);
+        self.registrar.unwatch(fd);
         self.forget(slot);
     }
 
@@ -267,6 +275,9 @@ impl Driver {
         now: impl FnOnce() -> Instant,
         mut wake: impl FnMut(Token),
     ) -> io::Result<Polled> {
+        for slot in self.registrar.take_retired() {
+            self.forget(slot);
+        }
         let mut polled = Polled::default();
         let may_wait = timeout != Some(Duration::ZERO);
         let any_deferred = !self.deferred.is_empty();
@@ -277,7 +288,7 @@ impl Driver {
         let timeout = timeout.map(timespec);
         self.events.clear();
         match epoll::wait(
-            &self.epoll,
+            &self.registrar.epoll,
             spare_capacity(&mut self.events),
             timeout.as_ref(),
         ) {
@@ -332,17 +343,35 @@ impl Driver {
         }
     }
 
-    /// For taking descriptors out from another thread.
-    pub(crate) fn handle(&self) -> Arc<OwnedFd> {
-        self.epoll.clone()
+    /// The part of it that other threads may use.
+    pub(crate) fn registrar(&self) -> &Arc<Registrar> {
+        &self.registrar
     }
 }
 
-/// Takes `fd` out of an epoll set, from any thread.
-pub(crate) fn remove_from(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>) {
-    if let Err(errno) = epoll::delete(epoll, fd) {
-        // ENOENT: taken out already. Anything else is a descriptor closed behind our back.
-        debug_assert_eq!(errno, Errno::NOENT);
+/// What other threads may do with a worker's driver: take out a descriptor that is closed there.
+pub(crate) struct Registrar {
+    epoll: OwnedFd,
+    /// Registrations whose descriptors were taken out, for the driver to forget.
+    retired: SpinLock<Vec<Slot>>,
+}
+
+impl Registrar {
+    /// Takes out a registration that nobody waits for, whose descriptor is open still.
+    pub(crate) fn retire(&self, slot: Slot, fd: BorrowedFd<'_>) {
+        self.unwatch(fd);
+        self.retired.lock().push(slot);
+    }
+
+    fn unwatch(&self, fd: BorrowedFd<'_>) {
+        if let Err(errno) = epoll::delete(&self.epoll, fd) {
+            // ENOENT: taken out already. Anything else is a descriptor closed behind our back.
+            debug_assert_eq!(errno, Errno::NOENT);
+        }
+    }
+
+    fn take_retired(&self) -> Vec<Slot> {
+        std::mem::take(&mut *self.retired.lock())
     }
 }
 
@@ -384,7 +413,7 @@ mod tests {
     use super::*;
     use crate::driver::read_predictor::SURE;
     use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-    use std::ptr::NonNull;
+    use std::{os::fd::AsFd, ptr::NonNull};
 
     struct Peers {
         driver: Driver,
@@ -398,8 +427,8 @@ mod tests {
 
     impl Peers {
         fn new() -> Self {
-            let nothing = epoll::create(CreateFlags::CLOEXEC).unwrap();
-            let mut driver = Driver::new(&Bell::new().unwrap(), nothing.as_fd()).unwrap();
+            let nothing = Standby::<()>::new(Instant::now).unwrap();
+            let mut driver = Driver::new(&Bell::new().unwrap(), &nothing).unwrap();
             let flags = SocketFlags::NONBLOCK;
             let (near, far) =
                 rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)

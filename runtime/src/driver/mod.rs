@@ -6,10 +6,12 @@
 
 mod epoll;
 mod read_predictor;
+mod shared;
 
 use std::ptr::NonNull;
 
-pub(crate) use epoll::{Driver, Polled, Slot, remove_from};
+pub(crate) use epoll::{Driver, Polled, Registrar, Slot};
+pub(crate) use shared::Standby;
 
 use crate::waiter::Waiter;
 

@@ -22,7 +22,7 @@ use rustix::{
 
 use crate::{
     coroutine::Home,
-    driver::{Driver, Slot, remove_from},
+    driver::{Driver, Slot},
     error::{Elapsed, Interrupt},
     scheduler::{Worker, current_waiter, may_block_thread, now},
     sys::{
@@ -474,10 +474,7 @@ impl Source {
                 Some(worker) => {
                     worker.with_driver(|driver| driver.remove(*slot, self.fd.as_fd()));
                 }
-                None => {
-                    remove_from(home.epoll.as_fd(), self.fd.as_fd());
-                    home.retired.lock().push(*slot);
-                }
+                None => home.registrar.retire(*slot, self.fd.as_fd()),
             }
         }
     }

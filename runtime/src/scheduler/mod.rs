@@ -28,7 +28,6 @@ mod ledger;
 mod patrol;
 pub(crate) mod refusal;
 mod shutdown;
-mod standby;
 pub(crate) mod survey;
 mod trim;
 mod worker;
@@ -50,13 +49,13 @@ use crossbeam_deque::{Injector, Steal, Stealer};
 
 use patrol::Patrol;
 pub(crate) use shutdown::Stuck;
-use standby::Standby;
 use survey::Desk;
 pub(crate) use worker::Worker;
 
 use crate::{
     config::Config,
     coroutine::{self, Alarm, Failure, Header, Home, Unstarted},
+    driver::Standby,
     error::Interrupt,
     loom::{AtomicPtr, current_thread, park, thread_local, yield_now},
     stack::{SizeClass, Stack, pool::StackPool, slab::Slabs},
@@ -75,7 +74,7 @@ pub(crate) struct Scheduler {
     stealers: Vec<Stealer<Unstarted>>,
     injector: Injector<Unstarted>,
     patrol: Patrol,
-    standby: Standby,
+    standby: Standby<Unstarted>,
     pub(crate) desks: Box<[Desk]>,
     stopping: AtomicBool,
     pub(crate) slabs: Arc<Slabs>,
@@ -90,7 +89,7 @@ impl Scheduler {
         crate::stack::overflow::set_culprit(worker::culprit);
         let slabs = Slabs::new(config.stack_limits())?;
         let default_class = slabs.default_class();
-        let standby = Standby::new()?;
+        let standby = Standby::new(now)?;
         let mut seeds = Vec::with_capacity(config.workers);
         for _ in 0..config.workers {
             seeds.push(worker::Seed::new(&standby, &slabs)?);
@@ -581,11 +580,10 @@ fn new_home(bell: Bell, driver: &crate::driver::Driver) -> Home {
         worker_id,
         thread_id: AtomicI32::new(0),
         thread_stack: [const { AtomicUsize::new(0) }; 2],
-        epoll: driver.handle(),
+        registrar: driver.registrar().clone(),
         on_patrol: AtomicBool::new(false),
         assigned: SpinLock::new(VecDeque::new()),
         offered: Injector::new(),
-        retired: SpinLock::new(Vec::new()),
         running: AtomicPtr::new(std::ptr::null_mut()),
         begun: AtomicPtr::new(std::ptr::null_mut()),
         turn: AtomicU64::new(0),

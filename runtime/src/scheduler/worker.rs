@@ -8,7 +8,6 @@ use std::{
     collections::VecDeque,
     hint::spin_loop,
     io,
-    os::fd::AsFd,
     panic::Location,
     ptr::{self, NonNull},
     sync::{
@@ -25,13 +24,12 @@ use super::{
     Scheduler,
     ledger::{Aside, Ledgers},
     new_home, now, ready, refusal,
-    standby::Standby,
     survey::{Counts, WorkerView, count, looks},
     trim::{Tidy, Trimmer},
 };
 use crate::{
     coroutine::{self, Alarm, Failure, Header, Home, Origin, Refused, TaskRef, Unstarted},
-    driver::{Driver, Polled},
+    driver::{Driver, Polled, Standby},
     error::{Cause, Interrupt},
     stack::{
         SizeClass, Stack,
@@ -94,9 +92,9 @@ pub(super) struct Seed {
 }
 
 impl Seed {
-    pub(super) fn new(standby: &Standby, slabs: &Arc<Slabs>) -> io::Result<Self> {
+    pub(super) fn new(standby: &Standby<Unstarted>, slabs: &Arc<Slabs>) -> io::Result<Self> {
         let bell = Bell::new()?;
-        let driver = Driver::new(&bell, standby.as_fd())?;
+        let driver = Driver::new(&bell, standby)?;
         Ok(Self {
             home: Arc::new(new_home(bell, &driver)),
             deque: Deque::new_fifo(),
@@ -730,9 +728,6 @@ impl Worker {
         let mut standby_is_due = false;
         let mut failed = None;
         if timeout != Some(Duration::ZERO) || !driver.is_idle() || self.scheduler.on_standby() > 0 {
-            for slot in std::mem::take(&mut *self.home.retired.lock()) {
-                driver.forget(slot);
-            }
             count(&self.counts.polls);
             let sleeps = timeout != Some(Duration::ZERO);
             if sleeps {
@@ -779,7 +774,7 @@ impl Worker {
         let told = self.told_of_poll.get();
         if told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY) {
             self.told_of_poll.set(Some(now));
-            later::say(Level::Error, format!("epoll_wait failed: {error}"));
+            later::say(Level::Error, format!("wait for the kernel's news: {error}"));
         }
     }
 

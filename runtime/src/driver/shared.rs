@@ -1,11 +1,11 @@
-//! Coroutines that begin once a descriptor is readable; until then they have neither stack nor worker.
+//! Standby: what waits for a descriptor on no worker in particular, and goes to whichever is free.
 //!
-//! All workers of a runtime share one epoll set, which each has in its own: so whoever is free takes what
-//! has come, and what a worker that computes would have come to late goes to another. A descriptor is in
-//! the set for one event at a time and is armed again for the next, by one system call.
+//! All drivers of a runtime share one epoll set, which each has in its own. So an idle worker takes what
+//! has come, and what a worker that computes would take late goes to another. A descriptor is in the set for
+//! one event at a time; the next event needs it armed again, by one system call.
 //!
-//! An event wakes every worker that sleeps, of which one gets it. Exclusive wake-ups, which would wake one,
-//! are not to be had for a set within a set (epoll_ctl(2), `EPOLLEXCLUSIVE`).
+//! An event wakes every worker that sleeps, and one of them gets it. The kernel has no exclusive wake-ups,
+//! which would wake one alone, for a set within a set (epoll_ctl(2), `EPOLLEXCLUSIVE`).
 
 use std::{
     io,
@@ -26,26 +26,25 @@ use rustix::{
     },
 };
 
-use super::now;
 use crate::{
-    coroutine::Unstarted,
     sys::{event::timespec, later},
     wheel::{Key, Wheel},
 };
 
-/// The coroutines on standby of one runtime.
-pub(super) struct Standby {
+/// What is on standby in one runtime; the driver hands each back once, knowing nothing of it.
+pub(crate) struct Standby<T> {
     epoll: OwnedFd,
     /// Rings in the set when the next deadline is due.
     alarm: OwnedFd,
+    clock: fn() -> Instant,
     start: Instant,
     waiting: AtomicUsize,
-    state: Mutex<State>,
+    state: Mutex<State<T>>,
 }
 
-struct State {
-    /// Who waits, by deadline; a timer's key is what the kernel keeps for its descriptor.
-    tasks: Wheel<Unstarted>,
+struct State<T> {
+    /// What waits, by deadline; a timer's key is what the kernel keeps for its descriptor.
+    items: Wheel<T>,
     /// The tick that the alarm is set for.
     alarm_at: Option<u64>,
 }
@@ -59,8 +58,8 @@ const ALARM: u64 = 0;
 /// Taken by one worker at a time, so that others get a share of what has come.
 const EVENTS_AT_ONCE: usize = 16;
 
-impl Standby {
-    pub(super) fn new() -> io::Result<Self> {
+impl<T> Standby<T> {
+    pub(crate) fn new(clock: fn() -> Instant) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let alarm = timerfd_create(
             TimerfdClockId::Monotonic,
@@ -75,34 +74,30 @@ impl Standby {
         Ok(Self {
             epoll,
             alarm,
-            start: now(),
+            clock,
+            start: clock(),
             waiting: AtomicUsize::new(0),
             state: Mutex::new(State {
-                tasks: Wheel::new(0),
+                items: Wheel::new(0),
                 alarm_at: None,
             }),
         })
     }
 
-    /// How many are on standby.
+    /// How many items are on standby.
     #[inline]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Keeps `task` until `fd`, which it owns, is readable, has hung up or failed, or until the deadline.
+    /// Keeps `item` until `fd`, which it owns, is readable, has hung up or failed, or until the deadline.
     ///
     /// Hands it back if the kernel does not watch the descriptor: then it has to find out itself.
-    pub(super) fn enter(
-        &self,
-        fd: BorrowedFd<'_>,
-        until: Instant,
-        task: Unstarted,
-    ) -> Result<(), Unstarted> {
+    pub(crate) fn enter(&self, fd: BorrowedFd<'_>, until: Instant, item: T) -> Result<(), T> {
         let tick = self.tick_of(until) + 1;
-        // Held until the descriptor is armed: after that another worker may begin the task, which may close it.
+        // Held until the descriptor is armed: after that another worker may take the item, which may close it.
         let mut state = self.lock();
-        let key = state.tasks.insert(tick, task);
+        let key = state.items.insert(tick, item);
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let data = EventData::new_u64(key.to_bits());
         let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ONESHOT;
@@ -111,9 +106,9 @@ impl Standby {
             done => done,
         };
         if watched.is_err()
-            && let Some(task) = self.leave(&mut state, key)
+            && let Some(item) = self.leave(&mut state, key)
         {
-            return Err(task);
+            return Err(item);
         }
         let set = self.set_alarm(&mut state);
         drop(state);
@@ -121,8 +116,8 @@ impl Standby {
         Ok(())
     }
 
-    /// Hands out who can begin now; not always all of them at once.
-    pub(super) fn take_due(&self, mut begin: impl FnMut(Unstarted)) {
+    /// Hands out what is due now; not always all of it at once.
+    pub(crate) fn take_due(&self, mut hand_out: impl FnMut(T)) {
         let mut events = [Event {
             flags: EventFlags::empty(),
             data: EventData::new_u64(0),
@@ -133,54 +128,54 @@ impl Standby {
         for event in &events[..count] {
             match Key::from_bits(event.data.u64()) {
                 Some(key) => {
-                    let task = self.leave(&mut self.lock(), key);
-                    task.into_iter().for_each(&mut begin);
+                    let item = self.leave(&mut self.lock(), key);
+                    item.into_iter().for_each(&mut hand_out);
                 }
-                None => self.take_late(&mut begin),
+                None => self.take_late(&mut hand_out),
             }
         }
     }
 
-    /// Hands out whose deadline has come.
-    fn take_late(&self, begin: &mut impl FnMut(Unstarted)) {
+    /// Hands out what has its deadline behind it.
+    fn take_late(&self, hand_out: &mut impl FnMut(T)) {
         let mut late = Vec::new();
         let set = {
             let mut state = self.lock();
-            let present = self.tick_of(now());
-            state.tasks.advance(present, &mut |task| late.push(task));
+            let present = self.tick_of((self.clock)());
+            state.items.advance(present, &mut |item| late.push(item));
             state.alarm_at = None;
             self.waiting.fetch_sub(late.len(), Ordering::Relaxed);
             self.set_alarm(&mut state)
         };
         tell_if_failed(set);
-        late.into_iter().for_each(begin);
+        late.into_iter().for_each(hand_out);
     }
 
     /// Hands out all there are, for a shutdown.
-    pub(super) fn take_all(&self) -> Vec<Unstarted> {
+    pub(crate) fn take_all(&self) -> Vec<T> {
         let mut all = Vec::new();
         let mut state = self.lock();
-        state.tasks.advance(u64::MAX, &mut |task| all.push(task));
+        state.items.advance(u64::MAX, &mut |item| all.push(item));
         self.waiting.fetch_sub(all.len(), Ordering::Relaxed);
         all
     }
 
-    fn leave(&self, state: &mut State, key: Key) -> Option<Unstarted> {
-        let task = state.tasks.remove(key)?;
+    fn leave(&self, state: &mut State<T>, key: Key) -> Option<T> {
+        let item = state.items.remove(key)?;
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        Some(task)
+        Some(item)
     }
 
     /// Sets the alarm if it would ring too late for the next deadline.
-    fn set_alarm(&self, state: &mut State) -> Result<(), Errno> {
-        let Some(next) = state.tasks.next_expiry() else {
+    fn set_alarm(&self, state: &mut State<T>) -> Result<(), Errno> {
+        let Some(next) = state.items.next_expiry() else {
             return Ok(());
         };
         if state.alarm_at.is_some_and(|at| at <= next) {
             return Ok(());
         }
         let at = Duration::from_nanos(next.saturating_mul(1 << TICK_NANOS_SHIFT));
-        let left = at.saturating_sub(now().saturating_duration_since(self.start));
+        let left = at.saturating_sub((self.clock)().saturating_duration_since(self.start));
         // Zero would switch it off.
         let setting = Itimerspec {
             it_interval: timespec(Duration::ZERO),
@@ -196,7 +191,7 @@ impl Standby {
         u64::try_from(nanos >> TICK_NANOS_SHIFT).unwrap_or(u64::MAX - 1)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -209,7 +204,7 @@ fn tell_if_failed(set: Result<(), Errno>) {
     }
 }
 
-impl AsFd for Standby {
+impl<T> AsFd for Standby<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
