@@ -1,0 +1,292 @@
+//! The small examples as a user meets them: the built binaries and real sockets.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream, UdpSocket},
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
+    time::Duration,
+};
+
+/// Longer than any of these tests may take: only a hang reaches it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server; dropping it kills the process.
+struct Running {
+    process: Child,
+    output: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Running {
+    /// Starts a server on a free port and learns that from its first line.
+    fn start(program: &str) -> Running {
+        let mut command = Command::new(program);
+        command.arg("127.0.0.1:0").stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let address = line.trim_end().rsplit(' ').next().unwrap().to_owned();
+        Running {
+            process,
+            output,
+            address,
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// The whole answer to one request.
+    fn ask(&self, request: &str) -> String {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.ask(&format!(
+            "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        ))
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.process.id().to_string();
+        let kill = format!("kill -{signal} {pid}");
+        let sent = Command::new("sh").args(["-c", &kill]).status();
+        assert!(sent.unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What a program prints that ends by itself.
+fn output_of(program: &str) -> String {
+    let output = Command::new(program).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn each_is_small_and_stands_in_the_book() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let book = fs::read_to_string(here.join("../../docs/src/examples.md")).unwrap();
+    let programs: Vec<_> = fs::read_dir(here.join("src/bin")).unwrap().collect();
+    assert!(programs.len() >= 14, "{programs:?}");
+    for program in programs {
+        let path = program.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let is_code = |line: &&str| !line.trim().is_empty() && !line.starts_with("//!");
+        let lines = text.lines().filter(is_code).count();
+        assert!((15..=40).contains(&lines), "{name} has {lines} lines");
+        assert!(!text.contains("clap"), "{name}");
+        let command = format!("--bin {name}`");
+        assert!(text.contains(&command), "{name} says how to try it");
+        assert!(
+            book.contains(&format!("examples/small/src/bin/{name}.rs")),
+            "the book has no {name}"
+        );
+    }
+}
+
+#[test]
+fn echo_sends_back_what_it_is_sent() {
+    let echo = Running::start(env!("CARGO_BIN_EXE_echo"));
+    let mut streams: Vec<_> = (0..20).map(|_| echo.connect()).collect();
+    for (n, stream) in streams.iter_mut().enumerate() {
+        stream.write_all(&vec![n as u8; 100_000]).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut back = Vec::new();
+        stream.read_to_end(&mut back).unwrap();
+        assert_eq!(back, vec![n as u8; 100_000]);
+    }
+}
+
+#[test]
+fn hello_greets_by_name() {
+    let response = Running::start(env!("CARGO_BIN_EXE_hello")).get("/hello/Ada");
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+    assert!(response.ends_with("\r\n\r\nHello, Ada!\n"), "{response}");
+}
+
+#[test]
+fn a_busy_port_is_one_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for program in [env!("CARGO_BIN_EXE_echo"), env!("CARGO_BIN_EXE_hello")] {
+        let output = Command::new(program).arg(&address).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.contains(&address), "{stderr}");
+    }
+}
+
+#[test]
+fn events_come_one_by_one() {
+    let events = Running::start(env!("CARGO_BIN_EXE_events"));
+    let mut stream = events.connect();
+    stream
+        .write_all(b"GET /clock HTTP/1.1\r\nhost: x\r\n\r\n")
+        .unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == "content-type: text/event-stream"));
+    // The stream goes on, so these have been sent before its end.
+    assert!(lines.any(|line| line == "data: 1 seconds"));
+    assert!(lines.any(|line| line == "data: 2 seconds"));
+}
+
+#[test]
+fn upload_stores_the_body_and_refuses_odd_names() {
+    let upload = Running::start(env!("CARGO_BIN_EXE_upload"));
+    let name = format!("test{}", std::process::id());
+    let body = "lorem ".repeat(100_000);
+    let put = |name: &str, body: &str| {
+        let length = body.len();
+        upload.ask(&format!(
+            "PUT /files/{name} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        ))
+    };
+    let answer = put(&name, &body);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let path = std::env::temp_dir().join(format!("upload-{name}"));
+    assert!(fs::read_to_string(&path).unwrap() == body);
+    fs::remove_file(path).unwrap();
+    let answer = put("%2e%2e", "");
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+}
+
+#[test]
+fn shutdown_answers_first_and_then_ends_its_job() {
+    let mut shutdown = Running::start(env!("CARGO_BIN_EXE_shutdown"));
+    let mut stream = shutdown.connect();
+    let request = b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n";
+    // The first answer leaves once the second request's handler waits.
+    stream
+        .write_all(&[&request[..], &request[..]].concat())
+        .unwrap();
+    let mut answers = BufReader::new(stream).lines().map(Result::unwrap);
+    assert!(answers.any(|line| line == "answered to the end"));
+    shutdown.signal("TERM");
+    assert!(answers.any(|line| line == "answered to the end"));
+    let mut output = String::new();
+    shutdown.output.read_to_string(&mut output).unwrap();
+    assert!(output.ends_with("the job has ended\n"), "{output}");
+    assert!(shutdown.process.wait().unwrap().success());
+}
+
+#[test]
+fn jobs_are_done_or_refused() {
+    let jobs = Running::start(env!("CARGO_BIN_EXE_jobs"));
+    let request = b"GET /report HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let mut streams: Vec<_> = (0..20).map(|_| jobs.connect()).collect();
+    for stream in &mut streams {
+        stream.write_all(request).unwrap();
+    }
+    let (mut done, mut refused) = (0, 0);
+    for mut stream in streams {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        done += u32::from(answer.contains(" 200 ") && answer.ends_with("the report\n"));
+        refused += u32::from(answer.contains(" 503 ") && answer.ends_with("try later\n"));
+    }
+    assert_eq!(done + refused, 20, "{done} done, {refused} refused");
+    assert!(done >= 4, "{done} done, {refused} refused");
+}
+
+#[test]
+fn rooms_tell_all_who_are_in_them() {
+    let rooms = Running::start(env!("CARGO_BIN_EXE_rooms"));
+    let enter = |room: &str| {
+        let mut stream = rooms.connect();
+        stream
+            .write_all(format!("{room}\nhello\n").as_bytes())
+            .unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "hello");
+        (stream, lines)
+    };
+    let (_ann, mut to_ann) = enter("garden");
+    let (mut eve, mut to_eve) = enter("cellar");
+    let (mut ben, mut to_ben) = enter("garden");
+    assert_eq!(to_ann.next().unwrap().unwrap(), "hello"); // Ben's
+    eve.write_all(b"in the cellar\n").unwrap();
+    ben.write_all(b"in the garden\n").unwrap();
+    assert_eq!(to_eve.next().unwrap().unwrap(), "in the cellar");
+    assert_eq!(to_ann.next().unwrap().unwrap(), "in the garden");
+    assert_eq!(to_ben.next().unwrap().unwrap(), "in the garden");
+    drop((eve, ben, to_ben));
+}
+
+#[test]
+fn datagrams_are_answered() {
+    let server = Running::start(env!("CARGO_BIN_EXE_datagrams"));
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.send_to(b"marius", &server.address).unwrap();
+    let mut buffer = [0; 64];
+    let length = socket.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"MARIUS");
+}
+
+#[test]
+fn pipeline_gathers_what_four_have_made() {
+    let output = output_of(env!("CARGO_BIN_EXE_pipeline"));
+    assert_eq!(output, "sum of 20 squares: 2870\n");
+}
+
+#[test]
+fn deadline_leaves_out_what_is_late() {
+    let output = output_of(env!("CARGO_BIN_EXE_deadline"));
+    let lines: Vec<_> = output.lines().collect();
+    let [first, second] = lines[..] else {
+        panic!("{output}")
+    };
+    assert!(first.contains("no advertisement"), "{output}");
+    assert!(second.contains("no page: "), "{output}");
+}
+
+#[test]
+fn race_takes_the_nearest_and_the_first_two() {
+    let output = output_of(env!("CARGO_BIN_EXE_race"));
+    assert_eq!(output, "near's answer\nstored by 2 of 3\n");
+}
+
+#[test]
+fn hedge_makes_some_calls_twice() {
+    let output = output_of(env!("CARGO_BIN_EXE_hedge"));
+    let calls = output.strip_prefix("50 answers by ").unwrap();
+    let calls: u32 = calls.split(' ').next().unwrap().parse().unwrap();
+    assert!((51..=100).contains(&calls), "{output}");
+}
+
+#[test]
+fn offload_finds_the_primes() {
+    let output = output_of(env!("CARGO_BIN_EXE_offload"));
+    assert!(output.starts_with("17984 primes, "), "{output}");
+}
+
+#[test]
+fn children_end_by_themselves_or_are_killed() {
+    let output = output_of(env!("CARGO_BIN_EXE_children"));
+    assert!(output.contains("uname -s: Linux\n"), "{output}");
+    assert!(output.contains("exit 3 failed: "), "{output}");
+    assert!(
+        output.contains("exec sleep 60 failed: deadline"),
+        "{output}"
+    );
+}
