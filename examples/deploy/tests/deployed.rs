@@ -1,0 +1,107 @@
+//! The service as its supervisor meets it, and the numbers that have to fit together.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, ChildStderr, Command, Stdio},
+    time::Duration,
+};
+
+/// Longer than any of these tests may take: only a hang reaches it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Service {
+    process: Child,
+    log: BufReader<ChildStderr>,
+    address: String,
+}
+
+impl Service {
+    fn start() -> Service {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_greeter"));
+        command.env("LISTEN", "127.0.0.1:0").env_remove("RUST_LOG");
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap());
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        let address = line.trim_end().rsplit(' ').next().unwrap().to_owned();
+        Service {
+            process,
+            log,
+            address,
+        }
+    }
+
+    fn ask(&self, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.process.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status();
+        assert!(sent.unwrap().success());
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn whole(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn it_is_healthy_shows_itself_and_ends_gracefully() {
+    let mut service = Service::start();
+    assert!(whole(service.ask("/health")).ends_with("\r\n\r\nok\n"));
+
+    service.signal("QUIT");
+    let mut lines = service.log.by_ref().lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("coroutines on ")));
+    assert!(lines.any(|line| line.contains("\"main\"")));
+
+    let answer = whole(service.ask("/hello/Ann"));
+    assert!(answer.ends_with("\r\n\r\nHello, Ann!\n"), "{answer}");
+
+    service.signal("TERM");
+    let mut rest = String::new();
+    service.log.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("ended: DrainReport"), "{rest}");
+    assert!(service.process.wait().unwrap().success());
+}
+
+/// The digits behind the first `before`, which end at something else.
+fn number(text: &str, before: &str) -> u64 {
+    let at = text.find(before).unwrap_or_else(|| panic!("no {before:?}"));
+    let digits = text[at + before.len()..].chars();
+    let digits: String = digits
+        .filter(|c| *c != '_')
+        .take_while(char::is_ascii_digit)
+        .collect();
+    digits.parse().unwrap()
+}
+
+#[test]
+fn what_the_service_says_and_what_stands_around_it_fit() {
+    let read =
+        |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let (main, unit) = (read("src/main.rs"), read("greeter.service"));
+    let (nginx, haproxy) = (read("nginx.conf"), read("haproxy.cfg"));
+    assert!(number(&unit, "\nLimitNOFILE=") > number(&main, "max_connections("));
+    assert!(number(&unit, "\nTimeoutStopSec=") > number(&main, "drain_grace(Duration::from_secs("));
+    let idle = number(&main, "idle_timeout(Duration::from_secs(");
+    assert!(number(&nginx, "keepalive_timeout ") < idle);
+    assert!(number(&haproxy, "pool-purge-delay ") < idle);
+}
