@@ -11,7 +11,7 @@ pub(crate) struct Config {
     pub(crate) pin_workers: bool,
     /// Bytes of address space per stack, guard included.
     pub(crate) stack_size: usize,
-    /// `None` only by `Builder::without_stack_guards`.
+    /// `None` only by `runtime::Builder::without_stack_guards`.
     pub(crate) stack_guard: Option<StackGuard>,
     /// Free stacks of each size that keep their memory, if not as many as suit the size.
     pub(crate) warm_stacks: Option<usize>,

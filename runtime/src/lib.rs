@@ -20,7 +20,8 @@
 //!
 //! # Where to look
 //!
-//! - [`spawn`], [`Builder`], [`JoinHandle`]: coroutines of their own; [`run`] and [`Runtime`] to start.
+//! - [`spawn`], [`JoinHandle`]: coroutines of their own; with a name or a stack size by [`task::Builder`].
+//! - [`run`], [`Runtime`]: to start; with settings by [`Runtime::builder`].
 //! - [`group`](group()) and [`join!`]: children that borrow from their leader and end before it;
 //!   [`group::race`], [`group::map`] and others beside them: the usual ways to wait for several calls.
 //! - [`timeout`], [`deadline`], [`cancel`]: bounds and cancellation, inherited by groups.
@@ -92,7 +93,6 @@ pub use group::group;
 pub use offload::offload;
 pub use runtime::{Runtime, run};
 pub use task::{
-    Builder, Current, Id, JoinError, JoinHandle, current, park, park_timeout, spawn, spawn_local,
-    yield_now,
+    Current, Id, JoinError, JoinHandle, current, park, park_timeout, spawn, spawn_local, yield_now,
 };
 pub use time::{deadline, sleep, sleep_until, timeout};

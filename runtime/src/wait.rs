@@ -462,7 +462,7 @@ mod tests {
         );
         let line = crate::run(|| {
             let token = crate::cancel::CancelToken::new();
-            let parked = crate::Builder::new().name("nap").spawn({
+            let parked = crate::task::Builder::new().name("nap").spawn({
                 let token = token.clone();
                 move || {
                     token.run(|| {

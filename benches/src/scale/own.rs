@@ -10,10 +10,11 @@ use std::{
 
 use anyhow::Result;
 use maniple::{
-    Builder, JoinHandle, Runtime,
+    JoinHandle, Runtime,
     net::{TcpListener, TcpStream},
     sleep, spawn,
     sync::{AcquireError, Notify, Semaphore, SemaphorePermit},
+    task::Builder,
     yield_now,
 };
 

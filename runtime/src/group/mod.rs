@@ -133,7 +133,7 @@ where
     }
     assert!(
         !group.scope.is_starved(),
-        "a child of the group could not begin: no stack (see Builder::max_coroutines)"
+        "a child of the group could not begin: no stack (see runtime::Builder::max_coroutines)"
     );
     let first_error = group.error.lock().take();
     match (first_error, outcome) {
@@ -612,7 +612,7 @@ impl<'scope, 'env, E> ChildBuilder<'scope, 'env, E> {
         self
     }
 
-    /// Address space for the child's stack; see [`Builder::stack_size`](crate::Builder::stack_size).
+    /// Address space for the child's stack; see [`task::Builder::stack_size`](crate::task::Builder::stack_size).
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.builder = self.builder.stack_size(bytes);
         self
@@ -621,7 +621,7 @@ impl<'scope, 'env, E> ChildBuilder<'scope, 'env, E> {
     /// As [`Group::spawn`], with the child's stack reserved now.
     ///
     /// # Errors
-    /// As [`Builder::spawn`](crate::Builder::spawn).
+    /// As [`task::Builder::spawn`](crate::task::Builder::spawn).
     #[track_caller]
     pub fn spawn<F, T>(self, body: F) -> io::Result<Child<'scope, T>>
     where
@@ -635,7 +635,7 @@ impl<'scope, 'env, E> ChildBuilder<'scope, 'env, E> {
     /// As [`Group::try_spawn`], with the child's stack reserved now.
     ///
     /// # Errors
-    /// As [`Builder::spawn`](crate::Builder::spawn).
+    /// As [`task::Builder::spawn`](crate::task::Builder::spawn).
     #[track_caller]
     pub fn try_spawn<F, T>(self, body: F) -> io::Result<Child<'scope, T>>
     where

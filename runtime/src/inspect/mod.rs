@@ -11,7 +11,7 @@
 //! use maniple::inspect;
 //! use std::time::Duration;
 //! maniple::run(|| {
-//!     let sleeper = maniple::Builder::new()
+//!     let sleeper = maniple::task::Builder::new()
 //!         .name("sleeper")
 //!         .spawn(|| maniple::sleep(Duration::from_secs(60)))?;
 //!     maniple::yield_now();

@@ -89,7 +89,7 @@ impl Stacks {
     /// Coroutines that could not begin for want of a stack, so far: at
     /// [`max_coroutines`](crate::runtime::Builder::max_coroutines), or at a limit of the system's.
     ///
-    /// Not counted are those that a [`Builder`](crate::Builder) refused to spawn.
+    /// Not counted are those that a [`task::Builder`](crate::task::Builder) refused to spawn.
     pub fn refused(&self) -> u64 {
         self.stats.refused
     }

@@ -215,7 +215,7 @@ pub(crate) enum StackError {
     )]
     NoGuardRegions,
     #[error(
-        "limit of {limit} stacks reached: raise Builder::max_coroutines, or let coroutines end \
+        "limit of {limit} stacks reached: raise runtime::Builder::max_coroutines, or let coroutines end \
          before more begin"
     )]
     TooMany { limit: usize },

@@ -359,7 +359,7 @@ impl Text {
         }
         write!(
             self,
-            "\nstack size {} KiB. Give it more with Builder::stack_size, or move deep recursion \
+            "\nstack size {} KiB. Give it more with task::Builder::stack_size, or move deep recursion \
              off the coroutine\n",
             size >> 10
         )
@@ -510,7 +510,7 @@ mod tests {
         let who = "maniple: stack overflow in coroutine 'ads' (id 7), spawned at ";
         assert!(first.starts_with(who) && first.contains(file!()), "{text}");
         let advice =
-            "Give it more with Builder::stack_size, or move deep recursion off the coroutine";
+            "Give it more with task::Builder::stack_size, or move deep recursion off the coroutine";
         assert_eq!(second, format!("stack size 64 KiB. {advice}\n"));
     }
 

@@ -232,7 +232,7 @@ pub(crate) fn origin(name: Option<Cow<'static, str>>, class: SizeClass) -> Origi
 /// ```
 /// # fn main() -> std::io::Result<()> {
 /// let depth = maniple::run(|| {
-///     maniple::Builder::new()
+///     maniple::task::Builder::new()
 ///         .name("deep")
 ///         .stack_size(1024 * 1024)
 ///         .spawn(|| 42)

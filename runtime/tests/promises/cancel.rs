@@ -61,7 +61,10 @@ fn a_cancelled_sleep_runs_destructors_and_does_not_call_the_panic_hook() {
             maniple::sleep(LONG);
             theirs.lock().unwrap().push("never");
         };
-        let sleeper = maniple::Builder::new().name("sleeper").spawn(body).unwrap();
+        let sleeper = maniple::task::Builder::new()
+            .name("sleeper")
+            .spawn(body)
+            .unwrap();
         while order.lock().unwrap().is_empty() {
             maniple::yield_now();
         }

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use maniple::{Builder, JoinError, Runtime, group, sync::channel};
+use maniple::{JoinError, Runtime, group, sync::channel, task::Builder};
 
 use super::{LONG, on, passes_as_child};
 

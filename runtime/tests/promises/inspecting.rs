@@ -6,10 +6,11 @@ use std::sync::{
 };
 
 use maniple::{
-    Builder, Runtime, inspect,
+    Runtime, inspect,
     net::TcpListener,
     runtime::StackGuard,
     sync::{Mutex, channel},
+    task::Builder,
 };
 
 use crate::{LONG, on};

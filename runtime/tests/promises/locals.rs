@@ -312,7 +312,7 @@ fn a_spawn_that_cannot_clone_what_is_inherited_leaves_its_stack() {
                     let caught = catch_unwind(AssertUnwindSafe(spawn));
                     assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"there is one"));
                 };
-                let builder = maniple::Builder::new;
+                let builder = maniple::task::Builder::new;
                 fails(&|| drop(builder().spawn(|| ())));
                 fails(&|| drop(builder().spawn_local(|| ())));
                 fails(&|| {

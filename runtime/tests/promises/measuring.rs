@@ -8,9 +8,10 @@ use std::{
 };
 
 use maniple::{
-    Builder, Runtime,
+    Runtime,
     inspect::{self, DepthsOf, MeasureDepths, measure_depths},
     sync::channel,
+    task::Builder,
 };
 
 use crate::LONG;

@@ -38,7 +38,9 @@ const SPAWN_LINE: u32 = line!() + 7;
 #[ignore = "overflows its stack: a child of the tests below"]
 fn overflowing_child() {
     maniple::run(|| {
-        let deep = maniple::Builder::new().name("digger").stack_size(256 << 10);
+        let deep = maniple::task::Builder::new()
+            .name("digger")
+            .stack_size(256 << 10);
         let digger = deep.spawn(|| dig(0)).unwrap();
         drop(digger.join());
     });

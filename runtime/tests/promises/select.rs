@@ -11,12 +11,12 @@ use std::{
 };
 
 use maniple::{
-    Builder, select, select_biased, spawn,
+    select, select_biased, spawn,
     sync::channel::{
         Receiver, RecvError, Select, SelectTimeoutError, SendError, Sender, TryRecvError, after,
         bounded, never, tick, unbounded,
     },
-    task::spawn_on_workers,
+    task::{Builder, spawn_on_workers},
     yield_now,
 };
 

@@ -71,7 +71,7 @@ fn a_coroutine_that_waits_for_a_lock_for_ever_is_reported_by_name() {
     let held = lock.lock();
     let (begin, begun) = channel::bounded(1);
     let theirs = lock.clone();
-    let named = maniple::Builder::new().name("stuck on a lock");
+    let named = maniple::task::Builder::new().name("stuck on a lock");
     let handle = runtime.spawn_with(named, move || {
         begin.send(()).unwrap();
         drop(theirs.lock());
@@ -102,7 +102,7 @@ fn a_coroutine_that_holds_its_worker_is_reported_and_may_end_later() {
     let release = Arc::new(AtomicBool::new(false));
     let (tell, told) = mpsc::channel();
     let theirs = release.clone();
-    let named = maniple::Builder::new().name("computes");
+    let named = maniple::task::Builder::new().name("computes");
     let handle = runtime
         .spawn_with(named, move || {
             tell.send("begun").unwrap();
@@ -130,7 +130,7 @@ fn nothing_begins_after_the_shutdown_has_begun() {
     impl Drop for SpawnsAtTheEnd {
         fn drop(&mut self) {
             let late = maniple::cancel::shield(|| maniple::spawn(|| ()).join());
-            let refused = maniple::Builder::new().spawn(|| ()).is_err();
+            let refused = maniple::task::Builder::new().spawn(|| ()).is_err();
             let cancelled = late.is_err_and(|error| error.is_cancelled());
             self.0.send((cancelled, refused)).unwrap();
         }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use maniple::{Builder, Runtime, inspect};
+use maniple::{Runtime, inspect, task::Builder};
 
 use crate::{LONG, passes_as_child};
 

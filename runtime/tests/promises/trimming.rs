@@ -89,7 +89,7 @@ fn trims_and_goes_on(name: &'static str, guard: StackGuard, panics: bool) {
     let runtime = builder(name).stack_guard(guard).build().unwrap();
     let go = Arc::new(Notify::new());
     let waited_for = go.clone();
-    let waiting = maniple::Builder::new().name(name);
+    let waiting = maniple::task::Builder::new().name(name);
     let waiting = runtime.spawn_with(waiting, move || {
         dig_and_return(60);
         dig(10, 3, &mut || {
@@ -218,7 +218,7 @@ fn who_wants_no_trimming_gets_none() {
     let go = Arc::new(Notify::new());
     for (runtime, name) in [(&keeps, "trim-kept"), (&trims, "trim-given")] {
         let go = go.clone();
-        let waiting = maniple::Builder::new().name(name);
+        let waiting = maniple::task::Builder::new().name(name);
         let waiting = runtime.spawn_with(waiting, move || {
             dig_and_return(30);
             go.notified();

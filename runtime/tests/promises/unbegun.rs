@@ -13,10 +13,10 @@ use std::{
 };
 
 use maniple::{
-    Builder, JoinError, JoinHandle, Runtime, coroutine_local, group, inspect,
+    JoinError, JoinHandle, Runtime, coroutine_local, group, inspect,
     net::UdpSocket,
     sync::{Mutex, WaitGroup, channel},
-    task::spawn_when_readable,
+    task::{Builder, spawn_when_readable},
     yield_now,
 };
 
@@ -473,7 +473,7 @@ fn logging_child() {
     assert_eq!(
         *first,
         "ERROR: 1 coroutine that nobody joins got no stack and did not run, 1 so far: limit of 2 stacks \
-         reached: raise Builder::max_coroutines, or let coroutines end before more begin"
+         reached: raise runtime::Builder::max_coroutines, or let coroutines end before more begin"
     );
     assert!(runtime.shutdown().is_clean());
     assert_eq!(lines().len(), 2);

@@ -344,7 +344,7 @@ impl Desk {
     #[cold]
     fn call_courier(self: &Rc<Self>) -> bool {
         let courier = Courier { desk: self.clone() };
-        let spawned = maniple::Builder::new()
+        let spawned = maniple::task::Builder::new()
             .name("maniple-server courier")
             .spawn_local(move || courier.attend());
         self.attended.set(spawned.is_ok());

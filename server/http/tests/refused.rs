@@ -95,7 +95,7 @@ fn a_connection_without_a_stack_is_closed_counted_and_logged_with_the_cure() {
     let opening = format!("1 connection to {address} closed unserved, 1 so far; ");
     assert!(first.starts_with(&opening), "{first}");
     assert!(
-        first.contains("limit of 5 stacks reached: raise Builder::max_coroutines"),
+        first.contains("limit of 5 stacks reached: raise runtime::Builder::max_coroutines"),
         "{first}"
     );
     // How many lines there are is up to the clock, but none is left out.
