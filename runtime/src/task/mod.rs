@@ -168,7 +168,7 @@ where
 /// let runtime = maniple::Runtime::builder().workers(2).build()?;
 /// let waiting = runtime.run(|| {
 ///     (0..100)
-///         .map(|_| maniple::task::spawn_where_fewest(maniple::task::park))
+///         .map(|_| maniple::task::spawn_least_loaded(maniple::task::park))
 ///         .collect::<Vec<_>>()
 /// });
 /// # drop(waiting);
@@ -176,7 +176,7 @@ where
 /// # }
 /// ```
 #[track_caller]
-pub fn spawn_where_fewest<F, T>(body: F) -> JoinHandle<T>
+pub fn spawn_least_loaded<F, T>(body: F) -> JoinHandle<T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,

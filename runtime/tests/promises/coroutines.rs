@@ -465,7 +465,7 @@ fn long_lived_coroutines_are_spread_over_the_workers() {
         let waiting: Vec<_> = (0..400)
             .map(|_| {
                 let begins = begins.clone();
-                let handle = maniple::task::spawn_where_fewest(move || {
+                let handle = maniple::task::spawn_least_loaded(move || {
                     begins.send(std::thread::current().id()).unwrap();
                     let _ = maniple::sync::channel::never::<()>().recv();
                 });
@@ -540,7 +540,7 @@ fn a_worker_that_computes_keeps_nothing_that_was_offered_to_it() {
         let parked: Vec<_> = (0..50).map(|_| maniple::spawn_local(park)).collect();
         maniple::yield_now();
         let offered: Vec<_> = (0..20)
-            .map(|_| maniple::task::spawn_where_fewest(|| ()))
+            .map(|_| maniple::task::spawn_least_loaded(|| ()))
             .collect();
         offered
             .into_iter()

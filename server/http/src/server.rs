@@ -17,7 +17,7 @@ use maniple::{
     log_within,
     net::{TcpListener, TcpStream, ToSocketAddrs},
     panics,
-    task::{spawn_when_readable, spawn_where_fewest},
+    task::{spawn_least_loaded, spawn_when_readable},
     time::recent,
 };
 
@@ -458,7 +458,7 @@ fn begin(shared: &Shared, stream: TcpStream, peer: SocketAddr) {
         line: line.clone(),
         unbegun: true,
     };
-    let unbegun = line.entrust(|| spawn_where_fewest(move || serve(open, peer, None)));
+    let unbegun = line.entrust(|| spawn_least_loaded(move || serve(open, peer, None)));
     if let Some(coroutine) = unbegun {
         shared.refusals.note(coroutine);
     }

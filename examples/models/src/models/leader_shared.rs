@@ -39,7 +39,7 @@ fn serve(site: &Site) -> io::Result<()> {
             match stream {
                 Ok(stream) => {
                     let backends = site.backends;
-                    drop(maniple::task::spawn_where_fewest(move || {
+                    drop(maniple::task::spawn_least_loaded(move || {
                         converse(stream, backends)
                     }));
                 }

@@ -30,7 +30,7 @@ fn serve(site: &Site) -> io::Result<()> {
             };
             let backends = Backends::new(site.backends);
             // ① A stack of its own for each client, and no thread; on the worker that has the fewest, since it will stay there.
-            drop(maniple::task::spawn_where_fewest(move || {
+            drop(maniple::task::spawn_least_loaded(move || {
                 converse(stream, backends)
             }));
         }

@@ -44,7 +44,7 @@ fn serve(site: &Site) -> io::Result<()> {
                 }
             };
             let work = Arc::clone(&work);
-            drop(maniple::task::spawn_where_fewest(move || {
+            drop(maniple::task::spawn_least_loaded(move || {
                 converse(stream, &work)
             }));
         }
