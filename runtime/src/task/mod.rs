@@ -2,7 +2,7 @@
 
 mod standby;
 
-pub use standby::{load_is_uneven, spawn_when_readable};
+pub use standby::{is_imbalanced, spawn_when_readable};
 
 use std::{
     any::Any,

@@ -78,6 +78,6 @@ where
 /// Coroutines that have begun do not move. So while this holds, what waits for its next piece of work serves
 /// its user faster if it waits with [`spawn_when_readable`]. False on one worker, and on plain threads.
 #[inline]
-pub fn load_is_uneven() -> bool {
+pub fn is_imbalanced() -> bool {
     Worker::current().is_some_and(Worker::load_is_uneven)
 }

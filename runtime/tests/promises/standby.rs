@@ -17,7 +17,7 @@ use maniple::{
     net::{TcpListener, TcpStream},
     spawn,
     sync::channel,
-    task::{load_is_uneven, spawn_when_readable},
+    task::{is_imbalanced, spawn_when_readable},
     yield_now,
 };
 
@@ -251,7 +251,7 @@ fn a_stream_that_somebody_waits_for_stays_watched() {
 fn a_worker_that_is_held_while_another_sleeps_makes_load_uneven() {
     on(2, || {
         let patience = Instant::now() + LONG;
-        while !load_is_uneven() {
+        while !is_imbalanced() {
             assert!(Instant::now() < patience, "nobody noticed");
             let until = Instant::now() + Duration::from_millis(3);
             while Instant::now() < until {
@@ -266,6 +266,6 @@ fn a_worker_that_is_held_while_another_sleeps_makes_load_uneven() {
             std::hint::spin_loop();
         }
         yield_now();
-        assert!(!load_is_uneven());
+        assert!(!is_imbalanced());
     });
 }

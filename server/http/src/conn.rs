@@ -37,7 +37,7 @@ use maniple::{
     log_within,
     net::{Shutdown, TcpStream},
     panics,
-    task::load_is_uneven,
+    task::is_imbalanced,
     time::recent,
 };
 
@@ -159,7 +159,7 @@ pub(crate) fn serve(
         match flow {
             Ok(Flow::Keep) => {
                 conn.wait = Standby::from_now(service.timeouts.idle);
-                if (is_rare || load_is_uneven()) && conn.may_stand_by() {
+                if (is_rare || is_imbalanced()) && conn.may_stand_by() {
                     return Some(conn.wait);
                 }
                 flow = conn.turn();

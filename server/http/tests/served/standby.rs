@@ -136,7 +136,7 @@ fn a_worker_that_is_held_keeps_no_connection_waiting() {
         })
         .get(
             "/uneven",
-            |_: &mut Request| match maniple::task::load_is_uneven() {
+            |_: &mut Request| match maniple::task::is_imbalanced() {
                 true => "y",
                 false => "n",
             },
