@@ -48,7 +48,7 @@ impl LogLimit {
 
     /// Whether there may be a line now, and what to add to it; `None` if it is to be left out.
     pub fn admit(&self) -> Option<LeftOut> {
-        self.admit_at(crate::time::recent())
+        self.admit_at(crate::time::coarse_now())
     }
 
     fn admit_at(&self, now: Instant) -> Option<LeftOut> {

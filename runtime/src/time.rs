@@ -125,12 +125,12 @@ pub fn remaining() -> Option<Duration> {
     Some(deadline.saturating_duration_since(now()))
 }
 
-/// The clock as of the worker's last look at it: cheap, and behind by no more than the time since the
-/// worker last polled. On a plain thread, the clock itself.
+/// The clock as of the worker's last look at it: cheap, and behind by no more than the time since the worker last
+/// polled. On a plain thread, the clock itself. The kernel has the like in `CLOCK_MONOTONIC_COARSE`.
 ///
 /// For deadlines of many seconds that are set on every request.
 #[inline]
-pub fn recent() -> Instant {
+pub fn coarse_now() -> Instant {
     wait::recent()
 }
 

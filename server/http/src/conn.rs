@@ -38,7 +38,7 @@ use maniple::{
     net::{Shutdown, TcpStream},
     panics,
     task::is_imbalanced,
-    time::recent,
+    time::coarse_now,
 };
 
 use crate::{
@@ -142,7 +142,7 @@ pub(crate) fn serve(
         Standby::from_now(service.timeouts.header)
     });
     // A client that asks now and then does not need a coroutine in between.
-    let is_rare = recent().saturating_duration_since(wait.since) > SOON;
+    let is_rare = coarse_now().saturating_duration_since(wait.since) > SOON;
     let mut conn = Conn {
         service,
         rested: line.has_rested(),
@@ -184,7 +184,7 @@ pub(crate) fn serve(
 
 impl Standby {
     fn from_now(patience: Duration) -> Self {
-        let since = recent();
+        let since = coarse_now();
         Self {
             since,
             until: since + patience,
@@ -248,7 +248,7 @@ impl Conn<'_> {
     fn turn_after_standby(&mut self) -> io::Result<Flow> {
         match self.read_and_answer(Self::try_read_more) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                match self.wait.until <= recent() {
+                match self.wait.until <= coarse_now() {
                     true => Ok(Flow::Close),
                     false => self.turn(),
                 }
@@ -337,8 +337,8 @@ impl Conn<'_> {
                     self.keep_back(out)?;
                 }
                 Ok(false) => {
-                    let until =
-                        *deadline.get_or_insert_with(|| recent() + self.service.timeouts.header);
+                    let until = *deadline
+                        .get_or_insert_with(|| coarse_now() + self.service.timeouts.header);
                     if let Some(flow) = self.complete_head(until)? {
                         return Ok(flow);
                     }
@@ -735,7 +735,7 @@ fn linger(line: &Line, stall: Duration) {
         return;
     }
     let mut patience = Patience::with(line, stall);
-    let until = recent() + LINGER;
+    let until = coarse_now() + LINGER;
     let _ = stream.set_read_timeout(Some(Patience::period(stall).min(LINGER)));
     let mut buffer = vec![0; 8 * 1024];
     let mut discarded = 0;
@@ -746,7 +746,7 @@ fn linger(line: &Line, stall: Duration) {
             Err(error) if is_own_timeout(&error) => {}
             Err(_) => return,
         }
-        if recent() >= until && (patience.is_over(line) || patience.is_done()) {
+        if coarse_now() >= until && (patience.is_over(line) || patience.is_done()) {
             return;
         }
     }

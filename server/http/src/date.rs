@@ -16,7 +16,7 @@ thread_local! {
 /// line: a head's end.
 #[inline]
 pub(crate) fn end_head(out: &mut Vec<u8>) {
-    let recent = maniple::time::recent();
+    let recent = maniple::time::coarse_now();
     CACHED.with(|cached| match &mut *cached.borrow_mut() {
         Some((valid_until, line)) if recent < *valid_until => out.extend_from_slice(line),
         outdated => out.extend_from_slice(refresh(outdated, recent)),

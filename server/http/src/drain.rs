@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use maniple::{sync::Notify, time::recent};
+use maniple::{sync::Notify, time::coarse_now};
 
 use crate::line::{FRESH, IDLE, Line};
 
@@ -118,18 +118,18 @@ impl Registry {
 
     /// Ends the idle connections and waits for the busy ones, then cancels those that are left.
     pub(crate) fn finish(&self, grace: Duration) -> DrainReport {
-        let began = recent();
+        let began = coarse_now();
         let over = began + grace;
         self.sweep(IDLE);
-        while !self.wait_until_empty(over.min(recent() + SWEEP)) && recent() < over {
+        while !self.wait_until_empty(over.min(coarse_now() + SWEEP)) && coarse_now() < over {
             self.sweep(IDLE);
-            if recent() >= began + FIRST_REQUEST {
+            if coarse_now() >= began + FIRST_REQUEST {
                 self.sweep(FRESH);
             }
         }
         let cancelled = self.cancel_all();
         if cancelled > 0 {
-            self.wait_until_empty(recent() + AFTER_CANCEL);
+            self.wait_until_empty(coarse_now() + AFTER_CANCEL);
         }
         DrainReport {
             answered: self.answered.load(Ordering::Relaxed),
@@ -158,7 +158,7 @@ impl Registry {
 
     fn wait_until_empty(&self, until: Instant) -> bool {
         while self.count() > 0 {
-            let left = until.saturating_duration_since(recent());
+            let left = until.saturating_duration_since(coarse_now());
             if left.is_zero() {
                 return false;
             }

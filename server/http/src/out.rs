@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use maniple::{sync::Notify, time::Elapsed, time::recent};
+use maniple::{sync::Notify, time::Elapsed, time::coarse_now};
 
 use crate::line::Line;
 
@@ -277,7 +277,7 @@ impl Patience {
     pub(crate) fn with(line: &Line, stall: Duration) -> Self {
         Self {
             stall,
-            since: recent(),
+            since: coarse_now(),
             unacknowledged: line.stream.unacknowledged().unwrap_or(0),
         }
     }
@@ -289,7 +289,7 @@ impl Patience {
 
     /// Whether the client has taken nothing for so long.
     pub(crate) fn is_over(&mut self, line: &Line) -> bool {
-        let now = recent();
+        let now = coarse_now();
         let left = line.stream.unacknowledged().unwrap_or(usize::MAX);
         if left < self.unacknowledged {
             self.unacknowledged = left;
@@ -353,7 +353,7 @@ impl Desk {
 
     /// Sends what fits of all that is listed.
     fn go_round(&self) {
-        let now = recent();
+        let now = coarse_now();
         let listed = mem::take(&mut *self.listed.borrow_mut());
         for out in listed {
             if out.send_what_fits(now) {
@@ -367,7 +367,7 @@ impl Desk {
 
     /// How long until the next client is to be tried again.
     fn next(&self) -> Duration {
-        let now = recent();
+        let now = coarse_now();
         let listed = self.listed.borrow();
         let next = listed.iter().map(|out| match out.again.get() {
             Some((at, _)) => at.saturating_duration_since(now),

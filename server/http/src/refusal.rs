@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use maniple::{JoinHandle, panics, sync::Notify, time::recent};
+use maniple::{JoinHandle, panics, sync::Notify, time::coarse_now};
 
 /// Those of a server. Whoever refuses a coroutine its stack cannot wait to say so, nor join it: a coroutine of the
 /// server's own does, [`Refusals::watch`].
@@ -87,8 +87,8 @@ impl Refusals {
         let seen = self.count.fetch_add(new, Ordering::Relaxed) + new;
         let mut log = self.log.lock();
         log.seen(seen, errors.into_iter().last());
-        log.tell(recent());
-        log.wait(recent())
+        log.tell(coarse_now());
+        log.wait(coarse_now())
     }
 }
 

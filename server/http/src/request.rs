@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use maniple::{
     net::{Shutdown, TcpStream},
-    time::recent,
+    time::coarse_now,
 };
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
@@ -384,10 +384,10 @@ impl Request {
 
     /// Waits for more of the body. Answers that the client may be waiting for before it sends any leave meanwhile.
     fn await_body(&mut self) -> Result<(), BodyError> {
-        let before = recent();
+        let before = coarse_now();
         let patience = self.scratch().pace.patience(self.body_limits.stall);
         let waited = self.await_readable(before + patience);
-        self.scratch_mut().pace.awaited += recent().saturating_duration_since(before);
+        self.scratch_mut().pace.awaited += coarse_now().saturating_duration_since(before);
         waited.map_err(BodyError::from_read)
     }
 
@@ -408,7 +408,7 @@ impl Request {
     /// nothing, and a read that did would wait without end, and with its buffers.
     #[cold]
     fn probe(&self, until: Instant) -> io::Result<()> {
-        let left = until.saturating_duration_since(recent());
+        let left = until.saturating_duration_since(coarse_now());
         let stream = self.stream();
         stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         let peeked = stream.peek(&mut [0]);

@@ -18,7 +18,7 @@ use maniple::{
     net::{TcpListener, TcpStream, ToSocketAddrs},
     panics,
     task::{spawn_least_loaded, spawn_when_readable},
-    time::recent,
+    time::coarse_now,
 };
 
 use crate::{
@@ -420,7 +420,7 @@ fn accept_last(shared: &Arc<Shared>, listener: &TcpListener, grace: Duration) {
         }
         return;
     }
-    let until = recent() + LAST_HANDSHAKES.min(grace);
+    let until = coarse_now() + LAST_HANDSHAKES.min(grace);
     let _ = maniple::deadline(until, || {
         loop {
             match listener.accept() {

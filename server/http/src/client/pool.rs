@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use maniple::{cancel::CancelToken, panics, sync::Mutex, task, time::recent};
+use maniple::{cancel::CancelToken, panics, sync::Mutex, task, time::coarse_now};
 
 use super::connection::Connection;
 
@@ -91,7 +91,7 @@ impl Pool {
         if limits.total == 0 || limits.per_host == 0 || limits.age.is_zero() {
             return;
         }
-        connection.kept = Some((recent(), thread::current().id()));
+        connection.kept = Some((coarse_now(), thread::current().id()));
         let mut idle = self.shelf.idle.lock();
         let gone = idle.put(connection, limits);
         let needs_keeper = !std::mem::replace(&mut idle.has_keeper, true);
@@ -141,7 +141,7 @@ impl Idle {
 
 impl Shelf {
     fn is_of_use(&self, connection: &Connection) -> bool {
-        let is_young = |since| recent().saturating_duration_since(since) < self.limits.age;
+        let is_young = |since| coarse_now().saturating_duration_since(since) < self.limits.age;
         connection.kept.is_some_and(|(since, _)| is_young(since)) && connection.is_quiet()
     }
 
