@@ -40,7 +40,7 @@ pub use join::try_join;
 #[doc(hidden)]
 pub use join::{call, joined, try_joined};
 pub use map::{map, map_as_completed, try_map};
-pub use partial::{Outcome, partial_deadline, partial_timeout};
+pub use partial::{Part, partial_deadline, partial_timeout};
 pub use race::{Indexed, quorum, race};
 pub use supervise::{Failure, GaveUp, Restart, supervised};
 

@@ -9,27 +9,27 @@ use crate::{
     time,
 };
 
-/// How a call ended that had until a deadline.
+/// What became of one of several calls that had until a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome<T> {
+pub enum Part<T> {
     /// It returned in time. A call that returns a `Result` may have had a wait cut short and say so in it.
     Done(T),
     /// It was cut short, by the deadline or by a cancellation from outside, and unwound.
     Cut(Interrupt),
 }
 
-impl<T> Outcome<T> {
+impl<T> Part<T> {
     /// The value, unless it was cut short.
     pub fn done(self) -> Option<T> {
         match self {
-            Outcome::Done(value) => Some(value),
-            Outcome::Cut(_) => None,
+            Part::Done(value) => Some(value),
+            Part::Cut(_) => None,
         }
     }
 
     /// Whether there is no value.
     pub fn is_cut(&self) -> bool {
-        matches!(self, Outcome::Cut(_))
+        matches!(self, Part::Cut(_))
     }
 }
 
@@ -37,7 +37,7 @@ impl<T> Outcome<T> {
 ///
 /// At the deadline the waits of what still runs are cut short, as under [`timeout`](crate::timeout); what
 /// was done by then is kept. It returns once all calls have ended, at the deadline or before. An
-/// earlier deadline or a cancellation of the caller reaches the calls too, and their outcomes are
+/// earlier deadline or a cancellation of the caller reaches the calls too, and their parts are
 /// returned all the same.
 ///
 /// Elsewhere: Java's `StructuredTaskScope` with `awaitAll` and a timeout, then asking each subtask for
@@ -49,16 +49,16 @@ impl<T> Outcome<T> {
 ///
 /// # Examples
 /// ```
-/// use maniple::group::{Outcome, partial_timeout};
+/// use maniple::group::{Part, partial_timeout};
 /// use std::time::Duration;
 /// let parts = partial_timeout(Duration::from_millis(20), [0, 60_000].map(|millis| move || {
 ///     maniple::sleep(Duration::from_millis(millis));
 ///     millis
 /// }));
-/// assert_eq!(parts[0], Outcome::Done(0));
+/// assert_eq!(parts[0], Part::Done(0));
 /// assert!(parts[1].is_cut());
 /// ```
-pub fn partial_timeout<I, F, T>(timeout: Duration, calls: I) -> Vec<Outcome<T>>
+pub fn partial_timeout<I, F, T>(timeout: Duration, calls: I) -> Vec<Part<T>>
 where
     I: IntoIterator<Item = F>,
     F: FnOnce() -> T + Send,
@@ -66,7 +66,7 @@ where
 {
     match now().checked_add(timeout) {
         Some(at) => partial_deadline(at, calls),
-        None => outcomes(calls),
+        None => parts(calls),
     }
 }
 
@@ -74,7 +74,7 @@ where
 ///
 /// # Panics
 /// With a call's panic; the others are cancelled.
-pub fn partial_deadline<I, F, T>(at: Instant, calls: I) -> Vec<Outcome<T>>
+pub fn partial_deadline<I, F, T>(at: Instant, calls: I) -> Vec<Part<T>>
 where
     I: IntoIterator<Item = F>,
     F: FnOnce() -> T + Send,
@@ -82,12 +82,10 @@ where
 {
     // The iterator may wait, and is under the caller's deadline alone.
     let calls: Vec<F> = calls.into_iter().collect();
-    time::deadline(at, || outcomes(calls)).expect("the leader's one wait is not cut short")
+    time::deadline(at, || parts(calls)).expect("the leader's one wait is not cut short")
 }
 
-fn outcomes<F: FnOnce() -> T + Send, T: Send>(
-    calls: impl IntoIterator<Item = F>,
-) -> Vec<Outcome<T>> {
+fn parts<F: FnOnce() -> T + Send, T: Send>(calls: impl IntoIterator<Item = F>) -> Vec<Part<T>> {
     let calls: Vec<F> = calls.into_iter().collect();
     let mut values: Vec<Option<T>> = calls.iter().map(|_| None).collect();
     let Ok(()) = group(|g| -> Result<(), std::convert::Infallible> {
@@ -97,6 +95,6 @@ fn outcomes<F: FnOnce() -> T + Send, T: Send>(
         Ok(())
     });
     let cut = cause();
-    let outcome = |value: Option<T>| value.map_or(Outcome::Cut(cut), Outcome::Done);
-    values.into_iter().map(outcome).collect()
+    let part = |value: Option<T>| value.map_or(Part::Cut(cut), Part::Done);
+    values.into_iter().map(part).collect()
 }

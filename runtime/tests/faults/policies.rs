@@ -7,9 +7,7 @@ use std::{
 
 use maniple::{
     cancel::cancel_at,
-    group::{
-        Outcome, hedge, map, map_as_completed, partial_timeout, quorum, race, try_join, try_map,
-    },
+    group::{Part, hedge, map, map_as_completed, partial_timeout, quorum, race, try_join, try_map},
     sync::channel,
     yield_now,
 };
@@ -146,8 +144,8 @@ fn a_cut_partial_has_what_was_done() {
     ends_whole(|calls| {
         let outcomes = partial_timeout(LONG, [1, 2, 3].map(|turns| move || calls.call(turns)));
         let right = |(at, outcome)| match outcome {
-            Outcome::Done(turns) => turns == at + 1,
-            Outcome::Cut(_) => maniple::cancel::is_cancelled(),
+            Part::Done(turns) => turns == at + 1,
+            Part::Cut(_) => maniple::cancel::is_cancelled(),
         };
         outcomes.into_iter().enumerate().all(right)
     });

@@ -8,7 +8,7 @@ use std::{
 
 use maniple::{
     cancel::{self, Interrupt},
-    group::{self, Failure, Outcome, Restart},
+    group::{self, Failure, Part, Restart},
     sync::channel,
     time::Elapsed,
 };
@@ -348,10 +348,10 @@ fn at_a_deadline_what_is_done_is_returned_in_order_and_the_rest_is_cut() {
         assert_eq!(
             parts,
             [
-                Outcome::Cut(Interrupt::Elapsed),
-                Outcome::Done(Ok(1)),
-                Outcome::Done(Err(false)),
-                Outcome::Done(Err(true))
+                Part::Cut(Interrupt::Elapsed),
+                Part::Done(Ok(1)),
+                Part::Done(Err(false)),
+                Part::Done(Err(true))
             ]
         );
         assert_eq!(inside.load(Ordering::SeqCst), 0);
@@ -360,7 +360,7 @@ fn at_a_deadline_what_is_done_is_returned_in_order_and_the_rest_is_cut() {
             (Ok(()), None)
         );
         let all = group::partial_timeout(std::time::Duration::MAX, [|| 1, || 2]);
-        assert_eq!(all, [Outcome::Done(1), Outcome::Done(2)]);
+        assert_eq!(all, [Part::Done(1), Part::Done(2)]);
     };
     on(1, try_it);
     on(2, try_it);
@@ -374,8 +374,8 @@ fn partial_results_are_kept_whatever_cuts_the_rest_but_a_panic() {
         let calls = || -> [Call<'_, u8>; 2] { [Box::new(|| 1), Box::new(|| never(&inside))] };
         // An outer deadline is earlier.
         let parts = maniple::timeout(SHORT, || group::partial_timeout(LONG, calls()));
-        let cut = Outcome::Cut(Interrupt::Elapsed);
-        assert_eq!(parts, Ok(vec![Outcome::Done(1), cut]));
+        let cut = Part::Cut(Interrupt::Elapsed);
+        assert_eq!(parts, Ok(vec![Part::Done(1), cut]));
         let (begin, begun) = channel::bounded(0);
         let token = cancel::CancelToken::new();
         let (parts, ()) = maniple::join!(
@@ -394,7 +394,7 @@ fn partial_results_are_kept_whatever_cuts_the_rest_but_a_panic() {
                 token.cancel();
             }
         );
-        assert_eq!(parts.unwrap()[1], Outcome::Cut(Interrupt::Cancelled));
+        assert_eq!(parts.unwrap()[1], Part::Cut(Interrupt::Cancelled));
         let falls: [Call<'_, u8>; 2] = [Box::new(|| never(&inside)), Box::new(|| panic!("apart"))];
         assert_eq!(caught(|| group::partial_timeout(LONG, falls)), "apart");
         assert_eq!(inside.load(Ordering::SeqCst), 0);
