@@ -42,7 +42,7 @@ pub use join::{call, joined, try_joined};
 pub use map::{map, map_as_completed, try_map};
 pub use partial::{Part, partial_deadline, partial_timeout};
 pub use race::{Indexed, quorum, race};
-pub use supervise::{Failure, GaveUp, Restart, supervised};
+pub use supervise::{FailedAttempt, GaveUp, Restart, supervised};
 
 use crate::{
     cancel,

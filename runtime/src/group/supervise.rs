@@ -142,9 +142,9 @@ impl Restart {
         for attempt in 0.. {
             let last = match catch_unwind(AssertUnwindSafe(|| body(attempt))) {
                 Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error)) => Failure::Error(error),
+                Ok(Err(error)) => FailedAttempt::Error(error),
                 Err(payload) if payload.is::<Unwind>() => resume_unwind(payload),
-                Err(payload) => Failure::Panic(JoinError::panicked(payload)),
+                Err(payload) => FailedAttempt::Panic(JoinError::panicked(payload)),
             };
             let failed_at = now();
             recent.retain(|&at| failed_at.saturating_duration_since(at) < self.within);
@@ -173,12 +173,12 @@ pub struct GaveUp<E> {
     /// How many failures there were within the time.
     pub failures: usize,
     /// The last of them.
-    pub last: Failure<E>,
+    pub last: FailedAttempt<E>,
 }
 
-/// How a call under [`Restart::run`] failed.
+/// How an attempt under [`Restart::run`] failed.
 #[derive(Debug)]
-pub enum Failure<E> {
+pub enum FailedAttempt<E> {
     /// It returned this error.
     Error(E),
     /// It panicked; [`JoinError::into_panic`] has the payload.
@@ -189,8 +189,8 @@ impl<E: fmt::Display> fmt::Display for GaveUp<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "gave up after {} failures, the last: ", self.failures)?;
         match &self.last {
-            Failure::Error(error) => error.fmt(f),
-            Failure::Panic(panic) => panic.fmt(f),
+            FailedAttempt::Error(error) => error.fmt(f),
+            FailedAttempt::Panic(panic) => panic.fmt(f),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use maniple::{
     cancel::{self, Interrupt},
-    group::{self, Failure, Part, Restart},
+    group::{self, FailedAttempt, Part, Restart},
     sync::channel,
     time::Elapsed,
 };
@@ -759,13 +759,13 @@ fn a_restart_tries_again_after_errors_and_panics_and_gives_up_at_its_limit() {
         let gave_up = gave_up.unwrap_err();
         assert_eq!((attempts, gave_up.failures), (4, 4));
         assert_eq!(gave_up.to_string(), "gave up after 4 failures, the last: 3");
-        assert!(matches!(gave_up.last, Failure::Error(3)));
+        assert!(matches!(gave_up.last, FailedAttempt::Error(3)));
         let none = Restart {
             max: 0,
             ..quick.clone()
         };
         let gave_up = none.run(|_| -> Result<(), ()> { panic!("at once") });
-        let Failure::Panic(panic) = gave_up.unwrap_err().last else {
+        let FailedAttempt::Panic(panic) = gave_up.unwrap_err().last else {
             panic!("it was a panic");
         };
         assert_eq!(*panic.into_panic().downcast::<&str>().unwrap(), "at once");
