@@ -15,7 +15,7 @@ use std::{
 pub use crate::error::{Cancelled, Cause, Interrupt};
 use crate::{
     error::{Elapsed, Unwind},
-    scheduler::current_waiter,
+    scheduler::on_waiter,
     sync::channel::{self, Receiver, Sender},
     sys::spin::SpinLock,
     time::DeadlineGuard,
@@ -120,10 +120,11 @@ impl CancelToken {
     /// # Panics
     /// With the panic of `f`, if it panics.
     pub fn run<T>(&self, f: impl FnOnce() -> T) -> Result<T, Cancelled> {
-        let pointer = current_waiter();
-        // SAFETY: the caller's own waiter outlives the call.
-        let waiter = unsafe { pointer.as_ref() };
-        let frame = Scope::new(Target::Waiter(pointer));
+        on_waiter(|waiter| self.run_as(waiter, f))
+    }
+
+    fn run_as<T>(&self, waiter: &Waiter, f: impl FnOnce() -> T) -> Result<T, Cancelled> {
+        let frame = Scope::new(Target::Waiter(NonNull::from(waiter)));
         let link = Scope::new(Target::Scope(NonNull::from(&frame)));
         let result = {
             let _entered = Entered::new(waiter, &frame, &link, &self.shared.scope);
@@ -230,15 +231,14 @@ pub fn shield<T>(f: impl FnOnce() -> T) -> T {
         }
     }
 
-    let pointer = current_waiter();
-    // SAFETY: the caller's own waiter outlives the call.
-    let waiter = unsafe { pointer.as_ref() };
-    let frame = Scope::new(Target::Waiter(pointer));
-    let _deadline = DeadlineGuard::set(waiter, None);
-    // SAFETY: restored before the frame goes.
-    let enclosing = unsafe { waiter.replace_scope(NonNull::from(&frame)) };
-    let _scope = Restore(waiter, enclosing, Stay::begin(waiter));
-    f()
+    on_waiter(|waiter| {
+        let frame = Scope::new(Target::Waiter(NonNull::from(waiter)));
+        let _deadline = DeadlineGuard::set(waiter, None);
+        // SAFETY: restored before the frame goes.
+        let enclosing = unsafe { waiter.replace_scope(NonNull::from(&frame)) };
+        let _scope = Restore(waiter, enclosing, Stay::begin(waiter));
+        f()
+    })
 }
 
 /// Asks whether the caller should go on: the cancellation point for code that computes.
@@ -259,21 +259,18 @@ pub fn shield<T>(f: impl FnOnce() -> T) -> T {
 /// assert_eq!(sum(&[1, 2, 3]), Ok(6));
 /// ```
 pub fn check() -> Result<(), Interrupt> {
-    // SAFETY: the caller's own waiter outlives the call.
-    let waiter = unsafe { current_waiter().as_ref() };
-    let checked = match waiter.deadline() {
+    let checked = on_waiter(|waiter| match waiter.deadline() {
         _ if waiter.is_cancelled() => Err(Interrupt::Cancelled),
         Some(deadline) if deadline <= crate::scheduler::now() => Err(Interrupt::Elapsed),
         _ => Ok(()),
-    };
+    });
     wait::spend();
     checked
 }
 
 /// Whether the caller's scope has been cancelled.
 pub fn is_cancelled() -> bool {
-    // SAFETY: the caller's own waiter outlives the call.
-    let cancelled = unsafe { current_waiter().as_ref() }.is_cancelled();
+    let cancelled = on_waiter(Waiter::is_cancelled);
     if !cancelled {
         wait::spend();
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    scheduler::current_coroutine,
+    scheduler::on_coroutine,
     waiter::{Heir, Local, Locals},
 };
 
@@ -296,11 +296,10 @@ fn on_own<R>(f: impl FnOnce(&Locals) -> R) -> Result<R, AccessError> {
     thread_local! {
         static THREAD: Locals = const { Locals::new() };
     }
-    match current_coroutine() {
-        // SAFETY: this is the running coroutine, whose locals are its own.
-        Some(task) => Ok(f(unsafe { &task.as_ref().locals })),
+    on_coroutine(|task| match task {
+        Some(task) => Ok(f(&task.locals)),
         None => THREAD.try_with(f).map_err(|_| AccessError),
-    }
+    })
 }
 
 fn typed<T: 'static>(value: &dyn Any) -> &T {

@@ -8,7 +8,7 @@ use std::{
 pub use crate::error::Elapsed;
 use crate::{
     error::Unwind,
-    scheduler::{current_waiter, now},
+    scheduler::{now, on_waiter},
     wait::{self, Interruptible, Reason, Stay, Waited},
     waiter::Waiter,
 };
@@ -95,13 +95,11 @@ pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> Result<T, Elapse
 /// # Panics
 /// With the panic of `f`, if it panics.
 pub fn deadline<T>(at: Instant, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
-    // SAFETY: the caller's own waiter outlives the call.
-    let waiter = unsafe { current_waiter().as_ref() };
-    let result = {
+    let result = on_waiter(|waiter| {
         let outer = waiter.deadline();
         let _restore = DeadlineGuard::set(waiter, Some(outer.map_or(at, |outer| outer.min(at))));
         catch_unwind(AssertUnwindSafe(f))
-    };
+    });
     result.or_else(|payload| match payload.downcast_ref::<Unwind>() {
         // The deadline that passed was set here or further in, unless an outer one is as early.
         Some(Unwind::Elapsed(passed)) if at <= *passed => Err(Elapsed),
@@ -120,8 +118,7 @@ pub fn deadline<T>(at: Instant, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
 /// }).unwrap();
 /// ```
 pub fn remaining() -> Option<Duration> {
-    // SAFETY: the caller's own waiter outlives the call.
-    let deadline = unsafe { current_waiter().as_ref() }.deadline()?;
+    let deadline = on_waiter(Waiter::deadline)?;
     Some(deadline.saturating_duration_since(now()))
 }
 

@@ -12,7 +12,7 @@ use std::{cell::Cell, panic::resume_unwind, ptr::NonNull, time::Instant};
 
 use crate::{
     error::{Cause, Interrupt, Unwind},
-    scheduler::{Worker, current_coroutine, current_waiter, now, suspend, yield_turn},
+    scheduler::{Worker, current_waiter, now, on_coroutine, on_waiter, suspend, yield_turn},
     sys::{
         fenced,
         list::{Linked, Links, List},
@@ -57,7 +57,7 @@ pub(crate) fn wait(
     arm: impl FnOnce(&Waiter) -> bool,
     forget: impl FnOnce(),
 ) -> Waited {
-    // SAFETY: the caller's own waiter outlives the call.
+    // SAFETY: the caller's own waiter outlives the call. Not by `on_waiter`: its closure would not be inlined.
     let waiter = unsafe { current_waiter().as_ref() };
     if !arm(waiter) {
         return Waited::AtOnce;
@@ -113,16 +113,16 @@ pub(crate) fn finish(
 /// even begin. The deadline is held against the worker's recent clock; a wait checks it exactly.
 #[inline]
 pub(crate) fn check() -> Result<(), Interrupt> {
-    // SAFETY: the caller's own waiter outlives the call.
-    let waiter = unsafe { current_waiter().as_ref() };
-    if waiter.is_cancelled() {
-        return Err(refuse(Interrupt::Cancelled));
-    }
-    match waiter.deadline() {
-        None => Ok(()),
-        Some(deadline) if recent() < deadline => Ok(()),
-        Some(_) => Err(refuse(Interrupt::Elapsed)),
-    }
+    on_waiter(|waiter| {
+        if waiter.is_cancelled() {
+            return Err(refuse(Interrupt::Cancelled));
+        }
+        match waiter.deadline() {
+            None => Ok(()),
+            Some(deadline) if recent() < deadline => Ok(()),
+            Some(_) => Err(refuse(Interrupt::Elapsed)),
+        }
+    })
 }
 
 /// Counts as a call, so that one who tries again whatever the error lets others have their turn.
@@ -134,8 +134,7 @@ fn refuse(interrupt: Interrupt) -> Interrupt {
 
 /// Why the caller's innermost scope was cancelled, if it was.
 pub(crate) fn cause() -> Option<Cause> {
-    // SAFETY: the caller's own waiter outlives the call, and is in a scope that does.
-    unsafe { current_waiter().as_ref().current_scope().as_ref() }.cause()
+    on_waiter(Waiter::cause)
 }
 
 /// The worker's clock as of its current round; on a plain thread, the clock.
@@ -166,9 +165,7 @@ pub(crate) fn unwind(reason: Reason, interrupt: Interrupt) {
         yield_turn();
         return;
     }
-    // SAFETY: the caller's own waiter outlives the call.
-    let waiter = unsafe { current_waiter().as_ref() };
-    let payload = match (interrupt, waiter.deadline()) {
+    let payload = match (interrupt, on_waiter(Waiter::deadline)) {
         (Interrupt::Elapsed, Some(deadline)) => Unwind::Elapsed(deadline),
         _ => Unwind::Cancelled,
     };
@@ -186,11 +183,10 @@ pub(crate) fn throw(reason: Reason, payload: Unwind) -> ! {
 }
 
 fn cannot_unwind(reason: Reason, payload: &Unwind) -> String {
-    let whose = match current_coroutine() {
+    let whose = on_coroutine(|task| match task {
         None => "a plain thread".to_owned(),
-        // SAFETY: it runs, so it is alive.
-        Some(task) => format!("{},", unsafe { &task.as_ref().origin }),
-    };
+        Some(task) => format!("{},", task.origin),
+    });
     let why = match (payload, cause()) {
         (Unwind::Elapsed(_), _) => "its deadline has passed".to_owned(),
         (Unwind::Cancelled, Some(cause)) => format!("it was cancelled {cause}"),

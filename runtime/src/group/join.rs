@@ -4,10 +4,11 @@ use crate::{
     cancel,
     error::{Interrupt, Unwind},
     group::{Group, decided},
-    scheduler::current_waiter,
+    scheduler::on_waiter,
     sys::fenced,
     task::{self, JoinError},
     wait::{self, Reason},
+    waiter::Waiter,
 };
 
 /// Runs the calls concurrently and returns all their values in order, or the first error.
@@ -182,9 +183,7 @@ fn unwind(elapsed: bool) -> ! {
     if task::panicking() {
         fenced::abort("the calls that a destructor makes while unwinding came to no end");
     }
-    // SAFETY: the caller's own waiter outlives the call.
-    let deadline = unsafe { current_waiter().as_ref() }.deadline();
-    let unwind = match deadline.filter(|_| elapsed) {
+    let unwind = match on_waiter(Waiter::deadline).filter(|_| elapsed) {
         Some(at) => Unwind::Elapsed(at),
         None => Unwind::Cancelled,
     };

@@ -46,9 +46,9 @@ pub use supervise::{FailedAttempt, GaveUp, Restart, supervised};
 
 use crate::{
     cancel,
-    coroutine::{TaskRef, Unstarted, Yields},
+    coroutine::{Header, TaskRef, Unstarted, Yields},
     error::{Cause, Unwind},
-    scheduler::{Scheduler, current_coroutine, current_scheduler, current_waiter},
+    scheduler::{Scheduler, current_scheduler, on_coroutine, on_waiter},
     sys::{fenced, spin::SpinLock},
     task::{self, JoinError},
     wait::{self, Interruptible, Reason, Stay, Waited, ready},
@@ -94,11 +94,15 @@ pub fn group<'env, T, E, F>(body: F) -> Result<T, E>
 where
     F: for<'scope> FnOnce(&'scope Group<'scope, 'env, E>) -> Result<T, E>,
 {
-    let pointer = current_waiter();
-    // SAFETY: the caller's own waiter outlives the call.
-    let leader = unsafe { pointer.as_ref() };
+    on_waiter(|leader| led_by(leader, body))
+}
+
+fn led_by<'env, T, E, F>(leader: &Waiter, body: F) -> Result<T, E>
+where
+    F: for<'scope> FnOnce(&'scope Group<'scope, 'env, E>) -> Result<T, E>,
+{
     let group = Group {
-        scope: Scope::new(Target::Waiter(pointer)),
+        scope: Scope::new(Target::Waiter(NonNull::from(leader))),
         scheduler: current_scheduler(),
         deadline: leader.deadline(),
         must_begin: task::panicking() || is_refused(),
@@ -154,8 +158,7 @@ where
 /// Whether the caller is a coroutine that got no stack, and drops what it owns.
 #[inline]
 fn is_refused() -> bool {
-    // SAFETY: it runs.
-    current_coroutine().is_some_and(|task| unsafe { task.as_ref() }.is_refused())
+    on_coroutine(|task| task.is_some_and(Header::is_refused))
 }
 
 /// As [`group`](crate::group()), for a leader that has nothing to return if its children are cut.

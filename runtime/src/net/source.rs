@@ -24,7 +24,7 @@ use crate::{
     coroutine::Home,
     driver::{Driver, Slot},
     error::{Elapsed, Interrupt},
-    scheduler::{Worker, current_waiter, may_block_thread, now},
+    scheduler::{Worker, current_waiter, may_block_thread, now, on_waiter},
     sys::{
         event::{Direction, poll_either, poll_fd},
         spin::SpinLock,
@@ -556,10 +556,9 @@ fn block_thread_with(
     may_block_thread(reason);
     loop {
         crate::cancel::check()?;
-        // SAFETY: the caller's own waiter outlives the call.
-        let waiter = unsafe { current_waiter().as_ref() };
-        let cancellable = !waiter.is_in_own_scope();
-        let earliest = match (until, waiter.deadline()) {
+        let (cancellable, scope_deadline) =
+            on_waiter(|waiter| (!waiter.is_in_own_scope(), waiter.deadline()));
+        let earliest = match (until, scope_deadline) {
             (Some(own), Some(scope)) => Some(own.min(scope)),
             (own, scope) => own.or(scope),
         };

@@ -28,7 +28,7 @@ use pool::{Pool, Settings};
 use ticket::{Begun, Ticket};
 
 use crate::{
-    scheduler::{current_coroutine, may_block_thread},
+    scheduler::{may_block_thread, on_coroutine},
     wait::{self, Reason},
 };
 
@@ -108,7 +108,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    if current_coroutine().is_none() {
+    if on_coroutine(|task| task.is_none()) {
         may_block_thread(&Reason::Offload);
         wait::check()?;
         return Ok(job());

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     cancel::{CancelToken, Cancelled, Cause, Interrupt},
-    scheduler::current_waiter,
+    scheduler::on_waiter,
     sys::{fenced, spin::SpinLock},
     time::DeadlineGuard,
     wait::{self, Interruptible, Reason, Waited, ready},
@@ -64,15 +64,13 @@ enum State<T> {
 impl<T> Ticket<T> {
     /// For a job of the calling waiter.
     pub(super) fn new() -> Self {
-        // SAFETY: the caller's own waiter outlives the call.
-        let deadline = unsafe { current_waiter().as_ref() }.deadline();
         Self {
             progress: SpinLock::new(Progress {
                 state: State::Queued,
                 waiting: None,
             }),
             token: CancelToken::new(),
-            deadline,
+            deadline: on_waiter(Waiter::deadline),
         }
     }
 
@@ -119,10 +117,10 @@ impl<T> Ticket<T> {
     /// `Err` if the job's own wait was cut by the caller's cancellation: then nobody waits for the result.
     fn inheriting(&self, job: impl FnOnce() -> T) -> Result<T, Cancelled> {
         self.token.run(|| {
-            // SAFETY: the thread's own waiter outlives the call.
-            let waiter = unsafe { current_waiter().as_ref() };
-            let _restore = DeadlineGuard::set(waiter, self.deadline);
-            job()
+            on_waiter(|waiter| {
+                let _restore = DeadlineGuard::set(waiter, self.deadline);
+                job()
+            })
         })
     }
 
@@ -199,6 +197,7 @@ mod loom_models {
     use loom::{alloc::Track, cell::UnsafeCell, sync::Arc, thread::spawn};
 
     use super::*;
+    use crate::scheduler::current_waiter;
 
     type Value = Track<UnsafeCell<u32>>;
 

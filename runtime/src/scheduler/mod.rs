@@ -54,7 +54,7 @@ pub(crate) use worker::Worker;
 
 use crate::{
     config::Config,
-    coroutine::{self, Alarm, Failure, Header, Home, Unstarted},
+    coroutine::{self, Alarm, Failure, Header, Home, TaskRef, Unstarted},
     driver::Standby,
     error::Interrupt,
     loom::{AtomicPtr, current_thread, park, thread_local, yield_now},
@@ -373,6 +373,28 @@ pub(crate) fn current_waiter() -> NonNull<Waiter> {
         Some(task) => task.cast(),
         None => thread_waiter(),
     }
+}
+
+/// Hands `act` the waiter that calls: the running coroutine's, or the plain thread's own.
+#[inline(always)]
+pub(crate) fn on_waiter<R>(act: impl FnOnce(&Waiter) -> R) -> R {
+    // SAFETY: a coroutine's waiter outlives its stack, a plain thread's lives until the thread runs its last
+    // destructors; `act` returns before either, and cannot keep the reference.
+    act(unsafe { current_waiter().as_ref() })
+}
+
+/// Hands `act` the running coroutine, if the caller is one.
+#[inline(always)]
+pub(crate) fn on_coroutine<R>(act: impl FnOnce(Option<&Header>) -> R) -> R {
+    let running = current_coroutine();
+    // SAFETY: it runs, so it is alive until `act`, which it runs, has returned.
+    act(running.as_ref().map(|task| unsafe { task.as_ref() }))
+}
+
+/// A reference to the running coroutine, if the caller is one.
+pub(crate) fn current_task() -> Option<TaskRef> {
+    // SAFETY: it is running, so the runtime's reference is held.
+    current_coroutine().map(|task| unsafe { TaskRef::acquire(task) })
 }
 
 /// The running coroutine, if the caller is one.

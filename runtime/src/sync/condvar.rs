@@ -7,9 +7,10 @@ use std::{
 
 use super::MutexGuard;
 use crate::{
-    scheduler::{current_waiter, now},
+    scheduler::{now, on_waiter},
     sys::spin::SpinLock,
     wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited, ready},
+    waiter::Waiter,
 };
 
 /// Waits for a condition that is guarded by a [`Mutex`](super::Mutex).
@@ -184,11 +185,9 @@ impl Condvar {
         deadline: Option<Instant>,
     ) -> bool {
         let node = WaitNode::new();
-        // SAFETY: the caller's own waiter outlives the call.
-        let waiter = unsafe { current_waiter().as_ref() };
         let mutex = ptr::from_ref(MutexGuard::mutex(guard)).addr();
         // Queued before the mutex is unlocked, so that no notification falls in between.
-        let queued = {
+        let queue = |waiter: &Waiter| {
             let mut waiters = self.waiters.lock();
             let queued = waiters.list.is_empty() || waiters.mutex == mutex;
             if queued {
@@ -198,22 +197,25 @@ impl Condvar {
             }
             queued
         };
-        assert!(
-            queued,
-            "a condition variable is waited for with two mutexes at a time"
-        );
-        let waited = MutexGuard::unlocked(guard, || {
-            wait::finish(
-                waiter,
-                Reason::Condvar,
-                deadline,
-                Interruptible::Yes,
-                || {
-                    // SAFETY: under the list's lock, in this list or none.
-                    unsafe { self.waiters.lock().list.remove(&node) };
-                },
-            )
+        let forget = || {
+            // SAFETY: under the list's lock, in this list or none.
+            unsafe { self.waiters.lock().list.remove(&node) };
+        };
+        let waited = on_waiter(|waiter| {
+            let wait = || {
+                wait::finish(
+                    waiter,
+                    Reason::Condvar,
+                    deadline,
+                    Interruptible::Yes,
+                    forget,
+                )
+            };
+            queue(waiter).then(|| MutexGuard::unlocked(guard, wait))
         });
+        let Some(waited) = waited else {
+            panic!("a condition variable is waited for with two mutexes at a time");
+        };
         match waited {
             // `Again`: a shield kept a cancellation off; it counts as a wake-up.
             Waited::AtOnce | Waited::Notified | Waited::Again => false,

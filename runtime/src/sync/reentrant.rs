@@ -3,7 +3,7 @@
 use std::{cell::Cell, num::NonZeroUsize};
 
 use super::RawMutex;
-use crate::{coroutine::next_id, scheduler::current_coroutine};
+use crate::{coroutine::next_id, scheduler::on_coroutine};
 
 /// A mutex that its holder may lock again; it is free once each guard is gone. See [`RawMutex`] for how it
 /// waits and [`lock_api::ReentrantMutex`] for its methods.
@@ -50,11 +50,7 @@ unsafe impl lock_api::GetThreadId for CallerId {
 
     #[inline]
     fn nonzero_thread_id(&self) -> NonZeroUsize {
-        let id = match current_coroutine() {
-            // SAFETY: the caller's own coroutine outlives the call.
-            Some(task) => unsafe { task.as_ref() }.origin.id,
-            None => thread_id(),
-        };
+        let id = on_coroutine(|task| task.map_or_else(thread_id, |task| task.origin.id));
         NonZeroUsize::new(id as usize).expect("numbers begin with one")
     }
 }

@@ -20,12 +20,12 @@ use crate::{
     error::{Cause, Interrupt},
     local, panics,
     scheduler::{
-        Scheduler, Worker, current_coroutine, current_scheduler, current_waiter, may_block_thread,
-        refusal, suspend_parked_thread, yield_turn,
+        Scheduler, Worker, current_scheduler, current_task, may_block_thread, on_coroutine,
+        on_waiter, refusal, suspend_parked_thread, yield_turn,
     },
     stack::{SizeClass, Stack},
     wait::{self, Interruptible, Reason, Waited, ready},
-    waiter::Outcome,
+    waiter::{Outcome, Parking, Waiter},
 };
 
 /// Identifies a coroutine; unique in the process.
@@ -660,10 +660,7 @@ pub fn yield_now() {
 /// maniple::run(|| println!("I am coroutine {}", maniple::current().unwrap().id()));
 /// ```
 pub fn current() -> Option<Current> {
-    let task = current_coroutine()?;
-    // SAFETY: it is running, so the runtime's reference is held.
-    let task = unsafe { TaskRef::acquire(task) };
-    Some(Current { task })
+    current_task().map(|task| Current { task })
 }
 
 /// Whether the caller unwinds, because of a panic or of a cancelled wait: as [`std::thread::panicking`].
@@ -753,11 +750,14 @@ pub fn park_timeout(timeout: Duration) {
 }
 
 fn park_until(deadline: Option<Instant>) {
-    let Some(task) = current_coroutine() else {
-        return park_thread(deadline);
-    };
-    // SAFETY: this is the running coroutine.
-    let parking = unsafe { &task.as_ref().parking };
+    on_coroutine(|task| match task {
+        Some(task) => park_coroutine(&task.parking, deadline),
+        None => on_waiter(|waiter| park_thread(waiter, deadline)),
+    });
+}
+
+#[inline(always)]
+fn park_coroutine(parking: &Parking, deadline: Option<Instant>) {
     loop {
         let waited = wait::wait(
             Reason::Park,
@@ -776,9 +776,7 @@ fn park_until(deadline: Option<Instant>) {
 
 /// Ended by `Thread::unpark` too, which is the standard library's and not ours.
 #[cold]
-fn park_thread(own_deadline: Option<Instant>) {
-    // SAFETY: the caller's own waiter outlives the call.
-    let waiter = unsafe { current_waiter().as_ref() };
+fn park_thread(waiter: &Waiter, own_deadline: Option<Instant>) {
     let cut = |interrupt| wait::unwind(Reason::Park, interrupt);
     if let Err(interrupt) = wait::check() {
         return cut(interrupt);

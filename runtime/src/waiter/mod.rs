@@ -13,7 +13,7 @@ mod scope;
 
 use std::{cell::Cell, fmt, os::fd::RawFd, ptr::NonNull, time::Instant};
 
-use crate::loom::Thread;
+use crate::{error::Cause, loom::Thread};
 
 pub(crate) use claim::{Claim, Outcome};
 pub(crate) use locals::{Heir, Local, Locals};
@@ -127,6 +127,12 @@ impl Waiter {
     pub(crate) fn is_cancelled(&self) -> bool {
         // SAFETY: `replace_scope` keeps the current scope valid.
         unsafe { self.current.get().as_ref() }.is_cancelled()
+    }
+
+    /// Owner: why the innermost scope has been cancelled, if it has.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        // SAFETY: as there.
+        unsafe { self.current.get().as_ref() }.cause()
     }
 
     /// Owner: the deadline in force.

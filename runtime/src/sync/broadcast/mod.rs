@@ -18,12 +18,13 @@ use std::{
 pub use super::channel::{SendError, SendTimeoutError, TrySendError};
 use crate::{
     error::Interrupt,
-    scheduler::{current_waiter, now},
+    scheduler::{now, on_waiter},
     sys::{
         fenced,
         spin::{SpinGuard, SpinLock},
     },
     wait::{self, Interruptible, Reason, WaitNode, Waited, ready},
+    waiter::Waiter,
 };
 pub use error::{RecvError, RecvTimeoutError, TryRecvError};
 use message::Shares;
@@ -146,7 +147,9 @@ impl<T> Shared<T> {
         let mut ring = self.ring.lock();
         let (tried, gone) = ring.try_send(&mut message, true);
         let sent = match tried {
-            Err(Refused::Full) => self.wait_to_send(ring, &mut message, deadline),
+            Err(Refused::Full) => {
+                on_waiter(|waiter| self.wait_to_send(waiter, ring, &mut message, deadline))
+            }
             Ok(()) | Err(Refused::Disconnected) => {
                 self.leave(ring);
                 drop(gone);
@@ -163,6 +166,7 @@ impl<T> Shared<T> {
     /// Nothing has gone for the message, which is not in the ring.
     fn wait_to_send<'a>(
         &'a self,
+        waiter: &Waiter,
         mut ring: SpinGuard<'a, Ring<T>>,
         message: &mut Option<Shares<T>>,
         deadline: Option<Instant>,
@@ -173,8 +177,6 @@ impl<T> Shared<T> {
         };
         // SAFETY: before it waits and after its wait, the place is this call's alone.
         let held = || unsafe { &mut *place.message.get() };
-        // SAFETY: the caller's own waiter outlives the call.
-        let waiter = unsafe { current_waiter().as_ref() };
         loop {
             *held() = message.take();
             // SAFETY: under the list's lock; taken out below unless notified.
@@ -226,7 +228,9 @@ impl<T> Shared<T> {
         wait::check()?;
         let mut ring = self.ring.lock();
         match ring.try_recv(next) {
-            Err(TryRecvError::Empty) => self.wait_to_recv(ring, next, deadline),
+            Err(TryRecvError::Empty) => {
+                on_waiter(|waiter| self.wait_to_recv(waiter, ring, next, deadline))
+            }
             received => {
                 self.leave(ring);
                 wait::spend();
@@ -237,13 +241,12 @@ impl<T> Shared<T> {
 
     fn wait_to_recv<'a>(
         &'a self,
+        waiter: &Waiter,
         mut ring: SpinGuard<'a, Ring<T>>,
         next: &mut u64,
         deadline: Option<Instant>,
     ) -> Result<Shares<T>, RecvError> {
         let node = WaitNode::new();
-        // SAFETY: the caller's own waiter outlives the call.
-        let waiter = unsafe { current_waiter().as_ref() };
         loop {
             // SAFETY: under the list's lock; taken out below unless notified.
             unsafe { ring.receiving.arm(&node, waiter, Interruptible::Yes) };

@@ -24,8 +24,9 @@ use std::{
 use super::{operation::Operation, queue::Aim};
 use crate::{
     error::Interrupt,
-    scheduler::{current_waiter, now},
+    scheduler::{now, on_waiter},
     wait::{self, Interruptible, Reason, Waited},
+    waiter::Waiter,
 };
 
 /// The operations of one select, by their index; there may be gaps.
@@ -80,9 +81,17 @@ pub(super) fn wait_for_one(
         wait::spend();
         return Ok(Some(found));
     }
+    on_waiter(|waiter| wait_as(waiter, operations, aim, order, deadline))
+}
+
+fn wait_as(
+    waiter: &Waiter,
+    operations: &impl Operations,
+    aim: Aim,
+    order: Order,
+    deadline: Option<Instant>,
+) -> Result<Option<usize>, Interrupt> {
     let each = || (0..operations.count()).filter_map(|index| Some((index, operations.at(index)?)));
-    // SAFETY: the caller's own waiter outlives the call.
-    let waiter = unsafe { current_waiter().as_ref() };
     loop {
         if deadline.is_some_and(|deadline| deadline <= now()) {
             wait::spend();
@@ -157,7 +166,6 @@ mod tests {
         receiver::Flavour,
     };
     use super::*;
-    use crate::waiter::Waiter;
 
     /// Acts when the select queues on it, in the middle of the others: races that are rare, made certain.
     struct Meddler<F: Fn() -> bool>(F);

@@ -12,7 +12,7 @@ use std::{cell::UnsafeCell, collections::VecDeque, ptr::NonNull, time::Instant};
 use crate::{
     error::Interrupt,
     loom::{AtomicUsize, Ordering},
-    scheduler::current_waiter,
+    scheduler::on_waiter,
     sys::{
         fenced,
         spin::{SpinGuard, SpinLock},
@@ -283,21 +283,22 @@ impl<T> Channel<T> {
                 wait::spend();
                 Ok(())
             }
-            Tried::WouldWait => self.wait_to_send(state, place, deadline),
+            Tried::WouldWait => {
+                on_waiter(|waiter| self.wait_to_send(waiter, state, place, deadline))
+            }
             Tried::Disconnected => Err(Failed::Disconnected),
         }
     }
 
     fn wait_to_send<'a>(
         &'a self,
+        waiter: &Waiter,
         mut state: SpinGuard<'a, State<T>>,
         place: &Place<T>,
         deadline: Option<Instant>,
     ) -> Result<(), Failed> {
         // SAFETY: before it waits and after its wait, the place is this call's alone.
         let held = || unsafe { place.held() };
-        // SAFETY: the caller's own waiter outlives the call.
-        let waiter = unsafe { current_waiter().as_ref() };
         loop {
             // SAFETY: under the lock; taken out below unless notified.
             unsafe { state.senders.arm(&place.node, waiter, Interruptible::Yes) };
@@ -351,21 +352,22 @@ impl<T> Channel<T> {
                 wait::spend();
                 Ok(())
             }
-            Tried::WouldWait => self.wait_to_recv(state, place, deadline),
+            Tried::WouldWait => {
+                on_waiter(|waiter| self.wait_to_recv(waiter, state, place, deadline))
+            }
             Tried::Disconnected => Err(Failed::Disconnected),
         }
     }
 
     fn wait_to_recv<'a>(
         &'a self,
+        waiter: &Waiter,
         mut state: SpinGuard<'a, State<T>>,
         place: &Place<T>,
         deadline: Option<Instant>,
     ) -> Result<(), Failed> {
         // SAFETY: before it waits and after its wait, the place is this call's alone.
         let held = || unsafe { place.held() };
-        // SAFETY: the caller's own waiter outlives the call.
-        let waiter = unsafe { current_waiter().as_ref() };
         loop {
             // SAFETY: under the lock; taken out below unless notified.
             unsafe { state.receivers.arm(&place.node, waiter, Interruptible::Yes) };
