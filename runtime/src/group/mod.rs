@@ -416,7 +416,7 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
                 if payload.is::<Unwind>() {
                     resume_unwind(payload);
                 }
-                let message = task::panic_message(&*payload).to_owned();
+                let message = JoinError::message(&*payload).to_owned();
                 let mut first = self.panic.lock();
                 let later = match *first {
                     None => {

@@ -677,10 +677,7 @@ impl Conn<'_> {
 #[cold]
 fn report(request: &Request, panic: &(dyn Any + Send)) {
     static RATE: LogLimit = LogLimit::new(MOST_LINES);
-    let message = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+    let message = panics::message(panic)
         .unwrap_or("(no message)")
         .escape_debug();
     let (method, path) = (request.method(), request.path());

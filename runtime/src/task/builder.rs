@@ -1,0 +1,122 @@
+//! Coroutines with a name or a stack size of their own.
+
+use std::{borrow::Cow, io, sync::Arc};
+
+use super::{JoinHandle, local_worker, typed::make_reserved};
+use crate::{
+    scheduler::{Scheduler, current_scheduler},
+    stack::SizeClass,
+};
+
+/// Spawns a coroutine with a name or a stack size of its own.
+///
+/// # Examples
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let depth = maniple::run(|| {
+///     maniple::task::Builder::new()
+///         .name("deep")
+///         .stack_size(1024 * 1024)
+///         .spawn(|| 42)
+///         .map(|handle| handle.join().unwrap())
+/// })?;
+/// assert_eq!(depth, 42);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until it spawns"]
+pub struct Builder {
+    name: Option<Cow<'static, str>>,
+    stack_size: Option<usize>,
+}
+
+impl Builder {
+    /// A builder with the defaults: no name, the runtime's stack size.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The name that reports and dumps show.
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Address space for the stack in bytes, rounded up to a power of two, its guard page included.
+    ///
+    /// Memory is committed page by page as the stack grows; see the book's chapter on stacks.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// As [`spawn`](crate::spawn()), with its stack reserved now.
+    ///
+    /// # Errors
+    /// If the stack size is out of range (`InvalidInput`), the runtime's limit of coroutines is
+    /// reached (`QuotaExceeded`), the system has no memory for another stack (`OutOfMemory`), or the
+    /// runtime is shutting down.
+    #[track_caller]
+    pub fn spawn<F, T>(self, body: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.spawn_on(current_scheduler(), body)
+    }
+
+    #[track_caller]
+    pub(crate) fn spawn_on<F, T>(
+        self,
+        scheduler: &Arc<Scheduler>,
+        body: F,
+    ) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let class = self.class(scheduler)?;
+        let reserve = || scheduler.reserve_stack(class);
+        // SAFETY: nothing is borrowed.
+        let (task, handle) = unsafe { make_reserved(self.name, class, None, body, reserve) }?;
+        scheduler.spawn(task);
+        Ok(JoinHandle::new(handle))
+    }
+
+    /// As [`spawn_local`](crate::spawn_local()), with its stack reserved now.
+    ///
+    /// # Errors
+    /// As [`Builder::spawn`].
+    ///
+    /// # Panics
+    /// On a plain thread.
+    #[track_caller]
+    pub fn spawn_local<F, T>(self, body: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        let worker = local_worker();
+        let class = self.class(worker.scheduler())?;
+        let reserve = || worker.acquire_stack(class);
+        // SAFETY: nothing is borrowed.
+        let (task, handle) = unsafe { make_reserved(self.name, class, None, body, reserve) }?;
+        worker.spawn_local(task);
+        Ok(JoinHandle::new(handle))
+    }
+
+    pub(crate) fn class(&self, scheduler: &Scheduler) -> io::Result<SizeClass> {
+        if scheduler.is_stopping() {
+            return Err(io::Error::other("the runtime is shutting down"));
+        }
+        match self.stack_size {
+            None => Ok(scheduler.default_class),
+            Some(bytes) => Ok(SizeClass::for_size(bytes)?),
+        }
+    }
+
+    pub(crate) fn into_name(self) -> Option<Cow<'static, str>> {
+        self.name
+    }
+}

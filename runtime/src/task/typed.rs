@@ -1,0 +1,61 @@
+//! Tasks as they are made: with a name, the locals that they inherit, and a stack where it is reserved at once.
+
+use std::{borrow::Cow, io, panic::Location, time::Instant};
+
+use crate::{
+    coroutine::{Origin, TaskRef, Unstarted, next_id},
+    local,
+    stack::{SizeClass, Stack},
+};
+
+/// A task, which begins with the locals that it inherits; its closure may borrow.
+///
+/// # Safety
+/// As [`TaskRef::new`].
+#[track_caller]
+#[inline]
+pub(crate) unsafe fn make<F, T>(
+    name: Option<Cow<'static, str>>,
+    class: SizeClass,
+    deadline: Option<Instant>,
+    body: F,
+) -> (Unstarted, TaskRef)
+where
+    F: FnOnce() -> T,
+{
+    // SAFETY: the caller's promise.
+    unsafe { TaskRef::new(body, origin(name, class), None, deadline, local::bequest()) }
+}
+
+/// As [`make`], with its stack reserved now, by `reserve`.
+///
+/// # Safety
+/// As [`TaskRef::new`].
+#[track_caller]
+pub(crate) unsafe fn make_reserved<F, T>(
+    name: Option<Cow<'static, str>>,
+    class: SizeClass,
+    deadline: Option<Instant>,
+    body: F,
+    reserve: impl FnOnce() -> io::Result<Stack>,
+) -> io::Result<(Unstarted, TaskRef)>
+where
+    F: FnOnce() -> T,
+{
+    // First the clones of what is inherited: they may panic, and a stack would be lost.
+    let locals = local::bequest();
+    let stack = Some(reserve()?);
+    // SAFETY: the caller's promise.
+    Ok(unsafe { TaskRef::new(body, origin(name, class), stack, deadline, locals) })
+}
+
+#[track_caller]
+#[inline]
+pub(crate) fn origin(name: Option<Cow<'static, str>>, class: SizeClass) -> Origin {
+    Origin {
+        id: next_id(),
+        name,
+        spawned_at: Location::caller(),
+        class,
+    }
+}
