@@ -1,6 +1,7 @@
 //! The server: settings, listening, accepting, signals, and the end.
 
 use std::{
+    cell::Cell,
     io,
     net::SocketAddr,
     os::fd::AsFd,
@@ -17,6 +18,7 @@ use maniple::{
     log_within,
     net::{TcpListener, TcpStream, ToSocketAddrs},
     panics,
+    sync::WaitGroup,
     task::{spawn_least_loaded, spawn_when_readable},
     time::coarse_now,
 };
@@ -301,8 +303,10 @@ impl Server {
     /// Each worker accepts connections and keeps those that it accepts. Works from a coroutine and from
     /// a plain thread, which then blocks. Cancelling the caller drains the server.
     ///
+    /// A worker that has no stack for what accepts is told to the log, and the others accept for it.
+    ///
     /// # Errors
-    /// If signals cannot be handled or the listener fails for good.
+    /// If signals cannot be handled, the listener fails for good, or no worker has a stack for what accepts.
     pub fn serve(self) -> io::Result<DrainReport> {
         let signals = if self.handle_signals {
             Some(Signals::watch(self.handle())?)
@@ -312,14 +316,21 @@ impl Server {
         let refusals = self.shared.refusals.clone();
         let watcher = maniple::spawn(move || refusals.watch());
         let listener = Arc::new(self.listener);
-        let acceptors = {
+        let unbegun = Unbegun::default();
+        let mut acceptors = {
             let shared = self.shared.clone();
             let max_connections = self.max_connections;
             let listener = listener.clone();
+            let unbegun = unbegun.clone();
             maniple::task::spawn_on_workers(move |_worker| {
+                unbegun.begin();
                 accept_all(&shared, &listener, max_connections)
             })
         };
+        maniple::cancel::shield(|| unbegun.begin());
+        // Those without a stack first, to tell of them before the others end.
+        acceptors.sort_by_key(|acceptor| !acceptor.is_finished());
+        let mut others = acceptors.len();
         let mut result = Ok(());
         for acceptor in acceptors {
             match acceptor.join() {
@@ -329,7 +340,24 @@ impl Server {
                     result = Err(error);
                 }
                 // The caller is cancelled, or past its deadline, or the runtime ends.
-                Err(_) => self.shared.begin_drain(),
+                Err(error) if error.is_cancelled() || error.is_elapsed() => {
+                    self.shared.begin_drain();
+                }
+                Err(error) if error.is_panic() => {
+                    self.shared.begin_drain();
+                    result = Err(error.into());
+                }
+                // It got no stack: the others accept for it, if there are any.
+                Err(error) => {
+                    others -= 1;
+                    let address = self.shared.local_addr;
+                    panics::catch(|| {
+                        log::warn!("{others} of the workers accept on {address}: {error}");
+                    });
+                    if others == 0 {
+                        result = Err(error.into());
+                    }
+                }
             }
         }
         let shared = self.shared;
@@ -356,6 +384,31 @@ impl Shared {
         self.stop.cancel();
     }
 }
+
+/// An acceptor's token while it has not begun. None accepts before all have begun, or the connections of one could
+/// take the stack of the next. Who gets no stack drops its token, too.
+#[derive(Default)]
+struct Unbegun(Cell<Option<WaitGroup>>);
+
+impl Clone for Unbegun {
+    fn clone(&self) -> Self {
+        let token = self.0.take().unwrap_or_default();
+        self.0.set(Some(token.clone()));
+        Self(Cell::new(Some(token)))
+    }
+}
+
+impl Unbegun {
+    /// Begins, and waits for the others, though not for a worker that is busy for long.
+    fn begin(&self) {
+        if let Some(token) = self.0.take() {
+            let _ = maniple::timeout(LONGEST_BEGINNING, || token.wait());
+        }
+    }
+}
+
+/// How long a worker may take to begin to accept before the others do.
+const LONGEST_BEGINNING: Duration = Duration::from_millis(100);
 
 /// Accepts until the server drains, on a descriptor of its own, which may be as hard to get as those of connections.
 fn accept_all(

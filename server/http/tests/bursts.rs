@@ -4,7 +4,10 @@
 use std::{
     env,
     fs::File,
-    io::{Read, Write},
+    io::{
+        ErrorKind::{ConnectionReset, QuotaExceeded},
+        Read, Write,
+    },
     net::{SocketAddr, TcpStream},
     os::unix::fs::FileExt,
     process::Command,
@@ -224,4 +227,38 @@ fn workers_that_find_no_descriptor_to_accept_with_wait_for_one() {
         handle.drain();
         serving.join().unwrap().unwrap();
     });
+}
+
+#[test]
+fn a_server_goes_on_where_a_worker_got_no_stack_to_accept_with() {
+    // Either of two workers, by chance.
+    for _ in 0..10 {
+        // The server, and two more: what watches for refusals, and what accepts on the workers, are three.
+        let runtime = Runtime::builder().workers(2).max_coroutines(3).build();
+        let runtime = runtime.unwrap();
+        let server = Server::builder(Router::new()).bind("127.0.0.1:0").unwrap();
+        let (address, handle) = (server.local_addr(), server.handle());
+        let serving = runtime.spawn(move || server.serve());
+        for _ in 0..20 {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let ended = stream.read(&mut [0]);
+            assert!(
+                matches!(ended, Ok(0)) || ended.is_err_and(|error| error.kind() == ConnectionReset)
+            );
+        }
+        assert!(!serving.is_finished());
+        handle.drain();
+        serving.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_server_fails_where_no_worker_has_a_stack_to_accept_with() {
+    let runtime = Runtime::builder().workers(2).max_coroutines(1).build();
+    let runtime = runtime.unwrap();
+    let server = Server::builder(Router::new()).bind("127.0.0.1:0").unwrap();
+    let serving = runtime.spawn(move || server.serve());
+    let error = serving.join().unwrap().unwrap_err();
+    assert_eq!(error.kind(), QuotaExceeded, "{error}");
 }
