@@ -69,14 +69,14 @@ fn a_logger_that_panics_ends_nothing_else() {
     let ask = |path: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
         let mut stream = connect();
-        stream.write_all(request.as_bytes()).unwrap();
+        stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        stream.read_to_string(&mut answer)?;
         // Its coroutine is there until then.
         while handle.connections() > 0 {
             std::thread::yield_now();
         }
-        answer
+        std::io::Result::Ok(answer)
     };
     for (count, path, status) in [
         (1, "/panic", "500"),
@@ -84,7 +84,9 @@ fn a_logger_that_panics_ends_nothing_else() {
         (3, "/broken", "200"),
     ] {
         assert!(
-            ask(path).starts_with(&format!("HTTP/1.1 {status}")),
+            ask(path)
+                .unwrap()
+                .starts_with(&format!("HTTP/1.1 {status}")),
             "{path}"
         );
         wait_for_line(count);
@@ -103,7 +105,11 @@ fn a_logger_that_panics_ends_nothing_else() {
             std::thread::yield_now();
         }
     }
-    assert!(ask("/").ends_with("hello"));
+    // Some of the crowd may still wait to be accepted, and take the place of this one.
+    let until = Instant::now() + PATIENCE;
+    while !ask("/").is_ok_and(|answer| answer.ends_with("hello")) {
+        assert!(Instant::now() < until, "the server does not go on");
+    }
     let process = rustix::process::getpid();
     rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
     assert!(serving.join().unwrap().is_ok());
