@@ -16,7 +16,7 @@
 //!
 //! - [`pool`]: workers that were started ahead, behind a bounded queue.
 //! - [`hub`]: topics, members, and what becomes of members that fall behind.
-//! - [`layers`]: servers for a protocol of your own, with one owner of all state.
+//! - [`actor`]: servers for a protocol of your own, with one owner of all state.
 //!
 //! None of them knows HTTP; the server for that is the crate `maniple-server`. Each has its limits, and says
 //! what happens beyond them.
@@ -24,8 +24,8 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod actor;
 pub mod hub;
-pub mod layers;
 pub mod pool;
 
 /// Lines in ten seconds of what peers and jobs can bring about, each kind for itself.

@@ -1,4 +1,4 @@
-//! A cancellation at every suspension of who uses a pool, a hub or a server in layers: nothing is lost or doubled,
+//! A cancellation at every suspension of who uses a pool, a hub or an actor: nothing is lost or doubled,
 //! and the part works on.
 
 use std::{
@@ -15,8 +15,8 @@ use std::{
 
 use maniple::{cancel::cancel_at, net::TcpStream, sync::channel::unbounded};
 use maniple_parts::{
+    actor::{Actor, Closed, ConnId, LineCodec, Outbox, Server},
     hub::{Hub, Lag, RecvError},
-    layers::{Closed, ConnId, Layers, LineCodec, Logic, Outbox},
     pool::{JobError, Pool, SubmitError, WhenFull},
 };
 
@@ -220,7 +220,7 @@ struct Echo {
     drains: u64,
 }
 
-impl Logic for Echo {
+impl Actor for Echo {
     type In = String;
     type Out = Arc<str>;
 
@@ -247,7 +247,7 @@ fn cutting_the_owner_of_a_server_drains_it() {
     for on_pool in [false, true] {
         let points = at_every_suspension(|after| {
             let pool = Pool::builder("lines").workers(4).build().unwrap();
-            let mut builder = Layers::builder("tested", LineCodec::new(9), Echo::default());
+            let mut builder = Server::builder("tested", LineCodec::new(9), Echo::default());
             if on_pool {
                 builder = builder.on_pool(&pool);
             }

@@ -11,7 +11,7 @@ use std::io;
 
 use maniple::net::TcpListener;
 use maniple_parts::{
-    layers::{Laggard, Layers, LineCodec},
+    actor::{Laggard, LineCodec, Server},
     pool::{Pool, WhenFull},
 };
 use rustix::net::sockopt::set_socket_send_buffer_size;
@@ -35,7 +35,7 @@ fn serve(site: &Site) -> io::Result<()> {
         // Those that are accepted inherit it.
         set_socket_send_buffer_size(&listener, SEND_BUFFER)?;
         site.announce(listener.local_addr()?)?;
-        Layers::builder("chat", LineCodec::new(LONGEST_LINE), Hall::default())
+        Server::builder("chat", LineCodec::new(LONGEST_LINE), Hall::default())
             // ② As many connections as the pool has pairs of workers: a reader always finds its sender.
             .on_pool(&pool)
             .outgoing(256)

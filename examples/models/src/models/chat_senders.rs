@@ -4,14 +4,12 @@
 //! coroutine has all rooms and waits for nothing but the next event. A client who does not read fills its own queue. When that
 //! is full, the policy decides, and here it says: it is cut, the others are told that it left, and nobody waits for it.
 //!
-//! The layers are `maniple_parts::layers`; what stands here is what a chat room adds.
+//! Readers, senders and the loop are `maniple_parts::actor`; what stands here is what a chat room adds.
 
 use std::io;
 
 use maniple::net::TcpListener;
-use maniple_parts::layers::{
-    Closed, CodecError, ConnId, Laggard, Layers, LineCodec, Logic, Outbox,
-};
+use maniple_parts::actor::{Actor, Closed, CodecError, ConnId, Laggard, LineCodec, Outbox, Server};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use super::{Client, Model, Service, Stalled};
@@ -31,7 +29,7 @@ fn serve(site: &Site) -> io::Result<()> {
         set_socket_send_buffer_size(&listener, SEND_BUFFER)?;
         site.announce(listener.local_addr()?)?;
         // ① Every queue has a bound, and each bound says what happens there.
-        Layers::builder("chat", LineCodec::new(LONGEST_LINE), Hall::default())
+        Server::builder("chat", LineCodec::new(LONGEST_LINE), Hall::default())
             .max_connections(10_000)
             .events(1024)
             .outgoing(256)
@@ -43,11 +41,11 @@ fn serve(site: &Site) -> io::Result<()> {
     })
 }
 
-/// The upper layer: the rooms, which one coroutine owns.
+/// The actor: the rooms, which one coroutine owns.
 #[derive(Default)]
 pub(super) struct Hall(Rooms<ConnId>);
 
-impl Logic for Hall {
+impl Actor for Hall {
     type In = String;
     type Out = Line;
 

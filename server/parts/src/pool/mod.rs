@@ -21,8 +21,8 @@
 //! A job may submit to its own pool, but one that waits there, for room or for a ticket, may wait for itself:
 //! give it a deadline.
 
-mod crew;
 mod ticket;
+mod workers;
 
 use std::{
     cell::Cell,
@@ -37,10 +37,10 @@ use maniple::{
     sync::channel::{SendError, TrySendError},
 };
 
-use crew::Crew;
 use ticket::Queued;
 pub(crate) use ticket::message as panic_message;
 pub use ticket::{JobError, Panic, Ticket};
+use workers::Workers;
 
 /// What a submission does while the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,14 +121,14 @@ pub struct Pool {
     owner: Arc<Owner>,
 }
 
-/// Closes the crew with the last handle.
+/// Closes it with the last handle.
 struct Owner {
-    crew: Arc<Crew>,
+    workers: Arc<Workers>,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.crew.close();
+        self.workers.close();
     }
 }
 
@@ -158,18 +158,18 @@ impl Pool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let crew = &self.owner.crew;
-        let pool = || crew.name.clone();
+        let workers = &self.owner.workers;
+        let pool = || workers.name.clone();
         check().map_err(|interrupt| match interrupt {
             Interrupt::Cancelled => SubmitError::Cancelled { pool: pool() },
             Interrupt::Elapsed => SubmitError::Elapsed { pool: pool() },
         })?;
-        let Some(queue) = crew.entrance() else {
+        let Some(queue) = workers.entrance() else {
             return Err(SubmitError::Closed { pool: pool() });
         };
-        let (mut queued, ticket) = Queued::new(&crew.name, job);
-        crew.tally.lock().submitted += 1;
-        let refused = match crew.when_full {
+        let (mut queued, ticket) = Queued::new(&workers.name, job);
+        workers.tally.lock().submitted += 1;
+        let refused = match workers.when_full {
             WhenFull::Wait => match queue.send(queued) {
                 Ok(()) => None,
                 Err(SendError::Cancelled(job)) => {
@@ -187,17 +187,17 @@ impl Pool {
                         break Some((job, SubmitError::Closed { pool: pool() }));
                     }
                     (Err(TrySendError::Full(job)), WhenFull::DropOldest) => {
-                        crew.drop_oldest();
+                        workers.drop_oldest();
                         queued = job;
                     }
                     (Err(TrySendError::Full(job)), policy) => {
                         if policy == WhenFull::RunHere
                             && let Some(_here) = RunsHere::begin()
                         {
-                            crew.run(job, None);
+                            workers.run(job, None);
                             break None;
                         }
-                        let (pool, limit) = (pool(), crew.queue);
+                        let (pool, limit) = (pool(), workers.queue);
                         break Some((job, SubmitError::Full { pool, limit }));
                     }
                 }
@@ -205,13 +205,13 @@ impl Pool {
         };
         // The job is dropped after the count, outside the lock: what it captured may panic.
         if let Some((_job, refused)) = refused {
-            let mut tally = crew.tally.lock();
+            let mut tally = workers.tally.lock();
             tally.submitted -= 1;
             tally.rejected += u64::from(matches!(refused, SubmitError::Full { .. }));
             drop(tally);
             return Err(refused);
         }
-        crew.clear_if_deserted();
+        workers.clear_if_deserted();
         Ok(ticket)
     }
 
@@ -234,32 +234,32 @@ impl Pool {
     /// its own pool waits for itself. If the drainer is cancelled meanwhile it unwinds; the pool stays closed and works
     /// on.
     pub fn drain(&self, bound: Duration) -> DrainReport {
-        self.owner.crew.drain(bound)
+        self.owner.workers.drain(bound)
     }
 
     /// Numbers that belong to one moment.
     pub fn stats(&self) -> Stats {
-        self.owner.crew.stats()
+        self.owner.workers.stats()
     }
 
     /// Whether it accepts no more jobs: drained, draining, or its runtime has ended.
     pub fn is_closed(&self) -> bool {
-        self.owner.crew.entrance().is_none()
+        self.owner.workers.entrance().is_none()
     }
 
     /// The pool's name.
     pub fn name(&self) -> &str {
-        &self.owner.crew.name
+        &self.owner.workers.name
     }
 
     /// How many workers it was built with.
     pub fn workers(&self) -> usize {
-        self.owner.crew.workers
+        self.owner.workers.count
     }
 
     /// What a submission does while the queue is full.
     pub fn when_full(&self) -> WhenFull {
-        self.owner.crew.when_full
+        self.owner.workers.when_full
     }
 }
 
@@ -330,9 +330,9 @@ impl Builder {
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let crew = Crew::start(self)?;
+        let workers = Workers::start(self)?;
         Ok(Pool {
-            owner: Arc::new(Owner { crew }),
+            owner: Arc::new(Owner { workers }),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! A chat room as the logic of a server in two layers: who is in which room, and who hears what.
+//! A chat room as an actor: who is in which room, and who hears what.
 //!
 //! `join ROOM NAME`, `say TEXT` and `leave`, a line each; answers begin with `ok` or `error`, what others do with
 //! `* ` or `<NAME> `. One owner, so no locks: all members of a room see its lines in one order.
@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use maniple_parts::layers::{Closed, CodecError, ConnId, Logic, Outbox};
+use maniple_parts::actor::{Actor, Closed, CodecError, ConnId, Outbox};
 
 /// Bytes of a line.
 pub const MAX_LINE: usize = 512;
@@ -31,7 +31,7 @@ struct Member {
 
 type Out = Outbox<Arc<str>>;
 
-impl Logic for Chat {
+impl Actor for Chat {
     type In = String;
     type Out = Arc<str>;
 

@@ -1,4 +1,4 @@
-//! What codecs, messages, settings and a lack of stacks may do to a server in two layers: harm a connection.
+//! What codecs, messages, settings and a lack of stacks may do to a server around an actor: harm a connection.
 
 use std::{
     sync::{
@@ -12,17 +12,17 @@ use maniple::{
     Runtime,
     sync::channel::{Receiver, Sender, unbounded},
 };
-use maniple_parts::layers::{
-    Closed, Codec, CodecError, ConnId, Laggard, Layers, LineCodec, Logic, Outbox,
+use maniple_parts::actor::{
+    Actor, Closed, Codec, CodecError, ConnId, Laggard, LineCodec, Outbox, Server,
 };
 
-use super::layers::{PATIENCE, Peer, Served};
+use super::actor::{PATIENCE, Peer, Served};
 use maniple_parts::pool::{Pool, Ticket, WhenFull};
 
 /// Echoes, and notes what else it is told.
 struct Echo(Sender<String>);
 
-impl Logic for Echo {
+impl Actor for Echo {
     type In = String;
     type Out = Arc<str>;
 
@@ -54,7 +54,7 @@ fn a_period_too_short_for_anything_leaves_time_for_events_and_for_the_drain() {
 /// Sends more than any peer takes that does not read.
 struct Flood(Sender<&'static str>);
 
-impl Logic for Flood {
+impl Actor for Flood {
     type In = String;
     type Out = Arc<str>;
 
@@ -79,8 +79,8 @@ fn the_logic_is_told_of_the_drain_once_though_its_grace_is_over() {
     let mut peer = served.connect();
     peer.say("go\n");
     assert_eq!(told.recv(), Ok("flooded"));
-    let (logic, report) = served.end().unwrap();
-    drop(logic);
+    let (actor, report) = served.end().unwrap();
+    drop(actor);
     assert_eq!(report.aborted, 1);
     assert_eq!(told.iter().collect::<Vec<_>>(), ["draining"]);
 }
@@ -189,7 +189,7 @@ fn panics_without_end_end_their_connection_with_its_reason_and_no_other() {
 /// Panics without end at whatever it is told.
 struct Fallen;
 
-impl Logic for Fallen {
+impl Actor for Fallen {
     type In = String;
     type Out = Arc<str>;
 
@@ -206,7 +206,7 @@ fn a_logic_whose_panics_have_no_end_is_named_by_the_servers_error() {
     peer.hears_the_end();
     let error = served.end().err().unwrap().to_string();
     assert!(
-        error.contains("the logic panicked in `received`"),
+        error.contains("the actor panicked in `received`"),
         "{error}"
     );
 }
@@ -241,7 +241,7 @@ impl Codec for Bytes {
 /// Closes whoever says something.
 struct Mute;
 
-impl Logic for Mute {
+impl Actor for Mute {
     type In = Mine;
     type Out = u8;
 
@@ -277,7 +277,7 @@ struct Doorman {
     closed: usize,
 }
 
-impl Logic for Doorman {
+impl Actor for Doorman {
     type In = String;
     type Out = Arc<str>;
 
@@ -296,7 +296,7 @@ impl Logic for Doorman {
 #[test]
 fn connections_for_which_there_are_no_stacks_are_closed_though_the_logic_is_behind() {
     let (let_go, lets) = unbounded();
-    let logic = Doorman {
+    let actor = Doorman {
         lets,
         opened: 0,
         closed: 0,
@@ -307,7 +307,7 @@ fn connections_for_which_there_are_no_stacks_are_closed_though_the_logic_is_behi
         .build()
         .unwrap();
     // The owner and the acceptor are all that there is room for.
-    let builder = Layers::builder("tested", LineCodec::new(9), logic).events(2);
+    let builder = Server::builder("tested", LineCodec::new(9), actor).events(2);
     let server = runtime.run(|| builder.bind("127.0.0.1:0").unwrap());
     let handle = server.handle();
     let serving = runtime.spawn(move || server.serve());
@@ -321,14 +321,14 @@ fn connections_for_which_there_are_no_stacks_are_closed_though_the_logic_is_behi
     drop(let_go);
     peers.iter_mut().for_each(Peer::hears_the_end);
     handle.drain();
-    let (logic, report) = serving.join().unwrap().unwrap();
-    assert_eq!((logic.opened, logic.closed, report.connections), (4, 4, 4));
+    let (actor, report) = serving.join().unwrap().unwrap();
+    assert_eq!((actor.opened, actor.closed, report.connections), (4, 4, 4));
 }
 
 /// Sends two lines at once, of which the second is none.
 struct Injecting(Sender<String>);
 
-impl Logic for Injecting {
+impl Actor for Injecting {
     type In = String;
     type Out = Arc<str>;
 
@@ -360,7 +360,7 @@ fn what_was_queued_before_a_message_that_cannot_be_written_is_sent() {
 #[test]
 fn a_plain_thread_may_own_the_state() {
     let (tell, told) = unbounded();
-    let builder = Layers::builder("tested", LineCodec::new(9), Echo(tell));
+    let builder = Server::builder("tested", LineCodec::new(9), Echo(tell));
     let server = builder.bind("127.0.0.1:0").unwrap();
     let handle = server.handle();
     let serving = std::thread::spawn(move || server.serve());
@@ -379,7 +379,7 @@ struct Asking {
     tickets: Vec<(ConnId, Ticket<usize>)>,
 }
 
-impl Logic for Asking {
+impl Actor for Asking {
     type In = String;
     type Out = Arc<str>;
 

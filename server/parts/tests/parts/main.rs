@@ -1,7 +1,7 @@
-//! The reusable parts of servers keep their promises: the worker pool, the hub, the two layers.
+//! The reusable parts of servers keep their promises: the worker pool, the hub, the actor.
 
+mod actor;
 mod chat;
 mod harm;
 mod hub;
-mod layers;
 mod pool;

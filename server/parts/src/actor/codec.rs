@@ -8,7 +8,7 @@ use std::{borrow::Cow, sync::Arc};
 /// # Examples
 /// A byte of length, and so many bytes:
 /// ```
-/// use maniple_parts::layers::{Codec, CodecError};
+/// use maniple_parts::actor::{Codec, CodecError};
 ///
 /// #[derive(Clone)]
 /// struct Short;
@@ -85,7 +85,7 @@ pub enum CodecError {
 ///
 /// # Examples
 /// ```
-/// use maniple_parts::layers::{Codec, CodecError, LineCodec};
+/// use maniple_parts::actor::{Codec, CodecError, LineCodec};
 /// let mut lines = LineCodec::new(5);
 /// assert_eq!(lines.decode(b"hello\r\nwor"), Ok(Some((7, "hello".to_owned()))));
 /// assert_eq!(lines.decode(b"wor"), Ok(None));

@@ -1,4 +1,4 @@
-//! A server in two layers, as a chat room: its protocol, its laggards, the ends of connections, and its own.
+//! A server around an actor, as a chat room: its protocol, its laggards, the ends of connections, and its own.
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
@@ -9,9 +9,9 @@ use std::{
 
 use maniple::{JoinHandle, Runtime, sync::channel::unbounded};
 use maniple_parts::{
-    layers::{
-        Builder, Closed, Codec, CodecError, ConnId, Laggard, Layers, LayersHandle, LineCodec,
-        Logic, Outbox, Report, ServeError,
+    actor::{
+        Actor, Builder, Closed, Codec, CodecError, ConnId, Laggard, LineCodec, Outbox, Report,
+        ServeError, Server, ServerHandle,
     },
     pool::{Pool, WhenFull},
 };
@@ -20,9 +20,9 @@ use super::chat::{Chat, MAX_LINE};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A server with this logic, on a runtime of its own.
+/// A server with this actor, on a runtime of its own.
 pub(super) struct Served<L> {
-    pub(super) handle: LayersHandle,
+    pub(super) handle: ServerHandle,
     pub(super) serving: JoinHandle<Result<(L, Report), ServeError>>,
     pub(super) _runtime: Runtime,
 }
@@ -30,17 +30,17 @@ pub(super) struct Served<L> {
 impl<L> Served<L> {
     pub(super) fn start<C>(
         codec: C,
-        logic: L,
+        actor: L,
         set: impl FnOnce(Builder<C, L>) -> Builder<C, L> + Send,
     ) -> Self
     where
         C: Codec,
-        L: Logic<In = C::In, Out = C::Out> + Send + 'static,
+        L: Actor<In = C::In, Out = C::Out> + Send + 'static,
     {
         let runtime = Runtime::builder().workers(2).build().unwrap();
         // Inside, where a pool would be made.
         let server = runtime.run(|| {
-            let builder = set(Layers::builder("tested", codec, logic));
+            let builder = set(Server::builder("tested", codec, actor));
             builder.bind("127.0.0.1:0").unwrap()
         });
         Self {
@@ -318,7 +318,7 @@ fn the_lines_of_the_mixed_model_come_from_a_pool() {
 #[test]
 fn a_pool_that_does_not_fit_is_refused() {
     let server = |pool: &Pool| {
-        let builder = Layers::builder("tested", LineCodec::new(9), Chat::default());
+        let builder = Server::builder("tested", LineCodec::new(9), Chat::default());
         builder.on_pool(pool).bind("127.0.0.1:0").map(drop)
     };
     let one = Pool::builder("one").workers(1).build().unwrap();
@@ -384,7 +384,7 @@ struct Long;
 
 const LONG_MESSAGE: usize = 8_000_000;
 
-impl Logic for Long {
+impl Actor for Long {
     type In = String;
     type Out = Arc<str>;
 
@@ -428,7 +428,7 @@ fn who_takes_nothing_more_of_a_message_is_reset() {
 /// Notes what it is told, and does as it is told.
 struct Notes(maniple::sync::channel::Sender<String>);
 
-impl Logic for Notes {
+impl Actor for Notes {
     type In = String;
     type Out = Arc<str>;
 
@@ -460,7 +460,7 @@ fn each_end_has_its_reason() {
     let (tell, told) = unbounded();
     let served = Served::start(LineCodec::new(9), Notes(tell), |builder| builder);
     for (text, answer, reason) in [
-        ("close\nunheard\n", Some("last"), "ByLogic"),
+        ("close\nunheard\n", Some("last"), "ByActor"),
         ("0123456789", None, "Codec(TooLong { limit: 9 })"),
         (
             "inject\n",
@@ -514,7 +514,7 @@ fn a_panic_of_the_logic_ends_the_server_and_says_where() {
     let error = served.serving.join().unwrap().map(drop).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "server `tested`: the logic panicked in `received`: intended"
+        "server `tested`: the actor panicked in `received`: intended"
     );
     bystander.hears_the_end();
 }
@@ -601,7 +601,7 @@ struct Slow {
     closed: usize,
 }
 
-impl Logic for Slow {
+impl Actor for Slow {
     type In = String;
     type Out = Arc<str>;
 
@@ -616,7 +616,7 @@ impl Logic for Slow {
     }
 }
 
-/// A server whose logic is behind, so that readers of two connections wait for room; and who lets it go on.
+/// A server whose actor is behind, so that readers of two connections wait for room; and who lets it go on.
 fn behind(lines: &str) -> (Served<Slow>, maniple::sync::channel::Sender<()>, [Peer; 2]) {
     let (let_go, lets) = unbounded();
     let slow = Slow {
@@ -638,7 +638,7 @@ fn behind(lines: &str) -> (Served<Slow>, maniple::sync::channel::Sender<()>, [Pe
 fn a_drain_while_readers_wait_for_room_handles_what_they_have_read() {
     let (served, let_go, mut peers) = behind(&"line\n".repeat(50));
     served.handle.drain();
-    // The logic goes on without being let.
+    // The actor goes on without being let.
     drop(let_go);
     let (slow, report) = served.end().unwrap();
     assert_eq!((slow.closed, report.messages), (2, slow.taken as u64));
@@ -730,7 +730,7 @@ fn a_flood_reaches_all_who_read_and_costs_nobody_the_connection() {
 /// Sends as many lines as it is told to in one event, and some as soon as somebody comes.
 struct Generous;
 
-impl Logic for Generous {
+impl Actor for Generous {
     type In = String;
     type Out = Arc<str>;
 

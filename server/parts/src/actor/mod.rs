@@ -3,22 +3,22 @@
 //! ```text
 //!   low layer, two coroutines a connection          high layer, one coroutine
 //!   reader ──► messages ──┐
-//!   reader ──► messages ──┴─► events (bounded) ──► Logic: &mut self, no locks
+//!   reader ──► messages ──┴─► events (bounded) ──► Actor: &mut self, no locks
 //!   sender ◄── queue (bounded) ◄───────────────────── Outbox: send, close
 //! ```
 //!
-//! The logic is called with one event at a time, so it needs no locks and sees all connections in one order. A
+//! The actor is called with one event at a time, so it needs no locks and sees all connections in one order. A
 //! connection's events are `opened`, its messages in order, and `closed`, once each way it may end ([`Closed`]).
 //!
-//! - *Back-pressure.* While the logic is behind, the queue of events fills and readers stop reading. No peer can
-//!   have the logic wait: if one does not read, and its outgoing queue is full, that is for [`Laggard`] to decide.
+//! - *Back-pressure.* While the actor is behind, the queue of events fills and readers stop reading. No peer can
+//!   have the actor wait: if one does not read, and its outgoing queue is full, that is for [`Laggard`] to decide.
 //!   But senders that have had no turn are given one ([`Outbox`]), so a flood slows down whoever sends it, and
 //!   costs no other peer its connection. [`Builder::rate`] bounds what one connection may send in the first place.
 //! - *The end of a connection.* When the peer ends its side, also if it only half-closes, or breaks the protocol,
 //!   `closed` is called and may still send; what is queued by then is written, for at most the write timeout, and
 //!   then the connection is closed. A reset ends both ways.
-//! - *Panics.* A panic of the logic may leave its state half changed, so it ends the server: all connections are cut
-//!   and [`Layers::serve`] returns [`ServeError::Panicked`]. A codec's panic ends its connection alone.
+//! - *Panics.* A panic of the actor may leave its state half changed, so it ends the server: all connections are cut
+//!   and [`Server::serve`] returns [`ServeError::Panicked`]. A codec's panic ends its connection alone.
 
 mod codec;
 mod outbox;
@@ -54,12 +54,12 @@ pub use wire::Closed;
 
 /// What a server does: its state, and how events change it.
 ///
-/// The calls come one after the other, from the coroutine or thread that called [`Layers::serve`]. They are shielded
+/// The calls come one after the other, from the coroutine or thread that called [`Server::serve`]. They are shielded
 /// from cancellation and should not wait: while one does, all connections do, and the drain.
 ///
 /// # Examples
-/// See [`Layers`].
-pub trait Logic {
+/// See [`Server`].
+pub trait Actor {
     /// What is received: the codec's [`Codec::In`].
     type In;
     /// What is sent: the codec's [`Codec::Out`].
@@ -103,13 +103,13 @@ pub trait Logic {
 /// # Examples
 /// Each line goes to all:
 /// ```
-/// use maniple_parts::layers::{Closed, ConnId, Layers, LineCodec, Logic, Outbox};
+/// use maniple_parts::actor::{Closed, ConnId, Server, LineCodec, Actor, Outbox};
 /// use std::{collections::BTreeSet, io::{BufRead, BufReader, Write}, net::SocketAddr, sync::Arc};
 ///
 /// #[derive(Default)]
 /// struct Hall(BTreeSet<ConnId>);
 ///
-/// impl Logic for Hall {
+/// impl Actor for Hall {
 ///     type In = String;
 ///     type Out = Arc<str>;
 ///
@@ -131,7 +131,7 @@ pub trait Logic {
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// maniple::run(|| {
-///     let server = Layers::builder("hall", LineCodec::new(80), Hall::default()).bind("127.0.0.1:0")?;
+///     let server = Server::builder("hall", LineCodec::new(80), Hall::default()).bind("127.0.0.1:0")?;
 ///     let handle = server.handle();
 ///     let serving = maniple::spawn(move || server.serve());
 ///
@@ -148,23 +148,23 @@ pub trait Logic {
 /// })
 /// # }
 /// ```
-pub struct Layers<C, L> {
+pub struct Server<C, A> {
     shared: Arc<Shared>,
     listener: TcpListener,
     codec: C,
-    logic: L,
+    actor: A,
     tick: Option<Duration>,
     pool: Option<Pool>,
 }
 
-impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Layers<C, L> {
-    /// Settings for a server with this codec and logic. The name stands in its errors, and in the names of its
+impl<C: Codec, A: Actor<In = C::In, Out = C::Out>> Server<C, A> {
+    /// Settings for a server with this codec and actor. The name stands in its errors, and in the names of its
     /// coroutines: `NAME-CONNECTION-reader` and `NAME-CONNECTION-sender`.
-    pub fn builder(name: impl Into<String>, codec: C, logic: L) -> Builder<C, L> {
+    pub fn builder(name: impl Into<String>, codec: C, actor: A) -> Builder<C, A> {
         Builder {
             name: name.into(),
             codec,
-            logic,
+            actor,
             limits: Limits {
                 connections: 10_000,
                 events: 1024,
@@ -184,16 +184,16 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Layers<C, L> {
         }
     }
 
-    /// Serves until it has been drained, and returns the logic as it is then. The caller, a coroutine or a plain
+    /// Serves until it has been drained, and returns the actor as it is then. The caller, a coroutine or a plain
     /// thread, becomes the owner of the state. Cancelling it, or its deadline, drains the server.
     ///
     /// # Errors
-    /// If the logic panicked, a coroutine could not be started, or the listener failed for good. The logic is dropped
+    /// If the actor panicked, a coroutine could not be started, or the listener failed for good. The actor is dropped
     /// then.
     ///
     /// # Panics
     /// If a message that nobody handles any more panics when it is dropped: all connections are cut then.
-    pub fn serve(self) -> Result<(L, Report), ServeError> {
+    pub fn serve(self) -> Result<(A, Report), ServeError> {
         let shared = self.shared;
         let failed = |error| ServeError::Io {
             server: shared.name.clone(),
@@ -206,7 +206,7 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Layers<C, L> {
             codec: self.codec,
             events,
             pool: self.pool,
-            notice: L::dropped,
+            notice: A::dropped,
         };
         let acceptor = task::Builder::new()
             .name(format!("{}-acceptor", shared.name))
@@ -214,7 +214,7 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Layers<C, L> {
             .map_err(failed)?;
         let mut state = State {
             shared: shared.clone(),
-            logic: self.logic,
+            actor: self.actor,
             outbox: Outbox::new(),
             events: received,
             tick: self.tick,
@@ -238,17 +238,17 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Layers<C, L> {
                 }
             }
             // Connections hold on to their places through it, and readers find nobody to report to.
-            let (logic, messages) = (state.logic, state.messages);
+            let (actor, messages) = (state.actor, state.messages);
             drop((state.outbox, state.events));
             shared.wait_for_the_last(Instant::now() + AFTER_ABORT);
             (
-                ran.map(|()| (logic, messages)),
+                ran.map(|()| (actor, messages)),
                 aborted,
                 // It ends at once, since it was told to stop.
                 acceptor.join(),
             )
         });
-        let (logic, messages) = ran?;
+        let (actor, messages) = ran?;
         if let Ok(Err(error)) = accepted {
             return Err(failed(error));
         }
@@ -257,27 +257,27 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Layers<C, L> {
             messages,
             aborted,
         };
-        Ok((logic, report))
+        Ok((actor, report))
     }
 }
 
-impl<C, L> Layers<C, L> {
+impl<C, A> Server<C, A> {
     /// The address that it listens on, with the port that was chosen for port 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.shared.local_addr
     }
 
     /// A handle to drain it.
-    pub fn handle(&self) -> LayersHandle {
-        LayersHandle {
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle {
             shared: self.shared.clone(),
         }
     }
 }
 
-impl<C, L> fmt::Debug for Layers<C, L> {
+impl<C, A> fmt::Debug for Server<C, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Layers")
+        f.debug_struct("Server")
             .field("name", &self.shared.name)
             .field("local_addr", &self.local_addr())
             .finish()
@@ -314,13 +314,13 @@ const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Drains a server from anywhere; clones are for the same server.
 ///
 /// # Examples
-/// See [`Layers`].
+/// See [`Server`].
 #[derive(Clone, Debug)]
-pub struct LayersHandle {
+pub struct ServerHandle {
     shared: Arc<Shared>,
 }
 
-impl LayersHandle {
+impl ServerHandle {
     /// Begins to drain, and returns at once: nothing more is accepted or read, what was read is handled, `closed` is
     /// called for each connection, and what is queued is sent. What is open after the grace time is cut.
     pub fn drain(&self) {
@@ -337,7 +337,7 @@ impl LayersHandle {
         self.shared.local_addr
     }
 
-    /// Messages and ends of connections that wait for the logic now, those among them that wait for room in its
+    /// Messages and ends of connections that wait for the actor now, those among them that wait for room in its
     /// queue: how far it is behind.
     pub fn backlog(&self) -> usize {
         self.shared.backlog.load(Ordering::Relaxed)
@@ -355,7 +355,7 @@ impl LayersHandle {
 pub struct Report {
     /// Connections that were accepted.
     pub connections: u64,
-    /// Messages that the logic received.
+    /// Messages that the actor received.
     pub messages: u64,
     /// Connections whose sending had not ended when the grace time of the drain was over; they were cut.
     pub aborted: usize,
@@ -365,12 +365,12 @@ pub struct Report {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The logic panicked. All connections have been cut.
-    #[error("server `{server}`: the logic panicked in `{event}`: {message}")]
+    /// The actor panicked. All connections have been cut.
+    #[error("server `{server}`: the actor panicked in `{event}`: {message}")]
     Panicked {
         /// The server's name.
         server: String,
-        /// The method of [`Logic`].
+        /// The method of [`Actor`].
         event: &'static str,
         /// What the panic said.
         message: String,
@@ -386,19 +386,19 @@ pub enum ServeError {
     },
 }
 
-/// Settings of a server in two layers; made by [`Layers::builder`].
+/// Settings of a server in two layers; made by [`Server::builder`].
 #[must_use = "a builder does nothing until it binds"]
-pub struct Builder<C, L> {
+pub struct Builder<C, A> {
     name: String,
     codec: C,
-    logic: L,
+    actor: A,
     limits: Limits,
     laggard: Laggard,
     tick: Option<Duration>,
     pool: Option<Pool>,
 }
 
-impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
+impl<C: Codec, A: Actor<In = C::In, Out = C::Out>> Builder<C, A> {
     /// Connections at a time. Default: 10,000, or on a [pool](Builder::on_pool) half as many as it has workers if
     /// that is less; at most 16,777,216. Further ones wait to be accepted.
     pub fn max_connections(mut self, connections: usize) -> Self {
@@ -406,7 +406,7 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
         self
     }
 
-    /// Events that wait for the logic; readers wait beyond that. Default: 1,024. Each message is one, so that up to so
+    /// Events that wait for the actor; readers wait beyond that. Default: 1,024. Each message is one, so that up to so
     /// many times [`Builder::max_message`] may wait.
     pub fn events(mut self, events: usize) -> Self {
         self.limits.events = events;
@@ -468,7 +468,7 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
         self
     }
 
-    /// Has [`Logic::tick`] called so long after the last time. Default: never. A late tick is not made up for, and
+    /// Has [`Actor::tick`] called so long after the last time. Default: never. A late tick is not made up for, and
     /// between two there is an event if one waits, however short the period is.
     pub fn tick(mut self, period: Duration) -> Self {
         self.tick = Some(period);
@@ -489,7 +489,7 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
     /// # Errors
     /// If a setting is 0 or does not go with the pool (`InvalidInput`), or the address cannot be resolved or bound;
     /// the message names it.
-    pub fn bind<A: ToSocketAddrs>(self, address: A) -> io::Result<Layers<C, L>> {
+    pub fn bind(self, address: impl ToSocketAddrs) -> io::Result<Server<C, A>> {
         self.listen(TcpListener::bind(address)?)
     }
 
@@ -497,7 +497,7 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
     ///
     /// # Errors
     /// As [`Builder::bind`].
-    pub fn listen(mut self, listener: TcpListener) -> io::Result<Layers<C, L>> {
+    pub fn listen(mut self, listener: TcpListener) -> io::Result<Server<C, A>> {
         self.check().map_err(|wrong| {
             let text = format!("server `{}`: {wrong}", self.name);
             io::Error::new(io::ErrorKind::InvalidInput, text)
@@ -527,11 +527,11 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
             unserved: Mutex::new(Vec::new()),
             has_unserved: AtomicBool::new(false),
         };
-        Ok(Layers {
+        Ok(Server {
             shared: Arc::new(shared),
             listener,
             codec: self.codec,
-            logic: self.logic,
+            actor: self.actor,
             tick: self.tick.map(|period| period.min(NEVER)),
             pool: self.pool,
         })
@@ -570,7 +570,7 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> Builder<C, L> {
     }
 }
 
-impl<C, L> fmt::Debug for Builder<C, L> {
+impl<C, A> fmt::Debug for Builder<C, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("name", &self.name)

@@ -1,13 +1,13 @@
 //! The low layer: one connection, its reader and its sender.
 //!
 //! ```text
-//!   socket ──► reader: bytes to messages ──► events (bounded, the server's) ──► logic
+//!   socket ──► reader: bytes to messages ──► events (bounded, the server's) ──► actor
 //!      ▲                                                                          │
 //!      └────── sender: messages to bytes ◄── queue (bounded, the connection's) ◄──┘
 //! ```
 //!
 //! The reader alone reports the end, after all that it received. Whoever else ends a connection (the sender that
-//! cannot write, the logic, a drain) leaves the reason in the wire and stops the reader.
+//! cannot write, the actor, a drain) leaves the reason in the wire and stops the reader.
 
 use std::{
     io::{self, Read, Write},
@@ -49,7 +49,7 @@ pub enum Closed {
     /// Reading or writing failed: as a rule, the peer reset the connection.
     #[error("the connection broke: {0}")]
     Failed(#[source] io::Error),
-    /// The peer sent what is no message, or the logic sent what cannot be written.
+    /// The peer sent what is no message, or the actor sent what cannot be written.
     #[error(transparent)]
     Codec(CodecError),
     /// Nothing came for the idle time.
@@ -61,9 +61,9 @@ pub enum Closed {
     /// The peer did not take what was sent within the write timeout.
     #[error("the peer took nothing for too long")]
     WriteTimeout,
-    /// The logic closed it.
-    #[error("closed by the logic")]
-    ByLogic,
+    /// The actor closed it.
+    #[error("closed by the actor")]
+    ByActor,
     /// The server drains, or its runtime ends.
     #[error("the server drains")]
     Drained,
@@ -135,7 +135,7 @@ impl Drop for Wire {
     }
 }
 
-/// Reads a connection, and reports to the logic.
+/// Reads a connection, and reports to the actor.
 pub(super) struct Reader<C: Codec> {
     pub(super) wire: Arc<Wire>,
     pub(super) shared: Arc<Shared>,
@@ -244,7 +244,7 @@ impl<C: Codec> Reader<C> {
     }
 
     /// Waits for room. Not cut short: what was received is handled, and the end is reported. That ends, since
-    /// the logic takes events as long as it is there.
+    /// the actor takes events as long as it is there.
     fn tell(&self, event: Event<C>) -> bool {
         let Some(events) = &self.events else {
             return false;
@@ -315,7 +315,7 @@ enum More {
     Likely,
 }
 
-/// Writes what the logic sends.
+/// Writes what the actor sends.
 pub(super) struct Writer<C: Codec> {
     pub(super) wire: Arc<Wire>,
     pub(super) shared: Arc<Shared>,
@@ -412,7 +412,7 @@ impl<C: Codec> Writer<C> {
         unacknowledged.saturating_add(rest.len())
     }
 
-    /// Writes all, and has the logic know while that waits for the peer. What is left when it is cut is in `output`.
+    /// Writes all, and has the actor know while that waits for the peer. What is left when it is cut is in `output`.
     fn write(&self, output: &mut &[u8]) -> io::Result<()> {
         let mut stream = &self.wire.stream;
         while !output.is_empty() {

@@ -1,4 +1,4 @@
-//! What the logic talks back through: the open connections and their queues.
+//! What the actor talks back through: the open connections and their queues.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -24,18 +24,18 @@ pub enum Laggard {
     /// The connection is cut at once; its reason is [`Closed::Lagged`].
     Disconnect,
     /// The oldest message in the queue is dropped; before the next one the peer is told what
-    /// [`Logic::dropped`](super::Logic::dropped) says.
+    /// [`Actor::dropped`](super::Actor::dropped) says.
     DropOldest,
 }
 
-/// The logic's way to its connections. None of its calls waits for a peer.
+/// The actor's way to its connections. None of its calls waits for a peer.
 ///
 /// [`Outbox::send`] gives way to a connection's sender that has had no turn since its queue filled up: so however
-/// much is sent in one event, a peer that reads gets it, and whoever has the logic send more than the senders can
-/// write is slowed down with the logic. That wait ends with the sender's turn, and after a second at most.
+/// much is sent in one event, a peer that reads gets it, and whoever has the actor send more than the senders can
+/// write is slowed down with the actor. That wait ends with the sender's turn, and after a second at most.
 ///
 /// # Examples
-/// See [`Layers`](super::Layers).
+/// See [`Server`](super::Server).
 pub struct Outbox<M> {
     entries: HashMap<ConnId, Entry<M>>,
     wants_drain: bool,
@@ -77,13 +77,13 @@ impl<M> Outbox<M> {
     }
 
     /// Closes a connection once what is queued for it has been sent. Nothing more is received from it;
-    /// [`Logic::closed`](super::Logic::closed) follows, with [`Closed::ByLogic`]. Whether it was open.
+    /// [`Actor::closed`](super::Actor::closed) follows, with [`Closed::ByActor`]. Whether it was open.
     pub fn close(&mut self, conn: ConnId) -> bool {
         let Some(entry) = self.entries.get_mut(&conn) else {
             return false;
         };
         let was_open = entry.queue.is_some();
-        entry.hang_up(Closed::ByLogic);
+        entry.hang_up(Closed::ByActor);
         was_open
     }
 
@@ -109,13 +109,13 @@ impl<M> Outbox<M> {
         self.entries.get(&conn)?.queue.as_ref()
     }
 
-    /// Connections whose [`Logic::closed`](super::Logic::closed) has not been called yet.
+    /// Connections whose [`Actor::closed`](super::Actor::closed) has not been called yet.
     pub fn connections(&self) -> usize {
         self.entries.len()
     }
 
     /// Begins to drain the server once the present event has been handled, as
-    /// [`LayersHandle::drain`](super::LayersHandle::drain) does.
+    /// [`ServerHandle::drain`](super::ServerHandle::drain) does.
     pub fn drain(&mut self) {
         self.wants_drain = true;
     }

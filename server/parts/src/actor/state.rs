@@ -1,4 +1,4 @@
-//! The high layer: one coroutine owns the logic, and calls it with one event after the other.
+//! The high layer: one coroutine owns the actor, and calls it with one event after the other.
 
 use std::{
     any::Any,
@@ -14,7 +14,7 @@ use maniple::{
 };
 
 use super::{
-    Logic, ServeError,
+    Actor, ServeError,
     codec::Codec,
     outbox::{ConnId, Outbox},
     server::{Event, Shared},
@@ -22,9 +22,9 @@ use super::{
 };
 use crate::pool::panic_message;
 
-pub(super) struct State<C: Codec, L: Logic<In = C::In, Out = C::Out>> {
+pub(super) struct State<C: Codec, A: Actor<In = C::In, Out = C::Out>> {
     pub(super) shared: Arc<Shared>,
-    pub(super) logic: L,
+    pub(super) actor: A,
     pub(super) outbox: Outbox<C::Out>,
     pub(super) events: Receiver<Event<C>>,
     pub(super) tick: Option<Duration>,
@@ -39,7 +39,7 @@ enum Next<C: Codec> {
     Drain,
 }
 
-impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> State<C, L> {
+impl<C: Codec, A: Actor<In = C::In, Out = C::Out>> State<C, A> {
     /// Until the server is to drain.
     pub(super) fn run(&mut self) -> Result<(), ServeError> {
         let mut next_tick = self.tick.map(|period| Instant::now() + period);
@@ -51,7 +51,7 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> State<C, L> {
                 Next::Event(event) => self.handle(event)?,
                 Next::Drain => return Ok(()),
                 Next::Tick => {
-                    self.call("tick", |logic, out| logic.tick(out))?;
+                    self.call("tick", |actor, out| actor.tick(out))?;
                     // Those that were missed are not made up for.
                     next_tick = self.tick.map(|period| Instant::now() + period);
                 }
@@ -87,7 +87,7 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> State<C, L> {
 
     /// Ends all reading.
     pub(super) fn begin_drain(&mut self) -> Result<(), ServeError> {
-        self.call("draining", |logic, out| logic.draining(out))?;
+        self.call("draining", |actor, out| actor.draining(out))?;
         self.outbox.end_all();
         Ok(())
     }
@@ -125,32 +125,32 @@ impl<C: Codec, L: Logic<In = C::In, Out = C::Out>> State<C, L> {
             Event::Opened(wire, peer, queue) => {
                 let conn = wire.id;
                 self.outbox.enter(wire, queue);
-                self.call("opened", |logic, out| logic.opened(conn, peer, out))
+                self.call("opened", |actor, out| actor.opened(conn, peer, out))
             }
-            // What the logic has closed it need not hear any more.
+            // What the actor has closed it need not hear any more.
             Event::Received(conn, _) if !self.outbox.is_open(conn) => Ok(()),
             Event::Received(conn, message) => {
                 self.messages += 1;
-                self.call("received", |logic, out| logic.received(conn, message, out))
+                self.call("received", |actor, out| actor.received(conn, message, out))
             }
             Event::Closed(conn, reason) => self.closed(conn, reason),
         }
     }
 
     fn closed(&mut self, conn: ConnId, reason: Closed) -> Result<(), ServeError> {
-        let called = self.call("closed", |logic, out| logic.closed(conn, reason, out));
+        let called = self.call("closed", |actor, out| actor.closed(conn, reason, out));
         self.outbox.leave(conn);
         called
     }
 
-    /// Calls the logic. Shielded: an event is handled whole.
+    /// Calls the actor. Shielded: an event is handled whole.
     fn call(
         &mut self,
         event: &'static str,
-        call: impl FnOnce(&mut L, &mut Outbox<C::Out>),
+        call: impl FnOnce(&mut A, &mut Outbox<C::Out>),
     ) -> Result<(), ServeError> {
-        let (logic, outbox) = (&mut self.logic, &mut self.outbox);
-        catch_unwind(AssertUnwindSafe(|| shield(|| call(logic, outbox))))
+        let (actor, outbox) = (&mut self.actor, &mut self.outbox);
+        catch_unwind(AssertUnwindSafe(|| shield(|| call(actor, outbox))))
             .map_err(|payload| self.panicked(event, payload))
     }
 

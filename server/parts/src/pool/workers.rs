@@ -29,9 +29,9 @@ use super::{
     ticket::{Ended, Queued},
 };
 
-pub(super) struct Crew {
+pub(super) struct Workers {
     pub(super) name: Arc<str>,
-    pub(super) workers: usize,
+    pub(super) count: usize,
     pub(super) queue: usize,
     pub(super) when_full: WhenFull,
     pub(super) tally: Mutex<Tally>,
@@ -80,12 +80,12 @@ impl Tally {
     }
 }
 
-impl Crew {
+impl Workers {
     pub(super) fn start(settings: Builder) -> io::Result<Arc<Self>> {
         let (entrance, jobs) = bounded(settings.queue);
-        let crew = Arc::new(Self {
+        let workers = Arc::new(Self {
             name: settings.name.into(),
-            workers: settings.workers,
+            count: settings.workers,
             queue: settings.queue,
             when_full: settings.when_full,
             tally: Mutex::new(Tally {
@@ -99,23 +99,23 @@ impl Crew {
             stop: CancelToken::new(),
         });
         // Each worker is in it once at most.
-        let (free, free_workers) = bounded(crew.workers);
-        let mut desks = Vec::with_capacity(crew.workers);
-        for index in 0..crew.workers {
+        let (free, free_workers) = bounded(workers.count);
+        let mut channels = Vec::with_capacity(workers.count);
+        for index in 0..workers.count {
             // One at a time: a worker is free again before it is given the next.
-            let (desk, mine) = bounded(1);
-            let worker = Present::new(crew.clone());
+            let (channel, mine) = bounded(1);
+            let worker = Present::new(workers.clone());
             let free = free.clone();
-            crew.spawn(&format!("{}", index + 1), move || {
-                work(&worker.crew, index, &free, &mine);
+            workers.spawn(&format!("{}", index + 1), move || {
+                work(&worker.workers, index, &free, &mine);
             })?;
-            desks.push(desk);
+            channels.push(channel);
         }
-        let dispatcher = Dispatcher(crew.clone());
-        crew.spawn("dispatcher", move || {
-            dispatcher.dispatch(&jobs, &free_workers, &desks);
+        let dispatcher = Dispatcher(workers.clone());
+        workers.spawn("dispatcher", move || {
+            dispatcher.dispatch(&jobs, &free_workers, &channels);
         })?;
-        Ok(crew)
+        Ok(workers)
     }
 
     fn spawn(&self, role: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -244,42 +244,47 @@ impl Crew {
 
 /// A worker's presence, which ends whichever way the worker does.
 struct Present {
-    crew: Arc<Crew>,
+    workers: Arc<Workers>,
 }
 
 impl Present {
-    fn new(crew: Arc<Crew>) -> Self {
-        crew.tally.lock().present += 1;
-        Self { crew }
+    fn new(workers: Arc<Workers>) -> Self {
+        workers.tally.lock().present += 1;
+        Self { workers }
     }
 }
 
 impl Drop for Present {
     fn drop(&mut self) {
-        self.crew.tally.lock().present -= 1;
-        self.crew.ended.notify_all();
+        self.workers.tally.lock().present -= 1;
+        self.workers.ended.notify_all();
     }
 }
 
 /// Takes jobs until there are no more to come; an error means that, or that the runtime ends.
-fn work(crew: &Crew, index: usize, free: &Sender<usize>, mine: &Receiver<Queued>) {
+fn work(workers: &Workers, index: usize, free: &Sender<usize>, mine: &Receiver<Queued>) {
     while free.send(index).is_ok() {
         match mine.recv() {
-            Ok(queued) => crew.run(queued, Some(index)),
+            Ok(queued) => workers.run(queued, Some(index)),
             Err(_) => return,
         }
     }
 }
 
-struct Dispatcher(Arc<Crew>);
+struct Dispatcher(Arc<Workers>);
 
 impl Dispatcher {
     /// A worker first and then a job, so that jobs wait in the queue, where they can be dropped and counted.
-    fn dispatch(&self, jobs: &Receiver<Queued>, free: &Receiver<usize>, desks: &[Sender<Queued>]) {
+    fn dispatch(
+        &self,
+        jobs: &Receiver<Queued>,
+        free: &Receiver<usize>,
+        channels: &[Sender<Queued>],
+    ) {
         while let Ok(index) = free.recv() {
             let Ok(queued) = jobs.recv() else { return };
-            // Only a worker whose runtime ends has left its desk.
-            if let Err(refused) = desks[index].send(queued) {
+            // Only a worker whose runtime ends has left its channel.
+            if let Err(refused) = channels[index].send(queued) {
                 let ended = refused.into_inner().withdraw();
                 self.0.tally.lock().count(ended);
             }

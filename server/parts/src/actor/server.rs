@@ -1,4 +1,4 @@
-//! What readers, senders, the acceptor and the logic's loop share; and the acceptor.
+//! What readers, senders, the acceptor and the actor's loop share; and the acceptor.
 
 use std::{
     io,
@@ -59,7 +59,7 @@ pub(super) struct Shared {
     pub(super) accepted: AtomicU64,
     /// Connections whose sockets are open.
     pub(super) open: AtomicUsize,
-    /// Events that wait for the logic, or for room in its queue.
+    /// Events that wait for the actor, or for room in its queue.
     pub(super) backlog: AtomicUsize,
     /// Senders that have not ended: connections with something to send, or that could have.
     pub(super) senders: AtomicUsize,
@@ -70,7 +70,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Has the logic told, without waiting for room in the queue.
+    /// Has the actor told, without waiting for room in the queue.
     pub(super) fn report_unserved<C: Codec>(
         &self,
         events: &Sender<Event<C>>,
@@ -86,7 +86,7 @@ impl Shared {
         let _ = events.try_send(Event::Unserved);
     }
 
-    /// Those that the logic knows; others are yet to be opened.
+    /// Those that the actor knows; others are yet to be opened.
     pub(super) fn take_unserved(&self, knows: impl Fn(ConnId) -> bool) -> Vec<(ConnId, Closed)> {
         // Pairs with the store above: it comes before the attempt to send, and this after an event was received,
         // both under the queue's lock.
@@ -220,7 +220,7 @@ impl<C: Codec> Acceptor<C> {
             events: Some(self.events.clone()),
             sender_ended,
         };
-        // One that cannot begin is dropped, and that tells the logic.
+        // One that cannot begin is dropped, and that tells the actor.
         self.start("sender", id, move || writer.run());
         self.start("reader", id, move || reader.run());
     }
@@ -228,7 +228,7 @@ impl<C: Codec> Acceptor<C> {
     fn start(&self, role: &str, id: ConnId, body: impl FnOnce() + Send + 'static) {
         let name = &self.shared.name;
         let started = match &self.pool {
-            // Detached: it reports to the logic. A drain must not wait for room in the pool.
+            // Detached: it reports to the actor. A drain must not wait for room in the pool.
             Some(pool) => match self.shared.stop.run(|| pool.submit(body).map(drop)) {
                 Ok(submitted) => submitted.map_err(|error| error.to_string()),
                 Err(cancelled) => Err(cancelled.to_string()),

@@ -1,14 +1,14 @@
-//! A connection's outgoing queue: from the logic to the connection's sender, within bounds.
+//! A connection's outgoing queue: from the actor to the connection's sender, within bounds.
 //!
 //! ```text
-//!   logic ──► Tail ──► messages ──► Head ──► sender ──► socket
+//!   actor ──► Tail ──► messages ──► Head ──► sender ──► socket
 //!               ▲                     │
 //!               └── "had its turn" ◄──┘
 //! ```
 //!
 //! A full queue says that the peer lags only if the sender could have emptied it: while it waits for the peer to take
 //! what has been written it is *stuck*, and then the [`Laggard`] decides at once. A sender that has merely had no turn
-//! since is given one: the logic waits until the queue is half empty, or the sender stuck or ended. So a peer that does
+//! since is given one: the actor waits until the queue is half empty, or the sender stuck or ended. So a peer that does
 //! not read has nobody wait for it, and who sends more than the senders can write is slowed down.
 
 use std::{
@@ -76,7 +76,7 @@ struct State<M> {
     is_idle: bool,
     /// The sender waits for the peer, or has had no turn in all the time that it may take.
     is_stuck: bool,
-    /// The logic waits for the sender.
+    /// The actor waits for the sender.
     is_awaited: bool,
     has_ended: bool,
 }
@@ -112,7 +112,7 @@ pub(super) enum Refused {
     Ended,
 }
 
-/// Where the logic puts messages in. Dropped, it lets the sender end once it has sent what is there.
+/// Where the actor puts messages in. Dropped, it lets the sender end once it has sent what is there.
 pub(super) struct Tail<M> {
     line: Arc<Line<M>>,
     size: fn(&M) -> usize,
