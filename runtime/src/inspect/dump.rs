@@ -157,7 +157,8 @@ fn own_frames(frames: &[Frame], ran: bool) -> &[Frame] {
         files.iter().any(|known| file.ends_with(known))
     };
     let switch = [coroutine::FILE];
-    let door = [coroutine::FILE, scheduler::FILE, wait::FILE];
+    let [wait, queue] = wait::FILES;
+    let door = [coroutine::FILE, scheduler::FILE, wait, queue];
     let out = frames.iter().position(|frame| is_in(frame, &switch));
     let frames = &frames[out.filter(|_| !ran).unwrap_or(0)..];
     let begin = frames.iter().position(|frame| !is_in(frame, &door));

@@ -7,10 +7,8 @@ use std::{
 
 use super::MutexGuard;
 use crate::{
-    scheduler::{now, on_waiter},
-    sys::spin::SpinLock,
-    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited, ready},
-    waiter::Waiter,
+    scheduler::now,
+    wait::{self, Interruptible, Node, Place, QUEUE, Reason, Waited, Waiters, ready},
 };
 
 /// Waits for a condition that is guarded by a [`Mutex`](super::Mutex).
@@ -36,22 +34,12 @@ use crate::{
 /// );
 /// ```
 pub struct Condvar {
-    waiters: SpinLock<Waiters>,
+    waiters: Waiters<State>,
 }
 
-struct Waiters {
-    list: WaitList,
-    /// The address of the mutex that they let go of.
+struct State {
+    /// The address of the mutex that those in the list let go of.
     mutex: usize,
-}
-
-impl Waiters {
-    const fn new() -> Self {
-        Self {
-            list: WaitList::new(),
-            mutex: 0,
-        }
-    }
 }
 
 /// Whether a wait with a time limit ended by that.
@@ -70,7 +58,7 @@ impl Condvar {
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            waiters: SpinLock::new(Waiters::new()),
+            waiters: Waiters::new(State { mutex: 0 }),
         }
     }
 
@@ -78,7 +66,7 @@ impl Condvar {
     #[cfg(loom)]
     pub fn new() -> Self {
         Self {
-            waiters: SpinLock::new(Waiters::new()),
+            waiters: Waiters::new(State { mutex: 0 }),
         }
     }
 
@@ -184,38 +172,24 @@ impl Condvar {
         guard: &mut MutexGuard<'_, T>,
         deadline: Option<Instant>,
     ) -> bool {
-        let node = WaitNode::new();
         let mutex = ptr::from_ref(MutexGuard::mutex(guard)).addr();
-        // Queued before the mutex is unlocked, so that no notification falls in between.
-        let queue = |waiter: &Waiter| {
-            let mut waiters = self.waiters.lock();
-            let queued = waiters.list.is_empty() || waiters.mutex == mutex;
-            if queued {
-                waiters.mutex = mutex;
-                // SAFETY: under the list's lock; taken out below unless notified.
-                unsafe { waiters.list.arm(&node, waiter, Interruptible::Yes) };
-            }
-            queued
-        };
-        let forget = || {
-            // SAFETY: under the list's lock, in this list or none.
-            unsafe { self.waiters.lock().list.remove(&node) };
-        };
-        let waited = on_waiter(|waiter| {
-            let wait = || {
-                wait::finish(
-                    waiter,
-                    Reason::Condvar,
-                    deadline,
-                    Interruptible::Yes,
-                    forget,
-                )
-            };
-            queue(waiter).then(|| MutexGuard::unlocked(guard, wait))
-        });
-        let Some(waited) = waited else {
+        let mut waiters = self.waiters.lock();
+        if !waiters.is_empty(QUEUE) && waiters.mutex != mutex {
+            drop(waiters);
             panic!("a condition variable is waited for with two mutexes at a time");
-        };
+        }
+        waiters.mutex = mutex;
+        let mut node = Node::new(());
+        // Queued before the mutex is unlocked, so that no notification falls in between.
+        let waited = waiters.queue(
+            QUEUE,
+            Place::Last,
+            &mut node,
+            Interruptible::Yes,
+            |queued| {
+                MutexGuard::unlocked(guard, || queued.wait(Reason::Condvar, deadline, |_, _| {}))
+            },
+        );
         match waited {
             // `Again`: a shield kept a cancellation off; it counts as a wake-up.
             Waited::AtOnce | Waited::Notified | Waited::Again => false,
@@ -229,18 +203,13 @@ impl Condvar {
 
     /// Wakes the longest waiter; whether there was one.
     pub fn notify_one(&self) -> bool {
-        // SAFETY: under the list's lock.
-        let claimed = unsafe { self.waiters.lock().list.notify_one() };
+        let claimed = self.waiters.lock().notify_one(QUEUE);
         claimed.map(ready).is_some()
     }
 
     /// Wakes all who wait now; how many that were.
     pub fn notify_all(&self) -> usize {
-        // SAFETY: under the list's lock.
-        let won = unsafe { self.waiters.lock().list.notify_all() };
-        let count = won.count();
-        won.ready();
-        count
+        self.waiters.wake_all(QUEUE)
     }
 }
 
@@ -335,7 +304,7 @@ mod loom_models {
 
         fn assert_settled(&self) {
             assert!(!self.lock().add(-1));
-            assert!(self.added.waiters.lock().list.is_empty());
+            assert!(self.added.waiters.lock().is_empty(QUEUE));
         }
     }
 

@@ -18,10 +18,10 @@ use crate::{
 };
 
 pub(crate) use crate::{scheduler::ready, waiter::Reason};
-pub(crate) use queue::{WaitList, WaitNode, Won};
+pub(crate) use queue::{Locked, Node, OldWon, Place, QUEUE, WaitList, WaitNode, Waiters};
 
-/// This file, by which its frames are known in a backtrace.
-pub(crate) const FILE: &str = file!();
+/// The files by which a wait's frames are known in a backtrace.
+pub(crate) const FILES: [&str; 2] = [file!(), queue::FILE];
 
 /// How a wait went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

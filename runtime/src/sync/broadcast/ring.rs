@@ -15,7 +15,7 @@ use std::{cell::UnsafeCell, collections::VecDeque, ptr::NonNull};
 
 use super::{Lag, TryRecvError, message::Shares};
 use crate::{
-    wait::{WaitList, WaitNode, Won},
+    wait::{OldWon, WaitList, WaitNode},
     waiter::Claimed,
 };
 
@@ -63,7 +63,7 @@ pub(super) enum Chore<T> {
     Drop(Shares<T>),
     /// And what had to go for its message.
     Wake(Claimed, Option<Shares<T>>),
-    WakeAll(Won),
+    WakeAll(OldWon),
 }
 
 impl<T> Ring<T> {

@@ -17,7 +17,7 @@ use crate::{
         fenced,
         spin::{SpinGuard, SpinLock},
     },
-    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited, Won, ready},
+    wait::{self, Interruptible, OldWon, Reason, WaitList, WaitNode, Waited, ready},
     waiter::{Claimed, Waiter},
 };
 
@@ -111,7 +111,7 @@ enum Woken {
     Nobody,
     /// The other side of an exchange.
     Peer(Claimed),
-    Many(Won),
+    Many(OldWon),
 }
 
 impl Woken {
