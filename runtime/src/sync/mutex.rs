@@ -8,16 +8,12 @@
 //! switch. A waiter that was woken and still came too late asks for a hand-over: it queues before all
 //! others, and the next unlock leaves the mutex locked and gives it to the first in the queue.
 
-use std::{
-    cell::Cell,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
     loom::{AtomicU8, Ordering},
     scheduler::now,
-    sys::spin::SpinLock,
-    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited, ready},
+    wait::{self, Interruptible, Node, Place, QUEUE, Reason, Waited, Waiters, ready},
 };
 
 /// Mutual exclusion; see [`RawMutex`] for how it behaves and [`lock_api::Mutex`] for its methods.
@@ -54,21 +50,16 @@ pub type MappedMutexGuard<'a, T> = lock_api::MappedMutexGuard<'a, RawMutex, T>;
 /// same coroutine waits for ever. Not poisoned by panics.
 pub struct RawMutex {
     state: AtomicU8,
-    waiters: SpinLock<Waiters>,
+    waiters: Waiters<State, Granted>,
 }
 
-struct Waiters {
-    list: WaitList,
+struct State {
     /// The longest waiter was overtaken: the next unlock hands over.
     overtaken: bool,
 }
 
-/// A place in the queue; `granted` is set by an unlock that hands over.
-#[repr(C)]
-struct Place {
-    node: WaitNode,
-    granted: Cell<bool>,
-}
+/// Set by an unlock that hands over.
+type Granted = bool;
 
 const FREE: u8 = 0;
 const LOCKED: u8 = 1;
@@ -84,10 +75,7 @@ unsafe impl lock_api::RawMutex for RawMutex {
     #[cfg(not(loom))]
     const INIT: Self = Self {
         state: AtomicU8::new(FREE),
-        waiters: SpinLock::new(Waiters {
-            list: WaitList::new(),
-            overtaken: false,
-        }),
+        waiters: Waiters::new(State { overtaken: false }),
     };
 
     #[cfg(loom)]
@@ -165,10 +153,7 @@ impl RawMutex {
     pub(super) fn for_a_model() -> Self {
         Self {
             state: AtomicU8::new(FREE),
-            waiters: SpinLock::new(Waiters {
-                list: WaitList::new(),
-                overtaken: false,
-            }),
+            waiters: Waiters::new(State { overtaken: false }),
         }
     }
 
@@ -183,48 +168,26 @@ impl RawMutex {
     /// False if the deadline passed first.
     #[cold]
     fn lock_slow(&self, deadline: Option<Instant>) -> bool {
-        let mut overtaken = false;
+        let (mut place, mut overtaken) = (Place::Last, false);
         loop {
-            let place = Place {
-                node: WaitNode::new(),
-                granted: Cell::new(false),
-            };
-            let waited = wait::wait(
-                Reason::Lock,
-                deadline,
-                Interruptible::No,
-                |waiter| {
-                    let mut waiters = self.waiters.lock();
-                    // From here on an unlock comes by this list, or has left the state FREE.
-                    if self.state.swap(CONTENDED, Ordering::Acquire) == FREE {
-                        return false;
-                    }
-                    waiters.overtaken |= overtaken;
-                    // SAFETY: under the list's lock; taken out below unless notified.
-                    unsafe {
-                        if overtaken {
-                            waiters
-                                .list
-                                .arm_first(&place.node, waiter, Interruptible::No);
-                        } else {
-                            waiters.list.arm(&place.node, waiter, Interruptible::No);
-                        }
-                    }
-                    true
-                },
-                || {
-                    // SAFETY: under the list's lock, in this list or none.
-                    unsafe { self.waiters.lock().list.remove(&place.node) };
-                },
-            );
-            if waited == Waited::AtOnce || place.granted.get() {
+            let mut node = Node::new(false);
+            let mut waiters = self.waiters.lock();
+            // From here on an unlock comes by this list, or has left the state FREE.
+            if self.state.swap(CONTENDED, Ordering::Acquire) == FREE {
+                return true;
+            }
+            waiters.overtaken |= overtaken;
+            let waited = waiters.queue(QUEUE, place, &mut node, Interruptible::No, |queued| {
+                queued.wait(Reason::Lock, deadline, |_, _| {})
+            });
+            if node.into_payload() {
                 return true;
             }
             // One that was notified before has left the state CONTENDED, so the next is woken as well.
             if waited == Waited::TimedOut {
                 return false;
             }
-            overtaken = true;
+            (place, overtaken) = (Place::First, true);
         }
     }
 
@@ -236,14 +199,7 @@ impl RawMutex {
         if !hand_over {
             self.state.store(FREE, Ordering::Release);
         }
-        // SAFETY: under the list's lock; each node is the first field of a `Place` whose owner waits.
-        let claimed = unsafe {
-            waiters.list.notify_one_with(|node| {
-                if hand_over {
-                    node.cast::<Place>().as_ref().granted.set(true);
-                }
-            })
-        };
+        let claimed = waiters.notify_one_with(QUEUE, |_, granted| *granted = hand_over);
         if hand_over && claimed.is_none() {
             self.state.store(FREE, Ordering::Release);
         }
