@@ -8,8 +8,7 @@ use std::{
 use crate::{
     error::Interrupt,
     scheduler::now,
-    sys::spin::SpinLock,
-    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited, ready},
+    wait::{self, Interruptible, Node, QUEUE, Reason, Waited, Waiters, ready},
 };
 
 /// Tells others that there is something to look at, without carrying a value.
@@ -34,13 +33,12 @@ use crate::{
 /// );
 /// ```
 pub struct Notify {
-    state: SpinLock<State>,
+    waiters: Waiters<State>,
 }
 
 struct State {
     /// A notification for the next to wait.
     permit: bool,
-    waiters: WaitList,
 }
 
 impl Notify {
@@ -48,10 +46,7 @@ impl Notify {
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            state: SpinLock::new(State {
-                permit: false,
-                waiters: WaitList::new(),
-            }),
+            waiters: Waiters::new(State { permit: false }),
         }
     }
 
@@ -59,10 +54,7 @@ impl Notify {
     #[cfg(loom)]
     pub fn new() -> Self {
         Self {
-            state: SpinLock::new(State {
-                permit: false,
-                waiters: WaitList::new(),
-            }),
+            waiters: Waiters::new(State { permit: false }),
         }
     }
 
@@ -90,9 +82,8 @@ impl Notify {
     /// Wakes the longest waiter; if there is none, the next to wait need not.
     pub fn notify_one(&self) {
         let claimed = {
-            let mut state = self.state.lock();
-            // SAFETY: under the list's lock.
-            let claimed = unsafe { state.waiters.notify_one() };
+            let mut state = self.waiters.lock();
+            let claimed = state.notify_one(QUEUE);
             state.permit |= claimed.is_none();
             claimed
         };
@@ -103,43 +94,33 @@ impl Notify {
 
     /// Wakes all who wait now; nothing is kept for those who come later.
     pub fn notify_waiters(&self) {
-        // SAFETY: under the list's lock.
-        let all = unsafe { self.state.lock().waiters.notify_all() };
-        all.ready();
+        self.waiters.wake_all(QUEUE);
     }
 
     /// Whether a notification came before `deadline`.
     fn notified_until(&self, deadline: Option<Instant>) -> Result<bool, Interrupt> {
         wait::check()?;
-        let node = WaitNode::new();
         loop {
-            let waited = wait::wait(
+            let mut state = self.waiters.lock();
+            if std::mem::take(&mut state.permit) {
+                drop(state);
+                wait::spend();
+                return Ok(true);
+            }
+            let mut node = Node::new(());
+            let waited = state.wait(
+                QUEUE,
+                &mut node,
                 Reason::Notify,
                 deadline,
                 Interruptible::Yes,
-                |waiter| {
-                    let mut state = self.state.lock();
-                    let kept = std::mem::take(&mut state.permit);
-                    if !kept {
-                        // SAFETY: under the list's lock; taken out below unless notified.
-                        unsafe { state.waiters.arm(&node, waiter, Interruptible::Yes) };
-                    }
-                    !kept
-                },
-                || {
-                    // SAFETY: under the list's lock, in this list or none.
-                    unsafe { self.state.lock().waiters.remove(&node) };
-                },
+                |_, _| {},
             );
             match waited {
-                Waited::AtOnce => {
-                    wait::spend();
-                    return Ok(true);
-                }
                 Waited::Notified => return Ok(true),
                 Waited::TimedOut => return Ok(false),
                 Waited::Interrupted(interrupt) => return Err(interrupt),
-                Waited::Again => {}
+                Waited::AtOnce | Waited::Again => {}
             }
         }
     }
@@ -154,7 +135,7 @@ impl Default for Notify {
 impl fmt::Debug for Notify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Notify")
-            .field("kept", &self.state.lock().permit)
+            .field("kept", &self.waiters.lock().permit)
             .finish()
     }
 }
@@ -194,7 +175,7 @@ mod loom_models {
             let taken = notify.notified_until(None).is_ok();
             notifier.join().unwrap();
             canceller.join().unwrap();
-            assert!(taken ^ notify.state.lock().permit);
+            assert!(taken ^ notify.waiters.lock().permit);
         });
     }
 
@@ -223,7 +204,7 @@ mod loom_models {
                 notify.notify_one();
             }
             assert!(patient.join().unwrap());
-            assert!(!notify.state.lock().permit);
+            assert!(!notify.waiters.lock().permit);
         });
     }
 
