@@ -6,10 +6,7 @@
 
 use std::fmt;
 
-use crate::{
-    sys::spin::SpinLock,
-    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited},
-};
+use crate::wait::{self, Interruptible, Node, QUEUE, Reason, Waited, Waiters};
 
 /// Lets waiters wait for each other until so many have come; then it starts anew.
 ///
@@ -26,14 +23,13 @@ use crate::{
 /// maniple::join!(work(), work());
 /// ```
 pub struct Barrier {
-    state: SpinLock<State>,
+    waiters: Waiters<State>,
     size: usize,
 }
 
 struct State {
     /// How many of this round are in the list.
     arrived: usize,
-    waiters: WaitList,
 }
 
 /// What [`Barrier::wait`] returns: whether the caller is the round's leader.
@@ -52,10 +48,7 @@ impl Barrier {
     #[cfg(not(loom))]
     pub const fn new(size: usize) -> Self {
         Self {
-            state: SpinLock::new(State {
-                arrived: 0,
-                waiters: WaitList::new(),
-            }),
+            waiters: Waiters::new(State { arrived: 0 }),
             size,
         }
     }
@@ -64,10 +57,7 @@ impl Barrier {
     #[cfg(loom)]
     pub fn new(size: usize) -> Self {
         Self {
-            state: SpinLock::new(State {
-                arrived: 0,
-                waiters: WaitList::new(),
-            }),
+            waiters: Waiters::new(State { arrived: 0 }),
             size,
         }
     }
@@ -81,39 +71,29 @@ impl Barrier {
             wait::unwind(Reason::Barrier, interrupt);
             return BarrierWaitResult(false);
         }
-        let node = WaitNode::new();
         loop {
-            let mut opened = None;
-            let mut left = false;
-            let waited = wait::wait(
-                Reason::Barrier,
-                None,
-                Interruptible::Yes,
-                |waiter| {
-                    let mut state = self.state.lock();
-                    if state.arrived + 1 < self.size {
-                        state.arrived += 1;
-                        // SAFETY: under the list's lock; taken out below unless notified.
-                        unsafe { state.waiters.arm(&node, waiter, Interruptible::Yes) };
-                        return true;
-                    }
-                    state.arrived = 0;
-                    // SAFETY: under the list's lock.
-                    opened = Some(unsafe { state.waiters.notify_all() });
-                    false
-                },
-                || {
-                    let mut state = self.state.lock();
-                    // SAFETY: under the list's lock, in this list or none.
-                    left = unsafe { state.waiters.remove(&node) };
-                    state.arrived -= usize::from(left);
-                },
-            );
-            if let Some(others) = opened {
+            let mut state = self.waiters.lock();
+            if state.arrived + 1 >= self.size {
+                state.arrived = 0;
+                let others = state.notify_all(QUEUE);
+                drop(state);
                 others.ready();
                 wait::spend();
                 return BarrierWaitResult(true);
             }
+            state.arrived += 1;
+            let (mut node, mut left) = (Node::new(()), false);
+            let waited = state.wait(
+                QUEUE,
+                &mut node,
+                Reason::Barrier,
+                None,
+                Interruptible::Yes,
+                |mut state, was_queued| {
+                    left = was_queued;
+                    state.arrived -= usize::from(left);
+                },
+            );
             match waited {
                 Waited::Interrupted(interrupt) if left => wait::unwind(Reason::Barrier, interrupt),
                 Waited::Again if left => continue,
@@ -128,7 +108,7 @@ impl fmt::Debug for Barrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Barrier")
             .field("size", &self.size)
-            .field("arrived", &self.state.lock().arrived)
+            .field("arrived", &self.waiters.lock().arrived)
             .finish()
     }
 }
@@ -190,9 +170,9 @@ mod loom_models {
     }
 
     fn assert_settled(barrier: &Barrier) {
-        let state = barrier.state.lock();
+        let state = barrier.waiters.lock();
         assert_eq!(state.arrived, 0);
-        assert!(state.waiters.is_empty());
+        assert!(state.is_empty(QUEUE));
     }
 
     /// Nobody goes on before all have come, nor is left behind, though one may be back for the next round before
