@@ -4,8 +4,7 @@ use std::{fmt, sync::Arc};
 
 use crate::{
     loom::{AtomicUsize, Ordering},
-    sys::spin::SpinLock,
-    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited},
+    wait::{self, Interruptible, Node, QUEUE, Reason, Waited, Waiters},
 };
 
 /// Waits until every clone of it has been dropped.
@@ -33,7 +32,7 @@ pub struct WaitGroup {
 
 struct Shared {
     handles: AtomicUsize,
-    waiters: SpinLock<WaitList>,
+    waiters: Waiters,
 }
 
 impl WaitGroup {
@@ -42,7 +41,7 @@ impl WaitGroup {
         Self {
             shared: Arc::new(Shared {
                 handles: AtomicUsize::new(1),
-                waiters: SpinLock::new(WaitList::new()),
+                waiters: Waiters::new(()),
             }),
         }
     }
@@ -57,34 +56,28 @@ impl WaitGroup {
         if let Err(interrupt) = wait::check() {
             return wait::unwind(Reason::WaitGroup, interrupt);
         }
-        let node = WaitNode::new();
         loop {
-            let waited = wait::wait(
+            let waiters = shared.waiters.lock();
+            // Looked at under the lock, which whoever counts down to 0 takes afterwards.
+            if shared.handles.load(Ordering::Acquire) == 0 {
+                drop(waiters);
+                return wait::spend();
+            }
+            let mut node = Node::new(());
+            let waited = waiters.wait(
+                QUEUE,
+                &mut node,
                 Reason::WaitGroup,
                 None,
                 Interruptible::Yes,
-                |waiter| {
-                    let waiters = shared.waiters.lock();
-                    // Looked at under the lock, which whoever counts down to 0 takes afterwards.
-                    let waits = shared.handles.load(Ordering::Acquire) > 0;
-                    if waits {
-                        // SAFETY: under the list's lock; taken out below unless notified.
-                        unsafe { waiters.arm(&node, waiter, Interruptible::Yes) };
-                    }
-                    waits
-                },
-                || {
-                    // SAFETY: under the list's lock, in this list or none.
-                    unsafe { shared.waiters.lock().remove(&node) };
-                },
+                |_, _| {},
             );
             match waited {
-                Waited::AtOnce => return wait::spend(),
                 Waited::Interrupted(interrupt) => {
                     return wait::unwind(Reason::WaitGroup, interrupt);
                 }
                 Waited::Notified | Waited::TimedOut => return,
-                Waited::Again => {}
+                Waited::AtOnce | Waited::Again => {}
             }
         }
     }
@@ -103,9 +96,7 @@ impl Drop for WaitGroup {
     fn drop(&mut self) {
         // AcqRel: what was done before each drop is seen by whoever waited.
         if self.shared.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // SAFETY: under the list's lock.
-            let all = unsafe { self.shared.waiters.lock().notify_all() };
-            all.ready();
+            self.shared.waiters.wake_all(QUEUE);
         }
     }
 }
@@ -161,7 +152,7 @@ mod loom_models {
 
     fn assert_settled(shared: &Shared) {
         assert_eq!(shared.handles.load(Ordering::Relaxed), 0);
-        assert!(shared.waiters.lock().is_empty());
+        assert!(shared.waiters.lock().is_empty(QUEUE));
     }
 
     /// Two are at work when a third waits, or done before: it goes on, and sees what both have done.
