@@ -8,8 +8,7 @@ use std::{cell::UnsafeCell, convert::Infallible, fmt, ops::Deref};
 
 use crate::{
     loom::{AtomicBool, Ordering},
-    sys::spin::SpinLock,
-    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited},
+    wait::{self, Interruptible, Node, QUEUE, Reason, Waited, Waiters},
 };
 
 /// Runs something once, whoever asks for it.
@@ -29,12 +28,11 @@ use crate::{
 pub struct Once {
     /// Released by whoever completes it, acquired by all who rely on it.
     completed: AtomicBool,
-    state: SpinLock<State>,
+    waiters: Waiters<State>,
 }
 
 struct State {
     running: bool,
-    waiters: WaitList,
 }
 
 impl Once {
@@ -43,10 +41,7 @@ impl Once {
     pub const fn new() -> Self {
         Self {
             completed: AtomicBool::new(false),
-            state: SpinLock::new(State {
-                running: false,
-                waiters: WaitList::new(),
-            }),
+            waiters: Waiters::new(State { running: false }),
         }
     }
 
@@ -55,10 +50,7 @@ impl Once {
     pub fn new() -> Self {
         Self {
             completed: AtomicBool::new(false),
-            state: SpinLock::new(State {
-                running: false,
-                waiters: WaitList::new(),
-            }),
+            waiters: Waiters::new(State { running: false }),
         }
     }
 
@@ -96,36 +88,27 @@ impl Once {
     }
 
     fn enter(&self, to_run: bool) -> Option<Running<'_>> {
-        let node = WaitNode::new();
         let mut interruptible = Interruptible::Yes;
         loop {
-            let mut running = None;
-            let waited = wait::wait(
+            let mut state = self.waiters.lock();
+            if self.is_completed() {
+                return None;
+            }
+            if to_run && !state.running {
+                state.running = true;
+                return Some(Running { once: self });
+            }
+            let mut node = Node::new(());
+            let waited = state.wait(
+                QUEUE,
+                &mut node,
                 Reason::Once,
                 None,
                 interruptible,
-                |waiter| {
-                    let mut state = self.state.lock();
-                    if self.is_completed() {
-                        return false;
-                    }
-                    if to_run && !state.running {
-                        state.running = true;
-                        running = Some(Running { once: self });
-                        return false;
-                    }
-                    // SAFETY: under the list's lock; taken out below unless notified.
-                    unsafe { state.waiters.arm(&node, waiter, interruptible) };
-                    true
-                },
-                || {
-                    // SAFETY: under the list's lock, in this list or none.
-                    unsafe { self.state.lock().waiters.remove(&node) };
-                },
+                |_, _| {},
             );
             match waited {
-                Waited::AtOnce => return running,
-                Waited::Notified | Waited::TimedOut | Waited::Again => {}
+                Waited::AtOnce | Waited::Notified | Waited::TimedOut | Waited::Again => {}
                 Waited::Interrupted(interrupt) => {
                     wait::unwind(Reason::Once, interrupt);
                     // It returns to a destructor alone, which must have what it asks for.
@@ -150,10 +133,9 @@ impl Running<'_> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         let all = {
-            let mut state = self.once.state.lock();
+            let mut state = self.once.waiters.lock();
             state.running = false;
-            // SAFETY: under the list's lock.
-            unsafe { state.waiters.notify_all() }
+            state.notify_all(QUEUE)
         };
         all.ready();
     }
