@@ -16,8 +16,7 @@ use crate::{
     error::Interrupt,
     loom::{AtomicU64, AtomicUsize, Ordering},
     scheduler::now,
-    sys::spin::SpinLock,
-    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited},
+    wait::{self, Interruptible, Node, QUEUE, Reason, Waited, Waiters},
 };
 
 /// A value, and a receiver that has seen this first one.
@@ -45,7 +44,7 @@ pub fn channel<T>(initial: T) -> (Sender<T>, Receiver<T>) {
         #[cfg(loom)]
         value: RwLock::from_raw(super::RawRwLock::for_a_model(), initial),
         version: AtomicU64::new(0),
-        waiting: SpinLock::new(WaitList::new()),
+        waiting: Waiters::new(()),
         senders: AtomicUsize::new(1),
         receivers: AtomicUsize::new(0),
     });
@@ -58,7 +57,7 @@ struct Shared<T> {
     value: RwLock<T>,
     /// Grows by `CHANGE` under the write lock; `CLOSED` is added once all senders are gone.
     version: AtomicU64,
-    waiting: SpinLock<WaitList>,
+    waiting: Waiters,
     senders: AtomicUsize,
     receivers: AtomicUsize,
 }
@@ -90,39 +89,32 @@ impl<T> Shared<T> {
 
     /// Whoever is not yet in the list looks at the version under its lock, and finds the new one.
     fn wake_all(&self) {
-        // SAFETY: under the list's lock.
-        let all = unsafe { self.waiting.lock().notify_all() };
-        all.ready();
+        self.waiting.wake_all(QUEUE);
     }
 
     /// The first version found that is not `seen`.
     fn beyond(&self, seen: u64, deadline: Option<Instant>) -> Result<u64, Failed> {
         wait::check()?;
         loop {
-            let node = WaitNode::new();
-            let waited = wait::wait(
-                Reason::Watch,
-                deadline,
-                Interruptible::Yes,
-                |waiter| {
-                    let waiting = self.waiting.lock();
-                    if self.version.load(Ordering::Acquire) != seen {
-                        return false;
-                    }
-                    // SAFETY: under the list's lock; taken out below unless notified.
-                    unsafe { waiting.arm(&node, waiter, Interruptible::Yes) };
-                    true
-                },
-                || {
-                    // SAFETY: under the list's lock, in this list or none.
-                    unsafe { self.waiting.lock().remove(&node) };
-                },
-            );
-            match waited {
-                Waited::TimedOut => return Err(Failed::Timeout),
-                Waited::Interrupted(interrupt) => return Err(interrupt.into()),
-                Waited::AtOnce => wait::spend(),
-                Waited::Notified | Waited::Again => {}
+            let waiting = self.waiting.lock();
+            if self.version.load(Ordering::Acquire) != seen {
+                drop(waiting);
+                wait::spend();
+            } else {
+                let mut node = Node::new(());
+                let waited = waiting.wait(
+                    QUEUE,
+                    &mut node,
+                    Reason::Watch,
+                    deadline,
+                    Interruptible::Yes,
+                    |_, _| {},
+                );
+                match waited {
+                    Waited::TimedOut => return Err(Failed::Timeout),
+                    Waited::Interrupted(interrupt) => return Err(interrupt.into()),
+                    Waited::AtOnce | Waited::Notified | Waited::Again => {}
+                }
             }
             let version = self.version.load(Ordering::Acquire);
             if version & !CLOSED != seen {
@@ -437,7 +429,7 @@ mod loom_models {
     }
 
     fn assert_nobody_waits(receiver: &Receiver<Number>) {
-        assert!(receiver.shared.waiting.lock().is_empty());
+        assert!(receiver.shared.waiting.lock().is_empty(QUEUE));
     }
 
     /// Some values may be missed, none comes twice or late, and the last one comes, and then the end: whenever the
