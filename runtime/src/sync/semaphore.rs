@@ -16,7 +16,6 @@
 //! Whoever unlocks leaves it guarded exactly if the queue is not empty or the semaphore closed.
 
 use std::{
-    cell::Cell,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
@@ -26,8 +25,7 @@ use crate::{
     error::Interrupt,
     loom::{AtomicUsize, Ordering},
     scheduler::now,
-    sys::spin::{SpinGuard, SpinLock},
-    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited, ready},
+    wait::{self, Interruptible, Locked, Node, QUEUE, Reason, Waited, Waiters, ready},
     waiter::Claimed,
 };
 
@@ -50,27 +48,25 @@ use crate::{
 /// ```
 pub struct Semaphore {
     word: AtomicUsize,
-    queue: SpinLock<Queue>,
+    waiters: Waiters<State, Request>,
 }
 
-struct Queue {
+struct State {
     closed: bool,
-    /// Each waits in a [`Place`].
-    waiters: WaitList,
 }
+
+type Queue<'a> = Locked<'a, State, Request, 1>;
 
 /// In the word: somebody is in the queue, or the semaphore is closed.
 const GUARDED: usize = 1;
 /// In the word: one permit.
 const PERMIT: usize = 2;
 
-/// A request in the queue.
-#[repr(C)]
-struct Place {
-    node: WaitNode,
+/// What one in the queue waits for.
+struct Request {
     wanted: usize,
     /// Set with the notification; one without it means that the semaphore was closed.
-    granted: Cell<bool>,
+    granted: bool,
 }
 
 impl Semaphore {
@@ -83,7 +79,7 @@ impl Semaphore {
         );
         Self {
             word: AtomicUsize::new(permits * PERMIT),
-            queue: SpinLock::new(Queue::new()),
+            waiters: Waiters::new(State { closed: false }),
         }
     }
 
@@ -96,7 +92,7 @@ impl Semaphore {
         );
         Self {
             word: AtomicUsize::new(permits * PERMIT),
-            queue: SpinLock::new(Queue::new()),
+            waiters: Waiters::new(State { closed: false }),
         }
     }
 
@@ -207,7 +203,7 @@ impl Semaphore {
 
     /// Ends all waiting, now and from now on, with `Closed`. Permits that are held stay valid.
     pub fn close(&self) {
-        let mut queue = self.queue.lock();
+        let mut queue = self.waiters.lock();
         let available = self.guard();
         queue.closed = true;
         self.serve(queue, available);
@@ -215,7 +211,7 @@ impl Semaphore {
 
     /// Whether [`Semaphore::close`] has been called.
     pub fn is_closed(&self) -> bool {
-        self.queue.lock().closed
+        self.waiters.lock().closed
     }
 
     #[inline]
@@ -231,43 +227,36 @@ impl Semaphore {
     /// Apart, so that the way without a wait needs no room for one.
     #[inline(never)]
     fn take_in_turn(&self, wanted: usize, deadline: Option<Instant>) -> Result<(), AcquireError> {
-        let place = Place {
-            node: WaitNode::new(),
-            wanted,
-            granted: Cell::new(false),
-        };
         loop {
-            let mut tried = Ok(());
-            let waited = wait::wait(
+            let queue = self.waiters.lock();
+            match self.try_take_or_guard(&queue, wanted) {
+                Ok(()) => {
+                    drop(queue);
+                    wait::spend();
+                    return Ok(());
+                }
+                Err(TryAcquireError::Closed) => return Err(AcquireError::Closed),
+                // And leaves it guarded.
+                Err(TryAcquireError::NoPermits) => {}
+            }
+            let mut node = Node::new(Request {
+                wanted,
+                granted: false,
+            });
+            let waited = queue.wait(
+                QUEUE,
+                &mut node,
                 Reason::Semaphore,
                 deadline,
                 Interruptible::Yes,
-                |waiter| {
-                    let queue = self.queue.lock();
-                    tried = self.try_take_or_guard(&queue, wanted);
-                    // And leaves it guarded.
-                    let waits = tried == Err(TryAcquireError::NoPermits);
-                    if waits {
-                        // SAFETY: under the list's lock; taken out below unless notified.
-                        unsafe { queue.waiters.arm(&place.node, waiter, Interruptible::Yes) };
-                    }
-                    waits
-                },
-                || {
-                    let queue = self.queue.lock();
-                    // SAFETY: under the list's lock, in this list or none.
-                    unsafe { queue.waiters.remove(&place.node) };
+                |queue, _| {
                     // What did not suffice for this request may suffice for the next.
                     let available = self.guard();
                     self.serve(queue, available);
                 },
             );
             match waited {
-                Waited::AtOnce if tried.is_ok() => {
-                    wait::spend();
-                    return Ok(());
-                }
-                Waited::Notified if place.granted.get() => return Ok(()),
+                Waited::Notified if node.payload().granted => return Ok(()),
                 Waited::AtOnce | Waited::Notified => return Err(AcquireError::Closed),
                 Waited::TimedOut => return Err(AcquireError::Elapsed),
                 Waited::Interrupted(interrupt) => return Err(interrupt.into()),
@@ -277,13 +266,13 @@ impl Semaphore {
     }
 
     /// Under the lock. If there are no permits, the word is guarded and the caller must queue.
-    fn try_take_or_guard(&self, queue: &Queue, wanted: usize) -> Result<(), TryAcquireError> {
+    fn try_take_or_guard(&self, queue: &Queue<'_>, wanted: usize) -> Result<(), TryAcquireError> {
         if queue.closed {
             return Err(TryAcquireError::Closed);
         }
         let available = self.guard();
         // Whoever waits goes first.
-        if wanted > available || (wanted > 0 && !queue.waiters.is_empty()) {
+        if wanted > available || (wanted > 0 && !queue.is_empty(QUEUE)) {
             return Err(TryAcquireError::NoPermits);
         }
         self.settle(queue, available - wanted);
@@ -306,11 +295,11 @@ impl Semaphore {
                 Some(false) => return Err(TryAcquireError::NoPermits),
                 None => {}
             }
-            let queue = self.queue.lock();
+            let queue = self.waiters.lock();
             if queue.closed {
                 return Err(TryAcquireError::Closed);
             }
-            if !queue.waiters.is_empty() {
+            if !queue.is_empty(QUEUE) {
                 return match wanted {
                     0 => Ok(()),
                     _ => Err(TryAcquireError::NoPermits),
@@ -340,7 +329,7 @@ impl Semaphore {
 
     #[cold]
     fn put_in_turn(&self, sum: impl Fn(usize) -> Option<usize>) -> bool {
-        let queue = self.queue.lock();
+        let queue = self.waiters.lock();
         let available = self.guard();
         let sum = sum(available);
         self.serve(queue, sum.unwrap_or(available));
@@ -349,7 +338,7 @@ impl Semaphore {
 
     /// Ends a turn at the lock: wakes everyone whose turn it is. One at a time, so that the lock is held
     /// shortly.
-    fn serve<'a>(&'a self, mut queue: SpinGuard<'a, Queue>, mut available: usize) {
+    fn serve<'a>(&'a self, mut queue: Queue<'a>, mut available: usize) {
         loop {
             let first = queue.serve_first(&mut available);
             self.settle(&queue, available);
@@ -361,7 +350,7 @@ impl Semaphore {
             if !more {
                 return;
             }
-            queue = self.queue.lock();
+            queue = self.waiters.lock();
             available = self.guard();
         }
     }
@@ -400,8 +389,8 @@ impl Semaphore {
     }
 
     /// Under the lock, last of all: what the word says from here on.
-    fn settle(&self, queue: &Queue, available: usize) {
-        let guarded = queue.closed || !queue.waiters.is_empty();
+    fn settle(&self, queue: &Queue<'_>, available: usize) {
+        let guarded = queue.closed || !queue.is_empty(QUEUE);
         let guarded = if guarded { GUARDED } else { 0 };
         // Release as in `change_unguarded`.
         self.word
@@ -412,35 +401,25 @@ impl Semaphore {
     pub const MAX_PERMITS: usize = usize::MAX >> 1;
 }
 
-impl Queue {
-    const fn new() -> Self {
-        Self {
-            closed: false,
-            waiters: WaitList::new(),
-        }
-    }
-
+impl Queue<'_> {
     /// Wins the wait of the first in the queue, if it can have what it wants or nobody can any more.
-    fn serve_first(&self, available: &mut usize) -> Option<Claimed> {
-        let (permits, closed) = (*available, self.closed);
-        // SAFETY: under the lock; each node is the first field of a `Place` whose owner waits.
-        unsafe {
-            let place = |node: std::ptr::NonNull<WaitNode>| node.cast::<Place>().as_ref();
-            self.waiters.notify_one_if(
-                |node| closed || place(node).wanted <= permits,
-                |node| {
-                    if !closed {
-                        place(node).granted.set(true);
-                        *available -= place(node).wanted;
-                    }
-                },
-            )
-        }
+    fn serve_first(&mut self, available: &mut usize) -> Option<Claimed> {
+        let permits = *available;
+        self.notify_one_if(
+            QUEUE,
+            |state, first| state.closed || first.wanted <= permits,
+            |state, first| {
+                if !state.closed {
+                    first.granted = true;
+                    *available -= first.wanted;
+                }
+            },
+        )
     }
 
     /// Whether it is worth a look if the first in the queue can be served.
     fn may_serve(&self, available: usize) -> bool {
-        !self.waiters.is_empty() && (self.closed || available > 0)
+        !self.is_empty(QUEUE) && (self.closed || available > 0)
     }
 }
 
