@@ -16,7 +16,6 @@
 
 use std::{
     fmt,
-    ptr::NonNull,
     time::{Duration, Instant},
 };
 
@@ -25,9 +24,8 @@ use lock_api::GuardSend;
 use crate::{
     loom::{AtomicUsize, Ordering},
     scheduler::now,
-    sys::spin::SpinLock,
-    wait::{self, Interruptible, Reason, WaitList, WaitNode, Waited, ready},
-    waiter::{Claimed, Waiter},
+    wait::{self, Interruptible, Locked, Node, Reason, Waited, Waiters, ready},
+    waiter::Claimed,
 };
 
 /// Many readers or one writer; see [`RawRwLock`] for how it behaves and [`lock_api::RwLock`] for its
@@ -80,7 +78,7 @@ pub type MappedRwLockWriteGuard<'a, T> = lock_api::MappedRwLockWriteGuard<'a, Ra
 /// become the writer it goes before all others, and new readers wait.
 pub struct RawRwLock {
     state: AtomicUsize,
-    queue: SpinLock<Queue>,
+    waiters: Waiters<State, Access, 3>,
 }
 
 const WRITER: usize = 1;
@@ -134,96 +132,90 @@ impl Access {
     }
 }
 
-struct Queue {
-    readers: WaitList,
-    /// Who wants it exclusively or upgradable, in the order of coming.
-    writers: WaitList,
-    /// The one that holds it upgradable and waits for the readers to leave.
-    upgrader: WaitList,
+struct State {
     waiting_readers: usize,
-    /// How many of `writers` and `upgrader` want it exclusively.
+    /// How many of `WRITERS` and `UPGRADER` want it exclusively.
     waiting_exclusive: usize,
     /// Readers that go before the next writer, since they waited while one left.
     turn: usize,
 }
 
-/// A place in the queue.
-#[repr(C)]
-struct Place {
-    node: WaitNode,
-    access: Access,
-}
+/// Each waits with the access that it asks for.
+type Queue<'a> = Locked<'a, State, Access, 3>;
 
-impl Queue {
+const READERS: usize = 0;
+/// Who wants it exclusively or upgradable, in the order of coming.
+const WRITERS: usize = 1;
+/// The one that holds it upgradable and waits for the readers to leave.
+const UPGRADER: usize = 2;
+
+impl State {
     const fn new() -> Self {
         Self {
-            readers: WaitList::new(),
-            writers: WaitList::new(),
-            upgrader: WaitList::new(),
             waiting_readers: 0,
             waiting_exclusive: 0,
             turn: 0,
         }
     }
 
-    /// The counter that `access` is in, and the list.
-    fn count(&mut self, access: Access, change: isize) -> &WaitList {
+    /// Changes the counter that `access` is in.
+    fn count(&mut self, access: Access, change: isize) {
         if access.is_shared() {
             self.waiting_readers = self.waiting_readers.wrapping_add_signed(change);
         } else if access.is_exclusive() {
             self.waiting_exclusive = self.waiting_exclusive.wrapping_add_signed(change);
         }
-        match access {
-            Access::Shared | Access::Recursive => &self.readers,
-            Access::Upgradable | Access::Exclusive => &self.writers,
-            Access::Upgraded => &self.upgrader,
-        }
     }
+}
 
+impl Queue<'_> {
     /// Whether one that comes now may enter past those that wait.
     fn admits(&self, access: Access, state: usize) -> bool {
         access.fits(state)
             && match access {
                 Access::Shared => self.waiting_exclusive == 0,
-                Access::Upgradable => self.writers.is_empty(),
-                Access::Exclusive => self.writers.is_empty() && self.readers.is_empty(),
+                Access::Upgradable => self.is_empty(WRITERS),
+                Access::Exclusive => self.is_empty(WRITERS) && self.is_empty(READERS),
                 Access::Recursive | Access::Upgraded => true,
             }
     }
 
     /// Wins the next waiter that may enter, and tells what it asked for.
-    fn next(&mut self, state: usize) -> Option<(Claimed, Access)> {
-        let fits = |node: NonNull<WaitNode>| {
-            // SAFETY: the node is a place's first field and in a list, so its owner waits.
-            unsafe { node.cast::<Place>().as_ref() }.access.fits(state)
-        };
+    fn next(&mut self, held: usize) -> Option<(Claimed, Access)> {
+        let fits = |_: &State, access: &Access| access.fits(held);
         let mut access = Access::Upgraded;
-        // SAFETY: under the lock.
-        let mut claimed = unsafe { self.upgrader.notify_one_if(fits, |_| {}) };
+        let mut claimed = self.notify_one_if(UPGRADER, fits, |_, _| {});
         if claimed.is_none() && (self.turn > 0 || self.waiting_exclusive == 0) {
             access = Access::Shared;
-            // SAFETY: under the lock.
-            claimed = unsafe { self.readers.notify_one_if(fits, |_| {}) };
+            claimed = self.notify_one_if(READERS, fits, |_, _| {});
             self.turn = match claimed {
                 Some(_) => self.turn.saturating_sub(1),
                 None => 0,
             };
         }
         if claimed.is_none() {
-            // SAFETY: under the lock; the node is a place's first field and its owner waits.
-            claimed = unsafe {
-                self.writers.notify_one_if(fits, |node| {
-                    access = node.cast::<Place>().as_ref().access;
-                })
-            };
+            claimed = self.notify_one_if(WRITERS, fits, |_, wanted| access = *wanted);
         }
         let claimed = claimed?;
         self.count(access, -1);
         Some((claimed, access))
     }
 
-    fn is_empty(&self) -> bool {
-        self.readers.is_empty() && self.writers.is_empty() && self.upgrader.is_empty()
+    fn nobody_waits(&self) -> bool {
+        [READERS, WRITERS, UPGRADER]
+            .iter()
+            .all(|&list| self.is_empty(list))
+    }
+}
+
+impl Access {
+    /// The list of those who wait for it.
+    fn list(self) -> usize {
+        match self {
+            Access::Shared | Access::Recursive => READERS,
+            Access::Upgradable | Access::Exclusive => WRITERS,
+            Access::Upgraded => UPGRADER,
+        }
     }
 }
 
@@ -233,7 +225,7 @@ impl RawRwLock {
     pub(super) fn for_a_model() -> Self {
         Self {
             state: AtomicUsize::new(0),
-            queue: SpinLock::new(Queue::new()),
+            waiters: Waiters::new(State::new()),
         }
     }
 
@@ -271,14 +263,14 @@ impl RawRwLock {
         if self.state.load(Ordering::Relaxed) & QUEUED == 0 {
             return false;
         }
-        let queue = self.queue.lock();
+        let queue = self.waiters.lock();
         let entered = self.enter_past(&queue, access);
         self.settle(&queue);
         entered
     }
 
     /// Enters if nobody in the queue goes before; QUEUED is set in any case.
-    fn enter_past(&self, queue: &Queue, access: Access) -> bool {
+    fn enter_past(&self, queue: &Queue<'_>, access: Access) -> bool {
         let state = self.state.fetch_or(QUEUED, Ordering::Relaxed);
         let admitted = queue.admits(access, state);
         if admitted {
@@ -288,8 +280,8 @@ impl RawRwLock {
     }
 
     /// Unsets QUEUED once nobody waits.
-    fn settle(&self, queue: &Queue) {
-        if queue.is_empty() {
+    fn settle(&self, queue: &Queue<'_>) {
+        if queue.nobody_waits() {
             self.state.fetch_and(!QUEUED, Ordering::Relaxed);
         }
     }
@@ -314,31 +306,29 @@ impl RawRwLock {
     /// Enters, if need be by way of the queue; false if the deadline passed first.
     #[cold]
     fn wait(&self, access: Access, deadline: Option<Instant>) -> bool {
-        let place = Place {
-            node: WaitNode::new(),
-            access,
-        };
-        let arm = |waiter: &Waiter| {
-            let mut queue = self.queue.lock();
-            // From here on whoever leaves comes by the queue.
-            if self.enter_past(&queue, access) {
-                self.settle(&queue);
-                return false;
-            }
-            let list = queue.count(access, 1);
-            // SAFETY: under the list's lock; taken out below unless notified.
-            unsafe { list.arm(&place.node, waiter, Interruptible::No) };
-            true
-        };
-        let forget = || {
-            let mut queue = self.queue.lock();
-            // SAFETY: under the list's lock, in this list or none.
-            unsafe { queue.count(access, -1).remove(&place.node) };
+        let mut queue = self.waiters.lock();
+        // From here on whoever leaves comes by the queue.
+        if self.enter_past(&queue, access) {
+            self.settle(&queue);
+            return true;
+        }
+        queue.count(access, 1);
+        let mut node = Node::new(access);
+        let left = |mut queue: Queue<'_>, _| {
+            queue.count(access, -1);
             drop(queue);
             // Others may have waited only because this one did.
             self.let_in();
         };
-        wait::wait(Reason::Lock, deadline, Interruptible::No, arm, forget) != Waited::TimedOut
+        let waited = queue.wait(
+            access.list(),
+            &mut node,
+            Reason::Lock,
+            deadline,
+            Interruptible::No,
+            left,
+        );
+        waited != Waited::TimedOut
     }
 
     /// Gives back what the exclusive holder has, except for `kept`.
@@ -357,7 +347,7 @@ impl RawRwLock {
     #[cold]
     fn leave_exclusive_slow(&self, kept: usize) {
         {
-            let mut queue = self.queue.lock();
+            let mut queue = self.waiters.lock();
             queue.turn = queue.waiting_readers;
             self.state
                 .fetch_add(kept.wrapping_sub(WRITER), Ordering::Release);
@@ -382,7 +372,7 @@ impl RawRwLock {
     #[cold]
     fn let_in(&self) {
         loop {
-            let mut queue = self.queue.lock();
+            let mut queue = self.waiters.lock();
             let next = queue.next(self.state.load(Ordering::Relaxed));
             if let Some((_, access)) = &next {
                 self.state.fetch_add(access.added(), Ordering::Acquire);
@@ -408,7 +398,7 @@ unsafe impl lock_api::RawRwLock for RawRwLock {
     #[cfg(not(loom))]
     const INIT: Self = Self {
         state: AtomicUsize::new(0),
-        queue: SpinLock::new(Queue::new()),
+        waiters: Waiters::new(State::new()),
     };
 
     #[cfg(loom)]

@@ -78,8 +78,8 @@ fn model(act: fn(&Arc<Shared>) -> u32) {
         let written = act(&shared);
         assert_eq!(shared.read(), written);
         assert_eq!(shared.raw.state.load(Ordering::Relaxed), 0);
-        let queue = shared.raw.queue.lock();
-        assert!(queue.is_empty());
+        let queue = shared.raw.waiters.lock();
+        assert!(queue.nobody_waits());
         assert_eq!((queue.waiting_readers, queue.waiting_exclusive), (0, 0));
     });
 }
