@@ -9,7 +9,6 @@ mod message;
 mod ring;
 
 use std::{
-    cell::UnsafeCell,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
@@ -18,17 +17,13 @@ use std::{
 pub use super::channel::{SendError, SendTimeoutError, TrySendError};
 use crate::{
     error::Interrupt,
-    scheduler::{now, on_waiter},
-    sys::{
-        fenced,
-        spin::{SpinGuard, SpinLock},
-    },
-    wait::{self, Interruptible, Reason, WaitNode, Waited, ready},
-    waiter::Waiter,
+    scheduler::now,
+    sys::fenced,
+    wait::{self, Interruptible, Node, Reason, Waited, Waiters, ready},
 };
 pub use error::{RecvError, RecvTimeoutError, TryRecvError};
 use message::Shares;
-use ring::{Chore, Place, Refused, Ring};
+use ring::{Chore, Locked, RECEIVING, Refused, Ring, SENDING, Waiting};
 
 /// What happens when a message is sent while some receiver has not read any of the last `capacity`.
 ///
@@ -78,14 +73,14 @@ pub fn channel<T>(capacity: usize, lag: Lag) -> (Sender<T>, Receiver<T>) {
         "a broadcast channel holds one message at least"
     );
     let shared = Arc::new(Shared {
-        ring: SpinLock::new(Ring::new(capacity, lag)),
+        ring: Waiters::new(Ring::new(capacity, lag)),
     });
     let receiver = shared.subscribe();
     (Sender { shared }, receiver)
 }
 
 struct Shared<T> {
-    ring: SpinLock<Ring<T>>,
+    ring: Waiters<Ring<T>, Waiting<T>, 2>,
 }
 
 impl<T> Shared<T> {
@@ -147,9 +142,7 @@ impl<T> Shared<T> {
         let mut ring = self.ring.lock();
         let (tried, gone) = ring.try_send(&mut message, true);
         let sent = match tried {
-            Err(Refused::Full) => {
-                on_waiter(|waiter| self.wait_to_send(waiter, ring, &mut message, deadline))
-            }
+            Err(Refused::Full) => self.wait_to_send(ring, &mut message, deadline),
             Ok(()) | Err(Refused::Disconnected) => {
                 self.leave(ring);
                 drop(gone);
@@ -166,34 +159,22 @@ impl<T> Shared<T> {
     /// Nothing has gone for the message, which is not in the ring.
     fn wait_to_send<'a>(
         &'a self,
-        waiter: &Waiter,
-        mut ring: SpinGuard<'a, Ring<T>>,
+        mut ring: Locked<'a, T>,
         message: &mut Option<Shares<T>>,
         deadline: Option<Instant>,
     ) -> Result<(), Failed> {
-        let place = Place {
-            node: WaitNode::new(),
-            message: UnsafeCell::new(None),
-        };
-        // SAFETY: before it waits and after its wait, the place is this call's alone.
-        let held = || unsafe { &mut *place.message.get() };
+        let mut node = Node::new(None);
         loop {
-            *held() = message.take();
-            // SAFETY: under the list's lock; taken out below unless notified.
-            unsafe { ring.sending.arm(&place.node, waiter, Interruptible::Yes) };
-            drop(ring);
-            let waited = wait::finish(
-                waiter,
+            *node.payload() = message.take();
+            let waited = ring.wait(
+                SENDING,
+                &mut node,
                 Reason::ChannelSend,
                 deadline,
                 Interruptible::Yes,
-                || {
-                    let ring = self.ring.lock();
-                    // SAFETY: under the list's lock, in this list or none.
-                    unsafe { ring.sending.remove(&place.node) };
-                },
+                |_, _| {},
             );
-            *message = held().take();
+            *message = node.payload().take();
             if message.is_none() {
                 return Ok(());
             }
@@ -228,9 +209,7 @@ impl<T> Shared<T> {
         wait::check()?;
         let mut ring = self.ring.lock();
         match ring.try_recv(next) {
-            Err(TryRecvError::Empty) => {
-                on_waiter(|waiter| self.wait_to_recv(waiter, ring, next, deadline))
-            }
+            Err(TryRecvError::Empty) => self.wait_to_recv(ring, next, deadline),
             received => {
                 self.leave(ring);
                 wait::spend();
@@ -241,25 +220,19 @@ impl<T> Shared<T> {
 
     fn wait_to_recv<'a>(
         &'a self,
-        waiter: &Waiter,
-        mut ring: SpinGuard<'a, Ring<T>>,
+        mut ring: Locked<'a, T>,
         next: &mut u64,
         deadline: Option<Instant>,
     ) -> Result<Shares<T>, RecvError> {
-        let node = WaitNode::new();
         loop {
-            // SAFETY: under the list's lock; taken out below unless notified.
-            unsafe { ring.receiving.arm(&node, waiter, Interruptible::Yes) };
-            drop(ring);
-            let waited = wait::finish(
-                waiter,
+            let mut node = Node::new(None);
+            let waited = ring.wait(
+                RECEIVING,
+                &mut node,
                 Reason::ChannelRecv,
                 deadline,
                 Interruptible::Yes,
-                || {
-                    // SAFETY: under the list's lock, in this list or none.
-                    unsafe { self.ring.lock().receiving.remove(&node) };
-                },
+                |_, _| {},
             );
             match waited {
                 // A message that came meanwhile stays in the ring, for this receiver too.
@@ -281,7 +254,7 @@ impl<T> Shared<T> {
 
     /// Unlocks the ring and does what its changes made due.
     #[inline]
-    fn leave(&self, mut ring: SpinGuard<'_, Ring<T>>) {
+    fn leave(&self, mut ring: Locked<'_, T>) {
         let chore = ring.chore();
         drop(ring);
         self.tidy(chore);

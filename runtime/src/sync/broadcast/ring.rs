@@ -11,13 +11,23 @@
 //! What a receiver has not read is a tail of the ring, so the front is read by all first. Nobody takes part
 //! who is behind the front: such a receiver is told what it missed, or is not counted any more.
 
-use std::{cell::UnsafeCell, collections::VecDeque, ptr::NonNull};
+use std::collections::VecDeque;
 
 use super::{Lag, TryRecvError, message::Shares};
 use crate::{
-    wait::{OldWon, WaitList, WaitNode},
+    wait::{self, Won},
     waiter::Claimed,
 };
+
+/// The ring, and who waits at it, under their lock.
+pub(super) type Locked<'a, T> = wait::Locked<'a, Ring<T>, Waiting<T>, 2>;
+
+/// A waiting sender's message.
+pub(super) type Waiting<T> = Option<Shares<T>>;
+
+/// Each waits with its message.
+pub(super) const SENDING: usize = 0;
+pub(super) const RECEIVING: usize = 1;
 
 pub(super) struct Ring<T> {
     slots: VecDeque<Slot<T>>,
@@ -33,22 +43,12 @@ pub(super) struct Ring<T> {
     owed: usize,
     /// Receivers left, so the front may have no readers any more.
     stale: bool,
-    /// Each waits with its message in a [`Place`].
-    pub(super) sending: WaitList,
-    pub(super) receiving: WaitList,
 }
 
 struct Slot<T> {
     /// One for each who is to read it, and those of receivers that left.
     message: Shares<T>,
     unread: usize,
-}
-
-/// A waiting sender's message.
-#[repr(C)]
-pub(super) struct Place<T> {
-    pub(super) node: WaitNode,
-    pub(super) message: UnsafeCell<Option<Shares<T>>>,
 }
 
 /// Why a send was not done at once.
@@ -63,7 +63,7 @@ pub(super) enum Chore<T> {
     Drop(Shares<T>),
     /// And what had to go for its message.
     Wake(Claimed, Option<Shares<T>>),
-    WakeAll(OldWon),
+    WakeAll(Won<Waiting<T>>),
 }
 
 impl<T> Ring<T> {
@@ -78,8 +78,6 @@ impl<T> Ring<T> {
             news: false,
             owed: 0,
             stale: false,
-            sending: WaitList::new(),
-            receiving: WaitList::new(),
         }
     }
 
@@ -94,35 +92,6 @@ impl<T> Ring<T> {
             true => 0,
             false => (self.end() - next.max(self.first)) as usize,
         }
-    }
-
-    /// Takes the message in; returns what had to go for it. One that may wait is refused while somebody is owed a turn
-    /// who might make room.
-    pub(super) fn try_send(
-        &mut self,
-        message: &mut Option<Shares<T>>,
-        may_wait: bool,
-    ) -> (Result<(), Refused>, Option<Shares<T>>) {
-        if self.receivers == 0 {
-            return (Err(Refused::Disconnected), None);
-        }
-        let waits = self.lag == Lag::Block || may_wait;
-        let is_kept_full = self.is_full() && (self.lag == Lag::Block || self.owed > 0);
-        if waits && (is_kept_full || !self.sending.is_empty()) {
-            return (Err(Refused::Full), None);
-        }
-        let gone = match self.is_full() {
-            true => self.make_room(),
-            false => None,
-        };
-        if self.receivers == 0 {
-            return (Err(Refused::Disconnected), gone);
-        }
-        message
-            .take()
-            .into_iter()
-            .for_each(|message| self.push(message));
-        (Ok(()), gone)
     }
 
     /// Takes out the oldest message, and with [`Lag::Disconnect`] who has not read it.
@@ -167,10 +136,63 @@ impl<T> Ring<T> {
         self.pop().ok_or(TryRecvError::Empty)
     }
 
+    fn is_full(&self) -> bool {
+        self.slots.len() >= self.capacity
+    }
+
+    fn pop(&mut self) -> Option<Shares<T>> {
+        let slot = self.slots.pop_front()?;
+        self.first += 1;
+        Some(slot.message)
+    }
+
+    /// So many receivers, who have read all before `from`, count no more.
+    fn uncount(&mut self, receivers: usize, from: u64) {
+        self.receivers -= receivers;
+        self.stale = true;
+        let read = (from - self.first) as usize;
+        self.slots
+            .iter_mut()
+            .skip(read)
+            .for_each(|slot| slot.unread -= receivers);
+    }
+}
+
+impl<T> Locked<'_, T> {
+    /// Takes the message in; returns what had to go for it. One that may wait is refused while somebody is owed a turn
+    /// who might make room.
+    pub(super) fn try_send(
+        &mut self,
+        message: &mut Option<Shares<T>>,
+        may_wait: bool,
+    ) -> (Result<(), Refused>, Option<Shares<T>>) {
+        if self.receivers == 0 {
+            return (Err(Refused::Disconnected), None);
+        }
+        let waits = self.lag == Lag::Block || may_wait;
+        let is_kept_full = self.is_full() && (self.lag == Lag::Block || self.owed > 0);
+        if waits && (is_kept_full || !self.is_empty(SENDING)) {
+            return (Err(Refused::Full), None);
+        }
+        let gone = match self.is_full() {
+            true => self.make_room(),
+            false => None,
+        };
+        if self.receivers == 0 {
+            return (Err(Refused::Disconnected), gone);
+        }
+        message
+            .take()
+            .into_iter()
+            .for_each(|message| self.push(message));
+        (Ok(()), gone)
+    }
+
     /// A receiver that reads `next` is gone.
     pub(super) fn receiver_leaves(&mut self, next: u64) -> Option<(Chore<T>, bool)> {
         if next >= self.first || self.lag != Lag::Disconnect {
-            self.uncount(1, next.max(self.first));
+            let unread_from = next.max(self.first);
+            self.uncount(1, unread_from);
         }
         self.chore()
     }
@@ -193,13 +215,12 @@ impl<T> Ring<T> {
 
     #[inline]
     fn may_be_due(&self) -> bool {
-        self.news || self.stale || !self.sending.is_empty()
+        self.news || self.stale || !self.is_empty(SENDING)
     }
 
     fn due(&mut self) -> Option<Chore<T>> {
-        if std::mem::take(&mut self.news) && !self.receiving.is_empty() {
-            // SAFETY: a borrow of the ring is had under its lock only; so below.
-            let all = unsafe { self.receiving.notify_all() };
+        if std::mem::take(&mut self.news) && !self.is_empty(RECEIVING) {
+            let all = self.notify_all(RECEIVING);
             self.owed += all.count();
             return Some(Chore::WakeAll(all));
         }
@@ -217,15 +238,12 @@ impl<T> Ring<T> {
         let expels_all =
             needs_room && self.lag == Lag::Disconnect && self.unread_of_oldest() == self.receivers;
         let disconnected = self.receivers == 0 || expels_all;
-        // SAFETY: under the lock; each node is the first field of a place whose owner waits. One that is
-        // notified and still has its message finds that nobody is there to receive it.
-        let sender = unsafe {
-            self.sending.notify_one_with(|node| {
-                if !disconnected {
-                    sent = (*Self::place(node).as_ref().message.get()).take();
-                }
-            })
-        };
+        // One that is notified and still has its message finds that nobody is there to receive it.
+        let sender = self.notify_one_with(SENDING, |_, message| {
+            if !disconnected {
+                sent = message.take();
+            }
+        });
         let gone = match needs_room && sender.is_some() {
             true => self.make_room(),
             false => None,
@@ -234,37 +252,10 @@ impl<T> Ring<T> {
         sender.map(|sender| Chore::Wake(sender, gone))
     }
 
-    fn place(node: NonNull<WaitNode>) -> NonNull<Place<T>> {
-        node.cast()
-    }
-
-    fn is_full(&self) -> bool {
-        self.slots.len() >= self.capacity
-    }
-
     fn push(&mut self, mut message: Shares<T>) {
-        message.issue(self.receivers);
-        self.slots.push_back(Slot {
-            message,
-            unread: self.receivers,
-        });
-        self.news |= !self.receiving.is_empty();
-    }
-
-    fn pop(&mut self) -> Option<Shares<T>> {
-        let slot = self.slots.pop_front()?;
-        self.first += 1;
-        Some(slot.message)
-    }
-
-    /// So many receivers, who have read all before `from`, count no more.
-    fn uncount(&mut self, receivers: usize, from: u64) {
-        self.receivers -= receivers;
-        self.stale = true;
-        let read = (from - self.first) as usize;
-        self.slots
-            .iter_mut()
-            .skip(read)
-            .for_each(|slot| slot.unread -= receivers);
+        let unread = self.receivers;
+        message.issue(unread);
+        self.slots.push_back(Slot { message, unread });
+        self.news |= !self.is_empty(RECEIVING);
     }
 }
