@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub(crate) use crate::{scheduler::ready, waiter::Reason};
-pub(crate) use queue::{Locked, Node, OldWon, Place, QUEUE, WaitList, WaitNode, Waiters, Won};
+pub(crate) use queue::{Entry, Locked, Node, Place, QUEUE, Several, Waiters, Won, in_several};
 
 /// The files by which a wait's frames are known in a backtrace.
 pub(crate) const FILES: [&str; 2] = [file!(), queue::FILE];

@@ -25,7 +25,7 @@ use std::{
     marker::PhantomData,
     mem::MaybeUninit,
     ops::{Deref, DerefMut},
-    ptr::NonNull,
+    ptr::{self, NonNull},
     time::Instant,
 };
 
@@ -373,211 +373,168 @@ impl<P> Won<P> {
     }
 }
 
-/// Waiters that wait for the same thing, first come first served.
-pub(crate) struct WaitList {
-    nodes: List<WaitNode>,
+/// The caller's one wait in several lists, from any of which it may be notified.
+///
+/// What it queues lives longer than the wait: it is borrowed for `'env`, of which the call of [`in_several`] is a
+/// part, at whose end all must be out of their lists.
+pub(crate) struct Several<'env> {
+    waiter: &'env Waiter,
+    ended: Cell<bool>,
+    /// One for the wait until it has ended, and one for each entry.
+    fence: Fence,
+    env: PhantomData<Cell<&'env ()>>,
 }
 
-/// One waiter's place in a wait list; lives on the waiting stack.
-pub(crate) struct WaitNode {
-    links: Links<WaitNode>,
-    waiter: Cell<Option<NonNull<Waiter>>>,
+/// Calls `f`, which queues entries, must then end the wait, and take the entries out again. It may not wait for
+/// anything else.
+#[inline]
+pub(crate) fn in_several<'env, R>(f: impl FnOnce(&Several<'env>) -> R) -> R {
+    // SAFETY: the caller's own waiter outlives the call, and the value made here.
+    let waiter = unsafe { current_waiter().as_ref() };
+    waiter.claim.arm(true);
+    f(&Several {
+        waiter,
+        ended: Cell::new(false),
+        fence: Fence(Cell::new(1)),
+        env: PhantomData,
+    })
 }
 
-impl Linked for WaitNode {
-    #[inline]
-    fn links(&self) -> &Links<Self> {
-        &self.links
+impl<'env> Several<'env> {
+    /// Queues an entry, last in the list; from here on the wait may be notified.
+    ///
+    /// # Panics
+    /// If the entry is in a list already, or the wait is over.
+    pub(crate) fn queue<S, P, const N: usize>(
+        &self,
+        locked: &mut Locked<'env, S, P, N>,
+        list: usize,
+        entry: &'env Entry<P>,
+    ) {
+        assert!(!self.ended.get(), "the wait is over");
+        entry.change(
+            Held::ByOwner,
+            Held::ByList(ptr::from_ref(locked.waiters).cast(), list),
+        );
+        self.fence.0.update(|linked| linked + 1);
+        entry
+            .node
+            .waiter
+            .set(MaybeUninit::new(NonNull::from(self.waiter)));
+        // SAFETY: under the lock. The node is in no list, and lies still for longer than `in_several` runs, which
+        // ends the process unless all are out of their lists at its end.
+        unsafe { locked.inner.lists[list].push_back(NonNull::from(&entry.node)) };
+    }
+
+    /// Whether another waits in the list.
+    pub(crate) fn meets_another<S, P, const N: usize>(
+        &self,
+        locked: &Locked<'_, S, P, N>,
+        list: usize,
+    ) -> bool {
+        let own = ptr::from_ref(self.waiter);
+        // SAFETY: under the lock; a linked node's waiter has been written.
+        let is_another =
+            |node: &Node<P>| unsafe { !ptr::eq(node.waiter.get().assume_init().as_ptr(), own) };
+        // SAFETY: under the lock.
+        unsafe { locked.inner.lists[list].any(is_another) }
+    }
+
+    /// Ends the wait before it has begun; false if somebody has won it already: then it must be waited for.
+    pub(crate) fn call_off(&self) -> bool {
+        let called_off = self.waiter.claim.disarm();
+        if called_off {
+            self.end();
+        }
+        called_off
+    }
+
+    /// Waits until notified, or something else ends the wait.
+    pub(crate) fn wait(&self, reason: Reason, deadline: Option<Instant>) -> Waited {
+        assert!(!self.ended.get(), "the wait is over");
+        let waited = finish(self.waiter, reason, deadline, Interruptible::Yes, || {});
+        self.end();
+        waited
+    }
+
+    fn end(&self) {
+        self.ended.set(true);
+        self.fence.0.update(|linked| linked - 1);
+    }
+
+    /// Takes the entry out of that list, if it was queued there; after the wait.
+    ///
+    /// # Panics
+    /// If the wait is not over, or the entry was queued elsewhere.
+    pub(crate) fn leave<S, P, const N: usize>(
+        &self,
+        waiters: &Waiters<S, P, N>,
+        list: usize,
+        entry: &Entry<P>,
+    ) {
+        // Else it may be among those who were won and are still to be made ready.
+        assert!(self.ended.get(), "the wait is not over");
+        if entry.held.get() == Held::ByOwner {
+            return;
+        }
+        let locked = waiters.lock();
+        entry.change(
+            Held::ByList(ptr::from_ref(waiters).cast(), list),
+            Held::ByOwner,
+        );
+        // SAFETY: under the lock. It was queued in this list, and is in no other.
+        unsafe { locked.inner.lists[list].remove(NonNull::from(&entry.node)) };
+        drop(locked);
+        self.fence.0.update(|linked| linked - 1);
     }
 }
 
-impl WaitNode {
-    #[inline]
-    pub(crate) const fn new() -> Self {
+/// A node of one that waits in several lists at a time; see [`Several`].
+pub(crate) struct Entry<P> {
+    node: Node<P>,
+    held: Cell<Held>,
+}
+
+/// Whose an entry's payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    ByOwner,
+    /// And a borrow of it is about.
+    ByBorrower,
+    /// Its lock's holder's: which lock that is, and which of its lists.
+    ByList(*const (), usize),
+}
+
+impl<P> Entry<P> {
+    pub(crate) const fn new(payload: P) -> Self {
         Self {
-            links: Links::new(),
-            waiter: Cell::new(None),
+            node: Node::new(payload),
+            held: Cell::new(Held::ByOwner),
         }
     }
-}
 
-impl WaitList {
-    pub(crate) const fn new() -> Self {
-        Self { nodes: List::new() }
-    }
-
-    /// Whether nobody is queued.
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-    }
-
-    /// Queues the waiter and arms its claim.
+    /// Gives access to the payload.
     ///
-    /// # Safety
-    /// The list is under its lock. The node stays in place until its wait has ended, and is taken out
-    /// with [`WaitList::remove`] under the lock unless the wait was notified.
-    #[inline]
-    pub(crate) unsafe fn arm(
-        &self,
-        node: &WaitNode,
-        waiter: &Waiter,
-        interruptible: Interruptible,
-    ) {
-        waiter.claim.arm(interruptible == Interruptible::Yes);
-        // SAFETY: the caller's promise.
-        unsafe { self.queue(node, waiter) };
-    }
-
-    /// Queues a waiter that has armed its claim; it may be in several lists at once, with a node in each.
-    ///
-    /// # Safety
-    /// As for `arm`. All its nodes are out of their lists before the waiter arms its claim again.
-    #[inline]
-    pub(crate) unsafe fn queue(&self, node: &WaitNode, waiter: &Waiter) {
-        node.waiter.set(Some(NonNull::from(waiter)));
-        // SAFETY: the caller's promise.
-        unsafe { self.nodes.push_back(NonNull::from(node)) };
-    }
-
-    /// As `arm`, before all others: for one that was notified and came too late.
-    ///
-    /// # Safety
-    /// As for `arm`.
-    pub(crate) unsafe fn arm_first(
-        &self,
-        node: &WaitNode,
-        waiter: &Waiter,
-        interruptible: Interruptible,
-    ) {
-        node.waiter.set(Some(NonNull::from(waiter)));
-        waiter.claim.arm(interruptible == Interruptible::Yes);
-        // SAFETY: the caller's promise.
-        unsafe { self.nodes.push_front(NonNull::from(node)) };
-    }
-
-    /// Whether anybody is queued but `waiter`.
-    ///
-    /// # Safety
-    /// The list is under its lock.
-    #[inline]
-    pub(crate) unsafe fn holds_another_than(&self, waiter: &Waiter) -> bool {
-        let own = Some(NonNull::from(waiter));
-        // SAFETY: the caller's promise.
-        unsafe { self.nodes.any(|node| node.waiter.get() != own) }
-    }
-
-    /// Takes a node out; false if a waker had already popped it.
-    ///
-    /// # Safety
-    /// The list is under its lock and the node is in no other list.
-    #[inline]
-    pub(crate) unsafe fn remove(&self, node: &WaitNode) -> bool {
-        // SAFETY: the caller's promise.
-        unsafe { self.nodes.remove(NonNull::from(node)) }
-    }
-
-    /// Wins the first wait that nobody else has won; the caller makes it ready after unlocking.
-    ///
-    /// # Safety
-    /// The list is under its lock.
-    #[inline]
-    pub(crate) unsafe fn notify_one(&self) -> Option<Claimed> {
-        // SAFETY: the caller's promise.
-        unsafe { self.notify_one_with(|_| {}) }
-    }
-
-    /// As `notify_one`; `hand_over` acts on the winner's node before it can run.
-    ///
-    /// # Safety
-    /// The list is under its lock.
-    #[inline]
-    pub(crate) unsafe fn notify_one_with(
-        &self,
-        hand_over: impl FnOnce(NonNull<WaitNode>),
-    ) -> Option<Claimed> {
-        loop {
-            // SAFETY: the lock keeps nodes in the list, and thus their waiters, alive.
-            unsafe {
-                let node = self.nodes.pop_front()?;
-                let waiter = node.as_ref().waiter.get()?;
-                if let Some(claimed) = Waiter::claim(waiter, Outcome::Notified) {
-                    hand_over(node);
-                    return Some(claimed);
-                }
+    /// # Panics
+    /// If the entry is in a list, or `f` of another such call has not returned.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut P) -> R) -> R {
+        struct Back<'a>(&'a Cell<Held>);
+        impl Drop for Back<'_> {
+            fn drop(&mut self) {
+                self.0.set(Held::ByOwner);
             }
         }
+        self.change(Held::ByOwner, Held::ByBorrower);
+        let _back = Back(&self.held);
+        // SAFETY: it was the owner's and in no list, and until this returns nobody else gets at it.
+        f(unsafe { &mut *self.node.payload.get() })
     }
 
-    /// As `notify_one_with`, as long as `may_go` says so of the first in the queue; the others stay
-    /// behind it.
-    ///
-    /// # Safety
-    /// The list is under its lock.
-    pub(crate) unsafe fn notify_one_if(
-        &self,
-        mut may_go: impl FnMut(NonNull<WaitNode>) -> bool,
-        hand_over: impl FnOnce(NonNull<WaitNode>),
-    ) -> Option<Claimed> {
-        while self.nodes.front().is_some_and(&mut may_go) {
-            // SAFETY: as in `notify_one_with`.
-            unsafe {
-                let node = self.nodes.pop_front()?;
-                let waiter = node.as_ref().waiter.get()?;
-                if let Some(claimed) = Waiter::claim(waiter, Outcome::Notified) {
-                    hand_over(node);
-                    return Some(claimed);
-                }
-            }
-        }
-        None
+    pub(crate) fn payload(&mut self) -> &mut P {
+        self.node.payload()
     }
 
-    /// Wins every wait that nobody else has won; the caller wakes them after unlocking.
-    ///
-    /// # Safety
-    /// The list is under its lock.
-    pub(crate) unsafe fn notify_all(&self) -> OldWon {
-        let mut won = OldWon {
-            nodes: List::new(),
-            count: 0,
-        };
-        // SAFETY: the caller's promise; a popped node is in no list, and its owner, being claimed,
-        // leaves it in place until it has been made ready.
-        unsafe {
-            while self
-                .notify_one_with(|node| won.nodes.push_back(node))
-                .is_some()
-            {
-                won.count += 1;
-            }
-        }
-        won
-    }
-}
-
-/// Waits that have been won and whose waiters are still to be woken: nodes of a list, out of its lock.
-#[must_use = "those who were won sleep for ever unless they are made ready"]
-pub(crate) struct OldWon {
-    nodes: List<WaitNode>,
-    count: usize,
-}
-
-impl OldWon {
-    /// How many they are.
-    pub(crate) fn count(&self) -> usize {
-        self.count
-    }
-
-    pub(crate) fn ready(self) {
-        // SAFETY: the nodes are this value's alone; each waiter was claimed once in `notify_all`, and
-        // its node is not touched any more once it runs.
-        unsafe {
-            while let Some(node) = self.nodes.pop_front() {
-                if let Some(waiter) = node.as_ref().waiter.get() {
-                    ready(Claimed::of(waiter));
-                }
-            }
-        }
+    fn change(&self, from: Held, to: Held) {
+        assert_eq!(self.held.replace(to), from, "an entry is used by two");
     }
 }

@@ -24,9 +24,8 @@ use std::{
 use super::{operation::Operation, queue::Aim};
 use crate::{
     error::Interrupt,
-    scheduler::{now, on_waiter},
-    wait::{self, Interruptible, Reason, Waited},
-    waiter::Waiter,
+    scheduler::now,
+    wait::{self, Reason, Waited, in_several},
 };
 
 /// The operations of one select, by their index; there may be gaps.
@@ -81,37 +80,28 @@ pub(super) fn wait_for_one(
         wait::spend();
         return Ok(Some(found));
     }
-    on_waiter(|waiter| wait_as(waiter, operations, aim, order, deadline))
-}
-
-fn wait_as(
-    waiter: &Waiter,
-    operations: &impl Operations,
-    aim: Aim,
-    order: Order,
-    deadline: Option<Instant>,
-) -> Result<Option<usize>, Interrupt> {
     let each = || (0..operations.count()).filter_map(|index| Some((index, operations.at(index)?)));
     loop {
         if deadline.is_some_and(|deadline| deadline <= now()) {
             wait::spend();
             return Ok(None);
         }
-        waiter.claim.arm(true);
-        let possible = order
-            .of(operations.count())
-            .filter_map(|index| operations.at(index))
-            // SAFETY: the operations stay where they are, and each leaves below.
-            .any(|operation| unsafe { !operation.queue(waiter, aim) });
-        let waited = if possible && waiter.claim.disarm() {
-            Waited::AtOnce
-        } else {
-            // Who has claimed the wait is consumed here too.
-            let due = each().filter_map(|(_, operation)| operation.due()).min();
-            let until = [due, deadline].into_iter().flatten().min();
-            wait::finish(waiter, Reason::Select, until, Interruptible::Yes, || {})
-        };
-        each().for_each(|(_, operation)| operation.leave(aim));
+        let waited = in_several(|wait| {
+            let possible = order
+                .of(operations.count())
+                .filter_map(|index| operations.at(index))
+                .any(|operation| !operation.queue(wait, aim));
+            let waited = if possible && wait.call_off() {
+                Waited::AtOnce
+            } else {
+                // Who has claimed the wait is consumed here too.
+                let due = each().filter_map(|(_, operation)| operation.due()).min();
+                let until = [due, deadline].into_iter().flatten().min();
+                wait.wait(Reason::Select, until)
+            };
+            each().for_each(|(_, operation)| operation.leave(wait, aim));
+            waited
+        });
         match waited {
             Waited::Notified => {
                 if let Some((served, _)) = each().find(|(_, operation)| operation.was_served()) {
@@ -166,6 +156,7 @@ mod tests {
         receiver::Flavour,
     };
     use super::*;
+    use crate::wait::Several;
 
     /// Acts when the select queues on it, in the middle of the others: races that are rare, made certain.
     struct Meddler<F: Fn() -> bool>(F);
@@ -177,10 +168,10 @@ mod tests {
         fn is_ready(&self) -> bool {
             false
         }
-        unsafe fn queue(&self, _: &Waiter, _: Aim) -> bool {
+        fn queue<'s>(&'s self, _: &Several<'s>, _: Aim) -> bool {
             (self.0)()
         }
-        fn leave(&self, _: Aim) {}
+        fn leave(&self, _: &Several<'_>, _: Aim) {}
         fn was_served(&self) -> bool {
             false
         }

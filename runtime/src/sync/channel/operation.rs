@@ -4,10 +4,14 @@ use std::{cell::Cell, fmt, time::Instant};
 
 use super::{
     Receiver, RecvError, SendError, Sender,
-    queue::{Aim, Place, Tried},
+    queue::{Aim, Tried},
     receiver::Flavour,
 };
-use crate::{error::Interrupt, scheduler::now, waiter::Waiter};
+use crate::{
+    error::Interrupt,
+    scheduler::now,
+    wait::{Entry, Several},
+};
 
 /// One of a select's operations, as far as the select must know it.
 ///
@@ -19,15 +23,11 @@ pub(super) trait Operation {
     /// Whether it could be done, or fail, without waiting.
     fn is_ready(&self) -> bool;
 
-    /// Queues the waiter, whose claim is armed; false, and not queued, if it could be done now.
-    ///
-    /// # Safety
-    /// The operation stays in place until [`leave`](Self::leave) has been called, which is before the
-    /// waiter arms its claim again.
-    unsafe fn queue(&self, waiter: &Waiter, aim: Aim) -> bool;
+    /// Queues the caller; false, and not queued, if it could be done now.
+    fn queue<'s>(&'s self, wait: &Several<'s>, aim: Aim) -> bool;
 
-    /// Takes the waiter out of the queue for that aim; called by the waiter, out of its wait.
-    fn leave(&self, aim: Aim);
+    /// Takes the caller out of the queue for that aim, once its wait is over.
+    fn leave(&self, wait: &Several<'_>, aim: Aim);
 
     /// After a wait: whether a waker exchanged a message, which decides it.
     fn was_served(&self) -> bool;
@@ -51,7 +51,7 @@ pub(super) trait Operation {
 /// Receives into its place.
 pub struct Receive<'a, T> {
     receiver: &'a Receiver<T>,
-    place: Place<T>,
+    place: Entry<Option<T>>,
     failed: Cell<Option<RecvError>>,
 }
 
@@ -60,24 +60,21 @@ impl<'a, T> Receive<'a, T> {
     pub fn new(receiver: &'a Receiver<T>) -> Self {
         Self {
             receiver,
-            place: Place::new(None),
+            place: Entry::new(None),
             failed: Cell::new(None),
         }
     }
 
     /// What came of it, once it is decided.
     pub(super) fn take(&self) -> Result<T, RecvError> {
-        // SAFETY: called by the owner, out of its wait; the borrow ends here.
-        let message = unsafe { self.place.held() }.take();
+        let message = self.place.with(Option::take);
         message.ok_or_else(|| self.failed.take().unwrap_or(RecvError::Disconnected))
     }
 }
 
 impl<T> Operation for Receive<'_, T> {
     fn try_now(&self) -> bool {
-        // SAFETY: called by the owner, out of its wait; the borrow ends with the statement, whose callee knows
-        // nobody who knows of this place.
-        match self.receiver.try_recv_into(unsafe { self.place.held() }) {
+        match self.place.with(|place| self.receiver.try_recv_into(place)) {
             Tried::Done => {}
             Tried::Disconnected => self.failed.set(Some(RecvError::Disconnected)),
             Tried::WouldWait => return false,
@@ -93,24 +90,21 @@ impl<T> Operation for Receive<'_, T> {
         }
     }
 
-    unsafe fn queue(&self, waiter: &Waiter, aim: Aim) -> bool {
+    fn queue<'s>(&'s self, wait: &Several<'s>, aim: Aim) -> bool {
         match self.receiver.flavour() {
-            // SAFETY: the caller's promise; `leave` takes it out.
-            Flavour::Queue(channel) => unsafe { channel.queue_to_recv(&self.place, waiter, aim) },
+            Flavour::Queue(channel) => channel.queue_to_recv(&self.place, wait, aim),
             Flavour::Timer(_) | Flavour::Never => true,
         }
     }
 
-    fn leave(&self, aim: Aim) {
+    fn leave(&self, wait: &Several<'_>, aim: Aim) {
         if let Flavour::Queue(channel) = self.receiver.flavour() {
-            // SAFETY: the place is used by `queue` alone.
-            unsafe { channel.leave_receivers(&self.place, aim) };
+            channel.leave_receivers(&self.place, wait, aim);
         }
     }
 
     fn was_served(&self) -> bool {
-        // SAFETY: called by the owner, out of its wait; the borrow ends here.
-        unsafe { self.place.held() }.is_some()
+        self.place.with(|place| place.is_some())
     }
 
     fn due(&self) -> Option<Instant> {
@@ -149,7 +143,7 @@ impl<T> fmt::Debug for Receive<'_, T> {
 /// Sends what is in its place, once.
 pub struct Deliver<'a, T> {
     sender: &'a Sender<T>,
-    place: Place<T>,
+    place: Entry<Option<T>>,
     /// Whether the message is gone for good: sent, or returned to the caller.
     spent: Cell<bool>,
     failed: Cell<fn(T) -> SendError<T>>,
@@ -162,7 +156,7 @@ impl<'a, T> Deliver<'a, T> {
     pub fn new(sender: &'a Sender<T>, message: T) -> Self {
         Self {
             sender,
-            place: Place::new(Some(message)),
+            place: Entry::new(Some(message)),
             spent: Cell::new(false),
             failed: Cell::new(SendError::Disconnected),
             lender: None,
@@ -175,7 +169,7 @@ impl<'a, T> Deliver<'a, T> {
         Self {
             sender,
             spent: Cell::new(message.is_none()),
-            place: Place::new(message),
+            place: Entry::new(message),
             failed: Cell::new(SendError::Disconnected),
             lender: Some(lender),
         }
@@ -184,8 +178,7 @@ impl<'a, T> Deliver<'a, T> {
     /// What came of it, once it is decided.
     pub(super) fn take(&self) -> Result<(), SendError<T>> {
         self.spent.set(true);
-        // SAFETY: called by the owner, out of its wait; the borrow ends here.
-        match unsafe { self.place.held() }.take() {
+        match self.place.with(Option::take) {
             None => Ok(()),
             Some(message) => Err(self.failed.get()(message)),
         }
@@ -197,10 +190,10 @@ impl<T> Operation for Deliver<'_, T> {
         if self.spent.get() {
             return false;
         }
-        // SAFETY: called by the owner, out of its wait; the borrow ends with the function, which calls
-        // nobody who knows of this place.
-        let message = unsafe { self.place.held() };
-        match self.sender.channel().try_send(message) {
+        let tried = self
+            .place
+            .with(|message| self.sender.channel().try_send(message));
+        match tried {
             Tried::Done => self.spent.set(true),
             Tried::Disconnected => self.failed.set(SendError::Disconnected),
             Tried::WouldWait => return false,
@@ -212,26 +205,16 @@ impl<T> Operation for Deliver<'_, T> {
         !self.spent.get() && self.sender.channel().can_send()
     }
 
-    unsafe fn queue(&self, waiter: &Waiter, aim: Aim) -> bool {
-        if self.spent.get() {
-            return true;
-        }
-        // SAFETY: the caller's promise; `leave` takes it out.
-        unsafe {
-            self.sender
-                .channel()
-                .queue_to_send(&self.place, waiter, aim)
-        }
+    fn queue<'s>(&'s self, wait: &Several<'s>, aim: Aim) -> bool {
+        self.spent.get() || self.sender.channel().queue_to_send(&self.place, wait, aim)
     }
 
-    fn leave(&self, aim: Aim) {
-        // SAFETY: the place is used by `queue` alone.
-        unsafe { self.sender.channel().leave_senders(&self.place, aim) };
+    fn leave(&self, wait: &Several<'_>, aim: Aim) {
+        self.sender.channel().leave_senders(&self.place, wait, aim);
     }
 
     fn was_served(&self) -> bool {
-        // SAFETY: called by the owner, out of its wait; the borrow ends here.
-        let gone = unsafe { self.place.held() }.is_none();
+        let gone = self.place.with(|place| place.is_none());
         gone && !self.spent.replace(true)
     }
 
@@ -262,8 +245,7 @@ impl<T> Drop for Deliver<'_, T> {
         if let Some(lender) = &mut self.lender
             && !self.spent.get()
         {
-            // SAFETY: no wait is going on any more; the borrow ends here.
-            **lender = unsafe { self.place.held() }.take();
+            **lender = self.place.payload().take();
         }
     }
 }

@@ -7,22 +7,18 @@
 //! Watchers wait in two lists more: they want to know that they could send or receive, and do neither. Each
 //! change that makes it possible wakes all of them; they look again, and find it or wait again.
 
-use std::{cell::UnsafeCell, collections::VecDeque, ptr::NonNull, time::Instant};
+use std::{collections::VecDeque, time::Instant};
 
 use crate::{
     error::Interrupt,
     loom::{AtomicUsize, Ordering},
-    scheduler::on_waiter,
-    sys::{
-        fenced,
-        spin::{SpinGuard, SpinLock},
-    },
-    wait::{self, Interruptible, OldWon, Reason, WaitList, WaitNode, Waited, ready},
-    waiter::{Claimed, Waiter},
+    sys::fenced,
+    wait::{self, Entry, Interruptible, Node, Place, Reason, Several, Waited, Waiters, Won, ready},
+    waiter::Claimed,
 };
 
 pub(super) struct Channel<T> {
-    state: SpinLock<State<T>>,
+    state: Waiters<State<T>, Option<T>, 4>,
     sender_count: AtomicUsize,
     receiver_count: AtomicUsize,
 }
@@ -31,15 +27,22 @@ struct State<T> {
     queue: VecDeque<T>,
     capacity: Option<usize>,
     disconnected: bool,
-    /// Each waits with a message in its [`Place`].
-    senders: WaitList,
-    /// Each waits with an empty [`Place`].
-    receivers: WaitList,
-    /// Wait until a send need not wait.
-    send_watchers: WaitList,
-    /// Wait until a receive need not wait.
-    recv_watchers: WaitList,
 }
+
+/// The queue and who waits at it, under their lock.
+type Locked<'a, T> = wait::Locked<'a, State<T>, Option<T>, 4>;
+
+/// A waiting sender's message, or where a waiting receiver gets one.
+pub(super) type Exchange<T> = Node<Option<T>>;
+
+/// Each waits with a message.
+const SENDERS: usize = 0;
+/// Each waits with an empty place.
+const RECEIVERS: usize = 1;
+/// Wait until a send need not wait.
+const SEND_WATCHERS: usize = 2;
+/// Wait until a receive need not wait.
+const RECV_WATCHERS: usize = 3;
 
 /// What a select wants of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,52 +53,18 @@ pub(super) enum Aim {
     Readiness,
 }
 
-/// A waiting sender's message, or where a waiting receiver gets one.
-#[repr(C)]
-pub(super) struct Place<T> {
-    node: WaitNode,
-    value: UnsafeCell<Option<T>>,
-}
-
-impl<T> Place<T> {
-    pub(super) fn new(value: Option<T>) -> Self {
-        Self {
-            node: WaitNode::new(),
-            value: UnsafeCell::new(value),
+impl Aim {
+    fn list(self, exchange: usize, readiness: usize) -> usize {
+        match self {
+            Aim::Exchange => exchange,
+            Aim::Readiness => readiness,
         }
     }
+}
 
-    /// The message, which is there: it was received, or could not be sent.
-    pub(super) fn into_message(self) -> T {
-        self.value.into_inner().expect("a message that is there")
-    }
-
-    /// The value, for the owner.
-    ///
-    /// # Safety
-    /// No wait with this place is going on, and no other borrow of the value exists.
-    #[allow(
-        clippy::mut_from_ref,
-        reason = "the caller promises that it is the only one"
-    )]
-    pub(super) unsafe fn held(&self) -> &mut Option<T> {
-        // SAFETY: the caller's promise.
-        unsafe { &mut *self.value.get() }
-    }
-
-    /// # Safety
-    /// `node` is a place's, its owner's wait has been claimed by the caller and not been made ready.
-    unsafe fn put(node: NonNull<WaitNode>, value: T) {
-        // SAFETY: the node is the place's first field; the owner does not run.
-        unsafe { *node.cast::<Self>().as_ref().value.get() = Some(value) };
-    }
-
-    /// # Safety
-    /// As for `put`.
-    unsafe fn take(node: NonNull<WaitNode>) -> Option<T> {
-        // SAFETY: as for `put`.
-        unsafe { (*node.cast::<Self>().as_ref().value.get()).take() }
-    }
+/// The message, which is there: it was received, or could not be sent.
+pub(super) fn message_of<T>(exchange: Exchange<T>) -> T {
+    exchange.into_payload().expect("a message that is there")
 }
 
 /// What a try found.
@@ -107,24 +76,14 @@ pub(super) enum Tried {
 
 /// Who has been claimed under the lock, to be made ready once it is free.
 #[must_use = "who was claimed sleeps for ever unless it is made ready"]
-enum Woken {
+enum Woken<T> {
     Nobody,
     /// The other side of an exchange.
     Peer(Claimed),
-    Many(OldWon),
+    Many(Won<Option<T>>),
 }
 
-impl Woken {
-    /// All that wait in a list, which is under its lock.
-    #[inline]
-    fn all_of(list: &WaitList) -> Self {
-        if list.is_empty() {
-            return Woken::Nobody;
-        }
-        // SAFETY: under the lock.
-        Woken::Many(unsafe { list.notify_all() })
-    }
-
+impl<T> Woken<T> {
     #[inline]
     fn ready(self) {
         match self {
@@ -136,19 +95,28 @@ impl Woken {
 }
 
 impl<T> State<T> {
+    fn has_room(&self) -> bool {
+        self.capacity
+            .is_none_or(|capacity| self.queue.len() < capacity)
+    }
+}
+
+impl<T> Locked<'_, T> {
+    /// All that wait in a list.
+    #[inline]
+    fn all_in(&mut self, list: usize) -> Woken<T> {
+        match self.is_empty(list) {
+            true => Woken::Nobody,
+            false => Woken::Many(self.notify_all(list)),
+        }
+    }
+
     /// Sends without waiting; `value` is left in place if that is not possible.
-    fn try_send(&mut self, value: &mut Option<T>) -> (Tried, Woken) {
+    fn try_send(&mut self, value: &mut Option<T>) -> (Tried, Woken<T>) {
         if self.disconnected {
             return (Tried::Disconnected, Woken::Nobody);
         }
-        // SAFETY: under the lock; receivers' nodes are places of this type.
-        let receiver = unsafe {
-            self.receivers.notify_one_with(|node| {
-                if let Some(value) = value.take() {
-                    Place::put(node, value);
-                }
-            })
-        };
+        let receiver = self.notify_one_with(RECEIVERS, |_, place| *place = value.take());
         if let Some(receiver) = receiver {
             return (Tried::Done, Woken::Peer(receiver));
         }
@@ -156,28 +124,20 @@ impl<T> State<T> {
             return (Tried::WouldWait, Woken::Nobody);
         }
         self.queue.extend(value.take());
-        (Tried::Done, Woken::all_of(&self.recv_watchers))
-    }
-
-    fn has_room(&self) -> bool {
-        self.capacity
-            .is_none_or(|capacity| self.queue.len() < capacity)
+        (Tried::Done, self.all_in(RECV_WATCHERS))
     }
 
     /// Receives without waiting into an empty place; a sender whose message was taken in is woken.
-    fn try_recv(&mut self, into: &mut Option<T>) -> (Tried, Woken) {
+    fn try_recv(&mut self, into: &mut Option<T>) -> (Tried, Woken<T>) {
         *into = self.queue.pop_front();
-        let queue = into.is_some().then_some(&mut self.queue);
-        // SAFETY: under the lock; senders' nodes are places of this type.
-        let sender = unsafe {
-            self.senders.notify_one_with(|node| match queue {
-                Some(queue) => queue.extend(Place::<T>::take(node)),
-                None => *into = Place::<T>::take(node),
-            })
-        };
+        let frees_a_place = into.is_some();
+        let sender = self.notify_one_with(SENDERS, |state, message| match frees_a_place {
+            true => state.queue.extend(message.take()),
+            false => *into = message.take(),
+        });
         let woken = match sender {
             Some(sender) => Woken::Peer(sender),
-            None if into.is_some() => Woken::all_of(&self.send_watchers),
+            None if into.is_some() => self.all_in(SEND_WATCHERS),
             None => Woken::Nobody,
         };
         let tried = match into {
@@ -193,14 +153,10 @@ impl<T> Channel<T> {
     /// A channel with one sender and one receiver.
     pub(super) fn new(capacity: Option<usize>) -> Self {
         Self {
-            state: SpinLock::new(State {
+            state: Waiters::new(State {
                 queue: VecDeque::new(),
                 capacity,
                 disconnected: false,
-                senders: WaitList::new(),
-                receivers: WaitList::new(),
-                send_watchers: WaitList::new(),
-                recv_watchers: WaitList::new(),
             }),
             sender_count: AtomicUsize::new(1),
             receiver_count: AtomicUsize::new(1),
@@ -226,7 +182,7 @@ impl<T> Channel<T> {
 
     #[cfg(test)]
     pub(super) fn has_waiting_senders(&self) -> bool {
-        !self.state.lock().senders.is_empty()
+        !self.state.lock().is_empty(SENDERS)
     }
 
     pub(super) fn add_sender(&self) {
@@ -266,16 +222,19 @@ impl<T> Channel<T> {
         tried
     }
 
-    /// Sends what is in `place`, where it stays on failure.
+    /// Sends what is in `exchange`, where it stays on failure.
     ///
     /// Here and below a message is moved from place to place and handed on by reference, since each move by value
     /// may take its size on the stack once more.
     #[inline]
-    pub(super) fn send(&self, place: &Place<T>, deadline: Option<Instant>) -> Result<(), Failed> {
+    pub(super) fn send(
+        &self,
+        exchange: &mut Exchange<T>,
+        deadline: Option<Instant>,
+    ) -> Result<(), Failed> {
         wait::check()?;
         let mut state = self.state.lock();
-        // SAFETY: before it waits, the place is this call's alone.
-        let (tried, woken) = state.try_send(unsafe { place.held() });
+        let (tried, woken) = state.try_send(exchange.payload());
         match tried {
             Tried::Done => {
                 drop(state);
@@ -283,47 +242,38 @@ impl<T> Channel<T> {
                 wait::spend();
                 Ok(())
             }
-            Tried::WouldWait => {
-                on_waiter(|waiter| self.wait_to_send(waiter, state, place, deadline))
-            }
+            Tried::WouldWait => self.wait_to_send(state, exchange, deadline),
             Tried::Disconnected => Err(Failed::Disconnected),
         }
     }
 
     fn wait_to_send<'a>(
         &'a self,
-        waiter: &Waiter,
-        mut state: SpinGuard<'a, State<T>>,
-        place: &Place<T>,
+        mut state: Locked<'a, T>,
+        exchange: &mut Exchange<T>,
         deadline: Option<Instant>,
     ) -> Result<(), Failed> {
-        // SAFETY: before it waits and after its wait, the place is this call's alone.
-        let held = || unsafe { place.held() };
         loop {
-            // SAFETY: under the lock; taken out below unless notified.
-            unsafe { state.senders.arm(&place.node, waiter, Interruptible::Yes) };
-            let watchers = Woken::all_of(&state.recv_watchers);
-            drop(state);
-            watchers.ready();
-            let waited = wait::finish(
-                waiter,
-                Reason::ChannelSend,
-                deadline,
+            let watchers = state.all_in(RECV_WATCHERS);
+            let waited = state.queue(
+                SENDERS,
+                Place::Last,
+                exchange,
                 Interruptible::Yes,
-                || {
-                    // SAFETY: under the lock, in this list or none.
-                    unsafe { self.state.lock().senders.remove(&place.node) };
+                |queued| {
+                    watchers.ready();
+                    queued.wait(Reason::ChannelSend, deadline, |_, _| {})
                 },
             );
             return match waited {
                 // Notified without an exchange: the channel was disconnected.
-                _ if held().is_none() => Ok(()),
+                _ if exchange.payload().is_none() => Ok(()),
                 Waited::AtOnce | Waited::Notified => Err(Failed::Disconnected),
                 Waited::TimedOut => Err(Failed::Timeout),
                 Waited::Interrupted(interrupt) => Err(interrupt.into()),
                 Waited::Again => {
                     state = self.state.lock();
-                    let (tried, woken) = state.try_send(held());
+                    let (tried, woken) = state.try_send(exchange.payload());
                     match tried {
                         Tried::WouldWait => continue,
                         Tried::Done => {
@@ -338,13 +288,16 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Receives into `place`, which is empty.
+    /// Receives into `exchange`, which is empty.
     #[inline]
-    pub(super) fn recv(&self, place: &Place<T>, deadline: Option<Instant>) -> Result<(), Failed> {
+    pub(super) fn recv(
+        &self,
+        exchange: &mut Exchange<T>,
+        deadline: Option<Instant>,
+    ) -> Result<(), Failed> {
         wait::check()?;
         let mut state = self.state.lock();
-        // SAFETY: before it waits, the place is this call's alone.
-        let (tried, woken) = state.try_recv(unsafe { place.held() });
+        let (tried, woken) = state.try_recv(exchange.payload());
         match tried {
             Tried::Done => {
                 drop(state);
@@ -352,47 +305,38 @@ impl<T> Channel<T> {
                 wait::spend();
                 Ok(())
             }
-            Tried::WouldWait => {
-                on_waiter(|waiter| self.wait_to_recv(waiter, state, place, deadline))
-            }
+            Tried::WouldWait => self.wait_to_recv(state, exchange, deadline),
             Tried::Disconnected => Err(Failed::Disconnected),
         }
     }
 
     fn wait_to_recv<'a>(
         &'a self,
-        waiter: &Waiter,
-        mut state: SpinGuard<'a, State<T>>,
-        place: &Place<T>,
+        mut state: Locked<'a, T>,
+        exchange: &mut Exchange<T>,
         deadline: Option<Instant>,
     ) -> Result<(), Failed> {
-        // SAFETY: before it waits and after its wait, the place is this call's alone.
-        let held = || unsafe { place.held() };
         loop {
-            // SAFETY: under the lock; taken out below unless notified.
-            unsafe { state.receivers.arm(&place.node, waiter, Interruptible::Yes) };
-            let watchers = Woken::all_of(&state.send_watchers);
-            drop(state);
-            watchers.ready();
-            let waited = wait::finish(
-                waiter,
-                Reason::ChannelRecv,
-                deadline,
+            let watchers = state.all_in(SEND_WATCHERS);
+            let waited = state.queue(
+                RECEIVERS,
+                Place::Last,
+                exchange,
                 Interruptible::Yes,
-                || {
-                    // SAFETY: under the lock, in this list or none.
-                    unsafe { self.state.lock().receivers.remove(&place.node) };
+                |queued| {
+                    watchers.ready();
+                    queued.wait(Reason::ChannelRecv, deadline, |_, _| {})
                 },
             );
             return match waited {
-                _ if held().is_some() => Ok(()),
+                _ if exchange.payload().is_some() => Ok(()),
                 // Notified without an exchange: the channel was disconnected.
                 Waited::AtOnce | Waited::Notified => Err(Failed::Disconnected),
                 Waited::TimedOut => Err(Failed::Timeout),
                 Waited::Interrupted(interrupt) => Err(interrupt.into()),
                 Waited::Again => {
                     state = self.state.lock();
-                    let (tried, woken) = state.try_recv(held());
+                    let (tried, woken) = state.try_recv(exchange.payload());
                     match tried {
                         Tried::WouldWait => continue,
                         Tried::Disconnected => Err(Failed::Disconnected),
@@ -410,38 +354,31 @@ impl<T> Channel<T> {
     /// Whether a send would not wait.
     pub(super) fn can_send(&self) -> bool {
         let state = self.state.lock();
-        state.disconnected || state.has_room() || !state.receivers.is_empty()
+        state.disconnected || state.has_room() || !state.is_empty(RECEIVERS)
     }
 
     /// Whether a receive would not wait.
     pub(super) fn can_recv(&self) -> bool {
         let state = self.state.lock();
-        state.disconnected || !state.queue.is_empty() || !state.senders.is_empty()
+        state.disconnected || !state.queue.is_empty() || !state.is_empty(SENDERS)
     }
 
-    /// Queues a waiter that has armed its claim, and its place with a message, unless sending could
-    /// succeed or fail at once; what the waiter waits for itself does not count. Tells whether it did.
-    ///
-    /// # Safety
-    /// As for [`WaitList::queue`], with [`leave_senders`](Self::leave_senders) to take it out.
-    pub(super) unsafe fn queue_to_send(&self, place: &Place<T>, waiter: &Waiter, aim: Aim) -> bool {
-        let state = self.state.lock();
-        // SAFETY: under the lock; the rest is the caller's promise.
-        let woken = unsafe {
-            if state.disconnected || state.has_room() || state.receivers.holds_another_than(waiter)
-            {
-                return false;
-            }
-            match aim {
-                Aim::Exchange => {
-                    state.senders.queue(&place.node, waiter);
-                    Woken::all_of(&state.recv_watchers)
-                }
-                Aim::Readiness => {
-                    state.send_watchers.queue(&place.node, waiter);
-                    Woken::Nobody
-                }
-            }
+    /// Queues one that waits in several lists, with its message, unless sending could succeed or fail at once;
+    /// what it waits for itself does not count. Tells whether it did.
+    pub(super) fn queue_to_send<'s>(
+        &'s self,
+        entry: &'s Entry<Option<T>>,
+        wait: &Several<'s>,
+        aim: Aim,
+    ) -> bool {
+        let mut state = self.state.lock();
+        if state.disconnected || state.has_room() || wait.meets_another(&state, RECEIVERS) {
+            return false;
+        }
+        wait.queue(&mut state, aim.list(SENDERS, SEND_WATCHERS), entry);
+        let woken = match aim {
+            Aim::Exchange => state.all_in(RECV_WATCHERS),
+            Aim::Readiness => Woken::Nobody,
         };
         drop(state);
         woken.ready();
@@ -449,59 +386,35 @@ impl<T> Channel<T> {
     }
 
     /// As [`queue_to_send`](Self::queue_to_send), with an empty place to receive.
-    ///
-    /// # Safety
-    /// As there, with [`leave_receivers`](Self::leave_receivers).
-    pub(super) unsafe fn queue_to_recv(&self, place: &Place<T>, waiter: &Waiter, aim: Aim) -> bool {
-        let state = self.state.lock();
+    pub(super) fn queue_to_recv<'s>(
+        &'s self,
+        entry: &'s Entry<Option<T>>,
+        wait: &Several<'s>,
+        aim: Aim,
+    ) -> bool {
+        let mut state = self.state.lock();
         let has_message = !state.queue.is_empty();
-        // SAFETY: under the lock; the rest is the caller's promise.
-        let woken = unsafe {
-            if state.disconnected || has_message || state.senders.holds_another_than(waiter) {
-                return false;
-            }
-            match aim {
-                Aim::Exchange => {
-                    state.receivers.queue(&place.node, waiter);
-                    Woken::all_of(&state.send_watchers)
-                }
-                Aim::Readiness => {
-                    state.recv_watchers.queue(&place.node, waiter);
-                    Woken::Nobody
-                }
-            }
+        if state.disconnected || has_message || wait.meets_another(&state, SENDERS) {
+            return false;
+        }
+        wait.queue(&mut state, aim.list(RECEIVERS, RECV_WATCHERS), entry);
+        let woken = match aim {
+            Aim::Exchange => state.all_in(SEND_WATCHERS),
+            Aim::Readiness => Woken::Nobody,
         };
         drop(state);
         woken.ready();
         true
     }
 
-    /// Takes a place out, if it is still there.
-    ///
-    /// # Safety
-    /// It was queued to send with the same aim, if at all.
-    pub(super) unsafe fn leave_senders(&self, place: &Place<T>, aim: Aim) {
-        let state = self.state.lock();
-        let list = match aim {
-            Aim::Exchange => &state.senders,
-            Aim::Readiness => &state.send_watchers,
-        };
-        // SAFETY: under the lock; the caller's promise.
-        unsafe { list.remove(&place.node) };
+    /// Takes out what was queued to send for that aim, if it was.
+    pub(super) fn leave_senders(&self, entry: &Entry<Option<T>>, wait: &Several<'_>, aim: Aim) {
+        wait.leave(&self.state, aim.list(SENDERS, SEND_WATCHERS), entry);
     }
 
-    /// Takes a place out, if it is still there.
-    ///
-    /// # Safety
-    /// It was queued to receive with the same aim, if at all.
-    pub(super) unsafe fn leave_receivers(&self, place: &Place<T>, aim: Aim) {
-        let state = self.state.lock();
-        let list = match aim {
-            Aim::Exchange => &state.receivers,
-            Aim::Readiness => &state.recv_watchers,
-        };
-        // SAFETY: under the lock; the caller's promise.
-        unsafe { list.remove(&place.node) };
+    /// Takes out what was queued to receive for that aim, if it was.
+    pub(super) fn leave_receivers(&self, entry: &Entry<Option<T>>, wait: &Several<'_>, aim: Aim) {
+        wait.leave(&self.state, aim.list(RECEIVERS, RECV_WATCHERS), entry);
     }
 
     /// Wakes all who wait; what the senders among them hold goes back to them.
@@ -509,14 +422,8 @@ impl<T> Channel<T> {
         let woken = {
             let mut state = self.state.lock();
             state.disconnected = true;
-            [
-                &state.senders,
-                &state.receivers,
-                &state.send_watchers,
-                &state.recv_watchers,
-            ]
             // A node notified without an exchange means disconnection.
-            .map(Woken::all_of)
+            [SENDERS, RECEIVERS, SEND_WATCHERS, RECV_WATCHERS].map(|list| state.all_in(list))
         };
         woken.into_iter().for_each(Woken::ready);
     }

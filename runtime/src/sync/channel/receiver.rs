@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     error::{RecvError, RecvTimeoutError, TryRecvError},
-    queue::{Channel, Failed, Place, Tried},
+    queue::{Channel, Exchange, Failed, Tried, message_of},
     timer::{Timer, recv_never},
 };
 use crate::{scheduler::now, wait};
@@ -45,14 +45,17 @@ impl<T> Receiver<T> {
     }
 
     #[inline]
-    fn recv_up_to(&self, place: &Place<T>, deadline: Option<Instant>) -> Result<(), Failed> {
+    fn recv_up_to(
+        &self,
+        exchange: &mut Exchange<T>,
+        deadline: Option<Instant>,
+    ) -> Result<(), Failed> {
         let message = match &self.flavour {
-            Flavour::Queue(channel) => return channel.recv(place, deadline),
+            Flavour::Queue(channel) => return channel.recv(exchange, deadline),
             Flavour::Timer(timer) => timer.recv(deadline),
             Flavour::Never => recv_never(deadline),
         }?;
-        // SAFETY: the place is the caller's alone, and in no queue.
-        unsafe { *place.held() = Some(message) };
+        *exchange.payload() = Some(message);
         Ok(())
     }
 
@@ -61,9 +64,9 @@ impl<T> Receiver<T> {
     /// # Errors
     /// If the channel is empty and all senders are gone, the scope is cancelled or its deadline passed.
     pub fn recv(&self) -> Result<T, RecvError> {
-        let place = Place::new(None);
-        match self.recv_up_to(&place, None) {
-            Ok(()) => Ok(place.into_message()),
+        let mut exchange = Exchange::new(None);
+        match self.recv_up_to(&mut exchange, None) {
+            Ok(()) => Ok(message_of(exchange)),
             Err(Failed::Disconnected) => Err(RecvError::Disconnected),
             Err(Failed::Timeout) => Err(RecvError::Elapsed),
             Err(Failed::Cancelled) => Err(RecvError::Cancelled),
@@ -115,9 +118,9 @@ impl<T> Receiver<T> {
     }
 
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
-        let place = Place::new(None);
-        match self.recv_up_to(&place, deadline) {
-            Ok(()) => Ok(place.into_message()),
+        let mut exchange = Exchange::new(None);
+        match self.recv_up_to(&mut exchange, deadline) {
+            Ok(()) => Ok(message_of(exchange)),
             Err(Failed::Disconnected) => Err(RecvTimeoutError::Disconnected),
             Err(Failed::Timeout) => Err(RecvTimeoutError::Timeout),
             Err(Failed::Cancelled) => Err(RecvTimeoutError::Cancelled),

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     error::{SendError, SendTimeoutError, TrySendError},
-    queue::{Channel, Failed, Place, Tried},
+    queue::{Channel, Exchange, Failed, Tried, message_of},
 };
 use crate::{scheduler::now, wait};
 
@@ -32,12 +32,12 @@ impl<T> Sender<T> {
     /// # Errors
     /// The message, if all receivers are gone, the scope is cancelled or its deadline passed first.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
-        let place = Place::new(Some(message));
-        match self.channel.send(&place, None) {
+        let mut exchange = Exchange::new(Some(message));
+        match self.channel.send(&mut exchange, None) {
             Ok(()) => Ok(()),
-            Err(Failed::Disconnected) => Err(SendError::Disconnected(place.into_message())),
-            Err(Failed::Timeout) => Err(SendError::Elapsed(place.into_message())),
-            Err(Failed::Cancelled) => Err(SendError::Cancelled(place.into_message())),
+            Err(Failed::Disconnected) => Err(SendError::Disconnected(message_of(exchange))),
+            Err(Failed::Timeout) => Err(SendError::Elapsed(message_of(exchange))),
+            Err(Failed::Cancelled) => Err(SendError::Cancelled(message_of(exchange))),
         }
     }
 
@@ -73,12 +73,12 @@ impl<T> Sender<T> {
     }
 
     fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
-        let place = Place::new(Some(message));
-        match self.channel.send(&place, deadline) {
+        let mut exchange = Exchange::new(Some(message));
+        match self.channel.send(&mut exchange, deadline) {
             Ok(()) => Ok(()),
-            Err(Failed::Disconnected) => Err(SendTimeoutError::Disconnected(place.into_message())),
-            Err(Failed::Timeout) => Err(SendTimeoutError::Timeout(place.into_message())),
-            Err(Failed::Cancelled) => Err(SendTimeoutError::Cancelled(place.into_message())),
+            Err(Failed::Disconnected) => Err(SendTimeoutError::Disconnected(message_of(exchange))),
+            Err(Failed::Timeout) => Err(SendTimeoutError::Timeout(message_of(exchange))),
+            Err(Failed::Cancelled) => Err(SendTimeoutError::Cancelled(message_of(exchange))),
         }
     }
 
