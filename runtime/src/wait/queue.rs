@@ -535,6 +535,324 @@ impl<P> Entry<P> {
     }
 
     fn change(&self, from: Held, to: Held) {
-        assert_eq!(self.held.replace(to), from, "an entry is used by two");
+        assert_eq!(self.held.get(), from, "an entry is used by two");
+        self.held.set(to);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{scheduler::now, stack::child};
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind},
+        thread,
+        time::Duration,
+    };
+
+    const FIRST: usize = 0;
+    const SECOND: usize = 1;
+
+    type TwoLists = Waiters<u32, Option<u32>, 2>;
+
+    /// Waits without a limit; what was handed over.
+    fn receive(waiters: &TwoLists, list: usize) -> Option<u32> {
+        let mut node = Node::new(None);
+        let locked = waiters.lock();
+        let waited = locked.wait(
+            list,
+            &mut node,
+            Reason::Notify,
+            None,
+            Interruptible::No,
+            |_, _| unreachable!("it is notified"),
+        );
+        assert_eq!(waited, Waited::Notified);
+        node.into_payload()
+    }
+
+    fn wait_until(is: impl Fn() -> bool) {
+        while !is() {
+            thread::yield_now();
+        }
+    }
+
+    fn hand_over(waiters: &TwoLists, list: usize, value: u32) {
+        let claimed = waiters
+            .lock()
+            .notify_one_with(list, |_, place| *place = Some(value));
+        ready(claimed.expect("somebody waits"));
+    }
+
+    #[test]
+    fn they_are_notified_in_the_order_of_their_coming_and_find_what_was_handed_over() {
+        let waiters = TwoLists::new(0);
+        thread::scope(|scope| {
+            let waiting: Vec<_> = (0..3)
+                .map(|n| {
+                    let waiting = scope.spawn(|| receive(&waiters, FIRST));
+                    wait_until(|| count(&waiters, FIRST) == n + 1);
+                    waiting
+                })
+                .collect();
+            (1..=3).for_each(|value| hand_over(&waiters, FIRST, value));
+            let received = waiting.into_iter().map(|thread| thread.join().unwrap());
+            assert_eq!(received.collect::<Vec<_>>(), [Some(1), Some(2), Some(3)]);
+        });
+    }
+
+    fn count(waiters: &TwoLists, list: usize) -> usize {
+        let (locked, mut count) = (waiters.lock(), 0);
+        // SAFETY: under the lock.
+        unsafe { locked.inner.lists[list].for_each(|_| count += 1) };
+        count
+    }
+
+    #[test]
+    fn all_in_one_list_are_woken_and_nobody_in_the_other() {
+        let waiters = TwoLists::new(0);
+        thread::scope(|scope| {
+            let first = [(); 2].map(|()| scope.spawn(|| receive(&waiters, FIRST)));
+            let second = scope.spawn(|| receive(&waiters, SECOND));
+            wait_until(|| count(&waiters, FIRST) + count(&waiters, SECOND) == 3);
+            assert_eq!(waiters.wake_all(FIRST), 2);
+            for thread in first {
+                assert_eq!(thread.join().unwrap(), None);
+            }
+            assert_eq!(count(&waiters, SECOND), 1);
+            hand_over(&waiters, SECOND, 7);
+            assert_eq!(second.join().unwrap(), Some(7));
+        });
+    }
+
+    #[test]
+    fn the_first_who_may_not_go_holds_up_those_behind_it() {
+        let waiters = TwoLists::new(0);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| receive(&waiters, FIRST));
+            wait_until(|| count(&waiters, FIRST) == 1);
+            let refused = waiters.lock().notify_one_if(
+                FIRST,
+                |state, place| *state > 0 && place.is_none(),
+                |_, _| unreachable!("it may not go"),
+            );
+            assert!(refused.is_none());
+            *waiters.lock() = 1;
+            let claimed = waiters.lock().notify_one_if(
+                FIRST,
+                |state, place| *state > 0 && place.is_none(),
+                |state, place| *place = Some(std::mem::take(state)),
+            );
+            ready(claimed.expect("it may go"));
+            assert_eq!((waiting.join().unwrap(), *waiters.lock()), (Some(1), 0));
+        });
+    }
+
+    #[test]
+    fn one_whose_time_is_over_leaves_the_list_and_may_change_the_state() {
+        let waiters = TwoLists::new(0);
+        let mut node = Node::new(None);
+        let waited = waiters.lock().wait(
+            SECOND,
+            &mut node,
+            Reason::Notify,
+            Some(now()),
+            Interruptible::No,
+            |mut locked, was_queued| {
+                assert!(was_queued && locked.is_empty(SECOND));
+                *locked = 9;
+            },
+        );
+        assert_eq!((waited, *waiters.lock()), (Waited::TimedOut, 9));
+        assert!(waiters.lock().notify_one(SECOND).is_none());
+    }
+
+    #[test]
+    fn one_who_waits_in_several_lists_is_woken_from_one_and_out_of_all() {
+        let (one, other) = (TwoLists::new(0), TwoLists::new(0));
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let entries = [(); 3].map(|()| Entry::new(None));
+                let waited = in_several(|wait| {
+                    wait.queue(&mut one.lock(), FIRST, &entries[0]);
+                    wait.queue(&mut one.lock(), SECOND, &entries[1]);
+                    wait.queue(&mut other.lock(), FIRST, &entries[2]);
+                    let limit = now() + Duration::from_secs(60);
+                    let waited = wait.wait(Reason::Select, Some(limit));
+                    wait.leave(&one, FIRST, &entries[0]);
+                    wait.leave(&one, SECOND, &entries[1]);
+                    wait.leave(&other, FIRST, &entries[2]);
+                    waited
+                });
+                assert_eq!(waited, Waited::Notified);
+                entries.map(|entry| entry.with(Option::take))
+            });
+            wait_until(|| count(&other, FIRST) == 1);
+            hand_over(&one, SECOND, 5);
+            assert_eq!(waiting.join().unwrap(), [None, Some(5), None]);
+        });
+        assert!(one.lock().is_empty(FIRST) && other.lock().is_empty(FIRST));
+    }
+
+    #[test]
+    fn an_entry_is_used_by_one_at_a_time() {
+        let (waiters, entry) = (TwoLists::new(0), Entry::new(None));
+        let twice = || entry.with(|_| entry.with(|_| ()));
+        assert!(catch_unwind(AssertUnwindSafe(twice)).is_err());
+        in_several(|wait| {
+            wait.queue(&mut waiters.lock(), FIRST, &entry);
+            let while_queued = || entry.with(|_| ());
+            assert!(catch_unwind(AssertUnwindSafe(while_queued)).is_err());
+            let early = || wait.leave(&waiters, FIRST, &entry);
+            assert!(catch_unwind(AssertUnwindSafe(early)).is_err());
+            assert!(wait.call_off());
+            wait.leave(&waiters, FIRST, &entry);
+        });
+        entry.with(|place| assert_eq!(*place, None));
+    }
+
+    /// What would leave a list with a node that is gone ends the process instead.
+    fn ends_the_process(test: &str, wait: impl FnOnce()) {
+        let said = child::run(module_path!(), test, wait).by_signal(libc::SIGABRT);
+        assert!(said.contains("a wait was left"), "{said}");
+    }
+
+    #[test]
+    fn to_leave_a_wait_without_having_waited_ends_the_process() {
+        let test = "to_leave_a_wait_without_having_waited_ends_the_process";
+        ends_the_process(test, || {
+            let (waiters, mut node) = (TwoLists::new(0), Node::new(None));
+            let locked = waiters.lock();
+            locked.queue(FIRST, Place::Last, &mut node, Interruptible::No, |queued| {
+                drop(queued);
+            });
+        });
+    }
+
+    #[test]
+    fn to_unwind_out_of_a_wait_in_several_lists_ends_the_process() {
+        let test = "to_unwind_out_of_a_wait_in_several_lists_ends_the_process";
+        ends_the_process(test, || {
+            let (waiters, entry) = (TwoLists::new(0), Entry::new(None));
+            _ = catch_unwind(AssertUnwindSafe(|| {
+                in_several(|wait| {
+                    wait.queue(&mut waiters.lock(), FIRST, &entry);
+                    panic!("thrown in between");
+                });
+            }));
+        });
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use crate::cancel::CancelToken;
+    use loom::{cell::UnsafeCell, sync::Arc, thread::spawn};
+
+    fn model(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(preemptions);
+        model.check(body);
+    }
+
+    /// loom's cell finds accesses that nothing orders.
+    type Parcel = UnsafeCell<u32>;
+
+    fn open(parcel: &Parcel) {
+        // SAFETY: there is one owner.
+        assert_eq!(parcel.with(|content| unsafe { *content }), 1);
+    }
+
+    /// Parcels that nobody waited for, and who waits for one.
+    type Shop = Waiters<Vec<Parcel>, Option<Parcel>>;
+
+    fn give(shop: &Shop) {
+        let (parcel, mut locked) = (Parcel::new(0), shop.lock());
+        // SAFETY: nobody else has seen it.
+        parcel.with_mut(|content| unsafe { *content = 1 });
+        let mut parcel = Some(parcel);
+        let claimed = locked.notify_one_with(QUEUE, |_, place| *place = parcel.take());
+        locked.extend(parcel);
+        drop(locked);
+        if let Some(claimed) = claimed {
+            ready(claimed);
+        }
+    }
+
+    /// Takes a parcel if it waits to the end; how many it got.
+    fn take(shop: &Shop) -> usize {
+        let mut locked = shop.lock();
+        if let Some(parcel) = locked.pop() {
+            open(&parcel);
+            return 1;
+        }
+        let mut node = Node::new(None);
+        let waited = locked.wait(
+            QUEUE,
+            &mut node,
+            Reason::Notify,
+            None,
+            Interruptible::Yes,
+            |_, _| {},
+        );
+        let parcel = node.into_payload();
+        assert_eq!(parcel.is_some(), waited == Waited::Notified);
+        parcel.iter().for_each(open);
+        parcel.iter().len()
+    }
+
+    fn left(shop: &Shop) -> usize {
+        let locked = shop.lock();
+        assert!(locked.is_empty(QUEUE), "nobody is left in the list");
+        locked.iter().for_each(open);
+        locked.len()
+    }
+
+    /// One who waits is cancelled while a parcel is given: it is handed over, or kept for the next.
+    #[test]
+    fn loom_waiters_what_is_handed_over_is_had_once_whoever_gives_up() {
+        model(3, || {
+            let (shop, token) = (Arc::new(Shop::new(Vec::new())), CancelToken::new());
+            let (theirs, under) = (shop.clone(), token.clone());
+            let hasty = spawn(move || under.run(|| take(&theirs)).unwrap_or(0));
+            let cancelling = spawn(move || token.cancel());
+            give(&shop);
+            cancelling.join().unwrap();
+            assert_eq!(hasty.join().unwrap() + left(&shop), 1);
+        });
+    }
+
+    /// Two shops give to one who waits in both: it gets one parcel, and the other is kept.
+    #[test]
+    fn loom_waiters_one_who_waits_in_two_lists_is_won_once() {
+        model(2, || {
+            let shops = [(); 2].map(|()| Arc::new(Shop::new(Vec::new())));
+            let givers = shops.clone().map(|shop| spawn(move || give(&shop)));
+            let entries = [(); 2].map(|()| Entry::new(None));
+            let waited = in_several(|wait| {
+                let mut given = false;
+                for (shop, entry) in shops.iter().zip(&entries) {
+                    let mut locked = shop.lock();
+                    given |= locked.first().is_some();
+                    if !given {
+                        wait.queue(&mut locked, QUEUE, entry);
+                    }
+                }
+                let waited = match given && wait.call_off() {
+                    true => Waited::AtOnce,
+                    false => wait.wait(Reason::Select, None),
+                };
+                let queued = shops.iter().zip(&entries);
+                queued.for_each(|(shop, entry)| wait.leave(shop, QUEUE, entry));
+                waited
+            });
+            givers.into_iter().for_each(|giver| giver.join().unwrap());
+            let got = entries.map(|entry| entry.with(Option::take));
+            got.iter().flatten().for_each(open);
+            let got = got.iter().flatten().count();
+            assert_eq!(got, usize::from(waited == Waited::Notified));
+            assert_eq!(got + shops.iter().map(|shop| left(shop)).sum::<usize>(), 2);
+        });
     }
 }
