@@ -7,6 +7,7 @@ mod barrier;
 pub mod broadcast;
 pub mod channel;
 mod condvar;
+mod failed;
 pub mod mpsc;
 mod mutex;
 mod notify;

@@ -26,9 +26,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::channel::{RecvError, RecvTimeoutError, TryRecvError};
+use super::{
+    channel::{RecvError, RecvTimeoutError, TryRecvError},
+    failed::Failed,
+};
 use crate::{
-    error::Interrupt,
     loom::{AtomicU8, Ordering},
     scheduler::now,
     sys::spin::spin_while,
@@ -180,11 +182,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// If the sender is gone without sending, the scope is cancelled or its deadline passed.
     pub fn recv(mut self) -> Result<T, RecvError> {
-        self.recv_up_to(None).map_err(|failed| match failed {
-            Failed::Disconnected => RecvError::Disconnected,
-            Failed::Timeout | Failed::Interrupted(Interrupt::Elapsed) => RecvError::Elapsed,
-            Failed::Interrupted(Interrupt::Cancelled) => RecvError::Cancelled,
-        })
+        Ok(self.recv_up_to(None)?)
     }
 
     /// Receives the message if it is there.
@@ -219,11 +217,7 @@ impl<T> Receiver<T> {
     }
 
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
-        self.recv_up_to(deadline).map_err(|failed| match failed {
-            Failed::Disconnected => RecvTimeoutError::Disconnected,
-            Failed::Timeout | Failed::Interrupted(Interrupt::Elapsed) => RecvTimeoutError::Timeout,
-            Failed::Interrupted(Interrupt::Cancelled) => RecvTimeoutError::Cancelled,
-        })
+        Ok(self.recv_up_to(deadline)?)
     }
 
     /// Whether the sender is gone, with or without sending.
@@ -233,7 +227,7 @@ impl<T> Receiver<T> {
 
     #[inline]
     fn recv_up_to(&mut self, deadline: Option<Instant>) -> Result<T, Failed> {
-        wait::check().map_err(Failed::Interrupted)?;
+        wait::check()?;
         match self.take() {
             Some(message) => had(message),
             None => self.wait_up_to(deadline),
@@ -270,7 +264,7 @@ impl<T> Receiver<T> {
             }
             match waited {
                 Waited::TimedOut => return Err(Failed::Timeout),
-                Waited::Interrupted(interrupt) => return Err(Failed::Interrupted(interrupt)),
+                Waited::Interrupted(interrupt) => return Err(interrupt.into()),
                 Waited::AtOnce | Waited::Notified | Waited::Again => {}
             }
         }
@@ -325,13 +319,6 @@ impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Receiver { .. }")
     }
-}
-
-/// Why there is no message.
-enum Failed {
-    Disconnected,
-    Timeout,
-    Interrupted(Interrupt),
 }
 
 #[cfg(all(test, loom))]

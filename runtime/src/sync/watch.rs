@@ -11,9 +11,8 @@ use std::{
 };
 
 pub use super::channel::{RecvError, RecvTimeoutError};
-use super::{RwLock, RwLockReadGuard};
+use super::{RwLock, RwLockReadGuard, failed::Failed};
 use crate::{
-    error::Interrupt,
     loom::{AtomicU64, AtomicUsize, Ordering},
     scheduler::now,
     wait::{self, Interruptible, Node, QUEUE, Reason, Waited, Waiters},
@@ -123,41 +122,6 @@ impl<T> Shared<T> {
             if version & CLOSED != 0 {
                 return Err(Failed::Disconnected);
             }
-        }
-    }
-}
-
-enum Failed {
-    Disconnected,
-    Timeout,
-    Cancelled,
-}
-
-impl From<Interrupt> for Failed {
-    fn from(interrupt: Interrupt) -> Self {
-        match interrupt {
-            Interrupt::Cancelled => Failed::Cancelled,
-            Interrupt::Elapsed => Failed::Timeout,
-        }
-    }
-}
-
-impl From<Failed> for RecvError {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Disconnected => RecvError::Disconnected,
-            Failed::Timeout => RecvError::Elapsed,
-            Failed::Cancelled => RecvError::Cancelled,
-        }
-    }
-}
-
-impl From<Failed> for RecvTimeoutError {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Disconnected => RecvTimeoutError::Disconnected,
-            Failed::Timeout => RecvTimeoutError::Timeout,
-            Failed::Cancelled => RecvTimeoutError::Cancelled,
         }
     }
 }

@@ -15,8 +15,8 @@ use std::{
 };
 
 pub use super::channel::{SendError, SendTimeoutError, TrySendError};
+use super::failed::Failed;
 use crate::{
-    error::Interrupt,
     scheduler::now,
     sys::fenced,
     wait::{self, Interruptible, Node, Reason, Waited, Waiters, ready},
@@ -266,22 +266,6 @@ fn whole<T>(message: Shares<T>) -> Option<T> {
     message.try_into_message().ok()
 }
 
-/// Why a send did not happen.
-enum Failed {
-    Disconnected,
-    Timeout,
-    Cancelled,
-}
-
-impl From<Interrupt> for Failed {
-    fn from(interrupt: Interrupt) -> Self {
-        match interrupt {
-            Interrupt::Cancelled => Failed::Cancelled,
-            Interrupt::Elapsed => Failed::Timeout,
-        }
-    }
-}
-
 /// The sending half of a broadcast channel; clones send to the same receivers.
 pub struct Sender<T> {
     shared: Arc<Shared<T>>,
@@ -296,11 +280,7 @@ impl<T> Sender<T> {
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
         self.shared
             .send(message, None)
-            .map_err(|(message, failed)| match failed {
-                Failed::Disconnected => SendError::Disconnected(message),
-                Failed::Timeout => SendError::Elapsed(message),
-                Failed::Cancelled => SendError::Cancelled(message),
-            })
+            .map_err(|(message, failed)| failed.of(message))
     }
 
     /// Sends without waiting, also for receivers that have had no turn since they were woken.
@@ -337,11 +317,7 @@ impl<T> Sender<T> {
     fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
         self.shared
             .send(message, deadline)
-            .map_err(|(message, failed)| match failed {
-                Failed::Disconnected => SendTimeoutError::Disconnected(message),
-                Failed::Timeout => SendTimeoutError::Timeout(message),
-                Failed::Cancelled => SendTimeoutError::Cancelled(message),
-            })
+            .map_err(|(message, failed)| failed.in_time_of(message))
     }
 
     /// A receiver of what is sent from now on.

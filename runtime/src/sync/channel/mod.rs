@@ -18,7 +18,10 @@ mod select;
 mod sender;
 mod timer;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 pub use error::{
     ReadyError, ReadyTimeoutError, RecvError, RecvTimeoutError, SelectError, SelectTimeoutError,
@@ -27,12 +30,14 @@ pub use error::{
 pub use receiver::{IntoIter, Iter, Receiver, TryIter};
 pub use select::{Select, SelectedOperation};
 pub use sender::Sender;
-pub use timer::{after, at, never, tick};
 
 #[doc(no_inline)]
 pub use crate::{select, select_biased};
 
+use crate::scheduler::now;
 use queue::Channel;
+use receiver::Flavour;
+use timer::Timer;
 
 /// A channel that holds at most `capacity` messages; sending to a full one waits.
 ///
@@ -68,6 +73,57 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 fn channel<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
     let channel = Arc::new(Channel::new(capacity));
     (Sender::new(channel.clone()), Receiver::new(channel))
+}
+
+/// A receiver that gets one message, `duration` from now: the instant at which it was due.
+///
+/// It is never disconnected: who receives a second time waits until something else ends the wait.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, Instant};
+/// let due = maniple::sync::channel::after(Duration::from_millis(5)).recv().unwrap();
+/// assert!(Instant::now() >= due);
+/// ```
+pub fn after(duration: Duration) -> Receiver<Instant> {
+    now().checked_add(duration).map_or_else(never, at)
+}
+
+/// As [`after`], at a set time; at once if that has passed.
+pub fn at(when: Instant) -> Receiver<Instant> {
+    Receiver::on_time(Timer::new(Some(when), None))
+}
+
+/// A receiver that gets a message every `period`, the first one after a whole period: the instant at
+/// which it was due.
+///
+/// At most one waits to be received. Who comes too late for the next ones as well gets that one, and
+/// another a period later. It is never disconnected.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, Instant};
+/// let period = Duration::from_millis(2);
+/// let begun = Instant::now();
+/// for at in maniple::sync::channel::tick(period).iter().take(3) {
+///     assert!(at > begun);
+/// }
+/// assert!(begun.elapsed() >= 3 * period);
+/// ```
+pub fn tick(period: Duration) -> Receiver<Instant> {
+    Receiver::on_time(Timer::new(now().checked_add(period), Some(period)))
+}
+
+/// A receiver that gets no message and is never disconnected, to stand for a channel that is not there.
+///
+/// # Examples
+/// ```
+/// use maniple::sync::channel::{Receiver, TryRecvError, never};
+/// let absent: Receiver<u32> = never();
+/// assert_eq!(absent.try_recv(), Err(TryRecvError::Empty));
+/// ```
+pub fn never<T>() -> Receiver<T> {
+    Receiver::of(Flavour::Never)
 }
 
 #[cfg(all(test, loom))]

@@ -9,8 +9,8 @@
 
 use std::{collections::VecDeque, time::Instant};
 
+use super::super::failed::Failed;
 use crate::{
-    error::Interrupt,
     loom::{AtomicUsize, Ordering},
     sys::fenced,
     wait::{self, Entry, Interruptible, Node, Place, Reason, Several, Waited, Waiters, Won, ready},
@@ -426,21 +426,5 @@ impl<T> Channel<T> {
             [SENDERS, RECEIVERS, SEND_WATCHERS, RECV_WATCHERS].map(|list| state.all_in(list))
         };
         woken.into_iter().for_each(Woken::ready);
-    }
-}
-
-/// Why a send or receive did not happen.
-pub(super) enum Failed {
-    Disconnected,
-    Timeout,
-    Cancelled,
-}
-
-impl From<Interrupt> for Failed {
-    fn from(interrupt: Interrupt) -> Self {
-        match interrupt {
-            Interrupt::Cancelled => Failed::Cancelled,
-            Interrupt::Elapsed => Failed::Timeout,
-        }
     }
 }

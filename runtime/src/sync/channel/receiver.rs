@@ -9,8 +9,9 @@ use std::{
 };
 
 use super::{
+    super::failed::Failed,
     error::{RecvError, RecvTimeoutError, TryRecvError},
-    queue::{Channel, Exchange, Failed, Tried, message_of},
+    queue::{Channel, Exchange, Tried, message_of},
     timer::{Timer, recv_never},
 };
 use crate::{scheduler::now, wait};
@@ -65,12 +66,8 @@ impl<T> Receiver<T> {
     /// If the channel is empty and all senders are gone, the scope is cancelled or its deadline passed.
     pub fn recv(&self) -> Result<T, RecvError> {
         let mut exchange = Exchange::new(None);
-        match self.recv_up_to(&mut exchange, None) {
-            Ok(()) => Ok(message_of(exchange)),
-            Err(Failed::Disconnected) => Err(RecvError::Disconnected),
-            Err(Failed::Timeout) => Err(RecvError::Elapsed),
-            Err(Failed::Cancelled) => Err(RecvError::Cancelled),
-        }
+        self.recv_up_to(&mut exchange, None)?;
+        Ok(message_of(exchange))
     }
 
     /// Receives without waiting.
@@ -119,12 +116,8 @@ impl<T> Receiver<T> {
 
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         let mut exchange = Exchange::new(None);
-        match self.recv_up_to(&mut exchange, deadline) {
-            Ok(()) => Ok(message_of(exchange)),
-            Err(Failed::Disconnected) => Err(RecvTimeoutError::Disconnected),
-            Err(Failed::Timeout) => Err(RecvTimeoutError::Timeout),
-            Err(Failed::Cancelled) => Err(RecvTimeoutError::Cancelled),
-        }
+        self.recv_up_to(&mut exchange, deadline)?;
+        Ok(message_of(exchange))
     }
 
     /// Receives until the channel is disconnected and drained, or the wait is cut short.

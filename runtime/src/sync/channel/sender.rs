@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     error::{SendError, SendTimeoutError, TrySendError},
-    queue::{Channel, Exchange, Failed, Tried, message_of},
+    queue::{Channel, Exchange, Tried, message_of},
 };
 use crate::{scheduler::now, wait};
 
@@ -33,12 +33,9 @@ impl<T> Sender<T> {
     /// The message, if all receivers are gone, the scope is cancelled or its deadline passed first.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
         let mut exchange = Exchange::new(Some(message));
-        match self.channel.send(&mut exchange, None) {
-            Ok(()) => Ok(()),
-            Err(Failed::Disconnected) => Err(SendError::Disconnected(message_of(exchange))),
-            Err(Failed::Timeout) => Err(SendError::Elapsed(message_of(exchange))),
-            Err(Failed::Cancelled) => Err(SendError::Cancelled(message_of(exchange))),
-        }
+        self.channel
+            .send(&mut exchange, None)
+            .map_err(|failed| failed.of(message_of(exchange)))
     }
 
     /// Sends without waiting.
@@ -74,12 +71,9 @@ impl<T> Sender<T> {
 
     fn send_until(&self, message: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
         let mut exchange = Exchange::new(Some(message));
-        match self.channel.send(&mut exchange, deadline) {
-            Ok(()) => Ok(()),
-            Err(Failed::Disconnected) => Err(SendTimeoutError::Disconnected(message_of(exchange))),
-            Err(Failed::Timeout) => Err(SendTimeoutError::Timeout(message_of(exchange))),
-            Err(Failed::Cancelled) => Err(SendTimeoutError::Cancelled(message_of(exchange))),
-        }
+        self.channel
+            .send(&mut exchange, deadline)
+            .map_err(|failed| failed.in_time_of(message_of(exchange)))
     }
 
     /// Whether all receivers are gone.

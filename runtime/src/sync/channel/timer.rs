@@ -1,64 +1,13 @@
-//! Receivers whose messages come from the clock, or never.
+//! What a receiver has in a channel's place if its messages come from the clock, or never.
 
 use std::time::{Duration, Instant};
 
-use super::{Receiver, queue::Failed, receiver::Flavour};
+use super::super::failed::Failed;
 use crate::{
     scheduler::now,
     sys::spin::SpinLock,
     wait::{self, Interruptible, Reason, Waited},
 };
-
-/// A receiver that gets one message, `duration` from now: the instant at which it was due.
-///
-/// It is never disconnected: who receives a second time waits until something else ends the wait.
-///
-/// # Examples
-/// ```
-/// use std::time::{Duration, Instant};
-/// let due = maniple::sync::channel::after(Duration::from_millis(5)).recv().unwrap();
-/// assert!(Instant::now() >= due);
-/// ```
-pub fn after(duration: Duration) -> Receiver<Instant> {
-    now().checked_add(duration).map_or_else(never, at)
-}
-
-/// As [`after`], at a set time; at once if that has passed.
-pub fn at(when: Instant) -> Receiver<Instant> {
-    Receiver::on_time(Timer::new(Some(when), None))
-}
-
-/// A receiver that gets a message every `period`, the first one after a whole period: the instant at
-/// which it was due.
-///
-/// At most one waits to be received. Who comes too late for the next ones as well gets that one, and
-/// another a period later. It is never disconnected.
-///
-/// # Examples
-/// ```
-/// use std::time::{Duration, Instant};
-/// let period = Duration::from_millis(2);
-/// let begun = Instant::now();
-/// for at in maniple::sync::channel::tick(period).iter().take(3) {
-///     assert!(at > begun);
-/// }
-/// assert!(begun.elapsed() >= 3 * period);
-/// ```
-pub fn tick(period: Duration) -> Receiver<Instant> {
-    Receiver::on_time(Timer::new(now().checked_add(period), Some(period)))
-}
-
-/// A receiver that gets no message and is never disconnected, to stand for a channel that is not there.
-///
-/// # Examples
-/// ```
-/// use maniple::sync::channel::{Receiver, TryRecvError, never};
-/// let absent: Receiver<u32> = never();
-/// assert_eq!(absent.try_recv(), Err(TryRecvError::Empty));
-/// ```
-pub fn never<T>() -> Receiver<T> {
-    Receiver::of(Flavour::Never)
-}
 
 /// When the next message is due, for all clones of a receiver.
 pub(super) struct Timer<T> {
@@ -69,7 +18,7 @@ pub(super) struct Timer<T> {
 }
 
 impl Timer<Instant> {
-    fn new(next: Option<Instant>, period: Option<Duration>) -> Self {
+    pub(super) fn new(next: Option<Instant>, period: Option<Duration>) -> Self {
         Self {
             next: SpinLock::new(next),
             period,
