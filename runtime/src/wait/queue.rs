@@ -413,8 +413,8 @@ impl<'env> Several<'env> {
     ) {
         assert!(!self.ended.get(), "the wait is over");
         entry.change(
-            Held::ByOwner,
-            Held::ByList(ptr::from_ref(locked.waiters).cast(), list),
+            Keeper::Owner,
+            Keeper::List(ptr::from_ref(locked.waiters).cast(), list),
         );
         self.fence.0.update(|linked| linked + 1);
         entry
@@ -474,13 +474,13 @@ impl<'env> Several<'env> {
     ) {
         // Else it may be among those who were won and are still to be made ready.
         assert!(self.ended.get(), "the wait is not over");
-        if entry.held.get() == Held::ByOwner {
+        if entry.keeper.get() == Keeper::Owner {
             return;
         }
         let locked = waiters.lock();
         entry.change(
-            Held::ByList(ptr::from_ref(waiters).cast(), list),
-            Held::ByOwner,
+            Keeper::List(ptr::from_ref(waiters).cast(), list),
+            Keeper::Owner,
         );
         // SAFETY: under the lock. It was queued in this list, and is in no other.
         unsafe { locked.inner.lists[list].remove(NonNull::from(&entry.node)) };
@@ -492,24 +492,24 @@ impl<'env> Several<'env> {
 /// A node of one that waits in several lists at a time; see [`Several`].
 pub(crate) struct Entry<P> {
     node: Node<P>,
-    held: Cell<Held>,
+    keeper: Cell<Keeper>,
 }
 
 /// Whose an entry's payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Held {
-    ByOwner,
+enum Keeper {
+    Owner,
     /// And a borrow of it is about.
-    ByBorrower,
+    Borrower,
     /// Its lock's holder's: which lock that is, and which of its lists.
-    ByList(*const (), usize),
+    List(*const (), usize),
 }
 
 impl<P> Entry<P> {
     pub(crate) const fn new(payload: P) -> Self {
         Self {
             node: Node::new(payload),
-            held: Cell::new(Held::ByOwner),
+            keeper: Cell::new(Keeper::Owner),
         }
     }
 
@@ -518,14 +518,14 @@ impl<P> Entry<P> {
     /// # Panics
     /// If the entry is in a list, or `f` of another such call has not returned.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut P) -> R) -> R {
-        struct Back<'a>(&'a Cell<Held>);
+        struct Back<'a>(&'a Cell<Keeper>);
         impl Drop for Back<'_> {
             fn drop(&mut self) {
-                self.0.set(Held::ByOwner);
+                self.0.set(Keeper::Owner);
             }
         }
-        self.change(Held::ByOwner, Held::ByBorrower);
-        let _back = Back(&self.held);
+        self.change(Keeper::Owner, Keeper::Borrower);
+        let _back = Back(&self.keeper);
         // SAFETY: it was the owner's and in no list, and until this returns nobody else gets at it.
         f(unsafe { &mut *self.node.payload.get() })
     }
@@ -534,9 +534,9 @@ impl<P> Entry<P> {
         self.node.payload()
     }
 
-    fn change(&self, from: Held, to: Held) {
-        assert_eq!(self.held.get(), from, "an entry is used by two");
-        self.held.set(to);
+    fn change(&self, from: Keeper, to: Keeper) {
+        assert_eq!(self.keeper.get(), from, "an entry is used by two");
+        self.keeper.set(to);
     }
 }
 
