@@ -6,9 +6,9 @@
 //! socket's own timeout, one of kind [`TimedOut`](std::io::ErrorKind::TimedOut). Never `Interrupted`, which
 //! callers retry.
 
+mod connect;
 mod lookup;
 mod pipe;
-mod race;
 mod resolve;
 mod socket;
 mod source;

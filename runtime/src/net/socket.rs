@@ -3,11 +3,14 @@
 use std::{
     io::{self, IoSlice},
     net::SocketAddr,
+    os::fd::OwnedFd,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use rustix::net::{AddressFamily, Shutdown as RawShutdown, SocketAddrAny, SocketFlags};
+use rustix::net::{
+    AddressFamily, Shutdown as RawShutdown, SocketAddrAny, SocketFlags, SocketType, ipproto,
+};
 
 use super::Shutdown;
 
@@ -66,6 +69,17 @@ pub(in crate::net) fn to_inet(address: SocketAddrAny) -> io::Result<SocketAddr> 
             "the socket has no internet address",
         )
     })
+}
+
+/// A TCP socket for an address of that family.
+pub(in crate::net) fn tcp_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
+    let (family, tcp) = (family(address), Some(ipproto::TCP));
+    Ok(rustix::net::socket_with(
+        family,
+        SocketType::STREAM,
+        FLAGS,
+        tcp,
+    )?)
 }
 
 pub(in crate::net) fn family(address: &SocketAddr) -> AddressFamily {

@@ -22,11 +22,11 @@ use rustix::{
 
 use crate::{
     coroutine::Home,
-    driver::{Driver, Slot},
+    driver::Slot,
     error::{Elapsed, Interrupt},
     scheduler::{Worker, current_waiter, may_block_thread, now, on_waiter},
     sys::{
-        event::{Direction, poll_either, poll_fd},
+        event::{Direction, poll_any, to_poll},
         spin::SpinLock,
     },
     wait::{self, Interruptible, Reason, Waited},
@@ -326,77 +326,45 @@ impl Source {
         let Some(worker) = Worker::current().filter(|worker| worker.running().is_some()) else {
             return block_thread(self.fd.as_fd(), direction, until);
         };
-        let slot = self.slot_on(worker);
-        if let Some(slot) = slot
-            && worker.with_driver(|driver| driver.is_ready(slot, direction))
-        {
-            return Ok(());
+        loop {
+            let slot = self.slot_on(worker);
+            if let Some(slot) = slot
+                && worker.with_driver(|driver| driver.is_ready(slot, direction))
+            {
+                return Ok(());
+            }
+            if self.wait_on(worker, slot, direction, until)? {
+                return Ok(());
+            }
         }
-        self.wait_on(worker, slot, direction, until)
     }
 
     /// Waits until the descriptor is ready in one direction or the other.
     pub(crate) fn wait_either(&self, until: Option<Instant>) -> io::Result<()> {
-        wait::check()?;
-        let reason = Reason::Either(self.fd.as_raw_fd());
-        let Some(worker) = Worker::current().filter(|worker| worker.running().is_some()) else {
-            let poll = |slice| poll_either(self.fd.as_fd(), slice);
-            return block_thread_with(&reason, until, poll);
-        };
-        let slot = match self.slot_on(worker) {
-            Some(slot) => slot,
-            None => self.register(worker)?,
-        };
-        let is_ready = |driver: &mut Driver| {
-            driver.is_ready(slot, Direction::Read) || driver.is_ready(slot, Direction::Write)
-        };
-        if worker.with_driver(is_ready) {
-            return Ok(());
-        }
-        let waiter = current_waiter();
-        let forget = |driver: &mut Driver| {
-            driver.remove_waiter(slot, Direction::Read, waiter);
-            driver.remove_waiter(slot, Direction::Write, waiter);
-        };
-        let waited = wait::wait(
-            reason,
-            until,
-            Interruptible::Yes,
-            |waiter| {
-                waiter.claim.arm(true);
-                worker.with_driver(|driver| {
-                    driver.add_waiter(slot, Direction::Read, NonNull::from(waiter));
-                    driver.add_waiter(slot, Direction::Write, NonNull::from(waiter));
-                });
-                true
-            },
-            || worker.with_driver(forget),
-        );
-        match waited {
-            Waited::Notified => {
-                // One direction has handed it back; it must not stay with the other.
-                worker.with_driver(forget);
-                Ok(())
-            }
-            Waited::AtOnce | Waited::Again => Ok(()),
-            Waited::TimedOut => Err(Elapsed.into()),
-            Waited::Interrupted(interrupt) => Err(interrupt.into()),
-        }
+        let both = [(self, Direction::Read), (self, Direction::Write)];
+        wait_any_for(Reason::Either(self.fd.as_raw_fd()), &both, until).map(drop)
     }
 
+    /// One wait; false if something else than the descriptor's becoming ready has ended it. Its registration may
+    /// have been given up meanwhile.
     fn wait_on(
         &self,
         worker: &Worker,
         slot: Option<Slot>,
         direction: Direction,
         until: Option<Instant>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let slot = match slot {
             Some(slot) => slot,
             None => self.register(worker)?,
         };
-        // One that was woken for nothing tries: the slot may have been given up meanwhile.
-        wait_on_slot(worker, slot, self.fd.as_fd(), direction, until).map(|_| ())
+        wait_on_slot(worker, slot, self.fd.as_fd(), direction, until)
+    }
+
+    /// Whether the calling worker knows it to be ready.
+    fn is_ready_on(&self, worker: &Worker, direction: Direction) -> bool {
+        self.slot_on(worker)
+            .is_some_and(|slot| worker.with_driver(|driver| driver.is_ready(slot, direction)))
     }
 
     #[inline]
@@ -535,6 +503,88 @@ fn wait_on_slot(
     }
 }
 
+/// Waits until one of the descriptors is ready in its direction, and returns which.
+pub(crate) fn wait_any(of: &[(&Source, Direction)], until: Option<Instant>) -> io::Result<usize> {
+    let (first, direction) = of.first().expect("there is something to wait for");
+    wait_any_for(reason(first.fd.as_fd(), *direction), of, until)
+}
+
+fn wait_any_for(
+    reason: Reason,
+    of: &[(&Source, Direction)],
+    until: Option<Instant>,
+) -> io::Result<usize> {
+    wait::check()?;
+    let Some(worker) = Worker::current().filter(|worker| worker.running().is_some()) else {
+        let mut fds: Vec<_> = (of.iter())
+            .map(|(source, direction)| to_poll(source.fd.as_fd(), *direction))
+            .collect();
+        return block_thread_with(&reason, until, |slice| poll_any(&mut fds, slice));
+    };
+    loop {
+        let ready =
+            (of.iter()).position(|(source, direction)| source.is_ready_on(worker, *direction));
+        if let Some(ready) = ready {
+            return Ok(ready);
+        }
+        wait_on_all(worker, reason, of, until)?;
+    }
+}
+
+/// One wait by one waiter in several places.
+fn wait_on_all(
+    worker: &Worker,
+    reason: Reason,
+    of: &[(&Source, Direction)],
+    until: Option<Instant>,
+) -> io::Result<()> {
+    for (source, _) in of {
+        if source.slot_on(worker).is_none() {
+            source.register(worker)?;
+        }
+    }
+    // A registration stays while somebody waits there.
+    let places = || {
+        let place = |(source, direction): &(&Source, Direction)| {
+            source.slot_on(worker).map(|slot| (slot, *direction))
+        };
+        of.iter().filter_map(place)
+    };
+    let waiter = current_waiter();
+    let forget = || {
+        worker.with_driver(|driver| {
+            for (slot, direction) in places() {
+                driver.remove_waiter(slot, direction, waiter);
+            }
+        });
+    };
+    let waited = wait::wait(
+        reason,
+        until,
+        Interruptible::Yes,
+        |waiter| {
+            waiter.claim.arm(true);
+            worker.with_driver(|driver| {
+                for (slot, direction) in places() {
+                    driver.add_waiter(slot, direction, NonNull::from(waiter));
+                }
+            });
+            true
+        },
+        forget,
+    );
+    match waited {
+        Waited::Notified => {
+            // One place has handed it back; it must not stay in the others.
+            forget();
+            Ok(())
+        }
+        Waited::AtOnce | Waited::Again => Ok(()),
+        Waited::TimedOut => Err(Elapsed.into()),
+        Waited::Interrupted(interrupt) => Err(interrupt.into()),
+    }
+}
+
 /// Blocks the plain thread until the descriptor is ready, `until`, or the scope's deadline.
 #[cold]
 fn block_thread(
@@ -542,17 +592,18 @@ fn block_thread(
     direction: Direction,
     until: Option<Instant>,
 ) -> io::Result<()> {
-    let poll = |slice| poll_fd(fd, direction, slice);
-    block_thread_with(&reason(fd, direction), until, poll)
+    let mut fds = [to_poll(fd, direction)];
+    let poll = |slice| poll_any(&mut fds, slice);
+    block_thread_with(&reason(fd, direction), until, poll).map(drop)
 }
 
-/// Blocks the plain thread until `poll` says that the descriptor is ready, `until`, or the scope's deadline.
+/// Blocks the plain thread until `poll` says which descriptor is ready, `until`, or the scope's deadline.
 #[cold]
 fn block_thread_with(
     reason: &Reason,
     until: Option<Instant>,
-    mut poll: impl FnMut(Option<Duration>) -> io::Result<bool>,
-) -> io::Result<()> {
+    mut poll: impl FnMut(Option<Duration>) -> io::Result<Option<usize>>,
+) -> io::Result<usize> {
     may_block_thread(reason);
     loop {
         crate::cancel::check()?;
@@ -569,8 +620,8 @@ fn block_thread_with(
             Some(left) => Some(left.min(CANCEL_CHECK)),
             None => Some(CANCEL_CHECK),
         };
-        if poll(slice)? {
-            return Ok(());
+        if let Some(ready) = poll(slice)? {
+            return Ok(ready);
         }
         if left.is_some_and(|left| left.is_zero()) {
             return Err(Interrupt::Elapsed.into());

@@ -4,21 +4,21 @@ use std::{
     fmt,
     io::{self, IoSlice},
     net::SocketAddr,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd},
     time::{Duration, Instant},
 };
 
 use rustix::{
     io::Errno,
-    net::{RecvFlags, SendFlags, SocketType, ipproto, sockopt},
+    net::{RecvFlags, SendFlags, sockopt},
 };
 
 use super::{
-    Shutdown, ToSocketAddrs, race,
+    Shutdown, ToSocketAddrs, connect,
     resolve::each_address,
     socket::{
-        DEFAULT_BACKLOG, FLAGS, Timeout, conversions, family, raw_shutdown, reader, slices_at_once,
-        timeouts, to_inet, writer, zero_timeout,
+        DEFAULT_BACKLOG, FLAGS, Timeout, conversions, raw_shutdown, reader, slices_at_once,
+        tcp_socket, timeouts, to_inet, writer, zero_timeout,
     },
     source::{Moved, Source},
 };
@@ -82,9 +82,10 @@ impl TcpStream {
     pub fn connect<A: ToSocketAddrs>(address: A) -> io::Result<Self> {
         let addresses = address.to_socket_addrs()?;
         match addresses.as_slice() {
-            [only] => Self::connect_until(only, None),
-            _ => race::connect(addresses).map(|fd| Self::with_source(Source::new(fd))),
+            [only] => connect::to(only, None),
+            _ => connect::to_first_of(addresses),
         }
+        .map(Self::with_source)
     }
 
     /// As [`TcpStream::connect`], to one address and for at most `timeout`.
@@ -95,24 +96,7 @@ impl TcpStream {
         if timeout.is_zero() {
             return Err(zero_timeout());
         }
-        Self::connect_until(address, now().checked_add(timeout))
-    }
-
-    fn connect_until(address: &SocketAddr, until: Option<Instant>) -> io::Result<Self> {
-        let fd = socket(address)?;
-        let pending = match rustix::net::connect(&fd, address) {
-            Ok(()) => false,
-            Err(Errno::INPROGRESS | Errno::INTR) => true,
-            Err(errno) => return Err(errno.into()),
-        };
-        let stream = Self::with_source(Source::new(fd));
-        if pending {
-            stream.source.wait_ready(Direction::Write, until)?;
-            if let Err(errno) = sockopt::socket_error(&stream.source)? {
-                return Err(errno.into());
-            }
-        }
-        Ok(stream)
+        connect::to(address, now().checked_add(timeout)).map(Self::with_source)
     }
 
     fn with_source(source: Source) -> Self {
@@ -656,7 +640,7 @@ impl ListenOptions {
     }
 
     fn bind_one(&self, address: &SocketAddr) -> io::Result<TcpListener> {
-        let fd = socket(address)?;
+        let fd = tcp_socket(address)?;
         sockopt::set_socket_reuseaddr(&fd, true)?;
         if self.reuse_port {
             sockopt::set_socket_reuseport(&fd, true)?;
@@ -671,15 +655,6 @@ impl Default for ListenOptions {
     fn default() -> Self {
         Self::new()
     }
-}
-
-pub(super) fn socket(address: &SocketAddr) -> io::Result<OwnedFd> {
-    Ok(rustix::net::socket_with(
-        family(address),
-        SocketType::STREAM,
-        FLAGS,
-        Some(ipproto::TCP),
-    )?)
 }
 
 conversions!(TcpStream, with_source, std::net::TcpStream);

@@ -54,7 +54,7 @@ impl Bell {
             if left.is_zero() {
                 return Ok(false);
             }
-            poll_fd(self.as_fd(), Direction::Read, Some(left))?;
+            poll_any(&mut [to_poll(self.as_fd(), Direction::Read)], Some(left))?;
         }
     }
 }
@@ -72,34 +72,25 @@ pub(crate) enum Direction {
     Write,
 }
 
-/// Blocks the thread until `fd` is ready, fails or hangs up; false once `timeout` has passed.
-pub(crate) fn poll_fd(
-    fd: BorrowedFd<'_>,
-    direction: Direction,
-    timeout: Option<Duration>,
-) -> io::Result<bool> {
-    poll_any(fd, events_of(direction), timeout)
-}
-
-/// As [`poll_fd`], until it is ready in one direction or the other.
-pub(crate) fn poll_either(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool> {
-    let events = events_of(Direction::Read) | events_of(Direction::Write);
-    poll_any(fd, events, timeout)
-}
-
-fn events_of(direction: Direction) -> PollFlags {
-    match direction {
+/// A descriptor and what [`poll_any`] waits for on it.
+pub(crate) fn to_poll(fd: BorrowedFd<'_>, direction: Direction) -> PollFd<'_> {
+    let events = match direction {
         Direction::Read => PollFlags::IN | PollFlags::RDHUP,
         Direction::Write => PollFlags::OUT,
-    }
+    };
+    PollFd::from_borrowed_fd(fd, events)
 }
 
-fn poll_any(fd: BorrowedFd<'_>, events: PollFlags, timeout: Option<Duration>) -> io::Result<bool> {
+/// Blocks the thread until one of the descriptors is ready, fails or hangs up, and returns which. `None` once
+/// `timeout` has passed, and after a signal, whenever that comes.
+pub(crate) fn poll_any(
+    fds: &mut [PollFd<'_>],
+    timeout: Option<Duration>,
+) -> io::Result<Option<usize>> {
     let timeout = timeout.map(timespec);
-    match poll(&mut [PollFd::new(&fd, events)], timeout.as_ref()) {
-        Ok(ready) => Ok(ready > 0),
-        // Ready as far as is known: the caller tries its operation and comes back.
-        Err(Errno::INTR) => Ok(true),
+    match poll(fds, timeout.as_ref()) {
+        Ok(_) => Ok(fds.iter().position(|fd| !fd.revents().is_empty())),
+        Err(Errno::INTR) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
 }

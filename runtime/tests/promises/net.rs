@@ -3,7 +3,10 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::SocketAddr,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::thread::JoinHandleExt,
+    },
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -14,7 +17,7 @@ use std::{
 
 use maniple::{
     JoinHandle, Runtime,
-    cancel::is_cancelled_error,
+    cancel::{is_cancelled_error, shield_for},
     net::{self, Shutdown, TcpListener, TcpStream, ToSocketAddrs},
     offload, spawn,
     task::spawn_on_workers,
@@ -684,6 +687,39 @@ fn connecting_to_several_addresses_is_cut_at_any_moment() {
             }
         }
     });
+}
+
+#[test]
+fn connecting_behind_a_shield_goes_on_when_it_is_cancelled() {
+    on(1, || {
+        let (_listener, _filling, silent) = mute();
+        for addresses in [vec![silent], vec![silent, silent]] {
+            let connecting = spawn(move || {
+                shield_for(4 * SHORT, || TcpStream::connect(&addresses[..])).unwrap()
+            });
+            (0..5).for_each(|_| yield_now());
+            connecting.cancel();
+            let error = connecting.join().unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+        }
+    });
+}
+
+#[test]
+fn a_signal_does_not_end_a_plain_threads_connecting() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let handler = nothing as extern "C" fn(libc::c_int);
+    // SAFETY: the handler does nothing, and nothing else in this process uses the signal.
+    unsafe { libc::signal(libc::SIGIO, handler as libc::sighandler_t) };
+    let (_listener, _filling, silent) = mute();
+    let connecting = thread::spawn(move || TcpStream::connect_timeout(&silent, 4 * SHORT));
+    while !connecting.is_finished() {
+        // SAFETY: the thread is not joined yet, so its handle is valid.
+        unsafe { libc::pthread_kill(connecting.as_pthread_t(), libc::SIGIO) };
+        maniple::sleep(Duration::from_millis(1));
+    }
+    let error = connecting.join().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
 }
 
 #[test]

@@ -1,43 +1,48 @@
-//! Connecting to whichever of several addresses answers first (Happy Eyeballs, RFC 8305).
+//! Connecting over TCP: to one address, or to whichever of several answers first (Happy Eyeballs, RFC 8305).
 //!
-//! The attempts are non-blocking connects, all in one epoll of their own, which is waited for as any other
-//! descriptor is: no coroutine for each, and giving up closes them.
+//! The attempts are non-blocking connects, which one waiter waits for all together: no coroutine for each, and
+//! giving up closes them.
 
 use std::{
     collections::VecDeque,
     io,
     net::SocketAddr,
-    os::fd::{BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::{Timespec, epoll},
-    io::Errno,
-    net::sockopt,
-};
+use rustix::{io::Errno, net::sockopt};
 
 use super::{
     resolve::no_address,
-    source::{Moved, Source},
-    tcp,
+    socket::tcp_socket,
+    source::{Source, wait_any},
 };
 use crate::{scheduler::now, sys::event::Direction};
 
 /// How long an attempt may take before the next one joins in (RFC 8305, section 8).
 const STAGGER: Duration = Duration::from_millis(250);
 
+/// Connects to the address.
+pub(super) fn to(address: &SocketAddr, until: Option<Instant>) -> io::Result<Source> {
+    match begin(address)? {
+        Begun::Done(source) => Ok(source),
+        Begun::Pending(source) => {
+            source.wait_ready(Direction::Write, until)?;
+            ended(source)
+        }
+    }
+}
+
 /// Connects to the addresses, each [`STAGGER`] after the one before or as soon as that has failed, until one
 /// answers. The last error if none does.
-pub(super) fn connect(addresses: Vec<SocketAddr>) -> io::Result<OwnedFd> {
+pub(super) fn to_first_of(addresses: Vec<SocketAddr>) -> io::Result<Source> {
     let mut race = Race {
         ahead: interleaved(addresses),
         running: Vec::new(),
-        finish: Source::new(epoll::create(epoll::CreateFlags::CLOEXEC)?),
         error: None,
     };
     loop {
-        if let Some(winner) = race.start_next()? {
+        if let Some(winner) = race.start_next() {
             return Ok(winner);
         }
         if race.running.is_empty() {
@@ -49,48 +54,57 @@ pub(super) fn connect(addresses: Vec<SocketAddr>) -> io::Result<OwnedFd> {
     }
 }
 
+enum Begun {
+    Done(Source),
+    Pending(Source),
+}
+
+fn begin(address: &SocketAddr) -> io::Result<Begun> {
+    let fd = tcp_socket(address)?;
+    match rustix::net::connect(&fd, address) {
+        Ok(()) => Ok(Begun::Done(Source::new(fd))),
+        Err(Errno::INPROGRESS | Errno::INTR) => Ok(Begun::Pending(Source::new(fd))),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// How an attempt went whose socket has become writable.
+fn ended(source: Source) -> io::Result<Source> {
+    sockopt::socket_error(&source)??;
+    Ok(source)
+}
+
 struct Race {
     ahead: VecDeque<SocketAddr>,
-    /// By the number under which the epoll reports them.
-    running: Vec<(u64, OwnedFd)>,
-    finish: Source,
+    running: Vec<Source>,
     error: Option<io::Error>,
 }
 
 impl Race {
     /// Starts the next attempt, passing over those that fail at once; a socket if one connects at once.
-    fn start_next(&mut self) -> io::Result<Option<OwnedFd>> {
+    fn start_next(&mut self) -> Option<Source> {
         while let Some(address) = self.ahead.pop_front() {
-            let started =
-                tcp::socket(&address).and_then(|fd| match rustix::net::connect(&fd, &address) {
-                    Ok(()) => Ok((fd, true)),
-                    Err(Errno::INPROGRESS | Errno::INTR) => Ok((fd, false)),
-                    Err(errno) => Err(errno.into()),
-                });
-            match started {
-                Ok((fd, true)) => return Ok(Some(fd)),
-                Ok((fd, false)) => {
-                    let number = self.ahead.len() as u64;
-                    let data = epoll::EventData::new_u64(number);
-                    epoll::add(&self.finish, &fd, data, epoll::EventFlags::OUT)?;
-                    self.running.push((number, fd));
-                    return Ok(None);
+            match begin(&address) {
+                Ok(Begun::Done(source)) => return Some(source),
+                Ok(Begun::Pending(source)) => {
+                    self.running.push(source);
+                    return None;
                 }
                 Err(error) => self.error = Some(error),
             }
         }
-        Ok(None)
+        None
     }
 
     /// Waits until an attempt succeeds, whose socket is returned; until one fails, or until `then` if there is
     /// another to start.
-    fn watch(&mut self, then: Instant) -> io::Result<Option<OwnedFd>> {
-        let patience = match self.ahead.is_empty() {
-            true => None,
-            false => Some(then.saturating_duration_since(now())),
-        };
-        let ended = match self.finish.io(Direction::Read, patience, first_event) {
-            Ok(number) => number,
+    fn watch(&mut self, then: Instant) -> io::Result<Option<Source>> {
+        let until = (!self.ahead.is_empty()).then_some(then);
+        let attempts: Vec<_> = (self.running.iter())
+            .map(|source| (source, Direction::Write))
+            .collect();
+        let first = match wait_any(&attempts, until) {
+            Ok(first) => first,
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 // Ours, unless the scope's deadline has passed.
                 crate::cancel::check()?;
@@ -98,36 +112,13 @@ impl Race {
             }
             Err(error) => return Err(error),
         };
-        let Some(at) = self.running.iter().position(|(number, _)| *number == ended) else {
-            return Ok(None);
-        };
-        let (_, fd) = self.running.swap_remove(at);
-        match sockopt::socket_error(&fd)? {
-            Ok(()) => {
-                epoll::delete(&self.finish, &fd)?;
-                Ok(Some(fd))
-            }
-            Err(errno) => {
-                self.error = Some(errno.into());
+        match ended(self.running.remove(first)) {
+            Ok(winner) => Ok(Some(winner)),
+            Err(error) => {
+                self.error = Some(error);
                 Ok(None)
             }
         }
-    }
-}
-
-/// The number of an attempt that has ended.
-fn first_event(fd: BorrowedFd<'_>) -> rustix::io::Result<Moved<u64>> {
-    let mut events = [epoll::Event {
-        flags: epoll::EventFlags::empty(),
-        data: epoll::EventData::new_u64(0),
-    }];
-    let at_once = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    match epoll::wait(fd, &mut events, Some(&at_once))? {
-        0 => Err(Errno::AGAIN),
-        _ => Ok(Moved::Fully(events[0].data.u64())),
     }
 }
 
