@@ -14,6 +14,7 @@ mod socket;
 mod source;
 mod splice;
 mod tcp;
+mod transfer;
 mod udp;
 mod udp_batch;
 mod unix;

@@ -285,7 +285,7 @@ impl Source {
                 }
             }
             if until.is_none() {
-                until = timeout.and_then(|timeout| now().checked_add(timeout));
+                until = self::until(timeout);
             }
             self.wait_on(worker, slot, direction, until)?;
         }
@@ -298,7 +298,7 @@ impl Source {
         timeout: Option<Duration>,
         mut operation: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<Moved<T>>,
     ) -> io::Result<T> {
-        let until = timeout.and_then(|timeout| now().checked_add(timeout));
+        let until = until(timeout);
         loop {
             wait::check()?;
             match operation(self.fd.as_fd()) {
@@ -462,6 +462,11 @@ impl Drop for Source {
             self.close_at_once();
         }
     }
+}
+
+/// When a timeout that begins now is over; `None`, too, if that is past all time.
+pub(in crate::net) fn until(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|timeout| now().checked_add(timeout))
 }
 
 /// Errors that a connection ends with. `EPIPE` is none: it follows one's own shutdown as well.

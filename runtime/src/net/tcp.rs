@@ -10,24 +10,22 @@ use std::{
 
 use rustix::{
     io::Errno,
-    net::{RecvFlags, SendFlags, sockopt},
+    net::{SendFlags, sockopt},
 };
 
 use super::{
     Shutdown, ToSocketAddrs, connect,
     resolve::each_address,
     socket::{
-        DEFAULT_BACKLOG, FLAGS, Timeout, conversions, raw_shutdown, reader, slices_at_once,
-        tcp_socket, timeouts, to_inet, writer, zero_timeout,
+        DEFAULT_BACKLOG, Timeout, conversions, raw_shutdown, reader, tcp_socket, timeouts, to_inet,
+        writer, zero_timeout,
     },
-    source::{Moved, Source},
+    source::{Source, until},
+    transfer::Partial,
 };
-use crate::{
-    scheduler::now,
-    sys::{
-        event::Direction,
-        socket::{ignore_new_connections, send_queue},
-    },
+use crate::sys::{
+    event::Direction,
+    socket::{ignore_new_connections, send_queue},
 };
 
 /// A TCP connection, in the shape of [`std::net::TcpStream`].
@@ -96,7 +94,7 @@ impl TcpStream {
         if timeout.is_zero() {
             return Err(zero_timeout());
         }
-        connect::to(address, now().checked_add(timeout)).map(Self::with_source)
+        connect::to(address, until(Some(timeout))).map(Self::with_source)
     }
 
     fn with_source(source: Source) -> Self {
@@ -144,14 +142,7 @@ impl TcpStream {
     /// # Errors
     /// As [`Read::read`](io::Read::read).
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.source.io(
-            Direction::Read,
-            self.read_timeout.load(),
-            |fd| match rustix::net::recv(fd, &mut *buffer, RecvFlags::PEEK)? {
-                (0, _) if !buffer.is_empty() => self.source.at_end(),
-                (n, _) => Ok(Moved::Fully(n)),
-            },
-        )
+        self.source.peek(self.read_timeout.load(), buffer)
     }
 
     /// Reads what is there, without waiting.
@@ -159,12 +150,7 @@ impl TcpStream {
     /// # Errors
     /// Kind `WouldBlock` if nothing is there.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.source.try_io(Direction::Read, |fd| {
-            match rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT)? {
-                (0, _) if !buffer.is_empty() => self.source.at_end().map(|_| 0),
-                (n, _) => Ok(n),
-            }
-        })
+        self.source.try_receive(buffer)
     }
 
     /// Writes what there is room for, without waiting.
@@ -224,8 +210,7 @@ impl TcpStream {
     pub fn wait_either(&self) -> io::Result<()> {
         let timeouts = [self.read_timeout.load(), self.write_timeout.load()];
         let shorter = timeouts.into_iter().flatten().min();
-        let until = shorter.and_then(|timeout| now().checked_add(timeout));
-        self.source.wait_either(until)
+        self.source.wait_either(until(shorter))
     }
 
     /// Bytes that were written and that the peer has not acknowledged: it has not got them, or has no room for
@@ -277,11 +262,7 @@ impl TcpStream {
     /// # Errors
     /// As [`Read::read`](io::Read::read), except for errors of the connection, which the next read reports.
     pub fn wait_readable(&self) -> io::Result<()> {
-        let until = self
-            .read_timeout
-            .load()
-            .and_then(|timeout| now().checked_add(timeout));
-        self.source.wait_ready(Direction::Read, until)
+        self.source.wait_readable(self.read_timeout.load())
     }
 
     /// As [`TcpStream::wait_readable`], until an instant of the caller's, whatever the read timeout.
@@ -367,47 +348,18 @@ impl TcpStream {
     #[inline]
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.source
-            .io(Direction::Read, self.read_timeout.load(), |fd| {
-                let wanted = buffer.len();
-                let (n, _) = rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())?;
-                if n >= wanted {
-                    Ok(Moved::Filled(n))
-                } else if n > 0 {
-                    Ok(Moved::Short(n))
-                } else {
-                    self.source.at_end()
-                }
-            })
+            .receive(self.read_timeout.load(), buffer, Partial::Telling)
     }
 
     #[inline]
     fn transmit(&self, bytes: &[u8]) -> io::Result<usize> {
         self.source
-            .io(Direction::Write, self.write_timeout.load(), |fd| {
-                let n = rustix::net::send(fd, bytes, SendFlags::NOSIGNAL)?;
-                Ok(if n < bytes.len() {
-                    Moved::Short(n)
-                } else {
-                    Moved::Fully(n)
-                })
-            })
+            .send(self.write_timeout.load(), bytes, Partial::Telling)
     }
 
     fn transmit_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let slices = slices_at_once(slices);
-        let lengths = slices.iter().map(|slice| slice.len());
-        // They may be the same bytes over and over, and many.
-        let wanted = lengths.fold(0, usize::saturating_add);
         self.source
-            .io(Direction::Write, self.write_timeout.load(), |fd| {
-                let mut ancillary = rustix::net::SendAncillaryBuffer::default();
-                let n = rustix::net::sendmsg(fd, slices, &mut ancillary, SendFlags::NOSIGNAL)?;
-                Ok(if n < wanted {
-                    Moved::Short(n)
-                } else {
-                    Moved::Fully(n)
-                })
-            })
+            .send_vectored(self.write_timeout.load(), slices, Partial::Telling)
     }
 }
 
@@ -454,25 +406,12 @@ impl TcpListener {
     /// If the process has no descriptor left, or the wait was cut short. A connection that was reset
     /// before it could be accepted is passed over.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        loop {
-            let accepted = self.source.io(Direction::Read, None, |fd| {
-                rustix::net::acceptfrom_with(fd, FLAGS).map(Moved::Fully)
-            });
-            match accepted {
-                Ok((fd, peer)) => {
-                    let peer = match peer {
-                        Some(peer) => to_inet(peer)?,
-                        None => to_inet(rustix::net::getpeername(&fd)?.ok_or(Errno::NOTCONN)?)?,
-                    };
-                    return Ok((
-                        TcpStream::with_source(Source::accepted(fd, &self.source)),
-                        peer,
-                    ));
-                }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let (source, peer) = self.source.accept()?;
+        let peer = match peer {
+            Some(peer) => peer,
+            None => rustix::net::getpeername(&source)?.ok_or(Errno::NOTCONN)?,
+        };
+        Ok((TcpStream::with_source(source), to_inet(peer)?))
     }
 
     /// Accepts a connection that is there, without waiting.
@@ -480,14 +419,9 @@ impl TcpListener {
     /// # Errors
     /// Kind `WouldBlock` if there is none; otherwise as [`TcpListener::accept`].
     pub fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (fd, peer) = self.source.try_io(Direction::Read, |fd| {
-            rustix::net::acceptfrom_with(fd, FLAGS)
-        })?;
+        let (source, peer) = self.source.try_accept()?;
         let peer = to_inet(peer.ok_or(Errno::NOTCONN)?)?;
-        Ok((
-            TcpStream::with_source(Source::accepted(fd, &self.source)),
-            peer,
-        ))
+        Ok((TcpStream::with_source(source), peer))
     }
 
     /// From now on nobody can begin to connect; those whose handshake is under way can still be accepted.

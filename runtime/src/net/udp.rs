@@ -17,6 +17,7 @@ use super::{
     resolve::each_address,
     socket::{FLAGS, Timeout, conversions, family, timeouts, to_inet},
     source::{Moved, Source},
+    transfer::Partial,
     udp_batch::{self, RecvBatch},
 };
 use crate::sys::event::Direction;
@@ -99,9 +100,7 @@ impl UdpSocket {
     /// for room was cut short.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         self.source
-            .io(Direction::Write, self.write_timeout.load(), |fd| {
-                rustix::net::send(fd, bytes, SendFlags::NOSIGNAL).map(Moved::Fully)
-            })
+            .send(self.write_timeout.load(), bytes, Partial::Vague)
     }
 
     /// Sends one datagram to the first of the addresses.
@@ -220,20 +219,12 @@ impl UdpSocket {
 
     fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
         self.source
-            .io(Direction::Read, self.read_timeout.load(), |fd| {
-                // The second is the whole length where that is asked for.
-                let (_, n) = rustix::net::recv(fd, &mut *buffer, flags)?;
-                Ok(Moved::of_datagram(n, flags))
-            })
+            .receive_datagram(self.read_timeout.load(), buffer, flags)
     }
 
     fn receive_from(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<(usize, SocketAddr)> {
-        let (n, from) = self
-            .source
-            .io(Direction::Read, self.read_timeout.load(), |fd| {
-                let (_, n, from) = rustix::net::recvfrom(fd, &mut *buffer, flags)?;
-                Ok(Moved::of_datagram((n, from), flags))
-            })?;
+        let timeout = self.read_timeout.load();
+        let (n, from) = self.source.receive_datagram_from(timeout, buffer, flags)?;
         Ok((n, sender(from)?))
     }
 }

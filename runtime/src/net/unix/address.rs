@@ -16,6 +16,7 @@ use rustix::{
     net::{AddressFamily, SocketAddrAny, SocketAddrUnix},
 };
 
+use super::source;
 use crate::{
     error::{Elapsed, Interrupt},
     scheduler::{Worker, now},
@@ -82,7 +83,7 @@ pub(super) fn patiently<T>(
             Err(errno) => return Err(errno.into()),
         }
         if until.is_none() {
-            until = timeout.and_then(|timeout| now().checked_add(timeout));
+            until = source::until(timeout);
         }
         let again = now() + pause;
         rest(fd, until.map_or(again, |until| until.min(again)))?;

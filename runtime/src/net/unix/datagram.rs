@@ -19,7 +19,7 @@ use super::{
     endpoint, rights,
     socket::{FLAGS, Timeout, conversions, raw_shutdown, timeouts},
     source::{Moved, Source},
-    stream::sent,
+    transfer::Partial,
 };
 use crate::sys::event::Direction;
 
@@ -101,7 +101,8 @@ impl UnixDatagram {
     /// # Errors
     /// If there is no peer or it is gone, the datagram is too long, or the wait for room was cut short.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        sent(&self.source, &self.write_timeout, bytes)
+        self.source
+            .send(self.write_timeout.load(), bytes, Partial::Vague)
     }
 
     /// Sends one datagram to the socket at a path.
@@ -168,19 +169,12 @@ impl UnixDatagram {
 
     fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
         self.source
-            .io(Direction::Read, self.read_timeout.load(), |fd| {
-                let (_, length) = rustix::net::recv(fd, &mut *buffer, flags)?;
-                Ok(Moved::of_datagram(length, flags))
-            })
+            .receive_datagram(self.read_timeout.load(), buffer, flags)
     }
 
     fn receive_from(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<(usize, SocketAddr)> {
-        let (n, from) = self
-            .source
-            .io(Direction::Read, self.read_timeout.load(), |fd| {
-                let (n, _, from) = rustix::net::recvfrom(fd, &mut *buffer, flags)?;
-                Ok(Moved::of_datagram((n, from), flags))
-            })?;
+        let timeout = self.read_timeout.load();
+        let (n, from) = self.source.receive_datagram_from(timeout, buffer, flags)?;
         Ok((n, from_raw(from)?))
     }
 }

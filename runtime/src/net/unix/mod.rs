@@ -11,7 +11,7 @@ pub use rights::{MOST_FDS, PeerCredentials};
 pub use seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
 pub use stream::{UnixIncoming, UnixListener, UnixStream};
 
-use super::{socket, source};
+use super::{socket, source, transfer};
 
 /// What every connected kind has: a `source`, two timeouts, addresses, credentials and descriptors to pass.
 macro_rules! endpoint {
@@ -165,11 +165,8 @@ macro_rules! listener {
             /// # Errors
             /// If the process has no descriptor left, or the wait was cut short.
             pub fn accept(&self) -> io::Result<($connection, SocketAddr)> {
-                let (fd, peer) = accepted(&self.source)?;
-                Ok((
-                    $connection::with_source(Source::accepted(fd, &self.source)),
-                    peer,
-                ))
+                let (source, peer) = self.source.accept()?;
+                Ok(($connection::with_source(source), from_raw(peer)?))
             }
 
             /// The address that it listens at.

@@ -19,7 +19,8 @@ use super::{
     endpoint, listener, rights,
     socket::{FLAGS, Timeout, conversions, raw_shutdown, timeouts},
     source::{Moved, Source},
-    stream::{accepted, connected, listening, received, sent},
+    stream::{connected, listening},
+    transfer::Partial,
 };
 use crate::sys::event::Direction;
 
@@ -76,7 +77,8 @@ impl UnixSeqpacket {
     /// # Errors
     /// If the peer is gone, the message is too long, or the wait for room was cut short.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        sent(&self.source, &self.write_timeout, bytes)
+        self.source
+            .send(self.write_timeout.load(), bytes, Partial::Vague)
     }
 
     /// Receives one message; its end is lost if it is longer than the buffer. Returns 0 once the peer has
@@ -85,7 +87,8 @@ impl UnixSeqpacket {
     /// # Errors
     /// Past the read timeout (kind `TimedOut`), or if the wait was cut short.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        received(&self.source, &self.read_timeout, buffer)
+        self.source
+            .receive(self.read_timeout.load(), buffer, Partial::Vague)
     }
 
     /// As [`UnixSeqpacket::recv`], and returns how long the message is: longer than the buffer if its end was lost.

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType};
+use rustix::net::{AddressFamily, SocketType};
 
 use super::{
     super::Shutdown,
@@ -19,12 +19,12 @@ use super::{
     address::{from_raw, patiently, to_raw},
     endpoint, listener, rights,
     socket::{
-        DEFAULT_BACKLOG, FLAGS, Timeout, conversions, raw_shutdown, reader, slices_at_once,
-        timeouts, writer,
+        DEFAULT_BACKLOG, FLAGS, Timeout, conversions, raw_shutdown, reader, timeouts, writer,
     },
     source::{Moved, Source},
+    transfer::Partial,
 };
-use crate::{scheduler::now, sys::event::Direction};
+use crate::sys::event::Direction;
 
 /// A Unix-domain connection, in the shape of [`std::os::unix::net::UnixStream`].
 ///
@@ -82,14 +82,7 @@ impl UnixStream {
     /// # Errors
     /// As [`Read::read`](io::Read::read).
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.source.io(
-            Direction::Read,
-            self.read_timeout.load(),
-            |fd| match rustix::net::recv(fd, &mut *buffer, RecvFlags::PEEK)? {
-                (0, _) if !buffer.is_empty() => self.source.at_end(),
-                (n, _) => Ok(Moved::Fully(n)),
-            },
-        )
+        self.source.peek(self.read_timeout.load(), buffer)
     }
 
     /// Reads what is there, without waiting.
@@ -97,12 +90,7 @@ impl UnixStream {
     /// # Errors
     /// Kind `WouldBlock` if nothing is there.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.source.try_io(Direction::Read, |fd| {
-            match rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())? {
-                (0, _) if !buffer.is_empty() => self.source.at_end().map(|_| 0),
-                (n, _) => Ok(n),
-            }
-        })
+        self.source.try_receive(buffer)
     }
 
     /// Waits until there is something to read, the peer has closed, or the connection failed.
@@ -112,27 +100,22 @@ impl UnixStream {
     /// # Errors
     /// Past the read timeout (kind `TimedOut`), or if the wait was cut short.
     pub fn wait_readable(&self) -> io::Result<()> {
-        let timeout = self.read_timeout.load();
-        let until = timeout.and_then(|timeout| now().checked_add(timeout));
-        self.source.wait_ready(Direction::Read, until)
+        self.source.wait_readable(self.read_timeout.load())
     }
 
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        received(&self.source, &self.read_timeout, buffer)
+        self.source
+            .receive(self.read_timeout.load(), buffer, Partial::Vague)
     }
 
     fn transmit(&self, bytes: &[u8]) -> io::Result<usize> {
-        sent(&self.source, &self.write_timeout, bytes)
+        self.source
+            .send(self.write_timeout.load(), bytes, Partial::Vague)
     }
 
     fn transmit_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let slices = slices_at_once(slices);
         self.source
-            .io(Direction::Write, self.write_timeout.load(), |fd| {
-                let mut ancillary = rustix::net::SendAncillaryBuffer::default();
-                rustix::net::sendmsg(fd, slices, &mut ancillary, SendFlags::NOSIGNAL)
-                    .map(Moved::Fully)
-            })
+            .send_vectored(self.write_timeout.load(), slices, Partial::Vague)
     }
 }
 
@@ -174,13 +157,8 @@ impl UnixListener {
     /// # Errors
     /// Kind `WouldBlock` if there is none; otherwise as [`UnixListener::accept`].
     pub fn try_accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        let (fd, peer) = self.source.try_io(Direction::Read, |fd| {
-            rustix::net::acceptfrom_with(fd, FLAGS)
-        })?;
-        Ok((
-            UnixStream::with_source(Source::accepted(fd, &self.source)),
-            from_raw(peer)?,
-        ))
+        let (source, peer) = self.source.try_accept()?;
+        Ok((UnixStream::with_source(source), from_raw(peer)?))
     }
 
     /// Connections as they come; ends at no error, as in std.
@@ -225,30 +203,4 @@ pub(super) fn listening(kind: SocketType, address: &SocketAddr) -> io::Result<Ow
     rustix::net::bind(&fd, &to_raw(address)?)?;
     rustix::net::listen(&fd, DEFAULT_BACKLOG)?;
     Ok(fd)
-}
-
-/// Waits for a connection.
-pub(super) fn accepted(listener: &Source) -> io::Result<(OwnedFd, SocketAddr)> {
-    let (fd, peer) = listener.io(Direction::Read, None, |fd| {
-        rustix::net::acceptfrom_with(fd, FLAGS).map(Moved::Fully)
-    })?;
-    Ok((fd, from_raw(peer)?))
-}
-
-/// Waits for something to receive on a connection.
-pub(super) fn received(source: &Source, timeout: &Timeout, buffer: &mut [u8]) -> io::Result<usize> {
-    source.io(Direction::Read, timeout.load(), |fd| {
-        match rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())? {
-            (0, _) if !buffer.is_empty() => source.at_end(),
-            // A read stops where descriptors came, so one that is short says little.
-            (n, _) => Ok(Moved::Filled(n)),
-        }
-    })
-}
-
-/// Waits for room, and sends to the peer.
-pub(super) fn sent(source: &Source, timeout: &Timeout, bytes: &[u8]) -> io::Result<usize> {
-    source.io(Direction::Write, timeout.load(), |fd| {
-        rustix::net::send(fd, bytes, SendFlags::NOSIGNAL).map(Moved::Fully)
-    })
 }

@@ -1,0 +1,172 @@
+//! What sockets of every kind do through their source: receive, send, accept.
+
+use std::{
+    io::{self, IoSlice},
+    os::fd::OwnedFd,
+    time::Duration,
+};
+
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny};
+
+use super::{
+    socket::{FLAGS, slices_at_once},
+    source::{Moved, Source, until},
+};
+use crate::sys::event::Direction;
+
+/// What it says about a connection that a call has moved less than it could.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::net) enum Partial {
+    /// That there is nothing more, or no more room.
+    Telling,
+    /// Not much: datagrams go whole, and a receive from a Unix-domain socket stops where descriptors came.
+    Vague,
+}
+
+/// Connections: zero bytes are their end.
+impl Source {
+    /// Waits for something to receive.
+    #[inline(always)]
+    pub(in crate::net) fn receive(
+        &self,
+        timeout: Option<Duration>,
+        buffer: &mut [u8],
+        partial: Partial,
+    ) -> io::Result<usize> {
+        self.io(Direction::Read, timeout, |fd| {
+            let wanted = buffer.len();
+            let (n, _) = rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())?;
+            if n >= wanted || (n > 0 && partial == Partial::Vague) {
+                Ok(Moved::Filled(n))
+            } else if n > 0 {
+                Ok(Moved::Short(n))
+            } else {
+                self.at_end()
+            }
+        })
+    }
+
+    /// As [`Source::receive`], without consuming.
+    pub(in crate::net) fn peek(
+        &self,
+        timeout: Option<Duration>,
+        buffer: &mut [u8],
+    ) -> io::Result<usize> {
+        self.io(Direction::Read, timeout, |fd| {
+            match rustix::net::recv(fd, &mut *buffer, RecvFlags::PEEK)? {
+                (0, _) if !buffer.is_empty() => self.at_end(),
+                (n, _) => Ok(Moved::Fully(n)),
+            }
+        })
+    }
+
+    /// Receives what is there, without waiting.
+    pub(in crate::net) fn try_receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.try_io(Direction::Read, |fd| {
+            match rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT)? {
+                (0, _) if !buffer.is_empty() => self.at_end().map(|_| 0),
+                (n, _) => Ok(n),
+            }
+        })
+    }
+
+    /// Waits for room, and sends.
+    #[inline(always)]
+    pub(in crate::net) fn send(
+        &self,
+        timeout: Option<Duration>,
+        bytes: &[u8],
+        partial: Partial,
+    ) -> io::Result<usize> {
+        self.io(Direction::Write, timeout, |fd| {
+            let n = rustix::net::send(fd, bytes, SendFlags::NOSIGNAL)?;
+            Ok(match partial {
+                Partial::Telling if n < bytes.len() => Moved::Short(n),
+                _ => Moved::Fully(n),
+            })
+        })
+    }
+
+    /// As [`Source::send`], of as many of the buffers as one call takes.
+    pub(in crate::net) fn send_vectored(
+        &self,
+        timeout: Option<Duration>,
+        slices: &[IoSlice<'_>],
+        partial: Partial,
+    ) -> io::Result<usize> {
+        let slices = slices_at_once(slices);
+        let lengths = slices.iter().map(|slice| slice.len());
+        // They may be the same bytes over and over, and many.
+        let wanted = lengths.fold(0, usize::saturating_add);
+        self.io(Direction::Write, timeout, |fd| {
+            let mut ancillary = SendAncillaryBuffer::default();
+            let n = rustix::net::sendmsg(fd, slices, &mut ancillary, SendFlags::NOSIGNAL)?;
+            Ok(match partial {
+                Partial::Telling if n < wanted => Moved::Short(n),
+                _ => Moved::Fully(n),
+            })
+        })
+    }
+
+    /// Waits until there is something to receive.
+    pub(in crate::net) fn wait_readable(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.wait_ready(Direction::Read, until(timeout))
+    }
+}
+
+/// Datagrams.
+impl Source {
+    /// Waits for a datagram; returns its length, which with `RecvFlags::TRUNC` is that of the whole.
+    pub(in crate::net) fn receive_datagram(
+        &self,
+        timeout: Option<Duration>,
+        buffer: &mut [u8],
+        flags: RecvFlags,
+    ) -> io::Result<usize> {
+        self.io(Direction::Read, timeout, |fd| {
+            let (_, length) = rustix::net::recv(fd, &mut *buffer, flags)?;
+            Ok(Moved::of_datagram(length, flags))
+        })
+    }
+
+    /// As [`Source::receive_datagram`], and says from whom.
+    pub(in crate::net) fn receive_datagram_from(
+        &self,
+        timeout: Option<Duration>,
+        buffer: &mut [u8],
+        flags: RecvFlags,
+    ) -> io::Result<(usize, Option<SocketAddrAny>)> {
+        self.io(Direction::Read, timeout, |fd| {
+            let (_, length, from) = rustix::net::recvfrom(fd, &mut *buffer, flags)?;
+            Ok(Moved::of_datagram((length, from), flags))
+        })
+    }
+}
+
+/// Listeners.
+impl Source {
+    /// Waits for a connection; one that was reset before it could be accepted is passed over.
+    pub(in crate::net) fn accept(&self) -> io::Result<(Source, Option<SocketAddrAny>)> {
+        loop {
+            let accepted = self.io(Direction::Read, None, |fd| {
+                rustix::net::acceptfrom_with(fd, FLAGS).map(Moved::Fully)
+            });
+            match accepted {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                accepted => return accepted.map(|accepted| self.listened(accepted)),
+            }
+        }
+    }
+
+    /// Accepts a connection that is there, without waiting.
+    pub(in crate::net) fn try_accept(&self) -> io::Result<(Source, Option<SocketAddrAny>)> {
+        let accepted = self.try_io(Direction::Read, |fd| {
+            rustix::net::acceptfrom_with(fd, FLAGS)
+        });
+        accepted.map(|accepted| self.listened(accepted))
+    }
+
+    fn listened<A>(&self, (fd, peer): (OwnedFd, A)) -> (Source, A) {
+        (Source::accepted(fd, self), peer)
+    }
+}
