@@ -245,6 +245,19 @@ fn what_may_run_where_is_held_by_tests_that_there_are() {
 }
 
 #[test]
+fn nothing_above_the_driver_says_what_it_waits_with() {
+    let below = |source: &Source| ["driver", "sys"].contains(&module(&source.name));
+    for source in sources().into_iter().filter(|source| !below(source)) {
+        for line in source.text.lines() {
+            let code = line.split("//").next().unwrap().to_lowercase();
+            let kinds = ["epoll", "timerfd", "io_uring"];
+            let found = kinds.iter().find(|kind| code.contains(**kind));
+            assert_eq!(found, None, "{}.rs: {line}", source.name);
+        }
+    }
+}
+
+#[test]
 fn every_file_says_what_lives_there() {
     for source in sources() {
         assert!(source.text.starts_with("//! "), "{}.rs", source.name);
