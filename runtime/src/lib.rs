@@ -60,6 +60,7 @@ mod sys {
     pub(crate) mod later;
     pub(crate) mod list;
     pub(crate) mod memory;
+    pub(crate) mod message;
     pub(crate) mod recycle;
     pub(crate) mod socket;
     pub(crate) mod spin;

@@ -6,6 +6,8 @@
 //! socket's own timeout, one of kind [`TimedOut`](std::io::ErrorKind::TimedOut). Never `Interrupted`, which
 //! callers retry.
 
+#![deny(unsafe_code)]
+
 mod connect;
 mod lookup;
 mod pipe;

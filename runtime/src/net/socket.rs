@@ -125,15 +125,9 @@ macro_rules! conversions {
             }
         }
 
-        impl ::std::os::fd::FromRawFd for $ours {
-            /// # Safety
-            /// As [`std::os::fd::FromRawFd::from_raw_fd`]; the descriptor must be a non-blocking socket of this kind.
-            unsafe fn from_raw_fd(fd: ::std::os::fd::RawFd) -> Self {
-                // SAFETY: the caller's promise.
-                let fd = unsafe { ::std::os::fd::OwnedFd::from_raw_fd(fd) };
-                $ours::$make($crate::net::source::Source::foreign(fd))
-            }
-        }
+        $crate::sys::socket::from_raw_fd!($ours, |fd| $ours::$make(
+            $crate::net::source::Source::foreign(fd)
+        ));
     };
     ($ours:ident, $make:ident, $std:ty) => {
         conversions!($ours, $make);

@@ -33,7 +33,8 @@ use crate::{
 };
 
 pub(crate) struct Source {
-    fd: OwnedFd,
+    /// `None` once it was given back.
+    fd: Option<OwnedFd>,
     /// What others may have done to the socket: [`STRANGE`], [`LINGERS`].
     marks: AtomicU8,
     /// The latest registration, as `worker id << 32 | slot`; 0 for none, since worker ids start at 1.
@@ -92,7 +93,7 @@ impl Source {
     /// Takes over a non-blocking descriptor of our own making.
     pub(crate) fn new(fd: OwnedFd) -> Self {
         Self {
-            fd,
+            fd: Some(fd),
             marks: AtomicU8::new(0),
             latest: AtomicU64::new(0),
             registrations: SpinLock::new(Registrations::default()),
@@ -118,7 +119,7 @@ impl Source {
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         // Either may do to the file what the other does not hear of.
         self.mark(STRANGE | LINGERS);
-        let clone = Self::foreign(self.fd.try_clone()?);
+        let clone = Self::foreign(self.as_fd().try_clone_to_owned()?);
         let fate = self.fate.get_or_init(Arc::default);
         // A new one's is not set.
         _ = clone.fate.set(fate.clone());
@@ -129,7 +130,7 @@ impl Source {
     #[inline]
     pub(crate) fn lend(&self) -> BorrowedFd<'_> {
         self.mark(STRANGE | LINGERS);
-        self.fd.as_fd()
+        self.as_fd()
     }
 
     /// The socket has been told to linger.
@@ -174,30 +175,24 @@ impl Source {
 
     /// The socket's pending error, which asking takes.
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        let error = sockopt::socket_error(&self.fd)?.err();
+        let error = sockopt::socket_error(self.as_fd())?.err();
         Ok(error.inspect(|errno| self.note(*errno)).map(Into::into))
     }
 
     /// Keeps a close that would wait from holding a worker. The kernel sends what is unsent all the same.
     #[cold]
     fn close_at_once(&self) {
-        if let Ok(Some(time)) = sockopt::socket_linger(&self.fd)
+        if let Ok(Some(time)) = sockopt::socket_linger(self.as_fd())
             && !time.is_zero()
         {
-            _ = sockopt::set_socket_linger(&self.fd, None);
+            _ = sockopt::set_socket_linger(self.as_fd(), None);
         }
     }
 
     /// Gives the descriptor back, waited for by nobody.
-    pub(crate) fn into_fd(self) -> OwnedFd {
+    pub(crate) fn into_fd(mut self) -> OwnedFd {
         self.deregister();
-        let this = std::mem::ManuallyDrop::new(self);
-        // SAFETY: `this` is not dropped, and its other fields are dropped here, once.
-        unsafe {
-            drop(std::ptr::read(&this.registrations));
-            drop(std::ptr::read(&this.fate));
-            std::ptr::read(&this.fd)
-        }
+        self.fd.take().expect(OPEN)
     }
 
     /// Does `operation` once. One that would have to wait is an error of kind `WouldBlock`, and whoever waits for
@@ -207,7 +202,7 @@ impl Source {
         direction: Direction,
         operation: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<T>,
     ) -> io::Result<T> {
-        let outcome = operation(self.fd.as_fd());
+        let outcome = operation(self.as_fd());
         if let Some(worker) = Worker::current().filter(|worker| worker.running().is_some()) {
             match outcome {
                 Err(Errno::AGAIN) => {
@@ -247,7 +242,7 @@ impl Source {
                 None => true,
             };
             if try_now {
-                match operation(self.fd.as_fd()) {
+                match operation(self.as_fd()) {
                     Ok(Moved::Fully(value)) => {
                         worker.spend();
                         return Ok(value);
@@ -301,12 +296,12 @@ impl Source {
         let until = until(timeout);
         loop {
             wait::check()?;
-            match operation(self.fd.as_fd()) {
+            match operation(self.as_fd()) {
                 Ok(Moved::Fully(value) | Moved::Filled(value) | Moved::Short(value)) => {
                     return Ok(value);
                 }
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => block_thread(self.fd.as_fd(), direction, until)?,
+                Err(Errno::AGAIN) => block_thread(self.as_fd(), direction, until)?,
                 Err(errno) => {
                     self.note(errno);
                     return Err(errno.into());
@@ -324,7 +319,7 @@ impl Source {
     ) -> io::Result<()> {
         wait::check()?;
         let Some(worker) = Worker::current().filter(|worker| worker.running().is_some()) else {
-            return block_thread(self.fd.as_fd(), direction, until);
+            return block_thread(self.as_fd(), direction, until);
         };
         loop {
             let slot = self.slot_on(worker);
@@ -342,7 +337,7 @@ impl Source {
     /// Waits until the descriptor is ready in one direction or the other.
     pub(crate) fn wait_either(&self, until: Option<Instant>) -> io::Result<()> {
         let both = [(self, Direction::Read), (self, Direction::Write)];
-        wait_any_for(Reason::Either(self.fd.as_raw_fd()), &both, until).map(drop)
+        wait_any_for(Reason::Either(self.as_fd().as_raw_fd()), &both, until).map(drop)
     }
 
     /// One wait; false if something else than the descriptor's becoming ready has ended it. Its registration may
@@ -358,7 +353,7 @@ impl Source {
             Some(slot) => slot,
             None => self.register(worker)?,
         };
-        wait_on_slot(worker, slot, self.fd.as_fd(), direction, until)
+        wait_on_slot(worker, slot, self.as_fd(), direction, until)
     }
 
     /// Whether the calling worker knows it to be ready.
@@ -390,7 +385,7 @@ impl Source {
 
     #[cold]
     fn register(&self, worker: &Worker) -> io::Result<Slot> {
-        let slot = worker.with_driver(|driver| driver.register(self.fd.as_fd()))?;
+        let slot = worker.with_driver(|driver| driver.register(self.as_fd()))?;
         let entry = (worker.home().clone(), slot);
         let mut registrations = self.registrations.lock();
         if registrations.first.is_none() {
@@ -412,7 +407,7 @@ impl Source {
         let Some(slot) = self.slot_on(worker) else {
             return;
         };
-        let fd = self.fd.as_fd();
+        let fd = self.as_fd();
         let unwatched = worker.with_driver(|driver| {
             let unawaited = driver.is_unawaited(slot);
             if unawaited {
@@ -440,9 +435,9 @@ impl Source {
         for (home, slot) in registrations.iter() {
             match here.filter(|worker| worker.id() == home.worker_id) {
                 Some(worker) => {
-                    worker.with_driver(|driver| driver.remove(*slot, self.fd.as_fd()));
+                    worker.with_driver(|driver| driver.remove(*slot, self.as_fd()));
                 }
-                None => home.registrar.retire(*slot, self.fd.as_fd()),
+                None => home.registrar.retire(*slot, self.as_fd()),
             }
         }
     }
@@ -451,12 +446,15 @@ impl Source {
 impl AsFd for Source {
     #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.fd.as_ref().expect(OPEN).as_fd()
     }
 }
 
 impl Drop for Source {
     fn drop(&mut self) {
+        if self.fd.is_none() {
+            return;
+        }
         self.deregister();
         if self.marks.load(Ordering::Relaxed) & LINGERS != 0 && Worker::current().is_some() {
             self.close_at_once();
@@ -468,6 +466,9 @@ impl Drop for Source {
 pub(in crate::net) fn until(timeout: Option<Duration>) -> Option<Instant> {
     timeout.and_then(|timeout| now().checked_add(timeout))
 }
+
+/// Only what takes the source itself takes its descriptor.
+const OPEN: &str = "a source has its descriptor";
 
 /// Errors that a connection ends with. `EPIPE` is none: it follows one's own shutdown as well.
 const ENDINGS: [Errno; 4] = [
@@ -511,7 +512,7 @@ fn wait_on_slot(
 /// Waits until one of the descriptors is ready in its direction, and returns which.
 pub(crate) fn wait_any(of: &[(&Source, Direction)], until: Option<Instant>) -> io::Result<usize> {
     let (first, direction) = of.first().expect("there is something to wait for");
-    wait_any_for(reason(first.fd.as_fd(), *direction), of, until)
+    wait_any_for(reason(first.as_fd(), *direction), of, until)
 }
 
 fn wait_any_for(
@@ -522,7 +523,7 @@ fn wait_any_for(
     wait::check()?;
     let Some(worker) = Worker::current().filter(|worker| worker.running().is_some()) else {
         let mut fds: Vec<_> = (of.iter())
-            .map(|(source, direction)| to_poll(source.fd.as_fd(), *direction))
+            .map(|(source, direction)| to_poll(source.as_fd(), *direction))
             .collect();
         return block_thread_with(&reason, until, |slice| poll_any(&mut fds, slice));
     };

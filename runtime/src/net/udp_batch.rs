@@ -1,18 +1,18 @@
 //! Many datagrams in one system call: the buffers that they come in, the headers that they leave with.
 
 use std::{
-    fmt, io,
-    io::IoSlice,
-    mem::MaybeUninit,
+    fmt,
+    io::{self, IoSlice},
     net::{Ipv4Addr, SocketAddr},
-    os::fd::{AsRawFd, BorrowedFd},
-    ptr,
+    os::fd::BorrowedFd,
 };
 
 use rustix::{
     io::Errno,
     net::{MMsgHdr, SendAncillaryBuffer, SocketAddrAny, addr::SocketAddrArg},
 };
+
+use crate::sys::message::receive_many;
 
 /// Room for several datagrams, which [`UdpSocket::recv_batch`](super::UdpSocket::recv_batch) fills.
 ///
@@ -122,53 +122,22 @@ impl RecvBatch {
 
     /// Receives what is there, without waiting.
     pub(super) fn receive(&mut self, fd: BorrowedFd<'_>) -> rustix::io::Result<usize> {
-        let wanted = self.slots.len().min(MOST);
-        // SAFETY: plain data, for which zeros are valid.
-        let no_name: libc::sockaddr_storage = unsafe { MaybeUninit::zeroed().assume_init() };
-        let mut names = vec![no_name; wanted];
-        let mut parts: Vec<_> = (self.bytes.chunks_exact_mut(self.datagram_bytes))
-            .take(wanted)
-            .map(|part| libc::iovec {
-                iov_base: part.as_mut_ptr().cast(),
-                iov_len: part.len(),
-            })
-            .collect();
-        let mut headers: Vec<_> = (parts.iter_mut().zip(&mut names))
-            .map(|(part, name)| {
-                // SAFETY: plain data, for which zeros are valid.
-                let mut header: libc::mmsghdr = unsafe { MaybeUninit::zeroed().assume_init() };
-                header.msg_hdr.msg_iov = part;
-                header.msg_hdr.msg_iovlen = 1;
-                header.msg_hdr.msg_name = ptr::from_mut(name).cast();
-                header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as _;
-                header
-            })
-            .collect();
-        // SAFETY: each header points to a part of the buffer and a name of its own, all in place for the call
-        // and touched by nobody else. The socket is non-blocking, so no timeout is needed.
-        let received = unsafe {
-            libc::recvmmsg(
-                fd.as_raw_fd(),
-                headers.as_mut_ptr(),
-                wanted as _,
-                0,
-                ptr::null_mut(),
-            )
-        };
-        let received = usize::try_from(received).map_err(|_| {
-            Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
-        })?;
-        for (slot, header) in self.slots.iter_mut().zip(&headers[..received]) {
-            let length = header.msg_len as usize;
-            // SAFETY: the kernel has written so many bytes of an address into the header's name.
-            let from = unsafe {
-                SocketAddrAny::read(header.msg_hdr.msg_name.cast(), header.msg_hdr.msg_namelen)
+        let parts = self.bytes.chunks_exact_mut(self.datagram_bytes);
+        let mut slots = self.slots.iter_mut().take(MOST);
+        let mut foreign = false;
+        let received = receive_many(fd, parts.take(slots.len()), |datagram| {
+            let (Some(slot), Ok(from)) = (slots.next(), SocketAddr::try_from(datagram.from)) else {
+                foreign = true;
+                return;
             };
             *slot = Slot {
-                length: length.min(self.datagram_bytes),
-                from: SocketAddr::try_from(from).map_err(|_| Errno::AFNOSUPPORT)?,
-                truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+                length: datagram.length,
+                from,
+                truncated: datagram.truncated,
             };
+        })?;
+        if foreign {
+            return Err(Errno::AFNOSUPPORT);
         }
         self.received = received;
         Ok(received)

@@ -7,6 +7,8 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
+use rustix::net::SocketAddrAny;
+
 /// Bytes in the send queue: not sent yet, or not acknowledged by the peer (`SIOCOUTQ`, tcp(7)).
 pub(crate) fn send_queue(socket: BorrowedFd<'_>) -> io::Result<usize> {
     let mut bytes: c_int = 0;
@@ -57,3 +59,54 @@ pub(crate) fn ignore_new_connections(listener: BorrowedFd<'_>) -> io::Result<()>
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// Who made the other end of a Unix-domain connection (`SO_PEERCRED`, unix(7)). A process that cannot be seen from
+/// here is 0, which rustix' own type has no room for.
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
+    let mut credentials = libc::ucred {
+        pid: 0,
+        uid: u32::MAX,
+        gid: u32::MAX,
+    };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes of a `ucred`, for which any bits are valid.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &mut length,
+        )
+    };
+    match done {
+        0 => Ok(credentials),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// What an address says behind its family, as the kernel has given it.
+pub(crate) fn bytes_of(address: &SocketAddrAny) -> &[u8] {
+    // SAFETY: so many bytes of it are initialised.
+    let bytes = unsafe {
+        std::slice::from_raw_parts(address.as_ptr().cast::<u8>(), address.addr_len() as usize)
+    };
+    bytes.get(size_of::<libc::sa_family_t>()..).unwrap_or(&[])
+}
+
+/// `FromRawFd` for a socket that `from_fd` makes.
+macro_rules! from_raw_fd {
+    ($socket:ident, $from_fd:expr) => {
+        #[allow(unsafe_code, reason = "the trait's own contract, handed on as it is")]
+        impl ::std::os::fd::FromRawFd for $socket {
+            /// # Safety
+            /// As [`std::os::fd::FromRawFd::from_raw_fd`]; the descriptor must be a non-blocking socket of this kind.
+            unsafe fn from_raw_fd(fd: ::std::os::fd::RawFd) -> Self {
+                // SAFETY: the caller's promise.
+                $from_fd(unsafe { ::std::os::fd::OwnedFd::from_raw_fd(fd) })
+            }
+        }
+    };
+}
+
+pub(crate) use from_raw_fd;

@@ -20,6 +20,7 @@ use super::source;
 use crate::{
     error::{Elapsed, Interrupt},
     scheduler::{Worker, now},
+    sys::socket::bytes_of,
     wait::{self, Interruptible, Reason, Waited},
 };
 
@@ -40,12 +41,8 @@ pub(super) fn from_raw(address: Option<SocketAddrAny>) -> io::Result<SocketAddr>
     if address.address_family() != AddressFamily::UNIX {
         return Err(Errno::AFNOSUPPORT.into());
     }
-    // SAFETY: so many bytes of it are initialised.
-    let bytes = unsafe {
-        std::slice::from_raw_parts(address.as_ptr().cast::<u8>(), address.addr_len() as usize)
-    };
     // Not by rustix, which panics at a name of 108 bytes; any peer may have one.
-    match bytes.get(size_of::<libc::sa_family_t>()..).unwrap_or(&[]) {
+    match bytes_of(&address) {
         [] => unnamed(),
         [0, name @ ..] => SocketAddr::from_abstract_name(name),
         path => {
