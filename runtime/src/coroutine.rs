@@ -24,10 +24,7 @@ use std::{
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, Location, catch_unwind},
     ptr::{self, NonNull},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize},
-    },
+    sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize},
     task::Waker,
     time::{Duration, Instant},
 };
@@ -68,7 +65,7 @@ pub(crate) struct Home {
     pub(crate) thread_id: AtomicI32,
     /// The lowest address of that thread's own stack and the one above its highest.
     pub(crate) thread_stack: [AtomicUsize; 2],
-    pub(crate) registrar: Arc<Registrar>,
+    pub(crate) registrar: Registrar,
     /// Whether it was woken to look after work that others may not come to.
     pub(crate) on_patrol: AtomicBool,
     /// New coroutines that this worker, and no other, is to begin.

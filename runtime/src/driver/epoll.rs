@@ -32,13 +32,13 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Standby, Token, read_predictor::ReadPredictor};
+use super::{Polled, Slot, Standby, Token, read_predictor::ReadPredictor};
 use crate::sys::{
     event::{Bell, Direction, timespec},
     spin::SpinLock,
 };
 
-pub(crate) struct Driver {
+pub(crate) struct Epoll {
     registrar: Arc<Registrar>,
     slots: Vec<Registration>,
     free: Vec<u32>,
@@ -47,13 +47,9 @@ pub(crate) struct Driver {
     deferred: VecDeque<Deferred>,
 }
 
-// SAFETY: a driver is made on one thread and then used by one other. What keeps it from being `Send` are
+// SAFETY: it is made on one thread and then used by one other. What keeps it from being `Send` are
 // the waiters, of which there are none before that, and the events' buffer, which is plain data.
-unsafe impl Send for Driver {}
-
-/// Names a registration; valid until it is removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slot(pub(crate) u32);
+unsafe impl Send for Epoll {}
 
 /// One cache line: with thousands of connections each event meets a cold one.
 #[derive(Default)]
@@ -109,16 +105,9 @@ const WATCHED: EventFlags = EventFlags::IN
 const BELL: u64 = u64::MAX;
 const STANDBY: u64 = u64::MAX - 1;
 
-/// What a poll found that is nobody's wait.
-#[derive(Debug, Default)]
-pub(crate) struct Polled {
-    /// Something in the set that all workers share.
-    pub(crate) standby: bool,
-}
-
-impl Driver {
+impl Epoll {
     /// A driver that `bell` ends the waits of, and that reports what has come for `standby`.
-    pub(crate) fn new<T>(bell: &Bell, standby: &Standby<T>) -> io::Result<Self> {
+    pub(super) fn new<T>(bell: &Bell, standby: &Standby<T>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, standby, EventData::new_u64(STANDBY), EventFlags::IN)?;
         epoll::add(
@@ -142,18 +131,18 @@ impl Driver {
 
     /// Whether any descriptor is registered, that is, whether polling can find anything.
     #[inline]
-    pub(crate) fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.registered == 0
     }
 
     /// How many descriptors are registered.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.registered
     }
 
     /// Registers `fd` for both directions; it counts as not ready until the kernel says so, which it
     /// does at the next poll if it is ready now.
-    pub(crate) fn register(&mut self, fd: BorrowedFd<'_>) -> io::Result<Slot> {
+    pub(super) fn register(&mut self, fd: BorrowedFd<'_>) -> io::Result<Slot> {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -187,26 +176,26 @@ impl Driver {
     }
 
     /// Takes a registration out, whose descriptor is open still.
-    pub(crate) fn remove(&mut self, slot: Slot, fd: BorrowedFd<'_>) {
+    pub(super) fn remove(&mut self, slot: Slot, fd: BorrowedFd<'_>) {
         self.registrar.unwatch(fd);
         self.forget(slot);
     }
 
     /// Whether nobody waits for it.
-    pub(crate) fn is_unawaited(&self, slot: Slot) -> bool {
+    pub(super) fn is_unawaited(&self, slot: Slot) -> bool {
         let Registration { read, write, .. } = &self.slots[slot.0 as usize];
         read.waiter.is_none() && write.waiter.is_none()
     }
 
     #[inline]
-    pub(crate) fn is_ready(&self, slot: Slot, direction: Direction) -> bool {
+    pub(super) fn is_ready(&self, slot: Slot, direction: Direction) -> bool {
         self.slots[slot.0 as usize].side(direction).ready
     }
 
     /// A call moved less than it could have: not ready until the next edge, unless none will follow, the call may
     /// have ended at a mark, or `doubtful` says that there may be other reasons.
     #[inline]
-    pub(crate) fn came_short(&mut self, slot: Slot, direction: Direction, doubtful: bool) {
+    pub(super) fn came_short(&mut self, slot: Slot, direction: Direction, doubtful: bool) {
         let side = self.slots[slot.0 as usize].side_mut(direction);
         side.ready = side.ended | side.marked | doubtful;
         side.predictor.found(doubtful);
@@ -214,13 +203,13 @@ impl Driver {
 
     /// A read filled its buffer: there may be more, or not.
     #[inline]
-    pub(crate) fn came_filled(&mut self, slot: Slot) {
+    pub(super) fn came_filled(&mut self, slot: Slot) {
         self.slots[slot.0 as usize].read.predictor.found(true);
     }
 
     /// Whether to try a read now. If it is put off, the reader has to wait.
     #[inline]
-    pub(crate) fn is_worth_reading(&mut self, slot: Slot, now: impl FnOnce() -> Instant) -> bool {
+    pub(super) fn is_worth_reading(&mut self, slot: Slot, now: impl FnOnce() -> Instant) -> bool {
         let registration = &mut self.slots[slot.0 as usize];
         let side = &mut registration.read;
         if side.ready && !side.ended && side.predictor.puts_off() {
@@ -238,7 +227,7 @@ impl Driver {
     /// A call would have blocked: not ready until the next edge, whatever was thought before. Returns whether
     /// it is to be tried once more all the same, since a mark was reported.
     #[inline]
-    pub(crate) fn would_block(&mut self, slot: Slot, direction: Direction) -> bool {
+    pub(super) fn would_block(&mut self, slot: Slot, direction: Direction) -> bool {
         let side = self.slots[slot.0 as usize].side_mut(direction);
         side.ready = side.marked;
         side.marked = false;
@@ -248,7 +237,7 @@ impl Driver {
     }
 
     #[inline]
-    pub(crate) fn add_waiter(&mut self, slot: Slot, direction: Direction, waiter: Token) {
+    pub(super) fn add_waiter(&mut self, slot: Slot, direction: Direction, waiter: Token) {
         let side = self.slots[slot.0 as usize].side_mut(direction);
         match side.waiter {
             None => side.waiter = Some(waiter),
@@ -257,7 +246,7 @@ impl Driver {
     }
 
     /// Takes a waiter out that was woken by something else.
-    pub(crate) fn remove_waiter(&mut self, slot: Slot, direction: Direction, waiter: Token) {
+    pub(super) fn remove_waiter(&mut self, slot: Slot, direction: Direction, waiter: Token) {
         let side = self.slots[slot.0 as usize].side_mut(direction);
         if side.waiter == Some(waiter) {
             side.waiter = side.more.as_mut().and_then(|more| more.pop());
@@ -269,7 +258,7 @@ impl Driver {
     /// Waits for events, at most for `timeout` (`None`: for ever), and hands back who waited for them.
     ///
     /// Does not wait while a read is deferred: its reader is handed back if nothing else has happened.
-    pub(crate) fn poll(
+    pub(super) fn poll(
         &mut self,
         timeout: Option<Duration>,
         now: impl FnOnce() -> Instant,
@@ -343,13 +332,12 @@ impl Driver {
         }
     }
 
-    /// The part of it that other threads may use.
-    pub(crate) fn registrar(&self) -> &Arc<Registrar> {
+    pub(super) fn registrar(&self) -> &Arc<Registrar> {
         &self.registrar
     }
 }
 
-/// What other threads may do with a worker's driver: take out a descriptor that is closed there.
+/// What other threads take descriptors out with.
 pub(crate) struct Registrar {
     epoll: OwnedFd,
     /// Registrations whose descriptors were taken out, for the driver to forget.
@@ -358,7 +346,7 @@ pub(crate) struct Registrar {
 
 impl Registrar {
     /// Takes out a registration that nobody waits for, whose descriptor is open still.
-    pub(crate) fn retire(&self, slot: Slot, fd: BorrowedFd<'_>) {
+    pub(super) fn retire(&self, slot: Slot, fd: BorrowedFd<'_>) {
         self.unwatch(fd);
         self.retired.lock().push(slot);
     }
@@ -416,7 +404,7 @@ mod tests {
     use std::{os::fd::AsFd, ptr::NonNull};
 
     struct Peers {
-        driver: Driver,
+        driver: Epoll,
         slot: Slot,
         near: OwnedFd,
         far: OwnedFd,
@@ -428,7 +416,7 @@ mod tests {
     impl Peers {
         fn new() -> Self {
             let nothing = Standby::<()>::new(Instant::now).unwrap();
-            let mut driver = Driver::new(&Bell::new().unwrap(), &nothing).unwrap();
+            let mut driver = Epoll::new(&Bell::new().unwrap(), &nothing).unwrap();
             let flags = SocketFlags::NONBLOCK;
             let (near, far) =
                 rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)

@@ -1,19 +1,206 @@
-//! The driver: what a worker waits with when no coroutine is ready.
+//! The driver: what a worker waits with when no coroutine is ready, and what knows which descriptors are.
 //!
-//! One per worker, used by its thread alone. It knows no coroutines: a waiter is an opaque
-//! [`Token`] pointer that is handed back when its descriptor becomes ready. Today there is one kind,
-//! [`epoll`]; the worker sees only what is re-exported here.
+//! # Who calls
+//! One driver per worker. Its thread alone calls it, through `Worker::with_driver`, in short calls that neither
+//! suspend nor call back; only the worker's loop lets it wait, in [`Driver::poll`]. Other threads have two doors:
+//! the [`Registrar`], to take out a descriptor that they close, and [`Standby`], which all workers share.
+//!
+//! The driver knows no coroutines: a waiter is a [`Token`] that it hands back. It reads no clock: instants come
+//! with the call. Which kind it is, nobody above can tell, nor needs to. Today there is one, [`epoll`]; a further
+//! kind is one more arm of [`Driver`], with the same methods and these promises.
+//!
+//! # A registration
+//! [`Driver::register`] watches a descriptor for both directions until it is taken out. [`Slot`] names it. Its
+//! owner takes it out before the descriptor is closed, and not while somebody waits there: on the worker with
+//! [`Driver::remove`], elsewhere with [`Registrar::retire`]. A slot is used again after that, and what was under
+//! way for the former owner never reaches the next.
+//!
+//! # An operation
+//! The caller (`net/source`) keeps the operation, its buffer and its deadline on the coroutine's own stack. It is
+//! done at once, or pending until its wait ends:
+//!
+//! 1. [`Driver::is_worth_reading`] or [`Driver::is_ready`] says whether to try. A slot counts as not ready at
+//!    first; without a slot, try.
+//! 2. The caller tries, and says how it went: [`Driver::came_short`], [`Driver::came_filled`], or
+//!    [`Driver::would_block`]. What it says is all that the driver learns between two polls.
+//! 3. If it has to wait: [`Driver::add_waiter`], then the door. A poll hands the token back **once**, when the
+//!    direction has become ready, and has forgotten it then. The caller tries again, since others may have been
+//!    there before it.
+//!
+//! No readiness that comes after step 1 is lost: it is remembered, or ends the wait. One token may wait in several
+//! places at once; when one has handed it back, its owner takes it out of the others.
+//!
+//! # Cancellation
+//! A deadline, a cancellation or a shutdown wakes the coroutine, not the driver. The woken coroutine calls
+//! [`Driver::remove_waiter`] before it goes on, so no token outlives its wait. A token that was handed back and
+//! lost the race for its waiter's claim is nobody's.
+//!
+//! # Buffers
+//! An operation returns only once the kernel has returned its buffer. Here the kernel has a buffer for one
+//! non-blocking call alone, so a wait that is cut short has none to give back. A kind that leaves buffers with the
+//! kernel asks it to let go, and waits until it has, before the wait ends: the record of a pending operation lives
+//! on the suspended stack beside the buffer.
 
 mod epoll;
 mod read_predictor;
 mod shared;
 
-use std::ptr::NonNull;
+use std::{
+    io,
+    os::fd::BorrowedFd,
+    ptr::NonNull,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-pub(crate) use epoll::{Driver, Polled, Registrar, Slot};
 pub(crate) use shared::Standby;
 
-use crate::waiter::Waiter;
+use crate::{
+    sys::event::{Bell, Direction},
+    waiter::Waiter,
+};
+use epoll::Epoll;
 
-/// Who is told that a descriptor is ready.
+/// Who is told that a descriptor is ready; the driver only hands it back.
 pub(crate) type Token = NonNull<Waiter>;
+
+/// Names a registration; valid until it is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot(pub(crate) u32);
+
+/// What a poll found that is nobody's wait.
+#[derive(Debug, Default)]
+pub(crate) struct Polled {
+    /// Something that is on standby is due.
+    pub(crate) standby: bool,
+}
+
+/// A worker's driver, of whichever kind.
+pub(crate) enum Driver {
+    Epoll(Epoll),
+}
+
+/// What other threads may do with a worker's driver.
+#[derive(Clone)]
+pub(crate) enum Registrar {
+    Epoll(Arc<epoll::Registrar>),
+}
+
+/// Hands a call on to the kind that it is.
+macro_rules! each {
+    ($driver:expr, $kind:ident => $call:expr) => {
+        match $driver {
+            Self::Epoll($kind) => $call,
+        }
+    };
+}
+
+impl Driver {
+    /// A driver whose waits `bell` ends, and that reports what is due on `standby`.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left.
+    pub(crate) fn new<T>(bell: &Bell, standby: &Standby<T>) -> io::Result<Self> {
+        Epoll::new(bell, standby).map(Self::Epoll)
+    }
+
+    /// The part of it that other threads may use.
+    pub(crate) fn registrar(&self) -> Registrar {
+        each!(self, kind => Registrar::Epoll(kind.registrar().clone()))
+    }
+
+    /// Whether no descriptor is registered, so that a poll that does not wait finds nothing.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        each!(self, kind => kind.is_idle())
+    }
+
+    /// How many descriptors are registered.
+    pub(crate) fn len(&self) -> usize {
+        each!(self, kind => kind.len())
+    }
+
+    /// Registers `fd` for both directions. It counts as not ready until a poll has found otherwise, which the next
+    /// does if it is ready now.
+    ///
+    /// # Errors
+    /// If the kernel cannot watch it, as with regular files, or will watch no more.
+    pub(crate) fn register(&mut self, fd: BorrowedFd<'_>) -> io::Result<Slot> {
+        each!(self, kind => kind.register(fd))
+    }
+
+    /// Takes a registration out that nobody waits for, whose descriptor is still open.
+    pub(crate) fn remove(&mut self, slot: Slot, fd: BorrowedFd<'_>) {
+        each!(self, kind => kind.remove(slot, fd));
+    }
+
+    /// Whether nobody waits for it.
+    pub(crate) fn is_unawaited(&self, slot: Slot) -> bool {
+        each!(self, kind => kind.is_unawaited(slot))
+    }
+
+    /// Whether an operation in that direction may succeed, as far as is known.
+    #[inline]
+    pub(crate) fn is_ready(&self, slot: Slot, direction: Direction) -> bool {
+        each!(self, kind => kind.is_ready(slot, direction))
+    }
+
+    /// Whether to try a read now. If not, the reader waits: the read may have been deferred, in which case a poll
+    /// hands the reader back even if nothing comes.
+    #[inline]
+    pub(crate) fn is_worth_reading(&mut self, slot: Slot, now: impl FnOnce() -> Instant) -> bool {
+        each!(self, kind => kind.is_worth_reading(slot, now))
+    }
+
+    /// An operation moved less than it could have. Not ready any more, unless `doubtful`, or something that is known
+    /// here, says that this may have had another reason.
+    #[inline]
+    pub(crate) fn came_short(&mut self, slot: Slot, direction: Direction, doubtful: bool) {
+        each!(self, kind => kind.came_short(slot, direction, doubtful));
+    }
+
+    /// A read filled its buffer: there may be more, or not.
+    #[inline]
+    pub(crate) fn came_filled(&mut self, slot: Slot) {
+        each!(self, kind => kind.came_filled(slot));
+    }
+
+    /// An operation would have had to wait. Returns whether to try once more all the same.
+    #[inline]
+    pub(crate) fn would_block(&mut self, slot: Slot, direction: Direction) -> bool {
+        each!(self, kind => kind.would_block(slot, direction))
+    }
+
+    /// Has the next poll that finds the direction ready hand back `waiter`, once.
+    #[inline]
+    pub(crate) fn add_waiter(&mut self, slot: Slot, direction: Direction, waiter: Token) {
+        each!(self, kind => kind.add_waiter(slot, direction, waiter));
+    }
+
+    /// Takes a waiter out that something else has woken; does nothing if it was handed back.
+    pub(crate) fn remove_waiter(&mut self, slot: Slot, direction: Direction, waiter: Token) {
+        each!(self, kind => kind.remove_waiter(slot, direction, waiter));
+    }
+
+    /// Waits until something has come or the bell rings, at most for `timeout` (`None`: for ever), and hands back
+    /// who waited for it. It may return for nothing.
+    ///
+    /// # Errors
+    /// Those of the system, which only a fault here can lead to. No waiter is lost then.
+    #[inline]
+    pub(crate) fn poll(
+        &mut self,
+        timeout: Option<Duration>,
+        now: impl FnOnce() -> Instant,
+        wake: impl FnMut(Token),
+    ) -> io::Result<Polled> {
+        each!(self, kind => kind.poll(timeout, now, wake))
+    }
+}
+
+impl Registrar {
+    /// Takes a registration out that nobody waits for, whose descriptor is still open.
+    pub(crate) fn retire(&self, slot: Slot, fd: BorrowedFd<'_>) {
+        each!(self, kind => kind.retire(slot, fd));
+    }
+}

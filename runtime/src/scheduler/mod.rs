@@ -602,7 +602,7 @@ fn new_home(bell: Bell, driver: &crate::driver::Driver) -> Home {
         worker_id,
         thread_id: AtomicI32::new(0),
         thread_stack: [const { AtomicUsize::new(0) }; 2],
-        registrar: driver.registrar().clone(),
+        registrar: driver.registrar(),
         on_patrol: AtomicBool::new(false),
         assigned: SpinLock::new(VecDeque::new()),
         offered: Injector::new(),
