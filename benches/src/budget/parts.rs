@@ -206,7 +206,7 @@ mod tests {
         let inlined = frames(&[
             ("core::ptr::read", "/rustc/0/library/core/src/ptr/mod.rs"),
             ("parse", "server/http/src/http1/head.rs"),
-            ("turn", "server/http/src/conn.rs"),
+            ("turn", "server/http/src/server/conn.rs"),
         ]);
         assert_eq!(part_of(&inlined), Part::Parse);
         assert_eq!(part_of(&inlined[2..]), Part::Connection);

@@ -31,14 +31,13 @@
 //! Worker pools, hubs of topics and members, and servers for a protocol of your own are the crate
 //! `maniple-parts`.
 //!
-//! Start with the file `conn.rs` to read how a connection is served.
+//! Start with the file `server/conn.rs` to read how a connection is served.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod body;
 pub mod client;
-mod conn;
 mod date;
 mod drain;
 #[cfg(any(test, fuzzing))]

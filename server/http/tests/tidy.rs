@@ -14,7 +14,6 @@ const LAYERS: &[&[&str]] = &[
     &["scratch"],
     &["request"],
     &["router"],
-    &["conn"],
     &["server"],
 ];
 
@@ -90,7 +89,7 @@ fn layer(module: &str) -> Option<usize> {
 
 #[test]
 fn modules_import_downwards() {
-    let conn = imports(&code(&src().join("conn.rs")));
+    let conn = imports(&code(&src().join("server/conn.rs")));
     assert!(conn.contains(&"http1".to_owned()) && conn.contains(&"scratch".to_owned()));
     for path in sources() {
         let own = module(&path);

@@ -1,5 +1,7 @@
 //! The server: settings, listening, accepting, signals, and the end.
 
+mod conn;
+
 use std::{
     cell::Cell,
     io,
@@ -25,13 +27,14 @@ use maniple::{
 
 use crate::{
     body::BodyLimits,
-    conn::{self, Service, Standby, Timeouts},
     drain::{DrainReport, Registry},
     http1::head::{Limits, MOST_FIELDS, MOST_TARGET_BYTES},
     line::Line,
     refusal::Refusals,
     router::Router,
 };
+
+use conn::{Service, Standby, Timeouts};
 
 /// Settings of a server; made by [`Server::builder`].
 #[derive(Debug)]
