@@ -7,7 +7,7 @@
 //!
 //! The driver knows no coroutines: a waiter is a [`Token`] that it hands back. It reads no clock: instants come
 //! with the call. Which kind it is, nobody above can tell, nor needs to. Today there is one, [`epoll`]; a further
-//! kind is one more arm of [`Driver`], with the same methods and these promises.
+//! kind is one more arm of [`Driver`], with the same methods and these promises, which `promises` tests of each.
 //!
 //! # A registration
 //! [`Driver::register`] watches a descriptor for both directions until it is taken out. [`Slot`] names it. Its
@@ -42,6 +42,8 @@
 //! on the suspended stack beside the buffer.
 
 mod epoll;
+#[cfg(all(test, not(loom)))]
+mod promises;
 mod read_predictor;
 mod shared;
 
