@@ -105,6 +105,24 @@ fn every_link_leads_to_a_file_and_a_heading() {
 }
 
 #[test]
+fn code_in_the_book_fits_beside_its_margins() {
+    let mut seen = 0;
+    for page in pages() {
+        let text = read(&page);
+        for file in text.split("{{#include ").skip(1) {
+            let file = page.parent().unwrap().join(file.split("}}").next().unwrap());
+            if file.extension().is_some_and(|extension| extension == "rs") {
+                seen += 1;
+                let code = read(&file);
+                let long = code.lines().find(|line| line.chars().count() > 102);
+                assert_eq!(long, None, "{}", file.display());
+            }
+        }
+    }
+    assert!(seen > 40, "{seen} files are found");
+}
+
+#[test]
 fn every_chapter_stands_in_the_summary() {
     let book = root().join("docs/src");
     let summary = read(&book.join("SUMMARY.md"));

@@ -9,8 +9,8 @@ use crate::site::end_with_parent;
 /// Which of the two processes this is.
 #[derive(Debug)]
 pub enum Fork {
-    /// The new one. It ends with its parent, and should end with [`std::process::exit`]: whatever stands above on the
-    /// stack was meant for the parent.
+    /// The new one. It ends with its parent, and should end with [`std::process::exit`]:
+    /// whatever stands above on the stack was meant for the parent.
     Child,
     /// The old one, and the new one's number.
     Parent(Pid),
@@ -20,8 +20,9 @@ pub enum Fork {
 ///
 /// # Errors
 ///
-/// If the kernel gives no further process, or this one has several threads: the others would be missing in the child, with
-/// whatever they had locked at that moment locked for good.
+/// If the kernel gives no further process, or this one has several threads: the others
+/// would be missing in the child, with whatever they had locked at that moment locked for
+/// good.
 pub fn fork() -> io::Result<Fork> {
     let threads = threads()?;
     if threads != 1 {
@@ -29,7 +30,8 @@ pub fn fork() -> io::Result<Fork> {
         return Err(io::Error::other(why));
     }
     let parent = getpid();
-    // SAFETY: this is the only thread, so that the child finds no lock held and no structure half changed.
+    // SAFETY: this is the only thread, so that the child finds no lock held and no
+    // structure half changed.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {

@@ -1,9 +1,10 @@
-//! Chat in two layers, with one broadcaster: a thread reads for each client, and one thread hears what they read, knows the
-//! rooms, and writes to all.
+//! Chat in two layers, with one broadcaster: a thread reads for each client, and one thread
+//! hears what they read, knows the rooms, and writes to all.
 //!
-//! One owner of the rooms needs no lock, and its order is everybody's order. But it writes itself, and a write blocks while
-//! the client does not read. So the room is as fast as its slowest member: see ③. What is bounded is the queue to the
-//! broadcaster; while it is full, readers wait, and then the clients who talk.
+//! One owner of the rooms needs no lock, and its order is everybody's order. But it writes
+//! itself, and a write blocks while the client does not read. So the room is as fast as its
+//! slowest member: see ③. What is bounded is the queue to the broadcaster; while it is
+//! full, readers wait, and then the clients who talk.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -98,12 +99,14 @@ fn broadcast(events: &Receiver<(u64, Event)>) {
             if stream.write_all(format!("{line}\n").as_bytes()).is_ok() {
                 continue;
             }
-            // ④ Gone, or silent for too long: closing it ends its reader too, and the others are told.
+            // ④ Gone, or silent for too long: closing it ends its reader too, and the
+            // others are told.
             end(streams.remove(&to), Shutdown::Both);
             told.extend(rooms.hear(to, Heard::End));
         }
         if last {
-            // All that was said before has been written; there is no queue of its own that would have to be emptied.
+            // All that was said before has been written; there is no queue of its own that
+            // would have to be emptied.
             end(streams.remove(&client), Shutdown::Write);
         }
     }

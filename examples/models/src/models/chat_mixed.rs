@@ -1,11 +1,14 @@
 //! Layered chat whose readers and senders are jobs of a pool that was started ahead.
 //!
-//! Two layers, as with a sender for each client, and a worker pool under the lower one: whoever connects takes two workers,
-//! one that reads and one that writes, and gives them back when it leaves. Nothing is started while clients come and go, and
-//! the number of workers is the number of clients, times two. Who comes when all are taken waits in the kernel's backlog
-//! until somebody leaves. So a silent client has its price: it takes the place of one who would talk.
+//! Two layers, as with a sender for each client, and a worker pool under the lower one:
+//! whoever connects takes two workers, one that reads and one that writes, and gives them
+//! back when it leaves. Nothing is started while clients come and go, and the number of
+//! workers is the number of clients, times two. Who comes when all are taken waits in the
+//! kernel's backlog until somebody leaves. So a silent client has its price: it takes the
+//! place of one who would talk.
 //!
-//! The policy for laggards is the milder one: they miss the oldest lines they have not read, and are told how many.
+//! The policy for laggards is the milder one: they miss the oldest lines they have not
+//! read, and are told how many.
 
 use std::io;
 
@@ -36,7 +39,8 @@ fn serve(site: &Site) -> io::Result<()> {
         set_socket_send_buffer_size(&listener, SEND_BUFFER)?;
         site.announce(listener.local_addr()?)?;
         Server::builder("chat", LineCodec::new(LONGEST_LINE), Hall::default())
-            // ② As many connections as the pool has pairs of workers: a reader always finds its sender.
+            // ② As many connections as the pool has pairs of workers: a reader always finds
+            // its sender.
             .on_pool(&pool)
             .outgoing(256)
             // ③ Nobody is cut, and nobody is waited for: what a laggard pays with is lines.

@@ -1,8 +1,11 @@
-//! Chat in two layers, with a sender for each client: the owner of the rooms writes to queues, and never to a socket.
+//! Chat in two layers, with a sender for each client: the owner of the rooms writes to
+//! queues, and never to a socket.
 //!
-//! Each client has two coroutines, one that reads and one that writes, and a bounded queue before the latter. Above them one
-//! coroutine has all rooms and waits for nothing but the next event. A client who does not read fills its own queue. When that
-//! is full, the policy decides, and here it says: it is cut, the others are told that it left, and nobody waits for it.
+//! Each client has two coroutines, one that reads and one that writes, and a bounded queue
+//! before the latter. Above them one coroutine has all rooms and waits for nothing but the
+//! next event. A client who does not read fills its own queue. When that is full, the
+//! policy decides, and here it says: it is cut, the others are told that it left, and
+//! nobody waits for it.
 //!
 //! Readers, senders and the loop are `maniple_parts::actor`; what stands here is what a chat room adds.
 
@@ -62,7 +65,8 @@ impl Actor for Hall {
         self.hear(conn, heard, out);
     }
 
-    // ③ For a policy that drops instead (model 29): it takes the place of the lines that are missing.
+    // ③ For a policy that drops instead (model 29): it takes the place of the lines that
+    // are missing.
     fn dropped(count: u64) -> Option<Line> {
         Some(format!("* {count} lines dropped").into())
     }
@@ -71,7 +75,8 @@ impl Actor for Hall {
 impl Hall {
     fn hear(&mut self, conn: ConnId, heard: Heard, out: &mut Outbox<Line>) {
         for (member, line) in self.0.hear(conn, heard) {
-            // ④ Queued or not, this does not wait. Whoever is cut here is heard to leave in an event to come.
+            // ④ Queued or not, this does not wait. Whoever is cut here is heard to leave in
+            // an event to come.
             out.send(member, line);
         }
     }

@@ -1,8 +1,10 @@
-//! A process per connection: the loop that accepts forks, and the child talks to the client until it leaves.
+//! A process per connection: the loop that accepts forks, and the child talks to the client
+//! until it leaves.
 //!
-//! The child inherits the connection and a copy of all memory, which the kernel makes page by page as one of the two writes.
-//! What happens in it, a crash or a leak, ends with it; what it learns, others do not. Each client costs a process, each
-//! process its own connections to A, B and C, and nothing here bounds their number but the kernel's limits.
+//! The child inherits the connection and a copy of all memory, which the kernel makes page
+//! by page as one of the two writes. What happens in it, a crash or a leak, ends with it;
+//! what it learns, others do not. Each client costs a process, each process its own
+//! connections to A, B and C, and nothing here bounds their number but the kernel's limits.
 
 use std::{io, net::TcpStream, process};
 
@@ -23,8 +25,9 @@ fn serve(site: &Site) -> io::Result<()> {
                 continue;
             }
         };
-        // ① Children that have ended are zombies until they are asked for. Asking here, without waiting, needs no signal
-        // handler: nothing interrupts `accept`, no notice is lost, and no zombie takes a place that this fork needs.
+        // ① Children that have ended are zombies until they are asked for. Asking here,
+        // without waiting, needs no signal handler: nothing interrupts `accept`, no notice
+        // is lost, and no zombie takes a place that this fork needs.
         while fork::ended()?.is_some() {}
         // ② One goes in, two come out.
         match fork::fork() {
@@ -34,8 +37,8 @@ fn serve(site: &Site) -> io::Result<()> {
                 let talked = converse(stream, site.backends());
                 process::exit(i32::from(talked.is_err()));
             }
-            // ④ The child has the connection now, or, where the kernel gives no further process, nobody: then the
-            // client sees it closed.
+            // ④ The child has the connection now, or, where the kernel gives no further
+            // process, nobody: then the client sees it closed.
             Ok(Fork::Parent(_)) | Err(_) => drop(stream),
         }
     }

@@ -1,9 +1,11 @@
-//! Half-sync/half-async: below, a thread that never waits for one client; above, workers that may wait for anything; a queue
-//! between them.
+//! Half-sync/half-async: below, a thread that never waits for one client; above, workers
+//! that may wait for anything; a queue between them.
 //!
-//! The asynchronous layer accepts, reads, and makes whole requests of what comes in when it comes. The synchronous layer takes
-//! a request together with its connection, asks the backends, writes the answer, and gives the connection back. The queue
-//! is bounded: while it is full the lower layer stops reading, so that whoever sends too much is held back by TCP.
+//! The asynchronous layer accepts, reads, and makes whole requests of what comes in when it
+//! comes. The synchronous layer takes a request together with its connection, asks the
+//! backends, writes the answer, and gives the connection back. The queue is bounded: while
+//! it is full the lower layer stops reading, so that whoever sends too much is held back by
+//! TCP.
 
 use std::{
     collections::HashMap,
@@ -84,7 +86,8 @@ fn serve(site: &Site) -> io::Result<()> {
     }
 }
 
-/// ② The synchronous layer: straight on, and blocking. It never meets half a request or a silent client.
+/// ② The synchronous layer: straight on, and blocking. It never meets half a request or a
+/// silent client.
 fn work(requests: &Queue<Whole>, answered: &Mailbox<Answered>, mut backends: Backends) {
     loop {
         let Whole {
@@ -99,7 +102,8 @@ fn work(requests: &Queue<Whole>, answered: &Mailbox<Answered>, mut backends: Bac
     }
 }
 
-/// ③ Blocks until the kernel has taken the answer, which a client that does not read can delay: for so long, and no longer.
+/// ③ Blocks until the kernel has taken the answer, which a client that does not read can
+/// delay: for so long, and no longer.
 fn write_all(wire: &mut Wire) -> io::Result<()> {
     loop {
         wire.write()?;
@@ -140,7 +144,8 @@ impl AsyncLayer {
         }
     }
 
-    /// Reads what is there. An event of a client that is with a worker may be let pass: all is read when it comes back.
+    /// Reads what is there. An event of a client that is with a worker may be let pass: all
+    /// is read when it comes back.
     fn attend_to(&mut self, client: u64) {
         let Some(mut wire) = self.clients.remove(&client) else {
             return;
@@ -149,7 +154,8 @@ impl AsyncLayer {
             return;
         }
         match wire.request() {
-            // ④ Waits while the queue is full. Nothing is read or accepted then; windows close, the backlog fills.
+            // ④ Waits while the queue is full. Nothing is read or accepted then; windows
+            // close, the backlog fills.
             Some(request) => self.requests.push(Whole {
                 client,
                 wire,

@@ -1,8 +1,11 @@
-//! Half-sync/half-reactive: a reactor finds out who is ready, and workers do everything with those who are.
+//! Half-sync/half-reactive: a reactor finds out who is ready, and workers do everything
+//! with those who are.
 //!
-//! The reactor accepts and waits for readiness, and not a byte passes through it. It puts ready clients into a bounded queue;
-//! a worker takes one, reads, works, writes, and arms the socket again for one event (`EPOLLONESHOT`), so that no two
-//! workers ever have the same client. While the queue is full the reactor looks at nothing more, and clients wait in the kernel.
+//! The reactor accepts and waits for readiness, and not a byte passes through it. It puts
+//! ready clients into a bounded queue; a worker takes one, reads, works, writes, and arms
+//! the socket again for one event (`EPOLLONESHOT`), so that no two workers ever have the
+//! same client. While the queue is full the reactor looks at nothing more, and clients wait
+//! in the kernel.
 
 use std::{
     collections::HashMap,
@@ -46,15 +49,17 @@ fn serve(site: &Site) -> io::Result<()> {
         for event in events.drain(..) {
             match event.data.u64() {
                 LISTENER => shared.accept(&listener, &mut last),
-                // ① That it is ready is all that the reactor knows of it. Waits while the queue is full: nobody could
-                // attend to a further client anyway, and what clients send meanwhile the kernel keeps, or holds back.
+                // ① That it is ready is all that the reactor knows of it. Waits while the
+                // queue is full: nobody could attend to a further client anyway, and what
+                // clients send meanwhile the kernel keeps, or holds back.
                 client => shared.ready.push(client),
             }
         }
     }
 }
 
-/// ② A worker does for one client what can be done without waiting for it, and waits for its backends.
+/// ② A worker does for one client what can be done without waiting for it, and waits for
+/// its backends.
 fn work(shared: &Shared, mut backends: Backends) {
     loop {
         let client = shared.ready.pop();
@@ -84,7 +89,8 @@ fn converse(wire: &mut Wire, backends: &mut Backends) -> io::Result<bool> {
 /// What the reactor and the workers share.
 struct Shared {
     epoll: OwnedFd,
-    /// Those that wait for an event, or for a worker. A worker takes a client out while it attends to it.
+    /// Those that wait for an event, or for a worker. A worker takes a client out while it
+    /// attends to it.
     clients: Mutex<HashMap<u64, Wire>>,
     ready: Queue<u64>,
 }
@@ -105,8 +111,9 @@ impl Shared {
         }
     }
 
-    /// ④ Arms the client's socket for one event: that it can be read, or, while it takes no more of an answer, written.
-    /// The lock is held so that whoever is told finds the client.
+    /// ④ Arms the client's socket for one event: that it can be read, or, while it takes no
+    /// more of an answer, written. The lock is held so that whoever is told finds the
+    /// client.
     fn watch(&self, client: u64, wire: Wire, anew: bool) {
         let ready = if wire.wants_write() {
             EventFlags::OUT

@@ -1,8 +1,9 @@
 //! Iterative: one process, one thread, one connection at a time.
 //!
-//! Whoever comes meanwhile waits in the kernel, in the backlog of the listening socket: that is the only queue, and the only
-//! bound. There is nothing to share, to lock or to switch, and the process keeps its connections to A, B and C
-//! from one client to the next. But whatever waits here, waits for all: a slow backend, and a client that says nothing.
+//! Whoever comes meanwhile waits in the kernel, in the backlog of the listening socket:
+//! that is the only queue, and the only bound. There is nothing to share, to lock or to
+//! switch, and the process keeps its connections to A, B and C from one client to the next.
+//! But whatever waits here, waits for all: a slow backend, and a client that says nothing.
 
 use std::{io, net::TcpStream};
 
@@ -25,7 +26,8 @@ fn serve(site: &Site) -> io::Result<()> {
 }
 
 fn converse(stream: TcpStream, backends: &mut Backends) -> io::Result<()> {
-    // ② Its time limits on reading and writing are what keeps one client from stopping the server for good.
+    // ② Its time limits on reading and writing are what keeps one client from stopping the
+    // server for good.
     let mut client = Conversation::new(stream)?;
     while let Some(request) = client.request()? {
         // ③ One answer for each connection, so that the others get their turn.

@@ -1,7 +1,9 @@
-//! A coroutine per connection, and for each aggregate a leader with children: A, B and C are asked side by side.
+//! A coroutine per connection, and for each aggregate a leader with children: A, B and C
+//! are asked side by side.
 //!
-//! It reads as a thread per connection: read, ask, write. But a wait suspends a coroutine and not a thread, so ten thousand
-//! waits are no matter, and a request takes the longest of its calls instead of their sum.
+//! It reads as a thread per connection: read, ask, write. But a wait suspends a coroutine
+//! and not a thread, so ten thousand waits are no matter, and a request takes the longest
+//! of its calls instead of their sum.
 
 use std::{io, time::Duration};
 
@@ -22,13 +24,15 @@ fn serve(site: &Site) -> io::Result<()> {
             let stream = match stream {
                 Ok(stream) => stream,
                 Err(error) => {
-                    // Without a descriptor it would fail at once, again and again, and never let others run.
+                    // Without a descriptor it would fail at once, again and again, and
+                    // never let others run.
                     maniple::sleep(pause_after_failed_accept(&error).unwrap_or_default());
                     continue;
                 }
             };
             let backends = Backends::new(site.backends);
-            // ① A stack of its own for each client, and no thread; on the worker that has the fewest, since it will stay there.
+            // ① A stack of its own for each client, and no thread; on the worker that has
+            // the fewest, since it will stay there.
             drop(maniple::task::spawn_least_loaded(move || {
                 converse(stream, backends)
             }));
@@ -41,7 +45,8 @@ fn converse(stream: TcpStream, mut backends: Backends<TcpStream>) -> io::Result<
     stream.set_nodelay(true)?;
     let mut client = Conversation::over(stream);
     loop {
-        // ② A client that is silent for too long is cut: the deadline holds for whatever waits inside.
+        // ② A client that is silent for too long is cut: the deadline holds for whatever
+        // waits inside.
         let asked = maniple::timeout(PATIENCE, || client.request());
         let Some(request) = asked.map_err(io::Error::from)?? else {
             return Ok(());

@@ -1,8 +1,11 @@
-//! Leader and followers: threads take turns at waiting, and the one that an event wakes hands on the lead before it works.
+//! Leader and followers: threads take turns at waiting, and the one that an event wakes
+//! hands on the lead before it works.
 //!
-//! All threads share one epoll set. One of them, the leader, waits in it; the followers sleep. An event makes the leader
-//! promote a follower and then handle the event itself, from the first byte to the last: there is no queue, and a
-//! request is never handed from thread to thread. While all threads work there is no leader, and events wait in the kernel.
+//! All threads share one epoll set. One of them, the leader, waits in it; the followers
+//! sleep. An event makes the leader promote a follower and then handle the event itself,
+//! from the first byte to the last: there is no queue, and a request is never handed from
+//! thread to thread. While all threads work there is no leader, and events wait in the
+//! kernel.
 
 use std::{
     collections::HashMap,
@@ -56,7 +59,8 @@ struct Turn {
 }
 
 impl Lead {
-    /// ① Returns when the calling thread is the leader: at once if there is none, otherwise when it is promoted.
+    /// ① Returns when the calling thread is the leader: at once if there is none, otherwise
+    /// when it is promoted.
     fn follow(&self) {
         let me = thread::current();
         let mut turn = lock(&self.turn);
@@ -72,8 +76,8 @@ impl Lead {
         }
     }
 
-    /// ② The leader steps back and names its successor: who came last, since its caches are the warmest. If all others
-    /// are at work, the first of them to come back will lead.
+    /// ② The leader steps back and names its successor: who came last, since its caches are
+    /// the warmest. If all others are at work, the first of them to come back will lead.
     fn promote(&self) {
         let mut turn = lock(&self.turn);
         let next = turn.followers.pop();
@@ -108,8 +112,8 @@ impl Server {
         }
     }
 
-    /// ④ A single event, for the others are the successor's. Its handle is disarmed with it, so that no successor is told
-    /// of the same.
+    /// ④ A single event, for the others are the successor's. Its handle is disarmed with
+    /// it, so that no successor is told of the same.
     fn next_event(&self) -> io::Result<u64> {
         let data = EventData::new_u64(LISTENER);
         let flags = EventFlags::empty();
@@ -152,8 +156,9 @@ impl Server {
         }
     }
 
-    /// Arms the client's socket for one event: that it can be read, or, while it takes no more of an answer, written.
-    /// The lock is held so that the thread which is told finds the client.
+    /// Arms the client's socket for one event: that it can be read, or, while it takes no
+    /// more of an answer, written. The lock is held so that the thread which is told finds
+    /// the client.
     fn watch(&self, client: u64, wire: Wire, anew: bool) {
         let ready = if wire.wants_write() {
             EventFlags::OUT
@@ -173,7 +178,8 @@ impl Server {
     }
 }
 
-/// Reads, works and writes; the thread waits for backends, but never for the client. False if the client is done with.
+/// Reads, works and writes; the thread waits for backends, but never for the client. False
+/// if the client is done with.
 fn converse(wire: &mut Wire, backends: &mut Backends) -> io::Result<bool> {
     wire.write()?;
     wire.read()?;

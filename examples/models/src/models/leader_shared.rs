@@ -1,8 +1,10 @@
-//! The leader with children, whose calls share connections: on each worker there is one to A, one to B, one to C.
+//! The leader with children, whose calls share connections: on each worker there is one to
+//! A, one to B, one to C.
 //!
-//! The handler is that of the model before. Under it, a call puts its question into a channel and waits for its own answer;
-//! a coroutine for each backend writes what has gathered there in one go, and another one reads. So many questions cost
-//! one system call, as in the event loops, and descriptors no longer grow with the clients.
+//! The handler is that of the model before. Under it, a call puts its question into a
+//! channel and waits for its own answer; a coroutine for each backend writes what has
+//! gathered there in one go, and another one reads. So many questions cost one system call,
+//! as in the event loops, and descriptors no longer grow with the clients.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -74,7 +76,8 @@ struct Question {
 }
 
 thread_local! {
-    // ① A coroutine never leaves its worker, so what belongs to a worker needs no lock: it is a thread's.
+    // ① A coroutine never leaves its worker, so what belongs to a worker needs no lock: it
+    // is a thread's.
     static LINES: OnceCell<[Sender<Question>; COUNT]> = const { OnceCell::new() };
 }
 

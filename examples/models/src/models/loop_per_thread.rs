@@ -1,8 +1,10 @@
-//! One loop per thread: as many event loops as cores, each with its own clients; one thread accepts and deals them out.
+//! One loop per thread: as many event loops as cores, each with its own clients; one thread
+//! accepts and deals them out.
 //!
-//! A client stays with its loop for as long as it is connected. So what belongs to a session, and to the connections to
-//! the backends, is touched by one thread only and needs no lock. A loop waits in one place, as with `epoll`; the
-//! accepting thread waits for nothing but clients.
+//! A client stays with its loop for as long as it is connected. So what belongs to a
+//! session, and to the connections to the backends, is touched by one thread only and needs
+//! no lock. A loop waits in one place, as with `epoll`; the accepting thread waits for
+//! nothing but clients.
 
 use std::{
     convert::Infallible,
@@ -31,7 +33,8 @@ fn serve(site: &Site) -> io::Result<()> {
     let loops = (0..site.cores)
         .map(|_| start(site.backends))
         .collect::<io::Result<Vec<_>>>()?;
-    // ① Round robin: each loop gets as many clients as the others, whatever the kernel thinks of their addresses.
+    // ① Round robin: each loop gets as many clients as the others, whatever the kernel
+    // thinks of their addresses.
     for inbox in loops.iter().cycle() {
         match listener.accept() {
             Ok((stream, _)) => inbox.put(stream),
@@ -42,8 +45,9 @@ fn serve(site: &Site) -> io::Result<()> {
     unreachable!("there is at least one core, and no end to a circle")
 }
 
-/// A loop on a thread of its own, and where its clients are left for it. Nothing bounds that list but the number of
-/// descriptors: to accept is less work than to serve, but who waits there holds a descriptor.
+/// A loop on a thread of its own, and where its clients are left for it. Nothing bounds
+/// that list but the number of descriptors: to accept is less work than to serve, but who
+/// waits there holds a descriptor.
 fn start(backends: [SocketAddr; COUNT]) -> io::Result<Arc<Inbox<TcpStream>>> {
     let inbox = Arc::new(Inbox::new()?);
     // ② The bell of the list is one more thing to wait for.

@@ -1,8 +1,10 @@
-//! One loop per thread and a pool that computes: loops never do what takes long, so that nobody waits behind it.
+//! One loop per thread and a pool that computes: loops never do what takes long, so that
+//! nobody waits behind it.
 //!
-//! A loop does input and output for its clients, as in one loop per thread. What computes goes to a queue, from which a
-//! fixed number of other threads takes it; the result comes back through the inbox of the loop that asked. The queue
-//! is bounded: who comes when it is full is told so at once, with a 503.
+//! A loop does input and output for its clients, as in one loop per thread. What computes
+//! goes to a queue, from which a fixed number of other threads takes it; the result comes
+//! back through the inbox of the loop that asked. The queue is bounded: who comes when it
+//! is full is told so at once, with a 503.
 
 use std::{
     collections::VecDeque,
@@ -77,7 +79,8 @@ fn run(mut sessions: Sessions<Loop>) -> io::Result<Infallible> {
                     for message in sessions.host.inbox.take() {
                         match message {
                             Message::Client(stream) => sessions.take(stream),
-                            // ① Back on the thread to which the client belongs: still no lock around a session.
+                            // ① Back on the thread to which the client belongs: still no
+                            // lock around a session.
                             Message::Computed(client, answer) => sessions.answer(client, &answer),
                         }
                     }
@@ -99,7 +102,8 @@ impl Host for Loop {
         self.epoll.watch(connection, whose)
     }
 
-    /// ② A loop hands over what takes long and goes on; where that is not possible, it says so at once.
+    /// ② A loop hands over what takes long and goes on; where that is not possible, it says
+    /// so at once.
     fn compute(&mut self, client: u64, time: Duration) -> Option<Answer> {
         let job = Job {
             time,

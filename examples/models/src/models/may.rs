@@ -1,8 +1,10 @@
-//! Stackful coroutines on another runtime, for reference: the leader with its children, on `may`.
+//! Stackful coroutines on another runtime, for reference: the leader with its children, on
+//! `may`.
 //!
-//! Line by line it is `leader.rs`. What differs is under it: may resumes a coroutine on whichever of its threads is free, so
-//! what runs in one must not rely on a thread-local across a wait. That the compiler cannot check. Hence starting a coroutine is
-//! unsafe in may, and its macro `go!`, which hides that, is a promise.
+//! Line by line it is `leader.rs`. What differs is under it: may resumes a coroutine on
+//! whichever of its threads is free, so what runs in one must not rely on a thread-local
+//! across a wait. That the compiler cannot check. Hence starting a coroutine is unsafe in
+//! may, and its macro `go!`, which hides that, is a promise.
 
 use std::{
     io,
@@ -31,7 +33,8 @@ fn serve(site: &Site) -> io::Result<()> {
         .set_workers(site.cores)
         .set_stack_size(STACK / size_of::<usize>());
     let listener = site.listen()?.into_raw_fd();
-    // SAFETY: the descriptor is a socket that listens, given away here. (may's own `bind` would take a port that is in use.)
+    // SAFETY: the descriptor is a socket that listens, given away here. (may's own `bind`
+    // would take a port that is in use.)
     let listener = unsafe { TcpListener::from_raw_fd(listener) };
     let backends = site.backends;
     let accepting = go!(move || {
@@ -70,7 +73,8 @@ fn converse(stream: TcpStream, mut backends: Backends<TcpStream>) -> io::Result<
 /// The leader waits here until all three have answered, and may lend them what it owns.
 fn ask_side_by_side(backends: &mut Backends<TcpStream>, id: u64) -> Result<Answer, Unavailable> {
     let [a, b, c] = &mut backends.each;
-    // ③ Two children and the leader itself make the calls. Which threads they run on is the scheduler's choice.
+    // ③ Two children and the leader itself make the calls. Which threads they run on is the
+    // scheduler's choice.
     let [a, b, c] = scope(|scope| {
         let a = go!(scope, || a.ask(id));
         let b = go!(scope, || b.ask(id));

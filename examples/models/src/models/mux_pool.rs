@@ -1,8 +1,10 @@
 //! A multiplexing thread with a pool of workers that never touch a client's socket.
 //!
-//! One thread does all that has to do with clients: it accepts, reads, parses and writes. What may take long, asking backends
-//! or computing, becomes a typed job for a worker, which may block for as long as it likes. Answers come back through a
-//! mailbox whose eventfd wakes the thread. The queue of jobs is bounded; beyond it a client is told 503 at once.
+//! One thread does all that has to do with clients: it accepts, reads, parses and writes.
+//! What may take long, asking backends or computing, becomes a typed job for a worker,
+//! which may block for as long as it likes. Answers come back through a mailbox whose
+//! eventfd wakes the thread. The queue of jobs is bounded; beyond it a client is told 503
+//! at once.
 
 use std::{
     collections::HashMap, io, net::TcpListener, os::fd::OwnedFd, sync::Arc, thread::Builder,
@@ -65,7 +67,8 @@ fn serve(site: &Site) -> io::Result<()> {
     }
 }
 
-/// ④ A worker blocks, and only its own job waits. Whether the client is still there is not its business.
+/// ④ A worker blocks, and only its own job waits. Whether the client is still there is not
+/// its business.
 fn work(jobs: &Queue<Job>, done: &Mailbox<Done>, mut backends: Backends) {
     loop {
         let Job { client, ask } = jobs.pop();
@@ -122,7 +125,8 @@ impl Server {
                 Some(Ask::Refused(answer)) => wire.answer(&answer),
                 Some(ask) => {
                     if self.jobs.try_push(Job { client, ask }).is_err() {
-                        // ⑤ The thread that writes is never busy with work, so that overload is told at once.
+                        // ⑤ The thread that writes is never busy with work, so that
+                        // overload is told at once.
                         wire.answer(&Answer::refusal(503, "too many requests are waiting"));
                     }
                 }
@@ -139,10 +143,12 @@ impl Server {
     }
 }
 
-/// Jobs that may wait. 64 workers do about 2000 in a second, so that the last one waits for half of it.
+/// Jobs that may wait. 64 workers do about 2000 in a second, so that the last one waits for
+/// half of it.
 const QUEUE: usize = 1024;
 
-/// Edge-triggered, in and out: told once when a socket becomes ready, so that what is watched never changes.
+/// Edge-triggered, in and out: told once when a socket becomes ready, so that what is
+/// watched never changes.
 const ALL: EventFlags = EventFlags::IN.union(EventFlags::OUT).union(EventFlags::ET);
 
 /// What an event's number stands for: the listener, the mailbox, or else a client.

@@ -1,8 +1,10 @@
 //! Pre-forked processes that accept on one socket, which all of them inherited.
 //!
-//! As many processes as may wait, forked before the first client comes. Each blocks in `accept`, serves one connection, and
-//! blocks in `accept` again: the kernel hands each connection to one process that is free, and whoever finds none free waits
-//! in the one backlog. The parent serves nobody; it waits for children to end, and puts new ones in their place.
+//! As many processes as may wait, forked before the first client comes. Each blocks in
+//! `accept`, serves one connection, and blocks in `accept` again: the kernel hands each
+//! connection to one process that is free, and whoever finds none free waits in the one
+//! backlog. The parent serves nobody; it waits for children to end, and puts new ones in
+//! their place.
 
 use std::{
     io,
@@ -29,7 +31,8 @@ fn serve(site: &Site) -> io::Result<()> {
 pub(super) fn keep_at_work(count: usize, work: impl Fn(usize)) -> io::Result<()> {
     let mut workers: Vec<Option<Pid>> = vec![None; count];
     loop {
-        // ① Each empty place gets a process. The parent never has a second thread, so it may fork whenever it wants.
+        // ① Each empty place gets a process. The parent never has a second thread, so it
+        // may fork whenever it wants.
         let mut failed = None;
         for (place, worker) in workers.iter_mut().enumerate() {
             if worker.is_none() && failed.is_none() {
@@ -43,7 +46,8 @@ pub(super) fn keep_at_work(count: usize, work: impl Fn(usize)) -> io::Result<()>
                 }
             }
         }
-        // ② Here the parent is all the time. Nothing else is asked of it, so it can wait for the dead and needs no signal.
+        // ② Here the parent is all the time. Nothing else is asked of it, so it can wait
+        // for the dead and needs no signal.
         let ended = match failed {
             None => Some(fork::next_to_end()?),
             Some(error) => {

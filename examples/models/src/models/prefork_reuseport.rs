@@ -1,8 +1,9 @@
 //! Pre-forked processes with a listening socket each, all on one port (`SO_REUSEPORT`).
 //!
-//! The kernel picks a socket, hence a process, for each connection by a hash of the addresses and ports of both sides, before
-//! anybody accepts. So nobody contends for a common queue; but nobody helps out either: a connection that was given to a
-//! process that is busy waits for it, however many others are free.
+//! The kernel picks a socket, hence a process, for each connection by a hash of the
+//! addresses and ports of both sides, before anybody accepts. So nobody contends for a
+//! common queue; but nobody helps out either: a connection that was given to a process that
+//! is busy waits for it, however many others are free.
 
 use std::{io, net::TcpListener};
 
@@ -13,10 +14,12 @@ use super::{
 use crate::site::{Site, after_failed_accept};
 
 fn serve(site: &Site) -> io::Result<()> {
-    // ① The parent makes the sockets and keeps them: the backlog of a worker that dies waits for the one that takes its
-    // place. A socket of the worker's own would end with it, and with it the connections in its backlog.
+    // ① The parent makes the sockets and keeps them: the backlog of a worker that dies
+    // waits for the one that takes its place. A socket of the worker's own would end with
+    // it, and with it the connections in its backlog.
     let listeners = site.listen_shared(site.workers)?;
-    // ② Workers are forked, buried and replaced as in `prefork`; here each place goes with a socket.
+    // ② Workers are forked, buried and replaced as in `prefork`; here each place goes with
+    // a socket.
     keep_at_work(site.workers, |place| work(&listeners[place], site))
 }
 

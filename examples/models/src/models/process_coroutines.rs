@@ -1,8 +1,9 @@
-//! Process and coroutine group: pre-forked processes, one connection at a time in each, and coroutines that call A, B and C
-//! side by side.
+//! Process and coroutine group: pre-forked processes, one connection at a time in each, and
+//! coroutines that call A, B and C side by side.
 //!
-//! The twin of `process-threads`: the same processes, the same bounds, the same time for a request. But the calls run on one
-//! thread, which goes to the next coroutine where one waits, so that a call costs no thread to start, switch to and join.
+//! The twin of `process-threads`: the same processes, the same bounds, the same time for a
+//! request. But the calls run on one thread, which goes to the next coroutine where one
+//! waits, so that a call costs no thread to start, switch to and join.
 
 use std::{io, net::TcpListener, time::Duration};
 
@@ -28,8 +29,9 @@ fn serve(site: &Site) -> io::Result<()> {
 fn work(listener: &TcpListener, site: &Site) {
     let mut backends = Backends::new(site.backends);
     loop {
-        // ② Blocks the thread of all coroutines, on purpose: between two clients there are none, and of all processes that
-        // block here the kernel wakes one. With epoll on a common socket a connection would wake them all.
+        // ② Blocks the thread of all coroutines, on purpose: between two clients there are
+        // none, and of all processes that block here the kernel wakes one. With epoll on a
+        // common socket a connection would wake them all.
         match listener.accept() {
             Ok((stream, _)) => drop(converse(stream, &mut backends)),
             Err(error) => after_failed_accept(&error),
@@ -52,8 +54,8 @@ fn converse(stream: std::net::TcpStream, backends: &mut Backends<TcpStream>) -> 
 
 fn ask_side_by_side(backends: &mut Backends<TcpStream>, id: u64) -> Result<Answer, Unavailable> {
     let [a, b, c] = &mut backends.each;
-    // ③ Nobody passes this line before the children have ended: so they may borrow. Two are enough, since the leader
-    // makes a call too.
+    // ③ Nobody passes this line before the children have ended: so they may borrow. Two are
+    // enough, since the leader makes a call too.
     let (a, b, c) = maniple::join!(a.ask(id), b.ask(id), c.ask(id));
     Ok(Gathering::merged(id, [a?, b?, c?]))
 }

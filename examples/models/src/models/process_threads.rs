@@ -1,9 +1,10 @@
-//! Process and thread group: pre-forked processes, one connection at a time in each, and threads that call A, B and C side
-//! by side.
+//! Process and thread group: pre-forked processes, one connection at a time in each, and
+//! threads that call A, B and C side by side.
 //!
-//! The process is the unit that waits for clients, and whose crash costs one client. Within it a request takes the longest
-//! of its calls instead of their sum: the one who talks to the client starts a thread for each further call and joins them.
-//! The number of processes bounds the clients at work, and three times that number the calls.
+//! The process is the unit that waits for clients, and whose crash costs one client. Within
+//! it a request takes the longest of its calls instead of their sum: the one who talks to
+//! the client starts a thread for each further call and joins them. The number of processes
+//! bounds the clients at work, and three times that number the calls.
 
 use std::{
     io,
@@ -20,7 +21,8 @@ use crate::{
 
 fn serve(site: &Site) -> io::Result<()> {
     let listener = site.listen()?;
-    // ① Workers are forked, buried and replaced as in `prefork`. Only they start threads: the parent could not fork then.
+    // ① Workers are forked, buried and replaced as in `prefork`. Only they start threads:
+    // the parent could not fork then.
     keep_at_work(site.workers, |_| work(&listener, site.backends()))
 }
 
@@ -44,7 +46,8 @@ fn converse(stream: TcpStream, backends: &mut Backends) -> io::Result<()> {
 
 fn ask_side_by_side(backends: &mut Backends, id: u64) -> Result<Answer, Unavailable> {
     let [a, b, c] = &mut backends.each;
-    // ② Nobody leaves the scope before its threads have ended: so they may borrow, here the connections to the backends.
+    // ② Nobody leaves the scope before its threads have ended: so they may borrow, here the
+    // connections to the backends.
     let (a, b, c) = thread::scope(|scope| {
         let thread = || thread::Builder::new().stack_size(STACK);
         let b = thread().spawn_scoped(scope, || b.ask(id));

@@ -1,8 +1,10 @@
-//! A reactor with callbacks: who wants to hear of events on a connection registers a handler, and the reactor calls it.
+//! A reactor with callbacks: who wants to hear of events on a connection registers a
+//! handler, and the reactor calls it.
 //!
-//! One thread waits, in the reactor, and nobody else calls the handlers: an acceptor, a session for each client, and one
-//! for each backend. What a handler would wait for it leaves behind as a closure, to be called when it is there. The
-//! reactor knows nothing of the service; memory and descriptors bound how many handlers there are.
+//! One thread waits, in the reactor, and nobody else calls the handlers: an acceptor, a
+//! session for each client, and one for each backend. What a handler would wait for it
+//! leaves behind as a closure, to be called when it is there. The reactor knows nothing of
+//! the service; memory and descriptors bound how many handlers there are.
 
 use std::{
     cell::{Cell, RefCell},
@@ -29,7 +31,8 @@ fn serve(site: &Site) -> io::Result<()> {
         door: RefCell::new(Door::new(site.listen()?)?),
         backends: std::array::from_fn(|which| Backend::new(which, site)),
     });
-    // ① Whoever registers is called from now on: control is handed to the reactor, and never comes back.
+    // ① Whoever registers is called from now on: control is handed to the reactor, and
+    // never comes back.
     reactor.register(&*acceptor.door.borrow(), EventFlags::IN, acceptor.clone())?;
     reactor.run()
 }
@@ -58,7 +61,8 @@ impl Reactor {
         })
     }
 
-    /// Has `handler` called whenever there are such events on `source`, until it is removed by the number returned.
+    /// Has `handler` called whenever there are such events on `source`, until it is removed
+    /// by the number returned.
     fn register(
         &self,
         source: impl AsFd,
@@ -76,8 +80,9 @@ impl Reactor {
         self.handlers.borrow_mut().remove(&number);
     }
 
-    /// ③ Has `call` called with the next turn. A handler that called another from within its own call could be
-    /// called itself before it has returned, and so on, until the stack is full.
+    /// ③ Has `call` called with the next turn. A handler that called another from within
+    /// its own call could be called itself before it has returned, and so on, until the
+    /// stack is full.
     fn call_later(&self, call: impl FnOnce(&Reactor) + 'static) {
         self.later.borrow_mut().push(Box::new(call));
     }
@@ -93,7 +98,8 @@ impl Reactor {
                 Err(error) => return Err(error.into()),
             }
             for event in events.drain(..) {
-                // A handler may remove handlers and register others: the table is not held while one is called.
+                // A handler may remove handlers and register others: the table is not held
+                // while one is called.
                 let handler = self.handlers.borrow().get(&event.data.u64()).cloned();
                 if let Some(handler) = handler {
                     handler.on_ready(self);
@@ -162,8 +168,9 @@ impl Session {
         Ok(!wire.finished())
     }
 
-    /// ⑤ Where a thread would wait for three answers, here three closures are left behind. The rest of the request is what
-    /// the last of them does. They hold the client weakly: if it goes, nothing is left to be called.
+    /// ⑤ Where a thread would wait for three answers, here three closures are left behind.
+    /// The rest of the request is what the last of them does. They hold the client weakly:
+    /// if it goes, nothing is left to be called.
     fn ask_backends(self: &Rc<Self>, id: u64, reactor: &Reactor) {
         let gathering = Rc::new(RefCell::new(Gathering::new(id)));
         for (which, backend) in self.backends.iter().enumerate() {

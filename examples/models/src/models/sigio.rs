@@ -1,8 +1,10 @@
-//! Signal-driven input and output: the kernel sends a signal for each event on a socket, and one thread waits for signals.
+//! Signal-driven input and output: the kernel sends a signal for each event on a socket,
+//! and one thread waits for signals.
 //!
-//! Each socket is told whom to signal, and with which signal. It is one of the real-time signals, which are queued and
-//! say for which descriptor they were sent. They stay blocked, so no handler ever runs: the thread takes them
-//! from the queue, one by one, where it waits. The queue has a bound; beyond it all that comes is one `SIGIO`, which
+//! Each socket is told whom to signal, and with which signal. It is one of the real-time
+//! signals, which are queued and say for which descriptor they were sent. They stay
+//! blocked, so no handler ever runs: the thread takes them from the queue, one by one,
+//! where it waits. The queue has a bound; beyond it all that comes is one `SIGIO`, which
 //! says that something was lost.
 
 use std::{
@@ -29,14 +31,15 @@ fn serve(site: &Site) -> io::Result<()> {
     sessions.accept(&mut door);
     loop {
         let more = sessions.turn();
-        // ① The only place where this process waits; then it takes what else is queued. Often several signals are
-        // about one client, who is attended to once.
+        // ① The only place where this process waits; then it takes what else is queued.
+        // Often several signals are about one client, who is attended to once.
         let mut waits = !more;
         for _ in 0..SIGNALS_AT_ONCE {
             match sessions.host.next(waits)? {
                 Some(Signal::About(LISTENER)) => sessions.accept(&mut door),
                 Some(Signal::About(whose)) => sessions.on_event(whose),
-                // ② First the queue is emptied, then everything is looked at: what happens later sends a signal again.
+                // ② First the queue is emptied, then everything is looked at: what happens
+                // later sends a signal again.
                 Some(Signal::Lost) => {
                     while sessions.host.next(false)?.is_some() {}
                     sessions.accept(&mut door);
@@ -58,7 +61,8 @@ enum Signal {
     Lost,
 }
 
-/// The signals for which this process waits, and what each descriptor stands for: a signal tells no more than that.
+/// The signals for which this process waits, and what each descriptor stands for: a signal
+/// tells no more than that.
 struct Signals {
     set: sigset_t,
     real_time: c_int,
@@ -114,14 +118,16 @@ impl Signals {
         if number == libc::SIGIO {
             return Ok(Some(Signal::Lost));
         }
-        // ③ A descriptor closed meanwhile may belong to another client by now, who then is looked at for nothing.
+        // ③ A descriptor closed meanwhile may belong to another client by now, who then is
+        // looked at for nothing.
         let whose = self.whose.get(&descriptor_of(&info)).copied();
         Ok(Some(Signal::About(whose.unwrap_or(u64::MAX))))
     }
 }
 
 impl Host for Signals {
-    /// ④ Three calls and each event on the connection becomes a signal to this process, which carries the descriptor.
+    /// ④ Three calls and each event on the connection becomes a signal to this process,
+    /// which carries the descriptor.
     fn watch(&mut self, connection: BorrowedFd<'_>, whose: u64) -> io::Result<()> {
         let descriptor = connection.as_raw_fd();
         let set = |what, value: c_int| {
@@ -153,7 +159,8 @@ struct AboutDescriptor {
 }
 
 fn descriptor_of(info: &siginfo_t) -> RawFd {
-    // SAFETY: `siginfo_t` is larger, and begins like this; a signal that someone else sent has other integers there.
+    // SAFETY: `siginfo_t` is larger, and begins like this; a signal that someone else sent
+    // has other integers there.
     unsafe { (*ptr::from_ref(info).cast::<AboutDescriptor>()).descriptor }
 }
 

@@ -1,8 +1,11 @@
-//! A proactor made of a reactor: the main thread does the reading and writing, and workers are told of completed reads.
+//! A proactor made of a reactor: the main thread does the reading and writing, and workers
+//! are told of completed reads.
 //!
-//! The main thread knows no HTTP. It waits for readiness, moves bytes, and hands what came in to a worker; the worker parses,
-//! does the work, and gives back bytes to write and what is to follow. To the worker it looks as if the system had read
-//! for it. At most so many completed reads are under way; beyond, no further socket is read until one has been handled.
+//! The main thread knows no HTTP. It waits for readiness, moves bytes, and hands what came
+//! in to a worker; the worker parses, does the work, and gives back bytes to write and what
+//! is to follow. To the worker it looks as if the system had read for it. At most so many
+//! completed reads are under way; beyond, no further socket is read until one has been
+//! handled.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -24,7 +27,8 @@ use crate::{
     work::{Backends, Mailbox, Queue, Request},
 };
 
-/// ① What crosses to a worker: a read that is complete. A part of a request crosses as well; only workers can tell.
+/// ① What crosses to a worker: a read that is complete. A part of a request crosses as
+/// well; only workers can tell.
 struct ReadDone {
     client: u64,
     bytes: Vec<u8>,
@@ -45,7 +49,8 @@ enum Then {
     Read,
     /// The rest may have another request in it.
     HandleRest,
-    /// Say that nothing more will come, and throw away what the client still sends, lest it lose the last answer.
+    /// Say that nothing more will come, and throw away what the client still sends, lest it
+    /// lose the last answer.
     Linger,
     Close,
 }
@@ -88,7 +93,8 @@ fn serve(site: &Site) -> io::Result<()> {
     }
 }
 
-/// ③ The completion handler: from bytes to bytes. All that is HTTP is here, and so shared by all cores.
+/// ③ The completion handler: from bytes to bytes. All that is HTTP is here, and so shared
+/// by all cores.
 fn work(reads: &Queue<ReadDone>, writes: &Mailbox<WriteThis>, mut backends: Backends) {
     loop {
         let ReadDone {
@@ -174,7 +180,8 @@ impl Main {
         }
     }
 
-    /// ④ Carries out what was asked for: reads until there is something, writes until all is out. False at the end.
+    /// ④ Carries out what was asked for: reads until there is something, writes until all
+    /// is out. False at the end.
     fn advance(&mut self, client: u64) -> io::Result<bool> {
         let Some(connection) = self.clients.get_mut(&client) else {
             return Ok(false);
@@ -268,10 +275,12 @@ impl Connection {
     }
 }
 
-/// Completed reads that wait for a worker or have one. It is also the bound of the queue, which so is never full.
+/// Completed reads that wait for a worker or have one. It is also the bound of the queue,
+/// which so is never full.
 const UNDER_WAY: usize = 1024;
 
-/// Edge-triggered, in and out: told once when a socket becomes ready, so that what is watched never changes.
+/// Edge-triggered, in and out: told once when a socket becomes ready, so that what is
+/// watched never changes.
 const ALL: EventFlags = EventFlags::IN.union(EventFlags::OUT).union(EventFlags::ET);
 
 /// What an event's number stands for: the listener, the mailbox, or else a client.

@@ -1,7 +1,9 @@
-//! A thread per connection: the loop that accepts starts a thread for each client, which talks to it until it leaves.
+//! A thread per connection: the loop that accepts starts a thread for each client, which
+//! talks to it until it leaves.
 //!
-//! The state of a conversation is where the thread stands in its code. The kernel does the switching, and the number of
-//! threads is the number of clients: nothing here bounds it but the kernel's limits.
+//! The state of a conversation is where the thread stands in its code. The kernel does the
+//! switching, and the number of threads is the number of clients: nothing here bounds it
+//! but the kernel's limits.
 
 use std::{io, net::TcpStream, thread::Builder};
 

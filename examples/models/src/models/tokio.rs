@@ -1,8 +1,11 @@
-//! `async`/`await`: a task per connection, and the three calls of an aggregate as three futures in that task.
+//! `async`/`await`: a task per connection, and the three calls of an aggregate as three
+//! futures in that task.
 //!
-//! The compiler turns the code of a task into a state machine that holds what it needs across each `.await`; a few threads
-//! run those that can go on. A wait costs the bytes of that state, no stack. Who waits must be `async`, and so must all who
-//! call it: `work::Conversation` and `work::Backend`, which block, are of no use here and are written anew below.
+//! The compiler turns the code of a task into a state machine that holds what it needs
+//! across each `.await`; a few threads run those that can go on. A wait costs the bytes of
+//! that state, no stack. Who waits must be `async`, and so must all who call it:
+//! `work::Conversation` and `work::Backend`, which block, are of no use here and are
+//! written anew below.
 
 use std::{
     io::{self, ErrorKind},
@@ -70,7 +73,8 @@ async fn converse(mut stream: TcpStream, backends: [SocketAddr; COUNT]) -> io::R
                 let gathered = ask_side_by_side(&mut backends, id).await;
                 gathered.unwrap_or_else(Answer::from)
             }
-            // ③ Computing on a worker would keep the tasks that wait for it; so it has threads of its own.
+            // ③ Computing on a worker would keep the tasks that wait for it; so it has
+            // threads of its own.
             Ask::Cpu(time) => spawn_blocking(move || burn(time)).await?,
             Ask::Refused(answer) => answer,
         };
@@ -78,7 +82,8 @@ async fn converse(mut stream: TcpStream, backends: [SocketAddr; COUNT]) -> io::R
         answer.write_to(closes, &mut bytes);
         timeout(PATIENCE, stream.write_all(&bytes)).await??;
         if lingers {
-            // Closing a socket with unread bytes resets the connection, and the answer could be lost.
+            // Closing a socket with unread bytes resets the connection, and the answer
+            // could be lost.
             stream.shutdown().await?;
             timeout(PATIENCE, copy(&mut stream, &mut sink())).await??;
         }
@@ -103,8 +108,9 @@ async fn next_request(
     }
 }
 
-/// ④ Three futures, polled by turns within this task: no task is spawned, and what it owns may be lent. The first failure
-/// drops the other two where they stand, so whatever may be dropped half-way must be written for that (see ⑤).
+/// ④ Three futures, polled by turns within this task: no task is spawned, and what it owns
+/// may be lent. The first failure drops the other two where they stand, so whatever may be
+/// dropped half-way must be written for that (see ⑤).
 async fn ask_side_by_side(backends: &mut [Backend; COUNT], id: u64) -> Result<Answer, Unavailable> {
     let [a, b, c] = backends;
     let (a, b, c) = try_join!(a.ask(id), b.ask(id), c.ask(id))?;
@@ -138,8 +144,8 @@ impl Backend {
     }
 
     async fn exchange(&mut self, id: u64) -> io::Result<Result<u64, Unavailable>> {
-        // ⑤ Taken and put back at the end: a question that is dropped half-way takes its connection with it, and the late
-        // answer with that.
+        // ⑤ Taken and put back at the end: a question that is dropped half-way takes its
+        // connection with it, and the late answer with that.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect().await?,

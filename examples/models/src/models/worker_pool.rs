@@ -1,9 +1,10 @@
-//! A worker pool, as the Go texts have it: clients hand jobs to a bounded queue, a dispatcher gives each to a worker that is
-//! free, over that worker's own channel.
+//! A worker pool, as the Go texts have it: clients hand jobs to a bounded queue, a
+//! dispatcher gives each to a worker that is free, over that worker's own channel.
 //!
-//! A connection has a coroutine that reads, submits and writes; the work itself is done by workers that were started ahead.
-//! Their number is how many requests are worked on at a time, and with that how many questions the backends get. What is
-//! beyond waits in the queue, and what is beyond that in its connection, which reads no more meanwhile.
+//! A connection has a coroutine that reads, submits and writes; the work itself is done by
+//! workers that were started ahead. Their number is how many requests are worked on at a
+//! time, and with that how many questions the backends get. What is beyond waits in the
+//! queue, and what is beyond that in its connection, which reads no more meanwhile.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -38,7 +39,8 @@ fn serve(site: &Site) -> io::Result<()> {
             let stream = match stream {
                 Ok(stream) => stream,
                 Err(error) => {
-                    // Without a descriptor it would fail at once, again and again, and never let others run.
+                    // Without a descriptor it would fail at once, again and again, and
+                    // never let others run.
                     maniple::sleep(pause_after_failed_accept(&error).unwrap_or_default());
                     continue;
                 }
@@ -65,7 +67,8 @@ fn converse(stream: TcpStream, work: &Arc<Work>) -> io::Result<()> {
     }
 }
 
-/// The pool, and what its workers use: connections to the backends, of which there are never more than workers.
+/// The pool, and what its workers use: connections to the backends, of which there are
+/// never more than workers.
 struct Work {
     pool: Pool,
     addresses: [SocketAddr; COUNT],
@@ -75,7 +78,8 @@ struct Work {
 impl Work {
     fn done_by_a_worker(self: &Arc<Self>, ask: Ask) -> Answer {
         let work = Arc::clone(self);
-        // ② Waits here while the queue is full: this client's next bytes stay in the kernel, and in the end with the client.
+        // ② Waits here while the queue is full: this client's next bytes stay in the
+        // kernel, and in the end with the client.
         let ticket = match self.pool.submit(move || work.answer(ask)) {
             Ok(ticket) => ticket,
             Err(refused) => return Answer::refusal(503, &refused.to_string()),

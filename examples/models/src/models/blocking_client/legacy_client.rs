@@ -1,5 +1,6 @@
-//! A client for the backends as it might come from somebody else, with an interface of its own. It stands for what cannot
-//! be changed: it connects for each call, blocks until there is an answer, has no time limits, and cannot be interrupted.
+//! A client for the backends as it might come from somebody else, with an interface of its
+//! own. It stands for what cannot be changed: it connects for each call, blocks until there
+//! is an answer, has no time limits, and cannot be interrupted.
 
 use std::{
     io::{self, BufRead, BufReader, Write},

@@ -1,9 +1,12 @@
-//! A thread per connection, with a client library that blocks and cannot be changed, and a group of threads around it.
+//! A thread per connection, with a client library that blocks and cannot be changed, and a
+//! group of threads around it.
 //!
-//! The library (`legacy_client.rs`) makes one call at a time, on a connection of its own, for as long as the backend takes. So
-//! each client's thread has three more, one for each backend, which make the calls side by side while it watches the clock.
-//! A call that takes too long is given up; it cannot be ended. Its thread is left behind until the library lets go of it,
-//! and the number of threads left behind bounds what a backend that hangs can cost.
+//! The library (`legacy_client.rs`) makes one call at a time, on a connection of its own,
+//! for as long as the backend takes. So each client's thread has three more, one for each
+//! backend, which make the calls side by side while it watches the clock. A call that takes
+//! too long is given up; it cannot be ended. Its thread is left behind until the library
+//! lets go of it, and the number of threads left behind bounds what a backend that hangs
+//! can cost.
 
 use std::{
     io,
@@ -70,7 +73,8 @@ enum Task {
         id: u64,
         tell: Sender<(usize, Result<u64, Unavailable>)>,
     },
-    /// ① The last one, for a thread that was left behind: it drops this as soon as the library lets go of it.
+    /// ① The last one, for a thread that was left behind: it drops this as soon as the
+    /// library lets go of it.
     Leave { _stray: Stray },
 }
 
@@ -80,7 +84,8 @@ impl Group {
         if self.strays.load(Relaxed) >= self.most_strays {
             return Answer::refusal(503, "too many calls hang in the client library");
         }
-        // ③ A channel for each request: what is said too late finds nobody, and is never taken for another answer.
+        // ③ A channel for each request: what is said too late finds nobody, and is never
+        // taken for another answer.
         let (tell, said) = mpsc::channel();
         for which in 0..COUNT {
             let tell = tell.clone();
@@ -142,7 +147,8 @@ impl Group {
         let (tasks, to_do) = mpsc::channel();
         let backend = self.backends[which];
         let thread = Builder::new().stack_size(STACK);
-        // ⑥ It ends when the group is gone or has parted with it. It is never joined: that could take for ever.
+        // ⑥ It ends when the group is gone or has parted with it. It is never joined: that
+        // could take for ever.
         thread.spawn(move || {
             for task in to_do {
                 match task {
@@ -162,7 +168,8 @@ fn call(which: usize, backend: SocketAddr, id: u64) -> Result<u64, Unavailable> 
     let host = backend.ip().to_string();
     let said = legacy_client::legacy_lookup(&host, backend.port(), &id.to_string());
     let said = said.map_err(|error| match error.code {
-        // Each call uses one up, for a minute: of what can go wrong here, this is what load alone brings about.
+        // Each call uses one up, for a minute: of what can go wrong here, this is what load
+        // alone brings about.
         libc::EADDRNOTAVAIL => Unavailable::new(which, "no local port is left for a connection"),
         _ => Unavailable::new(which, error.text),
     })?;

@@ -10,9 +10,11 @@ use crate::work::{
     backend::{self, parse_reply},
 };
 
-/// ① All there is of a request: lines that say for whom what is asked, and what each node had to say to it.
+/// ① All there is of a request: lines that say for whom what is asked, and what each node
+/// had to say to it.
 ///
-/// Its first line is a question and the others are answers as the backends know them. On the way, its length goes before it.
+/// Its first line is a question and the others are answers as the backends know them. On
+/// the way, its length goes before it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Frame(String);
 
@@ -21,7 +23,8 @@ impl Frame {
         Self(format!("{who} {id}\n"))
     }
 
-    /// Adds what a node has to say, and tells how long that takes it. `None` if the frame makes no sense.
+    /// Adds what a node has to say, and tells how long that takes it. `None` if the frame
+    /// makes no sense.
     pub(super) fn answer(&mut self, which: usize) -> Option<Instant> {
         let (time, said) = backend::reply(which, self.0.lines().next()?)?;
         self.0.push_str(&said);

@@ -1,10 +1,12 @@
-//! Message passing without state: a request is a frame that travels from S to A, B, C and back to S, and carries all that
-//! there is of it.
+//! Message passing without state: a request is a frame that travels from S to A, B, C and
+//! back to S, and carries all that there is of it.
 //!
-//! No node remembers a request that it has passed on, none waits for an answer. S knows connections, not requests: the
-//! frame says whose it is. A, B and C are threads here, each with a listening socket of its own, and stand for processes on
-//! other machines: they share nothing but frames over TCP. A node holds frames only while they are its turn, so many at most;
-//! then it reads no more, and the one before it waits. S has at most one frame under way for each connection.
+//! No node remembers a request that it has passed on, none waits for an answer. S knows
+//! connections, not requests: the frame says whose it is. A, B and C are threads here, each
+//! with a listening socket of its own, and stand for processes on other machines: they
+//! share nothing but frames over TCP. A node holds frames only while they are its turn, so
+//! many at most; then it reads no more, and the one before it waits. S has at most one
+//! frame under way for each connection.
 
 use std::{
     fs::File,
@@ -51,7 +53,8 @@ struct Front {
     received: Vec<u8>,
     /// Clients who have sent more than was read.
     agenda: Vec<u64>,
-    /// Given up for a moment when there are no descriptors left, so that a client can be turned away.
+    /// Given up for a moment when there are no descriptors left, so that a client can be
+    /// turned away.
     spare: Option<File>,
 }
 
@@ -195,7 +198,8 @@ impl Front {
         Ok(stays)
     }
 
-    /// ⑥ Never waits for A: if the ring were full, C would wait for S, and nothing would move any more.
+    /// ⑥ Never waits for A: if the ring were full, C would wait for S, and nothing would
+    /// move any more.
     fn send(&mut self) -> io::Result<()> {
         while !self.unsent.is_empty() {
             match self.to_a.write(&self.unsent) {
@@ -239,7 +243,8 @@ impl Front {
     }
 }
 
-/// Edge-triggered, in and out: told once when a socket becomes ready, so that what is watched never changes.
+/// Edge-triggered, in and out: told once when a socket becomes ready, so that what is
+/// watched never changes.
 const ALL: EventFlags = EventFlags::IN.union(EventFlags::OUT).union(EventFlags::ET);
 
 /// What an event speaks of, where it is not a client: there are never so many slots.

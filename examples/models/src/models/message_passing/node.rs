@@ -51,7 +51,8 @@ fn pass_on(next: SocketAddr, taken_in: &Receiver<Due>) -> io::Result<()> {
         }
         next.write_all(&bytes)?;
         bytes.clear();
-        // ③ The only wait for time. Who holds too much takes nothing more in, and TCP tells the one before.
+        // ③ The only wait for time. Who holds too much takes nothing more in, and TCP tells
+        // the one before.
         match held
             .peek()
             .map(|Reverse((due, _))| due.saturating_duration_since(Instant::now()))
@@ -66,8 +67,8 @@ fn pass_on(next: SocketAddr, taken_in: &Receiver<Due>) -> io::Result<()> {
     }
 }
 
-/// A node ends only if its connections do. The frames in it are lost then, and nobody is left who knows of them: so the
-/// ring ends as a whole, and its clients see that.
+/// A node ends only if its connections do. The frames in it are lost then, and nobody is
+/// left who knows of them: so the ring ends as a whole, and its clients see that.
 fn end_of_node(which: usize, end: io::Result<()>) {
     if let Err(error) = end {
         eprintln!("node {}: {error}", backend::NAMES[which]);

@@ -1,8 +1,9 @@
 //! One thread, many connections: `epoll` says which of them have become ready.
 //!
-//! The thread waits in one place for everything. What is watched is told to the kernel once, when a connection begins,
-//! and a wait costs what is ready, however many connections there are. Nothing bounds their number but descriptors and
-//! memory; the one thread bounds what is done for them.
+//! The thread waits in one place for everything. What is watched is told to the kernel
+//! once, when a connection begins, and a wait costs what is ready, however many connections
+//! there are. Nothing bounds their number but descriptors and memory; the one thread bounds
+//! what is done for them.
 
 use std::{
     io,
@@ -66,9 +67,9 @@ impl Epoll {
 }
 
 impl Host for Epoll {
-    /// ⑥ Edge-triggered, in and out: told once when a connection becomes ready, so that what is watched never
-    /// changes. The price: whoever stops before the kernel has said "no more" must come back by itself, which is what
-    /// the agenda is for.
+    /// ⑥ Edge-triggered, in and out: told once when a connection becomes ready, so that
+    /// what is watched never changes. The price: whoever stops before the kernel has said
+    /// "no more" must come back by itself, which is what the agenda is for.
     fn watch(&mut self, connection: BorrowedFd<'_>, whose: u64) -> io::Result<()> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         // Closing the connection ends this; nothing is to be undone.

@@ -1,4 +1,5 @@
-//! Where other threads leave something for a loop: a list and a bell that the loop hears while it waits for sockets.
+//! Where other threads leave something for a loop: a list and a bell that the loop hears
+//! while it waits for sockets.
 
 use std::{
     io, mem,
@@ -34,7 +35,8 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// Takes all that is there. First the bell is silenced: whatever comes after that rings it anew or is taken here.
+    /// Takes all that is there. First the bell is silenced: whatever comes after that rings
+    /// it anew or is taken here.
     pub fn take(&self) -> Vec<T> {
         let _ = rustix::io::read(&self.bell, &mut [0; 8]);
         mem::take(&mut self.items.lock().unwrap_or_else(PoisonError::into_inner))

@@ -1,8 +1,9 @@
 //! Sessions in a structure: what a thread keeps that waits for many clients at once.
 //!
-//! Nothing here waits. A loop around it does, with `select`, `poll` or `epoll`, and tells what has become ready; then
-//! [`Sessions::turn`] does all that can be done without waiting. What a thread of its own would keep on its stack stands
-//! in `Session`: what was received, what is to be sent, and which backends have answered.
+//! Nothing here waits. A loop around it does, with `select`, `poll` or `epoll`, and tells
+//! what has become ready; then [`Sessions::turn`] does all that can be done without
+//! waiting. What a thread of its own would keep on its stack stands in `Session`: what was
+//! received, what is to be sent, and which backends have answered.
 
 use std::{
     collections::HashMap,
@@ -24,11 +25,12 @@ pub(super) mod select;
 
 /// What the loop does for its sessions.
 pub(super) trait Host {
-    /// Sees that this connection is watched from now on; `whose` names it. If it cannot be, it is closed.
+    /// Sees that this connection is watched from now on; `whose` names it. If it cannot be,
+    /// it is closed.
     fn watch(&mut self, connection: BorrowedFd<'_>, whose: u64) -> io::Result<()>;
 
-    /// Computes at once, while everybody else waits, unless the host has another place for that and gives the answer
-    /// later.
+    /// Computes at once, while everybody else waits, unless the host has another place for
+    /// that and gives the answer later.
     fn compute(&mut self, _client: u64, time: Duration) -> Option<Answer> {
         Some(burn(time))
     }
@@ -115,9 +117,9 @@ impl<H: Host> Sessions<H> {
         }
     }
 
-    /// ② Does what can be done without waiting, for everybody on the agenda once: a client that sends without end gets
-    /// its turn, and no more. True if somebody is on the agenda again, so that the loop looks for events but does not
-    /// wait for them.
+    /// ② Does what can be done without waiting, for everybody on the agenda once: a client
+    /// that sends without end gets its turn, and no more. True if somebody is on the agenda
+    /// again, so that the loop looks for events but does not wait for them.
     pub fn turn(&mut self) -> bool {
         for client in std::mem::take(&mut self.agenda) {
             if !self.attend_to(client).unwrap_or(false) {
@@ -235,7 +237,8 @@ impl<H: Host> Sessions<H> {
             reads: session.wire.wants_read(),
             writes: session.wire.wants_write(),
         });
-        // Who waits for a backend and may send no more is not watched: its end would be told again and again.
+        // Who waits for a backend and may send no more is not watched: its end would be
+        // told again and again.
         upstreams
             .chain(clients)
             .filter(|watched| watched.reads || watched.writes)

@@ -1,7 +1,8 @@
 //! One thread, many connections: `poll` says which of them are ready.
 //!
-//! Before each wait the whole list of what is watched goes to the kernel, and comes back marked. There is no limit to
-//! its length; but a wait costs time for each connection, silent or not.
+//! Before each wait the whole list of what is watched goes to the kernel, and comes back
+//! marked. There is no limit to its length; but a wait costs time for each connection,
+//! silent or not.
 
 use std::{io, os::fd::BorrowedFd};
 

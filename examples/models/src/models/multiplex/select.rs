@@ -1,8 +1,10 @@
-//! One thread, many connections: `select` says which of them are ready, out of the first 1024.
+//! One thread, many connections: `select` says which of them are ready, out of the first
+//! 1024.
 //!
-//! Before each wait two sets of bits go to the kernel, a bit for each descriptor: who may be read from, who may be written
-//! to. A set has room for the descriptors 0 to 1023 and no more. That is what bounds this model: with about a
-//! thousand clients it is full, whatever the machine.
+//! Before each wait two sets of bits go to the kernel, a bit for each descriptor: who may
+//! be read from, who may be written to. A set has room for the descriptors 0 to 1023 and no
+//! more. That is what bounds this model: with about a thousand clients it is full, whatever
+//! the machine.
 
 use std::{
     io, mem,
@@ -44,7 +46,8 @@ fn serve(site: &Site) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         }
-        // ② Who was watched is asked for one by one: the kernel says how many are ready, but not who.
+        // ② Who was watched is asked for one by one: the kernel says how many are ready,
+        // but not who.
         for (whose, descriptor) in watched {
             if readable.contains(descriptor) || writable.contains(descriptor) {
                 match whose {
@@ -71,7 +74,8 @@ fn select(
     let (none, timeout) = (ptr::null_mut(), &raw mut at_once);
     let timeout = if more { timeout } else { ptr::null_mut() };
     let (reads, writes) = (&raw mut readable.0, &raw mut writable.0);
-    // SAFETY: the sets and the time outlive the call, and no descriptor is beyond a set: `Set::insert` lets none in.
+    // SAFETY: the sets and the time outlive the call, and no descriptor is beyond a set:
+    // `Set::insert` lets none in.
     match unsafe { libc::select(highest.unwrap_or(0) + 1, reads, writes, none, timeout) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
@@ -107,8 +111,9 @@ impl Set {
 struct Select;
 
 impl Host for Select {
-    /// ③ A descriptor beyond the set cannot be watched: in C, `FD_SET` would write past its end. The kernel gives the
-    /// lowest free number, so a few are kept from clients, or a backend that comes back could not be watched.
+    /// ③ A descriptor beyond the set cannot be watched: in C, `FD_SET` would write past its
+    /// end. The kernel gives the lowest free number, so a few are kept from clients, or a
+    /// backend that comes back could not be watched.
     fn watch(&mut self, connection: BorrowedFd<'_>, whose: u64) -> io::Result<()> {
         let beyond = if whose < LISTENER {
             SIZE

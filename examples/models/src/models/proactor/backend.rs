@@ -1,4 +1,5 @@
-//! The proactor's connections to the backends: the same operations and the same dispatcher as for clients.
+//! The proactor's connections to the backends: the same operations and the same dispatcher
+//! as for clients.
 
 use std::{collections::HashMap, io, net::SocketAddr, os::fd::OwnedFd, rc::Rc};
 
@@ -12,7 +13,8 @@ use super::{
 };
 use crate::work::{Unavailable, backend::parse_reply};
 
-/// One backend. Its connection has up to two operations under way: one that receives, one that connects or sends.
+/// One backend. Its connection has up to two operations under way: one that receives, one
+/// that connects or sends.
 pub(super) struct Backend {
     address: SocketAddr,
     socket: Option<Rc<OwnedFd>>,
@@ -150,7 +152,8 @@ impl Proactor {
     pub(super) fn lose_backend(&mut self, which: usize, error: &io::Error) {
         let backend = &mut self.backends[which];
         if let Some(socket) = backend.socket.take() {
-            // ⑦ Dropping it closes nothing while an operation holds it: this ends what is still under way.
+            // ⑦ Dropping it closes nothing while an operation holds it: this ends what is
+            // still under way.
             let _ = shutdown(&socket, Shutdown::Both);
         }
         backend.busy = false;

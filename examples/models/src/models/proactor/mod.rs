@@ -1,9 +1,10 @@
-//! A proactor: operations are started and left to the kernel, and when one is complete its handler starts the next.
+//! A proactor: operations are started and left to the kernel, and when one is complete its
+//! handler starts the next.
 //!
-//! Nothing here is told that it may read or write. It is told that something *was* read or written, and it never sees a
-//! socket that is not ready. One thread starts everything, for clients and backends, and waits in one place for
-//! whatever ends first. While an operation is under way its buffer is the kernel's: see the file `ring`, where that is
-//! kept safe.
+//! Nothing here is told that it may read or write. It is told that something *was* read or
+//! written, and it never sees a socket that is not ready. One thread starts everything, for
+//! clients and backends, and waits in one place for whatever ends first. While an operation
+//! is under way its buffer is the kernel's: see the file `ring`, where that is kept safe.
 
 use std::{collections::HashMap, io, os::fd::OwnedFd, rc::Rc};
 
@@ -32,7 +33,8 @@ fn serve(site: &Site) -> io::Result<()> {
     };
     server.ring.start(Whose::Listener, listener, Verb::Accept);
     loop {
-        // ① The demultiplexing of completions: who started the operation decides who handles its end.
+        // ① The demultiplexing of completions: who started the operation decides who
+        // handles its end.
         for (whose, socket, done) in server.ring.wait()? {
             match (whose, done) {
                 (Whose::Listener, Done::Accepted(accepted)) => server.accepted(accepted)?,
@@ -106,7 +108,8 @@ impl Proactor {
         Ok(())
     }
 
-    /// ④ A silent client costs a buffer: the kernel must have it before there is anything to put in.
+    /// ④ A silent client costs a buffer: the kernel must have it before there is anything
+    /// to put in.
     fn receive(&mut self, client: u64) {
         let socket = self.clients[&client].socket.clone();
         let buffer = Verb::Receive(vec![0; 2048]);
@@ -119,7 +122,8 @@ impl Proactor {
             .start(Whose::Client(client), socket, Verb::Send(bytes));
     }
 
-    /// ⑤ A completion handler: what has been done decides what is started next. An error ends the session.
+    /// ⑤ A completion handler: what has been done decides what is started next. An error
+    /// ends the session.
     fn client_went_on(&mut self, client: u64, done: Done) -> io::Result<()> {
         let Some(session) = self.clients.get_mut(&client) else {
             return Ok(());

@@ -1,10 +1,12 @@
 //! The proactor's way to the kernel: operations go in, completions come out.
 //!
-//! All that is unsafe rests on one invariant: what an operation points to belongs to the operation, from before it is
-//! pushed until its last completion. `read` borrows a buffer until it returns, and the compiler sees that. The start of
-//! an operation returns at once, and the kernel writes to the buffer when the client cares to send: long after a borrow
-//! would have ended. So a buffer is given away with its operation, nobody can touch, grow or free it meanwhile, and the
-//! completion gives it back. The same holds for a descriptor: were it closed in between, its number could be another's.
+//! All that is unsafe rests on one invariant: what an operation points to belongs to the
+//! operation, from before it is pushed until its last completion. `read` borrows a buffer
+//! until it returns, and the compiler sees that. The start of an operation returns at once,
+//! and the kernel writes to the buffer when the client cares to send: long after a borrow
+//! would have ended. So a buffer is given away with its operation, nobody can touch, grow
+//! or free it meanwhile, and the completion gives it back. The same holds for a descriptor:
+//! were it closed in between, its number could be another's.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,7 +22,8 @@ use rustix::net::{SocketAddrAny, SocketFlags};
 /// An operation to start, with all that the kernel needs for it.
 #[derive(Debug)]
 pub(super) enum Verb {
-    /// Accepts one connection after the other, each with a completion of its own, for as long as there is the ring.
+    /// Accepts one connection after the other, each with a completion of its own, for as
+    /// long as there is the ring.
     Accept,
     Connect(Rc<SocketAddrAny>),
     /// Into a buffer of this length.
@@ -48,8 +51,8 @@ struct Operation<W> {
 /// The two rings, and the operations that are under way.
 pub(super) struct Ring<W> {
     ring: IoUring,
-    /// ② Buffers of the kernel, for the time being. Never dropped with the ring, after whose end the kernel might
-    /// still write for a while: leaking is safe, freeing is not.
+    /// ② Buffers of the kernel, for the time being. Never dropped with the ring, after
+    /// whose end the kernel might still write for a while: leaking is safe, freeing is not.
     under_way: ManuallyDrop<HashMap<u64, Operation<W>>>,
     unsubmitted: VecDeque<squeue::Entry>,
     last: u64,
@@ -57,7 +60,8 @@ pub(super) struct Ring<W> {
 
 impl<W: Copy> Ring<W> {
     pub(super) fn new() -> io::Result<Self> {
-        // One thread submits, and completions are prepared only when it asks: Linux 6.1 can make use of that.
+        // One thread submits, and completions are prepared only when it asks: Linux 6.1 can
+        // make use of that.
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -72,7 +76,8 @@ impl<W: Copy> Ring<W> {
         })
     }
 
-    /// Starts an operation. It takes its buffer with it, and says nothing before [`wait`](Self::wait).
+    /// Starts an operation. It takes its buffer with it, and says nothing before
+    /// [`wait`](Self::wait).
     pub(super) fn start(&mut self, whose: W, socket: Rc<OwnedFd>, mut verb: Verb) {
         let fd = Fd(socket.as_raw_fd());
         let entry = match &mut verb {
@@ -104,9 +109,11 @@ impl<W: Copy> Ring<W> {
     pub(super) fn wait(&mut self) -> io::Result<Vec<(W, Rc<OwnedFd>, Done)>> {
         let mut submission = self.ring.submission();
         while let Some(entry) = self.unsubmitted.front() {
-            // SAFETY: the entry points to a buffer or an address on the heap, and names a descriptor, that its
-            // operation in `under_way` owns. `completed` alone takes it from there, at its last completion, and nothing
-            // else reaches into it. It may be moved meanwhile, by which what a Vec or Rc points to stays where it is.
+            // SAFETY: the entry points to a buffer or an address on the heap, and names a
+            // descriptor, that its operation in `under_way` owns. `completed` alone takes
+            // it from there, at its last completion, and nothing else reaches into it. It
+            // may be moved meanwhile, by which what a Vec or Rc points to stays where it
+            // is.
             if unsafe { submission.push(entry) }.is_err() {
                 break;
             }

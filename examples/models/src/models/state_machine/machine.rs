@@ -64,7 +64,8 @@ pub(super) enum Effect {
 }
 
 impl State {
-    /// ① Every line is a transition: where the session is, what happens, where it is then and what is to be done.
+    /// ① Every line is a transition: where the session is, what happens, where it is then
+    /// and what is to be done.
     pub(super) fn on(self, event: Event) -> (Self, Effect) {
         use {Effect::*, Event::*, State::*};
         match (self, event) {
@@ -79,7 +80,8 @@ impl State {
             (Answering(Then::Close), Sent) => (Over, Nothing),
             (Answering(Then::Linger), Sent) => (Lingering, EndOutput),
             (_, Broken) => (Over, Nothing),
-            // ② The rest means nothing: what a backend says to a session that does not ask, for instance.
+            // ② The rest means nothing: what a backend says to a session that does not ask,
+            // for instance.
             (state, Request(_) | Said(..) | Computed(_) | Sent | Ended) => (state, Nothing),
         }
     }
@@ -128,7 +130,8 @@ mod tests {
         Event::Said(which, Ok(which as u64))
     }
 
-    /// Each line: what happens to a new session, one after the other; where it is then, and what was done last.
+    /// Each line: what happens to a new session, one after the other; where it is then, and
+    /// what was done last.
     #[test]
     fn each_history_leads_where_the_table_says() {
         use Event::{Broken, Ended, Sent};

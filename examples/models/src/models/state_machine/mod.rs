@@ -1,8 +1,10 @@
-//! A state machine for each session: where a client is stands in one enum, and what follows from an event in one table.
+//! A state machine for each session: where a client is stands in one enum, and what follows
+//! from an event in one table.
 //!
-//! One thread waits in `epoll`, as in multiplexing. But what it does then is not spread over callbacks: each event goes
-//! into a pure function, State x Event -> (State, Effect), which can be read, drawn and tested without a socket. The
-//! loop below has no opinion: it turns what the kernel says into events, and does the effects.
+//! One thread waits in `epoll`, as in multiplexing. But what it does then is not spread
+//! over callbacks: each event goes into a pure function, State x Event -> (State, Effect),
+//! which can be read, drawn and tested without a socket. The loop below has no opinion: it
+//! turns what the kernel says into events, and does the effects.
 
 use std::{
     collections::HashMap,
@@ -131,7 +133,8 @@ impl Server {
         }
     }
 
-    /// Asks all three. What fails at once happens to the session with the next turn: not within this step.
+    /// Asks all three. What fails at once happens to the session with the next turn: not
+    /// within this step.
     fn ask_backends(&mut self, client: u64, id: u64) {
         for which in 0..COUNT {
             let upstream = &mut self.upstreams[which];
@@ -157,8 +160,9 @@ impl Server {
 }
 
 impl Session {
-    /// ⑥ What the kernel has for a session in this state, as an event; `None` if it has nothing yet. A state that waits
-    /// for something else does not read: the client is held back by that.
+    /// ⑥ What the kernel has for a session in this state, as an event; `None` if it has
+    /// nothing yet. A state that waits for something else does not read: the client is held
+    /// back by that.
     fn look(&mut self) -> Option<Event> {
         let found = match self.state {
             State::Reading => self.read_request(),
