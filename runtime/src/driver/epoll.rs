@@ -34,7 +34,7 @@ use rustix::{
 
 use super::{Polled, Slot, Standby, Token, read_predictor::ReadPredictor};
 use crate::sys::{
-    event::{Bell, Direction, timespec},
+    event::{Bell, Direction, refused, timespec},
     spin::SpinLock,
 };
 
@@ -108,7 +108,8 @@ const STANDBY: u64 = u64::MAX - 1;
 impl Epoll {
     /// A driver that `bell` ends the waits of, and that reports what has come for `standby`.
     pub(super) fn new<T>(bell: &Bell, standby: &Standby<T>) -> io::Result<Self> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let epoll = epoll::create(CreateFlags::CLOEXEC);
+        let epoll = epoll.map_err(|errno| refused("epoll_create1", errno))?;
         epoll::add(&epoll, standby, EventData::new_u64(STANDBY), EventFlags::IN)?;
         epoll::add(
             &epoll,

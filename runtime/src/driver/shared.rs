@@ -27,7 +27,10 @@ use rustix::{
 };
 
 use crate::{
-    sys::{event::timespec, later},
+    sys::{
+        event::{refused, timespec},
+        later,
+    },
     wheel::{Key, Wheel},
 };
 
@@ -60,11 +63,13 @@ const EVENTS_AT_ONCE: usize = 16;
 
 impl<T> Standby<T> {
     pub(crate) fn new(clock: fn() -> Instant) -> io::Result<Self> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let epoll = epoll::create(CreateFlags::CLOEXEC);
+        let epoll = epoll.map_err(|errno| refused("epoll_create1", errno))?;
         let alarm = timerfd_create(
             TimerfdClockId::Monotonic,
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
-        )?;
+        );
+        let alarm = alarm.map_err(|errno| refused("timerfd_create", errno))?;
         epoll::add(
             &epoll,
             &alarm,

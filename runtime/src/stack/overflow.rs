@@ -359,8 +359,9 @@ impl Text {
         }
         write!(
             self,
-            "\nstack size {} KiB. Give it more with task::Builder::stack_size, or move deep recursion \
-             off the coroutine\n",
+            "\nstack size {} KiB. Give all coroutines more with Runtime::builder().stack_size, or this one \
+             with task::Builder::stack_size; a debug build needs two to three times as much. Or move deep \
+             recursion off the coroutine\n",
             size >> 10
         )
     }
@@ -509,8 +510,9 @@ mod tests {
         let (first, second) = text.split_once('\n').unwrap();
         let who = "maniple: stack overflow in coroutine 'ads' (id 7), spawned at ";
         assert!(first.starts_with(who) && first.contains(file!()), "{text}");
-        let advice =
-            "Give it more with task::Builder::stack_size, or move deep recursion off the coroutine";
+        let advice = "Give all coroutines more with Runtime::builder().stack_size, or this one with \
+                      task::Builder::stack_size; a debug build needs two to three times as much. Or move deep \
+                      recursion off the coroutine";
         assert_eq!(second, format!("stack size 64 KiB. {advice}\n"));
     }
 

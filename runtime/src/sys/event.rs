@@ -16,10 +16,8 @@ pub(crate) struct Bell(OwnedFd);
 
 impl Bell {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self(eventfd(
-            0,
-            EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
-        )?))
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        Ok(Self(bell.map_err(|errno| refused("eventfd", errno))?))
     }
 
     pub(crate) fn ring(&self) {
@@ -93,6 +91,23 @@ pub(crate) fn poll_any(
         Err(Errno::INTR) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// What a runtime cannot be without, and the kernel did not give.
+#[cold]
+pub(crate) fn refused(what: &str, errno: Errno) -> io::Error {
+    let error = io::Error::from(errno);
+    let hint = match errno {
+        Errno::PERM | Errno::ACCESS | Errno::NOSYS => {
+            "; a filter of system calls (seccomp, SystemCallFilter=) may be in the way"
+        }
+        Errno::MFILE | Errno::NFILE => "; a worker takes three descriptors: raise `ulimit -n`",
+        _ => "",
+    };
+    io::Error::new(
+        error.kind(),
+        format!("begin a runtime: {what}: {error}{hint}"),
+    )
 }
 
 /// A duration as the kernel takes it; one too long to express becomes the longest.

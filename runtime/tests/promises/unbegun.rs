@@ -507,3 +507,25 @@ fn what_it_owns_may_lead_groups_though_no_stack_is_left() {
     });
     assert!(runtime.shutdown().is_clean());
 }
+
+#[test]
+#[ignore = "leaves its process without descriptors: a child of the test below"]
+fn descriptors_child() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut none = getrlimit(Resource::Nofile);
+    none.current = Some(3);
+    setrlimit(Resource::Nofile, none).unwrap();
+    let error = Runtime::builder()
+        .workers(1)
+        .build()
+        .unwrap_err()
+        .to_string();
+    assert!(error.starts_with("begin a runtime: "), "{error}");
+    assert!(error.contains("Too many open files"), "{error}");
+    assert!(error.contains("ulimit -n"), "{error}");
+}
+
+#[test]
+fn a_runtime_that_cannot_begin_says_what_was_refused_and_what_to_do() {
+    passes_as_child("unbegun::descriptors_child");
+}
