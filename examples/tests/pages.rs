@@ -110,7 +110,10 @@ fn code_in_the_book_fits_beside_its_margins() {
     for page in pages() {
         let text = read(&page);
         for file in text.split("{{#include ").skip(1) {
-            let file = page.parent().unwrap().join(file.split("}}").next().unwrap());
+            let file = page
+                .parent()
+                .unwrap()
+                .join(file.split("}}").next().unwrap());
             if file.extension().is_some_and(|extension| extension == "rs") {
                 seen += 1;
                 let code = read(&file);

@@ -1,6 +1,7 @@
 //! The stall watchdog: names coroutines that keep their worker for too long.
 
 use std::{
+    fmt::Write,
     io,
     sync::{Arc, Condvar, Mutex, PoisonError},
     time::Duration,
@@ -19,6 +20,10 @@ use crate::{
 /// A coroutine that keeps its worker delays all others there. Long computations belong into
 /// [`offload`](crate::offload()), or between calls of [`yield_now`](crate::yield_now). A worker that is kept
 /// *between* two coroutines is reported too: code of yours may run there, as a waker's or a logger's.
+///
+/// A worker that waits for nothing but other coroutines is no stall, but if *all* coroutines wait for each other, and
+/// that for two seconds or more, the watch says once that it may be a deadlock, and which coroutine waits for what:
+/// see [`Snapshot::looks_deadlocked`](super::Snapshot::looks_deadlocked). It is a hint: a plain thread may still come.
 ///
 /// It is a thread that looks four times in each `limit`, at least every second; a stall is reported once,
 /// after one to one and a quarter limits. Time is the clock's: a worker that gets no processor counts as kept.
@@ -117,8 +122,15 @@ fn watch(limit: Duration, stop: &Stop) {
     let pause = (limit / LOOKS).min(Duration::from_secs(1));
     let patience = u32::try_from(limit.as_nanos().div_ceil(pause.as_nanos())).unwrap_or(u32::MAX);
     let mut seen: Vec<Seen> = Vec::new();
+    let mut silence = Silence::new(pause);
     while !stop.wait(pause) {
         let turns = survey::turns();
+        if silence.lasts(&turns) {
+            fenced::call_or_tell(
+                || "looking for a deadlock".to_owned(),
+                || silence.told = tell_of_deadlock(),
+            );
+        }
         let mut now = Vec::with_capacity(turns.len());
         for turn in turns.iter().filter(|turn| turn.at != At::Rest) {
             let is_it = |seen: &&Seen| (seen.at, seen.number) == (turn.at, turn.number);
@@ -135,6 +147,79 @@ fn watch(limit: Duration, stop: &Stop) {
         }
         seen = now;
     }
+}
+
+/// For how long no coroutine has had a turn.
+struct Silence {
+    /// Turns of all workers so far.
+    turns: Vec<u64>,
+    looks: u32,
+    /// The look at which everybody is asked: later in the same silence all would say the same.
+    ask_at: u32,
+    told: bool,
+}
+
+impl Silence {
+    fn new(pause: Duration) -> Self {
+        Self {
+            turns: Vec::new(),
+            looks: 0,
+            ask_at: u32::try_from(SILENCE.as_nanos().div_ceil(pause.as_nanos()))
+                .unwrap_or(u32::MAX),
+            told: false,
+        }
+    }
+
+    /// Whether it lasts long enough to ask everybody, which is costly: once in each silence, and no more once a
+    /// deadlock was told of.
+    fn lasts(&mut self, seen: &[Turn]) -> bool {
+        let turns: Vec<u64> = seen.iter().map(|turn| turn.number.0).collect();
+        let is_silent = seen.iter().all(|turn| turn.at != At::Turn) && turns == self.turns;
+        self.looks = if is_silent {
+            self.looks.saturating_add(1)
+        } else {
+            0
+        };
+        self.turns = turns;
+        self.looks == self.ask_at && !self.told && !self.turns.is_empty()
+    }
+}
+
+/// So long must nothing have happened for a deadlock to be looked for.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Of the coroutines in a deadlock, so many are named.
+const NAMED: usize = 10;
+
+/// Whether there is one, and then says so.
+fn tell_of_deadlock() -> bool {
+    let seen = super::snapshot();
+    if !seen.looks_deadlocked() {
+        return false;
+    }
+    let mut who = String::new();
+    for coroutine in seen.coroutines().take(NAMED) {
+        let name = coroutine.name().map(|name| format!(" {name:?}"));
+        // Writing to a string does not fail.
+        let _ = write!(
+            who,
+            "\n  coroutine {}{}, spawned at {}, waits for {}",
+            coroutine.id(),
+            name.unwrap_or_default(),
+            coroutine.spawned_at(),
+            coroutine.waits_for().unwrap_or_default(),
+        );
+    }
+    let more = seen.coroutines().count().saturating_sub(NAMED);
+    if more > 0 {
+        let _ = write!(who, "\n  and {more} more");
+    }
+    fenced::tell!(
+        warn,
+        target: "maniple::stall",
+        "every coroutine waits for another one, and no timer or descriptor is awaited: deadlock?{who}"
+    );
+    true
 }
 
 fn report(turn: &Turn, limit: Duration) {

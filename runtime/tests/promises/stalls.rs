@@ -172,3 +172,67 @@ fn switching_child() {
 fn a_watch_does_not_crash_who_switches_stacks() {
     passes_as_child("stalls::switching_child");
 }
+
+/// Two locks, taken in two orders, while the test looks on.
+#[test]
+#[ignore = "leaves a deadlock behind: a child of the test below"]
+fn deadlock_child() {
+    let (runtime, _watch) = watched();
+    let locks = Arc::new([maniple::sync::Mutex::new(()), maniple::sync::Mutex::new(())]);
+    let take = move |first: usize| {
+        let locks = locks.clone();
+        let named = Builder::new().name(format!("takes {first} first"));
+        let take = move || {
+            let _one = locks[first].lock();
+            maniple::yield_now();
+            let _other = locks[1 - first].lock();
+        };
+        named.spawn(take).unwrap()
+    };
+    // Never ends.
+    std::thread::spawn(move || {
+        runtime.run(|| {
+            for handle in [take(0), take(1)] {
+                handle.join().unwrap();
+            }
+        });
+    });
+    let told = report("deadlock?");
+    assert!(told.contains("\"takes 0 first\""), "{told}");
+    assert!(told.contains("\"takes 1 first\""), "{told}");
+    assert!(told.contains("stalls.rs:"), "{told}");
+    assert!(told.contains("waits for lock"), "{told}");
+    // Longer than one silence, and the watch says no more.
+    maniple::sleep(Duration::from_millis(2500));
+    let reports = logged().0.lock().unwrap();
+    let told = reports.iter().filter(|text| text.contains("deadlock?"));
+    assert_eq!(told.count(), 1);
+}
+
+#[test]
+fn a_deadlock_of_all_is_told_of_once() {
+    passes_as_child("stalls::deadlock_child");
+}
+
+#[test]
+#[ignore = "watches all coroutines of its process: a child of the test below"]
+fn silence_child() {
+    let (runtime, _watch) = watched();
+    runtime.run(|| {
+        let (sender, receiver) = maniple::sync::channel::bounded::<()>(0);
+        let waits = maniple::spawn(move || receiver.recv().is_err());
+        maniple::sleep(Duration::from_millis(2500)); // more than what is taken for silence
+        drop(sender);
+        assert!(waits.join().unwrap());
+    });
+    let reports = logged().0.lock().unwrap();
+    assert!(
+        !reports.iter().any(|text| text.contains("deadlock?")),
+        "{reports:?}"
+    );
+}
+
+#[test]
+fn who_only_sleeps_is_in_no_deadlock() {
+    passes_as_child("stalls::silence_child");
+}
