@@ -1,6 +1,6 @@
 //! A service as it is deployed: limits, a log, a look inside, a health check, a graceful end.
 //!
-//! Try it: `LISTEN=127.0.0.1:8080 cargo run --bin greeter`, then `curl http://127.0.0.1:8080/hello/you`.
+//! Try it: `cargo run --bin greeter`, then `curl http://127.0.0.1:8080/hello/you`.
 
 use std::{env, io, time::Duration};
 

@@ -14,7 +14,7 @@ fn main() -> io::Result<()> {
         loop {
             match listener.accept() {
                 Ok((stream, _peer)) => drop(maniple::spawn(move || echo(&stream))),
-                // Out of descriptors: connections that close free some, so wait rather than spin or end.
+                // Out of descriptors: connections that close free some, so wait rather than spin.
                 Err(error) => {
                     eprintln!("accept: {error}");
                     maniple::sleep(Duration::from_millis(50));

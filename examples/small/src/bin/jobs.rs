@@ -1,6 +1,7 @@
 //! A worker pool: two jobs at a time, four that wait, and 503 beyond.
 //!
-//! Try it: `cargo run --bin jobs`, then `for i in 1 2 3 4 5 6 7 8; do curl http://127.0.0.1:8080/report & done`.
+//! Try it: `cargo run --bin jobs`, then `for i in 1 2 3 4 5 6 7 8; do curl
+//! http://127.0.0.1:8080/report & done`.
 
 use std::{env, io, time::Duration};
 

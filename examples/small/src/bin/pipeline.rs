@@ -1,4 +1,5 @@
-//! Channels: one stage makes work, four do it side by side, one gathers, and `select!` ends it all after a while.
+//! Channels: one stage makes work, four do it side by side, one gathers, and `select!` ends
+//! it all after a while.
 //!
 //! Try it: `cargo run --bin pipeline`.
 

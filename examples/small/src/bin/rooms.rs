@@ -1,6 +1,7 @@
 //! A hub: lines of text to a room reach all that are in it, and who does not read is disconnected.
 //!
-//! Try it: `cargo run --bin rooms`, then `nc 127.0.0.1 7000` twice; the first line is the room's name.
+//! Try it: `cargo run --bin rooms`, then `nc 127.0.0.1 7000` twice; the first line is the
+//! room's name.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::{env, net::Shutdown, sync::Arc};

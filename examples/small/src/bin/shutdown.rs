@@ -1,6 +1,8 @@
-//! A graceful end: at SIGTERM or Ctrl-C requests are answered first, and then the background job is told to stop.
+//! A graceful end: at SIGTERM or Ctrl-C requests are answered first, and then the
+//! background job is told to stop.
 //!
-//! Try it: `cargo run --bin shutdown`, then `curl http://127.0.0.1:8080/slow & sleep 0.2; pkill -x shutdown`.
+//! Try it: `cargo run --bin shutdown`, then `curl http://127.0.0.1:8080/slow & sleep 0.2;
+//! pkill -x shutdown`.
 
 use std::{env, io, time::Duration};
 
