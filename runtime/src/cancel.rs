@@ -282,7 +282,7 @@ pub fn cause() -> Option<Cause> {
     wait::cause()
 }
 
-/// As [`shield`], for at most `bound`: a deadline of its own that is not shielded off.
+/// Shields `f` like [`shield`], for at most `bound`: a deadline of its own that is not shielded off.
 ///
 /// # Errors
 /// [`Elapsed`] if a wait in `f` that cannot return an error was cut short by the bound.
@@ -306,7 +306,7 @@ pub fn shield_for<T>(bound: Duration, f: impl FnOnce() -> T) -> Result<T, Elapse
 /// [`yield_now`](crate::yield_now) is none. Needs the feature `fault-injection`.
 ///
 /// # Errors
-/// As [`CancelToken::run`].
+/// Fails as [`CancelToken::run`] does.
 ///
 /// # Examples
 /// ```

@@ -6,9 +6,9 @@
 //!
 //! # Who may touch what
 //!
-//! Until its first run a task belongs to whoever holds it in a queue. From then on it belongs to its
+//! Until its first run a task belongs to its holder in a queue. From then on it belongs to its
 //! home worker: `engine`, `live` and the waiter's context are that thread's alone. Shared are the
-//! waiter's claim and scopes, `completion` (by its lock), `next` (by whoever has claimed it) and the
+//! waiter's claim and scopes, `completion` (by its lock), `next` (by its claimer) and the
 //! reference count: one for the runtime, until the task is complete, one for each handle.
 
 use std::{
@@ -70,7 +70,7 @@ pub(crate) struct Home {
     pub(crate) on_patrol: AtomicBool,
     /// New coroutines that this worker, and no other, is to begin.
     pub(crate) assigned: SpinLock<VecDeque<Unstarted>>,
-    /// New coroutines from other workers that had more; whoever has nothing to do may take them.
+    /// New coroutines from other workers that had more; a worker that has nothing to do may take them.
     pub(crate) offered: Injector<Unstarted>,
     /// The coroutine that runs now; see `survey::Gate` for how others may look at it.
     pub(crate) running: AtomicPtr<Header>,
@@ -84,7 +84,7 @@ pub(crate) struct Home {
     pub(crate) polling: AtomicBool,
     /// Coroutines that have begun here and not ended.
     pub(crate) live: AtomicUsize,
-    /// Whoever has it keeps the worker from going on past the end of the turn: see `survey::Gate`.
+    /// Its holder keeps the worker from going on past the end of the turn: see `survey::Gate`.
     pub(crate) at_gate: SpinLock<()>,
 }
 
@@ -238,7 +238,7 @@ struct Task<F, T> {
 /// A task's closure until it runs, then its result. Either may be large beside a stack, so both are moved here
 /// and away directly, and not with an enum around them, whose every move would be one more copy on the stack.
 ///
-/// Whoever may touch it, by the module's rules, may do so alone.
+/// A thread that may touch it, by the module's rules, may do so alone.
 struct Stage<F, T> {
     holds: Cell<Holds>,
     slot: UnsafeCell<Contents<F, T>>,
@@ -467,7 +467,7 @@ impl TaskRef {
     /// Writes the result of a complete task, or returns why there is none: for what may be large.
     ///
     /// # Safety
-    /// As [`take`](Self::take); `into` has room for it.
+    /// The contract is that of [`take`](Self::take); `into` has room for it.
     #[inline]
     pub(crate) unsafe fn take_into<T>(&self, into: *mut T) -> Option<Failure> {
         // SAFETY: the caller's promise.
@@ -680,11 +680,11 @@ impl Refused {
         Self(Unstarted(task))
     }
 
-    /// As [`Unstarted::start`], for a coroutine that drops its closure and its locals and then ends. `told` gets
+    /// Starts a coroutine like [`Unstarted::start`], which drops its closure and its locals and then ends. `told` gets
     /// an error that nobody will ask for, on that coroutine.
     ///
     /// # Safety
-    /// As there.
+    /// The contract is that of [`Unstarted::start`].
     pub(crate) unsafe fn start(
         self,
         home: *const Home,
@@ -925,7 +925,7 @@ pub(crate) fn prefetch_header(task: NonNull<Header>) {
     prefetch(unsafe { &raw const (*task.as_ptr()).engine }.cast());
 }
 
-/// As [`prefetch_header`], of its stack; reads the header.
+/// Prefetches its stack, as [`prefetch_header`] does the header; reads the header.
 ///
 /// # Safety
 /// `task` is alive and waits on this thread.
@@ -1319,7 +1319,7 @@ mod loom_models {
         });
     }
 
-    /// Others hold references, as `Current` does: whoever lets the last one go frees the task.
+    /// Others hold references, as `Current` does: the last one to be let go frees the task.
     #[test]
     fn loom_the_last_reference_frees_the_task_whoevers_it_is() {
         let mut model = loom::model::Builder::new();

@@ -40,7 +40,7 @@ use crate::{
 /// Reads the whole file; as [`std::fs::read`].
 ///
 /// # Errors
-/// As there; if the pool's queue is full, or the call was cut short.
+/// Fails as [`std::fs::read`] does, and if the pool's queue is full, or the call was cut short.
 ///
 /// # Examples
 /// ```
@@ -59,7 +59,7 @@ pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 /// files have no end.
 ///
 /// # Errors
-/// As [`read`]; of kind `FileTooLarge` if there is more.
+/// Fails as [`read`] does; of kind `FileTooLarge` if there is more.
 ///
 /// # Examples
 /// ```
@@ -86,7 +86,7 @@ pub fn read_limited(path: impl AsRef<Path>, max_bytes: usize) -> io::Result<Vec<
 /// Reads the whole file, which must be UTF-8; as [`std::fs::read_to_string`].
 ///
 /// # Errors
-/// As [`read`]; `InvalidData` if it is not UTF-8.
+/// Fails as [`read`] does; `InvalidData` if it is not UTF-8.
 pub fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
     String::from_utf8(read(path)?)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
@@ -95,7 +95,7 @@ pub fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
 /// Makes or replaces the file's contents; as [`std::fs::write`].
 ///
 /// # Errors
-/// As [`read`].
+/// Fails as [`read`] does.
 pub fn write(path: impl AsRef<Path>, contents: impl Into<Vec<u8>>) -> io::Result<()> {
     let contents = contents.into();
     on_path(path, move |path| std::fs::write(path, contents))
@@ -104,7 +104,7 @@ pub fn write(path: impl AsRef<Path>, contents: impl Into<Vec<u8>>) -> io::Result
 /// What the system knows of the file, or of what a symbolic link leads to; as [`std::fs::metadata`].
 ///
 /// # Errors
-/// As [`read`].
+/// Fails as [`read`] does.
 pub fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
     look(path, |path| std::fs::metadata(path))
 }
@@ -112,7 +112,7 @@ pub fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
 /// What is in the directory, in no order; as [`std::fs::read_dir`].
 ///
 /// # Errors
-/// As [`read`]; each entry may be an error too, behind which none follows.
+/// Fails as [`read`] does; each entry may be an error too, behind which none follows.
 ///
 /// # Examples
 /// ```
@@ -181,7 +181,7 @@ impl Iterator for ReadDir {
 /// Makes a directory and those above it that are missing; as [`std::fs::create_dir_all`].
 ///
 /// # Errors
-/// As [`read`].
+/// Fails as [`read`] does.
 pub fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
     on_path(path, |path| std::fs::create_dir_all(path))
 }
@@ -189,7 +189,7 @@ pub fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
 /// Removes a file; as [`std::fs::remove_file`].
 ///
 /// # Errors
-/// As [`read`].
+/// Fails as [`read`] does.
 pub fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
     on_path(path, |path| std::fs::remove_file(path))
 }
@@ -197,7 +197,7 @@ pub fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
 /// Gives a file another name, in place of what had it; as [`std::fs::rename`].
 ///
 /// # Errors
-/// As [`read`].
+/// Fails as [`read`] does.
 pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
     let to = to.as_ref().to_owned();
     on_path(from, move |from| std::fs::rename(from, to))
@@ -232,7 +232,7 @@ impl File {
     /// Opens a file for reading.
     ///
     /// # Errors
-    /// As [`std::fs::File::open`]; if the pool's queue is full, or the call was cut short.
+    /// Fails as [`std::fs::File::open`] does, and if the pool's queue is full, or the call was cut short.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         look(path, |path| std::fs::File::open(path)).map(Self::from)
     }
@@ -240,7 +240,7 @@ impl File {
     /// Opens a file for writing, empty, whether or not it was there.
     ///
     /// # Errors
-    /// As [`File::open`].
+    /// Fails as [`File::open`] does.
     pub fn create(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::open_with(
             OpenOptions::new().write(true).create(true).truncate(true),
@@ -252,7 +252,7 @@ impl File {
     /// other than [`File::open`].
     ///
     /// # Errors
-    /// As [`File::open`].
+    /// Fails as [`File::open`] does.
     pub fn open_with(options: &OpenOptions, path: impl AsRef<Path>) -> io::Result<Self> {
         let options = options.clone();
         on_path(path, move |path| options.open(path)).map(Self::from)
@@ -271,7 +271,7 @@ impl File {
     /// What the system knows of the file.
     ///
     /// # Errors
-    /// As [`std::fs::File::metadata`] and [`File::open`].
+    /// Fails as [`std::fs::File::metadata`] and [`File::open`] do.
     pub fn metadata(&self) -> io::Result<Metadata> {
         let file = self.file.clone();
         file_leaving(move || file.metadata(), &mut false)?
@@ -280,7 +280,7 @@ impl File {
     /// Cuts the file to that length, or extends it with zeros.
     ///
     /// # Errors
-    /// As [`std::fs::File::set_len`] and [`File::open`].
+    /// Fails as [`std::fs::File::set_len`] and [`File::open`] do.
     pub fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.call(move |file| file.set_len(bytes))
     }
@@ -288,15 +288,15 @@ impl File {
     /// Returns once data and metadata are on the disk.
     ///
     /// # Errors
-    /// As [`std::fs::File::sync_all`] and [`File::open`].
+    /// Fails as [`std::fs::File::sync_all`] and [`File::open`] do.
     pub fn sync_all(&self) -> io::Result<()> {
         self.call(|file| file.sync_all())
     }
 
-    /// As [`File::sync_all`], without the metadata that reading does not need.
+    /// Has the kernel write what it holds, like [`File::sync_all`], without the metadata that reading does not need.
     ///
     /// # Errors
-    /// As [`std::fs::File::sync_data`] and [`File::open`].
+    /// Fails as [`std::fs::File::sync_data`] and [`File::open`] do.
     pub fn sync_data(&self) -> io::Result<()> {
         self.call(|file| file.sync_data())
     }

@@ -166,7 +166,7 @@ impl<T> Future for JoinFuture<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut handle = self.handle.take().expect("polled after it has yielded");
         if handle.task().is_done_or_wakes(context.waker()) {
-            // Not by a wait for its very end: whoever polls may do so in the waker, on the coroutine itself.
+            // Not by a wait for its very end: the executor may poll in the waker, on the coroutine itself.
             // SAFETY: the result is there to be taken, and the handle goes.
             return Poll::Ready(unsafe { handle.take() });
         }

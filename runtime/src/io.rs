@@ -7,7 +7,7 @@ pub use crate::net::{Duplex, SpliceFrom, SpliceTo, splice};
 
 /// Copies what `reader` has, until its end, to `writer`, and returns how many bytes it was.
 ///
-/// As [`std::io::copy`], with a buffer of 64 KiB, which is on the heap: coroutines' stacks are small. The
+/// Copies like [`std::io::copy`], with a buffer of 64 KiB, which is on the heap: coroutines' stacks are small. The
 /// writer is not flushed. From socket to socket, [`splice`] spares the copy.
 ///
 /// # Errors

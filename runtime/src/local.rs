@@ -27,7 +27,7 @@ use crate::{
 /// maniple::coroutine_local! {
 ///     /// How deep this coroutine is in its plan.
 ///     static DEPTH: Cell<u32> = Cell::new(0);
-///     /// The request that is being served, also by whoever is spawned for it.
+///     /// The request that is being served, also by the coroutines spawned for it.
 ///     static REQUEST: RefCell<String> = RefCell::default(), inherited;
 /// }
 /// maniple::run(|| {
@@ -115,7 +115,7 @@ impl<T: 'static> LocalKey<T> {
         }
     }
 
-    /// As [`LocalKey::with`], for destructors of other locals, which may come later.
+    /// Hands out the value like [`LocalKey::with`], also to destructors of other locals, which may come later.
     ///
     /// # Errors
     /// If the value has already been dropped. On a plain thread, if its locals are being dropped.
@@ -168,7 +168,7 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// Sets the value, without running the initialiser.
     ///
     /// # Panics
-    /// As [`LocalKey::with`].
+    /// Panics as [`LocalKey::with`] does.
     #[track_caller]
     pub fn set(&'static self, value: T) {
         if let Err(cell) = self.begin_with(Cell::new(value)) {
@@ -179,7 +179,7 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// A copy of the value.
     ///
     /// # Panics
-    /// As [`LocalKey::with`].
+    /// Panics as [`LocalKey::with`] does.
     #[track_caller]
     pub fn get(&'static self) -> T
     where
@@ -191,7 +191,7 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// Takes the value, leaving the default.
     ///
     /// # Panics
-    /// As [`LocalKey::with`].
+    /// Panics as [`LocalKey::with`] does.
     #[track_caller]
     pub fn take(&'static self) -> T
     where
@@ -203,7 +203,7 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// Sets the value and returns the former one.
     ///
     /// # Panics
-    /// As [`LocalKey::with`].
+    /// Panics as [`LocalKey::with`] does.
     #[track_caller]
     pub fn replace(&'static self, value: T) -> T {
         self.with(|own| own.replace(value))
@@ -214,7 +214,7 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// Calls `f` with the borrowed value.
     ///
     /// # Panics
-    /// As [`LocalKey::with`]; if it is mutably borrowed.
+    /// Panics as [`LocalKey::with`] does, and if it is mutably borrowed.
     #[track_caller]
     pub fn with_borrow<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         self.with(|own| f(&own.borrow()))
@@ -223,7 +223,7 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// Calls `f` with the mutably borrowed value.
     ///
     /// # Panics
-    /// As [`LocalKey::with`]; if it is borrowed.
+    /// Panics as [`LocalKey::with`] does, and if it is borrowed.
     #[track_caller]
     pub fn with_borrow_mut<R>(&'static self, f: impl FnOnce(&mut T) -> R) -> R {
         self.with(|own| f(&mut own.borrow_mut()))
@@ -232,7 +232,7 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// Sets the value, without running the initialiser.
     ///
     /// # Panics
-    /// As [`LocalKey::with`]; if it is borrowed.
+    /// Panics as [`LocalKey::with`] does, and if it is borrowed.
     #[track_caller]
     pub fn set(&'static self, value: T) {
         if let Err(cell) = self.begin_with(RefCell::new(value)) {
@@ -243,7 +243,7 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// Takes the value, leaving the default.
     ///
     /// # Panics
-    /// As [`LocalKey::with`]; if it is borrowed.
+    /// Panics as [`LocalKey::with`] does, and if it is borrowed.
     #[track_caller]
     pub fn take(&'static self) -> T
     where
@@ -255,7 +255,7 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// Sets the value and returns the former one.
     ///
     /// # Panics
-    /// As [`LocalKey::with`]; if it is borrowed.
+    /// Panics as [`LocalKey::with`] does, and if it is borrowed.
     #[track_caller]
     pub fn replace(&'static self, value: T) -> T {
         self.with(|own| own.replace(value))

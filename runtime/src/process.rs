@@ -145,7 +145,7 @@ impl Command {
     /// Starts the process and waits for its end. If the wait is cut short, the process is killed.
     ///
     /// # Errors
-    /// As [`Command::spawn`] and [`Child::wait`].
+    /// Fails as [`Command::spawn`] and [`Child::wait`] do.
     pub fn status(&mut self) -> io::Result<ExitStatus> {
         let mut child = self.spawn()?;
         child.kill_on_drop = true;
@@ -156,7 +156,7 @@ impl Command {
     /// is killed.
     ///
     /// # Errors
-    /// As [`Command::spawn`] and [`Child::wait_with_output`].
+    /// Fails as [`Command::spawn`] and [`Child::wait_with_output`] do.
     pub fn output(&mut self) -> io::Result<Output> {
         let defaults = |command: &mut Self, read: fn() -> Stdio, stdin: fn() -> Stdio| {
             if !command.has_stdin {
@@ -347,7 +347,8 @@ impl Child {
     /// Reads what is piped to its end, both at once, and waits until the process has ended.
     ///
     /// # Errors
-    /// As [`Child::wait`], and if reading fails. A [`StatusLost`] brings what was read.
+    /// If the wait is cut short by cancellation or a deadline; if how the process ended is [lost](StatusLost); or if
+    /// reading fails. A [`StatusLost`] brings what was read.
     pub fn wait_with_output(mut self) -> io::Result<Output> {
         drop(self.stdin.take());
         let (stdout, stderr) = (self.stdout.take(), self.stderr.take());

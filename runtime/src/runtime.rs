@@ -41,7 +41,8 @@ impl Runtime {
     /// A runtime with the defaults; see [`Builder`].
     ///
     /// # Errors
-    /// As [`Builder::build`].
+    /// If a setting is out of range (`InvalidInput`, naming it), the kernel lacks the guards that were insisted on
+    /// (`Unsupported`), or the system refuses a thread, an epoll set or memory.
     pub fn new() -> io::Result<Self> {
         Self::builder().build()
     }
@@ -93,10 +94,10 @@ impl Runtime {
         task::spawn_on(&self.scheduler, None, body)
     }
 
-    /// As [`Runtime::spawn`], with a name or stack size of its own.
+    /// Spawns a coroutine like [`Runtime::spawn`], with a name or stack size of its own.
     ///
     /// # Errors
-    /// As [`task::Builder::spawn`].
+    /// Fails as [`task::Builder::spawn`] does.
     #[track_caller]
     pub fn spawn_with<F, T>(&self, builder: task::Builder, body: F) -> io::Result<JoinHandle<T>>
     where

@@ -158,10 +158,10 @@ impl Signals {
         }
     }
 
-    /// As [`Signals::recv`], for at most `timeout`.
+    /// Waits for the next signal like [`Signals::recv`], for at most `timeout`.
     ///
     /// # Errors
-    /// As there; of kind `TimedOut` if none came in time.
+    /// If the bell cannot be read, or the wait was cut short; of kind `TimedOut` if no signal came in time.
     pub fn recv_timeout(&self, timeout: Duration) -> io::Result<Signal> {
         match crate::timeout(timeout, || self.recv()) {
             Ok(received) => received,

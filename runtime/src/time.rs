@@ -29,7 +29,7 @@ pub fn sleep(duration: Duration) {
     sleep_up_to(now().checked_add(duration));
 }
 
-/// As [`sleep`], until `at`; returns at once if that has passed.
+/// Sleeps until `at`; returns at once if that has passed.
 pub fn sleep_until(at: Instant) {
     sleep_up_to(Some(at));
 }
@@ -59,7 +59,7 @@ fn sleep_up_to(at: Option<Instant>) {
 
 /// Runs `f` under a deadline `duration` from now.
 ///
-/// As [`deadline`].
+/// The guard is that of [`deadline`].
 ///
 /// # Errors
 /// [`Elapsed`] if a wait in `f` that cannot return an error was cut short by this deadline.

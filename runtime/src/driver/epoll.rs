@@ -2,7 +2,7 @@
 //!
 //! A descriptor is added for both directions at its first wait and stays until it is closed, so a
 //! wait costs no `epoll_ctl`. The kernel reports edges; between them a bit per direction says whether
-//! the last edge has been used up. The bit is cleared by whoever ran into `EAGAIN`, or read or wrote
+//! the last edge has been used up. The bit is cleared by the caller that ran into `EAGAIN`, or read or wrote
 //! less than it asked for: on a stream that says the same (epoll(7), question 9), without the extra
 //! call. After a hang-up or an error the descriptor counts as ready for good, since no edge follows.
 //!

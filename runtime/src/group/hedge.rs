@@ -117,7 +117,7 @@ impl Hedger {
         }
     }
 
-    /// As above.
+    /// The same for models, whose lock is no constant.
     #[cfg(loom)]
     pub fn new(initial: Duration) -> Self {
         Self {
@@ -144,13 +144,13 @@ impl Hedger {
         times.percentile(self.percent).unwrap_or(self.initial)
     }
 
-    /// As [`hedge`], with the delay that it has learnt.
+    /// Makes a second attempt like [`hedge`], after the delay that it has learnt.
     ///
     /// # Errors
     /// The second attempt's, if both fail.
     ///
     /// # Panics
-    /// As [`hedge`].
+    /// Panics as [`hedge`] does.
     pub fn run<F, T, E>(&self, attempt: F) -> Result<T, E>
     where
         F: Fn(usize) -> Result<T, E> + Sync,

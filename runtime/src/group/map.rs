@@ -38,13 +38,13 @@ where
     places.into_values()
 }
 
-/// As [`map`], and stops at the first error: calls under way are cancelled, others not made.
+/// Maps like [`map`], and stops at the first error: calls under way are cancelled, others not made.
 ///
 /// # Errors
 /// The first error of a call, once all calls have ended.
 ///
 /// # Panics
-/// As [`map`].
+/// Panics as [`map`] does.
 ///
 /// # Examples
 /// ```
@@ -65,7 +65,7 @@ where
     Ok(places.into_values())
 }
 
-/// As [`map`], but hands each result to `each`, with the index of its item, as soon as it is there.
+/// Maps like [`map`], but hands each result to `each`, with the index of its item, as soon as it is there.
 ///
 /// `each` runs in the caller, one result after the other. While it runs no further call is begun, so a
 /// slow one holds the calls back instead of letting results pile up.
@@ -75,7 +75,7 @@ where
 /// channel.
 ///
 /// # Panics
-/// As [`map`], and with the panic of `each`.
+/// Panics as [`map`] does, and with the panic of `each`.
 ///
 /// # Examples
 /// ```

@@ -1,6 +1,6 @@
 //! Leader groups: children that borrow from their leader's stack and end before it goes on.
 //!
-//! The leader is whoever calls [`group`](crate::group()), on a coroutine or a plain thread; its
+//! The leader is the caller of [`group`](crate::group()), on a coroutine or a plain thread; its
 //! children are coroutines. The group's state lives on the leader's stack, and the call leaves by no
 //! path, value, error, panic or cancellation, before the last child has ended: that is what makes
 //! borrowing sound, and why no orphan is left behind.
@@ -65,14 +65,14 @@ use crate::{
 /// - A child panics: the group is cancelled (siblings, and the leader's own waits inside it) and the
 ///   panic is resumed here, with the child's payload, whether or not the child was joined.
 /// - A child spawned with [`Group::try_spawn`] returns `Err`: the group is cancelled and that error is
-///   returned in place of what `body` returns later. The first error counts, whoever's it is.
+///   returned in place of what `body` returns later. The first error counts, of whichever child.
 /// - The leader is cancelled, or past its deadline: so are the children, and its waits in `body` are
 ///   cut short as anywhere.
 ///
 /// The closing wait itself is never cut short; a child that ignores cancellation holds its leader.
 ///
 /// # Errors
-/// As above.
+/// That of `body`, or of a child that was spawned with [`Group::try_spawn`].
 ///
 /// # Panics
 /// With a child's panic, or that of `body`. If a child could not get a stack, unless the leader unwinds, or got
@@ -161,7 +161,7 @@ fn is_refused() -> bool {
     on_coroutine(|task| task.is_some_and(Header::is_refused))
 }
 
-/// As [`group`](crate::group()), for a leader that has nothing to return if its children are cut.
+/// Runs a group like [`group`](crate::group()), for a leader that has nothing to return if its children are cut.
 ///
 /// It then unwinds. In a destructor that runs while unwinding already that would abort, so whatever is cancelled
 /// outside, the children are carried out there.
@@ -230,7 +230,7 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
         self.start(None, move || End::Value(body()))
     }
 
-    /// As [`Group::spawn`], with a name for reports and dumps.
+    /// Spawns a child like [`Group::spawn`], with a name for reports and dumps.
     #[track_caller]
     pub fn spawn_named<F, T>(
         &'scope self,
@@ -577,7 +577,7 @@ impl<T> Child<'_, T> {
     }
 }
 
-// SAFETY: the handle gives out `T`, once, to whoever holds it.
+// SAFETY: the handle gives out `T`, once, to its holder.
 unsafe impl<T: Send> Send for Child<'_, T> {}
 // SAFETY: a shared handle gives no access to `T`.
 unsafe impl<T: Send> Sync for Child<'_, T> {}
@@ -621,10 +621,10 @@ impl<'scope, 'env, E> ChildBuilder<'scope, 'env, E> {
         self
     }
 
-    /// As [`Group::spawn`], with the child's stack reserved now.
+    /// Spawns a child like [`Group::spawn`], with its stack reserved now.
     ///
     /// # Errors
-    /// As [`task::Builder::spawn`](crate::task::Builder::spawn).
+    /// Fails as [`task::Builder::spawn`](crate::task::Builder::spawn) does.
     #[track_caller]
     pub fn spawn<F, T>(self, body: F) -> io::Result<Child<'scope, T>>
     where
@@ -635,10 +635,10 @@ impl<'scope, 'env, E> ChildBuilder<'scope, 'env, E> {
         self.start(move || End::Value(body()))
     }
 
-    /// As [`Group::try_spawn`], with the child's stack reserved now.
+    /// Spawns a child like [`Group::try_spawn`], with its stack reserved now.
     ///
     /// # Errors
-    /// As [`task::Builder::spawn`](crate::task::Builder::spawn).
+    /// Fails as [`task::Builder::spawn`](crate::task::Builder::spawn) does.
     #[track_caller]
     pub fn try_spawn<F, T>(self, body: F) -> io::Result<Child<'scope, T>>
     where

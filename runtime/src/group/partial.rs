@@ -70,7 +70,7 @@ where
     }
 }
 
-/// As [`partial_timeout`], until `at`.
+/// Makes all calls and returns what is done at `at`, like [`partial_timeout`].
 ///
 /// # Panics
 /// With a call's panic; the others are cancelled.

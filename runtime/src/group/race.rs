@@ -80,7 +80,7 @@ pub type Indexed<T> = Vec<(usize, T)>;
 /// be reached any more.
 ///
 /// # Panics
-/// As [`race`].
+/// Panics as [`race`] does.
 ///
 /// # Examples
 /// ```

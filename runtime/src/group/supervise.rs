@@ -53,7 +53,7 @@ where
 }
 
 impl<'scope, E> Group<'scope, '_, E> {
-    /// As [`Group::spawn`], but a panic of `body` is only its own: the siblings run on, and
+    /// Spawns a child like [`Group::spawn`], whose panic is only its own: the siblings run on, and
     /// [`Child::join`] returns it. The panic hook has reported it, should nobody join.
     ///
     /// # Examples

@@ -16,8 +16,8 @@ pub enum MeasureDepths {
     Off,
     /// Measure, and forget what was measured before.
     On,
-    /// As [`On`](Self::On), and give the memory of each stack back before a coroutine begins on it, so that what
-    /// it touched is known of every one. Costs a system call for each coroutine, and a page fault for each page.
+    /// Measure like [`On`](Self::On), and give the memory of each stack back before a coroutine begins on it, so that
+    /// what it touched is known of every one. Costs a system call for each coroutine, and a page fault for each page.
     OnFreshStacks,
 }
 

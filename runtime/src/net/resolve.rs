@@ -24,7 +24,7 @@ pub trait ToSocketAddrs {
     /// The first of them; what is one address already needs no list for it.
     ///
     /// # Errors
-    /// As [`ToSocketAddrs::to_socket_addrs`]; `InvalidInput` if there is none.
+    /// Fails as [`ToSocketAddrs::to_socket_addrs`] does; `InvalidInput` if there is none.
     fn first_socket_addr(&self) -> io::Result<SocketAddr> {
         let addresses = self.to_socket_addrs()?;
         addresses.first().copied().ok_or_else(no_address)

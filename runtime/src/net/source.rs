@@ -195,7 +195,7 @@ impl Source {
         self.fd.take().expect(OPEN)
     }
 
-    /// Does `operation` once. One that would have to wait is an error of kind `WouldBlock`, and whoever waits for
+    /// Does `operation` once. One that would have to wait is an error of kind `WouldBlock`, and a caller that waits for
     /// readiness next does wait: what was known of it is spent.
     pub(crate) fn try_io<T>(
         &self,
@@ -273,7 +273,7 @@ impl Source {
                     }
                     Err(errno) => {
                         self.note(errno);
-                        // Whoever tries again and again lets others run in between.
+                        // A caller that tries again and again lets others run in between.
                         worker.spend();
                         return Err(errno.into());
                     }
@@ -657,10 +657,10 @@ pub fn wait_readable(fd: BorrowedFd<'_>) -> io::Result<()> {
     wait_once(fd, Direction::Read)
 }
 
-/// As [`wait_readable`], for writing.
+/// Waits until a descriptor is writable, like [`wait_readable`] for reading.
 ///
 /// # Errors
-/// As [`wait_readable`].
+/// If the descriptor cannot be watched, the scope is cancelled or its deadline passes.
 pub fn wait_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
     wait_once(fd, Direction::Write)
 }

@@ -86,7 +86,7 @@ impl TcpStream {
         .map(Self::with_source)
     }
 
-    /// As [`TcpStream::connect`], to one address and for at most `timeout`.
+    /// Connects like [`TcpStream::connect`], to one address and for at most `timeout`.
     ///
     /// # Errors
     /// Kind `TimedOut` if there was no answer in time; `InvalidInput` if `timeout` is zero.
@@ -140,7 +140,7 @@ impl TcpStream {
     /// Reads without consuming.
     ///
     /// # Errors
-    /// As [`Read::read`](io::Read::read).
+    /// Fails as [`Read::read`](io::Read::read) does.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.source.peek(self.read_timeout.load(), buffer)
     }
@@ -170,7 +170,7 @@ impl TcpStream {
     /// waits no longer than the read timeout and the write timeout, and may return early.
     ///
     /// # Errors
-    /// As [`TcpStream::wait_readable`].
+    /// Fails as [`TcpStream::wait_readable`] does.
     ///
     /// # Examples
     /// Sends more than the buffers between two hold, to a peer that echoes:
@@ -260,12 +260,12 @@ impl TcpStream {
     /// An idle connection that waits like this needs no buffer. It may return early; a read then waits.
     ///
     /// # Errors
-    /// As [`Read::read`](io::Read::read), except for errors of the connection, which the next read reports.
+    /// Fails as [`Read::read`](io::Read::read) does, except for errors of the connection, which the next read reports.
     pub fn wait_readable(&self) -> io::Result<()> {
         self.source.wait_readable(self.read_timeout.load())
     }
 
-    /// As [`TcpStream::wait_readable`], until an instant of the caller's, whatever the read timeout.
+    /// Waits like [`TcpStream::wait_readable`], until an instant of the caller's, whatever the read timeout.
     ///
     /// # Errors
     /// Kind `TimedOut` past that instant.
@@ -390,7 +390,7 @@ impl TcpListener {
     /// Listens on the first address that can be bound, with the defaults of [`ListenOptions`].
     ///
     /// # Errors
-    /// As [`ListenOptions::bind`].
+    /// If the name cannot be resolved or no address can be bound; the message names the last one.
     pub fn bind<A: ToSocketAddrs>(address: A) -> io::Result<Self> {
         Self::builder().bind(address)
     }
@@ -429,7 +429,7 @@ impl TcpListener {
     /// To be called some time before the listener is dropped. The kernel resets connections that are complete by
     /// then and have not been accepted, with the requests that they have sent already; between a last accept and the
     /// drop there may always be one more. After this there will be none, once handshakes have had the time of a
-    /// round trip. Whoever tries to connect meanwhile gets no answer, and tries again after a second (tcp(7),
+    /// round trip. A client that tries to connect meanwhile gets no answer, and tries again after a second (tcp(7),
     /// `tcp_syn_retries`): by then there is another listener, or the refusal.
     ///
     /// # Errors

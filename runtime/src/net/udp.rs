@@ -127,15 +127,15 @@ impl UdpSocket {
     /// Receives one datagram, and says from whom.
     ///
     /// # Errors
-    /// As [`UdpSocket::recv`].
+    /// If an earlier send was refused, past the read timeout (kind `TimedOut`), or the wait was cut short.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.receive_from(buffer, RecvFlags::empty())
     }
 
-    /// As [`UdpSocket::recv`], and returns how long the datagram is: longer than the buffer if its end was lost.
+    /// Receives a datagram and returns how long it is: longer than the buffer if its end was lost.
     ///
     /// # Errors
-    /// As [`UdpSocket::recv`].
+    /// If an earlier send was refused, past the read timeout (kind `TimedOut`), or the wait was cut short.
     ///
     /// # Examples
     /// ```
@@ -154,26 +154,26 @@ impl UdpSocket {
         self.receive(buffer, RecvFlags::TRUNC)
     }
 
-    /// As [`UdpSocket::recv_len`], and says from whom.
+    /// Receives a datagram and returns how long it is, like [`UdpSocket::recv_len`], and from whom.
     ///
     /// # Errors
-    /// As [`UdpSocket::recv`].
+    /// If an earlier send was refused, past the read timeout (kind `TimedOut`), or the wait was cut short.
     pub fn recv_len_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.receive_from(buffer, RecvFlags::TRUNC)
     }
 
-    /// As [`UdpSocket::recv`], and leaves the datagram to be received again.
+    /// Reads a datagram like [`UdpSocket::recv`], and leaves it to be received again.
     ///
     /// # Errors
-    /// As [`UdpSocket::recv`].
+    /// If an earlier send was refused, past the read timeout (kind `TimedOut`), or the wait was cut short.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.receive(buffer, RecvFlags::PEEK)
     }
 
-    /// As [`UdpSocket::recv_from`], and leaves the datagram to be received again.
+    /// Reads a datagram like [`UdpSocket::recv_from`], and leaves it to be received again.
     ///
     /// # Errors
-    /// As [`UdpSocket::recv`].
+    /// If an earlier send was refused, past the read timeout (kind `TimedOut`), or the wait was cut short.
     pub fn peek_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.receive_from(buffer, RecvFlags::PEEK)
     }
@@ -193,7 +193,7 @@ impl UdpSocket {
     /// `batch` has room for (recvmmsg(2)). What it held before is gone.
     ///
     /// # Errors
-    /// As [`UdpSocket::recv`].
+    /// If an earlier send was refused, past the read timeout (kind `TimedOut`), or the wait was cut short.
     pub fn recv_batch(&self, batch: &mut RecvBatch) -> io::Result<usize> {
         batch.clear();
         self.source
@@ -207,7 +207,7 @@ impl UdpSocket {
     /// one that failed. Sending none is no error.
     ///
     /// # Errors
-    /// As [`UdpSocket::send_to`], for the first datagram.
+    /// Fails as [`UdpSocket::send_to`] does, for the first datagram.
     pub fn send_batch<B: AsRef<[u8]>>(&self, datagrams: &[(B, SocketAddr)]) -> io::Result<usize> {
         udp_batch::with_headers(datagrams, |headers| {
             self.source
@@ -319,10 +319,10 @@ impl UdpSocket {
         )?)
     }
 
-    /// As [`UdpSocket::join_multicast_v4`], for IPv6 and an interface's index; 0 is any.
+    /// Joins a multicast group of IPv6 on the interface of that index; 0 is any.
     ///
     /// # Errors
-    /// As there.
+    /// If the group is none, or the interface does not exist.
     pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
         Ok(sockopt::set_ipv6_add_membership(
             &self.source,

@@ -71,7 +71,7 @@ where
     run_unless_thread(&SHARED, job, Begun::IsLeft, &mut false)
 }
 
-/// As [`offload`], for calls on files of which half would be worse than late: once begun, the wait is not cut.
+/// Offloads a call on a file of which half would be worse than late: once begun, the wait is not cut.
 pub(crate) fn file_whole<T, F>(job: F) -> io::Result<T>
 where
     F: FnOnce() -> T + Send + 'static,
@@ -80,7 +80,7 @@ where
     run_unless_thread(&FILES, job, Begun::IsAwaited, &mut false)
 }
 
-/// As [`offload`], for calls on files that may be left behind; `left` becomes true if one was that had begun.
+/// Offloads a call on a file that may be left behind; `left` becomes true if it was and had begun.
 pub(crate) fn file_leaving<T, F>(job: F, left: &mut bool) -> io::Result<T>
 where
     F: FnOnce() -> T + Send + 'static,
@@ -89,7 +89,7 @@ where
     run_unless_thread(&FILES, job, Begun::IsLeft, left)
 }
 
-/// As [`offload`], for looking up names.
+/// Offloads the look-up of a name.
 pub(crate) fn look_up<T, F>(job: F) -> io::Result<T>
 where
     F: FnOnce() -> T + Send + 'static,

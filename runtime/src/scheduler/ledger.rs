@@ -2,8 +2,8 @@
 //!
 //! The standard library counts panics per thread: a guard asks the count whether to poison its lock, a
 //! destructor whether it may panic. A coroutine that waits in a destructor while it unwinds would leave its count
-//! to its neighbours. So the door lays the count aside with whoever suspends, and takes it up again when that one
-//! is resumed. Whenever a coroutine runs, the thread's count is its own, or zero.
+//! to its neighbours. So the door lays the count aside with the coroutine that suspends, and takes it up again when
+//! that one is resumed. Whenever a coroutine runs, the thread's count is its own, or zero.
 //!
 //! # How it works
 //!

@@ -12,7 +12,7 @@ use crate::sys::{fenced, spin::SpinLock};
 /// At most one line in the log in so much time.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Those of the process: whoever drops a handle may belong to no runtime.
+/// Those of the process: the thread that drops a handle may belong to no runtime.
 static REFUSALS: LazyLock<SpinLock<Refusals>> = LazyLock::new(|| SpinLock::new(Refusals::new()));
 
 /// Counts a coroutine whose error nobody will ask for, and logs it, if nothing was logged lately.

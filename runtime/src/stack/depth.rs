@@ -97,7 +97,7 @@ pub(crate) struct Tally {
     pub(crate) suspended: Buckets,
     /// The deepest page that each touched.
     pub(crate) resident: Buckets,
-    /// Of those that ended, how many came no deeper than whoever used the stack before.
+    /// Of those that ended, how many came no deeper than the user of the stack before.
     pub(crate) unknown: u64,
     /// The deepest byte that each wrote between two labels.
     pub(crate) painted: Buckets,
@@ -279,7 +279,7 @@ fn prefix(name: &str) -> Option<&str> {
     (!prefix.is_empty()).then_some(prefix)
 }
 
-/// Whoever panicked while it held one had counted or not.
+/// A thread that panicked while it held one had counted or not.
 fn open<T>(shelf: &Mutex<T>) -> MutexGuard<'_, T> {
     shelf.lock().unwrap_or_else(PoisonError::into_inner)
 }

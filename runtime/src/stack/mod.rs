@@ -20,8 +20,8 @@
 //!   worker's cache in front of it, where the usual acquire and release are a `Vec` pop and push.
 //! * A slot gets its guard when it is carved and keeps it for life. With `MADV_GUARD_INSTALL` the
 //!   guard is a mark in the page table and the region stays one mapping. An `mprotect` guard splits
-//!   it, which costs two mappings per stack and ends at about half of `vm.max_map_count`. Whoever
-//!   vouches that no stack overflows, as experiments may, can have slots without guards.
+//!   it, which costs two mappings per stack and ends at about half of `vm.max_map_count`. Where
+//!   no stack can overflow, as in experiments, slots may be without guards.
 //! * [`overflow`] turns a fault on a guard into a report that names the coroutine.
 //!
 //! A frame larger than the guard page could step over it. Rust probes every page of such frames,
@@ -202,7 +202,7 @@ impl SizeClass {
 
 /// Why there is no stack.
 ///
-/// What the kernel said is the `source`, which whoever prints the chain prints next.
+/// What the kernel said is the `source`, which a printer of the chain prints next.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StackError {
     #[error("stack size 0: give at least one byte, or leave the size out for the default")]

@@ -1,7 +1,7 @@
 //! A barrier: so many come together, then all go on.
 //!
 //! The one who completes the number takes everyone out of the list and starts the next round under
-//! one lock. Whoever gives up takes itself out under the same lock, or finds that the round it had come
+//! one lock. A waiter that gives up takes itself out under the same lock, or finds that the round it had come
 //! for is over: it was one of the number then, and goes on as the others do.
 
 use std::fmt;

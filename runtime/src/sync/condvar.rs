@@ -85,7 +85,7 @@ impl Condvar {
     /// Waits as long as `condition` says so.
     ///
     /// # Panics
-    /// As [`Condvar::wait`].
+    /// Panics as [`Condvar::wait`] does.
     #[track_caller]
     pub fn wait_while<T: ?Sized>(
         &self,
@@ -97,10 +97,11 @@ impl Condvar {
         }
     }
 
-    /// As [`Condvar::wait_while`], for at most `timeout`; whether that passed while `condition` still said so.
+    /// Waits like [`Condvar::wait_while`], for at most `timeout`; tells whether that passed while `condition` still
+    /// held.
     ///
     /// # Panics
-    /// As [`Condvar::wait`].
+    /// Panics as [`Condvar::wait`] does.
     #[track_caller]
     pub fn wait_while_for<T: ?Sized>(
         &self,
@@ -111,10 +112,10 @@ impl Condvar {
         self.wait_while_up_to(guard, condition, now().checked_add(timeout))
     }
 
-    /// As [`Condvar::wait_while_for`], until `deadline`.
+    /// Waits like [`Condvar::wait_while_for`], until `deadline`.
     ///
     /// # Panics
-    /// As [`Condvar::wait`].
+    /// Panics as [`Condvar::wait`] does.
     #[track_caller]
     pub fn wait_while_until<T: ?Sized>(
         &self,
@@ -140,10 +141,10 @@ impl Condvar {
         WaitTimeoutResult(false)
     }
 
-    /// As [`Condvar::wait`], until `deadline`.
+    /// Waits like [`Condvar::wait`], until `deadline`.
     ///
     /// # Panics
-    /// As [`Condvar::wait`].
+    /// Panics as [`Condvar::wait`] does.
     #[track_caller]
     pub fn wait_until<T: ?Sized>(
         &self,
@@ -153,10 +154,10 @@ impl Condvar {
         WaitTimeoutResult(self.wait_until_instant(guard, Some(deadline)))
     }
 
-    /// As [`Condvar::wait`], for at most `timeout`.
+    /// Waits like [`Condvar::wait`], for at most `timeout`.
     ///
     /// # Panics
-    /// As [`Condvar::wait`].
+    /// Panics as [`Condvar::wait`] does.
     #[track_caller]
     pub fn wait_timeout<T: ?Sized>(
         &self,

@@ -4,7 +4,7 @@
 //!   FREE ──lock──► LOCKED ──a waiter queues──► CONTENDED ──unlock──► FREE + wake one
 //! ```
 //!
-//! An unlocked mutex goes to whoever comes first, which is fast, since the running coroutine need not
+//! An unlocked mutex goes to the first to come, which is fast, since the running coroutine need not
 //! switch. A waiter that was woken and still came too late asks for a hand-over: it queues before all
 //! others, and the next unlock leaves the mutex locked and gives it to the first in the queue.
 

@@ -68,7 +68,7 @@ impl Notify {
         }
     }
 
-    /// As [`Notify::notified`], for at most `timeout`; tells whether a notification came.
+    /// Waits like [`Notify::notified`], for at most `timeout`; tells whether a notification came.
     pub fn notified_timeout(&self, timeout: Duration) -> bool {
         match self.notified_until(now().checked_add(timeout)) {
             Ok(notified) => notified,

@@ -1,6 +1,6 @@
 //! What happens once: [`Once`], and over it values that are set once, [`OnceLock`] and [`LazyLock`].
 //!
-//! Whoever comes first initialises, outside any lock, so an initialiser may wait for other things;
+//! The first to come initialises, outside any lock, so an initialiser may wait for other things;
 //! the others wait for it in a list. One that panics, fails or is cut short leaves everything as it
 //! was, wakes all, and the first of them to run initialises in its place: there is no poisoning.
 
@@ -11,7 +11,7 @@ use crate::{
     wait::{self, Interruptible, Node, QUEUE, Reason, Waited, Waiters},
 };
 
-/// Runs something once, whoever asks for it.
+/// Runs something once, however many ask for it.
 ///
 /// Waiting for another's initialiser is a cancellation point: in a cancelled scope, or once its deadline
 /// passes, the caller unwinds to the scope's edge; not while it unwinds already, when it waits on. What is
@@ -26,7 +26,7 @@ use crate::{
 /// assert!(GREETING.is_completed());
 /// ```
 pub struct Once {
-    /// Released by whoever completes it, acquired by all who rely on it.
+    /// Released by the one that completes it, acquired by all who rely on it.
     completed: AtomicBool,
     waiters: Waiters<State>,
 }
@@ -244,7 +244,7 @@ impl<T> OnceLock<T> {
         }
     }
 
-    /// As [`OnceLock::get_or_init`], with an initialiser that may fail.
+    /// Returns the value, set first by an initialiser that may fail, like [`OnceLock::get_or_init`].
     ///
     /// # Errors
     /// The initialiser's; there is no value then, and the next caller uses its own.

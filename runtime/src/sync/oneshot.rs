@@ -13,7 +13,7 @@
 //!
 //! Both halves share one block of memory. The message is the sender's until SENDER_GONE, then the
 //! receiver's; it lies in the block rather than being handed over, so a receiver that gives up at that
-//! very moment still finds it. Whoever finds the other half gone owns the block, and frees it.
+//! very moment still finds it. The half that finds the other gone owns the block, and frees it.
 //!
 //! ENDING keeps a receiver whose wait something else ended from leaving it, for the few instructions in
 //! which the sender tries to win that wait.
@@ -200,7 +200,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// As [`Receiver::recv`], waiting for at most `timeout`.
+    /// Receives a message like [`Receiver::recv`], waiting for at most `timeout`.
     ///
     /// # Errors
     /// If the message did not come in time or cannot come any more, or the scope is cancelled.
@@ -208,10 +208,10 @@ impl<T> Receiver<T> {
         self.recv_until(now().checked_add(timeout))
     }
 
-    /// As [`Receiver::recv`], waiting until `deadline`.
+    /// Receives a message like [`Receiver::recv`], waiting until `deadline`.
     ///
     /// # Errors
-    /// As [`Receiver::recv_timeout`].
+    /// If the message did not come in time or cannot come any more, or the scope is cancelled.
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvTimeoutError> {
         self.recv_until(Some(deadline))
     }

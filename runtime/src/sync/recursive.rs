@@ -35,13 +35,13 @@ pub trait ReadRecursive<T: ?Sized> {
     /// Reads, waiting for a writer that has the lock, but not for those that wait for it.
     fn read_recursive(&self) -> RwLockReadGuard<'_, T>;
 
-    /// As [`read_recursive`](Self::read_recursive), without waiting; `None` if a writer has the lock.
+    /// Locks like [`read_recursive`](Self::read_recursive), without waiting; `None` if a writer has the lock.
     fn try_read_recursive(&self) -> Option<RwLockReadGuard<'_, T>>;
 
-    /// As [`read_recursive`](Self::read_recursive), waiting for at most `timeout`; `None` if that passes.
+    /// Locks like [`read_recursive`](Self::read_recursive), waiting for at most `timeout`; `None` if that passes.
     fn try_read_recursive_for(&self, timeout: Duration) -> Option<RwLockReadGuard<'_, T>>;
 
-    /// As [`read_recursive`](Self::read_recursive), waiting until `deadline`; `None` if that passes.
+    /// Locks like [`read_recursive`](Self::read_recursive), waiting until `deadline`; `None` if that passes.
     fn try_read_recursive_until(&self, deadline: Instant) -> Option<RwLockReadGuard<'_, T>>;
 }
 

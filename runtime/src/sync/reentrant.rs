@@ -1,4 +1,4 @@
-//! A mutex that whoever holds it may lock again: the holder is the coroutine, not its thread.
+//! A mutex that its holder may lock again: the holder is the coroutine, not its thread.
 
 use std::{cell::Cell, num::NonZeroUsize};
 

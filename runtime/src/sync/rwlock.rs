@@ -4,7 +4,7 @@
 //!   state:  readers × READER + UPGRADABLE? + WRITER? + QUEUED?
 //! ```
 //!
-//! While QUEUED is set, whoever comes and whoever leaves does so under the queue's lock, except that
+//! While QUEUED is set, all come and leave under the queue's lock, except that
 //! holders give up what they hold by one atomic before they take that lock. So under it the state only
 //! becomes more permissive, and what may enter by a look at it may enter by adding to it.
 //!
@@ -307,7 +307,7 @@ impl RawRwLock {
     #[cold]
     fn wait(&self, access: Access, deadline: Option<Instant>) -> bool {
         let mut queue = self.waiters.lock();
-        // From here on whoever leaves comes by the queue.
+        // From here on every leaver comes by the queue.
         if self.enter_past(&queue, access) {
             self.settle(&queue);
             return true;
@@ -368,7 +368,7 @@ impl RawRwLock {
         }
     }
 
-    /// Lets in whoever may enter, one after the other, so that the queue is never locked for long.
+    /// Lets in those that may enter, one after the other, so that the queue is never locked for long.
     #[cold]
     fn let_in(&self) {
         loop {
@@ -387,7 +387,7 @@ impl RawRwLock {
     }
 }
 
-// SAFETY: whoever locks returns only after its access was added to the state by itself or by who let it
+// SAFETY: a locker returns only after its access was added to the state by itself or by who let it
 // in, in either case when `Access::fits` held and no other could add; `leave` and `leave_exclusive` take
 // away what was added.
 unsafe impl lock_api::RawRwLock for RawRwLock {

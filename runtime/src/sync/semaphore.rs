@@ -1,9 +1,8 @@
 //! A semaphore: so many permits, first come first served.
 //!
-//! A request that does not fit waits, and whoever comes later queues behind it even if theirs would
-//! fit: a large request is not starved by small ones. Permits that come back stay in the semaphore
-//! until the first in the queue can have all that it asked for, so a waiter that gives up has nothing
-//! to return; it lets those behind it have another look.
+//! A request that does not fit waits, and later requests queue behind it even if theirs would
+//! fit: a large request is not starved by small ones. Returned permits accumulate until they satisfy the
+//! first in the queue. A waiter that gives up therefore holds none; it only has the queue looked at again.
 //!
 //! # How it works
 //!
@@ -13,7 +12,7 @@
 //!
 //! Taking and giving back are a compare-exchange of the word each, while nobody waits. GUARDED says that
 //! somebody does, or that the semaphore is closed; from then on the word changes under the lock alone.
-//! Whoever unlocks leaves it guarded exactly if the queue is not empty or the semaphore closed.
+//! An unlocker leaves it guarded exactly if the queue is not empty or the semaphore closed.
 
 use std::{
     fmt,
@@ -110,16 +109,17 @@ impl Semaphore {
     /// More than there will ever be are waited for until the call is cut short or the semaphore closed.
     ///
     /// # Errors
-    /// As [`Semaphore::acquire`].
+    /// If the semaphore is closed, the scope is cancelled or its deadline passed first.
     pub fn acquire_many(&self, permits: usize) -> Result<SemaphorePermit<'_>, AcquireError> {
         self.take(permits, None)?;
         Ok(SemaphorePermit::new(self, permits))
     }
 
-    /// As [`Semaphore::acquire`], waiting for at most `timeout`.
+    /// Acquires a permit like [`Semaphore::acquire`], waiting for at most `timeout`.
     ///
     /// # Errors
-    /// As [`Semaphore::acquire`]; [`AcquireError::Elapsed`] if there was no permit in time.
+    /// If the semaphore is closed, the scope is cancelled or its deadline passed first; [`AcquireError::Elapsed`] if
+    /// there was no permit in time.
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<SemaphorePermit<'_>, AcquireError> {
         self.take(1, now().checked_add(timeout))?;
         Ok(SemaphorePermit::new(self, 1))
@@ -136,24 +136,24 @@ impl Semaphore {
     /// Takes so many permits together without waiting.
     ///
     /// # Errors
-    /// As [`Semaphore::try_acquire`].
+    /// If there is none, others wait already, or the semaphore is closed.
     pub fn try_acquire_many(&self, permits: usize) -> Result<SemaphorePermit<'_>, TryAcquireError> {
         self.try_take(permits)?;
         Ok(SemaphorePermit::new(self, permits))
     }
 
-    /// As [`Semaphore::acquire`]; the permit holds the semaphore and may go anywhere.
+    /// Acquires a permit like [`Semaphore::acquire`]; it holds the semaphore and may go anywhere.
     ///
     /// # Errors
-    /// As [`Semaphore::acquire`].
+    /// If the semaphore is closed, the scope is cancelled or its deadline passed first.
     pub fn acquire_owned(self: Arc<Self>) -> Result<OwnedSemaphorePermit, AcquireError> {
         self.acquire_many_owned(1)
     }
 
-    /// As [`Semaphore::acquire_many`]; the permit holds the semaphore and may go anywhere.
+    /// Acquires permits like [`Semaphore::acquire_many`]; they hold the semaphore and may go anywhere.
     ///
     /// # Errors
-    /// As [`Semaphore::acquire`].
+    /// If the semaphore is closed, the scope is cancelled or its deadline passed first.
     pub fn acquire_many_owned(
         self: Arc<Self>,
         permits: usize,
@@ -162,18 +162,19 @@ impl Semaphore {
         Ok(OwnedSemaphorePermit::new(self, permits))
     }
 
-    /// As [`Semaphore::try_acquire`]; the permit holds the semaphore and may go anywhere.
+    /// Acquires a permit without waiting, like [`Semaphore::try_acquire`]; it holds the semaphore and may go anywhere.
     ///
     /// # Errors
-    /// As [`Semaphore::try_acquire`].
+    /// If there is none, others wait already, or the semaphore is closed.
     pub fn try_acquire_owned(self: Arc<Self>) -> Result<OwnedSemaphorePermit, TryAcquireError> {
         self.try_acquire_many_owned(1)
     }
 
-    /// As [`Semaphore::try_acquire_many`]; the permit holds the semaphore and may go anywhere.
+    /// Acquires permits without waiting, like [`Semaphore::try_acquire_many`]; they hold the semaphore and may go
+    /// anywhere.
     ///
     /// # Errors
-    /// As [`Semaphore::try_acquire`].
+    /// If there is none, others wait already, or the semaphore is closed.
     pub fn try_acquire_many_owned(
         self: Arc<Self>,
         permits: usize,
@@ -271,7 +272,7 @@ impl Semaphore {
             return Err(TryAcquireError::Closed);
         }
         let available = self.guard();
-        // Whoever waits goes first.
+        // Waiters go first.
         if wanted > available || (wanted > 0 && !queue.is_empty(QUEUE)) {
             return Err(TryAcquireError::NoPermits);
         }
@@ -469,7 +470,7 @@ impl fmt::Debug for SemaphorePermit<'_> {
     }
 }
 
-/// As [`SemaphorePermit`], keeping the semaphore alive.
+/// A permit like [`SemaphorePermit`], which keeps the semaphore alive.
 #[must_use = "the permits go back at once unless this is kept"]
 pub struct OwnedSemaphorePermit {
     semaphore: Arc<Semaphore>,
@@ -552,7 +553,7 @@ mod loom_models {
         model.check(body);
     }
 
-    /// What is left when all are done: so many permits, for whoever comes first.
+    /// What is left when all are done: so many permits, for the first to come.
     fn assert_settled(semaphore: &Semaphore, permits: usize) {
         assert_eq!(semaphore.word.load(Ordering::Relaxed), permits * PERMIT);
         assert_eq!(semaphore.try_acquire_many(permits).map(drop), Ok(()));

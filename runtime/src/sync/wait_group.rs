@@ -58,7 +58,7 @@ impl WaitGroup {
         }
         loop {
             let waiters = shared.waiters.lock();
-            // Looked at under the lock, which whoever counts down to 0 takes afterwards.
+            // Looked at under the lock, which the one that counts down to 0 takes afterwards.
             if shared.handles.load(Ordering::Acquire) == 0 {
                 drop(waiters);
                 return wait::spend();
@@ -94,7 +94,7 @@ impl Clone for WaitGroup {
 
 impl Drop for WaitGroup {
     fn drop(&mut self) {
-        // AcqRel: what was done before each drop is seen by whoever waited.
+        // AcqRel: what was done before each drop is seen by the waiter.
         if self.shared.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.shared.waiters.wake_all(QUEUE);
         }

@@ -86,7 +86,7 @@ impl<T> Shared<T> {
         changed
     }
 
-    /// Whoever is not yet in the list looks at the version under its lock, and finds the new one.
+    /// A waiter that is not yet in the list looks at the version under its lock, and finds the new one.
     fn wake_all(&self) {
         self.waiting.wake_all(QUEUE);
     }
@@ -147,7 +147,7 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// As [`Sender::send`], also without receivers; returns the former value.
+    /// Sets the value like [`Sender::send`], also without receivers; returns the former value.
     pub fn send_replace(&self, value: T) -> T {
         let mut value = value;
         self.shared.change(|current| {
@@ -168,7 +168,7 @@ impl<T> Sender<T> {
         });
     }
 
-    /// As [`Sender::send_modify`], telling receivers only if `change` returns true, which it returns as well.
+    /// Changes the value like [`Sender::send_modify`], and tells receivers only if `change` returns true; returns that.
     pub fn send_if_modified(&self, change: impl FnOnce(&mut T) -> bool) -> bool {
         self.shared.change(change)
     }
@@ -235,19 +235,20 @@ impl<T> Receiver<T> {
         Ok(())
     }
 
-    /// As [`Receiver::changed`], waiting for at most `timeout`.
+    /// Waits for a new value like [`Receiver::changed`], for at most `timeout`.
     ///
     /// # Errors
-    /// As [`Receiver::changed`], and if there was no such value in time.
+    /// If all senders are gone and the last value has been seen, the scope is cancelled or its deadline passed; or if
+    /// there was no such value in time.
     pub fn changed_timeout(&mut self, timeout: Duration) -> Result<(), RecvTimeoutError> {
         self.seen = self.shared.beyond(self.seen, now().checked_add(timeout))?;
         Ok(())
     }
 
-    /// As [`Receiver::changed`], waiting until `deadline`.
+    /// Waits for a new value like [`Receiver::changed`], until `deadline`.
     ///
     /// # Errors
-    /// As [`Receiver::changed_timeout`].
+    /// Fails as [`Receiver::changed_timeout`] does.
     pub fn changed_deadline(&mut self, deadline: Instant) -> Result<(), RecvTimeoutError> {
         self.seen = self.shared.beyond(self.seen, Some(deadline))?;
         Ok(())
@@ -256,7 +257,7 @@ impl<T> Receiver<T> {
     /// Waits until the value, the present one or a later, is as `wanted`; marks it as seen.
     ///
     /// # Errors
-    /// As [`Receiver::changed`].
+    /// If all senders are gone and the last value has been seen, the scope is cancelled or its deadline passed.
     pub fn wait_for(&mut self, wanted: impl Fn(&T) -> bool) -> Result<Ref<'_, T>, RecvError> {
         loop {
             let (value, version) = self.shared.borrow();

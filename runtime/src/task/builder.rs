@@ -51,7 +51,7 @@ impl Builder {
         self
     }
 
-    /// As [`spawn`](crate::spawn()), with its stack reserved now.
+    /// Spawns a coroutine like [`spawn`](crate::spawn()), with its stack reserved now.
     ///
     /// # Errors
     /// If the stack size is out of range (`InvalidInput`), the runtime's limit of coroutines is
@@ -84,10 +84,12 @@ impl Builder {
         Ok(JoinHandle::new(handle))
     }
 
-    /// As [`spawn_local`](crate::spawn_local()), with its stack reserved now.
+    /// Spawns a coroutine like [`spawn_local`](crate::spawn_local()), with its stack reserved now.
     ///
     /// # Errors
-    /// As [`Builder::spawn`].
+    /// If the stack size is out of range (`InvalidInput`), the runtime's limit of coroutines is reached
+    /// (`QuotaExceeded`), the system has no memory for another stack (`OutOfMemory`), or the runtime is shutting
+    /// down.
     ///
     /// # Panics
     /// On a plain thread.

@@ -12,7 +12,7 @@ use crate::{
 
 /// Owns the right to a coroutine's result.
 ///
-/// Dropping it detaches the coroutine. A result that nobody takes is dropped by whoever comes last: by the
+/// Dropping it detaches the coroutine. A result that nobody takes is dropped by the last to come: by the
 /// coroutine, as its last act on its own stack and with its own locals, if its handle was dropped before it
 /// had returned; else by the one who drops the handle, there and then. A panic of the result's destructor is
 /// logged, as an error that names the coroutine, and harms neither.
@@ -94,7 +94,7 @@ impl<T> JoinHandle<T> {
     }
 }
 
-// SAFETY: the handle gives out `T`, once, to whoever holds it.
+// SAFETY: the handle gives out `T`, once, to its holder.
 unsafe impl<T: Send> Send for JoinHandle<T> {}
 // SAFETY: a shared handle gives no access to `T`.
 unsafe impl<T: Send> Sync for JoinHandle<T> {}

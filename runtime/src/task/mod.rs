@@ -136,13 +136,13 @@ where
     handles
 }
 
-/// As [`spawn`](crate::spawn()), on the worker with the fewest coroutines, if the caller's has many more.
+/// Spawns a coroutine like [`spawn`](crate::spawn()), on the worker with the fewest if the caller's has many more.
 ///
 /// For coroutines that live long and wait most of their time, as those of connections: an idle worker is the
 /// first to accept, and so would come by nearly all of them, and keep them. "Many more" is an eighth and eight.
 ///
 /// # Panics
-/// As [`spawn`](crate::spawn()).
+/// Panics as [`spawn`](crate::spawn()) does.
 ///
 /// # Examples
 /// ```

@@ -28,7 +28,7 @@ pub fn park() {
     park_until(None);
 }
 
-/// As [`park`], for at most `timeout`.
+/// Parks like [`park`], for at most `timeout`.
 pub fn park_timeout(timeout: Duration) {
     park_until(crate::scheduler::now().checked_add(timeout));
 }

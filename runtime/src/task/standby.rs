@@ -25,11 +25,11 @@ use crate::scheduler::{Worker, current_scheduler};
 /// [`TcpStream::unwatch`](crate::net::TcpStream::unwatch).
 ///
 /// # Cancellation
-/// As [`spawn`](crate::spawn()) it inherits none. Cancelled on standby it will not run; that is carried out
+/// It inherits none, like what is [spawned](crate::spawn()). Cancelled on standby it will not run; that is carried out
 /// when it would have begun. If the runtime ends first, `body` is dropped.
 ///
 /// # Panics
-/// As [`spawn`](crate::spawn()).
+/// Panics as [`spawn`](crate::spawn()) does.
 ///
 /// # Examples
 /// ```

@@ -11,7 +11,7 @@ use crate::{
 /// A task, which begins with the locals that it inherits; its closure may borrow.
 ///
 /// # Safety
-/// As [`TaskRef::new`].
+/// The contract is that of [`TaskRef::new`].
 #[track_caller]
 #[inline]
 pub(crate) unsafe fn make<F, T>(
@@ -27,10 +27,10 @@ where
     unsafe { TaskRef::new(body, origin(name, class), None, deadline, local::bequest()) }
 }
 
-/// As [`make`], with its stack reserved now, by `reserve`.
+/// Makes a coroutine like [`make`], with its stack reserved now, by `reserve`.
 ///
 /// # Safety
-/// As [`TaskRef::new`].
+/// The contract is that of [`TaskRef::new`].
 #[track_caller]
 pub(crate) unsafe fn make_reserved<F, T>(
     name: Option<Cow<'static, str>>,

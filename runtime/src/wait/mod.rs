@@ -1,6 +1,6 @@
 //! Waiting: the one primitive under every blocking call. Deadlines and cancellation enter here alone.
 //!
-//! A wait arms the caller's claim, makes it known to whoever will wake it, leaves through the door and
+//! A wait arms the caller's claim, makes it known to its waker, leaves through the door and
 //! takes itself out again if something else woke it. `queue` has the common way to be known: a list.
 //!
 //! A waiter that was *notified* counts as served: it acts on the notification before it looks at
@@ -123,7 +123,7 @@ pub(crate) fn check() -> Result<(), Interrupt> {
     })
 }
 
-/// Counts as a call, so that one who tries again whatever the error lets others have their turn.
+/// A refused call still uses up budget, so a loop that tries again at any error cannot starve others.
 #[cold]
 fn refuse(interrupt: Interrupt) -> Interrupt {
     spend();

@@ -20,7 +20,7 @@ use crate::loom::{AtomicU32, Ordering, order_store_before_load};
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// What it waited for happened; whoever notified counts on it being used.
+    /// What it waited for happened; the notifier counts on it being used.
     Notified,
     /// Its deadline passed first.
     TimedOut,

@@ -17,10 +17,10 @@
 //! # The walk
 //!
 //! The tree is as deep as users make it, so a cancellation walks it without recursion, without memory of its
-//! own, and with two locks at most at a time. Whoever sets a node's flag walks what is below it, and nobody else
-//! does. The way back is kept in the nodes. Each node on the way is *held*: it is not unlinked before the walk
-//! has left it. Nobody waits for that but who leaves a scope at the moment in which the walk is at it: further
-//! up a scope has another below it, for the end of which its owner waits anyway.
+//! own, and with two locks at most at a time. The canceller that sets a node's flag walks what is below it, and
+//! nobody else does. The way back is kept in the nodes. Each node on the way is *held*: it is not unlinked
+//! before the walk has left it. Nobody waits for that but who leaves a scope at the moment in which the walk is
+//! at it: further up a scope has another below it, for the end of which its owner waits anyway.
 
 use std::{cell::Cell, ptr::NonNull};
 
@@ -44,7 +44,7 @@ pub(crate) struct Scope {
     links: Links<Scope>,
     /// Whether a walk is at this node or below it. Guarded by the parent's lock.
     held: Cell<bool>,
-    /// From where a walk came here; of whoever set the flag.
+    /// From where a walk came here; of the canceller that set the flag.
     back: Cell<Option<NonNull<Scope>>>,
     below: SpinLock<Below>,
 }

@@ -70,10 +70,10 @@ impl UnixDatagram {
         Self::bind_addr(&SocketAddr::from_pathname(path)?)
     }
 
-    /// As [`UnixDatagram::bind`], at an address, which may be an abstract one.
+    /// Binds a socket to an address, which may be an abstract one.
     ///
     /// # Errors
-    /// As there.
+    /// If the file exists (kind `AddrInUse`) or cannot be made.
     pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
         let socket = Self::unbound()?;
         rustix::net::bind(&socket.source, &to_raw(address)?)?;
@@ -88,10 +88,10 @@ impl UnixDatagram {
         self.connect_addr(&SocketAddr::from_pathname(path)?)
     }
 
-    /// As [`UnixDatagram::connect`], to an address.
+    /// Connects to an address, like [`UnixDatagram::connect`] to a path.
     ///
     /// # Errors
-    /// As there.
+    /// If no datagram socket is at the address.
     pub fn connect_addr(&self, address: &SocketAddr) -> io::Result<()> {
         Ok(rustix::net::connect(&self.source, &to_raw(address)?)?)
     }
@@ -111,15 +111,15 @@ impl UnixDatagram {
     /// 16 ms; to a connected one, [`UnixDatagram::send`] goes on as soon as there is room.
     ///
     /// # Errors
-    /// As [`UnixDatagram::send`].
+    /// If there is no peer or it is gone, the datagram is too long, or the wait for room was cut short.
     pub fn send_to<P: AsRef<Path>>(&self, bytes: &[u8], path: P) -> io::Result<usize> {
         self.send_to_addr(bytes, &SocketAddr::from_pathname(path)?)
     }
 
-    /// As [`UnixDatagram::send_to`], to an address.
+    /// Sends a datagram to an address, like [`UnixDatagram::send_to`] to a path.
     ///
     /// # Errors
-    /// As there.
+    /// Fails as [`UnixDatagram::send_to`] does.
     pub fn send_to_addr(&self, bytes: &[u8], address: &SocketAddr) -> io::Result<usize> {
         let address = to_raw(address)?;
         patiently(self.source.as_fd(), self.write_timeout.load(), |fd| {
@@ -135,34 +135,34 @@ impl UnixDatagram {
         self.recv_len(buffer).map(|length| length.min(buffer.len()))
     }
 
-    /// As [`UnixDatagram::recv`], and returns how long the datagram is: longer than the buffer if its end was lost.
+    /// Receives a datagram and returns how long it is: longer than the buffer if its end was lost.
     ///
     /// # Errors
-    /// As there.
+    /// Fails as [`UnixDatagram::recv`] does.
     pub fn recv_len(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.receive(buffer, RecvFlags::TRUNC)
     }
 
-    /// As [`UnixDatagram::recv`], and says from whom; the address is unnamed if the sender is not bound.
+    /// Receives a datagram and returns from whom; the address is unnamed if the sender is not bound.
     ///
     /// # Errors
-    /// As there.
+    /// Fails as [`UnixDatagram::recv`] does.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.receive_from(buffer, RecvFlags::empty())
     }
 
-    /// As [`UnixDatagram::recv`], and leaves the datagram to be received again.
+    /// Reads a datagram like [`UnixDatagram::recv`], and leaves it to be received again.
     ///
     /// # Errors
-    /// As there.
+    /// Fails as [`UnixDatagram::recv`] does.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.receive(buffer, RecvFlags::PEEK)
     }
 
-    /// As [`UnixDatagram::recv_from`], and leaves the datagram to be received again.
+    /// Reads a datagram like [`UnixDatagram::recv_from`], and leaves it to be received again.
     ///
     /// # Errors
-    /// As there.
+    /// Fails as [`UnixDatagram::recv_from`] does.
     pub fn peek_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.receive_from(buffer, RecvFlags::PEEK)
     }

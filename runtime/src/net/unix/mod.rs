@@ -152,10 +152,10 @@ macro_rules! listener {
                 Self::bind_addr(&SocketAddr::from_pathname(path)?)
             }
 
-            /// As `bind`, at an address, which may be an abstract one.
+            /// Listens at an address, which may be an abstract one, with a backlog of 4096.
             ///
             /// # Errors
-            /// As there.
+            /// If the address is in use (kind `AddrInUse`) or cannot be had.
             pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
                 listening(SocketType::$kind, address).map(|fd| Self::with_source(Source::new(fd)))
             }

@@ -63,10 +63,10 @@ impl UnixSeqpacket {
         Self::connect_addr(&SocketAddr::from_pathname(path)?)
     }
 
-    /// As [`UnixSeqpacket::connect`], to an address, which may be an abstract one.
+    /// Connects to an address, which may be an abstract one.
     ///
     /// # Errors
-    /// As there.
+    /// If nobody listens there, or the wait was cut short.
     pub fn connect_addr(address: &SocketAddr) -> io::Result<Self> {
         let fd = connected(SocketType::SEQPACKET, address)?;
         Ok(Self::with_source(Source::new(fd)))
@@ -91,10 +91,10 @@ impl UnixSeqpacket {
             .receive(self.read_timeout.load(), buffer, Partial::Vague)
     }
 
-    /// As [`UnixSeqpacket::recv`], and returns how long the message is: longer than the buffer if its end was lost.
+    /// Receives a message and returns how long it is: longer than the buffer if its end was lost.
     ///
     /// # Errors
-    /// As there.
+    /// Fails as [`UnixSeqpacket::recv`] does.
     pub fn recv_len(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.source.io(
             Direction::Read,

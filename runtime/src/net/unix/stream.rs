@@ -67,11 +67,11 @@ impl UnixStream {
         Self::connect_addr(&SocketAddr::from_pathname(path)?)
     }
 
-    /// As [`UnixStream::connect`], to an address, which may be an abstract one
+    /// Connects to an address, which may be an abstract one
     /// ([`from_abstract_name`](std::os::linux::net::SocketAddrExt::from_abstract_name)).
     ///
     /// # Errors
-    /// As there.
+    /// If nobody listens there, or the wait was cut short.
     pub fn connect_addr(address: &SocketAddr) -> io::Result<Self> {
         let fd = connected(SocketType::STREAM, address)?;
         Ok(Self::with_source(Source::new(fd)))
@@ -80,7 +80,7 @@ impl UnixStream {
     /// Reads without consuming.
     ///
     /// # Errors
-    /// As [`Read::read`](io::Read::read).
+    /// Fails as [`Read::read`](io::Read::read) does.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.source.peek(self.read_timeout.load(), buffer)
     }

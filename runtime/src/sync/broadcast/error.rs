@@ -32,13 +32,13 @@ pub enum TryRecvError {
     /// All messages have been received.
     #[error("receiving on an empty channel")]
     Empty,
-    /// As [`RecvError::Lagged`].
+    /// The receiver was too slow and has lost messages, as [`RecvError::Lagged`] says.
     #[error("missed {0} messages")]
     Lagged(u64),
-    /// As [`RecvError::Expelled`].
+    /// The receiver was too slow and is disconnected, as [`RecvError::Expelled`] says.
     #[error("disconnected for falling behind")]
     Expelled,
-    /// As [`RecvError::Disconnected`].
+    /// All senders are gone and nothing is left, as [`RecvError::Disconnected`] says.
     #[error("receiving on an empty channel without senders")]
     Disconnected,
 }
@@ -49,13 +49,13 @@ pub enum RecvTimeoutError {
     /// No message came in time.
     #[error("receiving timed out")]
     Timeout,
-    /// As [`RecvError::Lagged`].
+    /// The receiver was too slow and has lost messages, as [`RecvError::Lagged`] says.
     #[error("missed {0} messages")]
     Lagged(u64),
-    /// As [`RecvError::Expelled`].
+    /// The receiver was too slow and is disconnected, as [`RecvError::Expelled`] says.
     #[error("disconnected for falling behind")]
     Expelled,
-    /// As [`RecvError::Disconnected`].
+    /// All senders are gone and nothing is left, as [`RecvError::Disconnected`] says.
     #[error("receiving on an empty channel without senders")]
     Disconnected,
     /// The scope was cancelled.

@@ -1,4 +1,4 @@
-//! A broadcast model-checked: each message to each receiver, once, whoever leaves meanwhile.
+//! A broadcast model-checked: each message to each receiver, once, also if some leave meanwhile.
 
 use loom::{cell::UnsafeCell, sync::Arc, thread::spawn};
 

@@ -2,7 +2,7 @@
 //!
 //! As many shares as there are receivers are issued at once, as the message enters the ring. A receiver
 //! takes its share out under the ring's lock, which costs no atomic operation, and reads outside of it.
-//! Whoever has all the shares that are left is alone with the message and may take it whole.
+//! The holder of all the shares that are left is alone with the message and may take it whole.
 
 use std::{mem::ManuallyDrop, ptr::NonNull};
 
@@ -14,7 +14,7 @@ pub(super) struct Shares<T> {
     held: usize,
 }
 
-/// Freed by whoever gives back the last share.
+/// Freed with the last share.
 struct Counted<T> {
     shares: AtomicUsize,
     message: T,
@@ -41,7 +41,7 @@ impl<T> Shares<T> {
     /// Makes the one share so many; there must not be others.
     pub(super) fn issue(&mut self, shares: usize) {
         debug_assert_eq!(self.held, 1, "a message is issued once");
-        // Relaxed: whoever gets a share gets it by way of the ring's lock.
+        // Relaxed: a share is had by way of the ring's lock.
         self.counted().shares.store(shares, Ordering::Relaxed);
         self.held = shares;
     }

@@ -35,7 +35,7 @@ pub enum Lag {
     Block,
     /// The oldest message is dropped; who has not read it is told by [`RecvError::Lagged`].
     DropOldest,
-    /// Whoever has not read the oldest message is disconnected, told by [`RecvError::Expelled`].
+    /// A receiver that has not read the oldest message is disconnected, told by [`RecvError::Expelled`].
     Disconnect,
 }
 
@@ -298,7 +298,7 @@ impl<T> Sender<T> {
         }
     }
 
-    /// As [`Sender::send`], waiting for at most `timeout`.
+    /// Sends a message like [`Sender::send`], waiting for at most `timeout`.
     ///
     /// # Errors
     /// The message, if there was no room in time, there is no receiver or the scope is cancelled.
@@ -306,10 +306,10 @@ impl<T> Sender<T> {
         self.send_until(message, now().checked_add(timeout))
     }
 
-    /// As [`Sender::send`], waiting until `deadline`.
+    /// Sends a message like [`Sender::send`], waiting until `deadline`.
     ///
     /// # Errors
-    /// As [`Sender::send_timeout`].
+    /// Fails as [`Sender::send_timeout`] does.
     pub fn send_deadline(&self, message: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
         self.send_until(message, Some(deadline))
     }
@@ -380,27 +380,29 @@ impl<T: Clone> Receiver<T> {
     /// Receives without waiting.
     ///
     /// # Errors
-    /// As [`Receiver::recv`], or if there is no message.
+    /// If messages were missed, the receiver was disconnected for its lag, all has been received and all senders are
+    /// gone, the scope is cancelled or its deadline passed; or if there is no message.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         let tried = self.shared.try_recv(&mut self.next);
         wait::spend();
         Ok(tried?.into_message())
     }
 
-    /// As [`Receiver::recv`], waiting for at most `timeout`.
+    /// Receives a message like [`Receiver::recv`], waiting for at most `timeout`.
     ///
     /// # Errors
-    /// As [`Receiver::recv`], or if no message came in time.
+    /// If messages were missed, the receiver was disconnected for its lag, all has been received and all senders are
+    /// gone, the scope is cancelled or its deadline passed; or if no message came in time.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         let deadline = now().checked_add(timeout);
         let message = self.shared.recv(&mut self.next, deadline)?;
         Ok(message.into_message())
     }
 
-    /// As [`Receiver::recv`], waiting until `deadline`.
+    /// Receives a message like [`Receiver::recv`], waiting until `deadline`.
     ///
     /// # Errors
-    /// As [`Receiver::recv_timeout`].
+    /// Fails as [`Receiver::recv_timeout`] does.
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvTimeoutError> {
         let message = self.shared.recv(&mut self.next, Some(deadline))?;
         Ok(message.into_message())

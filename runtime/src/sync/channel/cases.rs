@@ -85,7 +85,7 @@ macro_rules! select {
     };
 }
 
-/// As [`select!`](crate::select!), but of several cases that can be done the first in the list is selected.
+/// Selects like [`select!`](crate::select!), but of several cases that can be done the first in the list.
 ///
 /// For a case that goes before others, such as a signal to stop. What comes late in the list may wait for ever if
 /// something before it can always be done.

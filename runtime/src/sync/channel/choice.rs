@@ -3,8 +3,8 @@
 //! # How it works
 //!
 //! First every operation is tried, from a random one on. If none can be done, the waiter arms its claim
-//! once and queues a node for each, from a random one on as well, since several may be on one channel. Whoever
-//! wins the claim exchanges a message through that node, and so decides which operation it is. The other nodes
+//! once and queues a node for each, from a random one on as well, since several may be on one channel. The one
+//! that wins the claim exchanges a message through that node, and so decides which operation it is. The other nodes
 //! are then taken out: a waker that finds one meanwhile fails to claim it and goes on to the next waiter.
 //!
 //! Between the try and the queueing another waiter may have come, so each channel is asked once more under
@@ -68,7 +68,7 @@ pub(super) fn try_all(operations: &impl Operations, aim: Aim, order: Order) -> O
     })
 }
 
-/// As [`try_all`], waiting until `deadline`; none if that passes.
+/// Tries like [`try_all`], waiting until `deadline`; none if that passes.
 pub(super) fn wait_for_one(
     operations: &impl Operations,
     aim: Aim,

@@ -1,4 +1,4 @@
-//! Channels model-checked: no message is lost or doubled, and whoever waits is woken, at the end too.
+//! Channels model-checked: no message is lost or doubled, and every waiter is woken, at the end too.
 
 use loom::{cell::UnsafeCell, sync::Arc, thread::spawn};
 

@@ -89,7 +89,7 @@ pub fn after(duration: Duration) -> Receiver<Instant> {
     now().checked_add(duration).map_or_else(never, at)
 }
 
-/// As [`after`], at a set time; at once if that has passed.
+/// Delivers one message like [`after`], at a set time; at once if that has passed.
 pub fn at(when: Instant) -> Receiver<Instant> {
     Receiver::on_time(Timer::new(Some(when), None))
 }

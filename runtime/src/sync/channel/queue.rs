@@ -1,7 +1,7 @@
 //! The queue of a channel, and who waits to put something in or to take something out.
 //!
 //! A queue and two wait lists under one spin lock. A value goes straight from a sender to a waiting
-//! receiver, and from a waiting sender into the place that a receiver frees, so whoever is woken finds
+//! receiver, and from a waiting sender into the place that a receiver frees, so the woken one finds
 //! its business done and does not lock again; and nobody who comes later can overtake it.
 //!
 //! Watchers wait in two lists more: they want to know that they could send or receive, and do neither. Each
@@ -385,7 +385,7 @@ impl<T> Channel<T> {
         true
     }
 
-    /// As [`queue_to_send`](Self::queue_to_send), with an empty place to receive.
+    /// Queues like [`queue_to_send`](Self::queue_to_send), with an empty place to receive.
     pub(super) fn queue_to_recv<'s>(
         &'s self,
         entry: &'s Entry<Option<T>>,

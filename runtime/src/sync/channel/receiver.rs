@@ -98,7 +98,7 @@ impl<T> Receiver<T> {
         Tried::Done
     }
 
-    /// As [`Receiver::recv`], waiting for at most `timeout`.
+    /// Receives a message like [`Receiver::recv`], waiting for at most `timeout`.
     ///
     /// # Errors
     /// If no message came in time, none can come any more or the scope is cancelled.
@@ -106,10 +106,10 @@ impl<T> Receiver<T> {
         self.recv_until(now().checked_add(timeout))
     }
 
-    /// As [`Receiver::recv`], waiting until `deadline`.
+    /// Receives a message like [`Receiver::recv`], waiting until `deadline`.
     ///
     /// # Errors
-    /// As [`Receiver::recv_timeout`].
+    /// If no message came in time, none can come any more or the scope is cancelled.
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
         self.recv_until(Some(deadline))
     }

@@ -139,7 +139,7 @@ impl<'a> Select<'a> {
         }
     }
 
-    /// As [`Select::select`], waiting for at most `timeout`.
+    /// Selects a case like [`Select::select`], waiting for at most `timeout`.
     ///
     /// # Errors
     /// If no operation could be done in time or the scope is cancelled.
@@ -150,10 +150,10 @@ impl<'a> Select<'a> {
         self.select_up_to(now().checked_add(timeout))
     }
 
-    /// As [`Select::select`], waiting until `deadline`.
+    /// Selects a case like [`Select::select`], waiting until `deadline`.
     ///
     /// # Errors
-    /// As [`Select::select_timeout`].
+    /// If no operation could be done in time or the scope is cancelled.
     pub fn select_deadline(
         &mut self,
         deadline: Instant,
@@ -209,7 +209,7 @@ impl<'a> Select<'a> {
             })
     }
 
-    /// As [`Select::ready`], without waiting.
+    /// Tells which case can be done, like [`Select::ready`], without waiting.
     ///
     /// # Errors
     /// If no operation is ready.
@@ -219,7 +219,7 @@ impl<'a> Select<'a> {
         tried.ok_or(TryReadyError)
     }
 
-    /// As [`Select::ready`], waiting for at most `timeout`.
+    /// Tells which case can be done, like [`Select::ready`], waiting for at most `timeout`.
     ///
     /// # Errors
     /// If no operation was ready in time or the scope is cancelled.
@@ -227,10 +227,10 @@ impl<'a> Select<'a> {
         self.ready_up_to(now().checked_add(timeout))
     }
 
-    /// As [`Select::ready`], waiting until `deadline`.
+    /// Tells which case can be done, like [`Select::ready`], waiting until `deadline`.
     ///
     /// # Errors
-    /// As [`Select::ready_timeout`].
+    /// If no operation was ready in time or the scope is cancelled.
     pub fn ready_deadline(&mut self, deadline: Instant) -> Result<usize, ReadyTimeoutError> {
         self.ready_up_to(Some(deadline))
     }
@@ -285,7 +285,7 @@ impl SelectedOperation<'_> {
     /// What was received.
     ///
     /// # Errors
-    /// As [`Receiver::recv`], if the channel is disconnected.
+    /// If the channel is disconnected and empty.
     ///
     /// # Panics
     /// If the operation is not a receive from this very receiver.

@@ -53,7 +53,7 @@ impl<T> Sender<T> {
         }
     }
 
-    /// As [`Sender::send`], waiting for at most `timeout`.
+    /// Sends a message like [`Sender::send`], waiting for at most `timeout`.
     ///
     /// # Errors
     /// The message, if there was no room in time, all receivers are gone or the scope is cancelled.
@@ -61,10 +61,10 @@ impl<T> Sender<T> {
         self.send_until(message, now().checked_add(timeout))
     }
 
-    /// As [`Sender::send`], waiting until `deadline`.
+    /// Sends a message like [`Sender::send`], waiting until `deadline`.
     ///
     /// # Errors
-    /// As [`Sender::send_timeout`].
+    /// Fails as [`Sender::send_timeout`] does.
     pub fn send_deadline(&self, message: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
         self.send_until(message, Some(deadline))
     }

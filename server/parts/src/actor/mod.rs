@@ -12,7 +12,7 @@
 //!
 //! - *Back-pressure.* While the actor is behind, the queue of events fills and readers stop reading. No peer can
 //!   have the actor wait: if one does not read, and its outgoing queue is full, that is for [`Laggard`] to decide.
-//!   But senders that have had no turn are given one ([`Outbox`]), so a flood slows down whoever sends it, and
+//!   But senders that have had no turn are given one ([`Outbox`]), so a flood slows down its sender, and
 //!   costs no other peer its connection. [`Builder::rate`] bounds what one connection may send in the first place.
 //! - *The end of a connection.* When the peer ends its side, also if it only half-closes, or breaks the protocol,
 //!   `closed` is called and may still send; what is queued by then is written, for at most the write timeout, and
@@ -496,7 +496,8 @@ impl<C: Codec, A: Actor<In = C::In, Out = C::Out>> Builder<C, A> {
     /// Takes over a listener.
     ///
     /// # Errors
-    /// As [`Builder::bind`].
+    /// If a setting is 0 or does not go with the pool (`InvalidInput`), or the address cannot be resolved or bound;
+    /// the message names it.
     pub fn listen(mut self, listener: TcpListener) -> io::Result<Server<C, A>> {
         self.check().map_err(|wrong| {
             let text = format!("server `{}`: {wrong}", self.name);

@@ -31,7 +31,7 @@ pub enum Laggard {
 /// The actor's way to its connections. None of its calls waits for a peer.
 ///
 /// [`Outbox::send`] gives way to a connection's sender that has had no turn since its queue filled up: so however
-/// much is sent in one event, a peer that reads gets it, and whoever has the actor send more than the senders can
+/// much is sent in one event, a peer that reads gets it, and an actor that sends more than the senders can
 /// write is slowed down with the actor. That wait ends with the sender's turn, and after a second at most.
 ///
 /// # Examples
@@ -100,7 +100,7 @@ impl<M> Outbox<M> {
         self.queue(conn).map_or(0, |queue| queue.len().0)
     }
 
-    /// As [`Outbox::queued`], in bytes as the codec counts them: [`Codec::size`](super::Codec::size).
+    /// What is queued for a connection, in bytes as the codec counts them: [`Codec::size`](super::Codec::size).
     pub fn queued_bytes(&self, conn: ConnId) -> usize {
         self.queue(conn).map_or(0, |queue| queue.len().1)
     }

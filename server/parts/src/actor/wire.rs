@@ -6,7 +6,7 @@
 //!      └────── sender: messages to bytes ◄── queue (bounded, the connection's) ◄──┘
 //! ```
 //!
-//! The reader alone reports the end, after all that it received. Whoever else ends a connection (the sender that
+//! The reader alone reports the end, after all that it received. Anyone else who ends a connection (the sender that
 //! cannot write, the actor, a drain) leaves the reason in the wire and stops the reader.
 
 use std::{

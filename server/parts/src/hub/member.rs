@@ -122,10 +122,12 @@ impl<M: Clone> Member<M> {
         self.recv_by(|receiver| receiver.recv().map_err(RecvTimeoutError::from))
     }
 
-    /// As [`Member::recv`], waiting for at most `timeout`.
+    /// Receives the next message like [`Member::recv`], waiting for at most `timeout`.
     ///
     /// # Errors
-    /// As [`Member::recv`]; [`RecvError::Elapsed`] if no message came in time.
+    /// If the member was disconnected for its lag, the hub is closed and all has been received, the scope is
+    /// cancelled or its deadline passed. After the latter two nothing is lost: call it again; [`RecvError::Elapsed`]
+    /// if no message came in time.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Received<M>, RecvError> {
         self.recv_by(|receiver| receiver.recv_timeout(timeout))
     }
@@ -133,7 +135,7 @@ impl<M: Clone> Member<M> {
     /// Receives without waiting; `None` if there is no message.
     ///
     /// # Errors
-    /// As [`Member::recv`], but for cancellation and deadlines, which it does not look at.
+    /// Fails as [`Member::recv`] does, but for cancellation and deadlines, which it does not look at.
     pub fn try_recv(&mut self) -> Result<Option<Received<M>>, RecvError> {
         let received = self.recv_by(|receiver| {
             receiver.try_recv().map_err(|error| match error {

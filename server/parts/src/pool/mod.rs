@@ -350,7 +350,8 @@ impl<J: Send + 'static, T: Send + 'static> Handler<J, T> {
     /// Hands a job to the pool.
     ///
     /// # Errors
-    /// As [`Pool::submit`].
+    /// If the pool is closed, the queue is full and [`WhenFull`] says to reject, or jobs that run here have submitted
+    /// others too deep ([`MAX_RUN_HERE`]), the scope is cancelled or its deadline passed. The job is dropped then.
     pub fn submit(&self, job: J) -> Result<Ticket<T>, SubmitError> {
         let handle = self.handle.clone();
         self.pool.submit(move || handle(job))

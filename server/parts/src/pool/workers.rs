@@ -3,7 +3,7 @@
 //! The queue's sender lies in `entrance`. A submitter borrows a clone; once the original is gone and the
 //! clones are too, the dispatcher has handed out what came in, and finds the queue disconnected: then it
 //! ends, its ends of the workers' channels go, and the workers end. A dispatcher that ends before that,
-//! because its runtime does, withdraws what is queued; whoever still gets a job in after that sees
+//! because its runtime does, withdraws what is queued; a submitter that still gets a job in after that sees
 //! `deserted`, and withdraws it.
 
 use std::{
@@ -172,7 +172,7 @@ impl Workers {
         }
     }
 
-    /// For whoever has just put a job into the queue.
+    /// For the submitter that has just put a job into the queue.
     pub(super) fn clear_if_deserted(&self) {
         // Pairs with the store in `Dispatcher::drop`: the queue's lock orders the job before its look into
         // the queue, which then finds the job, or after, and then this sees the flag.
