@@ -96,8 +96,9 @@ impl Router {
     /// Adds a handler for `GET`, and `HEAD`.
     ///
     /// # Panics
-    /// If the path is malformed or conflicts with another; as for all methods here, since routes are
-    /// part of the program. [`Router::try_route`] returns an error instead.
+    /// If the path is malformed, has parameters as other routers write them (`/:id`, `/*rest`, `/<id>`) or conflicts
+    /// with another; as for all methods here, since routes are part of the program. [`Router::try_route`] returns an
+    /// error instead.
     #[track_caller]
     pub fn get(self, path: &str, handler: impl Handler) -> Self {
         self.route(Method::GET, path, handler)
@@ -153,6 +154,9 @@ impl Router {
         };
         if !path.starts_with('/') {
             return Err(failed("path must begin with /".to_owned()));
+        }
+        if let Some(reason) = path.split('/').find_map(misspelt) {
+            return Err(failed(reason));
         }
         let index = match self.routes.iter().position(|route| route.path == path) {
             Some(index) => index,
@@ -285,6 +289,31 @@ impl Route {
     }
 }
 
+/// Why a segment would not do what its writer most likely means, as others' routers write parameters.
+#[cold]
+fn misspelt(segment: &str) -> Option<String> {
+    if let Some(name) = segment.strip_prefix(':').filter(|name| !name.is_empty()) {
+        return Some(format!("write {{{name}}} for a parameter"));
+    }
+    if let Some(name) = segment.strip_prefix('*') {
+        let name = if name.is_empty() { "rest" } else { name };
+        return Some(format!("write {{*{name}}} for the rest of a path"));
+    }
+    let named = segment.strip_prefix('<');
+    if let Some(name) = named.and_then(|rest| rest.strip_suffix('>')) {
+        return Some(match name.strip_suffix("..") {
+            Some(rest) => format!("write {{*{rest}}} for the rest of a path"),
+            None => format!("write {{{name}}} for a parameter"),
+        });
+    }
+    let plain = segment.replace("{{", "").replace("}}", "");
+    match (plain.matches('{').count(), plain.matches('}').count()) {
+        (opened, closed) if opened > closed => Some(format!("unclosed {{ in {segment}")),
+        (opened, closed) if opened < closed => Some(format!("unopened }} in {segment}")),
+        _ => None,
+    }
+}
+
 /// Whether RFC 9110 or RFC 5789 defines the method: 405 knows it, 501 does not.
 fn is_standard(method: &Method) -> bool {
     [
@@ -382,6 +411,37 @@ mod tests {
                 .try_route(Method::GET, "/a/{y}/{*rest}", |_: &mut Request| "")
                 .is_err()
         );
+    }
+
+    #[test]
+    fn parameters_as_others_write_them_are_refused_with_a_hint() {
+        let refused = |path: &str| {
+            let added = Router::new().try_route(Method::GET, path, |_: &mut Request| "");
+            added.unwrap_err().to_string()
+        };
+        for (path, hint) in [
+            ("/users/:id", "write {id} for a parameter"),
+            ("/users/:id/posts", "write {id} for a parameter"),
+            ("/users/<id>", "write {id} for a parameter"),
+            ("/files/*path", "write {*path} for the rest of a path"),
+            ("/files/*", "write {*rest} for the rest of a path"),
+            ("/files/<path..>", "write {*path} for the rest of a path"),
+            ("/users/{id", "unclosed { in {id"),
+            ("/users/id}", "unopened } in id}"),
+        ] {
+            assert_eq!(refused(path), format!("route GET {path}: {hint}"));
+        }
+        for path in [
+            "/things/{id}:cancel",
+            "/things/a:b",
+            "/2*3",
+            "/a<b",
+            "/{{a}}",
+            "/:",
+        ] {
+            let added = Router::new().try_route(Method::GET, path, |_: &mut Request| "");
+            assert_eq!(added, Ok(()), "{path}");
+        }
     }
 
     #[test]
