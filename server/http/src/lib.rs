@@ -62,3 +62,14 @@ pub use request::{BodyReader, Request};
 pub use respond::{Body, Html, IntoResponse, Json, Response};
 pub use router::{Handler, RouteError, Router};
 pub use server::{Server, ServerHandle};
+
+// Here, since neither the client nor the server knows the other.
+/// The [status](ClientError::status) and its name: what hosts a service calls is not its clients' affair. Log the error
+/// for yourself.
+impl IntoResponse for ClientError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let reason = status.canonical_reason().unwrap_or_default();
+        (status, format!("{}\n", reason.to_lowercase())).into_response()
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use http::StatusCode;
 use maniple::cancel::is_cancelled_error;
 
 /// Why a request has no response. Messages name the host and port, and what was being done.
@@ -58,6 +59,16 @@ pub enum ClientError {
         /// What the system said.
         error: io::Error,
     },
+    /// The answer is a refusal or failure: 4xx or 5xx. Made by [`ClientResponse::error_for_status`] alone.
+    ///
+    /// [`ClientResponse::error_for_status`]: super::ClientResponse::error_for_status
+    #[error("{host}: answered {status}")]
+    Status {
+        /// Host and port.
+        host: String,
+        /// What it answered.
+        status: StatusCode,
+    },
     /// The answer is not HTTP, or exceeds a limit.
     #[error("{host}: malformed response: {reason}")]
     Protocol {
@@ -81,6 +92,19 @@ impl ClientError {
     /// Whether the caller's scope was cancelled.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, ClientError::Cancelled { .. })
+    }
+
+    /// The status to answer one's own client with: 504 if a deadline or timeout passed, 503 if the call was cancelled,
+    /// 500 if the request was not one that can be made, 502 otherwise.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            _ if self.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
+            ClientError::Cancelled { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            ClientError::Url { .. } | ClientError::Header { .. } => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            _ => StatusCode::BAD_GATEWAY,
+        }
     }
 
     /// What an error of the connection means.
@@ -137,6 +161,7 @@ impl From<ClientError> for io::Error {
             ClientError::Timeout { .. } => io::ErrorKind::TimedOut,
             ClientError::Cancelled { .. } => return maniple::cancel::Cancelled.into(),
             ClientError::Protocol { .. } => io::ErrorKind::InvalidData,
+            ClientError::Status { .. } => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)
     }

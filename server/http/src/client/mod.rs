@@ -161,6 +161,11 @@ impl Client {
         })
     }
 
+    /// Begins a `POST`: give it a body, and send it.
+    pub fn post(&self, url: &str) -> RequestBuilder<'_> {
+        self.request(Method::POST, url)
+    }
+
     /// Begins a request.
     pub fn request(&self, method: Method, url: &str) -> RequestBuilder<'_> {
         RequestBuilder {

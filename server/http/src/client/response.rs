@@ -61,6 +61,20 @@ impl ClientResponse {
         self.status
     }
 
+    /// The same, or an error if it is 4xx or 5xx. The connection is then closed, unless the body has come already.
+    ///
+    /// # Errors
+    /// [`ClientError::Status`].
+    pub fn error_for_status(self) -> Result<Self, ClientError> {
+        if !self.status.is_client_error() && !self.status.is_server_error() {
+            return Ok(self);
+        }
+        Err(ClientError::Status {
+            host: self.host.to_string(),
+            status: self.status,
+        })
+    }
+
     /// All header fields.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers

@@ -3,6 +3,7 @@
 mod calling;
 mod draining;
 mod early;
+mod gateways;
 mod leaving;
 mod measuring;
 mod pooling;
