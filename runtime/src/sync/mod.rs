@@ -13,6 +13,7 @@ mod mutex;
 mod notify;
 mod once;
 pub mod oneshot;
+mod raw;
 mod recursive;
 mod reentrant;
 mod rwlock;

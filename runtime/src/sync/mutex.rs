@@ -8,12 +8,11 @@
 //! switch. A waiter that was woken and still came too late asks for a hand-over: it queues before all
 //! others, and the next unlock leaves the mutex locked and gives it to the first in the queue.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::{
     loom::{AtomicU8, Ordering},
-    scheduler::now,
-    wait::{self, Interruptible, Node, Place, QUEUE, Reason, Waited, Waiters, ready},
+    wait::{Interruptible, Node, Place, QUEUE, Reason, Waited, Waiters, ready},
 };
 
 /// Mutual exclusion; see [`RawMutex`] for how it behaves and [`lock_api::Mutex`] for its methods.
@@ -65,89 +64,15 @@ const FREE: u8 = 0;
 const LOCKED: u8 = 1;
 const CONTENDED: u8 = 2;
 
-// SAFETY: `lock` returns only after this waiter moved the state from FREE, or an unlock handed a
-// locked state over to it alone; until its `unlock` nobody else can.
-unsafe impl lock_api::RawMutex for RawMutex {
-    #[allow(
-        clippy::declare_interior_mutable_const,
-        reason = "the trait's way to make one"
-    )]
-    #[cfg(not(loom))]
-    const INIT: Self = Self {
-        state: AtomicU8::new(FREE),
-        waiters: Waiters::new(State { overtaken: false }),
-    };
-
-    #[cfg(loom)]
-    const INIT: Self = panic!("loom cannot make its atomics in a constant");
-
-    type Guard = lock_api::GuardSend;
-
-    #[inline]
-    fn lock(&self) -> Self::Guard {
-        if !self.take() {
-            self.lock_slow(None);
-        }
-        lock_api::GuardSend::new()
-    }
-
-    #[inline]
-    fn try_lock(&self) -> Option<Self::Guard> {
-        if self.take() {
-            return Some(lock_api::GuardSend::new());
-        }
-        // A loop that tries again must not keep the holder from its turn.
-        wait::spend();
-        None
-    }
-
-    #[inline]
-    unsafe fn unlock(&self, _: Self::Guard) {
-        if self
-            .state
-            .compare_exchange(LOCKED, FREE, Ordering::Release, Ordering::Relaxed)
-            .is_err()
-        {
-            self.unlock_slow(false);
-        }
-    }
-
-    fn is_locked(&self) -> bool {
-        self.state.load(Ordering::Relaxed) != FREE
-    }
-}
-
-// SAFETY: as for `RawMutex`; one that is handed over stays locked.
-unsafe impl lock_api::RawMutexFair for RawMutex {
-    #[inline]
-    unsafe fn unlock_fair(&self, _: Self::Guard) {
-        if self
-            .state
-            .compare_exchange(LOCKED, FREE, Ordering::Release, Ordering::Relaxed)
-            .is_err()
-        {
-            self.unlock_slow(true);
-        }
-    }
-}
-
-// SAFETY: as for `RawMutex`.
-unsafe impl lock_api::RawMutexTimed for RawMutex {
-    type Duration = Duration;
-    type Instant = Instant;
-
-    fn try_lock_for(&self, timeout: Duration) -> Option<Self::Guard> {
-        let locked = self.take() || self.lock_slow(now().checked_add(timeout));
-        locked.then(lock_api::GuardSend::new)
-    }
-
-    fn try_lock_until(&self, deadline: Instant) -> Option<Self::Guard> {
-        let locked = self.take() || self.lock_slow(Some(deadline));
-        locked.then(lock_api::GuardSend::new)
-    }
-}
-
 impl RawMutex {
+    #[cfg(not(loom))]
+    pub(super) const fn new() -> Self {
+        Self {
+            state: AtomicU8::new(FREE),
+            waiters: Waiters::new(State { overtaken: false }),
+        }
+    }
+
     /// What `INIT` is elsewhere.
     #[cfg(all(test, loom))]
     pub(super) fn for_a_model() -> Self {
@@ -158,7 +83,7 @@ impl RawMutex {
     }
 
     #[inline]
-    fn take(&self) -> bool {
+    pub(super) fn take(&self) -> bool {
         // Acquire pairs with the release in `unlock`.
         self.state
             .compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed)
@@ -167,7 +92,7 @@ impl RawMutex {
 
     /// False if the deadline passed first.
     #[cold]
-    fn lock_slow(&self, deadline: Option<Instant>) -> bool {
+    pub(super) fn take_in_turn(&self, deadline: Option<Instant>) -> bool {
         let (mut place, mut overtaken) = (Place::Last, false);
         loop {
             let mut node = Node::new(false);
@@ -191,9 +116,25 @@ impl RawMutex {
         }
     }
 
+    pub(super) fn is_held(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != FREE
+    }
+
+    /// Gives it back; with `hand_over`, to the longest waiter.
+    #[inline]
+    pub(super) fn leave(&self, hand_over: bool) {
+        if self
+            .state
+            .compare_exchange(LOCKED, FREE, Ordering::Release, Ordering::Relaxed)
+            .is_err()
+        {
+            self.leave_slow(hand_over);
+        }
+    }
+
     /// With `hand_over` the longest waiter gets it, even if it was not overtaken.
     #[cold]
-    fn unlock_slow(&self, hand_over: bool) {
+    fn leave_slow(&self, hand_over: bool) {
         let mut waiters = self.waiters.lock();
         let hand_over = std::mem::take(&mut waiters.overtaken) || hand_over;
         if !hand_over {
@@ -213,7 +154,7 @@ impl RawMutex {
 impl std::fmt::Debug for RawMutex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RawMutex")
-            .field("locked", &lock_api::RawMutex::is_locked(self))
+            .field("locked", &self.is_held())
             .finish()
     }
 }

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lock_api::GuardSend;
-
-use super::{RawRwLock, RwLock, RwLockReadGuard, rwlock::Access};
+use super::{RwLock, RwLockReadGuard, raw::reader, rwlock::Access};
 
 /// Reads of an [`RwLock`] that pass waiting writers, so that who reads already may read again. Implemented for
 /// [`RwLock`] alone; the names are parking_lot's.
@@ -65,15 +63,4 @@ impl<T: ?Sized> ReadRecursive<T> for RwLock<T> {
     fn try_read_recursive_until(&self, deadline: Instant) -> Option<RwLockReadGuard<'_, T>> {
         reader(self, |lock| lock.lock_until(Access::Recursive, deadline))
     }
-}
-
-/// The guard of a read that `enter` has begun, if it says so.
-fn reader<T: ?Sized>(
-    lock: &RwLock<T>,
-    enter: impl FnOnce(&RawRwLock) -> bool,
-) -> Option<RwLockReadGuard<'_, T>> {
-    // SAFETY: nothing is unlocked through it: all callers here do is to enter.
-    let entered = enter(unsafe { lock.raw() });
-    // SAFETY: a read has been entered, and no guard made for it yet.
-    entered.then(|| unsafe { lock.make_read_guard_unchecked(GuardSend::new()) })
 }

@@ -43,13 +43,10 @@ pub type MappedReentrantMutexGuard<'a, T> =
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CallerId;
 
-// SAFETY: coroutines and threads draw their numbers from one source, which gives none twice. So a number
-// also stays its owner's after that has ended, when a guard that it made may still be on the thread.
-unsafe impl lock_api::GetThreadId for CallerId {
-    const INIT: Self = CallerId;
-
+impl CallerId {
+    /// The caller's, and nobody else's for ever.
     #[inline]
-    fn nonzero_thread_id(&self) -> NonZeroUsize {
+    pub(super) fn number() -> NonZeroUsize {
         let id = on_coroutine(|task| task.map_or_else(thread_id, |task| task.origin.id));
         NonZeroUsize::new(id as usize).expect("numbers begin with one")
     }

@@ -19,8 +19,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lock_api::GuardSend;
-
 use crate::{
     loom::{AtomicUsize, Ordering},
     scheduler::now,
@@ -82,11 +80,11 @@ pub struct RawRwLock {
 }
 
 const WRITER: usize = 1;
-const UPGRADABLE: usize = 2;
+pub(super) const UPGRADABLE: usize = 2;
 /// Somebody is in the queue.
 const QUEUED: usize = 4;
 /// One reader; 2^61 of them cannot come together.
-const READER: usize = 8;
+pub(super) const READER: usize = 8;
 
 /// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -220,6 +218,14 @@ impl Access {
 }
 
 impl RawRwLock {
+    #[cfg(not(loom))]
+    pub(super) const fn new() -> Self {
+        Self {
+            state: AtomicUsize::new(0),
+            waiters: Waiters::new(State::new()),
+        }
+    }
+
     /// What `INIT` is elsewhere.
     #[cfg(loom)]
     pub(super) fn for_a_model() -> Self {
@@ -227,6 +233,14 @@ impl RawRwLock {
             state: AtomicUsize::new(0),
             waiters: Waiters::new(State::new()),
         }
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & !QUEUED != 0
+    }
+
+    pub(super) fn is_held_exclusively(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & WRITER != 0
     }
 
     /// Enters if nobody waits and nobody is in the way.
@@ -333,7 +347,7 @@ impl RawRwLock {
 
     /// Gives back what the exclusive holder has, except for `kept`.
     #[inline]
-    fn leave_exclusive(&self, kept: usize) {
+    pub(super) fn leave_exclusive(&self, kept: usize) {
         // Release pairs with the acquire in `enter`.
         if self
             .state
@@ -357,7 +371,7 @@ impl RawRwLock {
 
     /// Gives back a hold that is not exclusive, except for `kept`.
     #[inline]
-    fn leave(&self, held: usize, kept: usize) {
+    pub(super) fn leave(&self, held: usize, kept: usize) {
         // Release pairs with the acquire in `enter`.
         let before = self
             .state
@@ -387,202 +401,11 @@ impl RawRwLock {
     }
 }
 
-// SAFETY: a locker returns only after its access was added to the state by itself or by who let it
-// in, in either case when `Access::fits` held and no other could add; `leave` and `leave_exclusive` take
-// away what was added.
-unsafe impl lock_api::RawRwLock for RawRwLock {
-    #[allow(
-        clippy::declare_interior_mutable_const,
-        reason = "the trait's way to make one"
-    )]
-    #[cfg(not(loom))]
-    const INIT: Self = Self {
-        state: AtomicUsize::new(0),
-        waiters: Waiters::new(State::new()),
-    };
-
-    #[cfg(loom)]
-    const INIT: Self = panic!("loom cannot make its atomics in a constant");
-
-    type SharedGuard = GuardSend;
-    type ExclusiveGuard = GuardSend;
-
-    #[inline]
-    fn lock_shared(&self) -> GuardSend {
-        self.lock(Access::Shared);
-        GuardSend::new()
-    }
-
-    #[inline]
-    fn try_lock_shared(&self) -> Option<GuardSend> {
-        self.try_enter(Access::Shared).then(GuardSend::new)
-    }
-
-    #[inline]
-    unsafe fn unlock_shared(&self, _: GuardSend) {
-        self.leave(READER, 0);
-    }
-
-    #[inline]
-    fn lock_exclusive(&self) -> GuardSend {
-        self.lock(Access::Exclusive);
-        GuardSend::new()
-    }
-
-    #[inline]
-    fn try_lock_exclusive(&self) -> Option<GuardSend> {
-        self.try_enter(Access::Exclusive).then(GuardSend::new)
-    }
-
-    #[inline]
-    unsafe fn unlock_exclusive(&self, _: GuardSend) {
-        self.leave_exclusive(0);
-    }
-
-    fn is_locked(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & !QUEUED != 0
-    }
-
-    fn is_locked_exclusive(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & WRITER != 0
-    }
-}
-
-// SAFETY: as for `RawRwLock`. Each unlocking is fair: while somebody waits, newcomers queue behind.
-unsafe impl lock_api::RawRwLockFair for RawRwLock {
-    #[inline]
-    unsafe fn unlock_shared_fair(&self, _: GuardSend) {
-        self.leave(READER, 0);
-    }
-
-    #[inline]
-    unsafe fn unlock_exclusive_fair(&self, _: GuardSend) {
-        self.leave_exclusive(0);
-    }
-}
-
-// SAFETY: what is kept is taken away by the unlocking of what is returned.
-unsafe impl lock_api::RawRwLockDowngrade for RawRwLock {
-    #[inline]
-    unsafe fn downgrade(&self, guard: GuardSend) -> GuardSend {
-        self.leave_exclusive(READER);
-        guard
-    }
-}
-
-// SAFETY: as for `RawRwLock`.
-unsafe impl lock_api::RawRwLockTimed for RawRwLock {
-    type Duration = Duration;
-    type Instant = Instant;
-
-    fn try_lock_shared_for(&self, timeout: Duration) -> Option<GuardSend> {
-        self.lock_for(Access::Shared, timeout).then(GuardSend::new)
-    }
-
-    fn try_lock_shared_until(&self, deadline: Instant) -> Option<GuardSend> {
-        self.lock_until(Access::Shared, deadline)
-            .then(GuardSend::new)
-    }
-
-    fn try_lock_exclusive_for(&self, timeout: Duration) -> Option<GuardSend> {
-        self.lock_for(Access::Exclusive, timeout)
-            .then(GuardSend::new)
-    }
-
-    fn try_lock_exclusive_until(&self, deadline: Instant) -> Option<GuardSend> {
-        self.lock_until(Access::Exclusive, deadline)
-            .then(GuardSend::new)
-    }
-}
-
-// SAFETY: as for `RawRwLock`; an upgrade that fails has not changed the state.
-unsafe impl lock_api::RawRwLockUpgrade for RawRwLock {
-    type UpgradableGuard = GuardSend;
-
-    #[inline]
-    fn lock_upgradable(&self) -> GuardSend {
-        self.lock(Access::Upgradable);
-        GuardSend::new()
-    }
-
-    #[inline]
-    fn try_lock_upgradable(&self) -> Option<GuardSend> {
-        self.try_enter(Access::Upgradable).then(GuardSend::new)
-    }
-
-    #[inline]
-    unsafe fn unlock_upgradable(&self, _: GuardSend) {
-        self.leave(UPGRADABLE, 0);
-    }
-
-    #[inline]
-    unsafe fn upgrade(&self, guard: GuardSend) -> GuardSend {
-        self.lock(Access::Upgraded);
-        guard
-    }
-
-    #[inline]
-    unsafe fn try_upgrade(&self, guard: GuardSend) -> Result<GuardSend, GuardSend> {
-        done(self.try_enter(Access::Upgraded), guard)
-    }
-}
-
-// SAFETY: as for `RawRwLockDowngrade`.
-unsafe impl lock_api::RawRwLockUpgradeDowngrade for RawRwLock {
-    #[inline]
-    unsafe fn downgrade_upgradable(&self, guard: GuardSend) -> GuardSend {
-        self.leave(UPGRADABLE, READER);
-        guard
-    }
-
-    #[inline]
-    unsafe fn downgrade_to_upgradable(&self, guard: GuardSend) -> GuardSend {
-        self.leave_exclusive(UPGRADABLE);
-        guard
-    }
-}
-
-// SAFETY: as for `RawRwLockUpgrade`.
-unsafe impl lock_api::RawRwLockUpgradeTimed for RawRwLock {
-    fn try_lock_upgradable_for(&self, timeout: Duration) -> Option<GuardSend> {
-        self.lock_for(Access::Upgradable, timeout)
-            .then(GuardSend::new)
-    }
-
-    fn try_lock_upgradable_until(&self, deadline: Instant) -> Option<GuardSend> {
-        self.lock_until(Access::Upgradable, deadline)
-            .then(GuardSend::new)
-    }
-
-    unsafe fn try_upgrade_for(
-        &self,
-        guard: GuardSend,
-        timeout: Duration,
-    ) -> Result<GuardSend, GuardSend> {
-        done(self.lock_for(Access::Upgraded, timeout), guard)
-    }
-
-    unsafe fn try_upgrade_until(
-        &self,
-        guard: GuardSend,
-        deadline: Instant,
-    ) -> Result<GuardSend, GuardSend> {
-        done(self.lock_until(Access::Upgraded, deadline), guard)
-    }
-}
-
-fn done(upgraded: bool, guard: GuardSend) -> Result<GuardSend, GuardSend> {
-    if upgraded { Ok(guard) } else { Err(guard) }
-}
-
 impl fmt::Debug for RawRwLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawRwLock")
-            .field("locked", &lock_api::RawRwLock::is_locked(self))
-            .field(
-                "locked_exclusive",
-                &lock_api::RawRwLock::is_locked_exclusive(self),
-            )
+            .field("locked", &self.is_held())
+            .field("locked_exclusive", &self.is_held_exclusively())
             .finish()
     }
 }
