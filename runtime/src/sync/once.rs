@@ -4,7 +4,7 @@
 //! the others wait for it in a list. One that panics, fails or is cut short leaves everything as it
 //! was, wakes all, and the first of them to run initialises in its place: there is no poisoning.
 
-use std::{cell::UnsafeCell, convert::Infallible, fmt, ops::Deref};
+use std::{convert::Infallible, fmt, ops::Deref};
 
 use crate::{
     loom::{AtomicBool, Ordering},
@@ -174,12 +174,9 @@ impl fmt::Debug for Once {
 /// ```
 pub struct OnceLock<T> {
     once: Once,
-    /// Written by the one who holds `Running`, read by all once it is completed.
-    value: UnsafeCell<Option<T>>,
+    /// Set by the one who holds `Running`, so setting it never blocks the thread.
+    value: std::sync::OnceLock<T>,
 }
-
-// SAFETY: threads share `&T` (Sync), and one may set what another drops or takes out (Send).
-unsafe impl<T: Send + Sync> Sync for OnceLock<T> {}
 
 impl<T> OnceLock<T> {
     /// One without a value.
@@ -187,7 +184,7 @@ impl<T> OnceLock<T> {
     pub const fn new() -> Self {
         Self {
             once: Once::new(),
-            value: UnsafeCell::new(None),
+            value: std::sync::OnceLock::new(),
         }
     }
 
@@ -196,23 +193,23 @@ impl<T> OnceLock<T> {
     pub fn new() -> Self {
         Self {
             once: Once::new(),
-            value: UnsafeCell::new(None),
+            value: std::sync::OnceLock::new(),
         }
     }
 
     /// The value, if it has been set. Never waits.
     #[inline]
     pub fn get(&self) -> Option<&T> {
-        if !self.once.is_completed() {
+        // A model follows our own atomics alone.
+        if cfg!(loom) && !self.once.is_completed() {
             return None;
         }
-        // SAFETY: completed, so it is not written again while shared.
-        unsafe { &*self.value.get() }.as_ref()
+        self.value.get()
     }
 
     /// The value, if it has been set.
     pub fn get_mut(&mut self) -> Option<&mut T> {
-        self.value.get_mut().as_mut()
+        self.value.get_mut()
     }
 
     /// Sets the value, after waiting for an initialiser that is at work.
@@ -224,10 +221,7 @@ impl<T> OnceLock<T> {
             return Err(value);
         }
         match self.once.begin() {
-            Some(running) => {
-                self.put(running, value);
-                Ok(())
-            }
+            Some(running) => self.put(running, value),
             None => Err(value),
         }
     }
@@ -260,7 +254,8 @@ impl<T> OnceLock<T> {
     fn initialise<E>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
         if let Some(running) = self.once.begin() {
             let value = f()?;
-            self.put(running, value);
+            let put = self.put(running, value);
+            debug_assert!(put.is_ok(), "a value is put once");
         }
         Ok(self.wait())
     }
@@ -274,10 +269,10 @@ impl<T> OnceLock<T> {
         }
     }
 
-    fn put(&self, running: Running<'_>, value: T) {
-        // SAFETY: `running` is this once's, so nobody else writes, and nobody reads before completion.
-        unsafe { *self.value.get() = Some(value) };
+    fn put(&self, running: Running<'_>, value: T) -> Result<(), T> {
+        let put = self.value.set(value);
         running.complete();
+        put
     }
 
     /// Takes the value out; it can be set again.
