@@ -19,9 +19,10 @@
 //! which the sender tries to win that wait.
 
 use std::{
-    cell::{Cell, UnsafeCell},
+    cell::Cell,
     fmt,
     mem::ManuallyDrop,
+    ops::Deref,
     ptr::NonNull,
     time::{Duration, Instant},
 };
@@ -53,16 +54,51 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let shared = NonNull::from(Box::leak(Box::new(Shared {
         state: AtomicU8::new(OPEN),
         waiting: Cell::new(None),
-        message: UnsafeCell::new(None),
+        message: Cell::new(None),
     })));
-    (Sender { shared }, Receiver { shared })
+    let [sender, receiver] = [Half(shared), Half(shared)];
+    (Sender { shared: sender }, Receiver { shared: receiver })
 }
 
 struct Shared<T> {
     state: AtomicU8,
     /// The receiver's, for the sender to look at while ENDING.
     waiting: Cell<Option<NonNull<Waiter>>>,
-    message: UnsafeCell<Option<T>>,
+    /// The sender's until SENDER_GONE, then the receiver's.
+    message: Cell<Option<T>>,
+}
+
+/// A half's hold on the block: valid until this half has found the other gone, or let it know that this one is.
+struct Half<T>(NonNull<Shared<T>>);
+
+// SAFETY: a message goes from one thread to another, and the state says whose it is. A shared half
+// gives access to the state alone, which is atomic.
+unsafe impl<T: Send> Send for Half<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Half<T> {}
+
+impl<T> Deref for Half<T> {
+    type Target = Shared<T>;
+
+    #[inline]
+    fn deref(&self) -> &Shared<T> {
+        // SAFETY: a half uses the block until it ends, which is the last that it does with it.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T> Half<T> {
+    /// Frees the block, and returns what is left in it.
+    ///
+    /// # Safety
+    /// The other half has ended, so nobody else knows the block; and this is this one's end.
+    #[inline]
+    unsafe fn free(&self) -> Option<T> {
+        // SAFETY: the caller's promise; it was made as a box.
+        unsafe { Box::from_raw(self.0.as_ptr()) }
+            .message
+            .into_inner()
+    }
 }
 
 const OPEN: u8 = 0;
@@ -75,15 +111,8 @@ const RECEIVER_GONE: u8 = 4;
 
 /// The half that sends the message; dropping it unused disconnects.
 pub struct Sender<T> {
-    /// Valid until this half has found the other gone, or let it know that this one is.
-    shared: NonNull<Shared<T>>,
+    shared: Half<T>,
 }
-
-// SAFETY: a message goes from one thread to another, and the state says whose it is. A shared half
-// gives access to the state alone, which is atomic.
-unsafe impl<T: Send> Send for Sender<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Sync for Sender<T> {}
 
 impl<T> Sender<T> {
     /// Sends the message; never waits.
@@ -92,51 +121,44 @@ impl<T> Sender<T> {
     /// The message, if the receiver is gone.
     #[inline]
     pub fn send(self, message: T) -> Result<(), T> {
+        // Not dropped, since this is the half's end.
         let sender = ManuallyDrop::new(self);
-        // SAFETY: not dropped, so this is the half's only end.
-        unsafe { end(sender.shared, Some(message)) }.map_or(Ok(()), Err)
+        sender.end(Some(message)).map_or(Ok(()), Err)
     }
 
     /// Whether the receiver is gone, so that there is no use in making a message.
     pub fn is_closed(&self) -> bool {
-        // SAFETY: this half has not ended.
-        let state = unsafe { &self.shared.as_ref().state };
-        state.load(Ordering::Acquire) == RECEIVER_GONE
+        self.shared.state.load(Ordering::Acquire) == RECEIVER_GONE
     }
-}
 
-/// The sender's last act. The message comes back if nobody can receive it.
-///
-/// # Safety
-/// The sender has not ended yet, and does not touch the block any more.
-unsafe fn end<T>(block: NonNull<Shared<T>>, message: Option<T>) -> Option<T> {
-    // SAFETY: the block is valid until the state says that the sender is gone, and not looked at afterwards.
-    let shared = unsafe { block.as_ref() };
-    // SAFETY: the message is the sender's until then.
-    unsafe { *shared.message.get() = message };
-    let mut state = shared.state.load(Ordering::Acquire);
-    loop {
-        let next = match state {
-            OPEN => SENDER_GONE,
-            WAITING => ENDING,
-            _ => break,
-        };
-        // Release pairs with the receiver's look at the message; acquire with its waiting, or its going.
-        match shared
-            .state
-            .compare_exchange(state, next, Ordering::AcqRel, Ordering::Acquire)
-        {
-            Ok(OPEN) => return None,
-            Ok(_) => {
-                wake(shared);
-                return None;
+    /// The sender's last act. The message comes back if nobody can receive it.
+    #[inline]
+    fn end(&self, message: Option<T>) -> Option<T> {
+        let shared = &*self.shared;
+        shared.message.set(message);
+        let mut state = shared.state.load(Ordering::Acquire);
+        loop {
+            let next = match state {
+                OPEN => SENDER_GONE,
+                WAITING => ENDING,
+                _ => break,
+            };
+            // Release pairs with the receiver's look at the message; acquire with its waiting, or its going.
+            match shared
+                .state
+                .compare_exchange(state, next, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(OPEN) => return None,
+                Ok(_) => {
+                    wake(shared);
+                    return None;
+                }
+                Err(other) => state = other,
             }
-            Err(other) => state = other,
         }
+        // SAFETY: the receiver is gone, and nothing follows.
+        unsafe { self.shared.free() }
     }
-    // SAFETY: the receiver is gone, so nobody else knows the block, and it was made as a box.
-    let shared = unsafe { Box::from_raw(block.as_ptr()) };
-    shared.message.into_inner()
 }
 
 /// Ends the ending: from here on the block is the receiver's.
@@ -154,8 +176,7 @@ fn wake<T>(shared: &Shared<T>) {
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        // SAFETY: this is the half's end, since sending does not drop it.
-        unsafe { end(self.shared, None) };
+        self.end(None);
     }
 }
 
@@ -167,14 +188,8 @@ impl<T> fmt::Debug for Sender<T> {
 
 /// The half that receives the message.
 pub struct Receiver<T> {
-    /// Valid until this half is dropped.
-    shared: NonNull<Shared<T>>,
+    shared: Half<T>,
 }
-
-// SAFETY: as for the sender.
-unsafe impl<T: Send> Send for Receiver<T> {}
-// SAFETY: as for the sender.
-unsafe impl<T: Send> Sync for Receiver<T> {}
 
 impl<T> Receiver<T> {
     /// Receives the message, waiting for it.
@@ -222,7 +237,7 @@ impl<T> Receiver<T> {
 
     /// Whether the sender is gone, with or without sending.
     pub fn is_closed(&self) -> bool {
-        self.shared().state.load(Ordering::Acquire) == SENDER_GONE
+        self.shared.state.load(Ordering::Acquire) == SENDER_GONE
     }
 
     #[inline]
@@ -238,7 +253,7 @@ impl<T> Receiver<T> {
     #[inline(never)]
     fn wait_up_to(&mut self, deadline: Option<Instant>) -> Result<T, Failed> {
         loop {
-            let shared = self.shared();
+            let shared = &*self.shared;
             let waited = wait::wait(
                 Reason::ChannelRecv,
                 deadline,
@@ -273,17 +288,10 @@ impl<T> Receiver<T> {
     /// The message, if the sender left one and it has not been taken; `None` while there is a sender.
     #[inline]
     fn take(&mut self) -> Option<Option<T>> {
-        let shared = self.shared();
-        // Acquire pairs with the sender's release: what it left is in view.
-        let is_over = shared.state.load(Ordering::Acquire) == SENDER_GONE;
-        // SAFETY: the sender, being gone, has left the message to this half, which is borrowed uniquely.
-        is_over.then(|| unsafe { (*shared.message.get()).take() })
-    }
-
-    #[inline]
-    fn shared(&self) -> &Shared<T> {
-        // SAFETY: the block is valid until this half is dropped.
-        unsafe { self.shared.as_ref() }
+        // Acquire pairs with the sender's release: what it left is in view, and this half's, which is borrowed
+        // uniquely.
+        let is_over = self.shared.state.load(Ordering::Acquire) == SENDER_GONE;
+        is_over.then(|| self.shared.message.take())
     }
 }
 
@@ -306,11 +314,10 @@ impl<T> Shared<T> {
 impl<T> Drop for Receiver<T> {
     #[inline]
     fn drop(&mut self) {
-        let shared = self.shared();
-        let is_over = shared.state.load(Ordering::Acquire) == SENDER_GONE;
-        if is_over || !shared.turn(OPEN, RECEIVER_GONE) {
-            // SAFETY: the sender is gone, so nobody else knows the block, and it was made as a box.
-            drop(unsafe { Box::from_raw(self.shared.as_ptr()) });
+        let is_over = self.shared.state.load(Ordering::Acquire) == SENDER_GONE;
+        if is_over || !self.shared.turn(OPEN, RECEIVER_GONE) {
+            // SAFETY: the sender is gone, and nothing follows.
+            drop(unsafe { self.shared.free() });
         }
     }
 }
