@@ -4,21 +4,21 @@ use std::{
     any::Any,
     io,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    ptr::NonNull,
     time::Instant,
 };
 
 use crate::{
     cancel::{CancelToken, Cancelled, Cause, Interrupt},
     scheduler::on_waiter,
-    sys::{fenced, spin::SpinLock},
+    sys::fenced,
     time::DeadlineGuard,
-    wait::{self, Interruptible, Reason, Waited, ready},
-    waiter::{Outcome, Waiter},
+    wait::{self, Interruptible, Node, QUEUE, Reason, Waited, Waiters, ready},
+    waiter::Waiter,
 };
 
 pub(super) struct Ticket<T> {
-    progress: SpinLock<Progress<T>>,
+    /// And the caller, once it waits.
+    state: Waiters<State<T>>,
     /// Cancelled if the caller was.
     token: CancelToken,
     deadline: Option<Instant>,
@@ -41,14 +41,6 @@ pub(super) struct Cut {
     pub(super) was_running: bool,
 }
 
-struct Progress<T> {
-    state: State<T>,
-    waiting: Option<NonNull<Waiter>>,
-}
-
-// SAFETY: the waiter is touched under the lock alone, while it waits.
-unsafe impl<T: Send> Send for Progress<T> {}
-
 enum State<T> {
     Queued,
     Running,
@@ -65,10 +57,7 @@ impl<T> Ticket<T> {
     /// For a job of the calling waiter.
     pub(super) fn new() -> Self {
         Self {
-            progress: SpinLock::new(Progress {
-                state: State::Queued,
-                waiting: None,
-            }),
+            state: Waiters::new(State::Queued),
             token: CancelToken::new(),
             deadline: on_waiter(Waiter::deadline),
         }
@@ -77,19 +66,19 @@ impl<T> Ticket<T> {
     /// Thread: runs the job, unless it was withdrawn, and wakes who waits for it; before, calls `free`.
     pub(super) fn work(&self, job: impl FnOnce() -> T, free: &mut dyn FnMut(bool)) {
         {
-            let mut progress = self.progress.lock();
-            match progress.state {
-                State::Queued => progress.state = State::Running,
+            let mut state = self.state.lock();
+            match *state {
+                State::Queued => *state = State::Running,
                 _ => return,
             }
         }
         let result = catch_unwind(AssertUnwindSafe(|| self.inheriting(job)))
             .and_then(|ended| ended.map_err(|cancelled| Box::new(cancelled) as Box<_>));
         let was_left = {
-            let mut progress = self.progress.lock();
-            let was_left = matches!(progress.state, State::Left);
+            let mut state = self.state.lock();
+            let was_left = matches!(*state, State::Left);
             if !was_left {
-                progress.state = State::Ending;
+                *state = State::Ending;
             }
             was_left
         };
@@ -101,13 +90,9 @@ impl<T> Ticket<T> {
         }
         free(false);
         let claimed = {
-            let mut progress = self.progress.lock();
-            progress.state = State::Done(result);
-            progress
-                .waiting
-                .take()
-                // SAFETY: a waiting waiter takes itself out under this lock before its wait returns.
-                .and_then(|waiter| unsafe { Waiter::claim(waiter, Outcome::Notified) })
+            let mut state = self.state.lock();
+            *state = State::Done(result);
+            state.notify_one(QUEUE)
         };
         if let Some(claimed) = claimed {
             ready(claimed);
@@ -128,12 +113,19 @@ impl<T> Ticket<T> {
     pub(super) fn wait(&self, begun: Begun) -> Result<T, Cut> {
         let mut interruptible = Interruptible::Yes;
         loop {
-            let waited = wait::wait(
+            let state = self.state.lock();
+            if matches!(*state, State::Done(_)) {
+                drop(state);
+                return Ok(self.take());
+            }
+            let mut node = Node::new(());
+            let waited = state.wait(
+                QUEUE,
+                &mut node,
                 Reason::Offload,
                 None,
                 interruptible,
-                |waiter| self.arm(waiter, interruptible),
-                || self.progress.lock().waiting = None,
+                |_, _| {},
             );
             match waited {
                 Waited::AtOnce | Waited::Notified => return Ok(self.take()),
@@ -151,29 +143,19 @@ impl<T> Ticket<T> {
         }
     }
 
-    fn arm(&self, waiter: &Waiter, interruptible: Interruptible) -> bool {
-        let mut progress = self.progress.lock();
-        if matches!(progress.state, State::Done(_)) {
-            return false;
-        }
-        waiter.claim.arm(interruptible == Interruptible::Yes);
-        progress.waiting = Some(NonNull::from(waiter));
-        true
-    }
-
     /// Withdraws the job, or leaves it to itself, and says whether it runs; `None` if its result is to be had or
     /// awaited.
     fn leave(&self, interrupt: Interrupt, begun: Begun) -> Option<bool> {
-        let mut progress = self.progress.lock();
-        match progress.state {
+        let mut state = self.state.lock();
+        match *state {
             State::Queued => {
-                progress.state = State::Gone;
+                *state = State::Gone;
                 return Some(false);
             }
-            State::Running if begun == Begun::IsLeft => progress.state = State::Left,
+            State::Running if begun == Begun::IsLeft => *state = State::Left,
             _ => return None,
         }
-        drop(progress);
+        drop(state);
         // A passed deadline the job sees for itself.
         if interrupt == Interrupt::Cancelled {
             let cause = wait::cause().unwrap_or(Cause::Token);
@@ -183,7 +165,7 @@ impl<T> Ticket<T> {
     }
 
     fn take(&self) -> T {
-        let state = std::mem::replace(&mut self.progress.lock().state, State::Gone);
+        let state = std::mem::replace(&mut *self.state.lock(), State::Gone);
         match state {
             State::Done(Ok(value)) => value,
             State::Done(Err(payload)) => resume_unwind(payload),
