@@ -32,21 +32,13 @@ impl<T> Links<T> {
         }
     }
 
-    /// # Safety
-    /// The node is linked.
-    #[inline]
-    unsafe fn prev(&self) -> Option<NonNull<T>> {
-        // SAFETY: linking has written both.
-        unsafe { self.prev.get().assume_init() }
-    }
-
     /// The node behind this one.
     ///
     /// # Safety
     /// The node is linked, and accesses are excluded as for [`List::for_each`].
     #[inline]
     pub(crate) unsafe fn next(&self) -> Option<NonNull<T>> {
-        // SAFETY: as for `prev`.
+        // SAFETY: linking has written both.
         unsafe { self.next.get().assume_init() }
     }
 
@@ -138,13 +130,13 @@ impl<T: Linked> List<T> {
     /// The node is in this list or in none, and accesses are excluded as for `push_back`.
     #[inline]
     pub(crate) unsafe fn remove(&self, node: NonNull<T>) -> bool {
-        // SAFETY: a linked node's neighbours are linked too, so they are alive.
+        // SAFETY: linking has written both neighbours, which are linked too, so they are alive.
         unsafe {
             let links = node.as_ref().links();
             if !links.linked.replace(false) {
                 return false;
             }
-            let (prev, next) = (links.prev(), links.next());
+            let (prev, next) = (links.prev.get().assume_init(), links.next());
             match prev {
                 Some(prev) => prev.as_ref().links().set_next(next),
                 None => self.head.set(next),
@@ -174,13 +166,12 @@ impl<T: Linked> List<T> {
     pub(crate) unsafe fn any(&self, mut is: impl FnMut(&T) -> bool) -> bool {
         let mut at = self.head.get();
         while let Some(node) = at {
-            // SAFETY: a node in the list is alive.
-            let node = unsafe { node.as_ref() };
+            // SAFETY: a node in the list is alive, and linked.
+            let (node, next) = unsafe { (node.as_ref(), node.as_ref().links().next()) };
             if is(node) {
                 return true;
             }
-            // SAFETY: and linked.
-            at = unsafe { node.links().next() };
+            at = next;
         }
         false
     }
