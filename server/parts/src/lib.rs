@@ -26,7 +26,5 @@
 
 pub mod actor;
 pub mod hub;
+mod lines;
 pub mod pool;
-
-/// Lines in ten seconds of what peers and jobs can bring about, each kind for itself.
-pub(crate) const MOST_LINES: u32 = 20;

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// From the bottom up; a part imports from rows above its own.
-const LAYERS: &[&[&str]] = &[&["MOST_LINES"], &["hub", "pool"], &["actor"]];
+const LAYERS: &[&[&str]] = &[&["lines"], &["hub", "pool"], &["actor"]];
 
 fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")

@@ -3,30 +3,11 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use super::{
+    error::Closed,
     queue::{Refused, Tail},
-    wire::{Closed, Wire},
+    shared::ConnId,
+    wire::Wire,
 };
-
-/// A connection of a server, by number; never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(pub(super) u64);
-
-impl fmt::Display for ConnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// What happens when a connection's outgoing queue is full and its peer takes nothing more: what the kernel holds
-/// for it is full too. A queue that is full only because its sender has had no turn yet is waited for instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Laggard {
-    /// The connection is cut at once; its reason is [`Closed::Lagged`].
-    Disconnect,
-    /// The oldest message in the queue is dropped; before the next one the peer is told what
-    /// [`Actor::dropped`](super::Actor::dropped) says.
-    DropOldest,
-}
 
 /// The actor's way to its connections. None of its calls waits for a peer.
 ///
@@ -56,7 +37,7 @@ impl<M> Outbox<M> {
     }
 
     /// Queues a message for a connection. Whether it was: not if the connection is closed or closing, is cut
-    /// because its queue is full and its peer does not read ([`Laggard::Disconnect`]), or was never there.
+    /// because its queue is full and its peer does not read ([`Laggard::Disconnect`](super::Laggard::Disconnect)), or was never there.
     ///
     /// A queued message is sent unless the peer is too slow, or the connection breaks.
     pub fn send(&mut self, conn: ConnId, message: impl Into<M>) -> bool {

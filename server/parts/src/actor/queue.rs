@@ -23,19 +23,11 @@ use maniple::{
     sync::channel::{Receiver, RecvError, Sender, bounded},
 };
 
-use super::outbox::Laggard;
-
-/// What a queue may hold.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub(super) messages: usize,
-    /// More than that if it is one message.
-    pub(super) bytes: usize,
-}
+use super::settings::{Bounds, Laggard};
 
 /// A queue that decides by `lag`, and the size of its messages in bytes.
 pub(super) fn queue<M>(bounds: Bounds, lag: Laggard, size: fn(&M) -> usize) -> (Tail<M>, Head<M>) {
-    let line = Arc::new(Line {
+    let shared = Arc::new(Queue {
         bounds,
         lag,
         state: Mutex::new(State {
@@ -51,15 +43,15 @@ pub(super) fn queue<M>(bounds: Bounds, lag: Laggard, size: fn(&M) -> usize) -> (
     let (ring, bell) = bounded(1);
     let (tell, turns) = bounded(1);
     let tail = Tail {
-        line: line.clone(),
+        shared: shared.clone(),
         size,
         ring,
         turns,
     };
-    (tail, Head { line, bell, tell })
+    (tail, Head { shared, bell, tell })
 }
 
-struct Line<M> {
+struct Queue<M> {
     bounds: Bounds,
     lag: Laggard,
     /// Never held over a wait, nor over what is the user's.
@@ -81,7 +73,7 @@ struct State<M> {
     has_ended: bool,
 }
 
-impl<M> Line<M> {
+impl<M> Queue<M> {
     fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,7 +106,7 @@ pub(super) enum Refused {
 
 /// Where the actor puts messages in. Dropped, it lets the sender end once it has sent what is there.
 pub(super) struct Tail<M> {
-    line: Arc<Line<M>>,
+    shared: Arc<Queue<M>>,
     size: fn(&M) -> usize,
     /// Rung when the sender may wait for a message.
     ring: Sender<()>,
@@ -128,10 +120,10 @@ const TURN: Duration = Duration::from_secs(1);
 impl<M> Tail<M> {
     /// Takes a message in. Gives way to the sender if there is no room and it has not had its turn.
     pub(super) fn send(&self, message: M) -> Result<(), Refused> {
-        let Line { bounds, lag, .. } = *self.line;
+        let Queue { bounds, lag, .. } = *self.shared;
         let size = (self.size)(&message);
         loop {
-            let mut state = self.line.lock();
+            let mut state = self.shared.lock();
             if state.has_ended {
                 return Err(Refused::Ended);
             }
@@ -166,22 +158,22 @@ impl<M> Tail<M> {
     #[cold]
     fn wait_for_a_turn(&self, size: usize) {
         if self.turns.recv_timeout(TURN).is_err() {
-            let mut state = self.line.lock();
+            let mut state = self.shared.lock();
             state.is_awaited = false;
-            state.is_stuck = !state.has_room(self.line.bounds, size);
+            state.is_stuck = !state.has_room(self.shared.bounds, size);
         }
     }
 
     /// Messages that wait, and their bytes.
     pub(super) fn len(&self) -> (usize, usize) {
-        let state = self.line.lock();
+        let state = self.shared.lock();
         (state.messages.len(), state.bytes)
     }
 }
 
 /// Where the sender takes messages out.
 pub(super) struct Head<M> {
-    line: Arc<Line<M>>,
+    shared: Arc<Queue<M>>,
     bell: Receiver<()>,
     tell: Sender<()>,
 }
@@ -218,21 +210,21 @@ impl<M> Head<M> {
     }
 
     fn look(&self, will_wait: bool) -> Option<Found<M>> {
-        let mut state = self.line.lock();
+        let mut state = self.shared.lock();
         state.is_stuck = false;
         let found = match std::mem::take(&mut state.dropped) {
             0 => state.pop().map(Found::Message),
             count => Some(Found::Dropped(count)),
         };
         state.is_idle = will_wait && found.is_none();
-        let had_its_turn = state.is_half_empty(self.line.bounds);
+        let had_its_turn = state.is_half_empty(self.shared.bounds);
         self.tell_if(had_its_turn, state);
         found
     }
 
     /// Whether the sender waits for the peer.
     pub(super) fn set_stuck(&self, is_stuck: bool) {
-        let mut state = self.line.lock();
+        let mut state = self.shared.lock();
         state.is_stuck = is_stuck;
         self.tell_if(is_stuck, state);
     }
@@ -248,7 +240,7 @@ impl<M> Head<M> {
 
 impl<M> Drop for Head<M> {
     fn drop(&mut self) {
-        let mut state = self.line.lock();
+        let mut state = self.shared.lock();
         state.has_ended = true;
         let left = std::mem::take(&mut state.messages);
         state.bytes = 0;

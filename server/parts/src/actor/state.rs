@@ -1,4 +1,4 @@
-//! The high layer: one coroutine owns the actor, and calls it with one event after the other.
+//! The loop around the actor: one coroutine owns it, and calls it with one event after the other.
 
 use std::{
     any::Any,
@@ -14,13 +14,14 @@ use maniple::{
 };
 
 use super::{
-    Actor, ServeError,
+    Actor,
     codec::Codec,
-    outbox::{ConnId, Outbox},
-    server::{Event, Shared},
-    wire::Closed,
+    error::{Closed, ServeError},
+    event::Event,
+    outbox::Outbox,
+    shared::{ConnId, Shared},
 };
-use crate::pool::panic_message;
+use crate::lines::panic_message;
 
 pub(super) struct State<C: Codec, A: Actor<In = C::In, Out = C::Out>> {
     pub(super) shared: Arc<Shared>,

@@ -8,7 +8,7 @@ use std::{
 
 use maniple::sync::broadcast::{self, RecvTimeoutError, TryRecvError};
 
-use super::Shared;
+use super::shared::Shared;
 
 /// A member of a topic; receives what is published since it subscribed. Dropping it leaves the topic.
 ///

@@ -13,35 +13,25 @@
 //! Members who are waited for come first: if the publisher is cut short while it waits, nobody has got the
 //! message.
 
+mod builder;
+mod error;
+mod lag;
 mod member;
+mod shared;
 mod topic;
 
 use std::{
-    collections::HashMap,
-    fmt, io,
+    fmt,
     panic::resume_unwind,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use maniple::sync::Mutex;
-
+pub use builder::Builder;
+pub use error::{MAX_TOPIC_NAME, PublishError, SubscribeError};
+pub use lag::Lag;
 pub use member::{Member, Received, RecvError};
+use shared::Shared;
 use topic::{Cut, Topic};
-
-/// What happens when a member is as many messages behind as the hub's queues hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lag {
-    /// Publishers to its topic wait for it, each for as long as its own deadline allows.
-    Wait,
-    /// The oldest message is dropped; with its next message the member is told how many were.
-    DropOldest,
-    /// The member is disconnected: what it had not read is gone, and receiving says
-    /// [`RecvError::Disconnected`].
-    Disconnect,
-}
 
 /// Topics by name and their members. Clones are the same hub.
 ///
@@ -77,39 +67,6 @@ struct Owner<M> {
 impl<M> Drop for Owner<M> {
     fn drop(&mut self) {
         self.shared.close();
-    }
-}
-
-type Topics<M> = HashMap<Arc<str>, Arc<Topic<M>>>;
-
-struct Shared<M> {
-    name: Arc<str>,
-    limits: Limits,
-    /// `None` once the hub is closed.
-    topics: Mutex<Option<Topics<M>>>,
-    published: AtomicU64,
-    dropped: AtomicU64,
-    disconnected: AtomicU64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    topics: usize,
-    members: usize,
-    queue: usize,
-}
-
-impl Hub<()> {
-    /// Settings for a hub of that name, which stands in its errors.
-    pub fn builder(name: impl Into<String>) -> Builder {
-        Builder {
-            name: name.into(),
-            limits: Limits {
-                topics: 10_000,
-                members: 10_000,
-                queue: 64,
-            },
-        }
     }
 }
 
@@ -253,91 +210,6 @@ impl<M> fmt::Debug for Hub<M> {
     }
 }
 
-impl<M> Shared<M> {
-    fn close(&self) {
-        // Not dropped under the lock: messages go with it, whose destructors are the user's.
-        let topics = self.topics.lock().take();
-        drop(topics);
-    }
-
-    fn forget_if_empty(&self, name: &str) {
-        let forgotten = {
-            let mut topics = self.topics.lock();
-            let Some(topics) = topics.as_mut() else {
-                return;
-            };
-            match topics.get(name) {
-                Some(topic) if topic.members() == 0 => topics.remove(name),
-                _ => None,
-            }
-        };
-        drop(forgotten);
-    }
-}
-
-/// Bytes of a topic's name at most.
-pub const MAX_TOPIC_NAME: usize = 256;
-
-/// Settings of a hub; made by [`Hub::builder`].
-#[derive(Clone, Debug)]
-#[must_use = "a builder does nothing until it builds"]
-pub struct Builder {
-    name: String,
-    limits: Limits,
-}
-
-impl Builder {
-    /// Topics at a time. Default: 10,000; at least 1.
-    pub fn max_topics(mut self, topics: usize) -> Self {
-        self.limits.topics = topics;
-        self
-    }
-
-    /// Members of a topic. Default: 10,000; at least 1.
-    pub fn max_members(mut self, members: usize) -> Self {
-        self.limits.members = members;
-        self
-    }
-
-    /// Messages that a member may be behind before its [`Lag`] decides. Default: 64; at least 1.
-    pub fn queue(mut self, messages: usize) -> Self {
-        self.limits.queue = messages;
-        self
-    }
-
-    /// Makes the hub, for messages of one type.
-    ///
-    /// # Errors
-    /// If a setting is 0 (`InvalidInput`); the message names the hub.
-    pub fn build<M>(self) -> io::Result<Hub<M>> {
-        let Limits {
-            topics,
-            members,
-            queue,
-        } = self.limits;
-        if [topics, members, queue].contains(&0) {
-            let text = format!(
-                "hub `{}`: max_topics, max_members and queue must be at least 1",
-                self.name
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        let shared = Shared {
-            name: self.name.into(),
-            limits: self.limits,
-            topics: Mutex::new(Some(HashMap::new())),
-            published: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
-            disconnected: AtomicU64::new(0),
-        };
-        Ok(Hub {
-            owner: Arc::new(Owner {
-                shared: Arc::new(shared),
-            }),
-        })
-    }
-}
-
 /// A hub's numbers; made by [`Hub::stats`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -352,68 +224,4 @@ pub struct Stats {
     pub dropped: u64,
     /// Members disconnected for their lag, as far as these have been told.
     pub disconnected: u64,
-}
-
-/// Why nobody was subscribed. Each case names the hub.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SubscribeError {
-    /// A further topic would be one too many.
-    #[error("hub `{hub}` has {limit} topics, its limit: raise max_topics")]
-    TooManyTopics {
-        /// The hub's name.
-        hub: Arc<str>,
-        /// Topics that it has at most.
-        limit: usize,
-    },
-    /// A further member would be one too many.
-    #[error("topic `{topic}` of hub `{hub}` has {limit} members, its limit: raise max_members")]
-    TooManyMembers {
-        /// The hub's name.
-        hub: Arc<str>,
-        /// The topic's name.
-        topic: Arc<str>,
-        /// Members that it has at most.
-        limit: usize,
-    },
-    /// The topic's name is longer than [`MAX_TOPIC_NAME`].
-    #[error("a topic's name in hub `{hub}` has at most {MAX_TOPIC_NAME} bytes")]
-    NameTooLong {
-        /// The hub's name.
-        hub: Arc<str>,
-    },
-    /// The hub is closed.
-    #[error("hub `{hub}` is closed")]
-    Closed {
-        /// The hub's name.
-        hub: Arc<str>,
-    },
-}
-
-/// Why a message was not published; no member has got it. Each case names the hub.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// The hub is closed.
-    #[error("hub `{hub}` is closed")]
-    Closed {
-        /// The hub's name.
-        hub: Arc<str>,
-    },
-    /// The publisher was cancelled while it waited.
-    #[error("publishing to `{topic}` of hub `{hub}` was cancelled")]
-    Cancelled {
-        /// The hub's name.
-        hub: Arc<str>,
-        /// The topic's name.
-        topic: Arc<str>,
-    },
-    /// The publisher's deadline passed while it waited.
-    #[error("publishing to `{topic}` of hub `{hub}` ran into the deadline: a member is behind")]
-    Elapsed {
-        /// The hub's name.
-        hub: Arc<str>,
-        /// The topic's name.
-        topic: Arc<str>,
-    },
 }

@@ -14,7 +14,7 @@ use maniple::{
     },
 };
 
-use super::Lag;
+use super::lag::Lag;
 
 pub(super) struct Topic<M> {
     /// Full while somebody publishes. A channel rather than a lock, since waiting for one is never cut short.

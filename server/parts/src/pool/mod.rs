@@ -21,15 +21,14 @@
 //! A job may submit to its own pool, but one that waits there, for room or for a ticket, may wait for itself:
 //! give it a deadline.
 
+mod builder;
+mod error;
+mod report;
+mod settings;
 mod ticket;
 mod workers;
 
-use std::{
-    cell::Cell,
-    fmt, io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{cell::Cell, fmt, sync::Arc, time::Duration};
 
 use maniple::{
     cancel::{Interrupt, check},
@@ -37,28 +36,13 @@ use maniple::{
     sync::channel::{SendError, TrySendError},
 };
 
+pub use builder::{Builder, MAX_QUEUE, MAX_WORKERS};
+pub use error::{JobError, Panic, SubmitError};
+pub use report::{DrainReport, Stats};
+pub use settings::{MAX_RUN_HERE, WhenFull};
 use ticket::Queued;
-pub(crate) use ticket::message as panic_message;
-pub use ticket::{JobError, Panic, Ticket};
+pub use ticket::Ticket;
 use workers::Workers;
-
-/// What a submission does while the queue is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Waits for room: back-pressure. Cancellation and the submitter's deadline cut it.
-    Wait,
-    /// Is refused: [`SubmitError::Full`].
-    Reject,
-    /// Takes the place of the oldest job in the queue, whose ticket says [`JobError::Dropped`].
-    DropOldest,
-    /// Runs the job itself, which slows the submitter down. A job that runs like this may submit in its turn, up to
-    /// [`MAX_RUN_HERE`] deep, since each takes up the submitter's stack; beyond that it is refused:
-    /// [`SubmitError::Full`].
-    RunHere,
-}
-
-/// So many jobs, each submitted by the one before, may run in one submitter: [`WhenFull::RunHere`].
-pub const MAX_RUN_HERE: usize = 8;
 
 coroutine_local! {
     /// Jobs that run in this submitter now, of all pools.
@@ -133,16 +117,6 @@ impl Drop for Owner {
 }
 
 impl Pool {
-    /// Settings for a pool of that name, which stands in its errors and in its workers' names.
-    pub fn builder(name: impl Into<String>) -> Builder {
-        Builder {
-            name: name.into(),
-            workers: 8,
-            queue: 64,
-            when_full: WhenFull::Wait,
-        }
-    }
-
     /// Hands a job to the pool, from a coroutine or a plain thread.
     ///
     /// # Errors
@@ -272,71 +246,6 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Settings of a pool; made by [`Pool::builder`].
-#[derive(Clone, Debug)]
-#[must_use = "a builder does nothing until it builds"]
-pub struct Builder {
-    name: String,
-    workers: usize,
-    queue: usize,
-    when_full: WhenFull,
-}
-
-/// Workers of a pool at most.
-pub const MAX_WORKERS: usize = 64 * 1024;
-
-/// Jobs in a pool's queue at most.
-pub const MAX_QUEUE: usize = 1024 * 1024;
-
-impl Builder {
-    /// Jobs that run at a time, each in a coroutine that is there from the beginning. Default: 8; from 1 to
-    /// [`MAX_WORKERS`].
-    pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = workers;
-        self
-    }
-
-    /// Jobs that wait while all workers are busy; two more may be on their way to a worker. Default: 64; from
-    /// 1 to [`MAX_QUEUE`].
-    pub fn queue(mut self, jobs: usize) -> Self {
-        self.queue = jobs;
-        self
-    }
-
-    /// What a submission does while the queue is full. Default: [`WhenFull::Wait`].
-    pub fn when_full(mut self, policy: WhenFull) -> Self {
-        self.when_full = policy;
-        self
-    }
-
-    /// Starts the dispatcher and the workers, as coroutines of the caller's runtime; on a plain thread, of the
-    /// default one. They are named `NAME-dispatcher` and `NAME-1` and so on.
-    ///
-    /// # Errors
-    /// If a setting is out of range (`InvalidInput`), or a coroutine could not be started; the message names
-    /// the pool.
-    pub fn build(self) -> io::Result<Pool> {
-        let wrong = if self.workers == 0 || self.workers > MAX_WORKERS {
-            Some(("workers", self.workers, MAX_WORKERS))
-        } else if self.queue == 0 || self.queue > MAX_QUEUE {
-            Some(("queue", self.queue, MAX_QUEUE))
-        } else {
-            None
-        };
-        if let Some((setting, value, most)) = wrong {
-            let text = format!(
-                "pool `{}`: {setting} is {value}, must be from 1 to {most}",
-                self.name
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        let workers = Workers::start(self)?;
-        Ok(Pool {
-            owner: Arc::new(Owner { workers }),
-        })
-    }
-}
-
 /// Jobs of one type, done by one function in a pool's workers. Clones are the same handler.
 ///
 /// # Examples
@@ -371,96 +280,4 @@ impl<J, T> fmt::Debug for Handler<J, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handler").field("pool", &self.pool).finish()
     }
-}
-
-/// Why a job was not accepted. Each case names the pool.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SubmitError {
-    /// The queue is full and the policy is [`WhenFull::Reject`], or [`WhenFull::RunHere`] and the submitter runs
-    /// [`MAX_RUN_HERE`] jobs already, each for the one before.
-    #[error(
-        "pool `{pool}` is busy and its queue of {limit} is full: try later, or raise queue or workers"
-    )]
-    Full {
-        /// The pool's name.
-        pool: Arc<str>,
-        /// Jobs that the queue holds.
-        limit: usize,
-    },
-    /// The pool is drained or draining, or its runtime has ended.
-    #[error("pool `{pool}` is closed")]
-    Closed {
-        /// The pool's name.
-        pool: Arc<str>,
-    },
-    /// The submitter was cancelled.
-    #[error("submitting to pool `{pool}` was cancelled")]
-    Cancelled {
-        /// The pool's name.
-        pool: Arc<str>,
-    },
-    /// The submitter's deadline passed.
-    #[error("submitting to pool `{pool}` ran into the deadline")]
-    Elapsed {
-        /// The pool's name.
-        pool: Arc<str>,
-    },
-}
-
-/// What [`Pool::drain`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DrainReport {
-    /// Jobs that ended by themselves after the drain began, panicked ones among them.
-    pub finished: u64,
-    /// Jobs that were still queued when the bound was over, or cancelled by then, and never ran.
-    pub withdrawn: u64,
-    /// Jobs that ran when the bound was over, or were cancelled by their submitters, and were cut short.
-    pub cancelled: u64,
-    /// Jobs that run on, since they do not heed their cancellation.
-    pub left: u64,
-}
-
-/// A pool's numbers; made by [`Pool::stats`].
-///
-/// At each moment before its runtime ends, `submitted` is the sum of `queued`, `running`, `done`, `panicked`,
-/// `cancelled`, `expired` and `dropped`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Jobs that were accepted; also those whose submitters wait for room.
-    pub submitted: u64,
-    /// Jobs that wait for a worker.
-    pub queued: u64,
-    /// Jobs that run now.
-    pub running: u64,
-    /// Jobs that returned.
-    pub done: u64,
-    /// Jobs that panicked.
-    pub panicked: u64,
-    /// Jobs that were withdrawn, or cut short by cancellation.
-    pub cancelled: u64,
-    /// Jobs whose deadline passed before or while they ran.
-    pub expired: u64,
-    /// Jobs dropped from the queue for newer ones.
-    pub dropped: u64,
-    /// Submissions refused because the queue was full; not in `submitted`.
-    pub rejected: u64,
-    /// Jobs that their submitters ran themselves.
-    pub run_by_submitters: u64,
-    /// The longest that a job has waited until its turn came, also one that by then was cancelled or expired.
-    pub longest_wait: Duration,
-    /// How many jobs each worker has taken up.
-    pub per_worker: Vec<u64>,
-}
-
-/// How long jobs that were cancelled by a drain may take to end.
-const AFTER_CANCEL: Duration = Duration::from_secs(2);
-
-/// What is longer counts as this, since instants do not reach to the end of all durations.
-const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
-fn after(bound: Duration) -> Instant {
-    Instant::now() + bound.min(NEVER)
 }

@@ -1,10 +1,9 @@
 //! One job: the submitter's ticket for it, and what the pool does with it.
 
 use std::{
-    any::Any,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Instant,
 };
 
@@ -16,7 +15,8 @@ use maniple::{
     time::remaining,
 };
 
-use crate::MOST_LINES;
+use super::error::{JobError, Panic};
+use crate::lines::{MOST_LINES, panic_message};
 
 /// What a submitter holds of its job: the result is had by [`Ticket::join`]. Dropping it detaches the job,
 /// which then runs with nobody to hear of it.
@@ -87,81 +87,6 @@ impl<T> fmt::Debug for Ticket<T> {
             .field("pool", &self.pool)
             .field("finished", &self.is_finished())
             .finish()
-    }
-}
-
-/// Why a job has no result. Each case names the pool.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum JobError {
-    /// The job panicked. The worker goes on.
-    #[error("a job of pool `{pool}` panicked: {panic}")]
-    Panicked {
-        /// The pool's name.
-        pool: Arc<str>,
-        /// What it panicked with.
-        panic: Panic,
-    },
-    /// The job was cancelled or withdrawn, by [`Ticket::cancel`], by who waited for it, or by a drain; or
-    /// the pool's runtime ended.
-    #[error("a job of pool `{pool}` was cancelled")]
-    Cancelled {
-        /// The pool's name.
-        pool: Arc<str>,
-    },
-    /// The deadline passed: the submitter's, while the job was queued or ran, or that of who waited for it.
-    #[error("a job of pool `{pool}` ran into its deadline")]
-    Elapsed {
-        /// The pool's name.
-        pool: Arc<str>,
-    },
-    /// The job was dropped from the queue for a newer one: [`WhenFull::DropOldest`](super::WhenFull::DropOldest).
-    #[error("a job of pool `{pool}` was dropped from the full queue for a newer one")]
-    Dropped {
-        /// The pool's name.
-        pool: Arc<str>,
-    },
-}
-
-/// What a job panicked with.
-pub struct Panic {
-    message: String,
-    /// Never locked by two: the lock makes the error `Sync`.
-    payload: Mutex<Box<dyn Any + Send>>,
-}
-
-impl Panic {
-    fn new(payload: Box<dyn Any + Send>) -> Self {
-        Self {
-            message: message(&*payload),
-            payload: Mutex::new(payload),
-        }
-    }
-
-    /// The payload, for [`std::panic::resume_unwind`].
-    pub fn into_payload(self) -> Box<dyn Any + Send> {
-        self.payload
-            .into_inner()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-}
-
-/// What a panic said.
-pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
-    panics::message(payload)
-        .unwrap_or("(no message)")
-        .to_owned()
-}
-
-impl fmt::Display for Panic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl fmt::Debug for Panic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Panic").field(&self.message).finish()
     }
 }
 
@@ -238,7 +163,7 @@ impl Queued {
     fn end(self, turn: Turn<'_>) -> Ended {
         catch_unwind(AssertUnwindSafe(|| (self.job)(turn))).unwrap_or_else(|payload| {
             static RATE: LogLimit = LogLimit::new(MOST_LINES);
-            let text = message(&*payload);
+            let text = panic_message(&*payload);
             log_within!(
                 RATE,
                 error,

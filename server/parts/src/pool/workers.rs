@@ -25,7 +25,8 @@ use maniple::{
 };
 
 use super::{
-    AFTER_CANCEL, Builder, DrainReport, Stats, WhenFull, after,
+    report::{DrainReport, Stats},
+    settings::{Settings, WhenFull},
     ticket::{Ended, Queued},
 };
 
@@ -81,7 +82,7 @@ impl Tally {
 }
 
 impl Workers {
-    pub(super) fn start(settings: Builder) -> io::Result<Arc<Self>> {
+    pub(super) fn start(settings: Settings) -> io::Result<Arc<Self>> {
         let (entrance, jobs) = bounded(settings.queue);
         let workers = Arc::new(Self {
             name: settings.name.into(),
@@ -298,4 +299,14 @@ impl Drop for Dispatcher {
         self.0.deserted.store(true, Ordering::SeqCst);
         self.0.withdraw_all();
     }
+}
+
+/// How long jobs that were cancelled by a drain may take to end.
+const AFTER_CANCEL: Duration = Duration::from_secs(2);
+
+/// What is longer counts as this, since instants do not reach to the end of all durations.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+fn after(bound: Duration) -> Instant {
+    Instant::now() + bound.min(NEVER)
 }
