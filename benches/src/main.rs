@@ -9,13 +9,16 @@ mod capacity;
 mod compare;
 mod count;
 mod go;
+mod json;
 mod load;
+mod memory;
 mod micro;
 mod models;
 mod process;
 mod scale;
 mod servers;
 mod stats;
+mod terminal;
 
 use std::process::ExitCode;
 

@@ -23,9 +23,10 @@ pub(crate) use self::point::Point;
 use self::point::{Engine, Measured, Operation, decades, most_connections, name};
 use crate::{
     capacity::{limits::Limits, quantity::count},
-    compare::{json::JsonFile, progress},
+    json::JsonFile,
     process::{self, Child, Core, Stopwatch, settle},
     stats::Machine,
+    terminal::progress,
 };
 
 #[derive(Args, Clone, Debug, Serialize)]

@@ -13,11 +13,11 @@ use clap::Args;
 use self::parts::{Part, Parts};
 use crate::{
     callgrind::{self, Counts, HINT},
-    compare::{progress, seconds},
     load::Seen,
     process::Child,
     servers::kernel::{Call, Timings},
     stats::{Machine, Table},
+    terminal::{progress, seconds},
 };
 
 #[derive(Args, Clone, Debug)]

@@ -28,14 +28,10 @@ use self::{
 };
 use super::quantity::count;
 use crate::{
-    compare::json::JsonFile, go::enlist, process::raise_descriptor_limit, servers::Name,
-    stats::Machine,
+    go::enlist, json::JsonFile, process::raise_descriptor_limit, servers::Name, stats::Machine,
 };
 
-pub(crate) use self::{
-    client::{Options as ClientOptions, run as run_client},
-    meter::Memory,
-};
+pub(crate) use self::client::{Options as ClientOptions, run as run_client};
 
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct Options {

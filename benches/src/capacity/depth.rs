@@ -22,10 +22,11 @@ use super::{
     stacks::{Outcome, park},
 };
 use crate::{
-    compare::{json::JsonFile, progress},
+    json::JsonFile,
     load::Seen,
     process::{Child, raise_descriptor_limit},
     stats::Machine,
+    terminal::progress,
 };
 
 #[derive(Args, Clone, Debug, Serialize)]

@@ -11,8 +11,6 @@ mod stacks;
 use anyhow::Result;
 use clap::Subcommand;
 
-pub(crate) use self::connections::Memory;
-
 /// What to count.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Capacity {

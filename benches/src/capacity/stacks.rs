@@ -33,10 +33,11 @@ use super::{
     quantity::{Bytes, count},
 };
 use crate::{
-    compare::{json::JsonFile, progress},
     go::{enlist, ready},
+    json::JsonFile,
     process::{Core, settle},
     stats::Machine,
+    terminal::progress,
 };
 
 #[derive(Args, Clone, Debug, Serialize)]

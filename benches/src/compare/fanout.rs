@@ -24,16 +24,13 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use self::meter::{Meter, Seen};
-use super::{
-    json::JsonFile,
-    progress,
-    rows::{self, Figures},
-    seconds,
-};
+use super::rows::{self, Figures};
 use crate::{
     go::{self, enlist},
+    json::JsonFile,
     process::{self, Child, Core},
     stats::Machine,
+    terminal::{progress, seconds},
 };
 
 pub(crate) use self::backends::run as serve_backends;

@@ -9,14 +9,17 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    json::JsonFile,
     pair::Served,
-    progress,
     rows::{self, Figures},
-    seconds,
 };
 use crate::{
-    go::enlist, load::Seen, process::raise_descriptor_limit, servers::Name, stats::Machine,
+    go::enlist,
+    json::JsonFile,
+    load::Seen,
+    process::raise_descriptor_limit,
+    servers::Name,
+    stats::Machine,
+    terminal::{progress, seconds},
 };
 
 #[derive(Args, Clone, Debug, Serialize)]

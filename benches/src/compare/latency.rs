@@ -12,15 +12,13 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    json::JsonFile,
     pair::Served,
-    progress,
     rows::{Outcome, Run},
-    seconds,
     tails::{self, Row},
 };
 use crate::{
     go::enlist,
+    json::JsonFile,
     load::{
         self, Pace,
         open::{Plan, Room, Seen, Stream},
@@ -28,6 +26,7 @@ use crate::{
     process::raise_descriptor_limit,
     servers::Name,
     stats::{Machine, Spread},
+    terminal::{progress, seconds},
 };
 
 #[derive(Args, Clone, Debug, Serialize)]

@@ -2,15 +2,12 @@
 
 pub(crate) mod fanout;
 pub(crate) mod http;
-pub(crate) mod json;
 pub(crate) mod latency;
 mod pair;
 mod rows;
 pub(crate) mod skew;
 mod startup;
 mod tails;
-
-use std::io::{self, IsTerminal};
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -37,21 +34,5 @@ pub(crate) fn run(compare: &Compare) -> Result<()> {
         Compare::Fanout(options) => fanout::run(options),
         Compare::Skew(options) => skew::run(options),
         Compare::Startup(options) => startup::run(options),
-    }
-}
-
-/// Parses how long to measure.
-pub(crate) fn seconds(text: &str) -> Result<f64, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
-    match seconds > 0.0 && seconds <= 3600.0 {
-        true => Ok(seconds),
-        false => Err("must be longer than 0 and at most 3600".to_owned()),
-    }
-}
-
-/// Shows on a terminal what is going on, in place of what it showed before.
-pub(crate) fn progress(text: &str) {
-    if io::stderr().is_terminal() {
-        eprint!("\r\x1b[K{text}");
     }
 }

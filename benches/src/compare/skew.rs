@@ -11,15 +11,13 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{
-    json::JsonFile,
     pair::Served,
-    progress,
     rows::Run,
-    seconds,
     tails::{self, Row},
 };
 use crate::{
     go::enlist,
+    json::JsonFile,
     load::{
         Pace,
         open::{Plan, Room, Seen, Stream},
@@ -27,6 +25,7 @@ use crate::{
     process::raise_descriptor_limit,
     servers::Name,
     stats::Machine,
+    terminal::{progress, seconds},
 };
 
 #[derive(Args, Clone, Debug, Serialize)]

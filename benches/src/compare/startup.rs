@@ -16,16 +16,16 @@ use serde::Serialize;
 
 use super::{
     http::CRATES,
-    json::JsonFile,
     pair::Served,
-    progress,
     rows::{self, Outcome},
 };
 use crate::{
-    capacity::Memory,
     go::enlist,
+    json::JsonFile,
+    memory::Memory,
     servers::Name,
     stats::{Machine, Spread, Table},
+    terminal::progress,
 };
 
 #[derive(Args, Clone, Debug, Serialize)]

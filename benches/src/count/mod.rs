@@ -18,7 +18,7 @@ use self::{
     baseline::{Baseline, Count},
     program::Program,
 };
-use crate::{compare::progress, stats::Table};
+use crate::{stats::Table, terminal::progress};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {

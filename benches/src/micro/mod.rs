@@ -7,6 +7,7 @@ mod go;
 mod limit;
 mod may;
 mod own;
+mod refusal;
 mod report;
 mod row;
 mod threads;
@@ -24,14 +25,16 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
 use self::{
+    refusal::not_run,
     report::{Report, Table},
-    row::{Row, not_run},
+    row::Row,
 };
 use crate::{
-    compare::{json::JsonFile, progress},
     go::enlist,
+    json::JsonFile,
     process::{self, Child, Core},
     stats::Machine,
+    terminal::progress,
 };
 
 #[derive(Args, Clone, Debug, Serialize)]

@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::{
     load::{between, photograph},
+    outcome::{Cost, Outcome},
     plan::ChatPlan,
     room::{Lines, Room},
-    row::{Cost, Outcome},
     server::Server,
     tally::Tally,
     tree::{Holdings, Snapshot},

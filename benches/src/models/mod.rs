@@ -5,6 +5,7 @@ mod chat;
 mod clients;
 mod figures;
 mod load;
+mod outcome;
 mod plan;
 mod question;
 mod room;
@@ -29,9 +30,10 @@ use serde::Serialize;
 
 use self::{plan::Plan, row::Row, tables::Section};
 use crate::{
-    compare::{json::JsonFile, progress, seconds},
+    json::JsonFile,
     process::raise_descriptor_limit,
     stats::Machine,
+    terminal::{progress, seconds},
 };
 
 #[derive(Args, Clone, Debug, Serialize)]

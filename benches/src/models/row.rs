@@ -3,13 +3,8 @@
 use maniple_models::{Model, Service};
 use serde::Serialize;
 
-use super::{
-    chat::Chat,
-    load::Measured,
-    tally::Seen,
-    tree::{Holdings, Used},
-    verdict::Beyond,
-};
+pub(super) use super::outcome::{Cost, Outcome};
+use super::{chat::Chat, load::Measured, tally::Seen, tree::Holdings, verdict::Beyond};
 
 /// All that was measured of one model.
 #[derive(Debug, Serialize)]
@@ -48,14 +43,6 @@ pub(super) enum Load {
     Beyond(f64),
 }
 
-/// Figures, or why there are none.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Outcome<S> {
-    Seen(S),
-    Failed(String),
-}
-
 /// What a load saw and what it cost the model.
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
@@ -66,27 +53,6 @@ pub(super) struct Figures {
     pub(super) beyond: Option<Beyond>,
 }
 
-/// What one answered request, or one delivered line, cost.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Cost {
-    pub(super) cpu_us: f64,
-    pub(super) switches: f64,
-    /// Threads or processes came and went, and took the count of their switches with them.
-    pub(super) more_switches: bool,
-}
-
-impl Cost {
-    /// At so many a second.
-    pub(super) fn of(used: Used, per_second: f64) -> Option<Self> {
-        let count = per_second * used.seconds;
-        (count > 0.0).then(|| Self {
-            cpu_us: used.cpu_seconds * 1e6 / count,
-            switches: used.switches as f64 / count,
-            more_switches: used.made as f64 / count > MADE_PER_REQUEST,
-        })
-    }
-}
-
 impl From<Measured> for Figures {
     fn from(measured: Measured) -> Self {
         let Measured { seen, used } = measured;
@@ -95,24 +61,6 @@ impl From<Measured> for Figures {
             holdings: used.map(|(_, holdings)| holdings),
             seen,
             beyond: None,
-        }
-    }
-}
-
-impl<S> From<anyhow::Result<S>> for Outcome<S> {
-    fn from(result: anyhow::Result<S>) -> Self {
-        match result {
-            Ok(seen) => Self::Seen(seen),
-            Err(error) => Self::Failed(format!("{error:#}")),
-        }
-    }
-}
-
-impl<S> Outcome<S> {
-    pub(super) fn seen(&self) -> Option<&S> {
-        match self {
-            Self::Seen(seen) => Some(seen),
-            Self::Failed(_) => None,
         }
     }
 }
@@ -168,12 +116,9 @@ impl Row {
     }
 }
 
-/// More threads and processes made per request than chance, or others on the machine, could account for.
-const MADE_PER_REQUEST: f64 = 0.3;
-
 #[cfg(test)]
 pub(super) mod tests {
-    use super::*;
+    use super::{super::tree::Used, *};
 
     pub(in super::super) fn figures(per_second: f64, memory: u64) -> Figures {
         Figures {

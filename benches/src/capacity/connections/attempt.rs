@@ -6,15 +6,16 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use super::{
-    meter::{Kernel, Memory, descriptors},
+    meter::{Kernel, descriptors},
     orders::{Order, PATIENCE, Report, histogram},
     plan::{Plan, server_address},
 };
 use crate::{
     capacity::quantity::count,
-    compare::progress,
+    memory::Memory,
     process::{Child, cpu_time_of},
     servers::Name,
+    terminal::progress,
 };
 
 /// What is asked of the connections once they are open.

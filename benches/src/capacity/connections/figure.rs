@@ -80,9 +80,10 @@ mod tests {
     use crate::{
         capacity::connections::{
             attempt::Point,
-            meter::{Kernel, Memory},
+            meter::Kernel,
             rows::{halve_until_it_survives, tests::figures},
         },
+        memory::Memory,
         servers::Name,
     };
 

@@ -1,4 +1,4 @@
-//! Memory that connections take: in the server's processes, and in the kernel for both ends.
+//! What connections take in the kernel, for both ends, and descriptors.
 
 use std::fs;
 
@@ -6,36 +6,6 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::capacity::limits::field;
-
-/// Of one process or of several together, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Memory {
-    pub(crate) resident: u64,
-    pub(super) page_tables: u64,
-}
-
-impl Memory {
-    /// What these processes hold now.
-    pub(crate) fn of(processes: &[u32]) -> Result<Self> {
-        let mut all = Self::default();
-        for process in processes {
-            // Counted page by page: the counter behind VmRSS lags behind by some pages for each core.
-            let rollup = read(&format!("/proc/{process}/smaps_rollup"))?;
-            let status = read(&format!("/proc/{process}/status"))?;
-            let find = |text, name| {
-                let bytes = field(text, name);
-                bytes.with_context(|| format!("no {name} of process {process}"))
-            };
-            all.resident += find(&rollup, "Rss:")?.0;
-            all.page_tables += find(&status, "VmPTE:")?.0;
-        }
-        Ok(all)
-    }
-
-    pub(super) fn sum(&self) -> u64 {
-        self.resident + self.page_tables
-    }
-}
 
 /// What the kernel holds, of the whole machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -105,20 +75,6 @@ mod tests {
         let error = Kernel::from("TCP: inuse 7\n", meminfo).unwrap_err();
         assert!(error.to_string().contains("'orphan'"), "{error}");
         assert!(Kernel::here().is_ok());
-    }
-
-    #[test]
-    fn memory_that_is_touched_is_resident() {
-        let own = [std::process::id()];
-        let before = Memory::of(&own).unwrap();
-        let touched = std::hint::black_box(vec![1_u8; 64 << 20]);
-        let after = Memory::of(&own).unwrap();
-        // Other tests run in this process meanwhile, but none of them frees so much.
-        assert!(
-            after.resident - before.resident > 32 << 20,
-            "{before:?} {after:?}"
-        );
-        drop(touched);
     }
 
     #[test]

@@ -130,7 +130,7 @@ pub(super) mod tests {
     use anyhow::bail;
 
     use super::*;
-    use crate::capacity::connections::meter::{Kernel, Memory};
+    use crate::{capacity::connections::meter::Kernel, memory::Memory};
 
     pub(in crate::capacity::connections) fn figures(connections: usize) -> Figures {
         let bytes = |each: u64| 1_000_000 + connections as u64 * each;

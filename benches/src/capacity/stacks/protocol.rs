@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::spec::Spec;
-use crate::{capacity::quantity::count, compare::progress, process::Child};
+use crate::{capacity::quantity::count, process::Child, terminal::progress};
 
 /// A line that a child prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
