@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Answer, Gathering};
+use super::Answer;
 
 /// How many backends there are.
 pub const COUNT: usize = 3;
@@ -213,8 +213,17 @@ impl<S: Stream> Backends<S> {
         for (value, backend) in values.iter_mut().zip(&mut self.each) {
             *value = backend.ask(id)?;
         }
-        Ok(Gathering::merged(id, values))
+        Ok(merged(id, values))
     }
+}
+
+/// What is said to the client once all three have answered.
+pub(super) fn merged(id: u64, values: [u64; COUNT]) -> Answer {
+    let [a, b, c] = NAMES;
+    let [of_a, of_b, of_c] = values;
+    Answer::ok(format!(
+        "{{\"id\":{id},\"{a}\":{of_a},\"{b}\":{of_b},\"{c}\":{of_c}}}\n"
+    ))
 }
 
 #[cfg(test)]

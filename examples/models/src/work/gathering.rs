@@ -2,7 +2,7 @@
 
 use super::{
     Answer, Unavailable,
-    backend::{COUNT, NAMES},
+    backend::{COUNT, merged},
 };
 
 /// An aggregate for which answers still come in.
@@ -42,11 +42,7 @@ impl Gathering {
 
     /// What is said to the client.
     pub fn merged(id: u64, values: [u64; COUNT]) -> Answer {
-        let [a, b, c] = NAMES;
-        let [of_a, of_b, of_c] = values;
-        Answer::ok(format!(
-            "{{\"id\":{id},\"{a}\":{of_a},\"{b}\":{of_b},\"{c}\":{of_c}}}\n"
-        ))
+        merged(id, values)
     }
 }
 
