@@ -72,6 +72,7 @@ mod wait;
 mod wheel;
 
 pub mod cancel;
+pub mod drain;
 pub mod fs;
 pub mod future;
 pub mod group;

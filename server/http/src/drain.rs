@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use maniple::{sync::Notify, time::coarse_now};
+use maniple::{drain::DrainReport, sync::Notify, time::coarse_now};
 
 use crate::line::{FRESH, IDLE, Line};
 
@@ -131,11 +131,12 @@ impl Registry {
         if cancelled > 0 {
             self.wait_until_empty(coarse_now() + AFTER_CANCEL);
         }
-        DrainReport {
-            answered: self.answered.load(Ordering::Relaxed),
-            idle: self.idle.load(Ordering::Relaxed),
-            cancelled,
-        }
+        let mut report = DrainReport::default();
+        report.finished = self.answered.load(Ordering::Relaxed);
+        report.idle = self.idle.load(Ordering::Relaxed) as u64;
+        report.cancelled = cancelled as u64;
+        report.left = self.count() as u64;
+        report
     }
 
     fn sweep(&self, state: u8) {
@@ -189,16 +190,4 @@ impl Drop for Place<'_> {
         self.registry.open().reserved -= 1;
         self.registry.room.notify_one();
     }
-}
-
-/// What a drain did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DrainReport {
-    /// Requests answered after the drain began.
-    pub answered: u64,
-    /// Connections that were idle when it began, or became so, and were closed.
-    pub idle: usize,
-    /// Connections that were cancelled when the grace time was over.
-    pub cancelled: usize,
 }

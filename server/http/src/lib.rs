@@ -56,8 +56,8 @@ pub mod server;
 
 pub use body::BodyError;
 pub use client::{Client, ClientBuilder, ClientError, ClientResponse, RequestBuilder};
-pub use drain::DrainReport;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+pub use maniple::drain::DrainReport;
 pub use request::{BodyReader, Request};
 pub use respond::{Body, Html, IntoResponse, Json, Response};
 pub use router::{Handler, RouteError, Router};

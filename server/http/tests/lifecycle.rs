@@ -486,7 +486,7 @@ fn a_drain_answers_pipelined_requests_that_had_arrived() {
     served.gate.send(()).unwrap();
     served.gate.send(()).unwrap();
     let report = served.drained();
-    assert_eq!((report.answered, report.cancelled), (5, 0), "{report:?}");
+    assert_eq!((report.finished, report.cancelled), (5, 0), "{report:?}");
     for (stream, expected) in [(together, 3), (apart, 2)] {
         let answers = to_end(stream);
         assert_eq!(statuses(&answers), vec![200; expected], "{answers:?}");
@@ -504,7 +504,7 @@ fn a_drain_answers_what_waits_to_be_accepted() {
     served.handle.drain();
     served.gate.send(()).unwrap();
     let report = served.drained();
-    assert_eq!((report.answered, report.cancelled), (21, 0), "{report:?}");
+    assert_eq!((report.finished, report.cancelled), (21, 0), "{report:?}");
     for stream in waiting.into_iter().chain([first]) {
         assert_eq!(statuses(&to_end(stream)), [200]);
     }
@@ -553,7 +553,7 @@ fn a_drain_leaves_a_new_connection_time_for_its_request() {
     served.handle.drain();
     stream.write_all(get("/").as_bytes()).unwrap();
     assert_eq!(statuses(&to_end(stream)), [200]);
-    assert_eq!(served.drained().answered, 1);
+    assert_eq!(served.drained().finished, 1);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use std::{
 
 use maniple::{
     cancel::{CancelToken, is_cancelled_error},
+    drain::DrainReport,
     log_limit::LogLimit,
     log_within,
     net::{TcpListener, TcpStream, ToSocketAddrs},
@@ -27,7 +28,7 @@ use maniple::{
 
 use crate::{
     body::BodyLimits,
-    drain::{DrainReport, Registry},
+    drain::Registry,
     http1::head::{Limits, MOST_FIELDS, MOST_TARGET_BYTES},
     line::Line,
     refusal::Refusals,

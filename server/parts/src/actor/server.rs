@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use maniple::{cancel::shield, net::TcpListener, sync::channel::bounded, task};
+use maniple::{cancel::shield, drain::DrainReport, net::TcpListener, sync::channel::bounded, task};
 
 use super::{
     Actor, acceptor::Acceptor, codec::Codec, error::ServeError, outbox::Outbox, shared::Shared,
@@ -114,14 +114,16 @@ impl<C: Codec, A: Actor<In = C::In, Out = C::Out>> Server<C, A> {
         let _fall = Fall(&shared);
         let ran = state.run();
         shared.stop.cancel();
-        let (ran, aborted, accepted) = shield(|| {
+        let mut drain = DrainReport::default();
+        let before = shared.accepted.load(Ordering::Relaxed);
+        let open = shared.senders.load(Ordering::Relaxed) as u64;
+        let (ran, accepted) = shield(|| {
             let over = Instant::now() + shared.limits.drain_grace;
             let mut ran = ran
                 .and_then(|()| state.begin_drain())
                 .and_then(|()| state.drain(over));
-            let mut aborted = 0;
             if ran.is_err() || !shared.wait_for_the_last(over) {
-                aborted = shared.senders.load(Ordering::Relaxed);
+                drain.cancelled = shared.senders.load(Ordering::Relaxed) as u64;
                 shared.abort.cancel();
                 let over = Instant::now() + AFTER_ABORT;
                 if ran.is_ok() {
@@ -134,7 +136,6 @@ impl<C: Codec, A: Actor<In = C::In, Out = C::Out>> Server<C, A> {
             shared.wait_for_the_last(Instant::now() + AFTER_ABORT);
             (
                 ran.map(|()| (actor, messages)),
-                aborted,
                 // It ends at once, since it was told to stop.
                 acceptor.join(),
             )
@@ -143,10 +144,13 @@ impl<C: Codec, A: Actor<In = C::In, Out = C::Out>> Server<C, A> {
         if let Ok(Err(error)) = accepted {
             return Err(failed(error));
         }
+        drain.left = shared.senders.load(Ordering::Relaxed) as u64;
+        let ended = open + shared.accepted.load(Ordering::Relaxed) - before;
+        drain.finished = ended.saturating_sub(drain.cancelled);
         let report = Report {
             connections: shared.accepted.load(Ordering::Relaxed),
             messages,
-            aborted,
+            drain,
         };
         Ok((actor, report))
     }
@@ -235,6 +239,7 @@ pub struct Report {
     pub connections: u64,
     /// Messages that the actor received.
     pub messages: u64,
-    /// Connections whose sending had not ended when the grace time of the drain was over; they were cut.
-    pub aborted: usize,
+    /// How the drain went, in connections: `finished` were closed with all sent, `cancelled` were cut when the grace
+    /// time was over.
+    pub drain: DrainReport,
 }

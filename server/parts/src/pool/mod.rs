@@ -38,7 +38,8 @@ use maniple::{
 
 pub use builder::{Builder, MAX_QUEUE, MAX_WORKERS};
 pub use error::{JobError, Panic, SubmitError};
-pub use report::{DrainReport, Stats};
+pub use maniple::drain::DrainReport;
+pub use report::Stats;
 pub use settings::{MAX_RUN_HERE, WhenFull};
 use ticket::Queued;
 pub use ticket::Ticket;

@@ -1,22 +1,8 @@
-//! What a pool tells of itself: its numbers, and how a drain ended.
+//! The numbers that a pool tells of itself.
 
 use std::time::Duration;
 
-/// What [`Pool::drain`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DrainReport {
-    /// Jobs that ended by themselves after the drain began, panicked ones among them.
-    pub finished: u64,
-    /// Jobs that were still queued when the bound was over, or cancelled by then, and never ran.
-    pub withdrawn: u64,
-    /// Jobs that ran when the bound was over, or were cancelled by their submitters, and were cut short.
-    pub cancelled: u64,
-    /// Jobs that run on, since they do not heed their cancellation.
-    pub left: u64,
-}
-
-/// A pool's numbers; made by [`Pool::stats`].
+/// A pool's numbers; made by [`Pool::stats`](super::Pool::stats).
 ///
 /// At each moment before its runtime ends, `submitted` is the sum of `queued`, `running`, `done`, `panicked`,
 /// `cancelled`, `expired` and `dropped`.

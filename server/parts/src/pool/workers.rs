@@ -17,6 +17,7 @@ use std::{
 
 use maniple::{
     cancel::CancelToken,
+    drain::DrainReport,
     sync::{
         Condvar, Mutex,
         channel::{Receiver, Sender, bounded},
@@ -25,7 +26,7 @@ use maniple::{
 };
 
 use super::{
-    report::{DrainReport, Stats},
+    report::Stats,
     settings::{Settings, WhenFull},
     ticket::{Ended, Queued},
 };
@@ -191,12 +192,12 @@ impl Workers {
             self.wait_for_workers(after(AFTER_CANCEL));
         }
         let ends = self.ends();
-        DrainReport {
-            finished: ends.0 - before.0,
-            withdrawn: ends.1 - before.1,
-            cancelled: ends.2 - before.2,
-            left: self.tally.lock().running,
-        }
+        let mut report = DrainReport::default();
+        report.finished = ends.0 - before.0;
+        report.withdrawn = ends.1 - before.1;
+        report.cancelled = ends.2 - before.2;
+        report.left = self.tally.lock().running;
+        report
     }
 
     /// Jobs that finished, were withdrawn, were cancelled.

@@ -142,7 +142,7 @@ fn a_room_speaks_its_protocol() {
     let (chat, report) = served.end().unwrap();
     ann.hears_the_end();
     assert_eq!(
-        (chat.rooms(), report.connections, report.aborted),
+        (chat.rooms(), report.connections, report.drain.cancelled),
         (0, 2, 0)
     );
 }
@@ -351,7 +351,7 @@ fn a_drain_sends_what_is_queued() {
     ann.hears("<Ann> two");
     let (_, report) = served.end().unwrap();
     ann.hears_the_end();
-    assert_eq!((report.messages, report.aborted), (3, 0));
+    assert_eq!((report.messages, report.drain.cancelled), (3, 0));
 }
 
 #[test]
@@ -362,7 +362,7 @@ fn a_drain_cuts_who_takes_nothing_when_its_grace_is_over() {
     });
     let (stalled, ann, _) = stall(&served);
     let (_, report) = served.end().unwrap();
-    assert_eq!(report.aborted, 1);
+    assert_eq!(report.drain.cancelled, 1);
     drop((stalled, ann));
 }
 
@@ -642,7 +642,7 @@ fn a_drain_while_readers_wait_for_room_handles_what_they_have_read() {
     drop(let_go);
     let (slow, report) = served.end().unwrap();
     assert_eq!((slow.closed, report.messages), (2, slow.taken as u64));
-    assert_eq!(report.aborted, 0);
+    assert_eq!(report.drain.cancelled, 0);
     peers.iter_mut().for_each(Peer::hears_the_end);
 }
 

@@ -81,7 +81,7 @@ fn the_logic_is_told_of_the_drain_once_though_its_grace_is_over() {
     assert_eq!(told.recv(), Ok("flooded"));
     let (actor, report) = served.end().unwrap();
     drop(actor);
-    assert_eq!(report.aborted, 1);
+    assert_eq!(report.drain.cancelled, 1);
     assert_eq!(told.iter().collect::<Vec<_>>(), ["draining"]);
 }
 
@@ -119,7 +119,7 @@ fn a_codec_that_cannot_be_cloned_ends_that_connection_and_others_are_accepted() 
         other.say("hi\n");
         other.hears("hi");
         let (_, report) = served.end().unwrap();
-        assert_eq!((report.connections, report.aborted), (2, 0));
+        assert_eq!((report.connections, report.drain.cancelled), (2, 0));
     }
 }
 
@@ -183,7 +183,7 @@ fn panics_without_end_end_their_connection_with_its_reason_and_no_other() {
     other.say("hi\n");
     other.hears("hi");
     let (_, report) = served.end().unwrap();
-    assert_eq!((report.connections, report.aborted), (4, 0));
+    assert_eq!((report.connections, report.drain.cancelled), (4, 0));
 }
 
 /// Panics without end at whatever it is told.
