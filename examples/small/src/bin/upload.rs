@@ -27,7 +27,7 @@ fn main() -> io::Result<()> {
     let address = env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
     maniple::run(|| {
         let builder = Server::builder(Router::new().put("/files/{name}", put));
-        let builder = builder.max_body(1 << 30).handle_signals(true);
+        let builder = builder.max_body_bytes(1 << 30).handle_signals(true);
         let server = builder.bind(&address)?;
         println!("listening on {}", server.local_addr());
         server.serve().map(drop)

@@ -60,7 +60,7 @@ struct Shared {
     pool: Pool,
     connect_timeout: Duration,
     timeout: Option<Duration>,
-    max_body: u64,
+    max_body_bytes: u64,
 }
 
 /// Settings of a [`Client`].
@@ -70,7 +70,7 @@ pub struct ClientBuilder {
     connect_timeout: Duration,
     timeout: Option<Duration>,
     idle: Limits,
-    max_body: u64,
+    max_body_bytes: u64,
 }
 
 impl ClientBuilder {
@@ -110,8 +110,8 @@ impl ClientBuilder {
     }
 
     /// Bytes of a response body that are read into memory. Default: 16 MiB.
-    pub fn max_body(mut self, bytes: u64) -> Self {
-        self.max_body = bytes;
+    pub fn max_body_bytes(mut self, bytes: u64) -> Self {
+        self.max_body_bytes = bytes;
         self
     }
 
@@ -122,7 +122,7 @@ impl ClientBuilder {
                 pool: Pool::new(self.idle),
                 connect_timeout: self.connect_timeout,
                 timeout: self.timeout,
-                max_body: self.max_body,
+                max_body_bytes: self.max_body_bytes,
             }),
         }
     }
@@ -144,7 +144,7 @@ impl Client {
                 per_host: 64,
                 age: Duration::from_secs(30),
             },
-            max_body: 16 * 1024 * 1024,
+            max_body_bytes: 16 * 1024 * 1024,
         }
     }
 

@@ -98,7 +98,7 @@ impl ClientResponse {
     /// # Errors
     /// As [`ClientResponse::bytes`].
     pub fn read_to_vec(mut self) -> Result<Vec<u8>, ClientError> {
-        let limit = self.shared.max_body;
+        let limit = self.shared.max_body_bytes;
         let too_large = || format!("body is larger than {limit} bytes");
         let mut body = match self.ending {
             Ending::Length(length) if length > limit => return Err(self.malformed(too_large())),

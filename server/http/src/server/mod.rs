@@ -85,13 +85,13 @@ impl Builder {
     }
 
     /// Header fields of a request. Default: 100, at most 256. Beyond it 431.
-    pub fn max_headers(mut self, fields: usize) -> Self {
+    pub fn max_header_fields(mut self, fields: usize) -> Self {
         self.limits.fields = fields;
         self
     }
 
     /// Bytes of a request's body. Default: 2 MiB. Beyond it 413.
-    pub fn max_body(mut self, bytes: u64) -> Self {
+    pub fn max_body_bytes(mut self, bytes: u64) -> Self {
         self.body_limits.length = bytes;
         self
     }
@@ -159,7 +159,7 @@ impl Builder {
     fn check(&self) -> io::Result<()> {
         let wrong = if self.limits.fields == 0 || self.limits.fields > MOST_FIELDS {
             format!(
-                "max_headers is {}, must be from 1 to {MOST_FIELDS}",
+                "max_header_fields is {}, must be from 1 to {MOST_FIELDS}",
                 self.limits.fields
             )
         } else if self.limits.head_bytes < 64 {

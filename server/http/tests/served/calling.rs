@@ -231,7 +231,7 @@ fn bodies_cut_short_are_errors() {
             "{answer:?}: {error}"
         );
         assert!(response.read(&mut [0; 9]).is_err(), "an error stays one");
-        let client = Client::builder().max_body(u64::MAX).build();
+        let client = Client::builder().max_body_bytes(u64::MAX).build();
         assert!(client.get(&canned(answer)).unwrap().bytes().is_err());
     }
 }

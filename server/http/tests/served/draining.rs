@@ -68,8 +68,8 @@ fn a_busy_port_is_named() {
 #[test]
 fn bad_settings_are_named() {
     let error = maniple_server::Server::builder(super::routes())
-        .max_headers(0)
+        .max_header_fields(0)
         .bind("127.0.0.1:0")
         .unwrap_err();
-    assert!(error.to_string().contains("max_headers"), "{error}");
+    assert!(error.to_string().contains("max_header_fields"), "{error}");
 }

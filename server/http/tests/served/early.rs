@@ -67,7 +67,7 @@ fn post(client: &Client, address: SocketAddr, length: usize) -> ClientResponse {
 fn patient() -> Client {
     Client::builder()
         .timeout(PATIENCE)
-        .max_body(64 << 20)
+        .max_body_bytes(64 << 20)
         .build()
 }
 

@@ -73,7 +73,7 @@ impl<C: Codec, A: Actor<In = C::In, Out = C::Out>> Builder<C, A> {
     }
 
     /// Events that wait for the actor; readers wait beyond that. Default: 1,024. Each message is one, so that up to so
-    /// many times [`Builder::max_message`] may wait.
+    /// many times [`Builder::max_message_bytes`] may wait.
     pub fn events(mut self, events: usize) -> Self {
         self.limits.events = events;
         self
@@ -101,7 +101,7 @@ impl<C: Codec, A: Actor<In = C::In, Out = C::Out>> Builder<C, A> {
 
     /// Bytes of a message that is not complete, whatever the codec thinks of it. Default: 64 KiB; beyond that the
     /// connection ends with [`CodecError::TooLong`](super::CodecError::TooLong).
-    pub fn max_message(mut self, bytes: usize) -> Self {
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.limits.message = bytes;
         self
     }
@@ -219,7 +219,7 @@ impl<C: Codec, A: Actor<In = C::In, Out = C::Out>> Builder<C, A> {
             Err("max_connections must be at most 16,777,216")
         } else if counts.contains(&0) {
             Err(
-                "max_connections, events, outgoing, outgoing_bytes, max_message and rate must be at least 1",
+                "max_connections, events, outgoing, outgoing_bytes, max_message_bytes and rate must be at least 1",
             )
         } else if times.contains(&Duration::ZERO) || self.tick == Some(Duration::ZERO) {
             Err("write_timeout, idle_timeout and tick must be longer than zero")

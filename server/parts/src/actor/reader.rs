@@ -65,7 +65,7 @@ impl<C: Codec> Reader<C> {
     }
 
     fn read_to_the_end(&mut self) -> Closed {
-        let max_message = self.shared.limits.message;
+        let max_message_bytes = self.shared.limits.message;
         let mut input = Vec::new();
         let mut pace = Instant::now();
         loop {
@@ -101,8 +101,10 @@ impl<C: Codec> Reader<C> {
                             return Closed::Drained;
                         }
                     }
-                    Ok(None) if input.len() - start > max_message => {
-                        return Closed::Codec(CodecError::TooLong { limit: max_message });
+                    Ok(None) if input.len() - start > max_message_bytes => {
+                        return Closed::Codec(CodecError::TooLong {
+                            limit: max_message_bytes,
+                        });
                     }
                     Ok(None) => break,
                     Err(error) => return Closed::Codec(error),

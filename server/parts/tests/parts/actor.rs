@@ -554,7 +554,7 @@ impl Codec for Picky {
 #[test]
 fn a_codec_can_harm_its_connection_alone() {
     let (tell, told) = unbounded();
-    let served = Served::start(Picky, Notes(tell), |builder| builder.max_message(3));
+    let served = Served::start(Picky, Notes(tell), |builder| builder.max_message_bytes(3));
     for (text, reason) in [
         ("panic", r#"Codec(Malformed("decoding panicked: 5 bytes"))"#),
         (
