@@ -320,8 +320,8 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
     }
 
     /// A builder for a child with a name or a stack size of its own.
-    pub fn builder(&'scope self) -> ChildBuilder<'scope, 'env, E> {
-        ChildBuilder {
+    pub fn builder(&'scope self) -> Builder<'scope, 'env, E> {
+        Builder {
             group: self,
             builder: task::Builder::new(),
             env: PhantomData,
@@ -602,13 +602,13 @@ impl<T> fmt::Debug for Child<'_, T> {
 
 /// Spawns a child with a name or a stack size of its own; made by [`Group::builder`].
 #[must_use = "a builder does nothing until it spawns"]
-pub struct ChildBuilder<'scope, 'env, E> {
+pub struct Builder<'scope, 'env, E> {
     group: &'scope Group<'scope, 'env, E>,
     builder: task::Builder,
     env: PhantomData<&'env ()>,
 }
 
-impl<'scope, 'env, E> ChildBuilder<'scope, 'env, E> {
+impl<'scope, 'env, E> Builder<'scope, 'env, E> {
     /// The name that reports and dumps show.
     pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.builder = self.builder.name(name);
@@ -673,7 +673,7 @@ impl<'scope, 'env, E> ChildBuilder<'scope, 'env, E> {
     }
 }
 
-impl<E> fmt::Debug for ChildBuilder<'_, '_, E> {
+impl<E> fmt::Debug for Builder<'_, '_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.builder.fmt(f)
     }
