@@ -29,6 +29,38 @@ pub(crate) fn shipped(text: &str) -> String {
     without_tests(&without_words(text), &mut BTreeMap::new())
 }
 
+/// Public enums, and structs whose fields are all public, that are not `#[non_exhaustive]`.
+pub(crate) fn closed_types(code: &str) -> Vec<String> {
+    let (mut found, mut last) = (Vec::new(), (0, ""));
+    for (at, kind) in words(code) {
+        let (before, previous) = std::mem::replace(&mut last, (at, kind));
+        let is_public = previous == "pub" && code[before..at].trim_end() == "pub";
+        if !is_public || !["enum", "struct"].contains(&kind) {
+            continue;
+        }
+        let name = word(code[at + kind.len()..].trim_start());
+        let attributes = code[..before]
+            .rsplit([';', '{', '}'])
+            .next()
+            .unwrap_or_default();
+        let is_meant = attributes.contains("non_exhaustive") || attributes.contains("doc(hidden)");
+        let item = &code[at..at + end_of_item(&code[at..])];
+        let body = item.split_once('{').map(|(_, body)| body);
+        // Fields stand on lines of their own.
+        let is_field = |line: &&str| line.contains(": ") && !line.starts_with('#');
+        let is_built = |body: &str| {
+            let mut fields = body.lines().map(str::trim).filter(is_field).peekable();
+            fields.peek().is_some() && fields.all(|field| field.starts_with("pub "))
+        };
+        // One without a name is made by a macro.
+        let is_named = !name.is_empty();
+        if is_named && !is_meant && body.is_some_and(|body| kind == "enum" || is_built(body)) {
+            found.push(name.to_owned());
+        }
+    }
+    found
+}
+
 impl Code {
     pub(crate) fn read(name: &str, text: &str) -> Self {
         let module: Vec<String> = match name {
@@ -458,6 +490,13 @@ mod tests {
         assert_eq!(code.children, BTreeMap::from([("child".to_owned(), true)]));
         let paths: Vec<String> = code.paths().iter().map(|path| path.join("::")).collect();
         assert_eq!(paths, ["crate::i::j"]);
+    }
+
+    #[test]
+    fn closed_are_enums_and_structs_to_build_without_a_mark() {
+        let text = "pub enum A { B }\n#[non_exhaustive]\npub enum C { D }\npub(crate) enum E { F }
+            pub struct G {\n    pub h: u8,\n}\npub struct I {\n    pub j: u8,\n    k: u8,\n}\npub struct L(pub u8);";
+        assert_eq!(closed_types(text), ["A", "G"]);
     }
 
     #[test]

@@ -42,6 +42,11 @@ impl Source {
     pub fn code(&self) -> String {
         code::shipped(&self.text)
     }
+
+    /// Public enums, and structs whose fields are all public, that are closed: a case or a field more breaks users.
+    pub fn closed_types(&self) -> Vec<String> {
+        code::closed_types(&self.code())
+    }
 }
 
 impl Crate {

@@ -2,7 +2,9 @@
 //!
 //! Here rather than beside them, since a test there would build all their peers first.
 
-use maniple_tidy::Crate;
+use std::{collections::BTreeSet, fs, path::Path};
+
+use maniple_tidy::{Crate, sources};
 
 fn complaints(folder: &str) -> Vec<String> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -18,4 +20,28 @@ fn the_benches_import_as_their_map_says() {
 #[test]
 fn the_models_import_as_their_map_says() {
     assert_eq!(complaints("examples/models"), [""; 0]);
+}
+
+/// What may grow says so, and what may not stands in the book with its reason.
+#[test]
+fn closed_types_are_those_that_the_decisions_name() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let decisions = fs::read_to_string(root.join("docs/src/decisions.md")).unwrap();
+    let rule = decisions
+        .split("**What may grow says so.**")
+        .nth(1)
+        .expect("the rule");
+    let rule = rule.split("\n\n**").next().unwrap();
+    let table = rule.lines().filter(|line| line.starts_with('|'));
+    let named: BTreeSet<String> = table
+        .filter_map(|line| line.split('|').nth(1))
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect();
+    let closed: BTreeSet<String> = ["runtime", "server/http", "server/parts", "tracing"]
+        .iter()
+        .flat_map(|folder| sources(&root.join(folder).join("src")))
+        .flat_map(|source| source.closed_types())
+        .collect();
+    assert_eq!(closed, named);
 }

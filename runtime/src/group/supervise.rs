@@ -169,6 +169,7 @@ impl Restart {
 
 /// What [`Restart::run`] gave up for.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct GaveUp<E> {
     /// How many failures there were within the time.
     pub failures: usize,

@@ -30,6 +30,7 @@ use ring::{Chore, Locked, RECEIVING, Refused, Ring, SENDING, Waiting};
 /// A receiver that waits and is woken has its turn first: until all have had theirs a full channel has senders wait,
 /// whatever its lag, but for those that only try. So nobody misses a message, or is disconnected, for want of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Lag {
     /// The sender waits for the slowest receiver.
     Block,

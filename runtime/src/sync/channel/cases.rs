@@ -232,6 +232,7 @@ macro_rules! __select {
 
 /// How long a select waits.
 #[derive(Clone, Copy, Debug)]
+#[doc(hidden)]
 pub enum Limit {
     /// Until there is an operation.
     None,
@@ -243,6 +244,7 @@ pub enum Limit {
 
 /// The result of the operation that was done: of this one, or of one later in the list.
 #[derive(Debug)]
+#[doc(hidden)]
 pub enum Won<T, Rest> {
     /// Of the first of the list.
     This(T),

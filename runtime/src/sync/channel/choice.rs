@@ -36,6 +36,7 @@ pub(super) trait Operations {
 
 /// In which order the operations are asked, and queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
 pub enum Order {
     /// From a random one on, in a random direction.
     Random,

@@ -5,6 +5,7 @@ use std::time::Duration;
 /// What happens when a connection's outgoing queue is full and its peer takes nothing more: what the kernel holds
 /// for it is full too. A queue that is full only because its sender has had no turn yet is waited for instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Laggard {
     /// The connection is cut at once; its reason is [`Closed::Lagged`](super::Closed::Lagged).
     Disconnect,

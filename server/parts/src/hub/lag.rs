@@ -2,6 +2,7 @@
 
 /// What happens when a member is as many messages behind as the hub's queues hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Lag {
     /// Publishers to its topic wait for it, each for as long as its own deadline allows.
     Wait,

@@ -44,6 +44,7 @@ struct Place<M> {
 
 /// A message, and what went missing before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Received<M> {
     /// Messages dropped since the member's last one; 0 unless its lag is
     /// [`DropOldest`](super::Lag::DropOldest).

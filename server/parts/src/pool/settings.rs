@@ -2,6 +2,7 @@
 
 /// What a submission does while the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WhenFull {
     /// Waits for room: back-pressure. Cancellation and the submitter's deadline cut it.
     Wait,
