@@ -48,7 +48,7 @@ impl Builder {
         self
     }
 
-    /// Messages that a member may be behind before its [`Lag`] decides. Default: 64; at least 1.
+    /// Messages that a member may be behind before its [`Lag`](super::Lag) decides. Default: 64; at least 1.
     pub fn queue(mut self, messages: usize) -> Self {
         self.limits.queue = messages;
         self
