@@ -1,10 +1,10 @@
 //! What a drain reports: of a server, of a pool, of all that takes in work and may be told to end.
 
-/// How a drain went. A drain takes in nothing new, lets what is under way end by itself for a time, and then cancels the
-/// rest. (A [`Runtime`](crate::Runtime) is shut down instead, which its coroutines do not outlive: see
-/// [`Runtime::shutdown`](crate::Runtime::shutdown).)
+/// How a drain went. A drain takes in nothing new, lets what is under way end by itself for a time, and then cancels
+/// the rest. A [`Runtime`](crate::Runtime) does not drain, it is shut down; what that leaves is in its
+/// [`ShutdownReport`](crate::runtime::ShutdownReport).
 ///
-/// What is counted says the crate that drains: requests and connections of a server, jobs of a pool.
+/// The crate that drains says what it counts: requests and connections of a server, jobs of a pool.
 ///
 /// # Examples
 /// ```

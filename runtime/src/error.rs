@@ -2,8 +2,8 @@
 //!
 //! A deadline that has passed has three names, each where its readers look for it. [`Elapsed`] is the deadline of the
 //! scope: `timeout` returns it, and errors of waits have a case of that name. `Timeout` is the limit of one call, as
-//! crossbeam says it: `recv_timeout` and the like, which report the scope's deadline by it too. `TimedOut` is std's kind
-//! of [`io::Error`], by which all I/O reports both.
+//! crossbeam says it: `recv_timeout` and the like, which report the scope's deadline by it too. `TimedOut` is the kind
+//! of [`io::Error`] that std has for it, by which all I/O reports both.
 
 use std::{fmt, io, time::Instant};
 
