@@ -54,9 +54,9 @@ use crate::{
 /// This file, by which its frames are known in a backtrace.
 pub(crate) const FILE: &str = file!();
 
-/// What other threads see of a worker: where its coroutines are sent when they are woken, and its
+/// A worker as other threads see it: where its coroutines are sent when they are woken, and its
 /// driver's registrar for descriptors that are closed elsewhere.
-pub(crate) struct Home {
+pub(crate) struct Remote {
     pub(crate) inbox: Inbox<Header>,
     pub(crate) bell: Bell,
     /// Unique in the process.
@@ -150,7 +150,7 @@ pub(crate) struct Header {
     /// Where its stack pointer was when it was last suspended, and in the bits that alignment leaves
     /// free which sweep has found it there: see [`Header::sight`].
     mark: Cell<usize>,
-    pub(crate) home: Cell<*const Home>,
+    pub(crate) home: Cell<*const Remote>,
     /// What it waits for, while it waits.
     pub(crate) reason: Cell<Reason>,
     pub(crate) alarm: Alarm,
@@ -607,7 +607,7 @@ impl Unstarted {
     /// # Safety
     /// `home` outlives the coroutine, and this thread is that worker's.
     #[inline]
-    pub(crate) unsafe fn start(self, home: *const Home, stack: Option<Stack>) -> NonNull<Header> {
+    pub(crate) unsafe fn start(self, home: *const Remote, stack: Option<Stack>) -> NonNull<Header> {
         let task = self.0;
         // SAFETY: an unstarted task is its holder's.
         let reserved = match unsafe { &mut *task.as_ref().engine.get() } {
@@ -634,7 +634,7 @@ impl Unstarted {
     #[inline(always)]
     unsafe fn bind(
         self,
-        home: *const Home,
+        home: *const Remote,
         stack: Stack,
         body: impl FnOnce() + 'static,
     ) -> NonNull<Header> {
@@ -687,7 +687,7 @@ impl Refused {
     /// The contract is that of [`Unstarted::start`].
     pub(crate) unsafe fn start(
         self,
-        home: *const Home,
+        home: *const Remote,
         stack: Stack,
         told: fn(io::Error),
     ) -> NonNull<Header> {

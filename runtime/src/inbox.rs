@@ -270,17 +270,17 @@ mod loom_models {
     }
 
     /// What the owner lets go at its end. An access to the cell after that is what the model looks for.
-    struct Home {
+    struct Remote {
         inbox: Inbox<Node>,
         descriptor: loom::cell::UnsafeCell<()>,
     }
 
     // SAFETY: the cell is empty.
-    unsafe impl Send for Home {}
+    unsafe impl Send for Remote {}
     // SAFETY: as above.
-    unsafe impl Sync for Home {}
+    unsafe impl Sync for Remote {}
 
-    /// The kernel's counter, which outlasts the home.
+    /// The kernel's counter, which outlasts the worker.
     #[derive(Default)]
     struct Counter {
         rings: loom::sync::Mutex<usize>,
@@ -288,7 +288,7 @@ mod loom_models {
     }
 
     impl Counter {
-        fn ring(&self, home: &Home) {
+        fn ring(&self, home: &Remote) {
             home.descriptor.with(|_| ());
             *self.rings.lock().unwrap() += 1;
             self.rung.notify_one();
@@ -305,7 +305,7 @@ mod loom_models {
     }
 
     /// The owner ends once it has run what it waited for and has heard the rings that it is owed, whoever
-    /// else has woken it in between, the clock too: nobody looks at its home after that.
+    /// else has woken it in between, the clock too: nobody looks at it after that.
     #[test]
     fn loom_a_home_outlasts_whoever_has_to_ring() {
         end_a_home(|counter, owed| assert_eq!(counter.hear(owed), owed, "each ring ends a sleep"));
@@ -321,7 +321,7 @@ mod loom_models {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(2);
         model.check(move || {
-            let home = Arc::new(Home {
+            let home = Arc::new(Remote {
                 inbox: Inbox::new(),
                 descriptor: loom::cell::UnsafeCell::new(()),
             });

@@ -21,7 +21,7 @@ use rustix::{
 };
 
 use crate::{
-    coroutine::Home,
+    coroutine::Remote,
     driver::Slot,
     error::{Elapsed, Interrupt},
     scheduler::{Worker, current_waiter, may_block_thread, now, on_waiter},
@@ -52,12 +52,12 @@ const LINGERS: u8 = 2;
 
 #[derive(Default)]
 struct Registrations {
-    first: Option<(Arc<Home>, Slot)>,
-    more: Vec<(Arc<Home>, Slot)>,
+    first: Option<(Arc<Remote>, Slot)>,
+    more: Vec<(Arc<Remote>, Slot)>,
 }
 
 impl Registrations {
-    fn iter(&self) -> impl Iterator<Item = &(Arc<Home>, Slot)> {
+    fn iter(&self) -> impl Iterator<Item = &(Arc<Remote>, Slot)> {
         self.first.iter().chain(&self.more)
     }
 

@@ -54,7 +54,7 @@ pub(crate) use worker::Worker;
 
 use crate::{
     config::Config,
-    coroutine::{self, Alarm, Failure, Header, Home, TaskRef, Unstarted},
+    coroutine::{self, Alarm, Failure, Header, Remote, TaskRef, Unstarted},
     driver::Standby,
     error::Interrupt,
     loom::{AtomicPtr, current_thread, park, thread_local, yield_now},
@@ -70,7 +70,7 @@ pub(crate) const FILE: &str = file!();
 pub(crate) struct Scheduler {
     pub(crate) config: Config,
     pub(crate) default_class: SizeClass,
-    homes: Vec<Arc<Home>>,
+    remotes: Vec<Arc<Remote>>,
     stealers: Vec<Stealer<Unstarted>>,
     injector: Injector<Unstarted>,
     patrol: Patrol,
@@ -96,7 +96,7 @@ impl Scheduler {
         }
         let scheduler = Arc::new(Scheduler {
             default_class,
-            homes: seeds.iter().map(|seed| seed.home.clone()).collect(),
+            remotes: seeds.iter().map(|seed| seed.home.clone()).collect(),
             stealers: seeds.iter().map(|seed| seed.deque.stealer()).collect(),
             injector: Injector::new(),
             patrol: Patrol::new(),
@@ -125,7 +125,7 @@ impl Scheduler {
     }
 
     pub(crate) fn workers(&self) -> usize {
-        self.homes.len()
+        self.remotes.len()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -156,16 +156,16 @@ impl Scheduler {
     }
 
     /// The worker with the fewest coroutines, and how many that is, as far as can be known from outside.
-    fn fewest(&self) -> Option<(&Home, usize)> {
-        let homes = self.homes.iter().map(|home| {
+    fn fewest(&self) -> Option<(&Remote, usize)> {
+        let remotes = self.remotes.iter().map(|home| {
             let begun = home.live.load(Ordering::Relaxed);
             (&**home, begun + home.offered.len())
         });
-        homes.min_by_key(|&(_, coroutines)| coroutines)
+        remotes.min_by_key(|&(_, coroutines)| coroutines)
     }
 
     /// Queues a task that some worker should rather begin than others.
-    fn offer_to(&self, home: &Home, task: Unstarted) {
+    fn offer_to(&self, home: &Remote, task: Unstarted) {
         home.offered.push(task);
         if self.is_stopping() {
             self.refuse_offered(home);
@@ -179,7 +179,7 @@ impl Scheduler {
         }
     }
 
-    fn refuse_offered(&self, home: &Home) {
+    fn refuse_offered(&self, home: &Remote) {
         loop {
             match home.offered.steal() {
                 Steal::Success(task) => self.refuse(task),
@@ -191,7 +191,7 @@ impl Scheduler {
 
     /// Queues a task that the worker of that index must begin.
     pub(crate) fn assign(&self, index: usize, task: Unstarted) {
-        let home = &self.homes[index];
+        let home = &self.remotes[index];
         home.assigned.lock().push_back(task);
         if self.is_stopping() {
             self.refuse_assigned(home);
@@ -225,7 +225,7 @@ impl Scheduler {
         all.into_iter().for_each(|task| self.refuse(task));
     }
 
-    fn refuse_assigned(&self, home: &Home) {
+    fn refuse_assigned(&self, home: &Remote) {
         let assigned = std::mem::take(&mut *home.assigned.lock());
         assigned.into_iter().for_each(|task| self.refuse(task));
     }
@@ -239,7 +239,7 @@ impl Scheduler {
 
     fn refuse_injected(&self) {
         self.refuse_standby();
-        for home in &self.homes {
+        for home in &self.remotes {
             self.refuse_assigned(home);
             self.refuse_offered(home);
         }
@@ -283,7 +283,7 @@ impl Scheduler {
 
     #[cold]
     fn send_on_patrol(&self) {
-        for home in &self.homes {
+        for home in &self.remotes {
             home.on_patrol.store(true, Ordering::Relaxed);
             if home.inbox.nudge() {
                 home.bell.ring();
@@ -295,7 +295,7 @@ impl Scheduler {
 
     #[cold]
     fn wake_any(&self) {
-        for home in &self.homes {
+        for home in &self.remotes {
             if home.inbox.nudge() {
                 home.bell.ring();
                 return;
@@ -590,13 +590,13 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-fn new_home(bell: Bell, driver: &crate::driver::Driver) -> Home {
+fn new_remote(bell: Bell, driver: &crate::driver::Driver) -> Remote {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
     let worker_id = NEXT.fetch_add(1, Ordering::Relaxed);
     if worker_id == 0 {
         fenced::abort("four thousand million workers have been started");
     }
-    Home {
+    Remote {
         inbox: crate::inbox::Inbox::new(),
         bell,
         worker_id,

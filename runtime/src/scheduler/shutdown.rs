@@ -95,7 +95,7 @@ impl Scheduler {
             std::mem::take(&mut state.threads)
         };
         self.stopping.store(true, Ordering::SeqCst);
-        for home in &self.homes {
+        for home in &self.remotes {
             if home.inbox.nudge() {
                 home.bell.ring();
             }
@@ -144,7 +144,7 @@ impl Scheduler {
             );
             return;
         };
-        for home in &self.homes {
+        for home in &self.remotes {
             gate.with_running(home, |header| self.ending.report(header, true));
         }
     }

@@ -22,7 +22,7 @@ use std::{
 
 use super::{Scheduler, Worker};
 use crate::{
-    coroutine::{self, Alarm, Header, Home, Origin},
+    coroutine::{self, Alarm, Header, Origin, Remote},
     sys::{
         memory,
         spin::SpinLock,
@@ -92,7 +92,7 @@ impl Scheduler {
         if !self.desks[index].put(question) {
             return;
         }
-        let home = &self.homes[index];
+        let home = &self.remotes[index];
         if home.inbox.nudge() {
             home.bell.ring();
         }
@@ -200,7 +200,7 @@ impl Gate {
     /// place meanwhile, and must not be kept.
     pub(super) fn with_running<R>(
         &self,
-        home: &Home,
+        home: &Remote,
         look: impl FnOnce(&Header) -> R,
     ) -> Option<R> {
         let _kept = home.at_gate.lock();
@@ -229,7 +229,7 @@ pub(crate) enum At {
 
 /// Which turn a worker is at, as seen from another thread.
 pub(crate) struct Turn {
-    home: Arc<Home>,
+    home: Arc<Remote>,
     pub(crate) worker: String,
     pub(crate) at: At,
     /// The turn's number, the round's, and the worker's: the same for as long as the worker is held.
@@ -238,7 +238,7 @@ pub(crate) struct Turn {
 
 impl Scheduler {
     fn turn(&self, index: usize) -> Turn {
-        let home = &self.homes[index];
+        let home = &self.remotes[index];
         let runs = !home.running.load(Ordering::Relaxed).is_null();
         let rests =
             home.polling.load(Ordering::Relaxed) || home.thread_id.load(Ordering::Relaxed) == 0;
@@ -352,7 +352,7 @@ impl Turn {
     }
 }
 
-impl Home {
+impl Remote {
     /// The addresses of its thread's own stack.
     fn stack(&self) -> Range<usize> {
         let [lowest, highest] = self.thread_stack.each_ref();
@@ -387,7 +387,7 @@ impl Scheduler {
             return Some(view);
         }
         let gate = Gate::shut().ok()?;
-        let home = &self.homes[index];
+        let home = &self.remotes[index];
         let seen = gate.with_running(home, |header| {
             let running = NonNull::from(header);
             view.holder = Some(describe_running(header));

@@ -23,12 +23,12 @@ use log::Level;
 use super::{
     Scheduler,
     ledger::{Aside, Ledgers},
-    new_home, now, ready, refusal,
+    new_remote, now, ready, refusal,
     survey::{Counts, WorkerView, count, looks},
     trim::{Tidy, Trimmer},
 };
 use crate::{
-    coroutine::{self, Alarm, Failure, Header, Home, Origin, Refused, TaskRef, Unstarted},
+    coroutine::{self, Alarm, Failure, Header, Origin, Refused, Remote, TaskRef, Unstarted},
     driver::{Driver, Polled, Standby},
     error::{Cause, Interrupt},
     stack::{
@@ -45,7 +45,7 @@ use crate::{
 pub(crate) struct Worker {
     pub(super) scheduler: Arc<Scheduler>,
     index: usize,
-    pub(super) home: Arc<Home>,
+    pub(super) home: Arc<Remote>,
     running: Cell<Option<NonNull<Header>>>,
     ready: RefCell<VecDeque<NonNull<Header>>>,
     /// New coroutines that others may steal.
@@ -85,7 +85,7 @@ pub(crate) struct Worker {
 
 /// What a worker is grown from; made before its thread so that failures reach the builder.
 pub(super) struct Seed {
-    pub(super) home: Arc<Home>,
+    pub(super) home: Arc<Remote>,
     pub(super) deque: Deque<Unstarted>,
     driver: Driver,
     stacks: StackPool,
@@ -96,7 +96,7 @@ impl Seed {
         let bell = Bell::new()?;
         let driver = Driver::new(&bell, standby)?;
         Ok(Self {
-            home: Arc::new(new_home(bell, &driver)),
+            home: Arc::new(new_remote(bell, &driver)),
             deque: Deque::new_fifo(),
             driver,
             stacks: StackPool::with_reserve(slabs.clone())?,
@@ -628,7 +628,7 @@ impl Worker {
         if self.naps.get() == 0 {
             return false;
         }
-        let mut offered = self.scheduler.homes.iter().map(|home| &home.offered);
+        let mut offered = self.scheduler.remotes.iter().map(|home| &home.offered);
         match offered.find_map(|from| self.take_batch(from)) {
             Some(task) => {
                 self.deque.push(task);
@@ -887,7 +887,7 @@ impl Worker {
         &self.scheduler
     }
 
-    pub(crate) fn home(&self) -> &Arc<Home> {
+    pub(crate) fn home(&self) -> &Arc<Remote> {
         &self.home
     }
 
