@@ -128,7 +128,7 @@ impl Asked {
         let (tell, answer) = channel::bounded(1);
         let begun = Arc::new(AtomicBool::new(false));
         let theirs = begun.clone();
-        scheduler.ask(
+        scheduler.run_on_worker(
             index,
             Box::new(move |worker| {
                 theirs.store(true, Ordering::Relaxed);

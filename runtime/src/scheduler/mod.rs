@@ -27,6 +27,7 @@ pub(crate) mod gauge;
 mod ledger;
 mod patrol;
 pub(crate) mod refusal;
+mod requests;
 mod shutdown;
 pub(crate) mod survey;
 mod trim;
@@ -48,8 +49,8 @@ use std::{
 use crossbeam_deque::{Injector, Steal, Stealer};
 
 use patrol::Patrol;
+use requests::Requests;
 pub(crate) use shutdown::Stuck;
-use survey::Desk;
 pub(crate) use worker::Worker;
 
 use crate::{
@@ -75,7 +76,7 @@ pub(crate) struct Scheduler {
     injector: Injector<Unstarted>,
     patrol: Patrol,
     standby: Standby<Unstarted>,
-    pub(crate) desks: Box<[Desk]>,
+    requests: Box<[Requests]>,
     stopping: AtomicBool,
     pub(crate) slabs: Arc<Slabs>,
     ending: shutdown::Ending,
@@ -101,7 +102,7 @@ impl Scheduler {
             injector: Injector::new(),
             patrol: Patrol::new(),
             standby,
-            desks: seeds.iter().map(|_| Desk::new()).collect(),
+            requests: seeds.iter().map(|_| Requests::new()).collect(),
             stopping: AtomicBool::new(false),
             slabs,
             ending: shutdown::Ending::default(),
@@ -629,7 +630,7 @@ mod tests {
             ..Config::default()
         };
         let scheduler = Scheduler::start(config).unwrap();
-        scheduler.ask(0, Box::new(move |_| wait()));
+        scheduler.run_on_worker(0, Box::new(move |_| wait()));
         std::thread::park_timeout(Duration::from_secs(60));
     }
 

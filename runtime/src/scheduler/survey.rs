@@ -1,11 +1,8 @@
 //! What a worker tells of itself and its coroutines, on its own thread, between two turns.
 //!
-//! Nothing of a worker may be looked at from elsewhere, so whoever wants to know leaves a [`Question`] on
-//! its [`Desk`] and wakes it. The worker answers at the start of its next round. A desk without questions
-//! costs a load of one flag a round.
-//!
-//! While a coroutine holds a worker, that does not answer. Then it is looked at from outside, through a
-//! [`Gate`] at the end of the turn.
+//! Nothing of a worker may be looked at from elsewhere, so whoever wants to know has it look at itself, by a
+//! [`Request`](super::requests::Request). While a coroutine holds a worker, that serves none. Then it is looked at
+//! from outside, through a [`Gate`] at the end of the turn.
 
 use std::{
     cell::Cell,
@@ -15,7 +12,7 @@ use std::{
     ptr::NonNull,
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -31,73 +28,6 @@ use crate::{
     },
     waiter::Reason,
 };
-
-pub(crate) type Question = Box<dyn FnOnce(&Worker) + Send>;
-
-/// Where questions to one worker lie.
-pub(crate) struct Desk {
-    has_some: AtomicBool,
-    /// `None` once the worker answers no more.
-    questions: SpinLock<Option<Vec<Question>>>,
-}
-
-impl Desk {
-    pub(super) fn new() -> Self {
-        Self {
-            has_some: AtomicBool::new(false),
-            questions: SpinLock::new(Some(Vec::new())),
-        }
-    }
-
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        !self.has_some.load(Ordering::SeqCst)
-    }
-
-    /// Lays a question down; false, and it is dropped, if it will not be answered.
-    fn put(&self, question: Question) -> bool {
-        // Dropped after the lock.
-        let refused = match &mut *self.questions.lock() {
-            Some(questions) => {
-                questions.push(question);
-                None
-            }
-            None => Some(question),
-        };
-        if refused.is_none() {
-            self.has_some.store(true, Ordering::SeqCst);
-        }
-        refused.is_none()
-    }
-
-    #[cold]
-    pub(super) fn answer(&self, worker: &Worker) {
-        self.has_some.store(false, Ordering::SeqCst);
-        let questions = self.questions.lock().as_mut().map(std::mem::take);
-        for question in questions.into_iter().flatten() {
-            question(worker);
-        }
-    }
-
-    /// Drops what will not be answered any more, which tells those who ask.
-    pub(super) fn close(&self) {
-        let questions = self.questions.lock().take();
-        drop(questions);
-    }
-}
-
-impl Scheduler {
-    /// Has the worker of that index answer, on its thread; `question` is dropped if it cannot any more.
-    pub(crate) fn ask(&self, index: usize, question: Question) {
-        if !self.desks[index].put(question) {
-            return;
-        }
-        let home = &self.remotes[index];
-        if home.inbox.nudge() {
-            home.bell.ring();
-        }
-    }
-}
 
 /// The schedulers of this process that have not ended.
 static ALL: LazyLock<SpinLock<Vec<Weak<Scheduler>>>> = LazyLock::new(|| SpinLock::new(Vec::new()));
@@ -533,6 +463,8 @@ unsafe fn describe(task: NonNull<Header>, traces: bool) -> CoroutineView {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
     use crate::Runtime;
 
@@ -572,7 +504,7 @@ mod tests {
         until(&scheduler, At::Rest);
         let free = Arc::new(AtomicBool::new(false));
         let theirs = free.clone();
-        scheduler.ask(0, Box::new(move |_| held_in_here(&theirs)));
+        scheduler.run_on_worker(0, Box::new(move |_| held_in_here(&theirs)));
         until(&scheduler, At::Between);
         let begun = Instant::now();
         let seen = loop {

@@ -211,7 +211,7 @@ impl Worker {
             worker.round();
         }
         let all_ended = worker.wind_down();
-        worker.scheduler.desks[index].close();
+        worker.scheduler.requests[index].close();
         worker.hide();
         if !all_ended {
             worker.scheduler.ending.worker_gave_up(index);
@@ -249,7 +249,7 @@ impl Worker {
         if !self.home.inbox.looks_empty() {
             self.take_inbox();
         }
-        self.answer();
+        self.run_requests();
         let waiting = self.ready.borrow().len();
         for turn in 0..SLICE {
             // Who is made ready now goes behind what was spawned before.
@@ -299,7 +299,7 @@ impl Worker {
         loop {
             self.clock.tick();
             self.take_inbox();
-            self.answer();
+            self.run_requests();
             for _ in 0..SLICE {
                 let Some(task) = self.pop_ready() else { break };
                 self.resume(task);
@@ -325,7 +325,7 @@ impl Worker {
             }
             if more || self.has_work() {
                 self.poll(Some(Duration::ZERO));
-            } else if self.home.inbox.park() && self.scheduler.desks[self.index].is_empty() {
+            } else if self.home.inbox.park() && self.scheduler.requests[self.index].is_empty() {
                 let refused = (!self.refused.is_empty()).then_some(REFUSED_PATIENCE);
                 let timer = sooner(self.until_next_timer(), refused);
                 self.poll(Some(left.min(timer.unwrap_or(left))));
@@ -349,12 +349,12 @@ impl Worker {
         false
     }
 
-    /// Answers who asks what it does.
+    /// Does what other threads ask of it.
     #[inline]
-    fn answer(&self) {
-        let desk = &self.scheduler.desks[self.index];
-        if !desk.is_empty() {
-            desk.answer(self);
+    fn run_requests(&self) {
+        let requests = &self.scheduler.requests[self.index];
+        if !requests.is_empty() {
+            requests.run(self);
         }
     }
 
@@ -663,7 +663,7 @@ impl Worker {
             && !scheduler.has_work_to_steal()
             && self.home.assigned.lock().is_empty()
             && self.home.offered.is_empty()
-            && scheduler.desks[self.index].is_empty()
+            && scheduler.requests[self.index].is_empty()
             && !scheduler.is_stopping()
         {
             count(&self.counts.sleeps);
