@@ -72,7 +72,7 @@ pub(crate) struct Remote {
     pub(crate) assigned: SpinLock<VecDeque<Unstarted>>,
     /// New coroutines from other workers that had more; a worker that has nothing to do may take them.
     pub(crate) offered: Injector<Unstarted>,
-    /// The coroutine that runs now; see `survey::Gate` for how others may look at it.
+    /// The coroutine that runs now; see `snapshot::Gate` for how others may look at it.
     pub(crate) running: AtomicPtr<Header>,
     /// Those that have begun here and not ended, the one that runs included; to be looked at as that is.
     pub(crate) begun: AtomicPtr<List<Header>>,
@@ -84,7 +84,7 @@ pub(crate) struct Remote {
     pub(crate) polling: AtomicBool,
     /// Coroutines that have begun here and not ended.
     pub(crate) live: AtomicUsize,
-    /// Its holder keeps the worker from going on past the end of the turn: see `survey::Gate`.
+    /// Its holder keeps the worker from going on past the end of the turn: see `snapshot::Gate`.
     pub(crate) at_gate: SpinLock<()>,
 }
 
@@ -791,7 +791,7 @@ pub(crate) unsafe fn trace(task: NonNull<Header>, trace: &mut Trace) -> bool {
     true
 }
 
-/// What a survey can tell of a coroutine's stack while it is suspended.
+/// What a snapshot can tell of a coroutine's stack while it is suspended.
 impl Header {
     /// Whether it has run, and was then suspended.
     pub(crate) fn was_suspended(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::{fmt, panic::Location};
 
 use crate::{
-    scheduler::{gauge, survey},
+    scheduler::{gauge, snapshot},
     stack::depth::{self, Buckets, Place, Tally},
 };
 
@@ -74,7 +74,7 @@ pub fn measure_depths(measure: MeasureDepths) {
     if on {
         depth::start_over(measure == MeasureDepths::OnFreshStacks);
     }
-    survey::set_measuring(on);
+    snapshot::set_measuring(on);
 }
 
 /// Counts the depths of the calling coroutine under `label` from here on, until it sets another or ends. Does
@@ -103,7 +103,7 @@ pub fn measure_depths(measure: MeasureDepths) {
 /// ```
 #[inline]
 pub fn depth_label(label: &str) {
-    if survey::looks().depths() {
+    if snapshot::looks().depths() {
         gauge::set_label(label);
     }
 }

@@ -49,7 +49,7 @@ pub use stall::{StallWatch, watch_stalls};
 use crate::{
     scheduler::{
         Scheduler, now,
-        survey::{self, CoroutineView, HeldView, WorkerView},
+        snapshot::{self, CoroutineView, HeldView, WorkerView},
     },
     sync::channel::{self, RecvTimeoutError},
     sys::trace::Trace,
@@ -61,7 +61,7 @@ use crate::{
 ///
 /// Costs two readings of the clock, some 50 ns, for each turn of a coroutine.
 pub fn track(on: bool) {
-    survey::set_tracking(on);
+    snapshot::set_tracking(on);
 }
 
 /// Asks every worker of every runtime in the process for what it does and for its coroutines.
@@ -80,7 +80,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 fn collect(traces: bool) -> Snapshot {
     // Neither a deadline nor a cancellation of the caller's makes workers look busy.
     crate::cancel::shield(|| {
-        let schedulers = survey::schedulers();
+        let schedulers = snapshot::schedulers();
         let asked: Vec<_> = schedulers
             .iter()
             .flat_map(|scheduler| (0..scheduler.workers()).map(move |index| (scheduler, index)))
@@ -133,7 +133,7 @@ impl Asked {
             Box::new(move |worker| {
                 theirs.store(true, Ordering::Relaxed);
                 // Nobody listens any more if it took too long.
-                let _ = tell.try_send(worker.survey(true, traces));
+                let _ = tell.try_send(worker.snapshot(true, traces));
             }),
         );
         Self { begun, answer }

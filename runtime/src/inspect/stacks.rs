@@ -1,7 +1,7 @@
 //! The memory of coroutine stacks: how many there are, where they lie and how they are guarded.
 
 use crate::{
-    scheduler::{Scheduler, survey},
+    scheduler::{Scheduler, snapshot},
     stack::census::StackStats,
 };
 
@@ -27,7 +27,7 @@ pub use crate::stack::GuardKind;
 /// # Ok::<_, std::io::Error>(())
 /// ```
 pub fn stacks() -> Vec<Stacks> {
-    let schedulers = survey::schedulers();
+    let schedulers = snapshot::schedulers();
     schedulers.iter().map(|one| Stacks::of(one)).collect()
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use super::dump::write_trace;
 use crate::{
-    scheduler::survey::{self, At, Gate, Turn},
+    scheduler::snapshot::{self, At, Gate, Turn},
     sys::fenced,
 };
 
@@ -124,7 +124,7 @@ fn watch(limit: Duration, stop: &Stop) {
     let mut seen: Vec<Seen> = Vec::new();
     let mut silence = Silence::new(pause);
     while !stop.wait(pause) {
-        let turns = survey::turns();
+        let turns = snapshot::turns();
         if silence.lasts(&turns) {
             fenced::call_or_tell(
                 || "looking for a deadlock".to_owned(),

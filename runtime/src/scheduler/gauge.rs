@@ -6,7 +6,7 @@
 
 use std::{ops::Range, ptr::NonNull, slice};
 
-use super::{Worker, current_coroutine, survey::looks};
+use super::{Worker, current_coroutine, snapshot::looks};
 use crate::{
     coroutine::{Header, Record},
     stack::{

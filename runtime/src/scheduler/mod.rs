@@ -29,7 +29,7 @@ mod patrol;
 pub(crate) mod refusal;
 mod requests;
 mod shutdown;
-pub(crate) mod survey;
+pub(crate) mod snapshot;
 mod trim;
 mod worker;
 
@@ -108,7 +108,7 @@ impl Scheduler {
             ending: shutdown::Ending::default(),
             config,
         });
-        survey::register(&scheduler);
+        snapshot::register(&scheduler);
         for (index, seed) in seeds.into_iter().enumerate() {
             let own = scheduler.clone();
             let thread = std::thread::Builder::new()

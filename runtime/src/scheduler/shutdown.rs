@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Scheduler, now, survey::Gate};
+use super::{Scheduler, now, snapshot::Gate};
 use crate::{
     coroutine::Header,
     sys::{fenced, later},

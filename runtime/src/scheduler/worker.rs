@@ -24,7 +24,7 @@ use super::{
     Scheduler,
     ledger::{Aside, Ledgers},
     new_remote, now, ready, refusal,
-    survey::{Counts, WorkerView, count, looks},
+    snapshot::{Counts, WorkerView, count, looks},
     trim::{Tidy, Trimmer},
 };
 use crate::{

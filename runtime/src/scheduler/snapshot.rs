@@ -395,7 +395,7 @@ const MOST_FRAMES: usize = 128;
 
 impl Worker {
     /// Describes this worker, and its coroutines if wanted; with backtraces if wanted.
-    pub(crate) fn survey(&self, coroutines: bool, traces: bool) -> WorkerView {
+    pub(crate) fn snapshot(&self, coroutines: bool, traces: bool) -> WorkerView {
         let mut view = self.own_view();
         if coroutines {
             let seen = &mut view.coroutines;
@@ -532,7 +532,7 @@ mod tests {
         let held = runtime.spawn(move || held_in_here(&theirs));
         let turn = until(&scheduler, At::Turn);
         let culprit = turn.culprit().expect("it runs");
-        assert!(culprit.coroutine.as_ref().unwrap().contains("survey.rs"));
+        assert!(culprit.coroutine.as_ref().unwrap().contains("snapshot.rs"));
         free.store(true, Ordering::Release);
         held.join().unwrap();
         assert!(turn.culprit().is_none());
