@@ -37,7 +37,7 @@ use crate::{
     error::{Interrupt, Unwind},
     inbox::{Chained, Inbox},
     loom::{AtomicPtr, AtomicU32, Ordering, fence},
-    stack::{SizeClass, Stack, depth::Gauge},
+    stack::{SizeClass, Stack, depth::Watermark},
     sys::{
         event::Bell,
         fenced,
@@ -183,7 +183,7 @@ pub(crate) struct Record {
     pub(crate) ran: Cell<Duration>,
     pub(crate) turns: Cell<u64>,
     /// How deep its stack is used, while that is measured; a word otherwise.
-    pub(crate) gauge: Cell<Option<Box<Gauge>>>,
+    pub(crate) watermark: Cell<Option<Box<Watermark>>>,
 }
 
 enum Engine {

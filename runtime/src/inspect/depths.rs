@@ -3,7 +3,7 @@
 use std::{fmt, panic::Location};
 
 use crate::{
-    scheduler::{gauge, snapshot},
+    scheduler::{snapshot, watermark},
     stack::depth::{self, Buckets, Place, Tally},
 };
 
@@ -104,7 +104,7 @@ pub fn measure_depths(measure: MeasureDepths) {
 #[inline]
 pub fn depth_label(label: &str) {
     if snapshot::looks().depths() {
-        gauge::set_label(label);
+        watermark::set_label(label);
     }
 }
 

@@ -1,6 +1,6 @@
 //! A look inside: what every coroutine waits for, where it is, and what the workers do.
 //!
-//! [`snapshot`] asks each worker between two turns, so a coroutine is never seen in the middle of
+//! [`snapshot()`] asks each worker between two turns, so a coroutine is never seen in the middle of
 //! anything; [`dump`] is the same as text, with a backtrace for each suspended coroutine. A worker that
 //! a coroutine holds cannot answer. It is looked at from outside: who holds it is told, and who else is there.
 //!
@@ -160,7 +160,7 @@ impl Asked {
     }
 }
 
-/// What [`snapshot`] saw.
+/// What [`snapshot()`] saw.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     at: Instant,

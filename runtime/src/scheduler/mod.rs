@@ -23,7 +23,6 @@
 //! its next suspension, and a system call to move it would cost more than most run for. Should its
 //! spawner compute for long instead, a sleeper that takes naps comes to it: see [`patrol`].
 
-pub(crate) mod gauge;
 mod ledger;
 mod patrol;
 pub(crate) mod refusal;
@@ -31,6 +30,7 @@ mod requests;
 mod shutdown;
 pub(crate) mod snapshot;
 mod trim;
+pub(crate) mod watermark;
 mod worker;
 
 use std::{

@@ -23,7 +23,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Worker, gauge::keeps_pages};
+use super::{Worker, watermark::keeps_pages};
 use crate::{
     coroutine::{Sighting, Sweep},
     sys::memory,

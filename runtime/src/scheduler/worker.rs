@@ -401,7 +401,7 @@ impl Worker {
         let looks = looks();
         if looks.depths() {
             // SAFETY: begun here, and does not run yet.
-            unsafe { self.gauge_before(task) };
+            unsafe { self.watermark_before(task) };
         }
         self.turn_since.set(looks.times().then(now));
     }
@@ -426,7 +426,7 @@ impl Worker {
         }
         if looks.depths() {
             // SAFETY: this thread's, where it does not run any more, and not yet completed.
-            unsafe { self.gauge_after(task, ended) };
+            unsafe { self.watermark_after(task, ended) };
         }
     }
 

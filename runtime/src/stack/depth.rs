@@ -127,9 +127,9 @@ impl Tally {
     }
 }
 
-/// What a worker remembers of a coroutine while depths are measured.
+/// How deep a coroutine came: what its worker remembers of it while depths are measured.
 #[derive(Debug, Default)]
-pub(crate) struct Gauge {
+pub(crate) struct Watermark {
     /// Which measurement it belongs to.
     pub(crate) session: u32,
     /// Whether that had begun before the coroutine.

@@ -1,4 +1,4 @@
-//! How a worker measures how deep its coroutines use their stacks, while anybody wants to know.
+//! Watermarks: how deep coroutines have used their stacks, measured by their worker while anybody wants to know.
 //!
 //! It looks at a stack between two turns, when nothing runs there: before the first turn it notes which pages
 //! are backed, and paints it if that is wanted; after each turn it notes the depth, and reads the paint; at the
@@ -10,7 +10,7 @@ use super::{Worker, current_coroutine, snapshot::looks};
 use crate::{
     coroutine::{Header, Record},
     stack::{
-        depth::{self, Gauge, Row, Tally},
+        depth::{self, Row, Tally, Watermark},
         paint,
     },
     sys::memory::{self, page_size},
@@ -28,7 +28,7 @@ impl Worker {
     ///
     /// # Safety
     /// `task` was started on this thread, has not ended, and does not run.
-    pub(super) unsafe fn gauge_before(&self, task: NonNull<Header>) {
+    pub(super) unsafe fn watermark_before(&self, task: NonNull<Header>) {
         // SAFETY: alive by the caller's promise.
         let header = unsafe { task.as_ref() };
         if header.was_suspended() {
@@ -41,50 +41,50 @@ impl Worker {
             // switch has put there lies in the page at the top. If it fails they are counted as backed.
             let _ = unsafe { memory::discard(slice::from_ref(&below_top)) };
         }
-        let mut gauge = Box::new(new_gauge(header));
-        gauge.from_begin = true;
-        gauge.backed_before = lowest_page(header).unwrap_or(0);
+        let mut watermark = Box::new(new_watermark(header));
+        watermark.from_begin = true;
+        watermark.backed_before = lowest_page(header).unwrap_or(0);
         if self.scheduler.config.paint_stacks {
             let painted = paintable(&stack);
-            gauge.paint = painted.start;
-            if (1..painted.start).contains(&gauge.backed_before) {
+            watermark.paint = painted.start;
+            if (1..painted.start).contains(&watermark.backed_before) {
                 // SAFETY: pages between the guard and the paint of a stack on which nothing has run.
-                unsafe { clear(stack.start + page_size()..painted.start, &mut gauge) };
+                unsafe { clear(stack.start + page_size()..painted.start, &mut watermark) };
             }
             // SAFETY: above the guard, and below what the context switch has put there; nothing has run.
             unsafe { paint::paint(painted) };
         }
-        header.record.gauge.set(Some(gauge));
+        header.record.watermark.set(Some(watermark));
     }
 
     /// After a turn.
     ///
     /// # Safety
     /// `task` was started on this thread, does not run, and its memory and its stack are not yet given back.
-    pub(super) unsafe fn gauge_after(&self, task: NonNull<Header>, ended: bool) {
+    pub(super) unsafe fn watermark_after(&self, task: NonNull<Header>, ended: bool) {
         // SAFETY: alive by the caller's promise.
         let header = unsafe { task.as_ref() };
-        let mut gauge = take_gauge(header);
-        if gauge.paint != 0 {
+        let mut watermark = take_watermark(header);
+        if watermark.paint != 0 {
             // SAFETY: painted, and nothing runs on this stack.
-            unsafe { read_paint(header, &mut gauge, ended) };
+            unsafe { read_paint(header, &mut watermark, ended) };
         }
-        depth::note(self.id(), gauge.row, |tally| {
+        depth::note(self.id(), watermark.row, |tally| {
             if !ended {
                 tally.suspended.note(header.depth());
                 return;
             }
             tally.ended += 1;
-            note_paint(&mut gauge, tally);
-            if gauge.from_begin {
-                match deepest_page(header, &gauge) {
+            note_paint(&mut watermark, tally);
+            if watermark.from_begin {
+                match deepest_page(header, &watermark) {
                     Some(deepest) => tally.resident.note(deepest),
                     None => tally.unknown += 1,
                 }
             }
         });
         if !ended {
-            header.record.gauge.set(Some(gauge));
+            header.record.watermark.set(Some(watermark));
         }
     }
 }
@@ -98,14 +98,14 @@ pub(crate) fn set_label(label: &str) {
     };
     // SAFETY: it runs.
     let header = unsafe { task.as_ref() };
-    let mut gauge = take_gauge(header);
-    if gauge.since_label > 0 {
-        depth::note(worker.id(), gauge.row, |tally| {
-            note_paint(&mut gauge, tally);
+    let mut watermark = take_watermark(header);
+    if watermark.since_label > 0 {
+        depth::note(worker.id(), watermark.row, |tally| {
+            note_paint(&mut watermark, tally);
         });
     }
-    gauge.row = gauge.row.with_label(label);
-    header.record.gauge.set(Some(gauge));
+    watermark.row = watermark.row.with_label(label);
+    header.record.watermark.set(Some(watermark));
 }
 
 /// Whether the pages of this coroutine, which is suspended, must stay though it does not need them; if not, how
@@ -114,32 +114,32 @@ pub(super) fn keeps_pages(header: &Header) -> bool {
     if !looks().depths() {
         return false;
     }
-    let mut gauge = take_gauge(header);
-    let is_painted = gauge.paint != 0;
+    let mut watermark = take_watermark(header);
+    let is_painted = watermark.paint != 0;
     if !is_painted && let Some(deepest) = lowest_page(header) {
         // What was there before it began says nothing, and is gone from here on.
-        if gauge.backed_before == 0 || deepest < gauge.backed_before {
-            gauge.given_back = gauge.given_back.max(header.stack_range().end - deepest);
-            gauge.backed_before = header.stack_range().end - page_size();
+        if watermark.backed_before == 0 || deepest < watermark.backed_before {
+            watermark.given_back = watermark.given_back.max(header.stack_range().end - deepest);
+            watermark.backed_before = header.stack_range().end - page_size();
         }
     }
-    header.record.gauge.set(Some(gauge));
+    header.record.watermark.set(Some(watermark));
     is_painted
 }
 
-fn new_gauge(header: &Header) -> Gauge {
-    Gauge {
+fn new_watermark(header: &Header) -> Watermark {
+    Watermark {
         session: depth::session(),
         row: Row::of(header.origin.spawned_at, header.origin.name.as_deref()),
-        ..Gauge::default()
+        ..Watermark::default()
     }
 }
 
-/// Its gauge, or a new one if that is of an earlier measurement.
-fn take_gauge(header: &Header) -> Box<Gauge> {
-    let Record { gauge, .. } = &header.record;
-    let known = gauge.take().filter(|g| g.session == depth::session());
-    known.unwrap_or_else(|| Box::new(new_gauge(header)))
+/// Its watermark, or a new one if that is of an earlier measurement.
+fn take_watermark(header: &Header) -> Box<Watermark> {
+    let Record { watermark, .. } = &header.record;
+    let known = watermark.take().filter(|g| g.session == depth::session());
+    known.unwrap_or_else(|| Box::new(new_watermark(header)))
 }
 
 fn paintable(stack: &Range<usize>) -> Range<usize> {
@@ -151,18 +151,18 @@ fn paintable(stack: &Range<usize>) -> Range<usize> {
 ///
 /// # Safety
 /// The stack was painted, and nothing runs on it.
-unsafe fn read_paint(header: &Header, gauge: &mut Gauge, ended: bool) {
+unsafe fn read_paint(header: &Header, watermark: &mut Watermark, ended: bool) {
     let Range { start, end } = paintable(&header.stack_range());
     // SAFETY: by the caller's promise.
     let change = unsafe { paint::lowest_change(start..end) };
     let painted = change.unwrap_or(end);
     let lowest = match painted < start + page_size() {
-        true => below_paint(header, gauge).unwrap_or(painted),
+        true => below_paint(header, watermark).unwrap_or(painted),
         false => painted,
     };
     let deepest = header.stack_range().end - lowest;
-    gauge.since_label = gauge.since_label.max(deepest);
-    gauge.written = gauge.written.max(deepest);
+    watermark.since_label = watermark.since_label.max(deepest);
+    watermark.written = watermark.written.max(deepest);
     if !ended {
         let frames = header.end_of_frames();
         // SAFETY: below the frames that it is suspended in, and above the guard: nothing lives there until it
@@ -170,7 +170,7 @@ unsafe fn read_paint(header: &Header, gauge: &mut Gauge, ended: bool) {
         unsafe {
             if lowest < start {
                 let dead = frames.min(start) & !(page_size() - 1);
-                clear(lowest..dead.max(lowest), gauge);
+                clear(lowest..dead.max(lowest), watermark);
             }
             paint::paint(painted..frames.min(end).max(painted));
         }
@@ -181,17 +181,17 @@ unsafe fn read_paint(header: &Header, gauge: &mut Gauge, ended: bool) {
 ///
 /// A frame is touched once in each of its pages as it is made, whether it is written or not. So one that passes
 /// the end of the paint has changed a byte in the last page of it.
-fn below_paint(header: &Header, gauge: &mut Gauge) -> Option<usize> {
+fn below_paint(header: &Header, watermark: &mut Watermark) -> Option<usize> {
     let stack = header.stack_range();
-    let below = stack.start + page_size()..gauge.paint;
+    let below = stack.start + page_size()..watermark.paint;
     if below.is_empty() {
         return None;
     }
     let lowest = memory::lowest_resident(below).ok().flatten()?;
-    gauge.beyond = true;
-    if lowest >= gauge.backed_before && gauge.backed_before < gauge.paint {
+    watermark.beyond = true;
+    if lowest >= watermark.backed_before && watermark.backed_before < watermark.paint {
         // What another left could not be given back.
-        gauge.lost = true;
+        watermark.lost = true;
         return None;
     }
     Some(lowest)
@@ -201,39 +201,39 @@ fn below_paint(header: &Header, gauge: &mut Gauge) -> Option<usize> {
 ///
 /// # Safety
 /// Whole pages of a stack of this thread's, on which nothing runs and where nothing lives.
-unsafe fn clear(pages: Range<usize>, gauge: &mut Gauge) {
+unsafe fn clear(pages: Range<usize>, watermark: &mut Watermark) {
     if pages.is_empty() {
         return;
     }
     // SAFETY: by the caller's promise.
-    gauge.backed_before = match unsafe { memory::discard(slice::from_ref(&pages)) } {
-        Ok(()) => gauge.paint,
+    watermark.backed_before = match unsafe { memory::discard(slice::from_ref(&pages)) } {
+        Ok(()) => watermark.paint,
         // Memory that is locked stays.
         Err(_) => pages.start,
     };
 }
 
 /// Counts what was written since the label was set.
-fn note_paint(gauge: &mut Gauge, tally: &mut Tally) {
-    let written = std::mem::take(&mut gauge.since_label);
+fn note_paint(watermark: &mut Watermark, tally: &mut Tally) {
+    let written = std::mem::take(&mut watermark.since_label);
     if written == 0 {
         return;
     }
-    tally.beyond_paint += u64::from(std::mem::take(&mut gauge.beyond));
+    tally.beyond_paint += u64::from(std::mem::take(&mut watermark.beyond));
     tally.painted.note(written);
 }
 
 /// How deep the pages reach that the coroutine has touched; `None` if those of another reach as deep.
-fn deepest_page(header: &Header, gauge: &Gauge) -> Option<usize> {
+fn deepest_page(header: &Header, watermark: &Watermark) -> Option<usize> {
     let base = header.stack_range().end;
-    if gauge.paint != 0 {
-        return (!gauge.lost).then(|| gauge.written.next_multiple_of(page_size()));
+    if watermark.paint != 0 {
+        return (!watermark.lost).then(|| watermark.written.next_multiple_of(page_size()));
     }
     let now = lowest_page(header)?;
-    let is_own = now < gauge.backed_before || gauge.backed_before == base - page_size();
+    let is_own = now < watermark.backed_before || watermark.backed_before == base - page_size();
     let now = is_own.then_some(base - now);
     // Where pages were given back, what it touched before counts too.
-    match (now, gauge.given_back) {
+    match (now, watermark.given_back) {
         (now, 0) => now,
         (now, given_back) => Some(now.unwrap_or(0).max(given_back)),
     }
