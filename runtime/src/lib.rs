@@ -64,9 +64,9 @@ mod sys {
     pub(crate) mod recycle;
     pub(crate) mod socket;
     pub(crate) mod spin;
+    pub(crate) mod thread_trace;
     pub(crate) mod trace;
     pub(crate) mod unwind;
-    pub(crate) mod witness;
 }
 mod wait;
 mod wheel;

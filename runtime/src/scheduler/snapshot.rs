@@ -23,8 +23,8 @@ use crate::{
     sys::{
         memory,
         spin::SpinLock,
+        thread_trace::{self, Doing},
         trace::Trace,
-        witness::{self, Doing},
     },
     waiter::Reason,
 };
@@ -241,9 +241,9 @@ impl Turn {
         if thread == 0 || culprit.stack.is_empty() {
             return None;
         }
-        let seen = match witness::doing(thread) {
+        let seen = match thread_trace::doing(thread) {
             Doing::Runs => {
-                let question = witness::Question {
+                let query = thread_trace::Query {
                     thread,
                     stack: culprit.stack.clone(),
                     turn: &self.home.turn,
@@ -251,7 +251,7 @@ impl Turn {
                 };
                 // SAFETY: the stack is that of the coroutine which has the turn, and is not given back before it is
                 // over; or the thread's own, which is there for as long as the thread.
-                unsafe { witness::ask(&question) }.ok()?
+                unsafe { thread_trace::of_running(&query) }.ok()?
             }
             doing @ Doing::Sleeps { at, stack_pointer } => {
                 let _gate = Gate::shut().ok()?;
@@ -260,9 +260,9 @@ impl Turn {
                     return None;
                 }
                 // SAFETY: as above; by the gate that holds until the lock is given back.
-                let seen = unsafe { witness::look_at_sleeper(at, stack_pointer, &culprit.stack) };
+                let seen = unsafe { thread_trace::of_sleeping(at, stack_pointer, &culprit.stack) };
                 // What it did meanwhile may not fit together.
-                seen.filter(|_| self.is_still_on() && witness::doing(thread) == doing)
+                seen.filter(|_| self.is_still_on() && thread_trace::doing(thread) == doing)
             }
             Doing::Unknown => None,
         };

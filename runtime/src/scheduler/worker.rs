@@ -37,7 +37,7 @@ use crate::{
         pool::StackPool,
         slab::Slabs,
     },
-    sys::{event::Bell, fenced, later, list::List, witness},
+    sys::{event::Bell, fenced, later, list::List, thread_trace},
     waiter::{Locals, Outcome, Waiter},
     wheel::Wheel,
 };
@@ -228,14 +228,14 @@ impl Worker {
 
     /// Lets others see where this thread and its coroutines are.
     fn show(&self) {
-        let stack = witness::own_stack();
+        let stack = thread_trace::own_stack();
         let [lowest, highest] = &self.home.thread_stack;
         lowest.store(stack.start, Ordering::Relaxed);
         highest.store(stack.end, Ordering::Relaxed);
         let begun = ptr::from_ref(&self.live).cast_mut();
         self.home.begun.store(begun, Ordering::Relaxed);
         let thread_id = &self.home.thread_id;
-        thread_id.store(witness::thread_id(), Ordering::Relaxed);
+        thread_id.store(thread_trace::thread_id(), Ordering::Relaxed);
     }
 
     /// From here on nobody looks at this thread.

@@ -1,4 +1,4 @@
-//! Where another thread is, as far as that can be known without harm.
+//! The backtrace of another thread, as far as it can be had without harm.
 //!
 //! A thread that sleeps in a system call is not disturbed: a receive with a time limit, for one, is never taken up
 //! again after a signal. The kernel tells its stack pointer, though no other register, so that the trace may end
@@ -12,7 +12,7 @@
 //! So it walks nothing. It sees whether the thread is still at the turn that is asked about, and whether the
 //! interrupted stack pointer lies in the stack that is asked about; then it copies the registers and that stack
 //! above the pointer, within fixed room. It allocates nothing, takes no lock and calls nothing but gettid(2). Who
-//! asked walks the copy. Signals that are no question of ours go to the handler that was there before.
+//! asked walks the copy. Signals that are no query of ours go to the handler that was there before.
 
 use std::{
     arch::asm,
@@ -34,7 +34,7 @@ use super::{
 };
 
 /// What is asked of a thread.
-pub(crate) struct Question<'a> {
+pub(crate) struct Query<'a> {
     pub(crate) thread: i32,
     /// The stack that it is thought to be on.
     pub(crate) stack: Range<usize>,
@@ -45,14 +45,14 @@ pub(crate) struct Question<'a> {
 }
 
 /// Where a thread was found.
-pub(crate) struct Sighting {
+pub(crate) struct StackCopy {
     registers: Registers,
     /// From where on its stack was copied.
     start: usize,
     stack: Vec<usize>,
 }
 
-impl Sighting {
+impl StackCopy {
     /// Its frames, up to so many and as far as the copy reaches.
     pub(crate) fn trace(&self, most: usize) -> Trace {
         let mut addresses = Vec::new();
@@ -106,11 +106,11 @@ fn parse(told: &str) -> Doing {
 ///
 /// # Safety
 /// `stack` is mapped and may be read, all the while.
-pub(crate) unsafe fn look_at_sleeper(
+pub(crate) unsafe fn of_sleeping(
     at: usize,
     stack_pointer: usize,
     stack: &Range<usize>,
-) -> Option<Sighting> {
+) -> Option<StackCopy> {
     let copied = part(stack_pointer, stack)?;
     let mut words = Vec::with_capacity(copied.len() / WORD);
     // SAFETY: within the stack, and there is room for it.
@@ -118,7 +118,7 @@ pub(crate) unsafe fn look_at_sleeper(
         copy(copied.start, words.as_mut_ptr(), copied.len() / WORD);
         words.set_len(copied.len() / WORD);
     }
-    Some(Sighting {
+    Some(StackCopy {
         registers: Registers::of(at, stack_pointer),
         start: copied.start,
         stack: words,
@@ -133,38 +133,38 @@ pub(crate) unsafe fn look_at_sleeper(
 ///
 /// # Safety
 /// While the thread is at that turn with its stack pointer in that stack, the stack is mapped and may be read.
-pub(crate) unsafe fn ask(question: &Question<'_>) -> io::Result<Option<Sighting>> {
+pub(crate) unsafe fn of_running(query: &Query<'_>) -> io::Result<Option<StackCopy>> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     install()?;
-    let thread = question.thread;
-    SLIP.lowest.store(question.stack.start, Ordering::Relaxed);
-    SLIP.highest.store(question.stack.end, Ordering::Relaxed);
-    SLIP.number.store(question.number, Ordering::Relaxed);
-    let turn = ptr::from_ref(question.turn).cast_mut();
-    SLIP.turn.store(turn, Ordering::Relaxed);
-    SLIP.answered.store(false, Ordering::Relaxed);
-    SLIP.asked.store(thread, Ordering::Release);
+    let thread = query.thread;
+    EXCHANGE.lowest.store(query.stack.start, Ordering::Relaxed);
+    EXCHANGE.highest.store(query.stack.end, Ordering::Relaxed);
+    EXCHANGE.number.store(query.number, Ordering::Relaxed);
+    let turn = ptr::from_ref(query.turn).cast_mut();
+    EXCHANGE.turn.store(turn, Ordering::Relaxed);
+    EXCHANGE.answered.store(false, Ordering::Relaxed);
+    EXCHANGE.asked.store(thread, Ordering::Release);
     // SAFETY: takes numbers only.
     if unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGURG) } != 0 {
         let error = io::Error::last_os_error();
-        SLIP.asked.store(0, Ordering::Relaxed);
+        EXCHANGE.asked.store(0, Ordering::Relaxed);
         return Err(error);
     }
     for _ in 0..100 {
-        if SLIP.answered.load(Ordering::Acquire) {
+        if EXCHANGE.answered.load(Ordering::Acquire) {
             break;
         }
         sleep_a_millisecond();
     }
-    if SLIP.asked.swap(0, Ordering::AcqRel) == thread {
+    if EXCHANGE.asked.swap(0, Ordering::AcqRel) == thread {
         return Ok(None);
     }
-    // It has taken the question up, and copying takes microseconds.
-    while !SLIP.answered.load(Ordering::Acquire) {
+    // It has taken the query up, and copying takes microseconds.
+    while !EXCHANGE.answered.load(Ordering::Acquire) {
         std::thread::yield_now();
     }
-    Ok(SLIP.read())
+    Ok(EXCHANGE.read())
 }
 
 /// The calling thread's number in the system.
@@ -191,8 +191,8 @@ pub(crate) fn own_stack() -> Range<usize> {
     }
 }
 
-/// The one question that is open at a time, and its answer.
-struct Slip {
+/// The one query that is open at a time, and its answer.
+struct Exchange {
     /// The thread that is asked; 0 for none. Whoever sets it to 0 has the rest until the answer is there.
     asked: AtomicI32,
     lowest: AtomicUsize,
@@ -211,7 +211,7 @@ struct Slip {
 /// Words of a stack, which nobody reads while a handler writes them.
 struct Room(UnsafeCell<[usize; MOST_BYTES / WORD]>);
 
-// SAFETY: by the protocol of `Slip::asked` and `Slip::answered` one thread at a time has it.
+// SAFETY: by the protocol of `Exchange::asked` and `Exchange::answered` one thread at a time has it.
 unsafe impl Sync for Room {}
 
 const WORD: usize = size_of::<usize>();
@@ -219,7 +219,7 @@ const WORD: usize = size_of::<usize>();
 /// As much of a stack is copied, the innermost frames first. Memory backs it once it is used.
 const MOST_BYTES: usize = 256 << 10;
 
-static SLIP: Slip = Slip {
+static EXCHANGE: Exchange = Exchange {
     asked: AtomicI32::new(0),
     lowest: AtomicUsize::new(0),
     highest: AtomicUsize::new(0),
@@ -233,9 +233,9 @@ static SLIP: Slip = Slip {
     answered: AtomicBool::new(false),
 };
 
-impl Slip {
+impl Exchange {
     /// What was answered.
-    fn read(&self) -> Option<Sighting> {
+    fn read(&self) -> Option<StackCopy> {
         let words = self.words.load(Ordering::Relaxed);
         if words == 0 {
             return None;
@@ -243,7 +243,7 @@ impl Slip {
         // SAFETY: answered, so no handler writes there any more.
         let stack = unsafe { &(&*self.room.0.get())[..words] }.to_vec();
         let value = |register: &AtomicUsize| Some(register.load(Ordering::Relaxed));
-        Some(Sighting {
+        Some(StackCopy {
             registers: Registers {
                 at: self.at.load(Ordering::Relaxed),
                 values: self.registers.each_ref().map(value),
@@ -256,7 +256,7 @@ impl Slip {
     /// Copies what the thread was at; how many words of its stack.
     ///
     /// # Safety
-    /// On the thread that was asked, in the handler, which has taken the question up.
+    /// On the thread that was asked, in the handler, which has taken the query up.
     unsafe fn write(&self, context: &libc::ucontext_t) -> usize {
         // SAFETY: who asks keeps the count until the answer is there.
         let turn = unsafe { &*self.turn.load(Ordering::Relaxed) };
@@ -397,7 +397,7 @@ extern "C" fn answer(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut l
     // SAFETY: the kernel passes a valid siginfo.
     let is_ours = unsafe { (*info).si_code } == SI_TKILL && {
         let (own, none) = (thread_id(), 0);
-        let asked = &SLIP.asked;
+        let asked = &EXCHANGE.asked;
         asked
             .compare_exchange(own, none, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
@@ -407,10 +407,10 @@ extern "C" fn answer(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut l
         let _ = unsafe { FORMER.pass_on(info, context) };
         return;
     }
-    // SAFETY: the kernel passes the context that it interrupted; this thread was asked, and has taken the question.
-    let words = unsafe { SLIP.write(&*context.cast::<libc::ucontext_t>()) };
-    SLIP.words.store(words, Ordering::Relaxed);
-    SLIP.answered.store(true, Ordering::Release);
+    // SAFETY: the kernel passes the context that it interrupted; this thread was asked, and has taken the query.
+    let words = unsafe { EXCHANGE.write(&*context.cast::<libc::ucontext_t>()) };
+    EXCHANGE.words.store(words, Ordering::Relaxed);
+    EXCHANGE.answered.store(true, Ordering::Release);
 }
 
 #[cfg(all(test, not(loom)))]
@@ -463,18 +463,18 @@ mod tests {
         thread.join().unwrap();
     }
 
-    fn ask_it(shared: &Shared, stack: Range<usize>, number: u64) -> Option<Sighting> {
-        let question = Question {
+    fn ask_it(shared: &Shared, stack: Range<usize>, number: u64) -> Option<StackCopy> {
+        let query = Query {
             thread: shared.thread.load(Ordering::Acquire),
             stack,
             turn: &shared.turn,
             number,
         };
         // SAFETY: the stack of a thread that lives, or none of its.
-        unsafe { ask(&question) }.unwrap()
+        unsafe { of_running(&query) }.unwrap()
     }
 
-    fn is_found(sighting: &Sighting, function: &str) -> bool {
+    fn is_found(sighting: &StackCopy, function: &str) -> bool {
         let frames = sighting.trace(128).frames();
         frames.iter().any(|frame| frame.function.contains(function))
     }
@@ -522,7 +522,7 @@ mod tests {
                     continue;
                 };
                 // SAFETY: the stack of a thread that lives.
-                let seen = unsafe { look_at_sleeper(at, stack_pointer, &stack) };
+                let seen = unsafe { of_sleeping(at, stack_pointer, &stack) };
                 if seen.is_some_and(|seen| is_found(&seen, "asleep_in_here")) {
                     break;
                 }
@@ -534,14 +534,14 @@ mod tests {
     fn a_thread_that_is_gone_is_an_error() {
         let gone = std::thread::spawn(thread_id).join().unwrap();
         let turn = AtomicU64::new(0);
-        let question = Question {
+        let query = Query {
             thread: gone,
             stack: 0..0,
             turn: &turn,
             number: 0,
         };
         // SAFETY: there is no stack.
-        assert!(unsafe { ask(&question) }.is_err());
+        assert!(unsafe { of_running(&query) }.is_err());
         assert_eq!(doing(gone), Doing::Unknown);
     }
 
@@ -573,8 +573,8 @@ mod tests {
 
     /// In a process of its own, as the handler is the process's.
     #[test]
-    fn signals_that_are_no_question_go_to_the_handler_before() {
-        let test = "signals_that_are_no_question_go_to_the_handler_before";
+    fn signals_that_are_no_query_go_to_the_handler_before() {
+        let test = "signals_that_are_no_query_go_to_the_handler_before";
         let ended = crate::stack::child::run(module_path!(), test, || {
             // SAFETY: all zeroes is a valid action, and the handler counts only.
             unsafe {
