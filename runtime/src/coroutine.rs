@@ -35,11 +35,11 @@ use crossbeam_deque::Injector;
 use crate::{
     driver::Registrar,
     error::{Interrupt, Unwind},
-    inbox::{Chained, Inbox},
+    idle::Parker,
+    inbox::Chained,
     loom::{AtomicPtr, AtomicU32, Ordering, fence},
     stack::{SizeClass, Stack, depth::Watermark},
     sys::{
-        event::Bell,
         fenced,
         list::{Linked, Links, List},
         memory::page_size,
@@ -57,8 +57,8 @@ pub(crate) const FILE: &str = file!();
 /// A worker as other threads see it: where its coroutines are sent when they are woken, and its
 /// driver's registrar for descriptors that are closed elsewhere.
 pub(crate) struct Remote {
-    pub(crate) inbox: Inbox<Header>,
-    pub(crate) bell: Bell,
+    /// Where coroutines are sent that were woken elsewhere; see `idle`.
+    pub(crate) parker: Parker<Header>,
     /// Unique in the process.
     pub(crate) worker_id: u32,
     /// The worker's thread in the system's terms, while it runs its loop; otherwise 0.
@@ -66,8 +66,6 @@ pub(crate) struct Remote {
     /// The lowest address of that thread's own stack and the one above its highest.
     pub(crate) thread_stack: [AtomicUsize; 2],
     pub(crate) registrar: Registrar,
-    /// Whether it was woken to look after work that others may not come to.
-    pub(crate) on_patrol: AtomicBool,
     /// New coroutines that this worker, and no other, is to begin.
     pub(crate) assigned: SpinLock<VecDeque<Unstarted>>,
     /// New coroutines from other workers that had more; a worker that has nothing to do may take them.

@@ -48,6 +48,7 @@ mod config;
 mod coroutine;
 mod driver;
 mod error;
+mod idle;
 mod inbox;
 mod loom;
 mod scheduler;

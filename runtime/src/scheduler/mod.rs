@@ -15,16 +15,10 @@
 //! Moving started coroutines between workers would balance better, but makes `spawn` unsafe:
 //! thread-locals, `Rc` and lock guards may live on their stacks.
 //!
-//! # Sleeping
-//!
-//! A worker announces its sleep in its inbox word and then looks once more for work to steal; who
-//! makes work available looks for sleepers afterwards. Both sides are sequentially consistent, so at
-//! least one sees the other. A single new coroutine wakes nobody to take it: its spawner reaches it at
-//! its next suspension, and a system call to move it would cost more than most run for. Should its
-//! spawner compute for long instead, a sleeper that takes naps comes to it: see [`patrol`].
+//! How workers sleep, and are woken when there is work for them: see [`idle`](crate::idle).
 
+mod balance;
 mod ledger;
-mod patrol;
 pub(crate) mod refusal;
 mod requests;
 mod shutdown;
@@ -41,14 +35,14 @@ use std::{
     ptr::NonNull,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use crossbeam_deque::{Injector, Steal, Stealer};
 
-use patrol::Patrol;
+use balance::Balance;
 use requests::Requests;
 pub(crate) use shutdown::Stuck;
 pub(crate) use worker::Worker;
@@ -58,9 +52,10 @@ use crate::{
     coroutine::{self, Alarm, Failure, Header, Remote, TaskRef, Unstarted},
     driver::Standby,
     error::Interrupt,
+    idle::{Idle, Parker},
     loom::{AtomicPtr, current_thread, park, thread_local, yield_now},
     stack::{SizeClass, Stack, pool::StackPool, slab::Slabs},
-    sys::{event::Bell, fenced, spin::SpinLock},
+    sys::{fenced, spin::SpinLock},
     waiter::{Claimed, Outcome, Reason, Waiter},
 };
 
@@ -74,7 +69,8 @@ pub(crate) struct Scheduler {
     remotes: Vec<Arc<Remote>>,
     stealers: Vec<Stealer<Unstarted>>,
     injector: Injector<Unstarted>,
-    patrol: Patrol,
+    idle: Idle,
+    balance: Balance,
     standby: Standby<Unstarted>,
     requests: Box<[Requests]>,
     stopping: AtomicBool,
@@ -100,7 +96,8 @@ impl Scheduler {
             remotes: seeds.iter().map(|seed| seed.home.clone()).collect(),
             stealers: seeds.iter().map(|seed| seed.deque.stealer()).collect(),
             injector: Injector::new(),
-            patrol: Patrol::new(),
+            idle: Idle::new(config.workers),
+            balance: Balance::new(),
             standby,
             requests: seeds.iter().map(|_| Requests::new()).collect(),
             stopping: AtomicBool::new(false),
@@ -151,9 +148,7 @@ impl Scheduler {
             // The workers may have looked here for the last time.
             self.refuse_injected();
         }
-        // Pairs with the sleeper's announcement: the work was published before this.
-        fence(Ordering::SeqCst);
-        self.wake_any();
+        self.wake_one();
     }
 
     /// The worker with the fewest coroutines, and how many that is, as far as can be known from outside.
@@ -171,11 +166,7 @@ impl Scheduler {
         if self.is_stopping() {
             self.refuse_offered(home);
         }
-        // Pairs with the sleeper's announcement: the work was published before this.
-        fence(Ordering::SeqCst);
-        if home.inbox.nudge() {
-            home.bell.ring();
-        } else {
+        if !home.parker.wake() {
             self.offer();
         }
     }
@@ -197,11 +188,7 @@ impl Scheduler {
         if self.is_stopping() {
             self.refuse_assigned(home);
         }
-        // Pairs with the sleeper's announcement: the work was published before this.
-        fence(Ordering::SeqCst);
-        if home.inbox.nudge() {
-            home.bell.ring();
-        }
+        home.parker.wake();
     }
 
     /// Queues a task once `fd`, which it owns, is readable, or the deadline has come. `fd` is not used after
@@ -261,47 +248,28 @@ impl Scheduler {
         }
     }
 
-    /// Wakes a sleeping worker, if there is one, because a worker has something to steal.
+    /// Wakes a sleeping worker, if there is one, because there is something to steal.
     #[inline]
     fn wake_one(&self) {
-        // Pairs with the sleeper's announcement: the work was published before this.
-        fence(Ordering::SeqCst);
-        if self.patrol.any_asleep() {
-            self.wake_any();
-        }
+        self.idle.wake_one(self.parkers());
     }
 
-    /// As [`wake_one`](Self::wake_one), for work that its worker will most likely come to itself: sees to it
-    /// that a sleeping worker looks some milliseconds later, in case it does not.
+    /// As [`wake_one`](Self::wake_one), for work that its worker will most likely come to itself.
     #[inline]
     fn offer(&self) {
-        // As there.
-        fence(Ordering::SeqCst);
-        if self.patrol.all_sleep_deeply() {
-            self.send_on_patrol();
-        }
+        self.idle.offer(self.parkers());
     }
 
-    #[cold]
-    fn send_on_patrol(&self) {
-        for home in &self.remotes {
-            home.on_patrol.store(true, Ordering::Relaxed);
-            if home.inbox.nudge() {
-                home.bell.ring();
-                return;
-            }
-            home.on_patrol.store(false, Ordering::Relaxed);
-        }
+    /// Compares what a worker has to do, which has not come to rest since then, with the others.
+    #[inline]
+    fn compare_load(&self, worked_since: Instant, now: Instant) {
+        self.balance
+            .compare(worked_since, now, || self.idle.any_parked());
     }
 
-    #[cold]
-    fn wake_any(&self) {
-        for home in &self.remotes {
-            if home.inbox.nudge() {
-                home.bell.ring();
-                return;
-            }
-        }
+    #[inline]
+    fn parkers(&self) -> impl Iterator<Item = &Parker<Header>> {
+        self.remotes.iter().map(|home| &home.parker)
     }
 
     /// Work that no worker has begun, from anywhere but `thief`'s own deque.
@@ -340,9 +308,7 @@ fn send_home(task: NonNull<Header>) {
     // SAFETY: a claimed coroutine waits until it is resumed, on its home worker, which lives as long.
     unsafe {
         let home = &*task.as_ref().home.get();
-        if home.inbox.push(task) {
-            home.bell.ring();
-        }
+        home.parker.send(task);
     }
 }
 
@@ -591,20 +557,18 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-fn new_remote(bell: Bell, driver: &crate::driver::Driver) -> Remote {
+fn new_remote(parker: Parker<Header>, driver: &crate::driver::Driver) -> Remote {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
     let worker_id = NEXT.fetch_add(1, Ordering::Relaxed);
     if worker_id == 0 {
         fenced::abort("four thousand million workers have been started");
     }
     Remote {
-        inbox: crate::inbox::Inbox::new(),
-        bell,
+        parker,
         worker_id,
         thread_id: AtomicI32::new(0),
         thread_stack: [const { AtomicUsize::new(0) }; 2],
         registrar: driver.registrar(),
-        on_patrol: AtomicBool::new(false),
         assigned: SpinLock::new(VecDeque::new()),
         offered: Injector::new(),
         running: AtomicPtr::new(std::ptr::null_mut()),

@@ -66,12 +66,8 @@ impl Requests {
 impl Scheduler {
     /// Has the worker of that index run `request` between two turns; it is dropped if that worker has ended.
     pub(crate) fn run_on_worker(&self, index: usize, request: Request) {
-        if !self.requests[index].push(request) {
-            return;
-        }
-        let home = &self.remotes[index];
-        if home.inbox.nudge() {
-            home.bell.ring();
+        if self.requests[index].push(request) {
+            self.remotes[index].parker.wake();
         }
     }
 }

@@ -96,9 +96,7 @@ impl Scheduler {
         };
         self.stopping.store(true, Ordering::SeqCst);
         for home in &self.remotes {
-            if home.inbox.nudge() {
-                home.bell.ring();
-            }
+            home.parker.wake();
         }
         let all_ended = self.await_workers(threads.len(), give_up_at + NOTICE);
         if all_ended {

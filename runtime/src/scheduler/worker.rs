@@ -6,7 +6,6 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    hint::spin_loop,
     io,
     panic::Location,
     ptr::{self, NonNull},
@@ -31,13 +30,14 @@ use crate::{
     coroutine::{self, Alarm, Failure, Header, Origin, Refused, Remote, TaskRef, Unstarted},
     driver::{Driver, Polled, Standby},
     error::{Cause, Interrupt},
+    idle::{Parker, Sleeper},
     stack::{
         SizeClass, Stack,
         overflow::{AltStack, Culprit},
         pool::StackPool,
         slab::Slabs,
     },
-    sys::{event::Bell, fenced, later, list::List, thread_trace},
+    sys::{fenced, later, list::List, thread_trace},
     waiter::{Locals, Outcome, Waiter},
     wheel::Wheel,
 };
@@ -68,14 +68,9 @@ pub(crate) struct Worker {
     budget: Cell<u32>,
     /// When the turn began, if that is kept.
     turn_since: Cell<Option<Instant>>,
-    /// How often in a row it went to sleep while others worked.
-    naps: Cell<u32>,
+    sleeper: Sleeper,
     /// Since when it has not come to rest; kept where there are others to compare with.
     awake_since: Cell<Instant>,
-    /// How often it may wait awake before it sleeps.
-    watches: Cell<u32>,
-    /// Sleeps that another thread has ended, each of which rings the bell once.
-    rings_owed: Cell<u64>,
     /// When it was last said that the kernel cannot be asked for news.
     told_of_poll: Cell<Option<Instant>>,
     pub(super) counts: Counts,
@@ -93,10 +88,10 @@ pub(super) struct Seed {
 
 impl Seed {
     pub(super) fn new(standby: &Standby<Unstarted>, slabs: &Arc<Slabs>) -> io::Result<Self> {
-        let bell = Bell::new()?;
-        let driver = Driver::new(&bell, standby)?;
+        let parker = Parker::new()?;
+        let driver = Driver::new(parker.bell(), standby)?;
         Ok(Self {
-            home: Arc::new(new_remote(bell, &driver)),
+            home: Arc::new(new_remote(parker, &driver)),
             deque: Deque::new_fifo(),
             driver,
             stacks: StackPool::with_reserve(slabs.clone())?,
@@ -115,26 +110,12 @@ const BUDGET: u32 = 128;
 const HEADERS_AHEAD: usize = 3;
 const STACKS_AHEAD: usize = 1;
 
-/// How soon a sleeper looks again for work that its spawner does not come to, while others are awake;
-/// doubled each time it finds none, up to sixteen times this.
-const SHORTEST_NAP: Duration = Duration::from_millis(1);
-const LONGEST_NAP_LOG2: u32 = 4;
-
-/// A sleep that another thread ended within this would better not have begun: going to sleep and being woken
-/// takes some five microseconds of each side.
-const SHORT_SLEEP: Duration = Duration::from_micros(20);
-
-/// Looks at the inbox before a sleep after all; about ten microseconds.
-const LOOKS_IN_A_WATCH: u32 = 300;
-
-/// So many times in vain, and the next sleeps are real until one is short again.
-const MOST_WATCHES: u32 = 3;
-
 /// More new coroutines than this go to the runtime's injector. A deque that grows takes some 14 KiB of the
 /// spawner's stack to do so, which may be all it has; the injector takes next to nothing.
 const MOST_IN_DEQUE: usize = 64;
 
-/// So many more coroutines than another's are no reason to bother it; its bell costs a system call.
+/// Work is not handed over for a smaller difference than this in the number of coroutines: to wake the other worker
+/// costs a system call.
 const MARGIN: usize = 8;
 
 /// For so long a coroutine that got no stack may wait while it drops what it owns, before the next of these
@@ -193,10 +174,8 @@ impl Worker {
             clock,
             budget: Cell::new(BUDGET),
             turn_since: Cell::new(None),
-            naps: Cell::new(0),
+            sleeper: Sleeper::default(),
             awake_since: Cell::new(now()),
-            watches: Cell::new(0),
-            rings_owed: Cell::new(0),
             told_of_poll: Cell::new(None),
             counts: Counts::default(),
             trimmer: Trimmer::new(scheduler.config.idle_trim),
@@ -246,7 +225,7 @@ impl Worker {
 
     fn round(&self) {
         self.clock.tick();
-        if !self.home.inbox.looks_empty() {
+        if !self.home.parker.looks_empty() {
             self.take_inbox();
         }
         self.run_requests();
@@ -275,12 +254,12 @@ impl Worker {
             self.tidy_while_busy();
             if self.scheduler.workers() > 1 {
                 let since = self.awake_since.get();
-                self.scheduler.patrol.compare(since, self.recent());
+                self.scheduler.compare_load(since, self.recent());
             }
             self.poll(Some(Duration::ZERO));
         } else if self.steal() {
             count(&self.counts.stolen);
-            self.naps.set(0);
+            self.sleeper.note_found();
         } else {
             self.sleep();
         }
@@ -325,7 +304,8 @@ impl Worker {
             }
             if more || self.has_work() {
                 self.poll(Some(Duration::ZERO));
-            } else if self.home.inbox.park() && self.scheduler.requests[self.index].is_empty() {
+            } else if self.home.parker.announce() && self.scheduler.requests[self.index].is_empty()
+            {
                 let refused = (!self.refused.is_empty()).then_some(REFUSED_PATIENCE);
                 let timer = sooner(self.until_next_timer(), refused);
                 self.poll(Some(left.min(timer.unwrap_or(left))));
@@ -625,7 +605,7 @@ impl Worker {
             }
         }
         // What another was offered it has had time to come to.
-        if self.naps.get() == 0 {
+        if !self.sleeper.has_searched() {
             return false;
         }
         let mut offered = self.scheduler.remotes.iter().map(|home| &home.offered);
@@ -641,7 +621,7 @@ impl Worker {
     fn sleep(&self) {
         let scheduler = &*self.scheduler;
         let alone = scheduler.workers() == 1;
-        if !alone && self.wait_awake() {
+        if !alone && self.sleeper.spin(&self.home.parker) {
             self.take_inbox();
             return;
         }
@@ -656,70 +636,33 @@ impl Worker {
         };
         let fell_asleep = (!alone).then(now);
         if let Some(now) = fell_asleep {
-            scheduler.patrol.compare(self.awake_since.get(), now);
+            scheduler.compare_load(self.awake_since.get(), now);
         }
-        let others_awake = !alone && scheduler.workers() - 1 > scheduler.patrol.fall_asleep();
-        if self.home.inbox.park()
-            && !scheduler.has_work_to_steal()
-            && self.home.assigned.lock().is_empty()
-            && self.home.offered.is_empty()
-            && scheduler.requests[self.index].is_empty()
-            && !scheduler.is_stopping()
-        {
+        let has_work = || {
+            scheduler.has_work_to_steal()
+                || !self.home.assigned.lock().is_empty()
+                || !self.home.offered.is_empty()
+                || !scheduler.requests[self.index].is_empty()
+                || scheduler.is_stopping()
+        };
+        let wait = |search_in| {
             count(&self.counts.sleeps);
             let refused = (!self.refused.is_empty()).then_some(REFUSED_PATIENCE);
             let timeout = sooner(sooner(self.until_next_timer(), tidy_in), refused);
-            match (!alone).then(|| self.nap(others_awake)).flatten() {
-                None => self.poll(timeout),
-                Some(nap) => {
-                    let timeout = sooner(timeout, Some(nap));
-                    scheduler.patrol.while_napping(|| self.poll(timeout));
-                }
-            }
-        }
-        if !alone {
-            scheduler.patrol.wake_up();
-        }
+            self.poll(sooner(timeout, search_in));
+        };
+        let parker = &self.home.parker;
+        scheduler.idle.sleep(parker, &self.sleeper, has_work, wait);
         let before = self.counts.woken_from_elsewhere.get();
         self.take_inbox();
         let woken = self.counts.woken_from_elsewhere.get() != before;
         if let Some(at) = fell_asleep {
             let now = now();
             self.awake_since.set(now);
-            if woken && now - at < SHORT_SLEEP {
-                self.watches.set(MOST_WATCHES);
+            if woken {
+                self.sleeper.note_sleep(now - at);
             }
         }
-    }
-
-    /// Waits some microseconds for a wake-up from another thread, where they have been coming that fast:
-    /// two coroutines on different workers that answer each other then need no system call. True if one came.
-    fn wait_awake(&self) -> bool {
-        let watches = self.watches.get();
-        if watches == 0 {
-            return false;
-        }
-        for _ in 0..LOOKS_IN_A_WATCH {
-            if !self.home.inbox.looks_empty() {
-                self.watches.set(MOST_WATCHES);
-                return true;
-            }
-            spin_loop();
-        }
-        self.watches.set(watches - 1);
-        false
-    }
-
-    /// How long to sleep at most, for the sake of work that other workers do not come to.
-    fn nap(&self, others_awake: bool) -> Option<Duration> {
-        if self.home.on_patrol.swap(false, Ordering::Relaxed) {
-            self.naps.set(LONGEST_NAP_LOG2);
-        } else if !others_awake {
-            return None;
-        }
-        let nap = SHORTEST_NAP * 2u32.pow(self.naps.get());
-        self.naps.set((self.naps.get() + 1).min(LONGEST_NAP_LOG2));
-        Some(nap)
     }
 
     /// Asks the kernel for news, waiting at most for `timeout`, and fires what is due.
@@ -830,23 +773,17 @@ impl Worker {
     }
 
     fn take_inbox(&self) {
-        let rung_for = self.home.inbox.take(|task| {
+        self.sleeper.take(&self.home.parker, |task| {
             count(&self.counts.woken_from_elsewhere);
             self.push_ready(task);
         });
-        if rung_for {
-            count(&self.rings_owed);
-        }
     }
 
-    /// Waits for those who have woken it and are about to ring its bell, which until then they look at.
-    ///
-    /// Between their push and their ring they may be held up for any time, by the kernel or a debugger. So this
-    /// gives up with the shutdown, and then its home is kept for good.
+    /// Waits, for as long as the shutdown does, for those who are about to ring; else keeps what they look at for
+    /// good.
     fn await_rings(&self) {
         let until = self.scheduler.ending.give_up_at();
-        let has_rung = self.home.bell.has_rung(self.rings_owed.get(), until, now);
-        if !has_rung.is_ok_and(|has_rung| has_rung) {
+        if !self.sleeper.hear_rings(&self.home.parker, until, now) {
             let _kept_for_good = Arc::into_raw(self.home.clone());
         }
     }
@@ -992,7 +929,7 @@ impl Worker {
     /// Whether what waits for its next piece of work had better let any worker take it.
     #[inline]
     pub(crate) fn load_is_uneven(&self) -> bool {
-        self.scheduler.workers() > 1 && self.scheduler.patrol.is_uneven(|| self.recent())
+        self.scheduler.workers() > 1 && self.scheduler.balance.is_uneven(|| self.recent())
     }
 
     /// Whether `slot`'s owner registered it with this worker.
