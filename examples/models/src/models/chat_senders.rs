@@ -7,7 +7,8 @@
 //! policy decides, and here it says: it is cut, the others are told that it left, and
 //! nobody waits for it.
 //!
-//! Readers, senders and the loop are `maniple_parts::actor`; what stands here is what a chat room adds.
+//! Readers, senders and the loop are `maniple_parts::actor`; what stands here is what a chat
+//! room adds.
 
 use std::io;
 
