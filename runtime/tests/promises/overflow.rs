@@ -32,7 +32,7 @@ fn fault() {
     std::hint::black_box(read);
 }
 
-const SPAWN_LINE: u32 = line!() + 7;
+const SPAWN_LINE: u32 = line!() + 9;
 
 #[test]
 #[ignore = "overflows its stack: a child of the tests below"]
