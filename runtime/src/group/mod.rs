@@ -48,6 +48,7 @@ use crate::{
     cancel,
     coroutine::{Header, TaskRef, Unstarted, Yields},
     error::{Cause, Unwind},
+    local,
     scheduler::{Scheduler, current_scheduler, on_coroutine, on_waiter},
     sys::{fenced, spin::SpinLock},
     task::{self, JoinError},
@@ -666,6 +667,7 @@ impl<'scope, 'env, E> Builder<'scope, 'env, E> {
                 class,
                 group.deadline,
                 group.guarded(body),
+                local::bequest(),
                 || group.scheduler.reserve_stack(class),
             )
         }?;

@@ -4,8 +4,10 @@ use std::{borrow::Cow, io, sync::Arc};
 
 use super::{JoinHandle, local_worker, typed::make_reserved};
 use crate::{
+    local,
     scheduler::{Scheduler, current_scheduler},
     stack::SizeClass,
+    waiter::Locals,
 };
 
 /// Spawns a coroutine with a name or a stack size of its own.
@@ -29,6 +31,7 @@ use crate::{
 pub struct Builder {
     name: Option<Cow<'static, str>>,
     stack_size: Option<usize>,
+    without_locals: bool,
 }
 
 impl Builder {
@@ -49,6 +52,36 @@ impl Builder {
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
+    }
+
+    /// Begins without the coroutine-local values that it would inherit, for what serves many and outlives its spawner:
+    /// it would keep the values of whoever happened to come first.
+    ///
+    /// # Examples
+    /// ```
+    /// maniple::coroutine_local! {
+    ///     static REQUEST: std::cell::Cell<u32> = std::cell::Cell::new(0), inherited;
+    /// }
+    /// # fn main() -> std::io::Result<()> {
+    /// maniple::run(|| {
+    ///     REQUEST.set(7);
+    ///     let heir = maniple::task::Builder::new().spawn(|| REQUEST.get())?;
+    ///     let service = maniple::task::Builder::new().without_locals().spawn(|| REQUEST.get())?;
+    ///     assert_eq!((heir.join().unwrap(), service.join().unwrap()), (7, 0));
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    pub fn without_locals(mut self) -> Self {
+        self.without_locals = true;
+        self
+    }
+
+    fn locals(&self) -> Locals {
+        match self.without_locals {
+            true => Locals::new(),
+            false => local::bequest(),
+        }
     }
 
     /// Spawns a coroutine like [`spawn`](crate::spawn()), with its stack reserved now.
@@ -77,9 +110,11 @@ impl Builder {
         T: Send + 'static,
     {
         let class = self.class(scheduler)?;
+        let locals = self.locals();
         let reserve = || scheduler.reserve_stack(class);
         // SAFETY: nothing is borrowed.
-        let (task, handle) = unsafe { make_reserved(self.name, class, None, body, reserve) }?;
+        let (task, handle) =
+            unsafe { make_reserved(self.name, class, None, body, locals, reserve) }?;
         scheduler.spawn(task);
         Ok(JoinHandle::new(handle))
     }
@@ -101,9 +136,11 @@ impl Builder {
     {
         let worker = local_worker();
         let class = self.class(worker.scheduler())?;
+        let locals = self.locals();
         let reserve = || worker.acquire_stack(class);
         // SAFETY: nothing is borrowed.
-        let (task, handle) = unsafe { make_reserved(self.name, class, None, body, reserve) }?;
+        let (task, handle) =
+            unsafe { make_reserved(self.name, class, None, body, locals, reserve) }?;
         worker.spawn_local(task);
         Ok(JoinHandle::new(handle))
     }

@@ -6,6 +6,7 @@ use crate::{
     coroutine::{Origin, TaskRef, Unstarted, next_id},
     local,
     stack::{SizeClass, Stack},
+    waiter::Locals,
 };
 
 /// A task, which begins with the locals that it inherits; its closure may borrow.
@@ -27,7 +28,8 @@ where
     unsafe { TaskRef::new(body, origin(name, class), None, deadline, local::bequest()) }
 }
 
-/// Makes a coroutine like [`make`], with its stack reserved now, by `reserve`.
+/// Makes a coroutine like [`make`], with its stack reserved now, by `reserve`. Its locals are handed in, since to clone
+/// them may panic, and a stack would be lost.
 ///
 /// # Safety
 /// The contract is that of [`TaskRef::new`].
@@ -37,13 +39,12 @@ pub(crate) unsafe fn make_reserved<F, T>(
     class: SizeClass,
     deadline: Option<Instant>,
     body: F,
+    locals: Locals,
     reserve: impl FnOnce() -> io::Result<Stack>,
 ) -> io::Result<(Unstarted, TaskRef)>
 where
     F: FnOnce() -> T,
 {
-    // First the clones of what is inherited: they may panic, and a stack would be lost.
-    let locals = local::bequest();
     let stack = Some(reserve()?);
     // SAFETY: the caller's promise.
     Ok(unsafe { TaskRef::new(body, origin(name, class), stack, deadline, locals) })

@@ -244,6 +244,26 @@ fn what_was_inherited_goes_with_a_coroutine_that_never_ran() {
 }
 
 #[test]
+fn who_is_spawned_without_locals_keeps_nothing_of_its_spawner() {
+    coroutine_local! {
+        static HELD: Arc<()> = Arc::new(()), inherited;
+    }
+    on(1, || {
+        let held = HELD.with(Arc::clone);
+        let builder = || maniple::task::Builder::new().without_locals();
+        let own = |held: &Arc<()>| HELD.with(|own| !Arc::ptr_eq(own, held));
+        let (first, second) = (held.clone(), held.clone());
+        let services = [
+            builder().spawn(move || own(&first)).unwrap(),
+            builder().spawn_local(move || own(&second)).unwrap(),
+        ];
+        assert_eq!(Arc::strong_count(&held), 4);
+        assert_eq!(services.map(|service| service.join().unwrap()), [true; 2]);
+        assert_eq!(Arc::strong_count(&held), 2);
+    });
+}
+
+#[test]
 fn a_value_that_an_unjoined_result_makes_is_of_whoever_comes_last_the_coroutine_or_its_handle() {
     on(2, || {
         for ends_first in [true, false] {

@@ -346,6 +346,7 @@ impl Desk {
         let courier = Courier { desk: self.clone() };
         let spawned = maniple::task::Builder::new()
             .name("maniple-server courier")
+            .without_locals()
             .spawn_local(move || courier.attend());
         self.attended.set(spawned.is_ok());
         spawned.is_ok()

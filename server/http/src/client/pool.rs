@@ -154,7 +154,9 @@ impl Shelf {
         let body = move || {
             let _ = is_over.run(|| keeper.work());
         };
-        let spawn = || task::Builder::new().name("http client keeper").spawn(body);
+        // It keeps connections of all callers: what is the first one's own must not stay with it.
+        let keeper = task::Builder::new().name("http client keeper");
+        let spawn = || keeper.without_locals().spawn(body);
         // On a plain thread that is a coroutine of the default runtime, whose start may panic. Whatever goes wrong, the
         // keeper is dropped, and what was kept with it.
         panics::catch(|| spawn().map(drop));

@@ -211,6 +211,21 @@ fn the_end_of_a_runtime_closes_what_its_keeper_kept_and_the_client_goes_on() {
 }
 
 #[test]
+fn a_keeper_keeps_no_locals_of_who_came_first() {
+    maniple::coroutine_local! {
+        static REQUEST: Arc<()> = Arc::new(()), inherited;
+    }
+    let peer = Peer::start();
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    runtime.run(|| {
+        let client = keeping(|builder| builder);
+        let request = REQUEST.with(Arc::clone);
+        peer.ask(&client);
+        assert_eq!(Arc::strong_count(&request), 2, "its own and this one");
+    });
+}
+
+#[test]
 fn a_keeper_is_there_only_while_there_is_something_to_keep() {
     let keepers = || {
         let snapshot = inspect::snapshot();
