@@ -264,3 +264,56 @@ const LONG_WAIT: Duration = Duration::from_secs(1);
 
 /// That word is said no more often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn threads_that_stand_in_for_those_left_behind_have_a_limit() {
+        let pool = Pool::new(Settings {
+            name: "stand-ins".to_owned(),
+            max_threads: 1,
+            queue_limit: 10,
+            idle: PATIENCE,
+            most_left: 2,
+        });
+        let (begun, has_begun) = mpsc::channel();
+        let gates: Vec<_> = (0..6)
+            .map(|job| {
+                let (open, opened) = mpsc::channel::<()>();
+                let begun = begun.clone();
+                let work: Job = Box::new(move |free| {
+                    begun.send(job).unwrap();
+                    _ = opened.recv();
+                    free(true);
+                });
+                pool.submit(work).unwrap();
+                // The first and two that stand in; the others find no thread, however many are left behind.
+                let runs = job < 3;
+                if runs {
+                    assert_eq!(has_begun.recv_timeout(PATIENCE), Ok(job));
+                }
+                pool.job_was_left();
+                assert_eq!(pool.threads(), 3.min(job + 1));
+                open
+            })
+            .collect();
+        assert!(has_begun.try_recv().is_err());
+        assert_eq!(pool.queued(), 3);
+        drop(gates);
+        for _ in 3..6 {
+            assert!(has_begun.recv_timeout(PATIENCE).is_ok());
+        }
+        pool.close();
+        let until = Instant::now() + PATIENCE;
+        while pool.threads() > 0 {
+            assert!(Instant::now() < until, "{} threads stay", pool.threads());
+            std::thread::yield_now();
+        }
+    }
+}
