@@ -276,6 +276,9 @@ impl<T> Sender<T> {
     /// Sends a message to all receivers, waiting for room if the channel's [`Lag`] is `Block`, and else for
     /// receivers that have been woken and not had their turn.
     ///
+    /// A receiver on a stack that a shutdown has given up has no turn any more, and is not dropped either: a sender of
+    /// another runtime that may outlive it should send with a timeout.
+    ///
     /// # Errors
     /// The message, if there is no receiver, the scope is cancelled or its deadline passed first.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
