@@ -52,6 +52,8 @@ enum Command {
     Micro(micro::Options),
     /// What one operation costs when ten do it, and when a million do.
     Scale(scale::Options),
+    /// Cache lines and pages that one operation misses when many wait, simulated; needs valgrind.
+    Misses(scale::misses::Options),
     /// Where the time of an HTTP request goes, by parts; needs valgrind.
     Budget(budget::Options),
     /// Instructions of hot paths, held against those in the repository; needs valgrind.
@@ -84,6 +86,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Compare(compare) => compare::run(compare),
         Command::Capacity(capacity) => capacity::run(capacity),
         Command::Scale(options) => scale::run(options),
+        Command::Misses(options) => scale::misses::run(options),
         Command::ScalePoint(point) => scale::run_child(point),
         Command::Serve(options) => servers::run(options),
         Command::Load(options) => load::run(options),

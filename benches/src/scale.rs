@@ -4,6 +4,7 @@
 //! long, more memory or more descriptors than there are, or where the engine fails.
 
 mod may;
+pub(crate) mod misses;
 mod own;
 mod point;
 mod report;
@@ -144,6 +145,7 @@ fn measure(options: &Options, operation: Operation, engines: &[Engine]) -> Vec<R
                     engine,
                     operation,
                     count,
+                    rounds: None,
                 };
                 let rounds = options.rounds;
                 progress(&format!("{point}: round {round} of {rounds}"));
@@ -278,6 +280,7 @@ mod tests {
             engine,
             operation,
             count,
+            rounds: None,
         }
     }
 

@@ -13,6 +13,9 @@ pub(crate) struct Point {
     pub(super) engine: Engine,
     pub(super) operation: Operation,
     pub(super) count: u64,
+    /// How often each does it; as often as suits the clock, unless given.
+    #[serde(skip)]
+    pub(super) rounds: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -50,6 +53,9 @@ pub(super) struct Measured {
 impl Point {
     /// How often each coroutine does it: many times if they are few, so that the clock has enough to count.
     pub(super) fn rounds(&self) -> u64 {
+        if let Some(rounds) = self.rounds {
+            return rounds;
+        }
         let (operations, least, most) = match self.operation {
             Operation::Yield => (500_000, 8, 20_000),
             Operation::TimerFire => (50_000, 3, 100),
@@ -158,6 +164,7 @@ mod tests {
             engine: Engine::Maniple,
             operation,
             count,
+            rounds: None,
         }
     }
 

@@ -97,6 +97,7 @@ mod tests {
                 engine,
                 operation,
                 count,
+                rounds: None,
             },
             outcome,
         }
