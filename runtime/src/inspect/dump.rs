@@ -156,16 +156,16 @@ fn own_frames(frames: &[Frame], ran: bool) -> &[Frame] {
         let file = frame.file.as_deref().unwrap_or_default();
         files.iter().any(|known| file.ends_with(known))
     };
-    let switch = [coroutine::FILE];
-    let [wait, queue] = wait::FILES;
-    let door = [coroutine::FILE, scheduler::FILE, wait, queue];
-    let out = frames.iter().position(|frame| is_in(frame, &switch));
-    let frames = &frames[out.filter(|_| !ran).unwrap_or(0)..];
-    let begin = frames.iter().position(|frame| !is_in(frame, &door));
-    let frames = &frames[begin.unwrap_or(0)..];
-    let is_base = |frame: &Frame| {
-        is_in(frame, &switch) || frame.function.contains("__rust_begin_short_backtrace")
+    let is_switch = |frame: &Frame| is_in(frame, &coroutine::FILES);
+    let is_door = |frame: &Frame| {
+        is_switch(frame) || is_in(frame, &[scheduler::FILE]) || is_in(frame, &wait::FILES)
     };
+    let out = frames.iter().position(is_switch);
+    let frames = &frames[out.filter(|_| !ran).unwrap_or(0)..];
+    let begin = frames.iter().position(|frame| !is_door(frame));
+    let frames = &frames[begin.unwrap_or(0)..];
+    let is_base =
+        |frame: &Frame| is_switch(frame) || frame.function.contains("__rust_begin_short_backtrace");
     let end = frames.iter().position(is_base);
     let mut frames = &frames[..end.unwrap_or(frames.len())];
     while let [inner @ .., outermost] = frames

@@ -21,21 +21,22 @@ mod balance;
 mod ledger;
 pub(crate) mod refusal;
 mod requests;
+mod run_queue;
 mod shutdown;
 pub(crate) mod snapshot;
+mod timers;
 mod trim;
 pub(crate) mod watermark;
 mod worker;
 
 use std::{
     cell::{Cell, OnceCell},
-    collections::VecDeque,
     fmt, io,
     os::fd::BorrowedFd,
     ptr::NonNull,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -49,13 +50,13 @@ pub(crate) use worker::Worker;
 
 use crate::{
     config::Config,
-    coroutine::{self, Alarm, Failure, Header, Remote, TaskRef, Unstarted},
+    coroutine::{self, Alarm, Failure, Header, HomeTask, Remote, TaskRef, Unstarted},
     driver::Standby,
     error::Interrupt,
     idle::{Idle, Parker},
-    loom::{AtomicPtr, current_thread, park, thread_local, yield_now},
+    loom::{current_thread, park, thread_local, yield_now},
     stack::{SizeClass, Stack, pool::StackPool, slab::Slabs},
-    sys::{fenced, spin::SpinLock},
+    sys::fenced,
     waiter::{Claimed, Outcome, Reason, Waiter},
 };
 
@@ -294,21 +295,9 @@ fn warn_without_unwinding() {
 /// Puts a claimed waiter where it will be resumed.
 #[inline]
 pub(crate) fn ready(claimed: Claimed) {
-    let Some(waiter) = claimed.into_coroutine() else {
-        return;
-    };
-    let task = waiter.cast::<Header>();
     match Worker::current() {
-        Some(worker) if worker.is_home_of(task) => worker.push_ready(task),
-        _ => send_home(task),
-    }
-}
-
-fn send_home(task: NonNull<Header>) {
-    // SAFETY: a claimed coroutine waits until it is resumed, on its home worker, which lives as long.
-    unsafe {
-        let home = &*task.as_ref().home.get();
-        home.parker.send(task);
+        Some(worker) => worker.ready(claimed),
+        None => coroutine::send_home(claimed),
     }
 }
 
@@ -337,7 +326,7 @@ fn default_scheduler() -> &'static Arc<Scheduler> {
 #[inline]
 pub(crate) fn current_waiter() -> NonNull<Waiter> {
     match Worker::current().and_then(Worker::running) {
-        Some(task) => task.cast(),
+        Some(task) => task.waiter(),
         None => thread_waiter(),
     }
 }
@@ -353,20 +342,17 @@ pub(crate) fn on_waiter<R>(act: impl FnOnce(&Waiter) -> R) -> R {
 /// Hands `act` the running coroutine, if the caller is one.
 #[inline(always)]
 pub(crate) fn on_coroutine<R>(act: impl FnOnce(Option<&Header>) -> R) -> R {
-    let running = current_coroutine();
-    // SAFETY: it runs, so it is alive until `act`, which it runs, has returned.
-    act(running.as_ref().map(|task| unsafe { task.as_ref() }))
+    act(current_coroutine().as_deref())
 }
 
 /// A reference to the running coroutine, if the caller is one.
 pub(crate) fn current_task() -> Option<TaskRef> {
-    // SAFETY: it is running, so the runtime's reference is held.
-    current_coroutine().map(|task| unsafe { TaskRef::acquire(task) })
+    current_coroutine().map(HomeTask::counted)
 }
 
 /// The running coroutine, if the caller is one.
 #[inline]
-pub(crate) fn current_coroutine() -> Option<NonNull<Header>> {
+pub(crate) fn current_coroutine() -> Option<HomeTask> {
     Worker::current().and_then(Worker::running)
 }
 
@@ -424,18 +410,16 @@ pub(crate) fn suspend(waiter: &Waiter, reason: Reason, deadline: Option<Instant>
         return suspend_thread(waiter, reason, deadline);
     }
     let worker = Worker::current().expect("a coroutine runs on a worker");
-    let task = NonNull::from(waiter).cast::<Header>();
-    // SAFETY: a coroutine's waiter is the first field of its header.
-    unsafe { task.as_ref() }.reason.set(reason);
+    // SAFETY: it is the running coroutine's.
+    let task = unsafe { HomeTask::of_waiter(NonNull::from(waiter)) };
+    task.reason.set(reason);
     if let Some(deadline) = deadline {
         worker.set_alarm(task, deadline);
     }
     // SAFETY: this is the running coroutine.
-    let outcome = unsafe {
-        leave(worker, task);
-        task.as_ref().alarm.due.set(Alarm::NEVER);
-        waiter.claim.outcome()
-    };
+    unsafe { leave(worker, task) };
+    task.alarm.due.set(Alarm::NEVER);
+    let outcome = waiter.claim.outcome();
     waiter.claim.settle();
     outcome.expect("a coroutine is resumed by whoever claimed its wait")
 }
@@ -445,11 +429,11 @@ pub(crate) fn suspend(waiter: &Waiter, reason: Reason, deadline: Option<Instant>
 /// # Safety
 /// `task` is the coroutine running on this thread, which is the worker's.
 #[inline(always)]
-unsafe fn leave(worker: &Worker, task: NonNull<Header>) {
+unsafe fn leave(worker: &Worker, task: HomeTask) {
     // SAFETY: the caller's promise.
     unsafe {
         match std::thread::panicking() {
-            false => coroutine::suspend(task),
+            false => task.suspend(),
             true => worker.leave_unwinding(task),
         }
     }
@@ -536,12 +520,10 @@ pub(crate) fn yield_turn() -> bool {
     if let Some(task) = worker.running() {
         #[cfg(feature = "fault-injection")]
         crate::waiter::fault::at_the_door();
-        // SAFETY: this is the running coroutine; queued once, it is resumed once.
-        unsafe {
-            task.as_ref().reason.set(Reason::Yield);
-            worker.push_ready(task);
-            leave(worker, task);
-        }
+        task.reason.set(Reason::Yield);
+        worker.push_ready(task);
+        // SAFETY: this is the running coroutine.
+        unsafe { leave(worker, task) };
         return true;
     }
     false
@@ -555,30 +537,6 @@ pub(crate) fn yield_turn() -> bool {
 )]
 pub(crate) fn now() -> Instant {
     Instant::now()
-}
-
-fn new_remote(parker: Parker<Header>, driver: &crate::driver::Driver) -> Remote {
-    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
-    let worker_id = NEXT.fetch_add(1, Ordering::Relaxed);
-    if worker_id == 0 {
-        fenced::abort("four thousand million workers have been started");
-    }
-    Remote {
-        parker,
-        worker_id,
-        thread_id: AtomicI32::new(0),
-        thread_stack: [const { AtomicUsize::new(0) }; 2],
-        registrar: driver.registrar(),
-        assigned: SpinLock::new(VecDeque::new()),
-        offered: Injector::new(),
-        running: AtomicPtr::new(std::ptr::null_mut()),
-        begun: AtomicPtr::new(std::ptr::null_mut()),
-        turn: AtomicU64::new(0),
-        rounds: AtomicU32::new(0),
-        polling: AtomicBool::new(false),
-        live: AtomicUsize::new(0),
-        at_gate: SpinLock::new(()),
-    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -19,7 +19,7 @@ use std::{
 
 use super::{Scheduler, Worker};
 use crate::{
-    coroutine::{self, Alarm, Header, Origin, Remote},
+    coroutine::{Header, Origin, Remote},
     sys::{
         memory,
         spin::SpinLock,
@@ -327,7 +327,7 @@ impl Scheduler {
             unsafe {
                 (*begun).for_each(|task| {
                     if task != running {
-                        view.others.push(describe(task, false));
+                        view.others.push(describe(task.as_ref()));
                     }
                 });
             }
@@ -399,11 +399,17 @@ impl Worker {
         let mut view = self.own_view();
         if coroutines {
             let seen = &mut view.coroutines;
-            // SAFETY: the list is this thread's, and a coroutine that writes its trace changes no list.
-            unsafe {
-                self.live()
-                    .for_each(|task| seen.push(describe(task, traces)));
-            }
+            self.home.for_each(|task| {
+                let trace = traces.then(|| {
+                    let mut trace = Trace::with_room(MOST_FRAMES);
+                    // SAFETY: between two turns nothing runs, and what has ended is not among these.
+                    unsafe { task.trace(&mut trace) }.then_some(trace)
+                });
+                seen.push(CoroutineView {
+                    trace: trace.flatten(),
+                    ..describe(&task)
+                });
+            });
         }
         view
     }
@@ -429,11 +435,8 @@ fn describe_running(header: &Header) -> CoroutineView {
     }
 }
 
-/// # Safety
-/// `task` is alive and suspended, and its worker does nothing meanwhile. With `traces`, that is this thread's.
-unsafe fn describe(task: NonNull<Header>, traces: bool) -> CoroutineView {
-    // SAFETY: alive by the caller's promise.
-    let header = unsafe { task.as_ref() };
+/// What can be told of a coroutine that is suspended, while its worker does nothing.
+fn describe(header: &Header) -> CoroutineView {
     let reason = header.reason.get();
     let may_go_on = reason == Reason::Yield || header.waiter.claim.outcome().is_some();
     let tracked = header.record.since.get().is_some();
@@ -444,20 +447,14 @@ unsafe fn describe(task: NonNull<Header>, traces: bool) -> CoroutineView {
         leader: header.leader(),
         runs: false,
         waits_for: (!may_go_on).then_some(reason),
-        has_deadline: header.alarm.due.get() != Alarm::NEVER,
+        has_deadline: header.alarm.is_set(),
         since: header.record.since.get(),
         ran: tracked.then(|| header.record.ran.get()),
         turns: tracked.then(|| header.record.turns.get()),
         stack: header.stack_range(),
         depth: header.depth(),
         touched: memory::resident(header.stack_range()).ok(),
-        trace: traces
-            .then(|| {
-                let mut trace = Trace::with_room(MOST_FRAMES);
-                // SAFETY: suspended, on this thread.
-                unsafe { coroutine::trace(task, &mut trace) }.then_some(trace)
-            })
-            .flatten(),
+        trace: None,
     }
 }
 

@@ -175,24 +175,16 @@ impl Worker {
         let mut ranges = trimmer.ranges.borrow_mut();
         let mut bytes = 0;
         for _ in 0..LOOKS.min(trimmer.left.get()) {
-            let Some(task) = self.live.front() else {
+            let Some(task) = self.home.next_in_turn() else {
                 trimmer.left.set(0);
                 break;
-            };
-            // Whom it has looked at goes to the back, so that the next batch finds its place, whoever ends
-            // meanwhile.
-            // SAFETY: the list is this thread's, and a task in it is alive.
-            let task = unsafe {
-                self.live.remove(task);
-                self.live.push_back(task);
-                task.as_ref()
             };
             trimmer.left.set(trimmer.left.get() - 1);
             match task.sight(trimmer.sweep.get()) {
                 Sighting::First => trimmer.found.set(true),
                 Sighting::Again(dead) => match memory::resident(dead.clone()) {
                     Ok(0) | Err(_) => {}
-                    Ok(_) if keeps_pages(task) => {}
+                    Ok(_) if keeps_pages(&task) => {}
                     Ok(resident) => {
                         bytes += resident;
                         ranges.push(dead);
@@ -250,11 +242,11 @@ fn coarse_now() -> Duration {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::{cell::Cell, ptr, ptr::NonNull, rc::Rc};
+    use std::{cell::Cell, ptr, rc::Rc};
 
     use crate::{
         Runtime,
-        coroutine::{self, Header, SWITCH_BYTES, Sighting, Sweep},
+        coroutine::{HomeTask, SWITCH_BYTES, Sighting, Sweep},
         scheduler::{Worker, current_coroutine},
         spawn_local,
         sys::memory::page_size,
@@ -262,7 +254,7 @@ mod tests {
     };
 
     /// Runs `body` with a coroutine that is suspended at its bare switch, and goes on each time it is queued.
-    fn with_suspended(body: impl FnOnce(NonNull<Header>) + Send) {
+    fn with_suspended(body: impl FnOnce(HomeTask) + Send) {
         let builder = Runtime::builder().workers(1).idle_trim(None);
         builder.build().unwrap().run(|| {
             let (told, ended) = (Rc::new(Cell::new(None)), Rc::new(Cell::new(false)));
@@ -272,7 +264,7 @@ mod tests {
                 tell.set(Some(own));
                 while !end.get() {
                     // SAFETY: it is the one that runs.
-                    unsafe { coroutine::suspend(own) };
+                    unsafe { own.suspend() };
                 }
             });
             while told.get().is_none() {
@@ -287,7 +279,7 @@ mod tests {
     }
 
     /// Lets it run to its next switch.
-    fn turn(task: NonNull<Header>) {
+    fn turn(task: HomeTask) {
         Worker::current().unwrap().push_ready(task);
         yield_now();
     }
@@ -295,8 +287,7 @@ mod tests {
     #[test]
     fn a_switch_touches_nothing_further_below_than_is_taken_for_it() {
         with_suspended(|task| {
-            // SAFETY: it has not ended.
-            let header = unsafe { task.as_ref() };
+            let header = &*task;
             let stack = header.stack_range();
             let end = stack.end - header.depth() - SWITCH_BYTES;
             let dead = stack.start + page_size()..end;
@@ -319,8 +310,7 @@ mod tests {
     #[test]
     fn a_coroutine_is_sighted_twice_before_its_pages_are_told_of_and_then_once() {
         with_suspended(|task| {
-            // SAFETY: it has not ended.
-            let header = unsafe { task.as_ref() };
+            let header = &*task;
             let depth = header.depth();
             for _ in 0..2 {
                 assert_eq!(header.sight(Sweep::Odd), Sighting::First);

@@ -4,11 +4,11 @@
 //! are backed, and paints it if that is wanted; after each turn it notes the depth, and reads the paint; at the
 //! end it looks which pages are backed then.
 
-use std::{ops::Range, ptr::NonNull, slice};
+use std::{ops::Range, slice};
 
 use super::{Worker, current_coroutine, snapshot::looks};
 use crate::{
-    coroutine::{Header, Record},
+    coroutine::{Header, HomeTask, Record},
     stack::{
         depth::{self, Row, Tally, Watermark},
         paint,
@@ -27,10 +27,9 @@ impl Worker {
     /// Before a turn: prepares the stack of a coroutine that is about to begin.
     ///
     /// # Safety
-    /// `task` was started on this thread, has not ended, and does not run.
-    pub(super) unsafe fn watermark_before(&self, task: NonNull<Header>) {
-        // SAFETY: alive by the caller's promise.
-        let header = unsafe { task.as_ref() };
+    /// It has not ended, and does not run.
+    pub(super) unsafe fn watermark_before(&self, task: HomeTask) {
+        let header = &*task;
         if header.was_suspended() {
             return;
         }
@@ -60,10 +59,9 @@ impl Worker {
     /// After a turn.
     ///
     /// # Safety
-    /// `task` was started on this thread, does not run, and its memory and its stack are not yet given back.
-    pub(super) unsafe fn watermark_after(&self, task: NonNull<Header>, ended: bool) {
-        // SAFETY: alive by the caller's promise.
-        let header = unsafe { task.as_ref() };
+    /// It does not run, and its stack is not yet given back.
+    pub(super) unsafe fn watermark_after(&self, task: HomeTask, ended: bool) {
+        let header = &*task;
         let mut watermark = take_watermark(header);
         if watermark.paint != 0 {
             // SAFETY: painted, and nothing runs on this stack.
@@ -96,8 +94,7 @@ pub(crate) fn set_label(label: &str) {
     let Some((worker, task)) = Worker::current().zip(current_coroutine()) else {
         return;
     };
-    // SAFETY: it runs.
-    let header = unsafe { task.as_ref() };
+    let header = &*task;
     let mut watermark = take_watermark(header);
     if watermark.since_label > 0 {
         depth::note(worker.id(), watermark.row, |tally| {

@@ -2,13 +2,26 @@
 //!
 //! Each round runs a bounded slice of ready coroutines, begins a bounded slice of new ones, and looks
 //! at the clock and the kernel, so neither busy coroutines nor busy sockets starve the other.
+//!
+//! # Who may touch what
+//!
+//! A [`Worker`] is its thread's alone, and is found there by [`Worker::current`]. What other threads may touch is its
+//! [`Remote`]. On its thread runs
+//!
+//! | what | and may touch |
+//! |---|---|
+//! | its loop, between two turns | everything |
+//! | a coroutine, in its turn | `running`, `budget`; `timers`, `queue`, `driver` and `stacks`, by methods |
+//! | a handler of signals | `running` |
+//!
+//! Nothing of it stays borrowed over a wait, or while users' code runs.
 
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io,
     panic::Location,
-    ptr::{self, NonNull},
+    ptr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering, compiler_fence},
@@ -16,18 +29,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_deque::{Injector, Steal, Worker as Deque};
+use crossbeam_deque::Worker as Deque;
 use log::Level;
 
 use super::{
     Scheduler,
     ledger::{Aside, Ledgers},
-    new_remote, now, ready, refusal,
+    now, ready, refusal,
+    run_queue::{Queued, RunQueue},
     snapshot::{Counts, WorkerView, count, looks},
+    timers::Timers,
     trim::{Tidy, Trimmer},
 };
 use crate::{
-    coroutine::{self, Alarm, Failure, Header, Origin, Refused, Remote, TaskRef, Unstarted},
+    coroutine::{self, Failure, Header, Home, HomeTask, Origin, Refused, Remote, Unstarted},
     driver::{Driver, Polled, Standby},
     error::{Cause, Interrupt},
     idle::{Parker, Sleeper},
@@ -37,45 +52,44 @@ use crate::{
         pool::StackPool,
         slab::Slabs,
     },
-    sys::{fenced, later, list::List, thread_trace},
-    waiter::{Locals, Outcome, Waiter},
-    wheel::Wheel,
+    sys::{fenced, later, thread_trace},
+    waiter::{Claimed, Locals, Outcome, Waiter},
 };
 
 pub(crate) struct Worker {
     pub(super) scheduler: Arc<Scheduler>,
+    /// Which of the scheduler's workers it is.
     index: usize,
-    pub(super) home: Arc<Remote>,
-    running: Cell<Option<NonNull<Header>>>,
-    ready: RefCell<VecDeque<NonNull<Header>>>,
-    /// New coroutines that others may steal.
-    deque: Deque<Unstarted>,
-    /// New coroutines that must begin here: their closures are not `Send`, or there is no other worker.
-    local: RefCell<VecDeque<Unstarted>>,
-    /// Begun and not ended, for shutdown.
-    pub(super) live: List<Header>,
+    pub(super) home: Home,
+
+    // What there is to do, and with what.
+    queue: RunQueue,
     /// Got no stack, and wait for the one on which they can drop what they own.
-    refused: List<Header>,
+    refused: RefCell<VecDeque<Refused>>,
+    has_refused: Cell<bool>,
     /// When the last of these had its turn.
     refused_at: Cell<Instant>,
-    pub(super) stacks: RefCell<StackPool>,
+    timers: Timers,
     driver: RefCell<Driver>,
-    wheel: RefCell<Wheel<NonNull<Header>>>,
-    /// Timers that fired before their coroutine's wait was over, to be armed again.
-    early: RefCell<Vec<NonNull<Header>>>,
-    clock: Clock,
+    pub(super) stacks: RefCell<StackPool>,
+
+    // The turn under way.
+    running: Cell<Option<HomeTask>>,
     /// Operations that may succeed without suspending before the coroutine has to give way.
     budget: Cell<u32>,
     /// When the turn began, if that is kept.
     turn_since: Cell<Option<Instant>>,
+    /// The panics of those that are suspended while they unwind.
+    ledgers: RefCell<Ledgers>,
+
+    // The loop's own.
     sleeper: Sleeper,
     /// Since when it has not come to rest; kept where there are others to compare with.
     awake_since: Cell<Instant>,
+    pub(super) trimmer: Trimmer,
     /// When it was last said that the kernel cannot be asked for news.
     told_of_poll: Cell<Option<Instant>>,
     pub(super) counts: Counts,
-    pub(super) trimmer: Trimmer,
-    ledgers: RefCell<Ledgers>,
 }
 
 /// What a worker is grown from; made before its thread so that failures reach the builder.
@@ -91,7 +105,7 @@ impl Seed {
         let parker = Parker::new()?;
         let driver = Driver::new(parker.bell(), standby)?;
         Ok(Self {
-            home: Arc::new(new_remote(parker, &driver)),
+            home: Arc::new(Remote::new(parker, driver.registrar())),
             deque: Deque::new_fifo(),
             driver,
             stacks: StackPool::with_reserve(slabs.clone())?,
@@ -104,15 +118,6 @@ const SLICE: usize = 64;
 
 /// Operations without a suspension that a coroutine gets per turn.
 const BUDGET: u32 = 128;
-
-/// How many turns ahead the lines of a coroutine are asked for; the header first, since it tells where
-/// the stack is.
-const HEADERS_AHEAD: usize = 3;
-const STACKS_AHEAD: usize = 1;
-
-/// More new coroutines than this go to the runtime's injector. A deque that grows takes some 14 KiB of the
-/// spawner's stack to do so, which may be all it has; the injector takes next to nothing.
-const MOST_IN_DEQUE: usize = 64;
 
 /// Work is not handed over for a smaller difference than this in the number of coroutines: to wake the other worker
 /// costs a system call.
@@ -158,20 +163,16 @@ impl Worker {
         let _alt_stack = AltStack::install().inspect_err(|error| {
             fenced::tell!(warn, "no signal stack, overflows go unreported: {error}");
         });
-        let clock = Clock::start();
         let worker = Worker {
             index,
             running: Cell::new(None),
-            ready: RefCell::new(VecDeque::with_capacity(256)),
-            local: RefCell::new(VecDeque::new()),
-            live: List::new(),
-            refused: List::new(),
+            queue: RunQueue::new(seed.deque),
+            refused: RefCell::new(VecDeque::new()),
+            has_refused: Cell::new(false),
             refused_at: Cell::new(now()),
             stacks: RefCell::new(seed.stacks),
             driver: RefCell::new(seed.driver),
-            wheel: RefCell::new(Wheel::new(0)),
-            early: RefCell::new(Vec::new()),
-            clock,
+            timers: Timers::start(),
             budget: Cell::new(BUDGET),
             turn_since: Cell::new(None),
             sleeper: Sleeper::default(),
@@ -180,8 +181,9 @@ impl Worker {
             counts: Counts::default(),
             trimmer: Trimmer::new(scheduler.config.idle_trim),
             ledgers: RefCell::new(Ledgers::new()),
-            deque: seed.deque,
-            home: seed.home,
+            // SAFETY: each seed's remote is one worker's, which is made on its thread. It does not go before all
+            // that it has begun has ended: else its thread stays.
+            home: unsafe { Home::new(seed.home) },
             scheduler,
         };
         worker.show();
@@ -211,8 +213,7 @@ impl Worker {
         let [lowest, highest] = &self.home.thread_stack;
         lowest.store(stack.start, Ordering::Relaxed);
         highest.store(stack.end, Ordering::Relaxed);
-        let begun = ptr::from_ref(&self.live).cast_mut();
-        self.home.begun.store(begun, Ordering::Relaxed);
+        self.home.show();
         let thread_id = &self.home.thread_id;
         thread_id.store(thread_trace::thread_id(), Ordering::Relaxed);
     }
@@ -224,18 +225,20 @@ impl Worker {
     }
 
     fn round(&self) {
-        self.clock.tick();
+        self.timers.begin_round();
         if !self.home.parker.looks_empty() {
             self.take_inbox();
         }
         self.run_requests();
-        let waiting = self.ready.borrow().len();
+        let waiting = self.queue.ready();
         for turn in 0..SLICE {
-            // Who is made ready now goes behind what was spawned before.
-            if turn >= waiting && self.has_unstarted() {
+            // Coroutines woken during this round run after those spawned before it.
+            if turn >= waiting && self.queue.has_unstarted() {
                 break;
             }
-            let Some(task) = self.pop_ready() else { break };
+            let Some(task) = self.queue.pop_ready() else {
+                break;
+            };
             self.resume(task);
         }
         for _ in 0..SLICE {
@@ -244,13 +247,13 @@ impl Worker {
             };
             self.begin(task);
         }
-        if !self.refused.is_empty() {
+        if self.has_refused.get() {
             self.begin_refused();
         }
         if later::is_wanted() {
             self.have_lines_said();
         }
-        if self.has_work() {
+        if !self.queue.is_empty() {
             self.tidy_while_busy();
             if self.scheduler.workers() > 1 {
                 let since = self.awake_since.get();
@@ -268,19 +271,18 @@ impl Worker {
     /// The last rounds: everything is cancelled, nothing new begins, until all has ended, or the
     /// grace time is over: false, and what is left has been reported.
     fn wind_down(&self) -> bool {
-        // SAFETY: the list is this thread's, and cancelling changes no list of live coroutines.
-        unsafe {
-            self.live.for_each(|task| shut_down(task.as_ref()));
-        }
+        self.home.for_each(|task| shut_down(&task));
         let give_up_at = self.scheduler.ending.give_up_at();
         let standby = self.scheduler.standby.take_all();
-        self.local.borrow_mut().extend(standby);
+        standby.into_iter().for_each(|task| self.spawn_local(task));
         loop {
-            self.clock.tick();
+            self.timers.begin_round();
             self.take_inbox();
             self.run_requests();
             for _ in 0..SLICE {
-                let Some(task) = self.pop_ready() else { break };
+                let Some(task) = self.queue.pop_ready() else {
+                    break;
+                };
                 self.resume(task);
             }
             // So many at a time, for what they own may spawn further ones, without end.
@@ -295,36 +297,30 @@ impl Worker {
                 self.begin(task);
             }
             self.begin_refused();
-            if self.live.is_empty() && self.refused.is_empty() && !more {
+            if self.home.is_empty() && !self.has_refused.get() && !more {
                 return true;
             }
             let left = give_up_at.saturating_duration_since(now());
             if left.is_zero() && (!more || now() >= give_up_at + LATE) {
                 break;
             }
-            if more || self.has_work() {
+            if more || !self.queue.is_empty() {
                 self.poll(Some(Duration::ZERO));
             } else if self.home.parker.announce() && self.scheduler.requests[self.index].is_empty()
             {
-                let refused = (!self.refused.is_empty()).then_some(REFUSED_PATIENCE);
-                let timer = sooner(self.until_next_timer(), refused);
+                let refused = self.has_refused.get().then_some(REFUSED_PATIENCE);
+                let timer = sooner(self.timers.until_next(), refused);
                 self.poll(Some(left.min(timer.unwrap_or(left))));
             }
         }
-        // SAFETY: the list is this thread's.
-        unsafe {
-            for list in [&self.live, &self.refused] {
-                list.for_each(|task| {
-                    self.scheduler.ending.report(task.as_ref(), false);
-                });
-            }
+        let report = |task: &Header| self.scheduler.ending.report(task, false);
+        self.home.for_each(|task| report(&task));
+        for task in self.refused.take() {
+            report(task.header());
         }
         // What destructors spawned up to the end is not theirs to hold up any more.
-        while let Some(task) = self.deque.pop() {
-            self.scheduler.ending.report(task.header(), false);
-        }
-        for task in self.local.take() {
-            self.scheduler.ending.report(task.header(), false);
+        while let Some(task) = self.queue.pop_unstarted() {
+            report(task.header());
         }
         false
     }
@@ -338,49 +334,41 @@ impl Worker {
         }
     }
 
-    #[inline]
-    fn has_work(&self) -> bool {
-        !self.ready.borrow().is_empty() || self.has_unstarted()
-    }
-
-    #[inline]
-    fn has_unstarted(&self) -> bool {
-        !self.deque.is_empty() || !self.local.borrow().is_empty()
-    }
-
     /// Always inlined, for the reason that `suspend` gives.
     #[inline(always)]
-    fn resume(&self, task: NonNull<Header>) {
+    fn resume(&self, task: HomeTask) {
         self.running.set(Some(task));
         self.budget.set(BUDGET);
         let turn = &self.home.turn;
         turn.store(turn.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         // Whoever sees it sees the turn, and what the worker did before, too.
-        self.home.running.store(task.as_ptr(), Ordering::Release);
+        self.home
+            .running
+            .store(task.pointer().as_ptr(), Ordering::Release);
         if looks().any() {
             self.look_before(task);
         }
-        // SAFETY: queued tasks were begun here and have not ended; each is queued once.
-        let ended = unsafe { coroutine::resume(task) };
+        // SAFETY: queued tasks have not ended, and each is queued once.
+        let ended = unsafe { task.resume() };
         self.running.set(None);
         // Before this thread touches a coroutine, or anything of its own that others look at: see `Gate`.
         self.home.running.store(ptr::null_mut(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         if looks().any() {
-            self.look_after(task, ended.is_some());
+            self.look_after(task, ended);
         }
-        if let Some(stack) = ended {
-            self.end(task, stack);
+        if ended {
+            self.end(task);
         }
     }
 
     /// What is noted before a turn: its time, if that is wanted.
     #[cold]
     #[inline(never)]
-    fn look_before(&self, task: NonNull<Header>) {
+    fn look_before(&self, task: HomeTask) {
         let looks = looks();
         if looks.depths() {
-            // SAFETY: begun here, and does not run yet.
+            // SAFETY: it does not run yet.
             unsafe { self.watermark_before(task) };
         }
         self.turn_since.set(looks.times().then(now));
@@ -389,7 +377,7 @@ impl Worker {
     /// What is noted after a turn, of which the coroutine may have ended.
     #[cold]
     #[inline(never)]
-    fn look_after(&self, task: NonNull<Header>, ended: bool) {
+    fn look_after(&self, task: HomeTask, ended: bool) {
         let looks = looks();
         if looks.gated() {
             drop(self.home.at_gate.lock());
@@ -397,8 +385,7 @@ impl Worker {
         if let Some(begun) = self.turn_since.take()
             && !ended
         {
-            // SAFETY: it has not ended, and is this thread's.
-            let record = &unsafe { task.as_ref() }.record;
+            let record = &task.record;
             let now = now();
             record.since.set(Some(now));
             record.ran.set(record.ran.get() + (now - begun));
@@ -416,31 +403,28 @@ impl Worker {
     /// `task` is the coroutine running on this thread.
     #[cold]
     #[inline(never)]
-    pub(super) unsafe fn leave_unwinding(&self, task: NonNull<Header>) {
+    pub(super) unsafe fn leave_unwinding(&self, task: HomeTask) {
         let aside = self.ledgers.borrow_mut().lay_aside();
         if let Aside::Left(Some(error)) = &aside {
             tell_of_missing_ledger(error);
         }
         // SAFETY: the caller's promise.
-        unsafe { coroutine::suspend(task) };
+        unsafe { task.suspend() };
         self.ledgers.borrow_mut().take_up(aside);
     }
 
     #[inline]
-    fn end(&self, task: NonNull<Header>, stack: Stack) {
+    fn end(&self, task: HomeTask) {
         if std::thread::panicking() {
             self.strike_off();
         }
-        self.stacks.borrow_mut().release(stack);
-        let live = &self.home.live;
-        live.store(live.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
-        // SAFETY: ended, and not yet completed.
-        self.disarm(&unsafe { task.as_ref() }.alarm);
-        // SAFETY: begun here, so in this thread's list; ended, and completed here once.
-        unsafe {
-            self.live.remove(task);
-            coroutine::complete(task, ready);
+        if let Some(stack) = task.take_stack() {
+            self.stacks.borrow_mut().release(stack);
         }
+        self.timers.disarm(&task.alarm);
+        // SAFETY: it has ended, and is completed here alone. It ran, so it is in no queue; its timer is disarmed; and
+        // nothing on this thread's own stack has it in hand.
+        unsafe { self.home.complete(task, |claimed| self.ready(claimed)) };
     }
 
     /// Takes away what an ended coroutine has left of its count: a panic hook that panics after a wait replaces
@@ -464,20 +448,8 @@ impl Worker {
         } else {
             None
         };
-        // SAFETY: this is the home's thread, and the home is kept while coroutines live.
-        let task = unsafe { task.start(&*self.home, stack) };
         count(&self.counts.begun);
-        self.run_first(task);
-    }
-
-    /// Gives a coroutine that has just got its stack its first turn.
-    #[inline(always)]
-    fn run_first(&self, task: NonNull<Header>) {
-        // SAFETY: the list is this thread's; the task is removed when it ends.
-        unsafe { self.live.push_back(task) };
-        let live = &self.home.live;
-        live.store(live.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        self.resume(task);
+        self.resume(self.home.begin(task, stack));
     }
 
     /// A task gets no stack. What its closure owns may lock and wait when it is dropped, which nothing may here:
@@ -490,9 +462,8 @@ impl Worker {
             true => Failure::Interrupted(Interrupt::Cancelled),
             false => Failure::NoStack(error),
         };
-        let task = task.refuse(failure).into_raw();
-        // SAFETY: the list is this thread's, and the task in none yet.
-        unsafe { self.refused.push_back(task) };
+        self.refused.borrow_mut().push_back(task.refuse(failure));
+        self.has_refused.set(true);
         self.begin_refused();
     }
 
@@ -500,7 +471,7 @@ impl Worker {
     /// them waits so long that it may wait for another, they take their share of all stacks.
     #[cold]
     fn begin_refused(&self) {
-        while let Some(first) = self.refused.front() {
+        while self.has_refused.get() {
             let reserve = self.stacks.borrow_mut().take_reserve();
             let stack = reserve.or_else(|| {
                 let class = self.scheduler.default_class;
@@ -511,19 +482,19 @@ impl Worker {
                 stack?.ok()
             });
             let Some(stack) = stack else { return };
-            self.refused_at.set(self.recent());
-            // SAFETY: the list is this thread's, and holds what `refuse` put there.
-            let task = unsafe {
-                self.refused.remove(first);
-                Refused::from_raw(first)
+            let task = {
+                let mut refused = self.refused.borrow_mut();
+                let first = refused.pop_front();
+                self.has_refused.set(!refused.is_empty());
+                first
             };
+            let Some(task) = task else { return };
+            self.refused_at.set(self.recent());
             if self.scheduler.is_stopping() {
                 let scope = task.header().waiter.own_scope();
                 scope.cancel(Cause::Shutdown, &mut ready);
             }
-            // SAFETY: as in `begin`.
-            let task = unsafe { task.start(&*self.home, stack, refusal::note) };
-            self.run_first(task);
+            self.resume(self.home.begin_refused(task, stack, refusal::note));
         }
     }
 
@@ -542,7 +513,7 @@ impl Worker {
         };
         // SAFETY: nothing is borrowed, and the result is nothing.
         let (task, handle) =
-            unsafe { TaskRef::new(later::say_all, origin, None, None, Locals::new()) };
+            unsafe { Unstarted::new(later::say_all, origin, None, None, Locals::new()) };
         // Nothing has begun, so there is no error yet.
         _ = handle.detach();
         self.spawn_local(task);
@@ -556,13 +527,9 @@ impl Worker {
         {
             return Some(task);
         }
-        if let Some(task) = self.deque.pop() {
-            return Some(task);
-        }
-        if let Some(task) = self.local.borrow_mut().pop_front() {
-            return Some(task);
-        }
-        self.take_from_others()
+        self.queue
+            .pop_unstarted()
+            .or_else(|| self.take_from_others())
     }
 
     /// New work from other threads: what only this worker may begin, what it should, what any may.
@@ -572,20 +539,7 @@ impl Worker {
         }
         [&self.home.offered, &self.scheduler.injector]
             .into_iter()
-            .find_map(|from| self.take_batch(from))
-    }
-
-    fn take_batch(&self, from: &Injector<Unstarted>) -> Option<Unstarted> {
-        if from.is_empty() {
-            return None;
-        }
-        loop {
-            match from.steal_batch_and_pop(&self.deque) {
-                Steal::Success(task) => return Some(task),
-                Steal::Empty => return None,
-                Steal::Retry => {}
-            }
-        }
+            .find_map(|from| self.queue.take_batch(from))
     }
 
     /// Brings some other worker's new coroutines here.
@@ -596,12 +550,8 @@ impl Worker {
         }
         for offset in 1..stealers.len() {
             let victim = &stealers[(self.index + offset) % stealers.len()];
-            loop {
-                match victim.steal_batch(&self.deque) {
-                    Steal::Success(()) => return true,
-                    Steal::Empty => break,
-                    Steal::Retry => {}
-                }
+            if self.queue.steal(victim) {
+                return true;
             }
         }
         // What another was offered it has had time to come to.
@@ -609,9 +559,9 @@ impl Worker {
             return false;
         }
         let mut offered = self.scheduler.remotes.iter().map(|home| &home.offered);
-        match offered.find_map(|from| self.take_batch(from)) {
+        match offered.find_map(|from| self.queue.take_batch(from)) {
             Some(task) => {
-                self.deque.push(task);
+                self.queue.share_again(task);
                 true
             }
             None => false,
@@ -647,8 +597,8 @@ impl Worker {
         };
         let wait = |search_in| {
             count(&self.counts.sleeps);
-            let refused = (!self.refused.is_empty()).then_some(REFUSED_PATIENCE);
-            let timeout = sooner(sooner(self.until_next_timer(), tidy_in), refused);
+            let refused = self.has_refused.get().then_some(REFUSED_PATIENCE);
+            let timeout = sooner(sooner(self.timers.until_next(), tidy_in), refused);
             self.poll(sooner(timeout, search_in));
         };
         let parker = &self.home.parker;
@@ -682,7 +632,7 @@ impl Worker {
                 |waiter| {
                     // SAFETY: a waiter is in its wait until it is claimed, or takes itself out here.
                     if let Some(claimed) = unsafe { Waiter::claim(waiter, Outcome::Notified) } {
-                        ready(claimed);
+                        self.ready(claimed);
                     }
                 },
             );
@@ -704,10 +654,8 @@ impl Worker {
             self.take_inbox();
             self.scheduler.standby.take_due(|task| self.spawn(task));
         }
-        self.clock.tick();
-        if !self.wheel.borrow().is_empty() {
-            self.fire_timers();
-        }
+        self.timers.begin_round();
+        self.timers.fire(|task| self.push_ready(task));
     }
 
     /// Now and then: an error that stays comes back at once.
@@ -721,59 +669,21 @@ impl Worker {
         }
     }
 
-    fn fire_timers(&self) {
-        let present = self.clock.ticks_until(self.recent());
-        let mut wheel = self.wheel.borrow_mut();
-        let mut early = self.early.borrow_mut();
-        wheel.advance(present, &mut |task: NonNull<Header>| {
-            // SAFETY: a coroutine's timer is disarmed before it ends.
-            let alarm = &unsafe { task.as_ref() }.alarm;
-            alarm.timer.set(None);
-            if alarm.due.get() > present {
-                if alarm.due.get() != Alarm::NEVER {
-                    early.push(task);
-                }
-                return;
-            }
-            // SAFETY: as above.
-            if let Some(claimed) = unsafe { Waiter::claim(task.cast(), Outcome::TimedOut) } {
-                ready(claimed);
-            }
-        });
-        for task in early.drain(..) {
-            // SAFETY: as above.
-            self.arm(&mut wheel, task, unsafe { task.as_ref() }.alarm.due.get());
-        }
-    }
-
-    fn until_next_timer(&self) -> Option<Duration> {
-        let tick = self.wheel.borrow().next_expiry()?;
-        Some(self.clock.time_of(tick).saturating_duration_since(now()))
-    }
-
     #[inline]
-    fn pop_ready(&self) -> Option<NonNull<Header>> {
-        let mut ready = self.ready.borrow_mut();
-        let task = ready.pop_front();
-        // With thousands of coroutines each turn begins with cache misses; those of the next turns can
-        // be under way meanwhile.
-        if let Some(next) = ready.get(HEADERS_AHEAD) {
-            coroutine::prefetch_header(*next);
-        }
-        if let Some(next) = ready.get(STACKS_AHEAD) {
-            // SAFETY: queued coroutines are alive and wait on this thread.
-            unsafe { coroutine::prefetch_stack(*next) };
-        }
-        task
+    pub(super) fn push_ready(&self, task: HomeTask) {
+        self.queue.push_ready(task);
     }
 
+    /// Puts a claimed waiter where it will be resumed.
     #[inline]
-    pub(super) fn push_ready(&self, task: NonNull<Header>) {
-        self.ready.borrow_mut().push_back(task);
+    pub(super) fn ready(&self, claimed: Claimed) {
+        if let Some(task) = self.home.take_in(claimed) {
+            self.push_ready(task);
+        }
     }
 
     fn take_inbox(&self) {
-        self.sleeper.take(&self.home.parker, |task| {
+        self.home.take_sent(&self.sleeper, |task| {
             count(&self.counts.woken_from_elsewhere);
             self.push_ready(task);
         });
@@ -784,13 +694,8 @@ impl Worker {
     fn await_rings(&self) {
         let until = self.scheduler.ending.give_up_at();
         if !self.sleeper.hear_rings(&self.home.parker, until, now) {
-            let _kept_for_good = Arc::into_raw(self.home.clone());
+            let _kept_for_good = Arc::into_raw(self.home.remote().clone());
         }
-    }
-
-    /// The coroutines that have begun here and not ended; for this thread alone.
-    pub(super) fn live(&self) -> &List<Header> {
-        &self.live
     }
 
     /// What this worker tells of itself.
@@ -802,18 +707,12 @@ impl Worker {
             polls: self.counts.polls.get(),
             sleeps: self.counts.sleeps.get(),
             woken_from_elsewhere: self.counts.woken_from_elsewhere.get(),
-            ready: self.ready.borrow().len(),
-            unstarted: self.deque.len() + self.local.borrow().len(),
-            timers: self.wheel.borrow().len(),
+            ready: self.queue.ready(),
+            unstarted: self.queue.unstarted(),
+            timers: self.timers.len(),
             descriptors: self.driver.borrow().len(),
             coroutines: Vec::new(),
         }
-    }
-
-    #[inline]
-    pub(super) fn is_home_of(&self, task: NonNull<Header>) -> bool {
-        // SAFETY: whoever asks has claimed the task, or runs it.
-        ptr::eq(unsafe { task.as_ref() }.home.get(), &raw const *self.home)
     }
 
     pub(crate) fn belongs_to(&self, scheduler: &Arc<Scheduler>) -> bool {
@@ -825,11 +724,11 @@ impl Worker {
     }
 
     pub(crate) fn home(&self) -> &Arc<Remote> {
-        &self.home
+        self.home.remote()
     }
 
     #[inline]
-    pub(crate) fn running(&self) -> Option<NonNull<Header>> {
+    pub(crate) fn running(&self) -> Option<HomeTask> {
         self.running.get()
     }
 
@@ -838,19 +737,21 @@ impl Worker {
     pub(crate) fn spawn(&self, task: Unstarted) {
         if self.scheduler.workers() == 1 {
             self.spawn_local(task);
-            return;
+        } else {
+            self.spawn_shared(task);
         }
-        let waiting = self.deque.len();
-        if waiting >= MOST_IN_DEQUE {
-            self.scheduler.injector.push(task);
-            self.scheduler.wake_one();
-            return;
-        }
-        let is_next = waiting == 0;
-        self.deque.push(task);
-        match is_next {
-            true => self.scheduler.offer(),
-            false => self.scheduler.wake_one(),
+    }
+
+    /// Kept out of line: with one worker nobody comes by.
+    #[inline(never)]
+    fn spawn_shared(&self, task: Unstarted) {
+        match self.queue.share(task) {
+            Queued::Next => self.scheduler.offer(),
+            Queued::Behind => self.scheduler.wake_one(),
+            Queued::No(task) => {
+                self.scheduler.injector.push(task);
+                self.scheduler.wake_one();
+            }
         }
     }
 
@@ -867,7 +768,7 @@ impl Worker {
 
     /// Queues a task that must begin here.
     pub(crate) fn spawn_local(&self, task: Unstarted) {
-        self.local.borrow_mut().push_back(task);
+        self.queue.push_local(task);
     }
 
     pub(crate) fn acquire_stack(&self, class: SizeClass) -> io::Result<Stack> {
@@ -876,37 +777,14 @@ impl Worker {
 
     /// Sees to it that the running coroutine's wait, which is about to begin, ends at `deadline`.
     #[inline]
-    pub(super) fn set_alarm(&self, task: NonNull<Header>, deadline: Instant) {
-        // SAFETY: it runs.
-        let alarm = &unsafe { task.as_ref() }.alarm;
-        let due = self.clock.tick_at_or_after(deadline);
-        alarm.due.set(due);
-        if alarm.timer.get().is_some() && alarm.armed_for.get() <= due {
-            return;
-        }
-        self.disarm(alarm);
-        self.arm(&mut self.wheel.borrow_mut(), task, due);
-    }
-
-    #[inline]
-    fn arm(&self, wheel: &mut Wheel<NonNull<Header>>, task: NonNull<Header>, due: u64) {
-        // SAFETY: it runs or waits on this thread.
-        let alarm = &unsafe { task.as_ref() }.alarm;
-        alarm.timer.set(Some(wheel.insert(due, task)));
-        alarm.armed_for.set(due);
-    }
-
-    #[inline]
-    fn disarm(&self, alarm: &Alarm) {
-        if let Some(timer) = alarm.timer.take() {
-            self.wheel.borrow_mut().remove(timer);
-        }
+    pub(super) fn set_alarm(&self, task: HomeTask, deadline: Instant) {
+        self.timers.set_alarm(task, deadline);
     }
 
     /// The time as of this round, read at most once in it.
     #[inline]
     pub(crate) fn recent(&self) -> Instant {
-        self.clock.recent()
+        self.timers.recent()
     }
 
     /// Runs `f` on this worker's driver; `f` neither suspends nor calls back into the worker.
@@ -971,82 +849,19 @@ fn give_way() {
 /// For the overflow report: whose stack starts at `limit`. Runs in a signal handler.
 pub(super) fn culprit(limit: usize) -> Option<Culprit> {
     let task = Worker::current()?.running()?;
-    // SAFETY: it runs on this thread right now, so nothing changes or frees it.
-    let header = unsafe { task.as_ref() };
-    if header.stack_limit.get() != limit {
+    if task.stack_range().start != limit {
         return None;
     }
     Some(Culprit {
-        id: header.origin.id,
-        name: header
+        id: task.origin.id,
+        name: task
             .origin
             .name
             .as_deref()
             // SAFETY: the name lives as long as the coroutine, which does not outlive the report.
             .map(|name| unsafe { &*ptr::from_ref(name) }),
-        spawned_at: header.origin.spawned_at,
+        spawned_at: task.origin.spawned_at,
     })
-}
-
-/// The worker's clock: instants to wheel ticks, and a reading that is shared by a round.
-struct Clock {
-    start: Instant,
-    recent: Cell<Option<Instant>>,
-}
-
-/// 65.5 µs: fine enough for a millisecond's precision, coarse enough that bursts share a tick.
-const TICK_NANOS_SHIFT: u32 = 16;
-
-impl Clock {
-    fn start() -> Self {
-        Self {
-            start: now(),
-            recent: Cell::new(None),
-        }
-    }
-
-    /// A new round: the next to ask reads the clock.
-    #[inline]
-    fn tick(&self) {
-        self.recent.set(None);
-    }
-
-    #[inline]
-    fn recent(&self) -> Instant {
-        match self.recent.get() {
-            Some(recent) => recent,
-            None => {
-                let read = now();
-                self.recent.set(Some(read));
-                read
-            }
-        }
-    }
-
-    fn nanos(&self, at: Instant) -> u64 {
-        let since = at.saturating_duration_since(self.start);
-        since
-            .as_secs()
-            .saturating_mul(1_000_000_000)
-            .saturating_add(since.subsec_nanos().into())
-    }
-
-    #[inline]
-    fn tick_at_or_after(&self, at: Instant) -> u64 {
-        (self.nanos(at) >> TICK_NANOS_SHIFT) + 1
-    }
-
-    #[inline]
-    fn ticks_until(&self, at: Instant) -> u64 {
-        self.nanos(at) >> TICK_NANOS_SHIFT
-    }
-
-    fn time_of(&self, tick: u64) -> Instant {
-        let nanos = tick.saturating_mul(1 << TICK_NANOS_SHIFT);
-        self.start
-            .checked_add(Duration::from_nanos(nanos))
-            .unwrap_or_else(|| now() + Duration::from_secs(3600))
-    }
 }
 
 /// The shorter of two timeouts, where `None` is for ever.

@@ -25,7 +25,7 @@ where
     F: FnOnce() -> T,
 {
     // SAFETY: the caller's promise.
-    unsafe { TaskRef::new(body, origin(name, class), None, deadline, local::bequest()) }
+    unsafe { Unstarted::new(body, origin(name, class), None, deadline, local::bequest()) }
 }
 
 /// Makes a coroutine like [`make`], with its stack reserved now, by `reserve`. Its locals are handed in, since to clone
@@ -47,7 +47,7 @@ where
 {
     let stack = Some(reserve()?);
     // SAFETY: the caller's promise.
-    Ok(unsafe { TaskRef::new(body, origin(name, class), stack, deadline, locals) })
+    Ok(unsafe { Unstarted::new(body, origin(name, class), stack, deadline, locals) })
 }
 
 #[track_caller]

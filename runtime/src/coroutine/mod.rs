@@ -1,0 +1,53 @@
+//! One coroutine: what it is made of, how it is resumed and suspended, and how it ends.
+//!
+//! A spawned closure is one heap object: a [`Header`] that does not know the closure's type, then the closure, which
+//! is replaced by its result. A stack is bound only when it first runs and is given back when it ends.
+//!
+//! Inside it is a *task*, to users a *coroutine*; its first part is the [`Waiter`](crate::waiter::Waiter) that
+//! everything which blocks knows it by.
+//!
+//! # Who may touch what
+//!
+//! The types tell, in the order of a task's life:
+//!
+//! | type | whose it is |
+//! |---|---|
+//! | [`Unstarted`] | its holder's alone, who may take it to any worker |
+//! | [`HomeTask`] | this thread's, where it has begun: its engine, mark, alarm, links and waiter's context |
+//! | [`TaskRef`] | anybody's: the waiter's claim and scopes, `completion` and the count of references |
+//!
+//! `next` belongs to the thread that has claimed the wait. The count of references is one for the runtime, until the
+//! task is complete, and one for each handle.
+
+mod alarm;
+mod completion;
+mod ending;
+mod header;
+mod home;
+mod origin;
+mod remote;
+mod sighting;
+mod stage;
+mod switch;
+mod task;
+mod unstarted;
+
+pub(crate) use alarm::Alarm;
+pub(crate) use header::{Header, Record};
+pub(crate) use home::{Home, HomeTask, send_home};
+pub(crate) use origin::{Failure, Origin, Yields, next_id};
+pub(crate) use remote::Remote;
+#[cfg(all(test, not(loom)))]
+pub(crate) use sighting::SWITCH_BYTES;
+pub(crate) use sighting::{Sighting, Sweep};
+pub(crate) use task::TaskRef;
+pub(crate) use unstarted::{Refused, Unstarted};
+
+/// The files by which a coroutine's way in and out is known in a backtrace.
+pub(crate) const FILES: [&str; 5] = [
+    switch::FILE,
+    stage::FILE,
+    home::FILE,
+    unstarted::FILE,
+    ending::FILE,
+];

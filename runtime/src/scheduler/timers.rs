@@ -1,0 +1,170 @@
+//! A worker's timers: who is to be woken when, and what time it is.
+
+use std::{
+    cell::{Cell, RefCell},
+    time::{Duration, Instant},
+};
+
+use super::now;
+use crate::{
+    coroutine::{Alarm, HomeTask},
+    waiter::Outcome,
+    wheel::Wheel,
+};
+
+pub(super) struct Timers {
+    /// A coroutine's timer is disarmed before it ends.
+    wheel: RefCell<Wheel<HomeTask>>,
+    /// Timers that fired before their coroutine's wait was over, to be armed again.
+    early: RefCell<Vec<HomeTask>>,
+    clock: Clock,
+}
+
+impl Timers {
+    pub(super) fn start() -> Self {
+        Self {
+            wheel: RefCell::new(Wheel::new(0)),
+            early: RefCell::new(Vec::new()),
+            clock: Clock::start(),
+        }
+    }
+
+    /// A new round: the next to ask reads the clock.
+    #[inline]
+    pub(super) fn begin_round(&self) {
+        self.clock.tick();
+    }
+
+    /// The time as of this round, read at most once in it.
+    #[inline]
+    pub(super) fn recent(&self) -> Instant {
+        self.clock.recent()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.wheel.borrow().len()
+    }
+
+    /// Sees to it that a coroutine's wait, which is about to begin, ends at `deadline`.
+    #[inline]
+    pub(super) fn set_alarm(&self, task: HomeTask, deadline: Instant) {
+        let alarm = &task.alarm;
+        let due = self.clock.tick_at_or_after(deadline);
+        alarm.due.set(due);
+        if alarm.timer.get().is_some() && alarm.armed_for.get() <= due {
+            return;
+        }
+        self.disarm(alarm);
+        arm(&mut self.wheel.borrow_mut(), task, due);
+    }
+
+    #[inline]
+    pub(super) fn disarm(&self, alarm: &Alarm) {
+        if let Some(timer) = alarm.timer.take() {
+            self.wheel.borrow_mut().remove(timer);
+        }
+    }
+
+    /// Ends the waits that are due, and hands on whose they were.
+    #[inline]
+    pub(super) fn fire(&self, ready: impl FnMut(HomeTask)) {
+        if !self.wheel.borrow().is_empty() {
+            self.fire_due(ready);
+        }
+    }
+
+    fn fire_due(&self, mut ready: impl FnMut(HomeTask)) {
+        let present = self.clock.ticks_until(self.recent());
+        let mut wheel = self.wheel.borrow_mut();
+        let mut early = self.early.borrow_mut();
+        wheel.advance(present, &mut |task: HomeTask| {
+            let alarm = &task.alarm;
+            alarm.timer.set(None);
+            if alarm.due.get() > present {
+                if alarm.is_set() {
+                    early.push(task);
+                }
+                return;
+            }
+            if task.claim(Outcome::TimedOut) {
+                ready(task);
+            }
+        });
+        for task in early.drain(..) {
+            arm(&mut wheel, task, task.alarm.due.get());
+        }
+    }
+
+    pub(super) fn until_next(&self) -> Option<Duration> {
+        let tick = self.wheel.borrow().next_expiry()?;
+        Some(self.clock.time_of(tick).saturating_duration_since(now()))
+    }
+}
+
+#[inline]
+fn arm(wheel: &mut Wheel<HomeTask>, task: HomeTask, due: u64) {
+    let alarm = &task.alarm;
+    alarm.timer.set(Some(wheel.insert(due, task)));
+    alarm.armed_for.set(due);
+}
+
+/// Turns instants into the wheel's ticks, and has a reading that is shared by a round.
+struct Clock {
+    start: Instant,
+    recent: Cell<Option<Instant>>,
+}
+
+/// 65.5 µs: fine enough for a millisecond's precision, coarse enough that bursts share a tick.
+const TICK_NANOS_SHIFT: u32 = 16;
+
+impl Clock {
+    fn start() -> Self {
+        Self {
+            start: now(),
+            recent: Cell::new(None),
+        }
+    }
+
+    /// A new round: the next to ask reads the clock.
+    #[inline]
+    fn tick(&self) {
+        self.recent.set(None);
+    }
+
+    #[inline]
+    fn recent(&self) -> Instant {
+        match self.recent.get() {
+            Some(recent) => recent,
+            None => {
+                let read = now();
+                self.recent.set(Some(read));
+                read
+            }
+        }
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.start);
+        since
+            .as_secs()
+            .saturating_mul(1_000_000_000)
+            .saturating_add(since.subsec_nanos().into())
+    }
+
+    #[inline]
+    fn tick_at_or_after(&self, at: Instant) -> u64 {
+        (self.nanos(at) >> TICK_NANOS_SHIFT) + 1
+    }
+
+    #[inline]
+    fn ticks_until(&self, at: Instant) -> u64 {
+        self.nanos(at) >> TICK_NANOS_SHIFT
+    }
+
+    fn time_of(&self, tick: u64) -> Instant {
+        let nanos = tick.saturating_mul(1 << TICK_NANOS_SHIFT);
+        self.start
+            .checked_add(Duration::from_nanos(nanos))
+            .unwrap_or_else(|| now() + Duration::from_secs(3600))
+    }
+}
