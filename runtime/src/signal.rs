@@ -112,6 +112,55 @@ pub fn signals(wanted: &[Signal]) -> io::Result<Signals> {
     Ok(signals)
 }
 
+/// As [`signals`], for a program that ends in order at the first of them: a further one ends the process at once.
+///
+/// The first is received. Any of the signals that comes after it, and before the receiver is dropped, ends the process
+/// from within the handler, with the exit status of 128 and the signal's number: also where no worker ever gets to
+/// receive it. Exit handlers and destructors do not run then.
+///
+/// # Errors
+/// As [`signals`].
+///
+/// # Examples
+/// ```no_run
+/// use maniple::signal::{SIGINT, SIGTERM, shutdown_signals};
+/// # fn main() -> std::io::Result<()> {
+/// maniple::run(|| {
+///     let asked = shutdown_signals(&[SIGTERM, SIGINT])?;
+///     println!("ending, at {}; once more to end at once", asked.recv()?);
+///     // ... what ends in order, while `asked` is alive.
+///     drop(asked);
+///     Ok(())
+/// })
+/// # }
+/// ```
+pub fn shutdown_signals(wanted: &[Signal]) -> io::Result<Signals> {
+    let mut ending = Vec::with_capacity(2 * wanted.len());
+    let has_come = Arc::new(AtomicBool::new(false));
+    let mut register = || {
+        for &Signal(signal) in wanted.iter().filter(|signal| !low_level_refuses(**signal)) {
+            // In this order: the exit sees the flag that an earlier signal has set.
+            let exit = flag::register_conditional_shutdown(signal, 128 + signal, has_come.clone())?;
+            ending.push(exit);
+            ending.push(flag::register(signal, has_come.clone())?);
+        }
+        signals(wanted)
+    };
+    let registered = register();
+    match registered {
+        Ok(mut signals) => {
+            signals.registered.append(&mut ending);
+            Ok(signals)
+        }
+        Err(error) => {
+            ending
+                .into_iter()
+                .for_each(|id| _ = low_level::unregister(id));
+            Err(error)
+        }
+    }
+}
+
 /// A receiver of signals; made by [`signals`].
 ///
 /// Several coroutines and threads may receive from it, through `&Signals`; each signal goes to one of

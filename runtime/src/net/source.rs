@@ -133,6 +133,12 @@ impl Source {
         self.as_fd()
     }
 
+    /// For a user who only waits for it.
+    #[inline]
+    pub(crate) fn fd_to_wait_for(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+
     /// The socket has been told to linger.
     pub(crate) fn lingers(&self) {
         self.mark(LINGERS);

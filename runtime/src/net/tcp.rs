@@ -4,7 +4,7 @@ use std::{
     fmt,
     io::{self, IoSlice},
     net::SocketAddr,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
     time::{Duration, Instant},
 };
 
@@ -272,6 +272,15 @@ impl TcpStream {
     #[inline]
     pub fn wait_readable_until(&self, until: Instant) -> io::Result<()> {
         self.source.wait_ready(Direction::Read, Some(until))
+    }
+
+    /// The descriptor, to be waited for and for nothing else: for a type of one's own whose `as_fd` gives this to
+    /// [`spawn_when_readable`](crate::task::spawn_when_readable).
+    ///
+    /// The descriptor that `as_fd` gives may have anything done to it. From then on a short read no longer shows that
+    /// nothing more is there, so a wait for more may end at once, and the read behind it then waits.
+    pub fn fd_to_wait_for(&self) -> BorrowedFd<'_> {
+        self.source.fd_to_wait_for()
     }
 
     /// Takes the connection out of what the calling worker watches, unless a coroutine waits for it there.

@@ -11,7 +11,10 @@ use maniple::{
     cancel::{CancelToken, is_cancelled_error},
     group, offload,
     process::{Child, Command, StatusLost, Stdio},
-    signal::{SIGALRM, SIGCONT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, Signal, signals},
+    signal::{
+        SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, Signal,
+        shutdown_signals, signals,
+    },
     spawn, timeout, yield_now,
 };
 
@@ -372,4 +375,42 @@ fn signals_that_cannot_be_received_are_refused_by_name_or_number() {
         (SIGCONT.to_string(), SIGCONT.name()),
         ("SIGCONT".to_owned(), Some("SIGCONT"))
     );
+}
+
+#[test]
+fn a_second_signal_to_end_ends_the_process_though_the_worker_is_held() {
+    let output = super::child("processes::child_that_is_told_to_end_twice");
+    assert_eq!(
+        output.status.code(),
+        Some(128 + SIGINT.as_raw()),
+        "{output:?}"
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("SIGTERM was received"), "{text}");
+}
+
+#[test]
+#[ignore = "a child of the one above: it ends by a signal"]
+fn child_that_is_told_to_end_twice() {
+    let dropped = shutdown_signals(&[SIGTERM, SIGINT]).unwrap();
+    raise(SIGTERM);
+    drop(dropped);
+    on(1, || {
+        let asked = shutdown_signals(&[SIGTERM, SIGINT]).unwrap();
+        // What came to another receiver before counts as nothing here.
+        raise(SIGTERM);
+        println!("{} was received", asked.recv().unwrap());
+        raise(SIGINT);
+    });
+    unreachable!("the process has ended");
+}
+
+#[test]
+fn what_cannot_be_received_is_no_signal_to_end_either() {
+    let input = Signal::from_raw(29);
+    let error = shutdown_signals(&[input, Signal::from_raw(9)]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    // Nothing of it is left.
+    raise(input);
+    raise(input);
 }

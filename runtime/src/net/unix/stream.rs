@@ -8,10 +8,10 @@ use std::{
         unix::net::SocketAddr,
     },
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SendFlags, SocketType};
 
 use super::{
     super::Shutdown,
@@ -21,10 +21,10 @@ use super::{
     socket::{
         DEFAULT_BACKLOG, FLAGS, Timeout, conversions, raw_shutdown, reader, timeouts, writer,
     },
-    source::{Moved, Source},
+    source::{Moved, Source, until},
     transfer::Partial,
 };
-use crate::sys::event::Direction;
+use crate::sys::{event::Direction, socket::send_queue};
 
 /// A Unix-domain connection, in the shape of [`std::os::unix::net::UnixStream`].
 ///
@@ -101,6 +101,61 @@ impl UnixStream {
     /// Past the read timeout (kind `TimedOut`), or if the wait was cut short.
     pub fn wait_readable(&self) -> io::Result<()> {
         self.source.wait_readable(self.read_timeout.load())
+    }
+
+    /// As [`UnixStream::wait_readable`], until `until` at the latest; the read timeout does not count.
+    ///
+    /// # Errors
+    /// Past `until` (kind `TimedOut`), or if the wait was cut short.
+    pub fn wait_readable_until(&self, until: Instant) -> io::Result<()> {
+        self.source.wait_ready(Direction::Read, Some(until))
+    }
+
+    /// Writes what there is room for, without waiting.
+    ///
+    /// # Errors
+    /// Kind `WouldBlock` if there is no room.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.source.try_io(Direction::Write, |fd| {
+            rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+        })
+    }
+
+    /// Waits until there is something to read or room to write, the peer has closed, or the connection failed.
+    ///
+    /// It waits no longer than the read timeout and the write timeout, and may return early.
+    /// [`TcpStream::wait_either`](crate::net::TcpStream::wait_either) has an example.
+    ///
+    /// # Errors
+    /// Past a timeout (kind `TimedOut`), or if the wait was cut short.
+    pub fn wait_either(&self) -> io::Result<()> {
+        let timeouts = [self.read_timeout.load(), self.write_timeout.load()];
+        let shorter = timeouts.into_iter().flatten().min();
+        self.source.wait_either(until(shorter))
+    }
+
+    /// What was written and the peer has not read, as the memory that the kernel keeps it in (`SIOCOUTQ`): more than
+    /// its bytes, and 0 once all is read.
+    ///
+    /// # Errors
+    /// If the system cannot tell.
+    pub fn unread_by_peer(&self) -> io::Result<usize> {
+        send_queue(self.source.as_fd())
+    }
+
+    /// Has the calling worker watch the socket no more, until somebody waits for it there again: as
+    /// [`TcpStream::unwatch`](crate::net::TcpStream::unwatch).
+    pub fn unwatch(&self) {
+        self.source.unwatch();
+    }
+
+    /// The descriptor, to be waited for and for nothing else: for a type of one's own whose `as_fd` gives this to
+    /// [`spawn_when_readable`](crate::task::spawn_when_readable).
+    ///
+    /// The descriptor that `as_fd` gives may have anything done to it. From then on a short read no longer shows that
+    /// nothing more is there, so a wait for more may end at once, and the read behind it then waits.
+    pub fn fd_to_wait_for(&self) -> BorrowedFd<'_> {
+        self.source.fd_to_wait_for()
     }
 
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
