@@ -9,7 +9,7 @@ use maniple::{cancel::is_cancelled_error, time::Elapsed};
 
 use crate::{
     http1::{chunk::Decoder, head::Framing},
-    respond::{IntoResponse, Response},
+    response::{IntoResponse, Response},
 };
 
 /// What a body may take.

@@ -38,28 +38,23 @@
 
 mod body;
 pub mod client;
-mod date;
-mod drain;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod http1;
-mod line;
-mod out;
-mod params;
-mod refusal;
 mod request;
-mod respond;
+mod response;
 mod router;
-mod scratch;
 pub mod server;
+mod testing;
+pub mod transport;
 
 pub use body::BodyError;
-pub use client::{Client, ClientBuilder, ClientError, ClientResponse, RequestBuilder};
+pub use client::{Client, ClientError, ClientResponse};
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 pub use maniple::drain::DrainReport;
 pub use request::{BodyReader, Request};
-pub use respond::{Body, Html, IntoResponse, Json, Response};
+pub use response::{Body, Html, IntoResponse, Json, Response};
 pub use router::{Handler, RouteError, Router};
 pub use server::{Server, ServerHandle};
 

@@ -31,6 +31,20 @@ fn the_protocol_knows_no_sockets_and_no_runtime() {
 }
 
 #[test]
+fn only_transports_know_sockets() {
+    for source in server().sources() {
+        // The client's connections are TCP's, and so is what a builder binds.
+        let may = ["transport/", "client/", "server/mod"];
+        if !may.iter().any(|part| source.name.starts_with(part)) {
+            let code = source.code();
+            for unwanted in ["TcpStream", "UnixStream", "TcpListener", "UnixListener"] {
+                assert!(!code.contains(unwanted), "{}.rs: {unwanted}", source.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn files_say_what_lives_in_them() {
     for source in server().sources() {
         assert!(source.text.starts_with("//! "), "{}.rs", source.name);

@@ -18,8 +18,11 @@ use http::{
 };
 use maniple::{cancel::check, net::TcpStream};
 
-use super::{ClientError, url::Url};
-use crate::http1::reply::{Reply, Search};
+use super::{error::ClientError, url::Url};
+use crate::http1::{
+    conversation::{Awaiting, MAX_HEAD},
+    reply::{Reply, Search},
+};
 
 /// A connection, what is still to be sent on it, and what has been received on it but not used.
 #[derive(Debug)]
@@ -50,12 +53,6 @@ pub(super) struct Failed {
     pub(super) unheard: bool,
 }
 
-/// A response's head may take this much, and so may all the interim ones before it.
-const MAX_HEAD: usize = 64 * 1024;
-
-/// Interim responses to one request.
-const MAX_INTERIM: usize = 128;
-
 /// Bodies up to this are copied behind their head, and so is the beginning of longer ones.
 const COPIED_BODY: usize = 4 * 1024;
 
@@ -76,7 +73,7 @@ impl Connection {
         self.sending.load(request);
         let mut heard = false;
         let mut search = Search::default();
-        let (mut interim, mut interim_bytes) = (0, 0);
+        let mut awaiting = Awaiting::default();
         loop {
             let unread = self.input.unread();
             let found = search.find(unread).map_err(|text| self.malformed(text))?;
@@ -98,15 +95,11 @@ impl Connection {
             let parsed = Reply::parse(&unread[..length], request.method);
             let reply = parsed.map_err(|reason| self.malformed(&reason))?;
             self.input.consume(length);
-            if !reply.is_interim() {
+            let is_final = awaiting.is_final(reply.status, length);
+            if is_final.map_err(|text| self.malformed(text))? {
                 return Ok(reply);
             }
             search = Search::default();
-            interim += 1;
-            interim_bytes += length;
-            if interim > MAX_INTERIM || interim_bytes > MAX_HEAD {
-                return Err(self.malformed("too many interim responses"));
-            }
         }
     }
 

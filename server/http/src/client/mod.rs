@@ -3,10 +3,12 @@
 //! It has no deadline of its own: its I/O is cut short by the scope that the caller is in, as any I/O
 //! is. A connection goes back to the pool only when its response has been read to the end.
 
+mod builder;
 mod connection;
 mod error;
 mod pool;
 mod response;
+mod shared;
 mod url;
 
 use std::{borrow::Cow, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
@@ -16,11 +18,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
 use maniple::net::{TcpStream, ToSocketAddrs};
 use serde::Serialize;
 
+pub use builder::Builder;
 pub use error::ClientError;
 pub use response::ClientResponse;
 
 use connection::{Connection, Outgoing};
-use pool::{Limits, Pool};
+use shared::Shared;
 use url::Url;
 
 /// Requests other services; clones share the pool of connections.
@@ -32,8 +35,8 @@ use url::Url;
 /// and is refused ([`ClientError::Url`]).
 ///
 /// # Idle connections
-/// They are kept for [`ClientBuilder::idle_timeout`], within [`ClientBuilder::max_idle`] and
-/// [`ClientBuilder::max_idle_per_host`]. One that its server closes meanwhile is closed within a second. A coroutine
+/// They are kept for [`Builder::idle_timeout`], within [`Builder::max_idle`] and
+/// [`Builder::max_idle_per_host`]. One that its server closes meanwhile is closed within a second. A coroutine
 /// does that, `http client keeper`, which there is only while there are idle connections. It belongs to the runtime
 /// where the first of them was kept, on a plain thread to the default runtime; when that ends they are closed. So are
 /// all when the last clone of the client and its last response are dropped.
@@ -56,74 +59,11 @@ pub struct Client {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    pool: Pool,
-    connect_timeout: Duration,
-    timeout: Option<Duration>,
-    max_body_bytes: u64,
-}
-
-/// Settings of a [`Client`].
-#[derive(Clone, Copy, Debug)]
-#[must_use = "a builder does nothing until it builds"]
-pub struct ClientBuilder {
-    connect_timeout: Duration,
-    timeout: Option<Duration>,
-    idle: Limits,
-    max_body_bytes: u64,
-}
-
-impl ClientBuilder {
-    /// How long making a connection may take, for each address of the host. Default: 5 s. Zero lets no connection be
-    /// made: requests end with [`ClientError::Connect`], of which [`ClientError::is_timeout`] is true.
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// How long each read or write may wait. Default: no limit but the caller's deadline. With zero, which no answer
-    /// can keep to, requests end with [`ClientError::Timeout`] at once.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// Idle connections that are kept for all hosts. Default: 512. Beyond that the one is closed that has been idle for
-    /// longest. With 0 none is kept.
-    pub fn max_idle(mut self, connections: usize) -> Self {
-        self.idle.total = connections;
-        self
-    }
-
-    /// Idle connections that are kept for each host and port. Default: 64. Beyond that the host's one is closed that has
-    /// been idle for longest. With 0 none is kept.
-    pub fn max_idle_per_host(mut self, connections: usize) -> Self {
-        self.idle.per_host = connections;
-        self
-    }
-
-    /// How long a connection is kept idle. Default: 30 s, which is less than servers allow. It is closed within a second
-    /// after that, whether the client is used or not. With zero none is kept.
-    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.idle.age = timeout;
-        self
-    }
-
-    /// Bytes of a response body that are read into memory. Default: 16 MiB.
-    pub fn max_body_bytes(mut self, bytes: u64) -> Self {
-        self.max_body_bytes = bytes;
-        self
-    }
-
+impl Builder {
     /// The client.
     pub fn build(self) -> Client {
         Client {
-            shared: Arc::new(Shared {
-                pool: Pool::new(self.idle),
-                connect_timeout: self.connect_timeout,
-                timeout: self.timeout,
-                max_body_bytes: self.max_body_bytes,
-            }),
+            shared: Arc::new(self.into_shared()),
         }
     }
 }
@@ -135,23 +75,14 @@ impl Client {
     }
 
     /// Settings for a client.
-    pub fn builder() -> ClientBuilder {
-        ClientBuilder {
-            connect_timeout: Duration::from_secs(5),
-            timeout: None,
-            idle: Limits {
-                total: 512,
-                per_host: 64,
-                age: Duration::from_secs(30),
-            },
-            max_body_bytes: 16 * 1024 * 1024,
-        }
+    pub fn builder() -> Builder {
+        Builder::new()
     }
 
     /// Sends a `GET` and returns the response once its head has come.
     ///
     /// # Errors
-    /// As [`RequestBuilder::send`].
+    /// As [`Request::send`].
     pub fn get(&self, url: &str) -> Result<ClientResponse, ClientError> {
         self.send(&Outgoing {
             method: &Method::GET,
@@ -162,13 +93,13 @@ impl Client {
     }
 
     /// Begins a `POST`: give it a body, and send it.
-    pub fn post(&self, url: &str) -> RequestBuilder<'_> {
+    pub fn post(&self, url: &str) -> Request<'_> {
         self.request(Method::POST, url)
     }
 
     /// Begins a request.
-    pub fn request(&self, method: Method, url: &str) -> RequestBuilder<'_> {
-        RequestBuilder {
+    pub fn request(&self, method: Method, url: &str) -> Request<'_> {
+        Request {
             client: self,
             method,
             url: url.to_owned(),
@@ -262,7 +193,7 @@ impl fmt::Debug for Client {
 /// A request that is being put together; made by [`Client::request`].
 #[derive(Debug)]
 #[must_use = "a request does nothing until it is sent"]
-pub struct RequestBuilder<'a> {
+pub struct Request<'a> {
     client: &'a Client,
     method: Method,
     url: String,
@@ -272,8 +203,8 @@ pub struct RequestBuilder<'a> {
     bad_header: Option<String>,
 }
 
-impl RequestBuilder<'_> {
-    /// Adds a header field. A name or value that is not allowed is reported by [`RequestBuilder::send`].
+impl Request<'_> {
+    /// Adds a header field. A name or value that is not allowed is reported by [`Request::send`].
     pub fn header(mut self, name: &str, value: &str) -> Self {
         match (
             HeaderName::from_bytes(name.as_bytes()),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::{ClientError, Shared, connection::Connection};
+use super::{connection::Connection, error::ClientError, shared::Shared};
 use crate::http1::{
     chunk::Step,
     reply::{Ending, Reply},

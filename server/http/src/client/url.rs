@@ -1,6 +1,6 @@
 //! The parts of a URL that a request needs.
 
-use super::ClientError;
+use super::error::ClientError;
 use crate::http1::target::is_host;
 
 /// An `http` URL in parts.

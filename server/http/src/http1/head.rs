@@ -11,7 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use super::{
     Reject,
-    scan::{token_end, value_end},
+    conversation::persists,
+    scan::{parse_length, token_end, value_end},
     target::{self, is_host},
 };
 
@@ -435,12 +436,7 @@ impl<'b> Meaning<'b> {
             (None, Some(0) | None) => Framing::None,
             (None, Some(length)) => Framing::Length(length),
         };
-        let keep_alive = if http_11 {
-            !self.close
-        } else {
-            self.keep_alive && !self.close
-        };
-        Ok((framing, keep_alive))
+        Ok((framing, persists(http_11, self.close, self.keep_alive)))
     }
 }
 
@@ -463,18 +459,6 @@ fn check_encoding(encoding: &[u8]) -> Result<Framing, Reject> {
         ));
     }
     Err(Reject::bad("invalid Transfer-Encoding"))
-}
-
-/// Digits only: no sign, list, space or overflow.
-pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    Some(
-        value
-            .iter()
-            .fold(0, |length, digit| length * 10 + u64::from(digit - b'0')),
-    )
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! be known.
 
 pub(crate) mod chunk;
+pub(crate) mod conversation;
 pub(crate) mod head;
 pub(crate) mod reply;
 pub(crate) mod response;

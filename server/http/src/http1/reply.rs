@@ -12,7 +12,11 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 
-use super::chunk::Decoder;
+use super::{
+    chunk::Decoder,
+    conversation::{is_bodiless, persists},
+    scan::parse_length,
+};
 
 /// A parsed response head.
 #[derive(Debug)]
@@ -134,10 +138,7 @@ impl Reply {
                 .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
                 .any(|option| option.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
         };
-        let stays = match http_11 {
-            true => !asks("close"),
-            false => asks("keep-alive") && !asks("close"),
-        };
+        let stays = persists(http_11, asks("close"), asks("keep-alive"));
         Ok(Self {
             status,
             // What follows 101 is another protocol.
@@ -147,11 +148,6 @@ impl Reply {
             ending,
             headers,
         })
-    }
-
-    /// Whether the final response is still to come.
-    pub(crate) fn is_interim(&self) -> bool {
-        self.status.is_informational() && self.status != StatusCode::SWITCHING_PROTOCOLS
     }
 }
 
@@ -184,11 +180,7 @@ fn ending(
     http_11: bool,
 ) -> Result<Ending, String> {
     // Whatever the fields say, which may be what a response to GET would have.
-    if *method == Method::HEAD
-        || status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED
-    {
+    if is_bodiless(status, *method == Method::HEAD) {
         return Ok(Ending::Done);
     }
     let length = content_length(headers)?;
@@ -215,7 +207,7 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, String> {
     let mut agreed = None;
     for value in headers.get_all(CONTENT_LENGTH) {
         for element in value.as_bytes().split(|&byte| byte == b',') {
-            let length = super::head::parse_length(element.trim_ascii())
+            let length = parse_length(element.trim_ascii())
                 .ok_or_else(|| format!("invalid Content-Length {value:?}"))?;
             if *agreed.get_or_insert(length) != length {
                 return Err("different Content-Lengths".to_owned());

@@ -1,69 +1,8 @@
 //! Response heads and chunks, as bytes.
 
-use http::{HeaderMap, StatusCode, header::CONTENT_LENGTH};
+use http::{HeaderMap, StatusCode};
 
-use super::head::parse_length;
-
-/// How the body of a response ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// There is none, and no field says so.
-    NoBody,
-    Length(u64),
-    Chunked,
-    /// With the connection, for HTTP/1.0.
-    Close,
-}
-
-/// What the body of a response is, and to what it answers.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Content<'a> {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: Option<&'a HeaderMap>,
-    /// Its length, if that is known beforehand.
-    pub(crate) length: Option<u64>,
-    /// Whether the request was a `HEAD`.
-    pub(crate) of_head: bool,
-    pub(crate) http_11: bool,
-}
-
-impl Content<'_> {
-    /// How the response ends, and whether its body is sent (RFC 9112, 6.3).
-    #[inline]
-    pub(crate) fn ending(&self) -> (Ending, bool) {
-        match self.length {
-            Some(length) if self.status == StatusCode::OK && !self.of_head => {
-                (Ending::Length(length), true)
-            }
-            _ => self.unusual_ending(),
-        }
-    }
-
-    fn unusual_ending(&self) -> (Ending, bool) {
-        let unsent = |length: Option<u64>| (length.map_or(Ending::NoBody, Ending::Length), false);
-        match (self.status, self.length) {
-            // RFC 9110, 8.6, 15.3.5 and 15.3.6.
-            (StatusCode::NO_CONTENT, _) => unsent(None),
-            (StatusCode::RESET_CONTENT, _) => unsent(Some(0)),
-            (StatusCode::NOT_MODIFIED, _) => unsent(self.said_length()),
-            // What GET would be answered with: nobody may have made a body to see how long it is.
-            (_, Some(0)) if self.of_head => unsent(self.said_length()),
-            (_, Some(length)) => (Ending::Length(length), !self.of_head),
-            (_, None) if self.http_11 => (Ending::Chunked, !self.of_head),
-            (_, None) if self.of_head => unsent(None),
-            (_, None) => (Ending::Close, true),
-        }
-    }
-
-    /// What the handler says of a body that is not sent (RFC 9110, 8.6).
-    fn said_length(&self) -> Option<u64> {
-        let mut said = self.headers?.get_all(CONTENT_LENGTH).iter();
-        match (said.next(), said.next()) {
-            (Some(length), None) => parse_length(length.as_bytes()),
-            _ => None,
-        }
-    }
-}
+use super::conversation::Ending;
 
 /// A type that is known beforehand, so that no header map is made for it.
 #[derive(Debug, PartialEq, Eq)]
@@ -303,62 +242,5 @@ mod tests {
         write_chunk(&mut out, b"");
         write_chunk(&mut out, &[b'x'; 17]);
         assert_eq!(out, [&b"11\r\n"[..], &[b'x'; 17], b"\r\n"].concat());
-    }
-
-    #[test]
-    fn the_body_ends_as_status_and_method_say() {
-        use Ending::{Chunked, Close, Length, NoBody};
-        let mut headers = HeaderMap::new();
-        headers.insert("content-length", HeaderValue::from_static("20"));
-        for (status, of_head, length, says, expected) in [
-            (200, false, Some(3), false, (Length(3), true)),
-            // What a body has counts, not what is said of it.
-            (200, false, Some(3), true, (Length(3), true)),
-            (200, false, Some(0), true, (Length(0), true)),
-            (404, false, Some(0), false, (Length(0), true)),
-            (200, false, None, true, (Chunked, true)),
-            (200, true, Some(3), false, (Length(3), false)),
-            (200, true, Some(3), true, (Length(3), false)),
-            (200, true, Some(0), true, (Length(20), false)),
-            (200, true, Some(0), false, (NoBody, false)),
-            (200, true, None, false, (Chunked, false)),
-            (204, false, Some(3), true, (NoBody, false)),
-            (204, true, None, true, (NoBody, false)),
-            (205, false, Some(3), true, (Length(0), false)),
-            (205, false, None, false, (Length(0), false)),
-            (304, false, Some(3), false, (NoBody, false)),
-            (304, false, Some(0), true, (Length(20), false)),
-            (304, true, None, false, (NoBody, false)),
-        ] {
-            let mut content = Content {
-                status: StatusCode::from_u16(status).unwrap(),
-                headers: says.then_some(&headers),
-                length,
-                of_head,
-                http_11: true,
-            };
-            assert_eq!(content.ending(), expected, "{content:?}");
-            content.http_11 = false;
-            let in_http_10 = match expected {
-                (Chunked, true) => (Close, true),
-                (Chunked, false) => (NoBody, false),
-                expected => expected,
-            };
-            assert_eq!(content.ending(), in_http_10, "{content:?}");
-        }
-        for wrong in [&["x"][..], &["1", "1"], &["-1"], &[""]] {
-            let mut headers = HeaderMap::new();
-            for length in wrong {
-                headers.append("content-length", HeaderValue::from_static(length));
-            }
-            let content = Content {
-                status: StatusCode::OK,
-                headers: Some(&headers),
-                length: Some(0),
-                of_head: true,
-                http_11: true,
-            };
-            assert_eq!(content.ending(), (NoBody, false), "{wrong:?}");
-        }
     }
 }

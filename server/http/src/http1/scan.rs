@@ -1,4 +1,4 @@
-//! Where tokens and field values end: the bytes that HTTP allows in them (RFC 9110, 5.5 and 5.6.2).
+//! Where tokens and field values end, by the bytes that HTTP allows in them (RFC 9110, 5.5 and 5.6.2), and what a length is.
 
 /// Where the first byte from `at` on is that is not of the class.
 #[inline]
@@ -83,6 +83,18 @@ fn controls(eight: u64) -> u64 {
     let delete = eight ^ (EACH * 0x7f);
     let is_delete = delete.wrapping_sub(EACH) & !delete;
     (below_space | is_delete) & (EACH * 0x80)
+}
+
+/// Digits only: no sign, list, space or overflow.
+pub(super) fn parse_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(
+        value
+            .iter()
+            .fold(0, |length, digit| length * 10 + u64::from(digit - b'0')),
+    )
 }
 
 #[cfg(test)]

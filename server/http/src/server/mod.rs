@@ -1,12 +1,23 @@
-//! The server: settings, listening, accepting, signals, and the end.
+//! The server: what it is made of, how it is drained, and its end.
 
+mod accept;
+mod answer;
+pub(crate) mod buffers;
+mod builder;
 mod conn;
+mod date;
+mod drain;
+mod ending;
+pub(crate) mod exchange;
+mod faults;
+pub(crate) mod out;
+mod refusal;
+mod shared;
+pub(crate) mod state;
 
 use std::{
-    cell::Cell,
     io,
     net::SocketAddr,
-    os::fd::AsFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,176 +26,29 @@ use std::{
 };
 
 use maniple::{
-    cancel::{CancelToken, is_cancelled_error},
+    JoinHandle,
+    cancel::CancelToken,
     drain::DrainReport,
     log_limit::LogLimit,
-    log_within,
-    net::{TcpListener, TcpStream, ToSocketAddrs},
+    net::{TcpListener, ToSocketAddrs},
     panics,
-    sync::WaitGroup,
-    task::{spawn_least_loaded, spawn_when_readable},
-    time::coarse_now,
+    signal::{SIGINT, SIGTERM, Signals, shutdown_signals},
+    task,
 };
 
 use crate::{
     body::BodyLimits,
-    drain::Registry,
-    http1::head::{Limits, MOST_FIELDS, MOST_TARGET_BYTES},
-    line::Line,
-    refusal::Refusals,
     router::Router,
+    transport::{Address, Listener},
 };
+use accept::{Unbegun, accept_all, accept_last};
+use builder::NEVER;
+use conn::{Service, Timeouts};
+use drain::Registry;
+use refusal::Refusals;
+use shared::Shared;
 
-use conn::{Service, Standby, Timeouts};
-
-/// Settings of a server; made by [`Server::builder`].
-#[derive(Debug)]
-#[must_use = "a builder does nothing until it binds"]
-pub struct Builder {
-    router: Router,
-    limits: Limits,
-    timeouts: Timeouts,
-    body_limits: BodyLimits,
-    max_connections: usize,
-    drain_grace: Duration,
-    handle_signals: bool,
-}
-
-impl Builder {
-    /// How long a request's head may take from its first byte. Default: 10 s. Then 408.
-    pub fn header_timeout(mut self, timeout: Duration) -> Self {
-        self.timeouts.header = timeout;
-        self
-    }
-
-    /// How long a connection may wait for its next request. Default: 60 s. Then it is closed.
-    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.timeouts.idle = timeout;
-        self
-    }
-
-    /// How long a body may stall, and a client may take no bytes of an answer. Default: 20 s.
-    ///
-    /// A client that takes some bytes of its answer in that time, however few, goes on; it is looked at four
-    /// times in it. One that does not is reset, so that what it has cannot be taken for the whole.
-    pub fn body_timeout(mut self, timeout: Duration) -> Self {
-        self.body_limits.stall = timeout;
-        self
-    }
-
-    /// Bytes of a request's head. Default: 32 KiB. Beyond it 431.
-    pub fn max_header_bytes(mut self, bytes: usize) -> Self {
-        self.limits.head_bytes = bytes;
-        self
-    }
-
-    /// Bytes of a request's target. Default: 8 KiB, at most 65,534. Beyond it 414.
-    pub fn max_target_bytes(mut self, bytes: usize) -> Self {
-        self.limits.line_bytes = bytes;
-        self
-    }
-
-    /// Header fields of a request. Default: 100, at most 256. Beyond it 431.
-    pub fn max_header_fields(mut self, fields: usize) -> Self {
-        self.limits.fields = fields;
-        self
-    }
-
-    /// Bytes of a request's body. Default: 2 MiB. Beyond it 413.
-    pub fn max_body_bytes(mut self, bytes: u64) -> Self {
-        self.body_limits.length = bytes;
-        self
-    }
-
-    /// Connections at a time. Default: 1,000,000. Further ones wait to be accepted.
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        self.max_connections = connections;
-        self
-    }
-
-    /// How long a drain waits for what is in flight. Default: 30 s. Then it is cancelled.
-    pub fn drain_grace(mut self, grace: Duration) -> Self {
-        self.drain_grace = grace;
-        self
-    }
-
-    /// Whether SIGTERM and SIGINT drain the server, a second one ending the process at once.
-    /// Default: no.
-    pub fn handle_signals(mut self, handle: bool) -> Self {
-        self.handle_signals = handle;
-        self
-    }
-
-    /// Listens on the address.
-    ///
-    /// # Errors
-    /// If a setting is out of range (`InvalidInput`), or the address cannot be resolved or bound; the
-    /// message names it.
-    pub fn bind<A: ToSocketAddrs>(self, address: A) -> io::Result<Server> {
-        self.check()?;
-        let never = |timeout: Duration| timeout.min(NEVER);
-        let timeouts = Timeouts {
-            header: never(self.timeouts.header),
-            idle: never(self.timeouts.idle),
-        };
-        let body_limits = BodyLimits {
-            stall: never(self.body_limits.stall),
-            ..self.body_limits
-        };
-        // Alone on the address first, so that one in use is noticed: sharing would succeed.
-        let first = TcpListener::bind(address)?;
-        let local_addr = first.local_addr()?;
-        Ok(Server {
-            listener: first,
-            shared: Arc::new(Shared {
-                local_addr,
-                stop: CancelToken::new(),
-                drained: AtomicBool::new(false),
-                refusals: Arc::new(Refusals::new(local_addr)),
-                failed_accepts: LogLimit::new(1),
-                service: Arc::new(Service {
-                    router: self.router,
-                    limits: self.limits,
-                    timeouts,
-                    body_limits,
-                    registry: Registry::new(),
-                }),
-            }),
-            max_connections: self.max_connections,
-            drain_grace: never(self.drain_grace),
-            handle_signals: self.handle_signals,
-        })
-    }
-
-    fn check(&self) -> io::Result<()> {
-        let wrong = if self.limits.fields == 0 || self.limits.fields > MOST_FIELDS {
-            format!(
-                "max_header_fields is {}, must be from 1 to {MOST_FIELDS}",
-                self.limits.fields
-            )
-        } else if self.limits.head_bytes < 64 {
-            "max_header_bytes must be at least 64".to_owned()
-        } else if self.limits.line_bytes == 0 || self.limits.line_bytes > MOST_TARGET_BYTES {
-            format!(
-                "max_target_bytes is {}, must be from 1 to {MOST_TARGET_BYTES}",
-                self.limits.line_bytes
-            )
-        } else if self.max_connections == 0 {
-            "max_connections must be at least 1".to_owned()
-        } else if self.timeouts.header.is_zero()
-            || self.timeouts.idle.is_zero()
-            || self.body_limits.stall.is_zero()
-        {
-            "timeouts must be longer than zero".to_owned()
-        } else {
-            return Ok(());
-        };
-        Err(io::Error::new(io::ErrorKind::InvalidInput, wrong))
-    }
-}
-
-/// What is longer counts as this, since instants do not reach to the end of all durations.
-const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub use builder::Builder;
 
 /// An HTTP/1.1 server that listens.
 ///
@@ -206,21 +70,11 @@ const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// ```
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    listener: Listener,
     shared: Arc<Shared>,
     max_connections: usize,
     drain_grace: Duration,
     handle_signals: bool,
-}
-
-#[derive(Debug)]
-struct Shared {
-    local_addr: SocketAddr,
-    stop: CancelToken,
-    drained: AtomicBool,
-    refusals: Arc<Refusals>,
-    failed_accepts: LogLimit,
-    service: Arc<Service>,
 }
 
 /// Drains a server from anywhere; clones are for the same server.
@@ -246,9 +100,18 @@ impl ServerHandle {
         self.shared.drained.load(Ordering::SeqCst)
     }
 
-    /// The address that it listens on.
+    /// As [`Server::local_addr`].
+    ///
+    /// # Panics
+    /// If it does not listen on TCP.
+    #[track_caller]
     pub fn local_addr(&self) -> SocketAddr {
-        self.shared.local_addr
+        self.shared.local_addr()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &Address {
+        &self.shared.address
     }
 
     /// Connections that are open now.
@@ -266,33 +129,98 @@ impl ServerHandle {
     }
 }
 
+impl Builder {
+    /// Listens on the address.
+    ///
+    /// # Errors
+    /// If a setting is out of range (`InvalidInput`), or the address cannot be resolved or bound; the
+    /// message names it.
+    pub fn bind<A: ToSocketAddrs>(self, address: A) -> io::Result<Server> {
+        self.check()?;
+        // Alone on the address, so that one in use is noticed: sharing would succeed.
+        let listener = TcpListener::bind(address)?;
+        self.listener(listener)
+    }
+
+    /// Serves what connects to a listener that exists already: one that was bound before, by this program or by what
+    /// started it, a Unix-domain socket, or one [in memory](crate::transport::memory). See [`Listener`].
+    ///
+    /// A Unix-domain socket's file stays where it is when the server has ended, and one that is there already fails the
+    /// bind: whoever binds removes it.
+    ///
+    /// # Errors
+    /// If a setting is out of range (`InvalidInput`), or it is no listener.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use maniple::net::UnixListener;
+    /// use maniple_server::{Request, Router, Server};
+    /// # fn main() -> std::io::Result<()> {
+    /// maniple::run(|| {
+    ///     let router = Router::new().get("/", |_: &mut Request| "hello");
+    ///     // curl --unix-socket /run/hello.sock http://hello/
+    ///     let server = Server::builder(router).listener(UnixListener::bind("/run/hello.sock")?)?;
+    ///     server.serve().map(drop)
+    /// })
+    /// # }
+    /// ```
+    pub fn listener<L>(self, listener: L) -> io::Result<Server>
+    where
+        L: TryInto<Listener, Error = io::Error>,
+    {
+        self.check()?;
+        let listener = listener.try_into()?;
+        let address = listener.address()?;
+        let never = |timeout: Duration| timeout.min(NEVER);
+        let timeouts = Timeouts {
+            header: never(self.timeouts.header),
+            idle: never(self.timeouts.idle),
+        };
+        let body_limits = BodyLimits {
+            stall: never(self.body_limits.stall),
+            ..self.body_limits
+        };
+        Ok(Server {
+            listener,
+            shared: Arc::new(Shared {
+                stop: CancelToken::new(),
+                drained: AtomicBool::new(false),
+                refusals: Arc::new(Refusals::new(address.to_string())),
+                address,
+                failed_accepts: LogLimit::new(1),
+                service: Arc::new(Service {
+                    router: self.router,
+                    limits: self.limits,
+                    timeouts,
+                    body_limits,
+                    registry: Registry::new(),
+                }),
+            }),
+            max_connections: self.max_connections,
+            drain_grace: never(self.drain_grace),
+            handle_signals: self.handle_signals,
+        })
+    }
+}
+
 impl Server {
     /// Settings for a server with these routes.
     pub fn builder(router: Router) -> Builder {
-        Builder {
-            router,
-            limits: Limits {
-                head_bytes: 32 * 1024,
-                line_bytes: 8 * 1024,
-                fields: 100,
-            },
-            timeouts: Timeouts {
-                header: Duration::from_secs(10),
-                idle: Duration::from_secs(60),
-            },
-            body_limits: BodyLimits {
-                length: 2 * 1024 * 1024,
-                stall: Duration::from_secs(20),
-            },
-            max_connections: 1_000_000,
-            drain_grace: Duration::from_secs(30),
-            handle_signals: false,
-        }
+        Builder::new(router)
     }
 
     /// The address that it listens on, with the port that was chosen for port 0.
+    ///
+    /// # Panics
+    /// If it does not listen on TCP, which it does after [`Builder::bind`]: see [`Server::address`].
+    #[track_caller]
     pub fn local_addr(&self) -> SocketAddr {
-        self.shared.local_addr
+        self.shared.local_addr()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &Address {
+        &self.shared.address
     }
 
     /// A handle to drain it.
@@ -312,13 +240,12 @@ impl Server {
     /// # Errors
     /// If signals cannot be handled, the listener fails for good, or no worker has a stack for what accepts.
     pub fn serve(self) -> io::Result<DrainReport> {
-        let signals = if self.handle_signals {
-            Some(Signals::watch(self.handle())?)
-        } else {
-            None
+        let signals = match self.handle_signals {
+            true => Some(DrainAtSignal::watch(self.handle())?),
+            false => None,
         };
         let refusals = self.shared.refusals.clone();
-        let watcher = maniple::spawn(move || refusals.watch());
+        let watcher = spawn_named(&self.shared, "refusals", move || refusals.watch())?;
         let listener = Arc::new(self.listener);
         let unbegun = Unbegun::default();
         let mut acceptors = {
@@ -326,7 +253,7 @@ impl Server {
             let max_connections = self.max_connections;
             let listener = listener.clone();
             let unbegun = unbegun.clone();
-            maniple::task::spawn_on_workers(move |_worker| {
+            task::spawn_on_workers(move |_worker| {
                 unbegun.begin();
                 accept_all(&shared, &listener, max_connections)
             })
@@ -354,7 +281,7 @@ impl Server {
                 // It got no stack: the others accept for it, if there are any.
                 Err(error) => {
                     others -= 1;
-                    let address = self.shared.local_addr;
+                    let address = &self.shared.address;
                     panics::catch(|| {
                         log::warn!("{others} of the workers accept on {address}: {error}");
                     });
@@ -382,235 +309,43 @@ impl Server {
     }
 }
 
-impl Shared {
-    fn begin_drain(&self) {
-        self.service.registry.begin_drain();
-        self.stop.cancel();
-    }
+/// A coroutine of the server's own, whose name says so.
+fn spawn_named(
+    shared: &Shared,
+    what: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let name = format!("http {} {what}", shared.address);
+    task::Builder::new().name(name).spawn(body)
 }
 
-/// An acceptor's token while it has not begun. None accepts before all have begun, or the connections of one could
-/// take the stack of the next. Who gets no stack drops its token, too.
-#[derive(Default)]
-struct Unbegun(Cell<Option<WaitGroup>>);
-
-impl Clone for Unbegun {
-    fn clone(&self) -> Self {
-        let token = self.0.take().unwrap_or_default();
-        self.0.set(Some(token.clone()));
-        Self(Cell::new(Some(token)))
-    }
-}
-
-impl Unbegun {
-    /// Begins, and waits for the others, though not for a worker that is busy for long.
-    fn begin(&self) {
-        if let Some(token) = self.0.take() {
-            let _ = maniple::timeout(LONGEST_BEGINNING, || token.wait());
-        }
-    }
-}
-
-/// How long a worker may take to begin to accept before the others do.
-const LONGEST_BEGINNING: Duration = Duration::from_millis(100);
-
-/// Accepts until the server drains, on a descriptor of its own, which may be as hard to get as those of connections.
-fn accept_all(
-    shared: &Arc<Shared>,
-    listener: &TcpListener,
-    max_connections: usize,
-) -> io::Result<()> {
-    let registry = &shared.service.registry;
-    let mut pause = SHORTEST_PAUSE;
-    let mut own = None;
-    while !registry.is_draining() {
-        let accepted = shared.stop.run(|| {
-            let listener = match &mut own {
-                Some(own) => own,
-                none => none.insert(listener.try_clone()?),
-            };
-            let place = registry.reserve(max_connections);
-            Ok((listener.accept()?, place))
-        });
-        match accepted {
-            Ok(Ok(((stream, peer), place))) => {
-                pause = SHORTEST_PAUSE;
-                begin(shared, stream, peer);
-                drop(place);
-            }
-            Err(_) => break,
-            Ok(Err(error)) if is_cancelled_error(&error) => break,
-            Ok(Err(error)) if is_final(&error) => {
-                let text = format!("accept on {}: {error}", shared.local_addr);
-                return Err(io::Error::new(error.kind(), text));
-            }
-            Ok(Err(error)) => {
-                // Out of descriptors or memory, most likely: those in use must be given back first. Each
-                // pauses by itself: they would go on waking one another.
-                let address = shared.local_addr;
-                log_within!(shared.failed_accepts, warn, "accept on {address}: {error}");
-                if shared.stop.run(|| maniple::sleep(pause)).is_err() {
-                    break;
-                }
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// How long to leave an accept alone that failed; doubled while it goes on failing, which ends unnoticed.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(200);
-
-/// Accepts what has arrived by now, handshakes under way included: as the listener is closed, the kernel resets
-/// what was not accepted.
-fn accept_last(shared: &Arc<Shared>, listener: &TcpListener, grace: Duration) {
-    if let Err(error) = listener.ignore_new() {
-        // Others may go on connecting: as many as can have been waiting.
-        panics::catch(|| log::debug!("drain of {}: {error}", shared.local_addr));
-        for _ in 0..MOST_WAITING {
-            let Ok((stream, peer)) = listener.try_accept() else {
-                break;
-            };
-            begin(shared, stream, peer);
-        }
-        return;
-    }
-    let until = coarse_now() + LAST_HANDSHAKES.min(grace);
-    let _ = maniple::deadline(until, || {
-        loop {
-            match listener.accept() {
-                Ok((stream, peer)) => begin(shared, stream, peer),
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => return,
-                Err(error) if is_final(&error) => return,
-                Err(_) => maniple::sleep(SHORTEST_PAUSE),
-            }
-        }
-    });
-}
-
-/// How long handshakes that are under way may take to come to an end when no other can begin.
-const LAST_HANDSHAKES: Duration = Duration::from_millis(100);
-
-/// Connections that the kernel keeps for a listener, at the most that is usual.
-const MOST_WAITING: usize = 4096;
-
-/// Whether the listener itself is unusable, so that no later accept can succeed (accept(2)).
-fn is_final(error: &io::Error) -> bool {
-    const EBADF: i32 = 9;
-    const EINVAL: i32 = 22;
-    const ENOTSOCK: i32 = 88;
-    matches!(error.raw_os_error(), Some(EBADF | EINVAL | ENOTSOCK))
-}
-
-fn begin(shared: &Shared, stream: TcpStream, peer: SocketAddr) {
-    let service = shared.service.clone();
-    let line = Arc::new(Line::new(stream));
-    let id = service.registry.enter(line.clone());
-    let open = Open {
-        service,
-        refusals: shared.refusals.clone(),
-        id,
-        line: line.clone(),
-        unbegun: true,
-    };
-    let unbegun = line.entrust(|| spawn_least_loaded(move || serve(open, peer, None)));
-    if let Some(coroutine) = unbegun {
-        shared.refusals.note(coroutine);
-    }
-}
-
-/// Serves a connection, from coroutine to coroutine where it has to wait for long.
-fn serve(mut open: Open, peer: SocketAddr, waited: Option<Standby>) {
-    open.unbegun = false;
-    let line = open.line.clone();
-    if let Some(wait) = conn::serve(&open.service, line.clone(), peer, waited) {
-        line.stream.unwatch();
-        let refusals = open.refusals.clone();
-        let unbegun = line.entrust(|| {
-            open.unbegun = true;
-            spawn_when_readable(line.clone(), wait.until, move |_| {
-                serve(open, peer, Some(wait));
-            })
-        });
-        if let Some(coroutine) = unbegun {
-            refusals.note(coroutine);
-        }
-    }
-}
-
-/// A connection's place in the registry, left whichever way the connection ends.
-struct Open {
-    service: Arc<Service>,
-    refusals: Arc<Refusals>,
-    id: u64,
-    line: Arc<Line>,
-    /// Whether the coroutine that shall serve it next has yet to begin.
-    unbegun: bool,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        if self.unbegun
-            && let Some(coroutine) = self.line.disown()
-        {
-            self.refusals.note(coroutine);
-        }
-        // Last: the server may end with its last connection.
-        self.service.registry.leave(self.id);
-    }
-}
-
-/// A coroutine that drains the server at SIGTERM or SIGINT.
+/// A coroutine that drains the server at SIGTERM or SIGINT. A second one ends the process for as long as this is there.
 #[derive(Debug)]
-struct Signals {
-    registered: Vec<signal_hook::SigId>,
-    watcher: Option<maniple::JoinHandle<()>>,
+struct DrainAtSignal {
+    watcher: JoinHandle<()>,
+    _received: Arc<Signals>,
 }
 
-impl Signals {
+impl DrainAtSignal {
     fn watch(handle: ServerHandle) -> io::Result<Self> {
-        use signal_hook::{
-            consts::{SIGINT, SIGTERM},
-            flag,
-            low_level::pipe,
-        };
-        let (reader, writer) = std::os::unix::net::UnixStream::pair()?;
-        reader.set_nonblocking(true)?;
-        writer.set_nonblocking(true)?;
-        let second = Arc::new(AtomicBool::new(false));
-        let mut registered = Vec::new();
-        for signal in [SIGTERM, SIGINT] {
-            // In this order: the shutdown sees the flag that an earlier signal has set.
-            registered.push(flag::register_conditional_shutdown(
-                signal,
-                128 + signal,
-                second.clone(),
-            )?);
-            registered.push(flag::register(signal, second.clone())?);
-            registered.push(pipe::register(signal, writer.try_clone()?)?);
-        }
-        let watcher = maniple::spawn(move || {
-            if maniple::net::wait_readable(reader.as_fd()).is_ok() {
-                panics::catch(|| log::info!("draining {}", handle.local_addr()));
+        let received = Arc::new(shutdown_signals(&[SIGTERM, SIGINT])?);
+        let signals = received.clone();
+        let shared = handle.shared.clone();
+        let watcher = spawn_named(&shared, "signals", move || {
+            if let Ok(signal) = signals.recv() {
+                panics::catch(|| log::info!("{signal}: draining {}", handle.address()));
                 handle.drain();
             }
-        });
+        })?;
         Ok(Self {
-            registered,
-            watcher: Some(watcher),
+            watcher,
+            _received: received,
         })
     }
 }
 
-impl Drop for Signals {
+impl Drop for DrainAtSignal {
     fn drop(&mut self) {
-        for id in self.registered.drain(..) {
-            signal_hook::low_level::unregister(id);
-        }
-        if let Some(watcher) = self.watcher.take() {
-            watcher.cancel();
-        }
+        self.watcher.cancel();
     }
 }

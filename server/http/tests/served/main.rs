@@ -9,6 +9,7 @@ mod measuring;
 mod pooling;
 mod protocol;
 mod standby;
+mod transports;
 
 use std::{
     io::{Read, Write},

@@ -11,7 +11,7 @@ use std::{
 };
 
 use maniple::{Runtime, inspect, task::spawn};
-use maniple_server::{Client, client::ClientBuilder};
+use maniple_server::{Client, client};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const LONG: Duration = Duration::from_secs(3600);
@@ -94,7 +94,7 @@ impl Peer {
     }
 }
 
-fn keeping(set: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Client {
+fn keeping(set: impl FnOnce(client::Builder) -> client::Builder) -> Client {
     set(Client::builder().idle_timeout(LONG)).build()
 }
 
@@ -164,7 +164,7 @@ fn the_one_idle_for_longest_goes_when_they_are_too_many() {
 
 #[test]
 fn none_is_kept_where_none_may_be() {
-    let none: [fn(ClientBuilder) -> ClientBuilder; 3] = [
+    let none: [fn(client::Builder) -> client::Builder; 3] = [
         |builder| builder.max_idle(0),
         |builder| builder.max_idle_per_host(0),
         |builder| builder.idle_timeout(Duration::ZERO),

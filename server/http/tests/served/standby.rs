@@ -71,6 +71,29 @@ fn the_idle_timeout_holds_on_standby() {
 }
 
 #[test]
+fn timeouts_of_heads_and_bodies_hold_after_standby() {
+    let second = Duration::from_secs(1);
+    let served =
+        Served::with(|settings: Builder| settings.header_timeout(second).body_timeout(second));
+    for begun in [
+        "GET /user/7 HTTP/1.1\r\nHo",
+        "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nbody",
+    ] {
+        let mut stream = served.connect();
+        ask(&mut stream, "/", 5);
+        until_on_standby(1);
+        // In pieces, so that there are reads of which each takes all that there is.
+        for piece in begun.as_bytes().chunks(8) {
+            stream.write_all(piece).unwrap();
+            maniple::sleep(Duration::from_millis(10));
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(statuses(&answer), [408], "{begun:?}");
+    }
+}
+
+#[test]
 fn a_drain_ends_what_is_on_standby_and_answers_what_it_had_been_sent() {
     let served = Served::start();
     let mut streams: Vec<_> = (0..10).map(|_| served.connect()).collect();

@@ -1,5 +1,7 @@
 //! Which handler answers which path and method.
 
+pub(crate) mod params;
+
 use std::fmt;
 
 use http::{Method, StatusCode, header::ALLOW};
@@ -8,7 +10,8 @@ use maniple::inspect::depth_label;
 use crate::{
     http1::head::ascii,
     request::Request,
-    respond::{IntoResponse, Response},
+    response::{IntoResponse, Response},
+    server::buffers::Scratch,
 };
 
 /// Answers requests: any `Fn(&mut Request) -> impl IntoResponse` that threads can share.
@@ -191,6 +194,47 @@ impl Router {
     pub fn fallback(mut self, handler: impl Handler) -> Self {
         self.fallback = Some(Box::new(handler));
         self
+    }
+
+    /// Answers a request: calls the handler for its path and method, or else says that there is none.
+    ///
+    /// The server calls this for each request, and a test may, with [`Request::for_test`]. What the server adds to an
+    /// answer, and leaves out of it for `HEAD`, is not there yet.
+    ///
+    /// # Panics
+    /// If the handler panics.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::{Request, Router, StatusCode};
+    /// let router = Router::new().get("/users/{id}", |request: &mut Request| {
+    ///     format!("user {}", request.param("id").unwrap_or("?"))
+    /// });
+    /// let answer = router.answer(&mut Request::for_test("GET", "/users/7"));
+    /// assert_eq!(answer.into_text().unwrap(), "user 7");
+    /// let answer = router.answer(&mut Request::for_test("GET", "/"));
+    /// assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+    /// ```
+    #[inline]
+    pub fn answer(&self, request: &mut Request) -> Response {
+        let found = {
+            let Scratch {
+                input,
+                head,
+                params,
+                ..
+            } = request.exchange.scratch_mut();
+            let path = head.path_in(&input.bytes[input.start..]);
+            let base = path.as_ptr().addr();
+            self.find(&head.method, path, |name, value| {
+                let at = head.path.start + (value.as_ptr().addr() - base);
+                params.push(name, value, at);
+            })
+        };
+        match found {
+            Found::Answer(response) => *response,
+            Found::Handler(handler) => handler.call(request),
+        }
     }
 
     /// Finds the handler for a path, which is ASCII; `param` is called with each path parameter's name and value.

@@ -30,6 +30,21 @@ impl Params {
         self.entries.push((begin..self.names.len(), value));
     }
 
+    /// Sets a parameter that is decoded already, before those of its name.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        let begin = self.names.len();
+        self.names.push_str(name);
+        let value = Value::Decoded(value.to_owned());
+        self.entries.insert(0, (begin..self.names.len(), value));
+    }
+
+    /// Those that hold for another head, too.
+    pub(crate) fn without_parts_of_heads(mut self) -> Self {
+        self.entries
+            .retain(|(_, value)| matches!(value, Value::Decoded(_)));
+        self
+    }
+
     /// The value of that name, given the head that it may be a part of.
     pub(crate) fn get<'a>(&'a self, name: &str, head: &'a [u8]) -> Option<&'a str> {
         let mut entries = self.entries.iter();

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     io,
-    net::SocketAddr,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -32,7 +31,7 @@ const EVERY: Duration = Duration::from_secs(10);
 
 impl Refusals {
     /// Of the server at this address.
-    pub(crate) fn new(server: SocketAddr) -> Self {
+    pub(crate) fn new(server: String) -> Self {
         Self {
             count: AtomicU64::new(0),
             ended: Mutex::default(),
@@ -101,7 +100,7 @@ fn refusal(coroutine: JoinHandle<()>) -> Option<io::Error> {
 /// What the log has been told, and when.
 #[derive(Debug)]
 struct Log {
-    server: SocketAddr,
+    server: String,
     seen: u64,
     /// Why the last one was refused.
     cause: String,
@@ -110,7 +109,7 @@ struct Log {
 }
 
 impl Log {
-    fn new(server: SocketAddr) -> Self {
+    fn new(server: String) -> Self {
         Self {
             server,
             seen: 0,
@@ -148,7 +147,7 @@ impl Log {
     }
 
     fn line(&self) -> Option<String> {
-        let (server, seen, cause) = (self.server, self.seen, &self.cause);
+        let (server, seen, cause) = (&self.server, self.seen, &self.cause);
         let connections = match seen - self.told {
             0 => return None,
             1 => "1 connection".to_owned(),
@@ -176,7 +175,7 @@ mod tests {
     #[test]
     fn the_log_is_told_at_once_and_then_now_and_then() {
         let start = Instant::now();
-        let mut log = Log::new(([127, 0, 0, 1], 80).into());
+        let mut log = Log::new("127.0.0.1:80".to_owned());
         assert_eq!((log.wait(start), log.line()), (None, None));
         log.seen(1, Some(io::Error::other("limit of 4 stacks")));
         assert_eq!(log.wait(start), Some(Duration::ZERO));

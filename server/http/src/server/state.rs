@@ -8,19 +8,17 @@ use std::{
     },
 };
 
-use maniple::{
-    JoinHandle,
-    cancel::is_cancelled,
-    net::{Shutdown, TcpStream},
-};
+use maniple::{JoinHandle, cancel::is_cancelled, net::Shutdown};
+
+use crate::transport::Transport;
 
 /// A connection and what it is doing.
 #[derive(Debug)]
-pub(crate) struct Line {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Connection {
+    pub(crate) transport: Transport,
     state: AtomicU8,
     /// Held for some instructions, and not while a coroutine is spawned: a closure that is refused there is
-    /// dropped there, and comes back to [`Line::disown`].
+    /// dropped there, and comes back to [`Connection::disown`].
     server: Mutex<Server>,
 }
 
@@ -47,10 +45,10 @@ const BUSY: u8 = 2;
 /// and then finds the end.
 const ENDING: u8 = 3;
 
-impl Line {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+impl Connection {
+    pub(crate) fn new(transport: Transport) -> Self {
         Self {
-            stream,
+            transport,
             state: AtomicU8::new(FRESH),
             server: Mutex::default(),
         }
@@ -107,7 +105,7 @@ impl Line {
         let serves = server.turn > 0 && !server.unbegun;
         drop(server);
         // One on standby has to be begun to end.
-        let _ = self.stream.shutdown(Shutdown::Read);
+        let _ = self.transport.shutdown(Shutdown::Read);
         serves
     }
 
@@ -156,14 +154,15 @@ impl Line {
             .is_ok();
         if ends {
             // An error says that the peer is gone already.
-            let _ = self.stream.shutdown(Shutdown::Read);
+            let _ = self.transport.shutdown(Shutdown::Read);
         }
         ends
     }
 }
 
-impl AsFd for Line {
+impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+        let descriptor = self.transport.descriptor();
+        descriptor.expect("what has no descriptor is not put on standby")
     }
 }

@@ -1,6 +1,11 @@
 //! Responses, and what can be turned into one.
 
-use std::{borrow::Cow, convert::Infallible, fmt, io::Read};
+use std::{
+    borrow::Cow,
+    convert::Infallible,
+    fmt,
+    io::{self, Read},
+};
 
 use bytes::Bytes;
 use http::{
@@ -84,6 +89,48 @@ impl Response {
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// The first value of a header field, if it is text; the server's own fields are not there yet.
+    ///
+    /// # Examples
+    /// ```
+    /// let response = maniple_server::Response::text("hello");
+    /// assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
+    /// ```
+    pub fn header(&self, name: &str) -> Option<&str> {
+        if let Some(content_type) = self.content_type
+            && name.eq_ignore_ascii_case(CONTENT_TYPE.as_str())
+        {
+            return Some(content_type.value);
+        }
+        self.headers.as_ref()?.get(name)?.to_str().ok()
+    }
+
+    /// The whole body, of a reader what it gives: to see in a test what a handler answers.
+    ///
+    /// # Errors
+    /// That of the reader.
+    pub fn into_bytes(self) -> io::Result<Bytes> {
+        match self.body.kind {
+            BodyKind::Static(bytes) => Ok(Bytes::from_static(bytes)),
+            BodyKind::Owned(bytes) => Ok(bytes.into()),
+            BodyKind::Shared(bytes) => Ok(bytes),
+            BodyKind::Reader { mut reader, .. } => {
+                let mut bytes = Vec::new();
+                reader.read_to_end(&mut bytes)?;
+                Ok(bytes.into())
+            }
+        }
+    }
+
+    /// As [`Response::into_bytes`], as text; what is not UTF-8 becomes U+FFFD.
+    ///
+    /// # Errors
+    /// That of the reader.
+    pub fn into_text(self) -> io::Result<String> {
+        let bytes = self.into_bytes()?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The same with another status.

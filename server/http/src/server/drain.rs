@@ -15,7 +15,7 @@ use std::{
 
 use maniple::{drain::DrainReport, sync::Notify, time::coarse_now};
 
-use crate::line::{FRESH, IDLE, Line};
+use super::state::{Connection, FRESH, IDLE};
 
 /// All connections of a server.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(crate) struct Registry {
 
 #[derive(Debug, Default)]
 struct Open {
-    lines: HashMap<u64, Arc<Line>>,
+    connections: HashMap<u64, Arc<Connection>>,
     /// Places for connections that are about to be accepted.
     reserved: usize,
 }
@@ -68,7 +68,7 @@ impl Registry {
     pub(crate) fn reserve(&self, limit: usize) -> Place<'_> {
         loop {
             let mut open = self.open();
-            let taken = open.lines.len() + open.reserved;
+            let taken = open.connections.len() + open.reserved;
             if taken < limit {
                 open.reserved += 1;
                 drop(open);
@@ -82,17 +82,17 @@ impl Registry {
         }
     }
 
-    pub(crate) fn enter(&self, line: Arc<Line>) -> u64 {
+    pub(crate) fn enter(&self, connection: Arc<Connection>) -> u64 {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open().lines.insert(id, line);
+        self.open().connections.insert(id, connection);
         id
     }
 
     /// Never waits.
     pub(crate) fn leave(&self, id: u64) {
         let mut open = self.open();
-        let left = open.lines.remove(&id);
-        let is_last = open.lines.is_empty();
+        let left = open.connections.remove(&id);
+        let is_last = open.connections.is_empty();
         drop(open);
         drop(left);
         self.room.notify_one();
@@ -102,7 +102,7 @@ impl Registry {
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.open().lines.len()
+        self.open().connections.len()
     }
 
     pub(crate) fn begin_drain(&self) {
@@ -110,8 +110,8 @@ impl Registry {
     }
 
     /// Ends a connection that would wait for a further request.
-    pub(crate) fn end_idle(&self, line: &Line) {
-        if line.end_if(IDLE) {
+    pub(crate) fn end_idle(&self, connection: &Connection) {
+        if connection.end_if(IDLE) {
             self.idle.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -140,21 +140,30 @@ impl Registry {
     }
 
     fn sweep(&self, state: u8) {
-        let lines = self.lines_that(|line| line.is(state));
-        let ended = lines.iter().filter(|line| line.end_if(state)).count();
+        let connections = self.those_that(|connection| connection.is(state));
+        let ended = connections
+            .iter()
+            .filter(|connection| connection.end_if(state))
+            .count();
         self.idle.fetch_add(ended, Ordering::Relaxed);
     }
 
     fn cancel_all(&self) -> usize {
-        let lines = self.lines_that(|_| true);
-        lines.iter().filter(|line| line.cancel()).count()
+        let connections = self.those_that(|_| true);
+        connections
+            .iter()
+            .filter(|connection| connection.cancel())
+            .count()
     }
 
     /// For what takes a system call each, which is done without the lock.
-    fn lines_that(&self, are_wanted: impl Fn(&Line) -> bool) -> Vec<Arc<Line>> {
+    fn those_that(&self, are_wanted: impl Fn(&Connection) -> bool) -> Vec<Arc<Connection>> {
         let open = self.open();
-        let lines = open.lines.values().filter(|line| are_wanted(line));
-        lines.cloned().collect()
+        let connections = open
+            .connections
+            .values()
+            .filter(|connection| are_wanted(connection));
+        connections.cloned().collect()
     }
 
     fn wait_until_empty(&self, until: Instant) -> bool {

@@ -15,7 +15,7 @@
 
 use std::{
     cell::{Cell, RefCell, RefMut},
-    io::{self, IoSlice, Write},
+    io::{self, IoSlice},
     mem,
     rc::Rc,
     sync::Arc,
@@ -24,14 +24,14 @@ use std::{
 
 use maniple::{sync::Notify, time::Elapsed, time::coarse_now};
 
-use crate::line::Line;
+use super::state::Connection;
 
 /// A buffer for answers, lent to a connection while it is busy.
 pub(crate) struct Out {
     /// Borrowed over a wait by the connection while it sends, and by the courier.
     bytes: RefCell<Vec<u8>>,
     /// Whose they are, while the courier may send them.
-    line: Cell<Option<Arc<Line>>>,
+    connection: Cell<Option<Arc<Connection>>>,
     is_kept_back: Cell<bool>,
     /// Whether the courier has it in its list; a former holder may have left it there.
     is_listed: Cell<bool>,
@@ -50,7 +50,7 @@ impl Out {
     pub(crate) fn new() -> Rc<Self> {
         Rc::new(Self {
             bytes: RefCell::new(Vec::with_capacity(CAPACITY)),
-            line: Cell::new(None),
+            connection: Cell::new(None),
             is_kept_back: Cell::new(false),
             is_listed: Cell::new(false),
             again: Cell::new(None),
@@ -95,7 +95,7 @@ impl Out {
 
     /// Before users' code runs: what has been collected may leave without it. False if nobody could see to that.
     #[inline(never)]
-    pub(crate) fn keep_back(self: &Rc<Self>, line: &Arc<Line>) -> bool {
+    pub(crate) fn keep_back(self: &Rc<Self>, connection: &Arc<Connection>) -> bool {
         if self.bytes.try_borrow().is_ok_and(|bytes| bytes.is_empty()) {
             return true;
         }
@@ -103,7 +103,7 @@ impl Out {
             if !desk.is_attended() {
                 return false;
             }
-            self.line.set(Some(line.clone()));
+            self.connection.set(Some(connection.clone()));
             self.is_kept_back.set(true);
             self.again.set(None);
             if !self.is_listed.replace(true) {
@@ -119,32 +119,37 @@ impl Out {
     /// From now on the courier leaves it alone.
     fn take_off(&self) {
         self.is_kept_back.set(false);
-        drop(self.line.take());
+        drop(self.connection.take());
     }
 
     /// Sends what has been collected. After an error nothing more can be sent: closing resets the connection, so
     /// that an answer that broke off is not taken for whole.
     #[inline]
-    pub(crate) fn flush(&self, line: &Line, stall: Duration) -> io::Result<()> {
+    pub(crate) fn flush(&self, connection: &Connection, stall: Duration) -> io::Result<()> {
         let mut bytes = self.bytes();
         if bytes.is_empty() {
             return Ok(());
         }
-        match (&line.stream).write(&bytes) {
+        match connection.transport.write(&bytes) {
             Ok(sent) if sent == bytes.len() => {
                 bytes.clear();
                 Ok(())
             }
-            begun => finish(line, &mut bytes, &[], begun, stall),
+            begun => finish(connection, &mut bytes, &[], begun, stall),
         }
     }
 
     /// As [`flush`](Self::flush), and sends `more` behind it.
-    pub(crate) fn flush_with(&self, more: &[u8], line: &Line, stall: Duration) -> io::Result<()> {
+    pub(crate) fn flush_with(
+        &self,
+        more: &[u8],
+        connection: &Connection,
+        stall: Duration,
+    ) -> io::Result<()> {
         let mut bytes = self.bytes();
         let slices = [IoSlice::new(&bytes), IoSlice::new(more)];
-        let begun = (&line.stream).write_vectored(&slices);
-        finish(line, &mut bytes, more, begun, stall)
+        let begun = connection.transport.write_vectored(&slices);
+        finish(connection, &mut bytes, more, begun, stall)
     }
 
     /// Sends what the client has room for, for the courier; whether to come again.
@@ -157,14 +162,14 @@ impl Out {
         if again.is_some_and(|(at, _)| now < at) {
             return true;
         }
-        let Some(line) = self.line.take() else {
+        let Some(connection) = self.connection.take() else {
             return false;
         };
-        self.line.set(Some(line.clone()));
+        self.connection.set(Some(connection.clone()));
         if bytes.is_empty() {
             return false;
         }
-        let next = match line.stream.try_write(&bytes) {
+        let next = match connection.transport.try_write(&bytes) {
             Ok(sent) if sent == bytes.len() => {
                 bytes.clear();
                 return false;
@@ -186,7 +191,7 @@ impl Out {
 
 #[inline]
 fn finish(
-    line: &Line,
+    connection: &Connection,
     bytes: &mut Vec<u8>,
     more: &[u8],
     begun: io::Result<usize>,
@@ -194,29 +199,32 @@ fn finish(
 ) -> io::Result<()> {
     let sent = match begun {
         Ok(sent) if sent == bytes.len() + more.len() => Ok(()),
-        begun => send_slowly(line, bytes, more, begun, stall).map_err(|(error, _)| error),
+        begun => send_slowly(connection, bytes, more, begun, stall).map_err(|(error, _)| error),
     };
     // Sent, or part of it sent: users' code may still run before the connection goes, and the courier come by.
     bytes.clear();
     if sent.is_err() {
-        // An error says that it is gone already.
-        let _ = line.stream.reset_on_close();
+        connection.transport.reset_on_close();
     }
     sent
 }
 
 /// Sends a few bytes, outside of what is collected; how many were sent if not all.
-pub(crate) fn send(line: &Line, bytes: &[u8], stall: Duration) -> Result<(), (io::Error, usize)> {
-    match (&line.stream).write(bytes) {
+pub(crate) fn send(
+    connection: &Connection,
+    bytes: &[u8],
+    stall: Duration,
+) -> Result<(), (io::Error, usize)> {
+    match connection.transport.write(bytes) {
         Ok(sent) if sent == bytes.len() => Ok(()),
-        begun => send_slowly(line, bytes, &[], begun, stall),
+        begun => send_slowly(connection, bytes, &[], begun, stall),
     }
 }
 
 /// Goes on with a write of two pieces that has not sent all, for as long as the client takes something.
 #[cold]
 fn send_slowly(
-    line: &Line,
+    connection: &Connection,
     one: &[u8],
     other: &[u8],
     begun: io::Result<usize>,
@@ -224,17 +232,17 @@ fn send_slowly(
 ) -> Result<(), (io::Error, usize)> {
     let mut sent = 0;
     let mut written = begun;
-    let mut patience = Patience::with(line, stall);
+    let mut patience = Patience::with(connection, stall);
     while sent < one.len() + other.len() {
         let failed = match written {
             Ok(0) => Some(io::ErrorKind::WriteZero.into()),
             Ok(count) => {
                 sent += count;
-                patience = Patience::with(line, stall);
+                patience = Patience::with(connection, stall);
                 None
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
-            Err(error) if is_own_timeout(&error) => match patience.is_over(line) {
+            Err(error) if is_own_timeout(&error) => match patience.is_over(connection) {
                 true => Some(error),
                 false => None,
             },
@@ -248,7 +256,7 @@ fn send_slowly(
             IoSlice::new(&other[sent.saturating_sub(one.len())..]),
         ];
         written = match sent < one.len() + other.len() {
-            true => (&line.stream).write_vectored(&slices),
+            true => connection.transport.write_vectored(&slices),
             false => break,
         };
     }
@@ -274,11 +282,11 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    pub(crate) fn with(line: &Line, stall: Duration) -> Self {
+    pub(crate) fn with(connection: &Connection, stall: Duration) -> Self {
         Self {
             stall,
             since: coarse_now(),
-            unacknowledged: line.stream.unacknowledged().unwrap_or(0),
+            unacknowledged: connection.transport.untaken().unwrap_or(0),
         }
     }
 
@@ -288,9 +296,9 @@ impl Patience {
     }
 
     /// Whether the client has taken nothing for so long.
-    pub(crate) fn is_over(&mut self, line: &Line) -> bool {
+    pub(crate) fn is_over(&mut self, connection: &Connection) -> bool {
         let now = coarse_now();
-        let left = line.stream.unacknowledged().unwrap_or(usize::MAX);
+        let left = connection.transport.untaken().unwrap_or(usize::MAX);
         if left < self.unacknowledged {
             self.unacknowledged = left;
             self.since = now;
@@ -420,11 +428,12 @@ mod tests {
     };
 
     use super::*;
+    use crate::transport::Transport;
 
     const LONG: Duration = Duration::from_secs(60);
 
     /// A connection whose client has read nothing and has no more room, and how much it was sent.
-    fn full() -> (Arc<Line>, TcpStream, usize) {
+    fn full() -> (Arc<Connection>, TcpStream, usize) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();
@@ -440,7 +449,11 @@ mod tests {
                 }
             }
         }
-        (Arc::new(Line::new(stream)), client, sent)
+        (
+            Arc::new(Connection::new(Transport::Tcp(stream))),
+            client,
+            sent,
+        )
     }
 
     fn in_a_runtime(f: impl FnOnce() + Send) {
@@ -451,12 +464,12 @@ mod tests {
     #[test]
     fn a_client_without_room_gets_what_is_kept_back_once_it_has_some() {
         in_a_runtime(|| {
-            let (line, mut client, sent) = full();
+            let (connection, mut client, sent) = full();
             let out = Out::new();
             // More than the kernel takes by and by.
             let kept = vec![b'k'; 16 * 1024 * 1024];
             out.bytes().extend_from_slice(&kept);
-            assert!(out.keep_back(&line));
+            assert!(out.keep_back(&connection));
             // The handler goes on as if there were no client.
             for _ in 0..10 {
                 maniple::sleep(MOMENT);
@@ -470,7 +483,7 @@ mod tests {
                 maniple::sleep(MOMENT);
             }
             out.bytes().extend_from_slice(b"more");
-            out.flush(&line, LONG).unwrap();
+            out.flush(&connection, LONG).unwrap();
             client.read_exact(&mut all[..4]).unwrap();
             assert!(all.starts_with(b"more"));
         });
@@ -479,33 +492,35 @@ mod tests {
     #[test]
     fn a_client_that_is_gone_costs_the_handler_nothing() {
         in_a_runtime(|| {
-            let (line, client, _) = full();
+            let (connection, client, _) = full();
             drop(client);
             let out = Out::new();
             out.bytes().extend_from_slice(b"kept");
-            assert!(out.keep_back(&line));
+            assert!(out.keep_back(&connection));
             while out.is_kept_back() {
                 maniple::sleep(MOMENT);
             }
-            assert!(out.flush(&line, LONG).is_err());
+            assert!(out.flush(&connection, LONG).is_err());
         });
     }
 
     #[test]
     fn a_buffer_that_another_connection_has_now_is_sent_to_that_one() {
         in_a_runtime(|| {
-            let (line, client, _) = full();
+            let (connection, client, _) = full();
             let out = Out::new();
             out.bytes().extend_from_slice(b"first");
-            assert!(out.keep_back(&line));
+            assert!(out.keep_back(&connection));
             out.clear();
-            assert_eq!(Arc::strong_count(&line), 1, "the first may close");
-            drop((line, client));
+            assert_eq!(Arc::strong_count(&connection), 1, "the first may close");
+            drop((connection, client));
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let line = Arc::new(Line::new(listener.accept().unwrap().0));
+            let connection = Arc::new(Connection::new(Transport::Tcp(
+                listener.accept().unwrap().0,
+            )));
             out.bytes().extend_from_slice(b"second");
-            assert!(out.keep_back(&line));
+            assert!(out.keep_back(&connection));
             let mut all = [0; 6];
             client.read_exact(&mut all).unwrap();
             assert_eq!(&all, b"second");
@@ -515,7 +530,7 @@ mod tests {
     #[test]
     fn what_a_write_that_broke_off_has_sent_is_not_sent_again() {
         in_a_runtime(|| {
-            let (line, mut client, sent) = full();
+            let (connection, mut client, sent) = full();
             let out = Out::new();
             out.bytes().resize(64 * 1024 * 1024, b'k');
             // The client takes some and no more.
@@ -527,11 +542,11 @@ mod tests {
                 token.cancel();
                 client
             });
-            let cut = flushed.run(|| out.flush(&line, LONG));
+            let cut = flushed.run(|| out.flush(&connection, LONG));
             assert!(!matches!(cut, Ok(Ok(()))));
             let _client = reader.join().unwrap();
             // Users' code runs before the connection goes: the destructor of a body.
-            assert!(out.keep_back(&line));
+            assert!(out.keep_back(&connection));
             assert!(!out.is_kept_back() && out.bytes().is_empty());
         });
     }
@@ -542,11 +557,13 @@ mod tests {
         builder.build().unwrap().run(|| {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let line = Arc::new(Line::new(listener.accept().unwrap().0));
+            let connection = Arc::new(Connection::new(Transport::Tcp(
+                listener.accept().unwrap().0,
+            )));
             let out = Out::new();
-            assert!(out.keep_back(&line), "there is nothing");
+            assert!(out.keep_back(&connection), "there is nothing");
             out.bytes().extend_from_slice(b"x");
-            assert!(!out.keep_back(&line));
+            assert!(!out.keep_back(&connection));
         });
     }
 }

@@ -12,11 +12,11 @@ use std::{
 
 use http::{HeaderMap, Uri};
 
+use super::out::Out;
 use crate::{
     body::{BodyState, Pace},
     http1::head::{Field, Head},
-    out::Out,
-    params::Params,
+    router::params::Params,
 };
 
 /// Input and the tables of the request in hand.
@@ -69,8 +69,9 @@ impl Scratch {
             .unwrap_or_else(|| (Self::make(), Out::new()))
     }
 
+    /// An empty one, of no worker's.
     #[cold]
-    fn make() -> Box<Self> {
+    pub(crate) fn make() -> Box<Self> {
         Box::new(Self {
             input: Input {
                 bytes: vec![0; INPUT_BYTES],

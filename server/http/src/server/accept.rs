@@ -1,0 +1,196 @@
+//! Accepting: each worker for itself while the server runs, and what has arrived when it drains.
+
+use std::{cell::Cell, io, sync::Arc, time::Duration};
+
+use maniple::{
+    cancel::is_cancelled_error,
+    log_within,
+    sync::WaitGroup,
+    task::{spawn_least_loaded, spawn_when_readable},
+    time::coarse_now,
+};
+
+use super::{
+    conn::{self, Service, Standby},
+    refusal::Refusals,
+    shared::Shared,
+    state::Connection,
+};
+use crate::transport::{Listener, Peer, Transport};
+
+/// An acceptor's token while it has not begun. None accepts before all have begun, or the connections of one could
+/// take the stack of the next. Who gets no stack drops its token, too.
+#[derive(Default)]
+pub(super) struct Unbegun(Cell<Option<WaitGroup>>);
+
+impl Clone for Unbegun {
+    fn clone(&self) -> Self {
+        let token = self.0.take().unwrap_or_default();
+        self.0.set(Some(token.clone()));
+        Self(Cell::new(Some(token)))
+    }
+}
+
+impl Unbegun {
+    /// Begins, and waits for the others, though not for a worker that is busy for long.
+    pub(super) fn begin(&self) {
+        if let Some(token) = self.0.take() {
+            let _ = maniple::timeout(LONGEST_BEGINNING, || token.wait());
+        }
+    }
+}
+
+/// How long a worker may take to begin to accept before the others do.
+const LONGEST_BEGINNING: Duration = Duration::from_millis(100);
+
+/// Accepts until the server drains, on a descriptor of its own, which may be as hard to get as those of connections.
+pub(super) fn accept_all(
+    shared: &Arc<Shared>,
+    listener: &Listener,
+    max_connections: usize,
+) -> io::Result<()> {
+    let registry = &shared.service.registry;
+    let mut pause = SHORTEST_PAUSE;
+    let mut own = None;
+    while !registry.is_draining() {
+        let accepted = shared.stop.run(|| {
+            let listener = match &mut own {
+                Some(own) => own,
+                none => none.insert(listener.try_clone()?),
+            };
+            let place = registry.reserve(max_connections);
+            Ok((listener.accept()?, place))
+        });
+        match accepted {
+            Ok(Ok(((transport, peer), place))) => {
+                pause = SHORTEST_PAUSE;
+                begin(shared, transport, peer);
+                drop(place);
+            }
+            Err(_) => break,
+            Ok(Err(error)) if is_cancelled_error(&error) => break,
+            Ok(Err(error)) if is_final(&error) => {
+                let text = format!("accept on {}: {error}", shared.address);
+                return Err(io::Error::new(error.kind(), text));
+            }
+            Ok(Err(error)) => {
+                // Out of descriptors or memory, most likely: those in use must be given back first. Each
+                // pauses by itself: they would go on waking one another.
+                let address = &shared.address;
+                log_within!(shared.failed_accepts, warn, "accept on {address}: {error}");
+                if shared.stop.run(|| maniple::sleep(pause)).is_err() {
+                    break;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How long to leave an accept alone that failed; doubled while it goes on failing, which ends unnoticed.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Accepts what has arrived by now, handshakes under way included: as the listener is closed, the kernel resets
+/// what was not accepted.
+pub(super) fn accept_last(shared: &Arc<Shared>, listener: &Listener, grace: Duration) {
+    let is_closed = listener.ignore_new();
+    if is_closed.is_err() || !listener.has_handshakes() {
+        // Others may go on connecting: as many as can have been waiting.
+        for _ in 0..MOST_WAITING {
+            let Ok((transport, peer)) = listener.try_accept() else {
+                break;
+            };
+            begin(shared, transport, peer);
+        }
+        return;
+    }
+    let until = coarse_now() + LAST_HANDSHAKES.min(grace);
+    let _ = maniple::deadline(until, || {
+        loop {
+            match listener.accept() {
+                Ok((transport, peer)) => begin(shared, transport, peer),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return,
+                Err(error) if is_final(&error) => return,
+                Err(_) => maniple::sleep(SHORTEST_PAUSE),
+            }
+        }
+    });
+}
+
+/// How long handshakes that are under way may take to come to an end when no other can begin.
+const LAST_HANDSHAKES: Duration = Duration::from_millis(100);
+
+/// Connections that the kernel keeps for a listener, at the most that is usual.
+const MOST_WAITING: usize = 4096;
+
+/// Whether the listener itself is unusable, so that no later accept can succeed (accept(2)).
+fn is_final(error: &io::Error) -> bool {
+    const EBADF: i32 = 9;
+    const EINVAL: i32 = 22;
+    const ENOTSOCK: i32 = 88;
+    const EOPNOTSUPP: i32 = 95;
+    matches!(
+        error.raw_os_error(),
+        Some(EBADF | EINVAL | ENOTSOCK | EOPNOTSUPP)
+    ) || error.kind() == io::ErrorKind::ConnectionAborted && error.raw_os_error().is_none()
+}
+
+fn begin(shared: &Shared, transport: Transport, peer: Peer) {
+    let service = shared.service.clone();
+    let connection = Arc::new(Connection::new(transport));
+    let id = service.registry.enter(connection.clone());
+    let open = Open {
+        service,
+        refusals: shared.refusals.clone(),
+        id,
+        connection: connection.clone(),
+        unbegun: true,
+    };
+    let unbegun = connection.entrust(|| spawn_least_loaded(move || serve(open, peer, None)));
+    if let Some(coroutine) = unbegun {
+        shared.refusals.note(coroutine);
+    }
+}
+
+/// Serves a connection, from coroutine to coroutine where it has to wait for long.
+fn serve(mut open: Open, peer: Peer, waited: Option<Standby>) {
+    open.unbegun = false;
+    let connection = open.connection.clone();
+    if let Some(wait) = conn::serve(&open.service, connection.clone(), peer, waited) {
+        connection.transport.unwatch();
+        let refusals = open.refusals.clone();
+        let unbegun = connection.entrust(|| {
+            open.unbegun = true;
+            spawn_when_readable(connection.clone(), wait.until, move |_| {
+                serve(open, peer, Some(wait));
+            })
+        });
+        if let Some(coroutine) = unbegun {
+            refusals.note(coroutine);
+        }
+    }
+}
+
+/// A connection's place in the registry, left whichever way the connection ends.
+struct Open {
+    service: Arc<Service>,
+    refusals: Arc<Refusals>,
+    id: u64,
+    connection: Arc<Connection>,
+    /// Whether the coroutine that shall serve it next has yet to begin.
+    unbegun: bool,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.unbegun
+            && let Some(coroutine) = self.connection.disown()
+        {
+            self.refusals.note(coroutine);
+        }
+        // Last: the server may end with its last connection.
+        self.service.registry.leave(self.id);
+    }
+}

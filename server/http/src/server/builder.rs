@@ -1,0 +1,140 @@
+//! A server's settings and their defaults.
+
+use std::{io, time::Duration};
+
+use super::conn::Timeouts;
+use crate::{
+    body::BodyLimits,
+    http1::head::{Limits, MOST_FIELDS, MOST_TARGET_BYTES},
+    router::Router,
+};
+
+/// Settings of a server; made by [`Server::builder`](super::Server::builder).
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it binds"]
+pub struct Builder {
+    pub(super) router: Router,
+    pub(super) limits: Limits,
+    pub(super) timeouts: Timeouts,
+    pub(super) body_limits: BodyLimits,
+    pub(super) max_connections: usize,
+    pub(super) drain_grace: Duration,
+    pub(super) handle_signals: bool,
+}
+
+impl Builder {
+    pub(super) fn new(router: Router) -> Self {
+        Self {
+            router,
+            limits: Limits {
+                head_bytes: 32 * 1024,
+                line_bytes: 8 * 1024,
+                fields: 100,
+            },
+            timeouts: Timeouts {
+                header: Duration::from_secs(10),
+                idle: Duration::from_secs(60),
+            },
+            body_limits: BodyLimits {
+                length: 2 * 1024 * 1024,
+                stall: Duration::from_secs(20),
+            },
+            max_connections: 1_000_000,
+            drain_grace: Duration::from_secs(30),
+            handle_signals: false,
+        }
+    }
+
+    /// How long a request's head may take from its first byte. Default: 10 s. Then 408.
+    pub fn header_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts.header = timeout;
+        self
+    }
+
+    /// How long a connection may wait for its next request. Default: 60 s. Then it is closed.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts.idle = timeout;
+        self
+    }
+
+    /// How long a body may stall, and a client may take no bytes of an answer. Default: 20 s.
+    ///
+    /// A client that takes some bytes of its answer in that time, however few, goes on; it is looked at four
+    /// times in it. One that does not is reset, so that what it has cannot be taken for the whole.
+    pub fn body_timeout(mut self, timeout: Duration) -> Self {
+        self.body_limits.stall = timeout;
+        self
+    }
+
+    /// Bytes of a request's head. Default: 32 KiB. Beyond it 431.
+    pub fn max_header_bytes(mut self, bytes: usize) -> Self {
+        self.limits.head_bytes = bytes;
+        self
+    }
+
+    /// Bytes of a request's target. Default: 8 KiB, at most 65,534. Beyond it 414.
+    pub fn max_target_bytes(mut self, bytes: usize) -> Self {
+        self.limits.line_bytes = bytes;
+        self
+    }
+
+    /// Header fields of a request. Default: 100, at most 256. Beyond it 431.
+    pub fn max_header_fields(mut self, fields: usize) -> Self {
+        self.limits.fields = fields;
+        self
+    }
+
+    /// Bytes of a request's body. Default: 2 MiB. Beyond it 413.
+    pub fn max_body_bytes(mut self, bytes: u64) -> Self {
+        self.body_limits.length = bytes;
+        self
+    }
+
+    /// Connections at a time. Default: 1,000,000. Further ones wait to be accepted.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// How long a drain waits for what is in flight. Default: 30 s. Then it is cancelled.
+    pub fn drain_grace(mut self, grace: Duration) -> Self {
+        self.drain_grace = grace;
+        self
+    }
+
+    /// Whether SIGTERM and SIGINT drain the server, a second one ending the process at once.
+    /// Default: no.
+    pub fn handle_signals(mut self, handle: bool) -> Self {
+        self.handle_signals = handle;
+        self
+    }
+
+    pub(super) fn check(&self) -> io::Result<()> {
+        let wrong = if self.limits.fields == 0 || self.limits.fields > MOST_FIELDS {
+            format!(
+                "max_header_fields is {}, must be from 1 to {MOST_FIELDS}",
+                self.limits.fields
+            )
+        } else if self.limits.head_bytes < 64 {
+            "max_header_bytes must be at least 64".to_owned()
+        } else if self.limits.line_bytes == 0 || self.limits.line_bytes > MOST_TARGET_BYTES {
+            format!(
+                "max_target_bytes is {}, must be from 1 to {MOST_TARGET_BYTES}",
+                self.limits.line_bytes
+            )
+        } else if self.max_connections == 0 {
+            "max_connections must be at least 1".to_owned()
+        } else if self.timeouts.header.is_zero()
+            || self.timeouts.idle.is_zero()
+            || self.body_limits.stall.is_zero()
+        {
+            "timeouts must be longer than zero".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(io::Error::new(io::ErrorKind::InvalidInput, wrong))
+    }
+}
+
+/// What is longer counts as this, since instants do not reach to the end of all durations.
+pub(super) const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

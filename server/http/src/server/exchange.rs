@@ -1,0 +1,374 @@
+//! A connection's receiving side while it is served: what has come, the request in hand, and its body.
+//!
+//! It owns the way to the transport and, while the connection is busy, the buffers. [`Request`](crate::Request) is
+//! the handler's view of it, [`conn`](super::conn) the loop around it, [`answer`](super::answer) the other direction.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::StatusCode;
+use maniple::{net::Shutdown, time::coarse_now};
+
+use super::{buffers::Scratch, out, state::Connection};
+use crate::{
+    body::{BodyError, BodyLimits, BodyState, MAX_DISCARD, Pace},
+    http1::{
+        Reject,
+        chunk::{self, Step},
+        head::{Framing, Head, ascii},
+        response::CONTINUE,
+    },
+    transport::{Peer, Transport},
+};
+
+/// A connection and what has been received on it.
+pub(crate) struct Exchange {
+    connection: Arc<Connection>,
+    peer: Peer,
+    body_limits: BodyLimits,
+    /// There while the connection is busy.
+    scratch: Option<Box<Scratch>>,
+    /// Whether after the last read there may or may not be more: it took as much as it could.
+    brimful: bool,
+    /// Whether that is so after any read.
+    always_brimful: bool,
+}
+
+/// When the client sends the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    AtOnce,
+    /// Once it is sent `100 Continue`.
+    WhenAsked,
+}
+
+impl Exchange {
+    pub(crate) fn new(connection: Arc<Connection>, peer: Peer, body_limits: BodyLimits) -> Self {
+        let always_brimful = !connection.transport.is_emptied_by_short_reads();
+        Self {
+            connection,
+            peer,
+            body_limits,
+            scratch: None,
+            brimful: always_brimful,
+            always_brimful,
+        }
+    }
+
+    /// Makes the parsed head the request in hand.
+    #[inline]
+    pub(crate) fn begin(&mut self) -> Result<Begun, Reject> {
+        let max_body = self.body_limits.length;
+        let scratch = self.scratch_mut();
+        scratch.forget_request();
+        scratch.input.used = scratch.input.start + scratch.head.length;
+        scratch.body = match scratch.head.framing {
+            Framing::None => BodyState::Done,
+            Framing::Length(length) if length > max_body => {
+                return Err(Reject::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "request body too large",
+                ));
+            }
+            framing if scratch.head.expects_continue => {
+                scratch.body = BodyState::Expected(framing);
+                return Ok(Begun::WhenAsked);
+            }
+            framing => BodyState::started(framing, max_body),
+        };
+        Ok(Begun::AtOnce)
+    }
+
+    #[inline]
+    pub(crate) fn scratch(&self) -> &Scratch {
+        self.scratch.as_deref().expect(IN_HAND)
+    }
+
+    #[inline]
+    pub(crate) fn scratch_mut(&mut self) -> &mut Scratch {
+        self.scratch.as_deref_mut().expect(IN_HAND)
+    }
+
+    #[inline]
+    pub(crate) fn head(&self) -> &Head {
+        &self.scratch().head
+    }
+
+    #[inline]
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// The path of the request in hand, as it was sent.
+    #[inline]
+    pub(crate) fn path(&self) -> &str {
+        let input = &self.scratch().input;
+        ascii(self.head().path_in(&input.bytes[input.start..]))
+    }
+
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// From now on it is busy.
+    #[inline]
+    pub(crate) fn lend(&mut self, scratch: Box<Scratch>) {
+        self.scratch = Some(scratch);
+    }
+
+    /// It is busy no more.
+    #[inline]
+    pub(crate) fn take_back(&mut self) -> Option<Box<Scratch>> {
+        self.scratch.take()
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.scratch.is_some()
+    }
+
+    /// Reads more of a head, and what comes with it; 0 at the end.
+    #[inline]
+    pub(crate) fn fill(&mut self) -> io::Result<usize> {
+        self.fill_by(|scratch| scratch.input.room(HEAD_READ), Transport::read)
+    }
+
+    /// As [`fill`](Self::fill), without waiting.
+    pub(crate) fn fill_with_what_is_there(&mut self) -> io::Result<usize> {
+        self.fill_by(|scratch| scratch.input.room(HEAD_READ), Transport::try_read)
+    }
+
+    /// Reads into the room that there is; how much came.
+    #[inline]
+    fn fill_by(
+        &mut self,
+        room: impl FnOnce(&mut Scratch) -> &mut [u8],
+        read: impl FnOnce(&Transport, &mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let scratch = self.scratch.as_deref_mut().expect(IN_HAND);
+        let room = room(scratch);
+        let wanted = room.len();
+        let count = read(&self.connection.transport, room)?;
+        scratch.input.filled += count;
+        self.brimful = self.always_brimful | (count == wanted);
+        Ok(count)
+    }
+
+    /// Reads some of the body; 0 at its end.
+    pub(crate) fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, BodyError> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let read = self.read_step(buffer);
+        if read.is_err() {
+            self.scratch_mut().body = BodyState::Broken;
+        }
+        read
+    }
+
+    fn read_step(&mut self, buffer: &mut [u8]) -> Result<usize, BodyError> {
+        loop {
+            match &mut self.scratch_mut().body {
+                BodyState::Done => return Ok(0),
+                BodyState::Broken => return Err(BodyError::Disconnected),
+                BodyState::Expected(framing) => {
+                    let started = BodyState::started(*framing, self.body_limits.length);
+                    self.scratch_mut().body = started;
+                    self.ask_for_body()?;
+                }
+                BodyState::Length(left) => {
+                    let left = *left;
+                    let wanted = buffer
+                        .len()
+                        .min(usize::try_from(left).unwrap_or(usize::MAX));
+                    let count = self.receive(&mut buffer[..wanted])?;
+                    self.scratch_mut().body = match left.saturating_sub(count as u64) {
+                        0 => BodyState::Done,
+                        left => BodyState::Length(left),
+                    };
+                    return Ok(count);
+                }
+                BodyState::Chunked(_) => {
+                    if let Some(count) = self.read_chunked(buffer)? {
+                        return Ok(count);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One step through a chunked body; `None` if only framing was read.
+    fn read_chunked(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, BodyError> {
+        let limit = self.body_limits.length;
+        let scratch = self.scratch.as_deref_mut().expect(IN_HAND);
+        let BodyState::Chunked(decoder) = &mut scratch.body else {
+            return Ok(Some(0));
+        };
+        let input = &mut scratch.input;
+        let step = decoder
+            .step(input.unused())
+            .map_err(|reject| match reject {
+                chunk::TOO_LARGE => BodyError::TooLarge { limit },
+                Reject { reason, .. } => BodyError::Malformed { reason },
+            })?;
+        match step {
+            Step::Done(used) => {
+                input.used += used;
+                scratch.body = BodyState::Done;
+                return Ok(Some(0));
+            }
+            Step::Data(left) => {
+                let unused = input.unused();
+                if !unused.is_empty() {
+                    let count = unused
+                        .len()
+                        .min(buffer.len())
+                        .min(usize::try_from(left).unwrap_or(usize::MAX));
+                    buffer[..count].copy_from_slice(&unused[..count]);
+                    input.used += count;
+                    decoder.took(count as u64);
+                    return Ok(Some(count));
+                }
+            }
+            Step::Framing(used) => {
+                input.used += used;
+                if input.used < input.filled {
+                    return Ok(None);
+                }
+            }
+        }
+        self.fill_behind_head()?;
+        Ok(None)
+    }
+
+    /// Bytes of the body that came with the head, or else from the connection.
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, BodyError> {
+        let input = &mut self.scratch_mut().input;
+        let unused = input.unused();
+        if !unused.is_empty() {
+            let count = unused.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&unused[..count]);
+            input.used += count;
+            return Ok(count);
+        }
+        self.await_body()?;
+        let read = self.connection.transport.read(buffer);
+        let count = read.map_err(BodyError::from_read)?;
+        self.brimful = self.always_brimful | (count == buffer.len());
+        self.came(count)?;
+        Ok(count)
+    }
+
+    fn fill_behind_head(&mut self) -> Result<(), BodyError> {
+        self.await_body()?;
+        let filled = self.fill_by(
+            |scratch| scratch.room_behind_head(BODY_READ),
+            Transport::read,
+        );
+        self.came(filled.map_err(BodyError::from_read)?)
+    }
+
+    fn came(&mut self, count: usize) -> Result<(), BodyError> {
+        let received = &mut self.scratch_mut().pace.received;
+        *received = received.saturating_add(count as u64);
+        match count {
+            0 => Err(BodyError::Disconnected),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends `100 Continue`; whatever was collected before has been sent.
+    #[cold]
+    fn ask_for_body(&self) -> Result<(), BodyError> {
+        let sent = out::send(&self.connection, CONTINUE, self.body_limits.stall);
+        sent.map_err(|(error, sent)| {
+            if sent > 0 {
+                // Cut in the middle: nothing can follow. Errors say that the peer is gone already.
+                self.connection.transport.reset_on_close();
+                let _ = self.connection.transport.shutdown(Shutdown::Write);
+            }
+            BodyError::Io(error)
+        })
+    }
+
+    /// Waits for more of the body. Answers that the client may be waiting for before it sends any leave meanwhile.
+    fn await_body(&mut self) -> Result<(), BodyError> {
+        let before = coarse_now();
+        let patience = self.scratch().pace.patience(self.body_limits.stall);
+        let waited = self.await_readable(before + patience);
+        self.scratch_mut().pace.awaited += coarse_now().saturating_duration_since(before);
+        waited.map_err(BodyError::from_read)
+    }
+
+    /// Waits until there is something to read, the end included.
+    #[inline]
+    pub(crate) fn await_readable(&self, until: Instant) -> io::Result<()> {
+        if self.brimful {
+            return self.probe(until);
+        }
+        match self.connection.transport.wait_readable_until(until) {
+            // It may have come while this worker was busy.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => self.probe(until),
+            waited => waited,
+        }
+    }
+
+    /// Asks the socket itself. After a read that came out even it passes for readable until a call finds
+    /// nothing, and a read that did would wait without end, and with its buffers.
+    #[cold]
+    fn probe(&self, until: Instant) -> io::Result<()> {
+        let left = until.saturating_duration_since(coarse_now());
+        let stream = &self.connection.transport;
+        stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        let peeked = stream.peek(&mut [0]);
+        stream.set_read_timeout(None)?;
+        peeked.map(|_| ())
+    }
+
+    /// Adds what has come to the input, behind the head in hand, without waiting; how much it was.
+    #[cold]
+    pub(crate) fn try_fill(&mut self) -> usize {
+        let was_brimful = self.brimful;
+        // An error is met again by the next read or write that matters.
+        let filled = self.fill_by(
+            |scratch| scratch.room_behind_head(BODY_READ),
+            Transport::try_read,
+        );
+        let count = filled.unwrap_or(0);
+        self.brimful |= was_brimful;
+        count
+    }
+
+    #[inline]
+    pub(crate) fn body_is_done(&self) -> bool {
+        matches!(self.scratch().body, BodyState::Done)
+    }
+
+    /// Reads the rest of the body away, if there is little of it and it comes soon.
+    pub(crate) fn discard_body(&mut self) -> bool {
+        if !self.scratch().body.can_end() {
+            return false;
+        }
+        self.scratch_mut().pace = Pace::of_discarding();
+        let mut discarded = 0;
+        let mut buffer = [0; 1024];
+        while discarded <= MAX_DISCARD {
+            match self.read_some(&mut buffer) {
+                Ok(0) => return true,
+                Ok(count) => discarded += count as u64,
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+}
+
+const IN_HAND: &str = "a request has its buffers while it is in hand";
+
+/// Read at a time of a chunked body.
+const BODY_READ: usize = 4 * 1024;
+
+/// Room for a read of a head.
+const HEAD_READ: usize = 1024;

@@ -1,0 +1,322 @@
+//! What a connection's bytes travel over: a closed set of kinds, with the same methods.
+//!
+//! The server is written against [`Transport`] and [`Listener`] and knows no socket. A kind that is to be added, TLS
+//! above all, is an arm here and nothing anywhere else.
+
+pub mod memory;
+
+use std::{
+    fmt,
+    io::{self, IoSlice, Read, Write},
+    net::SocketAddr,
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        linux::net::SocketAddrExt,
+        unix::net::SocketAddr as UnixAddr,
+    },
+    time::{Duration, Instant},
+};
+
+use maniple::net::{Shutdown, TcpListener, TcpStream, UnixListener, UnixStream};
+
+/// A connection of any kind.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Memory(memory::Stream),
+}
+
+/// The same for each kind.
+macro_rules! each {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match $self {
+            Transport::Tcp($stream) => $call,
+            Transport::Unix($stream) => $call,
+            Transport::Memory($stream) => $call,
+        }
+    };
+}
+
+impl Transport {
+    #[inline]
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        each!(self, stream => (&mut &*stream).read(buffer))
+    }
+
+    #[inline]
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        each!(self, stream => (&mut &*stream).write(bytes))
+    }
+
+    pub(crate) fn write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        each!(self, stream => (&mut &*stream).write_vectored(slices))
+    }
+
+    /// Reads what is there; kind `WouldBlock` if nothing is.
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        each!(self, stream => stream.try_read(buffer))
+    }
+
+    /// Writes what there is room for; kind `WouldBlock` if there is none.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        each!(self, stream => stream.try_write(bytes))
+    }
+
+    pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        each!(self, stream => stream.peek(buffer))
+    }
+
+    #[inline]
+    pub(crate) fn wait_readable_until(&self, until: Instant) -> io::Result<()> {
+        each!(self, stream => stream.wait_readable_until(until))
+    }
+
+    pub(crate) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        each!(self, stream => stream.set_read_timeout(timeout))
+    }
+
+    pub(crate) fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        each!(self, stream => stream.set_write_timeout(timeout))
+    }
+
+    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        each!(self, stream => stream.shutdown(how))
+    }
+
+    /// Small writes leave at once.
+    pub(crate) fn set_nodelay(&self) {
+        if let Transport::Tcp(stream) = self {
+            // An error says that the peer is gone already.
+            let _ = stream.set_nodelay(true);
+        }
+    }
+
+    /// How much of what was written the peer has not taken: 0 once it has all, and less when it has taken some.
+    pub(crate) fn untaken(&self) -> io::Result<usize> {
+        match self {
+            Transport::Tcp(stream) => stream.unacknowledged(),
+            Transport::Unix(stream) => stream.unread_by_peer(),
+            Transport::Memory(stream) => Ok(stream.unread_by_peer()),
+        }
+    }
+
+    /// Has closing look to the peer like no orderly end. Of a Unix socket it always looks like one, unless something
+    /// that the peer sent is unread.
+    pub(crate) fn reset_on_close(&self) {
+        match self {
+            // An error says that the peer is gone already.
+            Transport::Tcp(stream) => _ = stream.reset_on_close(),
+            Transport::Unix(_) => {}
+            Transport::Memory(stream) => stream.reset_on_close(),
+        }
+    }
+
+    /// Wakes the calling worker no more.
+    pub(crate) fn unwatch(&self) {
+        match self {
+            Transport::Tcp(stream) => stream.unwatch(),
+            Transport::Unix(stream) => stream.unwatch(),
+            Transport::Memory(_) => {}
+        }
+    }
+
+    /// Whether it can be waited for without a coroutine.
+    #[inline]
+    pub(crate) fn has_descriptor(&self) -> bool {
+        match self {
+            Transport::Tcp(_) | Transport::Unix(_) => true,
+            Transport::Memory(_) => false,
+        }
+    }
+
+    /// Whether a read that was short has shown that nothing more is there, so that what waits for more does wait.
+    #[inline]
+    pub(crate) fn is_emptied_by_short_reads(&self) -> bool {
+        match self {
+            Transport::Tcp(_) | Transport::Memory(_) => true,
+            // A read stops where descriptors came along.
+            Transport::Unix(_) => false,
+        }
+    }
+
+    /// By which it is waited for without a coroutine.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Transport::Tcp(stream) => Some(stream.fd_to_wait_for()),
+            Transport::Unix(stream) => Some(stream.fd_to_wait_for()),
+            Transport::Memory(_) => None,
+        }
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Peer {
+    /// The address of a TCP connection's other end.
+    Tcp(SocketAddr),
+    /// A process on this machine, over a Unix-domain socket.
+    Unix,
+    /// This process, over a connection in [`memory`].
+    Memory,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Tcp(address) => address.fmt(f),
+            Peer::Unix => f.write_str("unix"),
+            Peer::Memory => f.write_str("memory"),
+        }
+    }
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Address {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// A path, or a name that is no file.
+    Unix(UnixAddr),
+    /// Within this process.
+    Memory,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => address.fmt(f),
+            Address::Unix(address) => match (address.as_pathname(), address.as_abstract_name()) {
+                (Some(path), _) => write!(f, "unix:{}", path.display()),
+                (None, Some(name)) => write!(f, "unix:@{}", name.escape_ascii()),
+                (None, None) => f.write_str("unix"),
+            },
+            Address::Memory => f.write_str("memory"),
+        }
+    }
+}
+
+/// What a server accepts connections from.
+///
+/// Made from a listener that exists already: ours or std's, for TCP or a Unix-domain socket, an inherited descriptor
+/// of either (`OwnedFd`), or one in [`memory`].
+///
+/// # Examples
+/// ```
+/// use maniple_server::{Router, Server};
+/// # fn main() -> std::io::Result<()> {
+/// let bound_before = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let server = Server::builder(Router::new()).listener(bound_before)?;
+/// # let _ = server;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Listener {
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+    Memory(memory::Listener),
+}
+
+impl Listener {
+    /// Waits for a connection.
+    pub(crate) fn accept(&self) -> io::Result<(Transport, Peer)> {
+        Ok(match &self.kind {
+            Kind::Tcp(listener) => of_tcp(listener.accept()?),
+            Kind::Unix(listener) => (Transport::Unix(listener.accept()?.0), Peer::Unix),
+            Kind::Memory(listener) => (Transport::Memory(listener.accept()?), Peer::Memory),
+        })
+    }
+
+    /// A connection that has arrived; kind `WouldBlock` if there is none.
+    pub(crate) fn try_accept(&self) -> io::Result<(Transport, Peer)> {
+        Ok(match &self.kind {
+            Kind::Tcp(listener) => of_tcp(listener.try_accept()?),
+            Kind::Unix(listener) => (Transport::Unix(listener.try_accept()?.0), Peer::Unix),
+            Kind::Memory(listener) => (Transport::Memory(listener.try_accept()?), Peer::Memory),
+        })
+    }
+
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        let kind = match &self.kind {
+            Kind::Tcp(listener) => Kind::Tcp(listener.try_clone()?),
+            Kind::Unix(listener) => Kind::Unix(listener.try_clone()?),
+            Kind::Memory(listener) => Kind::Memory(listener.clone()),
+        };
+        Ok(Self { kind })
+    }
+
+    /// Refuses what has not begun to connect. An error if it cannot, and others may go on connecting.
+    pub(crate) fn ignore_new(&self) -> io::Result<()> {
+        match &self.kind {
+            Kind::Tcp(listener) => listener.ignore_new(),
+            Kind::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            Kind::Memory(listener) => {
+                listener.close();
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether connections may be on their way that can neither be accepted yet nor refused any more.
+    pub(crate) fn has_handshakes(&self) -> bool {
+        matches!(self.kind, Kind::Tcp(_))
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> io::Result<Address> {
+        Ok(match &self.kind {
+            Kind::Tcp(listener) => Address::Tcp(listener.local_addr()?),
+            Kind::Unix(listener) => Address::Unix(listener.local_addr()?),
+            Kind::Memory(_) => Address::Memory,
+        })
+    }
+}
+
+fn of_tcp((stream, peer): (TcpStream, SocketAddr)) -> (Transport, Peer) {
+    (Transport::Tcp(stream), Peer::Tcp(peer))
+}
+
+macro_rules! listeners {
+    ($($from:ty, $listener:ident => $kind:expr;)*) => {$(
+        impl TryFrom<$from> for Listener {
+            type Error = io::Error;
+
+            fn try_from($listener: $from) -> io::Result<Self> {
+                Ok(Self { kind: $kind })
+            }
+        }
+    )*};
+}
+
+listeners! {
+    TcpListener, listener => Kind::Tcp(listener);
+    UnixListener, listener => Kind::Unix(listener);
+    memory::Listener, listener => Kind::Memory(listener);
+    std::net::TcpListener, listener => Kind::Tcp(listener.try_into()?);
+    std::os::unix::net::UnixListener, listener => Kind::Unix(listener.try_into()?);
+    OwnedFd, descriptor => of_descriptor(descriptor)?;
+}
+
+/// Sees by its address what a descriptor is. One that does not listen is found out by the first accept.
+fn of_descriptor(descriptor: OwnedFd) -> io::Result<Kind> {
+    let inet = std::net::TcpListener::from(descriptor);
+    if inet.local_addr().is_ok() {
+        return Ok(Kind::Tcp(inet.try_into()?));
+    }
+    let unix = std::os::unix::net::UnixListener::from(OwnedFd::from(inet));
+    match unix.local_addr() {
+        Ok(_) => Ok(Kind::Unix(unix.try_into()?)),
+        Err(error) => {
+            let text = format!("the descriptor is no listening socket: {error}");
+            Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+        }
+    }
+}

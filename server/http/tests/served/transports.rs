@@ -1,0 +1,385 @@
+//! The same conversations over every transport: what goes over the wire does not depend on the wire.
+
+use std::{
+    io::{self, Read, Write},
+    net::TcpStream,
+    os::{
+        fd::OwnedFd,
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr as UnixAddr, UnixStream},
+    },
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use maniple::{JoinHandle, Runtime, net::Shutdown};
+use maniple_server::{
+    Body, DrainReport, Request, Response, Router, Server, ServerHandle, StatusCode,
+    server::Builder,
+    transport::{Address, Peer, memory},
+};
+
+use super::{routes, statuses};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// How to connect.
+enum Way {
+    Tcp,
+    Unix(UnixAddr),
+    Memory(memory::Connector),
+}
+
+struct Served {
+    handle: ServerHandle,
+    way: Way,
+    serving: Option<JoinHandle<io::Result<DrainReport>>>,
+    _runtime: Runtime,
+}
+
+/// A client's end.
+trait Stream: Read + Write + Send {
+    fn end_writing(&self) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn end_writing(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Stream for UnixStream {
+    fn end_writing(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Stream for memory::Stream {
+    fn end_writing(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+fn unix_address() -> UnixAddr {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = format!(
+        "maniple {} {}",
+        std::process::id(),
+        COUNT.fetch_add(1, Relaxed)
+    );
+    UnixAddr::from_abstract_name(name).unwrap()
+}
+
+impl Served {
+    /// The same server three times over.
+    fn each(make: impl Fn() -> Builder) -> [Self; 3] {
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = unix_address();
+        let unix = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
+        let (listener, connector) = memory::listener();
+        [
+            Self::start(make().listener(tcp).unwrap(), Way::Tcp),
+            Self::start(make().listener(unix).unwrap(), Way::Unix(address)),
+            Self::start(make().listener(listener).unwrap(), Way::Memory(connector)),
+        ]
+    }
+
+    fn start(server: Server, way: Way) -> Self {
+        let runtime = Runtime::builder().workers(2).build().unwrap();
+        let handle = server.handle();
+        let serving = Some(runtime.spawn(move || server.serve()));
+        Self {
+            handle,
+            way,
+            serving,
+            _runtime: runtime,
+        }
+    }
+
+    fn connect(&self) -> Box<dyn Stream> {
+        match &self.way {
+            Way::Tcp => {
+                let stream = TcpStream::connect(self.handle.local_addr()).unwrap();
+                stream.set_read_timeout(Some(LONG)).unwrap();
+                Box::new(stream)
+            }
+            Way::Unix(address) => {
+                let stream = UnixStream::connect_addr(address).unwrap();
+                stream.set_read_timeout(Some(LONG)).unwrap();
+                Box::new(stream)
+            }
+            Way::Memory(connector) => {
+                let stream = connector.connect().unwrap();
+                stream.set_read_timeout(Some(LONG)).unwrap();
+                Box::new(stream)
+            }
+        }
+    }
+
+    /// Sends bytes, ends the sending side, and returns all that comes back, without dates.
+    fn say(&self, bytes: impl AsRef<[u8]>) -> String {
+        let mut stream = self.connect();
+        // It may have answered, and ended, before it has read everything.
+        let _ = stream.write_all(bytes.as_ref());
+        let _ = stream.end_writing();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8(answer).unwrap();
+        let lines = answer.split_inclusive("\r\n");
+        lines.filter(|line| !line.starts_with("date: ")).collect()
+    }
+
+    fn drain(mut self) -> DrainReport {
+        self.handle.drain();
+        self.serving.take().unwrap().join().unwrap().unwrap()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.handle.drain();
+    }
+}
+
+#[test]
+fn each_transport_gives_the_same_bytes() {
+    let served = Served::each(|| Server::builder(routes()));
+    let post = |headers: &str, body: &str| {
+        format!("POST /echo HTTP/1.1\r\nHost: h\r\n{headers}\r\n\r\n{body}")
+    };
+    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+    let pipelined: String = (0..100).map(|n| get(&format!("/user/{n}"))).collect();
+    for (request, first, count) in [
+        (get("/"), 200, 1),
+        (get("/none"), 404, 1),
+        (pipelined, 200, 100),
+        ("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 200, 1),
+        ("GET / HTTP/1.0\r\n\r\n".to_owned(), 200, 1),
+        ("GET /stream HTTP/1.0\r\n\r\n".to_owned(), 200, 1),
+        (get("/stream") + &get("/"), 200, 2),
+        ("garbage\r\n\r\n".to_owned(), 400, 1),
+        ("GET / HT".to_owned(), 400, 1),
+        (String::new(), 0, 0),
+        (get(&format!("/{}", "a".repeat(9_000))), 414, 1),
+        (get("/panic") + &get("/"), 500, 1),
+        (post("Content-Length: 5", "hello") + &get("/"), 200, 2),
+        (post("Content-Length: 5", "hel"), 400, 1),
+        (
+            post("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"),
+            200,
+            1,
+        ),
+        (
+            post("Transfer-Encoding: chunked", "0x5\r\nhello\r\n0\r\n\r\n"),
+            400,
+            1,
+        ),
+        (post("Content-Length: 99999999", ""), 413, 1),
+        (
+            post("Expect: 100-continue\r\nContent-Length: 5", "hello"),
+            100,
+            2,
+        ),
+        (
+            post("Content-Length: 100000", &"x".repeat(100_000)) + &get("/"),
+            200,
+            2,
+        ),
+    ] {
+        let [tcp, unix, memory] = served.each_ref().map(|served| served.say(&request));
+        let shown: String = request.chars().take(90).collect();
+        assert_eq!(
+            statuses(&tcp).first().copied().unwrap_or(0),
+            first,
+            "{shown:?} {tcp:?}"
+        );
+        assert_eq!(statuses(&tcp).len(), count, "{shown:?} {tcp:?}");
+        assert!(unix == tcp, "{shown:?}: {unix:?}");
+        assert!(memory == tcp, "{shown:?}: {memory:?}");
+    }
+}
+
+#[test]
+fn each_transport_drains_its_idle_connections() {
+    for served in Served::each(|| Server::builder(routes())) {
+        let mut idle = served.connect();
+        idle.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            .unwrap();
+        let mut answer = Vec::new();
+        let mut byte = [0];
+        while !answer.ends_with(b"hello") {
+            idle.read_exact(&mut byte).unwrap();
+            answer.push(byte[0]);
+        }
+        let address = served.handle.address().to_string();
+        let report = served.drain();
+        assert_eq!((report.idle, report.cancelled), (1, 0), "{address}");
+        assert_eq!(idle.read(&mut byte).unwrap(), 0, "{address}");
+    }
+}
+
+#[test]
+fn each_transport_keeps_to_the_timeouts() {
+    let second = Duration::from_secs(1);
+    let make = || {
+        let builder = Server::builder(routes()).header_timeout(second);
+        builder.body_timeout(second).idle_timeout(second)
+    };
+    for served in Served::each(make) {
+        let address = served.handle.address().to_string();
+        for (begun, statuses_then) in [
+            ("GET / HTTP/1.1\r\nHo", &[408][..]),
+            (
+                "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf",
+                &[408],
+            ),
+            ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", &[200]),
+            ("", &[]),
+        ] {
+            let mut stream = served.connect();
+            // In pieces, so that there are reads that find less than they have room for.
+            for piece in begun.as_bytes().chunks(16) {
+                stream.write_all(piece).unwrap();
+                maniple::sleep(Duration::from_millis(10));
+            }
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert_eq!(statuses(&answer), statuses_then, "{address} {begun:?}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_given_up_on_each_transport() {
+    let routes = || {
+        Router::new().get("/endless", |_: &mut Request| {
+            Response::text(Body::from_reader(io::repeat(b'x')))
+        })
+    };
+    let make = || Server::builder(routes()).body_timeout(Duration::from_millis(200));
+    for served in Served::each(make) {
+        let mut stream = served.connect();
+        stream
+            .write_all(b"GET /endless HTTP/1.1\r\nHost: h\r\n\r\n")
+            .unwrap();
+        stream.read_exact(&mut [0; 12]).unwrap();
+        let patience = std::time::Instant::now() + LONG;
+        while served.handle.connections() > 0 {
+            assert!(
+                std::time::Instant::now() < patience,
+                "{}",
+                served.handle.address()
+            );
+            maniple::sleep(Duration::from_millis(5));
+        }
+        drop(stream);
+    }
+}
+
+#[test]
+fn handlers_learn_over_what_a_request_came() {
+    let routes = || {
+        Router::new().get("/", |request: &mut Request| {
+            let kind = match request.peer() {
+                Peer::Tcp(address) => {
+                    assert_eq!(request.peer_addr(), Some(*address));
+                    return "tcp";
+                }
+                Peer::Unix => "unix",
+                Peer::Memory => "memory",
+                _ => "?",
+            };
+            assert_eq!(request.peer_addr(), None);
+            kind
+        })
+    };
+    let served = Served::each(|| Server::builder(routes()));
+    let kinds = served.each_ref().map(|served| {
+        let answer = served.say("GET / HTTP/1.0\r\n\r\n");
+        answer.rsplit("\r\n").next().unwrap().to_owned()
+    });
+    assert_eq!(kinds, ["tcp", "unix", "memory"]);
+    let [tcp, unix, memory] = served
+        .each_ref()
+        .map(|served| served.handle.address().to_string());
+    assert!(tcp.starts_with("127.0.0.1:"), "{tcp}");
+    assert!(unix.starts_with("unix:@maniple"), "{unix}");
+    assert_eq!(memory, "memory");
+}
+
+#[test]
+fn a_server_takes_a_descriptor_that_it_inherited() {
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let path = std::env::temp_dir().join(format!("maniple-{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    for descriptor in [OwnedFd::from(tcp), OwnedFd::from(unix)] {
+        let server = Server::builder(routes()).listener(descriptor).unwrap();
+        let way = match server.address() {
+            Address::Tcp(_) => Way::Tcp,
+            Address::Unix(address) => Way::Unix(address.clone()),
+            other => panic!("{other}"),
+        };
+        let served = Served::start(server, way);
+        assert_eq!(statuses(&served.say("GET / HTTP/1.0\r\n\r\n")), [200]);
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn what_is_no_listener_is_an_error() {
+    let (pipe, _) = io::pipe().unwrap();
+    let error = Server::builder(routes())
+        .listener(OwnedFd::from(pipe))
+        .unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    // That it does not listen is seen at the first accept.
+    let (one, _other) = UnixStream::pair().unwrap();
+    let server = Server::builder(routes())
+        .listener(OwnedFd::from(one))
+        .unwrap();
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    assert!(runtime.run(|| server.serve()).is_err());
+}
+
+#[test]
+fn a_drain_refuses_who_connects_in_memory_and_serves_who_has() {
+    let (listener, connector) = memory::listener();
+    let server = Server::builder(routes()).listener(listener).unwrap();
+    // Before it serves.
+    let mut early = connector.connect().unwrap();
+    early.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    server.handle().drain();
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let report = runtime.run(|| server.serve()).unwrap();
+    assert_eq!(report.finished, 1);
+    let mut answer = String::new();
+    early.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("hello"), "{answer}");
+    let refused = connector.connect().unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_handler_is_cancelled_in_memory_when_the_drain_takes_too_long() {
+    let entered = Arc::new(std::sync::Barrier::new(2));
+    let enters = entered.clone();
+    let routes = Router::new().get("/", move |_: &mut Request| {
+        let enters = enters.clone();
+        maniple::offload(move || enters.wait()).unwrap();
+        maniple::sleep(10 * LONG);
+        StatusCode::OK
+    });
+    let (listener, connector) = memory::listener();
+    let builder = Server::builder(routes).drain_grace(Duration::from_millis(50));
+    let served = Served::start(builder.listener(listener).unwrap(), Way::Memory(connector));
+    let mut stream = served.connect();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        .unwrap();
+    entered.wait();
+    assert_eq!(served.drain().cancelled, 1);
+}
