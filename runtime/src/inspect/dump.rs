@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Coroutine, Snapshot, State, Worker, collect};
-use crate::{cancel, coroutine, scheduler, sys::trace::Frame, wait};
+use crate::{cancel, coroutine, scheduler::suspend, sys::trace::Frame, wait};
 
 /// All workers and coroutines of the process as text, each suspended coroutine with its backtrace, like a
 /// dump of goroutines or threads.
@@ -158,7 +158,7 @@ fn own_frames(frames: &[Frame], ran: bool) -> &[Frame] {
     };
     let is_switch = |frame: &Frame| is_in(frame, &coroutine::FILES);
     let is_door = |frame: &Frame| {
-        is_switch(frame) || is_in(frame, &[scheduler::FILE]) || is_in(frame, &wait::FILES)
+        is_switch(frame) || is_in(frame, &[suspend::FILE]) || is_in(frame, &wait::FILES)
     };
     let out = frames.iter().position(is_switch);
     let frames = &frames[out.filter(|_| !ran).unwrap_or(0)..];

@@ -1,0 +1,195 @@
+//! The door: how whoever waits leaves its stack, and comes back.
+//!
+//! Every suspension in the runtime is [`suspend`] or [`yield_turn`]. A coroutine leaves for its worker's loop; a plain
+//! thread, which has no other to go on, is blocked.
+
+use std::{fmt, ptr::NonNull, time::Instant};
+
+use super::{Worker, now};
+use crate::{
+    coroutine::{Alarm, HomeTask},
+    loom::{park, yield_now},
+    sys::fenced,
+    waiter::{Outcome, Reason, Waiter},
+};
+
+/// This file, by which its frames are known in a backtrace.
+pub(crate) const FILE: &str = file!();
+
+/// Leaves the caller's stack, whose claim it has armed, until a waker claims it or `deadline` passes; says which.
+///
+/// Always inlined, like the waits over it: the switch leaves by a return and comes back by a call, so the
+/// processor's own stack of return addresses is off by what lies between the switch and the caller, and each
+/// return there is mispredicted, at some five nanoseconds.
+#[inline(always)]
+pub(crate) fn suspend(waiter: &Waiter, reason: Reason, deadline: Option<Instant>) -> Outcome {
+    #[cfg(feature = "fault-injection")]
+    crate::waiter::fault::at_the_door();
+    if waiter.is_thread() {
+        return suspend_thread(waiter, reason, deadline);
+    }
+    let worker = Worker::current().expect("a coroutine runs on a worker");
+    // SAFETY: it is the running coroutine's.
+    let task = unsafe { HomeTask::of_waiter(NonNull::from(waiter)) };
+    task.reason.set(reason);
+    if let Some(deadline) = deadline {
+        worker.set_alarm(task, deadline);
+    }
+    // SAFETY: this is the running coroutine.
+    unsafe { leave(worker, task) };
+    task.alarm.due.set(Alarm::NEVER);
+    let outcome = waiter.claim.outcome();
+    waiter.claim.settle();
+    outcome.expect("a coroutine is resumed by whoever claimed its wait")
+}
+
+/// Leaves the stack, with the panics that unwind it, if any.
+///
+/// # Safety
+/// `task` is the coroutine running on this thread, which is the worker's.
+#[inline(always)]
+unsafe fn leave(worker: &Worker, task: HomeTask) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match std::thread::panicking() {
+            false => task.suspend(),
+            true => worker.leave_unwinding(task),
+        }
+    }
+}
+
+#[cold]
+fn suspend_thread(waiter: &Waiter, reason: Reason, deadline: Option<Instant>) -> Outcome {
+    may_block_thread(&reason);
+    loop {
+        if let Some(outcome) = waiter.claim.outcome() {
+            waiter.claim.settle();
+            return outcome;
+        }
+        if waiter.claim.is_being_claimed() {
+            yield_now();
+            continue;
+        }
+        match deadline {
+            None => park(),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(now());
+                if left.is_zero() {
+                    if waiter.claim.disarm() {
+                        return Outcome::TimedOut;
+                    }
+                } else {
+                    std::thread::park_timeout(left);
+                }
+            }
+        }
+    }
+}
+
+/// Held against before the caller's thread is blocked: a worker's own, between two coroutines, must not be.
+///
+/// The little code of a user's that runs there, a logger or another library's waker, would stop all
+/// coroutines of the worker, among them most likely the one that it waits for. So the process is ended,
+/// and says why.
+pub(crate) fn may_block_thread(what: &dyn fmt::Display) {
+    if let Some(worker) = Worker::current()
+        && worker.running().is_none()
+    {
+        nothing_waits_here(what);
+    }
+}
+
+#[cold]
+fn nothing_waits_here(what: &dyn fmt::Display) -> ! {
+    let thread = std::thread::current();
+    let worker = thread.name().unwrap_or("maniple");
+    fenced::abort(&format!(
+        "{what} was waited for on the worker {worker} itself, outside of its coroutines, which could never go on; \
+         have whatever runs there (a logger, a waker) pass its work to a coroutine or a thread"
+    ));
+}
+
+/// As [`suspend`], for a plain thread that also lets whoever calls `Thread::unpark` end its wait, as may the
+/// system for no reason: then `None`.
+#[cold]
+pub(crate) fn suspend_parked_thread(waiter: &Waiter, deadline: Option<Instant>) -> Option<Outcome> {
+    may_block_thread(&Reason::Park);
+    if waiter.claim.outcome().is_none() && !waiter.claim.is_being_claimed() {
+        match deadline {
+            None => park(),
+            Some(at) => std::thread::park_timeout(at.saturating_duration_since(now())),
+        }
+    }
+    if waiter.claim.disarm() {
+        let is_over = deadline.is_some_and(|at| at <= now());
+        return is_over.then_some(Outcome::TimedOut);
+    }
+    // Claimed, so this does not wait.
+    Some(suspend_thread(waiter, Reason::Park, None))
+}
+
+/// The other side of the door: to the back of the ready queue. Plain threads yield to the system. False on a
+/// worker's own thread, which cannot.
+#[inline(always)]
+pub(crate) fn yield_turn() -> bool {
+    let Some(worker) = Worker::current() else {
+        yield_now();
+        return true;
+    };
+    if let Some(task) = worker.running() {
+        #[cfg(feature = "fault-injection")]
+        crate::waiter::fault::at_the_door();
+        task.reason.set(Reason::Yield);
+        worker.push_ready(task);
+        // SAFETY: this is the running coroutine.
+        unsafe { leave(worker, task) };
+        return true;
+    }
+    false
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::{net::UdpSocket, os::fd::AsFd, time::Duration};
+
+    use crate::{config::Config, scheduler::Scheduler, stack::child};
+
+    fn on_a_workers_own_thread(wait: fn()) {
+        let config = Config {
+            workers: 1,
+            ..Config::default()
+        };
+        let scheduler = Scheduler::start(config).unwrap();
+        scheduler.run_on_worker(0, Box::new(move |_| wait()));
+        std::thread::park_timeout(Duration::from_secs(60));
+    }
+
+    macro_rules! waits_that_end_the_process {
+        ($($test:ident: $wait:expr, $reason:literal;)*) => { $(
+            #[test]
+            fn $test() {
+                let wait = || on_a_workers_own_thread(|| _ = $wait);
+                let ended = child::run(module_path!(), stringify!($test), wait);
+                let line = ended.by_signal(libc::SIGABRT);
+                let start = concat!($reason, " was waited for on the worker maniple-0 itself");
+                assert!(line.contains(start) && line.contains("pass its work to"), "{line}");
+            }
+        )* };
+    }
+
+    waits_that_end_the_process! {
+        to_sleep_on_a_workers_own_thread_ends_the_process:
+            crate::sleep(Duration::from_secs(60)), "maniple: sleep";
+        to_park_on_a_workers_own_thread_ends_the_process:
+            crate::park(), "maniple: park";
+        to_yield_on_a_workers_own_thread_ends_the_process:
+            crate::yield_now(), "maniple: its next turn";
+        to_offload_on_a_workers_own_thread_ends_the_process:
+            crate::offload(|| ()), "maniple: offloaded work";
+        to_lead_on_a_workers_own_thread_ends_the_process:
+            crate::group(|g| { g.spawn(|| ()); Ok::<_, ()>(()) }), "the children of its group to end";
+        to_wait_for_a_descriptor_on_a_workers_own_thread_ends_the_process:
+            crate::net::wait_readable(UdpSocket::bind("127.0.0.1:0").unwrap().as_fd()),
+            "to be readable";
+    }
+}
