@@ -47,10 +47,6 @@ pub(crate) struct Epoll {
     deferred: VecDeque<Deferred>,
 }
 
-// SAFETY: it is made on one thread and then used by one other. What keeps it from being `Send` are
-// the waiters, of which there are none before that, and the events' buffer, which is plain data.
-unsafe impl Send for Epoll {}
-
 /// One cache line: with thousands of connections each event meets a cold one.
 #[derive(Default)]
 #[repr(align(64))]
@@ -106,28 +102,16 @@ const BELL: u64 = u64::MAX;
 const STANDBY: u64 = u64::MAX - 1;
 
 impl Epoll {
-    /// A driver that `bell` ends the waits of, and that reports what has come for `standby`.
-    pub(super) fn new<T>(bell: &Bell, standby: &Standby<T>) -> io::Result<Self> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC);
-        let epoll = epoll.map_err(|errno| refused("epoll_create1", errno))?;
-        epoll::add(&epoll, standby, EventData::new_u64(STANDBY), EventFlags::IN)?;
-        epoll::add(
-            &epoll,
-            bell,
-            EventData::new_u64(BELL),
-            EventFlags::IN | EventFlags::ET,
-        )?;
-        Ok(Self {
-            registrar: Arc::new(Registrar {
-                epoll,
-                retired: SpinLock::new(Vec::new()),
-            }),
+    /// The driver that others take descriptors out of with `registrar`.
+    pub(super) fn of(registrar: Arc<Registrar>) -> Self {
+        Self {
+            registrar,
             slots: Vec::new(),
             free: Vec::new(),
             registered: 0,
             events: Vec::with_capacity(EVENTS_AT_ONCE),
             deferred: VecDeque::new(),
-        })
+        }
     }
 
     /// Whether any descriptor is registered, that is, whether polling can find anything.
@@ -332,10 +316,6 @@ impl Epoll {
             self.deferred.pop_front();
         }
     }
-
-    pub(super) fn registrar(&self) -> &Arc<Registrar> {
-        &self.registrar
-    }
 }
 
 /// What other threads take descriptors out with.
@@ -346,6 +326,23 @@ pub(crate) struct Registrar {
 }
 
 impl Registrar {
+    /// For a driver that `bell` ends the waits of, and that reports what has come for `standby`.
+    pub(super) fn new<T>(bell: &Bell, standby: &Standby<T>) -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC);
+        let epoll = epoll.map_err(|errno| refused("epoll_create1", errno))?;
+        epoll::add(&epoll, standby, EventData::new_u64(STANDBY), EventFlags::IN)?;
+        epoll::add(
+            &epoll,
+            bell,
+            EventData::new_u64(BELL),
+            EventFlags::IN | EventFlags::ET,
+        )?;
+        Ok(Self {
+            epoll,
+            retired: SpinLock::new(Vec::new()),
+        })
+    }
+
     /// Takes out a registration that nobody waits for, whose descriptor is open still.
     pub(super) fn retire(&self, slot: Slot, fd: BorrowedFd<'_>) {
         self.unwatch(fd);
@@ -417,7 +414,8 @@ mod tests {
     impl Peers {
         fn new() -> Self {
             let nothing = Standby::<()>::new(Instant::now).unwrap();
-            let mut driver = Epoll::new(&Bell::new().unwrap(), &nothing).unwrap();
+            let registrar = Registrar::new(&Bell::new().unwrap(), &nothing).unwrap();
+            let mut driver = Epoll::of(Arc::new(registrar));
             let flags = SocketFlags::NONBLOCK;
             let (near, far) =
                 rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)

@@ -98,17 +98,11 @@ macro_rules! each {
 }
 
 impl Driver {
-    /// A driver whose waits `bell` ends, and that reports what is due on `standby`.
-    ///
-    /// # Errors
-    /// If the process has no descriptor left.
-    pub(crate) fn new<T>(bell: &Bell, standby: &Standby<T>) -> io::Result<Self> {
-        Epoll::new(bell, standby).map(Self::Epoll)
-    }
-
-    /// The part of it that other threads may use.
-    pub(crate) fn registrar(&self) -> Registrar {
-        each!(self, kind => Registrar::Epoll(kind.registrar().clone()))
+    /// The driver that belongs to `registrar`, of which there is one; made on the thread that calls it.
+    pub(crate) fn of(registrar: Registrar) -> Self {
+        match registrar {
+            Registrar::Epoll(registrar) => Self::Epoll(Epoll::of(registrar)),
+        }
     }
 
     /// Whether no descriptor is registered, so that a poll that does not wait finds nothing.
@@ -201,6 +195,16 @@ impl Driver {
 }
 
 impl Registrar {
+    /// For a driver whose waits `bell` ends, and that reports what is due on `standby`. Made first, since a driver
+    /// never leaves its thread.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left.
+    pub(crate) fn new<T>(bell: &Bell, standby: &Standby<T>) -> io::Result<Self> {
+        let registrar = epoll::Registrar::new(bell, standby)?;
+        Ok(Self::Epoll(Arc::new(registrar)))
+    }
+
     /// Takes a registration out that nobody waits for, whose descriptor is still open.
     pub(crate) fn retire(&self, slot: Slot, fd: BorrowedFd<'_>) {
         each!(self, kind => kind.retire(slot, fd));

@@ -10,11 +10,11 @@ use std::{
 
 use super::*;
 
-type Make = fn(&Bell, &Standby<&'static str>) -> io::Result<Driver>;
+type Make = fn(&Bell, &Standby<&'static str>) -> io::Result<Registrar>;
 
 /// Each kind, by name.
 const KINDS: [(&str, Make); 1] = [("epoll", |bell, standby| {
-    Epoll::new(bell, standby).map(Driver::Epoll)
+    epoll::Registrar::new(bell, standby).map(|registrar| Registrar::Epoll(Arc::new(registrar)))
 })];
 
 /// Long enough that only a wait which nobody ends takes so long.
@@ -22,6 +22,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 struct World {
     driver: Driver,
+    registrar: Registrar,
     bell: Bell,
     standby: Standby<&'static str>,
 }
@@ -30,10 +31,11 @@ struct World {
 fn each_kind(check: impl Fn(World)) {
     for (name, make) in KINDS {
         let (bell, standby) = (Bell::new().unwrap(), Standby::new(Instant::now).unwrap());
-        let driver = make(&bell, &standby).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let registrar = make(&bell, &standby).unwrap_or_else(|error| panic!("{name}: {error}"));
         println!("{name}");
         check(World {
-            driver,
+            driver: Driver::of(registrar.clone()),
+            registrar,
             bell,
             standby,
         });
@@ -207,7 +209,7 @@ fn what_was_under_way_for_a_slots_former_owner_does_not_reach_the_next() {
 fn another_thread_takes_a_descriptor_out() {
     each_kind(|mut world| {
         let (near, mut far, slot) = world.registered();
-        let registrar = world.driver.registrar();
+        let registrar = world.registrar.clone();
         assert!(!world.driver.is_idle());
         let closing = thread::spawn(move || registrar.retire(slot, near.as_fd()));
         closing.join().unwrap();

@@ -43,7 +43,7 @@ use super::{
 };
 use crate::{
     coroutine::{self, Failure, Header, Home, HomeTask, Origin, Refused, Remote, Unstarted},
-    driver::{Driver, Polled, Standby},
+    driver::{Driver, Polled, Registrar, Standby},
     error::{Cause, Interrupt},
     idle::{Parker, Sleeper},
     stack::{
@@ -96,18 +96,18 @@ pub(crate) struct Worker {
 pub(super) struct Seed {
     pub(super) home: Arc<Remote>,
     pub(super) deque: Deque<Unstarted>,
-    driver: Driver,
+    registrar: Registrar,
     stacks: StackPool,
 }
 
 impl Seed {
     pub(super) fn new(standby: &Standby<Unstarted>, slabs: &Arc<Slabs>) -> io::Result<Self> {
         let parker = Parker::new()?;
-        let driver = Driver::new(parker.bell(), standby)?;
+        let registrar = Registrar::new(parker.bell(), standby)?;
         Ok(Self {
-            home: Arc::new(Remote::new(parker, driver.registrar())),
+            home: Arc::new(Remote::new(parker, registrar.clone())),
             deque: Deque::new_fifo(),
-            driver,
+            registrar,
             stacks: StackPool::with_reserve(slabs.clone())?,
         })
     }
@@ -171,7 +171,7 @@ impl Worker {
             has_refused: Cell::new(false),
             refused_at: Cell::new(now()),
             stacks: RefCell::new(seed.stacks),
-            driver: RefCell::new(seed.driver),
+            driver: RefCell::new(Driver::of(seed.registrar)),
             timers: Timers::start(),
             budget: Cell::new(BUDGET),
             turn_since: Cell::new(None),
