@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::unwind::walk_own;
+
 /// The return addresses of a stack, innermost first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trace {
@@ -24,7 +26,7 @@ impl Trace {
     #[inline(never)]
     pub(crate) fn capture(&mut self) {
         let addresses = &mut self.addresses;
-        walk(|address| {
+        walk_own(|address| {
             if addresses.len() < addresses.capacity() {
                 addresses.push(address);
             }
@@ -71,24 +73,6 @@ impl Trace {
             }
         }
         frames
-    }
-}
-
-/// Calls `visit` with the return addresses of the caller's stack, innermost first, until it says false.
-///
-/// Takes no lock: naming frames, which holds the one of the library for seconds, must not hold up a worker
-/// or a signal handler.
-#[inline]
-pub(crate) fn walk(mut visit: impl FnMut(usize) -> bool) {
-    // SAFETY: the library's lock is for platforms whose walking is not safe on several threads at once. On
-    // Linux it is the unwinder's, which keeps its state on the stack and reads what the loader shares
-    // without locks.
-    unsafe {
-        backtrace::trace_unsynchronized(|frame| {
-            // Zero marks the end of the outermost stack.
-            let address = frame.ip().addr();
-            address != 0 && visit(address)
-        });
     }
 }
 

@@ -1,8 +1,8 @@
-//! Walks a copy of a stack, by the tables that unwinding reads.
+//! Walks a copy of a stack, by the tables that unwinding reads, and the caller's own.
 //!
-//! Nothing but the copy and the tables is read, both within their bounds, and never on the thread that is looked
-//! at. So code without tables, or with wrong ones, a stack pointer that is elsewhere or an interrupted switch of
-//! stacks cuts the trace short, and does no more harm.
+//! Of a copy, nothing but itself and the tables is read, both within their bounds, and never on the thread that is
+//! looked at. So code without tables, or with wrong ones, a stack pointer that is elsewhere or an interrupted switch
+//! of stacks cuts the trace short, and does no more harm.
 
 use std::{ops::ControlFlow, slice};
 
@@ -85,6 +85,24 @@ pub(crate) fn walk(
         if !(below..=copy.end()).contains(&registers.stack_pointer()) {
             return;
         }
+    }
+}
+
+/// Calls `visit` with the return addresses of the caller's stack, innermost first, until it says false.
+///
+/// Takes no lock: naming frames, which holds the one of the library for seconds, must not hold up a worker
+/// or a signal handler.
+#[inline]
+pub(crate) fn walk_own(mut visit: impl FnMut(usize) -> bool) {
+    // SAFETY: the library's lock is for platforms whose walking is not safe on several threads at once. On
+    // Linux it is the unwinder's, which keeps its state on the stack and reads what the loader shares
+    // without locks.
+    unsafe {
+        backtrace::trace_unsynchronized(|frame| {
+            // Zero marks the end of the outermost stack.
+            let address = frame.ip().addr();
+            address != 0 && visit(address)
+        });
     }
 }
 
