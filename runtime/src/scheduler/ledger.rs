@@ -37,7 +37,7 @@ use std::{
 
 use corosensei::{Coroutine, CoroutineResult, Yielder, stack::Stack};
 
-use crate::sys::memory::{self, Mapping, page_size};
+use crate::sys::memory::Mapping;
 
 /// The panics of a coroutine while it is suspended; to be taken up when it is resumed.
 #[must_use = "a coroutine takes its panics up again"]
@@ -261,11 +261,7 @@ struct OwnStack(Mapping);
 
 impl OwnStack {
     fn new() -> io::Result<Self> {
-        let memory = Mapping::reserve(STACK_SIZE)?;
-        let low = memory.start().get();
-        // SAFETY: fresh memory, where nothing lives yet.
-        unsafe { memory::protect(low..low + page_size())? };
-        Ok(Self(memory))
+        Mapping::reserve_guarded(STACK_SIZE).map(Self)
     }
 }
 

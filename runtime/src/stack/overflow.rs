@@ -86,7 +86,7 @@ impl AltStack {
         let size = (64 << 10)
             .max((32 << 10) + signal_frame_size())
             .next_multiple_of(page);
-        let mapping = Mapping::reserve(page + size)?;
+        let mapping = Mapping::reserve_guarded(page + size)?;
         let start = mapping.start().get();
         let stack = libc::stack_t {
             ss_sp: ptr::with_exposed_provenance_mut(start + page),
@@ -94,15 +94,13 @@ impl AltStack {
             ss_size: size,
         };
         let mut former = MaybeUninit::uninit();
-        // SAFETY: nothing lives in the mapping yet. From the second call on the kernel may run
-        // handlers on it, and it stays mapped until `drop` has taken it away from the thread.
+        // SAFETY: nothing lives in the mapping yet. From here on the kernel may run handlers on it, and it
+        // stays mapped until `drop` has taken it away from the thread.
         let installed = unsafe {
-            memory::protect(start..start + page).and_then(|()| {
-                match libc::sigaltstack(&stack, former.as_mut_ptr()) {
-                    0 => Ok(former.assume_init()),
-                    _ => Err(io::Error::last_os_error()),
-                }
-            })
+            match libc::sigaltstack(&stack, former.as_mut_ptr()) {
+                0 => Ok(former.assume_init()),
+                _ => Err(io::Error::last_os_error()),
+            }
         };
         match installed {
             Ok(former) => Ok(AltStack {

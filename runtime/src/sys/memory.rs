@@ -56,6 +56,21 @@ impl Mapping {
         Ok(Mapping { start, length })
     }
 
+    /// Reserves like [`Mapping::reserve`]; every access to the lowest page faults.
+    pub(crate) fn reserve_guarded(length: usize) -> io::Result<Mapping> {
+        let mapping = Self::reserve(length)?;
+        let start = mapping.start.get();
+        // SAFETY: fresh memory, where nothing lives yet.
+        match unsafe { protect(start..start + page_size()) } {
+            Ok(()) => Ok(mapping),
+            Err(error) => {
+                // SAFETY: nobody has been told of it.
+                let _ = unsafe { mapping.unmap() };
+                Err(error)
+            }
+        }
+    }
+
     /// The lowest address.
     #[inline]
     pub(crate) fn start(&self) -> NonZeroUsize {

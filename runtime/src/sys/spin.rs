@@ -17,8 +17,6 @@ pub(crate) struct SpinLock<T> {
 // SAFETY: the lock gives out access to `T` to one thread at a time, so sharing the lock is no more
 // than sending `T` back and forth.
 unsafe impl<T: Send> Sync for SpinLock<T> {}
-// SAFETY: owning the lock is owning the value.
-unsafe impl<T: Send> Send for SpinLock<T> {}
 
 impl<T> SpinLock<T> {
     #[cfg(not(loom))]
