@@ -9,10 +9,7 @@ use std::{
     ffi::OsStr,
     fmt,
     io::{self, Read},
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::process::ExitStatusExt,
-    },
+    os::fd::{AsFd, OwnedFd},
     path::Path,
     process,
     sync::LazyLock,
@@ -31,7 +28,7 @@ use crate::{
     cancel,
     group::group,
     net::{self, PipeReader, PipeWriter},
-    sys::spin::SpinLock,
+    sys::{socket::exit_status, spin::SpinLock},
     wait,
 };
 
@@ -429,36 +426,6 @@ impl Left {
         }
     }
 }
-
-/// How a process ended that is no longer in the system's table (`PIDFD_GET_INFO`, Linux 6.15).
-fn exit_status(process: BorrowedFd<'_>) -> Option<ExitStatus> {
-    let mut info = PidfdInfo {
-        mask: INFO_EXIT,
-        ..PidfdInfo::default()
-    };
-    // SAFETY: the kernel reads and writes one `PidfdInfo`, of the length that the request's number says.
-    let result = unsafe { libc::ioctl(process.as_raw_fd(), GET_INFO as _, &raw mut info) };
-    (result == 0 && info.mask & INFO_EXIT != 0).then(|| ExitStatus::from_raw(info.exit_code))
-}
-
-/// `struct pidfd_info` of `linux/pidfd.h`, as of its first version.
-#[repr(C)]
-#[derive(Default)]
-struct PidfdInfo {
-    mask: u64,
-    cgroup: u64,
-    /// Process, group, parent, and eight ids of users and groups.
-    ids: [u32; 11],
-    exit_code: i32,
-}
-
-/// `PIDFD_INFO_EXIT`.
-const INFO_EXIT: u64 = 1 << 3;
-
-/// `PIDFD_GET_INFO`: `_IOWR(0xff, 11, struct pidfd_info)`.
-const GET_INFO: u32 = 3 << 30 | (size_of::<PidfdInfo>() as u32) << 16 | 0xff << 8 | 11;
-
-const _: () = assert!(size_of::<PidfdInfo>() == 64);
 
 fn read_all(pipe: Option<PipeReader>) -> io::Result<Vec<u8>> {
     let mut all = Vec::new();

@@ -1,10 +1,14 @@
-//! Thin wrappers of what a socket tells and takes that rustix has no call for.
+//! Thin wrappers of what the descriptors of sockets and processes tell and take that rustix has no call for.
 
 use std::{
     ffi::c_int,
     io,
     mem::size_of_val,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd},
+        unix::process::ExitStatusExt,
+    },
+    process::ExitStatus,
 };
 
 use rustix::net::SocketAddrAny;
@@ -93,6 +97,36 @@ pub(crate) fn bytes_of(address: &SocketAddrAny) -> &[u8] {
     };
     bytes.get(size_of::<libc::sa_family_t>()..).unwrap_or(&[])
 }
+
+/// How a process ended that is no longer in the system's table (`PIDFD_GET_INFO`, Linux 6.15).
+pub(crate) fn exit_status(process: BorrowedFd<'_>) -> Option<ExitStatus> {
+    let mut info = PidfdInfo {
+        mask: INFO_EXIT,
+        ..PidfdInfo::default()
+    };
+    // SAFETY: the kernel reads and writes one `PidfdInfo`, of the length that the request's number says.
+    let result = unsafe { libc::ioctl(process.as_raw_fd(), GET_INFO as _, &raw mut info) };
+    (result == 0 && info.mask & INFO_EXIT != 0).then(|| ExitStatus::from_raw(info.exit_code))
+}
+
+/// `struct pidfd_info` of `linux/pidfd.h`, as of its first version.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    /// Process, group, parent, and eight ids of users and groups.
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// `PIDFD_INFO_EXIT`.
+const INFO_EXIT: u64 = 1 << 3;
+
+/// `PIDFD_GET_INFO`: `_IOWR(0xff, 11, struct pidfd_info)`.
+const GET_INFO: u32 = 3 << 30 | (size_of::<PidfdInfo>() as u32) << 16 | 0xff << 8 | 11;
+
+const _: () = assert!(size_of::<PidfdInfo>() == 64);
 
 /// `FromRawFd` for a socket that `from_fd` makes.
 macro_rules! from_raw_fd {
