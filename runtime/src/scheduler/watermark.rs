@@ -9,10 +9,7 @@ use std::{ops::Range, slice};
 use super::{Worker, current_coroutine, snapshot::looks};
 use crate::{
     coroutine::{Header, HomeTask, Record},
-    stack::{
-        depth::{self, Row, Tally, Watermark},
-        paint,
-    },
+    stack::depth::{self, Row, Tally, Watermark},
     sys::memory::{self, page_size},
 };
 
@@ -51,7 +48,7 @@ impl Worker {
                 unsafe { clear(stack.start + page_size()..painted.start, &mut watermark) };
             }
             // SAFETY: above the guard, and below what the context switch has put there; nothing has run.
-            unsafe { paint::paint(painted) };
+            unsafe { memory::paint(painted) };
         }
         header.record.watermark.set(Some(watermark));
     }
@@ -151,7 +148,7 @@ fn paintable(stack: &Range<usize>) -> Range<usize> {
 unsafe fn read_paint(header: &Header, watermark: &mut Watermark, ended: bool) {
     let Range { start, end } = paintable(&header.stack_range());
     // SAFETY: by the caller's promise.
-    let change = unsafe { paint::lowest_change(start..end) };
+    let change = unsafe { memory::lowest_change(start..end) };
     let painted = change.unwrap_or(end);
     let lowest = match painted < start + page_size() {
         true => below_paint(header, watermark).unwrap_or(painted),
@@ -169,7 +166,7 @@ unsafe fn read_paint(header: &Header, watermark: &mut Watermark, ended: bool) {
                 let dead = frames.min(start) & !(page_size() - 1);
                 clear(lowest..dead.max(lowest), watermark);
             }
-            paint::paint(painted..frames.min(end).max(painted));
+            memory::paint(painted..frames.min(end).max(painted));
         }
     }
 }

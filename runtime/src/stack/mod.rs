@@ -37,7 +37,6 @@
 pub(crate) mod census;
 pub(crate) mod depth;
 pub(crate) mod overflow;
-pub(crate) mod paint;
 pub(crate) mod pool;
 pub(crate) mod slab;
 

@@ -1,4 +1,4 @@
-//! Memory from the kernel: address space, guard pages, and giving pages back.
+//! Memory from the kernel: address space, guard pages, giving pages back, and telling what of it was used.
 //!
 //! Everything here deals in addresses, not pointers. A [`Mapping`] exposes its provenance once,
 //! when it is made, so that a stack pointer set up from one of its addresses is a valid pointer.
@@ -9,6 +9,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::ops::{ControlFlow, Range};
 use std::ptr;
+use std::slice;
 use std::sync::OnceLock;
 
 use rustix::io::Errno;
@@ -203,6 +204,50 @@ unsafe fn discard_at_once(ranges: &[Range<usize>]) -> bool {
         .is_ok_and(|bytes| bytes == ranges.iter().map(Range::len).sum::<usize>())
 }
 
+/// Fills the addresses with a pattern, by which one can tell afterwards how deep a coroutine came.
+///
+/// What the coroutine has written over is no pattern any more, so the lowest byte that differs tells its depth.
+/// Bytes that it reserved and never wrote do not show, nor does what happens to look like the pattern.
+///
+/// # Safety
+/// They belong to a stack of the caller's, above its guard, and nothing lives there.
+pub(crate) unsafe fn paint(range: Range<usize>) {
+    let start = ptr::with_exposed_provenance_mut::<u8>(range.start);
+    open_to_all(&range);
+    // SAFETY: mapped, and of no use to anybody, by the caller's promise.
+    unsafe { start.write_bytes(PATTERN, range.len()) };
+}
+
+/// The lowest address that has changed since the range was painted.
+///
+/// # Safety
+/// The range was painted, and nothing runs on the stack that it belongs to.
+pub(crate) unsafe fn lowest_change(range: Range<usize>) -> Option<usize> {
+    let start = ptr::with_exposed_provenance::<u8>(range.start);
+    open_to_all(&range);
+    // SAFETY: painted, so mapped and initialised; nobody writes there while nothing runs on the stack.
+    let bytes = unsafe { slice::from_raw_parts(start, range.len()) };
+    let differs = |chunk: &[u8]| chunk != &CHUNK[..chunk.len()];
+    let index = bytes.chunks(CHUNK.len()).position(differs)? * CHUNK.len();
+    let within = bytes[index..].iter().position(|byte| *byte != PATTERN)?;
+    Some(range.start + index + within)
+}
+
+/// Takes AddressSanitizer's marks away, with which frames forbid what lies between their variables: they do not
+/// mean those who look at a stack from outside.
+#[cfg(feature = "sanitizer")]
+fn open_to_all(range: &Range<usize>) {
+    unsafe extern "C" {
+        fn __asan_unpoison_memory_region(start: *const u8, size: usize);
+    }
+    let start = ptr::with_exposed_provenance(range.start);
+    // SAFETY: changes the sanitizer's marks alone.
+    unsafe { __asan_unpoison_memory_region(start, range.len()) };
+}
+
+#[cfg(not(feature = "sanitizer"))]
+fn open_to_all(_range: &Range<usize>) {}
+
 /// Makes every running thread of the process pass a full memory barrier (membarrier(2)); false if the
 /// kernel cannot. The other threads need then only a compiler fence for their half of a handshake.
 pub(crate) fn barrier_on_all_threads() -> bool {
@@ -277,13 +322,17 @@ fn pointer(address: usize) -> *mut libc::c_void {
     ptr::with_exposed_provenance_mut(address)
 }
 
+/// Never the value of a byte that was zeroed or of an ASCII letter.
+const PATTERN: u8 = 0xa5;
+
+/// Compared at a time.
+const CHUNK: [u8; 256] = [PATTERN; 256];
+
 /// The kernel's `UIO_MAXIOV`.
 const MAX_VECTOR: usize = 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::slice;
-
     use super::*;
 
     const PAGES: usize = 8;
@@ -384,5 +433,22 @@ mod tests {
     fn a_reservation_beyond_the_address_space_is_an_error() {
         let error = Mapping::reserve(1 << 60).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+    }
+
+    #[test]
+    fn the_lowest_byte_that_changed_is_found_wherever_it_lies() {
+        let mut memory = vec![0_u8; 3 * CHUNK.len() + 17];
+        let start = memory.as_mut_ptr().expose_provenance();
+        let range = start..start + memory.len();
+        // SAFETY: the vector's bytes, which nobody else uses.
+        unsafe { paint(range.clone()) };
+        // SAFETY: painted just now.
+        assert_eq!(unsafe { lowest_change(range.clone()) }, None);
+        for at in (range.start..range.end).rev().step_by(5) {
+            // SAFETY: within the vector.
+            unsafe { ptr::with_exposed_provenance_mut::<u8>(at).write(0) };
+            // SAFETY: painted above.
+            assert_eq!(unsafe { lowest_change(range.clone()) }, Some(at));
+        }
     }
 }
