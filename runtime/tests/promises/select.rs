@@ -2,6 +2,7 @@
 //! crossbeam-channel and of Go's language specification.
 
 use std::{
+    mem::ManuallyDrop,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -691,4 +692,37 @@ fn a_message_of_an_eighth_of_the_usual_stack_goes() {
             sender.unwrap().join().unwrap();
         });
     }
+}
+
+/// Looks at its channel when it is dropped, so that this may not be under the channel's lock.
+struct Looks(Receiver<Looks>);
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        _ = self.0.len();
+    }
+}
+
+#[test]
+fn what_was_selected_and_leaked_is_dropped_by_the_next_select_outside_of_the_channel() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    // On a thread of its own, which a fault would have spin for ever.
+    thread::spawn(move || {
+        let (send, receive) = unbounded();
+        let mut select = Select::new();
+        select.recv(&receive);
+        let mut leak = |again: fn(&mut Select<'_>)| {
+            send.send(Looks(receive.clone())).unwrap();
+            let _leaked = ManuallyDrop::new(select.try_select().unwrap());
+            send.send(Looks(receive.clone())).unwrap();
+            again(&mut select);
+        };
+        leak(|select| drop(select.try_select().unwrap()));
+        leak(|select| drop(select.select().unwrap()));
+        leak(|select| drop(select.select_timeout(LONG).unwrap()));
+        done.send(()).unwrap();
+    });
+    is_done
+        .recv_timeout(LONG)
+        .expect("nothing is dropped under the channel's lock");
 }

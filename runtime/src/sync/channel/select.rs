@@ -131,6 +131,7 @@ impl<'a> Select<'a> {
     /// # Errors
     /// If there is none.
     pub fn try_select(&mut self) -> Result<SelectedOperation<'_>, TrySelectError> {
+        self.forget_received();
         let tried = try_all(&self.operations, Aim::Exchange, self.order());
         wait::spend();
         match tried {
