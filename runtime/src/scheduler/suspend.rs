@@ -139,6 +139,7 @@ pub(crate) fn yield_turn() -> bool {
     if let Some(task) = worker.running() {
         #[cfg(feature = "fault-injection")]
         crate::waiter::fault::at_the_door();
+        debug_assert!(task.waiter.claim.is_idle(), "it would be woken in between");
         task.reason.set(Reason::Yield);
         worker.push_ready(task);
         // SAFETY: this is the running coroutine.

@@ -13,6 +13,8 @@
 //!
 //! - **Links** are touched under the lock alone. Lists never leave their lock, so a node that was linked in one
 //!   is taken out of that one.
+//! - **One wait at a time.** What ends one wait can end no other of the same waiter: to begin a second ends the
+//!   process. So who was notified was so by way of its own node, which is out of the list then.
 //! - **A node lies still while others know it.** A wait borrows its node and its `Waiters`, and does not return,
 //!   nor unwind, before the node is out of its list; who was won does not run before it is made ready.
 //! - **A payload** is its owner's, by way of a unique borrow of the node, but during the wait. Then it belongs
@@ -191,8 +193,8 @@ impl<'a, S, P, const N: usize> Locked<'a, S, P, N> {
         })
     }
 
-    /// Queues the caller and unlocks, so that it may be notified from here on. `f` must then end by waiting,
-    /// and may not wait for anything else before.
+    /// Queues the caller and unlocks, so that it may be notified from here on. `f` must then end by waiting, and may
+    /// not wait for anything else before: the process ends if it does.
     #[inline(always)]
     pub(crate) fn queue<R>(
         self,
@@ -712,15 +714,44 @@ mod tests {
     }
 
     /// What would leave a list with a node that is gone ends the process instead.
-    fn ends_the_process(test: &str, wait: impl FnOnce()) {
+    fn ends_the_process(test: &str, why: &str, wait: impl FnOnce()) {
         let said = child::run(module_path!(), test, wait).by_signal(libc::SIGABRT);
-        assert!(said.contains("a wait was left"), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+
+    const LEFT: &str = "a wait was left";
+
+    #[test]
+    fn to_wait_for_something_else_while_queued_ends_the_process() {
+        let test = "to_wait_for_something_else_while_queued_ends_the_process";
+        ends_the_process(test, "a wait was begun within another", || {
+            let (outer, inner) = (TwoLists::new(0), TwoLists::new(0));
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    wait_until(|| count(&inner, FIRST) == 1);
+                    ready(outer.lock().notify_one(FIRST).expect("it is queued"));
+                });
+                let mut node = Node::new(None);
+                let locked = outer.lock();
+                locked.queue(
+                    FIRST,
+                    Place::Last,
+                    &mut node,
+                    Interruptible::No,
+                    |_queued| {
+                        receive(&inner, FIRST);
+                        // Its node is gone, and in the list still.
+                        std::process::exit(0);
+                    },
+                );
+            });
+        });
     }
 
     #[test]
     fn to_leave_a_wait_without_having_waited_ends_the_process() {
         let test = "to_leave_a_wait_without_having_waited_ends_the_process";
-        ends_the_process(test, || {
+        ends_the_process(test, LEFT, || {
             let (waiters, mut node) = (TwoLists::new(0), Node::new(None));
             let locked = waiters.lock();
             locked.queue(FIRST, Place::Last, &mut node, Interruptible::No, |queued| {
@@ -732,7 +763,7 @@ mod tests {
     #[test]
     fn to_unwind_out_of_a_wait_in_several_lists_ends_the_process() {
         let test = "to_unwind_out_of_a_wait_in_several_lists_ends_the_process";
-        ends_the_process(test, || {
+        ends_the_process(test, LEFT, || {
             let (waiters, entry) = (TwoLists::new(0), Entry::new(None));
             _ = catch_unwind(AssertUnwindSafe(|| {
                 in_several(|wait| {

@@ -15,7 +15,10 @@
 //! Arming is sequentially consistent and so is a canceller's flag-then-claim: either the owner sees
 //! the flag after arming, or the canceller sees the armed claim.
 
-use crate::loom::{AtomicU32, Ordering, order_store_before_load};
+use crate::{
+    loom::{AtomicU32, Ordering, order_store_before_load},
+    sys::fenced,
+};
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,9 @@ impl Claim {
     }
 
     /// Owner: from now on the wait can be claimed.
+    ///
+    /// One wait at a time: a waker of the one would end the other, whose node would stay in its list. So a second
+    /// ends the process.
     #[inline]
     pub(crate) fn arm(&self, cancellable: bool) {
         let word = if cancellable {
@@ -53,8 +59,16 @@ impl Claim {
             ARMED_UNCANCELLABLE
         };
         // SeqCst: the store half of the handshake with `cancel` described above.
-        self.0.store(word, Ordering::SeqCst);
+        if self.0.swap(word, Ordering::SeqCst) != IDLE {
+            waits_already();
+        }
         order_store_before_load();
+    }
+
+    /// Owner: whether no wait has begun that has not ended.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == IDLE
     }
 
     /// Owner: takes the arming back. False if somebody claimed the wait, which must then be
@@ -116,6 +130,11 @@ impl Claim {
     pub(crate) fn settle(&self) {
         self.0.store(IDLE, Ordering::Relaxed);
     }
+}
+
+#[cold]
+fn waits_already() -> ! {
+    fenced::abort("a wait was begun within another that had not ended");
 }
 
 #[cfg(all(test, not(loom)))]
