@@ -7,7 +7,6 @@
 use std::{
     fmt, io,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    ptr::NonNull,
     sync::Arc,
     time::Duration,
 };
@@ -16,10 +15,10 @@ pub use crate::error::{Cancelled, Cause, Interrupt};
 use crate::{
     error::{Elapsed, Unwind},
     scheduler::on_waiter,
+    stay::{self, Frame},
     sync::channel::{self, Receiver, Sender},
     sys::spin::SpinLock,
-    time::DeadlineGuard,
-    wait::{self, Stay, ready},
+    wait::{self, ready},
     waiter::{Scope, Target, Waiter},
 };
 
@@ -124,15 +123,9 @@ impl CancelToken {
     }
 
     fn run_as<T>(&self, waiter: &Waiter, f: impl FnOnce() -> T) -> Result<T, Cancelled> {
-        let frame = Scope::new(Target::Waiter(NonNull::from(waiter)));
-        let link = Scope::new(Target::Scope(NonNull::from(&frame)));
-        let result = {
-            let _entered = Entered::new(waiter, &frame, &link, &self.shared.scope);
-            if link.is_cancelled() {
-                frame.cancel(Cause::Token, &mut |claimed| ready(claimed));
-            }
-            catch_unwind(AssertUnwindSafe(f))
-        };
+        let frame = Frame::of(waiter);
+        let run = || catch_unwind(AssertUnwindSafe(f));
+        let result = frame.run_under(&self.shared.scope, waiter, run);
         result.or_else(|payload| match payload.downcast_ref::<Unwind>() {
             // What cancels the scopes around as well is theirs to catch.
             Some(Unwind::Cancelled)
@@ -142,50 +135,6 @@ impl CancelToken {
             }
             _ => resume_unwind(payload),
         })
-    }
-}
-
-/// A run under a token: linked below the enclosing scope and the token, and unlinked on every way out.
-struct Entered<'a> {
-    waiter: &'a Waiter,
-    enclosing: NonNull<Scope>,
-    frame: &'a Scope,
-    link: &'a Scope,
-    token: &'a Scope,
-    stay: Stay,
-}
-
-impl<'a> Entered<'a> {
-    fn new(waiter: &'a Waiter, frame: &'a Scope, link: &'a Scope, token: &'a Scope) -> Self {
-        // SAFETY: `drop` unlinks both and restores the scope before the caller's frame goes.
-        unsafe {
-            let enclosing = waiter.current_scope();
-            enclosing.as_ref().link(NonNull::from(frame));
-            token.link(NonNull::from(link));
-            waiter.replace_scope(NonNull::from(frame));
-            Self {
-                waiter,
-                enclosing,
-                frame,
-                link,
-                token,
-                stay: Stay::begin(waiter),
-            }
-        }
-    }
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        self.stay.end();
-        // SAFETY: linked in `new`; the link goes first, since it points to the frame.
-        unsafe {
-            self.token.unlink(NonNull::from(self.link), ready);
-            self.waiter.replace_scope(self.enclosing);
-            self.enclosing
-                .as_ref()
-                .unlink(NonNull::from(self.frame), ready);
-        }
     }
 }
 
@@ -222,23 +171,7 @@ impl fmt::Debug for CancelToken {
 /// assert_eq!(done, Ok("after the shield"));
 /// ```
 pub fn shield<T>(f: impl FnOnce() -> T) -> T {
-    struct Restore<'a>(&'a Waiter, NonNull<Scope>, Stay);
-    impl Drop for Restore<'_> {
-        fn drop(&mut self) {
-            self.2.end();
-            // SAFETY: the enclosing scope outlives the shield inside it.
-            unsafe { self.0.replace_scope(self.1) };
-        }
-    }
-
-    on_waiter(|waiter| {
-        let frame = Scope::new(Target::Waiter(NonNull::from(waiter)));
-        let _deadline = DeadlineGuard::set(waiter, None);
-        // SAFETY: restored before the frame goes.
-        let enclosing = unsafe { waiter.replace_scope(NonNull::from(&frame)) };
-        let _scope = Restore(waiter, enclosing, Stay::begin(waiter));
-        f()
-    })
+    stay::apart(f)
 }
 
 /// Asks whether the caller should go on: the cancellation point for code that computes.

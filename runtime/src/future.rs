@@ -164,21 +164,19 @@ impl<T> Future for JoinFuture<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut handle = self.handle.take().expect("polled after it has yielded");
-        if handle.task().is_done_or_wakes(context.waker()) {
-            // Not by a wait for its very end: the executor may poll in the waker, on the coroutine itself.
-            // SAFETY: the result is there to be taken, and the handle goes.
-            return Poll::Ready(unsafe { handle.take() });
-        }
-        self.handle = Some(handle);
-        Poll::Pending
+        let handle = self.handle.as_mut().expect("polled after it has yielded");
+        let Some(result) = handle.handle().poll(context.waker()) else {
+            return Poll::Pending;
+        };
+        self.handle = None;
+        Poll::Ready(result)
     }
 }
 
 impl<T> Drop for JoinFuture<T> {
     fn drop(&mut self) {
-        if let Some(handle) = &self.handle {
-            handle.task().forget_waiter();
+        if let Some(handle) = &mut self.handle {
+            handle.handle().task().forget_waiter();
         }
     }
 }

@@ -53,6 +53,7 @@ mod inbox;
 mod loom;
 mod scheduler;
 mod stack;
+mod stay;
 mod waiter;
 mod sys {
     pub(crate) mod event;

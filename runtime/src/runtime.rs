@@ -9,11 +9,9 @@ use std::{
 
 use crate::{
     config::Config,
-    coroutine::TaskRef,
     scheduler::{Scheduler, Stuck},
     sys::fenced,
-    task::{self, JoinHandle, join_task},
-    wait::Interruptible,
+    task::{self, JoinHandle},
 };
 
 pub use crate::stack::StackGuard;
@@ -63,24 +61,10 @@ impl Runtime {
     /// With the panic of `main`. If the runtime is shut down meanwhile and `main` was cancelled.
     #[track_caller]
     pub fn run<T: Send>(&self, main: impl FnOnce() -> T + Send) -> T {
-        let class = self.scheduler.default_class;
-        // SAFETY: what `main` borrows outlives this call, which waits for the task to complete and
-        // takes its result.
-        unsafe {
-            let (task, handle) = task::make(Some("main".into()), class, None, main);
-            self.scheduler.spawn(task);
-            let handle = RunToEnd(handle);
-            while join_task(&handle.0, Interruptible::No).is_err() {}
-            match handle.0.take::<T>() {
-                Ok(value) => value,
-                Err(failure) => {
-                    let error = task::JoinError::of(&handle.0, failure);
-                    if error.is_panic() {
-                        resume_unwind(error.into_panic());
-                    }
-                    panic!("main {error}");
-                }
-            }
+        match task::call_on(&self.scheduler, "main", main) {
+            Ok(value) => value,
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            Err(error) => panic!("main {error}"),
         }
     }
 
@@ -132,15 +116,6 @@ impl Runtime {
                 .map(|stuck| StuckCoroutine { stuck })
                 .collect(),
         }
-    }
-}
-
-/// Completes a borrowed task before the borrow ends, even if waiting for it is left by unwinding.
-struct RunToEnd(TaskRef);
-
-impl Drop for RunToEnd {
-    fn drop(&mut self) {
-        while join_task(&self.0, Interruptible::No).is_err() {}
     }
 }
 

@@ -9,7 +9,8 @@ pub use crate::error::Elapsed;
 use crate::{
     error::Unwind,
     scheduler::{now, on_waiter},
-    wait::{self, Interruptible, Reason, Stay, Waited},
+    stay,
+    wait::{self, Interruptible, Reason, Waited},
     waiter::Waiter,
 };
 
@@ -95,11 +96,8 @@ pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> Result<T, Elapse
 /// # Panics
 /// With the panic of `f`, if it panics.
 pub fn deadline<T>(at: Instant, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
-    let result = on_waiter(|waiter| {
-        let outer = waiter.deadline();
-        let _restore = DeadlineGuard::set(waiter, Some(outer.map_or(at, |outer| outer.min(at))));
-        catch_unwind(AssertUnwindSafe(f))
-    });
+    let earlier = |outer: Option<Instant>| Some(outer.map_or(at, |outer| outer.min(at)));
+    let result = stay::under_deadline(earlier, || catch_unwind(AssertUnwindSafe(f)));
     result.or_else(|payload| match payload.downcast_ref::<Unwind>() {
         // The deadline that passed was set here or further in, unless an outer one is as early.
         Some(Unwind::Elapsed(passed)) if at <= *passed => Err(Elapsed),
@@ -129,28 +127,4 @@ pub fn remaining() -> Option<Duration> {
 #[inline]
 pub fn coarse_now() -> Instant {
     wait::recent()
-}
-
-/// Puts the waiter's former deadline back, also when unwinding.
-pub(crate) struct DeadlineGuard<'a> {
-    waiter: &'a Waiter,
-    former: Option<Instant>,
-    stay: Stay,
-}
-
-impl<'a> DeadlineGuard<'a> {
-    pub(crate) fn set(waiter: &'a Waiter, deadline: Option<Instant>) -> Self {
-        Self {
-            waiter,
-            former: waiter.replace_deadline(deadline),
-            stay: Stay::begin(waiter),
-        }
-    }
-}
-
-impl Drop for DeadlineGuard<'_> {
-    fn drop(&mut self) {
-        self.stay.end();
-        self.waiter.replace_deadline(self.former);
-    }
 }

@@ -27,9 +27,7 @@ use std::{
     borrow::Cow,
     fmt, io,
     marker::PhantomData,
-    mem::MaybeUninit,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    ptr::{self, NonNull},
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -46,14 +44,14 @@ pub use supervise::{FailedAttempt, GaveUp, Restart, supervised};
 
 use crate::{
     cancel,
-    coroutine::{Header, TaskRef, Unstarted, Yields},
+    coroutine::{Header, Unstarted},
     error::{Cause, Unwind},
-    local,
     scheduler::{Scheduler, current_scheduler, on_coroutine, on_waiter},
+    stay::Frame,
     sys::{fenced, spin::SpinLock},
-    task::{self, JoinError},
-    wait::{self, Interruptible, Reason, Stay, Waited, ready},
-    waiter::{Scope, Target, Waiter},
+    task::{self, End, Handle, JoinError},
+    wait::{self, Interruptible, ready},
+    waiter::Waiter,
 };
 
 /// Runs `body` as the leader of a group of children and returns once every child has ended.
@@ -103,7 +101,7 @@ where
     F: for<'scope> FnOnce(&'scope Group<'scope, 'env, E>) -> Result<T, E>,
 {
     let group = Group {
-        scope: Scope::new(Target::Waiter(NonNull::from(leader))),
+        frame: Frame::of(leader),
         scheduler: current_scheduler(),
         deadline: leader.deadline(),
         must_begin: task::panicking() || is_refused(),
@@ -113,10 +111,9 @@ where
         scope_marker: PhantomData,
         env_marker: PhantomData,
     };
-    let outcome = {
-        let _led = Led::enter(leader, &group.scope);
-        let outcome = catch_unwind(AssertUnwindSafe(|| body(&group)));
-        match outcome {
+    // Leaving waits for the children.
+    let outcome = group.frame.lead(leader, || {
+        match catch_unwind(AssertUnwindSafe(|| body(&group))) {
             Ok(Ok(value)) => Ok(Some(value)),
             // Before the cancellation, whose errors in the children come after this one.
             Ok(Err(error)) => {
@@ -128,8 +125,7 @@ where
                 Err(payload)
             }
         }
-        // `_led` waits for the children here.
-    };
+    });
     let panic = group.panic.lock().take();
     if let Some(payload) = panic {
         // Not by the unwinding, which a destructor that panics would turn into the end of the process.
@@ -137,7 +133,7 @@ where
         resume_unwind(payload);
     }
     assert!(
-        !group.scope.is_starved(),
+        !group.frame.is_starved(),
         "a child of the group could not begin: no stack (see runtime::Builder::max_coroutines)"
     );
     let first_error = group.error.lock().take();
@@ -179,7 +175,7 @@ where
 
 /// The leader's hold on its children; see [`group`](crate::group()).
 pub struct Group<'scope, 'env: 'scope, E> {
-    scope: Scope,
+    frame: Frame<'scope>,
     /// The leader's, which outlives its stay in the group.
     scheduler: &'static Arc<Scheduler>,
     deadline: Option<Instant>,
@@ -335,12 +331,12 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
     }
 
     fn cancel_because(&self, cause: Cause) {
-        self.scope.cancel(cause, &mut |claimed| ready(claimed));
+        self.frame.cancel(cause);
     }
 
     /// Whether the group has been cancelled, by whatever cause.
     pub fn is_cancelled(&self) -> bool {
-        let cancelled = self.scope.is_cancelled();
+        let cancelled = self.frame.is_cancelled();
         if !cancelled {
             wait::spend();
         }
@@ -372,9 +368,13 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
         E: Send,
     {
         let class = self.scheduler.default_class;
-        // SAFETY: `'scope` ends only after `group` has waited for this task's completion.
-        let (task, handle) =
-            unsafe { task::make(self.full_name(name), class, self.deadline, body) };
+        let (task, handle) = task::make_below(
+            &self.frame,
+            self.full_name(name),
+            class,
+            self.deadline,
+            body,
+        );
         self.launch(task, handle)
     }
 
@@ -391,17 +391,13 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
     }
 
     #[inline]
-    fn launch<T>(&'scope self, task: Unstarted, handle: TaskRef) -> Child<'scope, T> {
-        // SAFETY: the scope outlives the task, since `group` waits until nothing is linked below it.
-        unsafe { task.link_below(&self.scope) };
+    fn launch<T>(&'scope self, task: Unstarted, handle: Handle<End<T>>) -> Child<'scope, T> {
         match self.must_begin {
             false => self.scheduler.spawn(task),
             true => self.begin(task),
         }
         Child {
-            task: handle,
-            taken: false,
-            yields: PhantomData,
+            handle,
             scope: PhantomData,
         }
     }
@@ -440,66 +436,8 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
 impl<E> fmt::Debug for Group<'_, '_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group")
-            .field("cancelled", &self.scope.is_cancelled())
+            .field("cancelled", &self.frame.is_cancelled())
             .finish_non_exhaustive()
-    }
-}
-
-/// How a child's body ended, other than by cancellation.
-enum End<T> {
-    Value(T),
-    Failed,
-    Panicked(String),
-}
-
-/// The leader's stay inside its group. Leaving waits for the children, whichever way it goes.
-struct Led<'a> {
-    leader: &'a Waiter,
-    enclosing: NonNull<Scope>,
-    scope: &'a Scope,
-    stay: Stay,
-}
-
-impl<'a> Led<'a> {
-    fn enter(leader: &'a Waiter, scope: &'a Scope) -> Self {
-        let enclosing = leader.current_scope();
-        // SAFETY: `drop` unlinks the scope and restores the enclosing one.
-        unsafe {
-            enclosing.as_ref().link(NonNull::from(scope));
-            leader.replace_scope(NonNull::from(scope));
-        }
-        Self {
-            leader,
-            enclosing,
-            scope,
-            stay: Stay::begin(leader),
-        }
-    }
-}
-
-impl Drop for Led<'_> {
-    fn drop(&mut self) {
-        // Before the wait, which out of order would be one for itself.
-        self.stay.end();
-        loop {
-            let waited = wait::wait(
-                Reason::Group,
-                None,
-                Interruptible::No,
-                |waiter| self.scope.arm_until_empty(waiter, false),
-                || self.scope.forget_waiter(),
-            );
-            if waited == Waited::AtOnce {
-                break;
-            }
-        }
-        // SAFETY: linked in `enter`; nothing is linked below any more.
-        unsafe {
-            self.leader.replace_scope(self.enclosing);
-            self.enclosing
-                .as_ref()
-                .unlink(NonNull::from(self.scope), ready);
-        }
     }
 }
 
@@ -509,9 +447,7 @@ impl Drop for Led<'_> {
 /// takes is dropped as that of a [`JoinHandle`](crate::JoinHandle), before the group returns. A panic of its
 /// destructor is logged; it is not the child's, so it does not cancel the group.
 pub struct Child<'scope, T> {
-    task: TaskRef,
-    taken: bool,
-    yields: Yields<T>,
+    handle: Handle<End<T>>,
     scope: PhantomData<&'scope ()>,
 }
 
@@ -524,71 +460,27 @@ impl<T> Child<'_, T> {
     /// If the child panicked, failed, was cancelled, or the wait was cut short.
     #[inline]
     pub fn join(self) -> Result<T, JoinError> {
-        self.take(Interruptible::Yes)
+        self.handle.join_child(Interruptible::Yes)
     }
 
     /// As `join`, by a wait that is not cut short, like that for the end of the group.
     fn conclude(self) -> Result<T, JoinError> {
-        self.take(Interruptible::No)
-    }
-
-    #[inline]
-    fn take(mut self, interruptible: Interruptible) -> Result<T, JoinError> {
-        match task::join_task(&self.task, interruptible) {
-            Ok(()) => {
-                self.taken = true;
-                let mut end = MaybeUninit::<End<T>>::uninit();
-                // SAFETY: `launch` ties the handle to a task of `End<T>`; complete; consumed.
-                if let Some(failure) = unsafe { self.task.take_into(end.as_mut_ptr()) } {
-                    return Err(JoinError::of(&self.task, failure));
-                }
-                // SAFETY: it is there. What is read out of it, once, is not dropped in it.
-                match unsafe { end.assume_init_ref() } {
-                    // SAFETY: as said.
-                    End::Value(value) => Ok(unsafe { ptr::from_ref(value).read() }),
-                    End::Failed => Err(JoinError::failed()),
-                    End::Panicked(message) => {
-                        // SAFETY: as said.
-                        let message = unsafe { ptr::from_ref(message).read() };
-                        Err(JoinError::panicked(Box::new(message)))
-                    }
-                }
-            }
-            Err(interrupt) => Err(JoinError::interrupted(interrupt)),
-        }
+        self.handle.join_child(Interruptible::No)
     }
 
     /// Cancels this child alone.
     pub fn cancel(&self) {
-        self.task
-            .header()
-            .waiter
-            .own_scope()
-            .cancel(Cause::Handle, &mut |claimed| ready(claimed));
+        self.handle.cancel();
     }
 
     /// Whether the child has ended. Asked again and again in vain, it gives way to others.
     pub fn is_finished(&self) -> bool {
-        task::is_finished(&self.task)
+        self.handle.is_finished()
     }
 
     /// The child's name, if it was given one.
     pub fn name(&self) -> Option<&str> {
-        self.task.header().origin.name.as_deref()
-    }
-}
-
-// SAFETY: the handle gives out `T`, once, to its holder.
-unsafe impl<T: Send> Send for Child<'_, T> {}
-// SAFETY: a shared handle gives no access to `T`.
-unsafe impl<T: Send> Sync for Child<'_, T> {}
-
-impl<T> Drop for Child<'_, T> {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.taken {
-            task::detach(&self.task);
-        }
+        self.handle.task().header().origin.name.as_deref()
     }
 }
 
@@ -660,17 +552,14 @@ impl<'scope, 'env, E> Builder<'scope, 'env, E> {
     {
         let group = self.group;
         let class = self.builder.class(group.scheduler)?;
-        // SAFETY: as in `Group::start`.
-        let (task, handle) = unsafe {
-            task::make_reserved(
-                group.full_name(self.builder.into_name()),
-                class,
-                group.deadline,
-                group.guarded(body),
-                local::bequest(),
-                || group.scheduler.reserve_stack(class),
-            )
-        }?;
+        let (task, handle) = task::make_below_reserved(
+            &group.frame,
+            group.full_name(self.builder.into_name()),
+            class,
+            group.deadline,
+            || group.scheduler.reserve_stack(class),
+            group.guarded(body),
+        )?;
         Ok(group.launch(task, handle))
     }
 }

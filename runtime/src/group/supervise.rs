@@ -13,10 +13,10 @@ use std::{
 use crate::{
     cancel,
     error::Unwind,
-    group::{Child, End, Group, group},
+    group::{Child, Group, group},
     scheduler::now,
     sys::fenced,
-    task::JoinError,
+    task::{End, JoinError},
     time,
 };
 

@@ -10,8 +10,8 @@ use std::{
 use crate::{
     cancel::{CancelToken, Cancelled, Cause, Interrupt},
     scheduler::on_waiter,
+    stay,
     sys::fenced,
-    time::DeadlineGuard,
     wait::{self, Interruptible, Node, QUEUE, Reason, Waited, Waiters, ready},
     waiter::Waiter,
 };
@@ -102,10 +102,8 @@ impl<T> Ticket<T> {
     /// `Err` if the job's own wait was cut by the caller's cancellation: then nobody waits for the result.
     fn inheriting(&self, job: impl FnOnce() -> T) -> Result<T, Cancelled> {
         self.token.run(|| {
-            on_waiter(|waiter| {
-                let _restore = DeadlineGuard::set(waiter, self.deadline);
-                job()
-            })
+            // The caller's, and no other.
+            stay::under_deadline(|_| self.deadline, job)
         })
     }
 

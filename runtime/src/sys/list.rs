@@ -32,6 +32,12 @@ impl<T> Links<T> {
         }
     }
 
+    /// Whether the node is in a list; for its owner, who puts it there and takes it out.
+    #[inline]
+    pub(crate) fn is_linked(&self) -> bool {
+        self.linked.get()
+    }
+
     /// The node behind this one.
     ///
     /// # Safety

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, io, sync::Arc};
 
-use super::{JoinHandle, local_worker, typed::make_reserved};
+use super::{
+    JoinHandle, local_worker,
+    typed::{make_reserved, spawn_local_reserved},
+};
 use crate::{
     local,
     scheduler::{Scheduler, current_scheduler},
@@ -112,9 +115,7 @@ impl Builder {
         let class = self.class(scheduler)?;
         let locals = self.locals();
         let reserve = || scheduler.reserve_stack(class);
-        // SAFETY: nothing is borrowed.
-        let (task, handle) =
-            unsafe { make_reserved(self.name, class, None, body, locals, reserve) }?;
+        let (task, handle) = make_reserved(self.name, class, locals, reserve, body)?;
         scheduler.spawn(task);
         Ok(JoinHandle::new(handle))
     }
@@ -137,12 +138,7 @@ impl Builder {
         let worker = local_worker();
         let class = self.class(worker.scheduler())?;
         let locals = self.locals();
-        let reserve = || worker.acquire_stack(class);
-        // SAFETY: nothing is borrowed.
-        let (task, handle) =
-            unsafe { make_reserved(self.name, class, None, body, locals, reserve) }?;
-        worker.spawn_local(task);
-        Ok(JoinHandle::new(handle))
+        spawn_local_reserved(worker, self.name, class, locals, body).map(JoinHandle::new)
     }
 
     pub(crate) fn class(&self, scheduler: &Scheduler) -> io::Result<SizeClass> {

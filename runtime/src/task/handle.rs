@@ -1,14 +1,9 @@
 //! The handle of a coroutine: the right to its result.
 
-use std::{fmt, marker::PhantomData, mem::MaybeUninit};
+use std::fmt;
 
-use super::{Id, JoinError};
-use crate::{
-    coroutine::{TaskRef, Yields},
-    error::{Cause, Interrupt},
-    scheduler::refusal,
-    wait::{self, Interruptible, Reason, Waited, ready},
-};
+use super::{Handle, Id, JoinError};
+use crate::wait::Interruptible;
 
 /// Owns the right to a coroutine's result.
 ///
@@ -16,19 +11,12 @@ use crate::{
 /// coroutine, as its last act on its own stack and with its own locals, if its handle was dropped before it
 /// had returned; else by the one who drops the handle, there and then. A panic of the result's destructor is
 /// logged, as an error that names the coroutine, and harms neither.
-pub struct JoinHandle<T> {
-    task: TaskRef,
-    taken: bool,
-    yields: Yields<T>,
-}
+pub struct JoinHandle<T>(Handle<T>);
 
 impl<T> JoinHandle<T> {
-    pub(crate) fn new(task: TaskRef) -> Self {
-        Self {
-            task,
-            taken: false,
-            yields: PhantomData,
-        }
+    #[inline]
+    pub(crate) fn new(handle: Handle<T>) -> Self {
+        Self(handle)
     }
 
     /// Waits for the coroutine to end and returns its result.
@@ -39,72 +27,34 @@ impl<T> JoinHandle<T> {
     /// # Errors
     /// If the coroutine panicked, was cancelled or never got a stack, or the wait was cut short.
     #[inline]
-    pub fn join(mut self) -> Result<T, JoinError> {
-        match join_task(&self.task, Interruptible::Yes) {
-            // SAFETY: complete.
-            Ok(()) => unsafe { self.take() },
-            Err(interrupt) => Err(JoinError::interrupted(interrupt)),
-        }
+    pub fn join(self) -> Result<T, JoinError> {
+        self.0.join(Interruptible::Yes)
     }
 
-    /// The result, which is there.
-    ///
-    /// # Safety
-    /// The coroutine was seen to be complete, or its result there to be taken. It is not asked for again.
-    #[inline(always)]
-    pub(crate) unsafe fn take(&mut self) -> Result<T, JoinError> {
-        self.taken = true;
-        let mut value = MaybeUninit::<T>::uninit();
-        // SAFETY: made with this type; the rest is the caller's promise.
-        match unsafe { self.task.take_into(value.as_mut_ptr()) } {
-            // SAFETY: without a failure, the value is there; read once.
-            None => Ok(unsafe { value.assume_init_read() }),
-            Some(failure) => Err(JoinError::of(&self.task, failure)),
-        }
-    }
-
-    pub(crate) fn task(&self) -> &TaskRef {
-        &self.task
+    pub(crate) fn handle(&mut self) -> &mut Handle<T> {
+        &mut self.0
     }
 
     /// Whether the coroutine has ended. Asked again and again in vain, it gives way to others.
     pub fn is_finished(&self) -> bool {
-        is_finished(&self.task)
+        self.0.is_finished()
     }
 
     /// Cancels the coroutine: every wait it makes from now on is cut short.
     ///
     /// If it has not begun it never will. Returns at once; [`JoinHandle::join`] waits for the end.
     pub fn cancel(&self) {
-        self.task
-            .header()
-            .waiter
-            .own_scope()
-            .cancel(Cause::Handle, &mut |claimed| ready(claimed));
+        self.0.cancel();
     }
 
     /// The coroutine's id.
     pub fn id(&self) -> Id {
-        Id::from_raw(self.task.header().origin.id)
+        Id::from_raw(self.0.task().header().origin.id)
     }
 
     /// The coroutine's name, if it was given one.
     pub fn name(&self) -> Option<&str> {
-        self.task.header().origin.name.as_deref()
-    }
-}
-
-// SAFETY: the handle gives out `T`, once, to its holder.
-unsafe impl<T: Send> Send for JoinHandle<T> {}
-// SAFETY: a shared handle gives no access to `T`.
-unsafe impl<T: Send> Sync for JoinHandle<T> {}
-
-impl<T> Drop for JoinHandle<T> {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.taken {
-            detach(&self.task);
-        }
+        self.0.task().header().origin.name.as_deref()
     }
 }
 
@@ -115,41 +65,5 @@ impl<T> fmt::Debug for JoinHandle<T> {
             .field("name", &self.name())
             .field("finished", &self.is_finished())
             .finish()
-    }
-}
-
-/// Gives up a handle's result. That the coroutine got no stack goes to the log then: nobody else is told.
-#[inline]
-pub(crate) fn detach(task: &TaskRef) {
-    if let Some(error) = task.detach() {
-        refusal::note(error);
-    }
-}
-
-/// Whether `task` is complete. A loop that asks must not keep it from its turn.
-pub(crate) fn is_finished(task: &TaskRef) -> bool {
-    let done = task.is_done();
-    if !done {
-        wait::spend();
-    }
-    done
-}
-
-/// Waits until `task` is complete.
-#[inline]
-pub(crate) fn join_task(task: &TaskRef, interruptible: Interruptible) -> Result<(), Interrupt> {
-    loop {
-        let waited = wait::wait(
-            Reason::Join(task.header().origin.id),
-            None,
-            interruptible,
-            |waiter| task.arm_until_done(waiter, interruptible == Interruptible::Yes),
-            || task.forget_waiter(),
-        );
-        match waited {
-            Waited::AtOnce | Waited::Notified => return Ok(()),
-            Waited::Interrupted(interrupt) => return Err(interrupt),
-            Waited::TimedOut | Waited::Again => {}
-        }
     }
 }

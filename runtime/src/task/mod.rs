@@ -12,12 +12,12 @@ pub use builder::Builder;
 pub use current::{Current, Id, current};
 pub use error::JoinError;
 pub use handle::JoinHandle;
-pub(crate) use handle::{detach, is_finished, join_task};
 pub use park::{park, park_timeout};
 pub use standby::{is_imbalanced, spawn_when_readable};
+use typed::make;
+pub(crate) use typed::{End, Handle, call_on, make_below, make_below_reserved};
 #[cfg(all(test, loom))]
-pub(crate) use typed::origin;
-pub(crate) use typed::{make, make_reserved};
+pub(crate) use typed::{join_task, origin};
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -95,10 +95,7 @@ where
 {
     let worker = local_worker();
     let class = worker.scheduler().default_class;
-    // SAFETY: nothing is borrowed.
-    let (task, handle) = unsafe { make(None, class, None, body) };
-    worker.spawn_local(task);
-    JoinHandle::new(handle)
+    JoinHandle::new(typed::spawn_local(worker, class, body))
 }
 
 /// Runs `body` once on each worker of the caller's runtime, with the worker's index.
@@ -128,8 +125,7 @@ where
     for index in 0..scheduler.workers() {
         let body = body.clone();
         let class = scheduler.default_class;
-        // SAFETY: nothing is borrowed.
-        let (task, handle) = unsafe { make(None, class, None, move || body(index)) };
+        let (task, handle) = make(None, class, move || body(index));
         scheduler.assign(index, task);
         handles.push(JoinHandle::new(handle));
     }
@@ -164,8 +160,7 @@ where
     T: Send + 'static,
 {
     let scheduler = current_scheduler();
-    // SAFETY: nothing is borrowed.
-    let (task, handle) = unsafe { make(None, scheduler.default_class, None, body) };
+    let (task, handle) = make(None, scheduler.default_class, body);
     match Worker::current() {
         Some(worker) => worker.spawn_where_fewest(task),
         None => scheduler.spawn(task),
@@ -191,8 +186,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    // SAFETY: nothing is borrowed.
-    let (task, handle) = unsafe { make(name, scheduler.default_class, None, body) };
+    let (task, handle) = make(name, scheduler.default_class, body);
     scheduler.spawn(task);
     JoinHandle::new(handle)
 }

@@ -1,11 +1,8 @@
 //! Coroutines that begin once a descriptor is readable, on whichever worker is free then.
 
-use std::{
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
-    time::Instant,
-};
+use std::{os::fd::AsFd, time::Instant};
 
-use super::{JoinHandle, make};
+use super::{JoinHandle, typed};
 use crate::scheduler::{Worker, current_scheduler};
 
 /// Runs `body` on a new coroutine once `source` is readable, has hung up or failed, or `until` has come.
@@ -62,14 +59,7 @@ where
     F: FnOnce(S) -> T + Send + 'static,
     T: Send + 'static,
 {
-    let scheduler = current_scheduler();
-    let fd = source.as_fd().as_raw_fd();
-    // SAFETY: nothing is borrowed.
-    let (task, handle) = unsafe { make(None, scheduler.default_class, None, move || body(source)) };
-    // SAFETY: the task owns the descriptor, does not begin before it is armed, and is not touched after.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    scheduler.stand_by(fd, until, task);
-    JoinHandle::new(handle)
+    JoinHandle::new(typed::stand_by(current_scheduler(), source, until, body))
 }
 
 /// Whether a worker had much to do lately while another had nothing: for ten seconds after one has worked for

@@ -8,7 +8,7 @@
 
 mod queue;
 
-use std::{panic::resume_unwind, ptr::NonNull, time::Instant};
+use std::{panic::resume_unwind, time::Instant};
 
 use crate::{
     error::{Cause, Interrupt, Unwind},
@@ -194,44 +194,6 @@ fn cannot_unwind(reason: Reason, payload: &Unwind) -> String {
         "{reason} in {whose} was cut short ({why}), which takes unwinding, and this program was built with \
          panic = \"abort\": set panic = \"unwind\" in its profile, or cut only waits that return an error"
     )
-}
-
-/// What a waiter is in for as long as this lives: a scope, or a deadline that it puts back.
-///
-/// It ends where it began: on the same waiter, before those around it. Other code that switches stacks can
-/// have it end elsewhere, or never. What it would put back is gone then, so the process ends instead.
-pub(crate) struct Stay {
-    waiter: NonNull<Waiter>,
-    number: u32,
-}
-
-impl Stay {
-    #[inline]
-    pub(crate) fn begin(waiter: &Waiter) -> Self {
-        Self {
-            waiter: NonNull::from(waiter),
-            number: waiter.begin_stay(),
-        }
-    }
-
-    /// Called first where the guard is dropped, which then puts back what it changed.
-    #[inline]
-    pub(crate) fn end(&self) {
-        // Looked at only if it is the caller's own: else it may be gone.
-        if current_waiter() != self.waiter
-            // SAFETY: the caller's own waiter outlives the call.
-            || !unsafe { self.waiter.as_ref() }.end_stay(self.number)
-        {
-            ended_elsewhere();
-        }
-    }
-}
-
-#[cold]
-fn ended_elsewhere() -> ! {
-    fenced::abort(
-        "a timeout, shield, token's run or group was left on another stack than it was entered on, or out of order",
-    );
 }
 
 #[cfg(all(test, not(loom)))]

@@ -135,6 +135,12 @@ impl Scope {
         self.starved.load(Ordering::SeqCst)
     }
 
+    /// Owner: whether it is linked below another.
+    #[inline]
+    pub(crate) fn is_linked(&self) -> bool {
+        self.links.is_linked()
+    }
+
     /// Links `child` below this scope; it is cancelled at once if this scope already is.
     ///
     /// # Safety
