@@ -45,6 +45,32 @@ pub fn message(payload: &(dyn Any + Send)) -> Option<&str> {
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
+/// What a panic carries, out of reach but for its text, so that an error with it may be shared.
+pub(crate) struct Payload(Box<dyn Any + Send>);
+
+// SAFETY: a shared reference gives no access to the payload but to look whether it is a string, which threads may
+// share.
+unsafe impl Sync for Payload {}
+
+impl Payload {
+    pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
+        Self(payload)
+    }
+
+    pub(crate) fn into_inner(self) -> Box<dyn Any + Send> {
+        self.0
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        message_or_none(&*self.0)
+    }
+}
+
+/// What a panic said, or that it said nothing.
+pub(crate) fn message_or_none(payload: &(dyn Any + Send)) -> &str {
+    message(payload).unwrap_or("a value that is no string")
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::panic::panic_any;

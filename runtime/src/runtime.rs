@@ -176,6 +176,7 @@ impl Builder {
     /// No coroutine of the runtime may ever need more than its stack's size: one that does
     /// overwrites what lies below, such as the stack of another, unnoticed. No test can show this
     /// for any input; hence this is for experiments only.
+    #[allow(unsafe_code, reason = "users vouch for what no test can show")]
     pub unsafe fn without_stack_guards(mut self) -> Self {
         self.config.stack_guard = None;
         self

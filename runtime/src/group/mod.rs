@@ -46,6 +46,7 @@ use crate::{
     cancel,
     coroutine::{Header, Unstarted},
     error::{Cause, Unwind},
+    panics,
     scheduler::{Scheduler, current_scheduler, on_coroutine, on_waiter},
     stay::Frame,
     sys::{fenced, spin::SpinLock},
@@ -413,7 +414,7 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
                 if payload.is::<Unwind>() {
                     resume_unwind(payload);
                 }
-                let message = JoinError::message(&*payload).to_owned();
+                let message = panics::message_or_none(&*payload).to_owned();
                 let mut first = self.panic.lock();
                 let later = match *first {
                     None => {

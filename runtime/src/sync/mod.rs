@@ -12,7 +12,9 @@ pub mod mpsc;
 mod mutex;
 mod notify;
 mod once;
+#[allow(unsafe_code)]
 pub mod oneshot;
+#[allow(unsafe_code)]
 mod raw;
 mod recursive;
 mod reentrant;

@@ -88,8 +88,7 @@ pub(crate) fn or_abort<R>(what: &str, f: impl FnOnce() -> R) -> R {
 pub(crate) fn abort(why: &str) -> ! {
     let line = format!("maniple: {why}; the process is aborted\n");
     // Past the lock of `eprintln!`, whose holder may be suspended, or may be what went wrong.
-    // SAFETY: the bytes are alive during the call, which only reads them.
-    unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
+    let _told = rustix::io::write(std::io::stderr(), line.as_bytes());
     std::process::abort();
 }
 

@@ -5,7 +5,8 @@ use std::{any::Any, fmt, io};
 use crate::{
     coroutine::{Failure, TaskRef},
     error::{Cause, Interrupt},
-    panics, wait,
+    panics::Payload,
+    wait,
 };
 
 /// Why a join has no result to give.
@@ -13,12 +14,8 @@ pub struct JoinError {
     kind: JoinErrorKind,
 }
 
-// SAFETY: a shared reference gives no access to the payload but to look whether it is a string, which
-// threads may share.
-unsafe impl Sync for JoinError {}
-
 enum JoinErrorKind {
-    Panicked(Box<dyn Any + Send>),
+    Panicked(Payload),
     Cancelled(Option<Cause>),
     Elapsed,
     Failed,
@@ -54,7 +51,7 @@ impl JoinError {
 
     pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Self {
         Self {
-            kind: JoinErrorKind::Panicked(payload),
+            kind: JoinErrorKind::Panicked(Payload::new(payload)),
         }
     }
 
@@ -103,14 +100,9 @@ impl JoinError {
     #[track_caller]
     pub fn into_panic(self) -> Box<dyn Any + Send> {
         match self.kind {
-            JoinErrorKind::Panicked(payload) => payload,
+            JoinErrorKind::Panicked(payload) => payload.into_inner(),
             _ => panic!("the coroutine did not panic: {self}"),
         }
-    }
-
-    /// What a panic said.
-    pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
-        panics::message(payload).unwrap_or("a value that is no string")
     }
 }
 
@@ -118,7 +110,7 @@ impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             JoinErrorKind::Panicked(payload) => {
-                write!(f, "coroutine panicked: {}", Self::message(&**payload))
+                write!(f, "coroutine panicked: {}", payload.message())
             }
             JoinErrorKind::Cancelled(None) => f.write_str("coroutine was cancelled"),
             JoinErrorKind::Cancelled(Some(cause)) => write!(f, "coroutine was cancelled {cause}"),

@@ -6,6 +6,7 @@ mod error;
 mod handle;
 mod park;
 mod standby;
+#[allow(unsafe_code)]
 mod typed;
 
 pub use builder::Builder;

@@ -5,6 +5,7 @@
 //! is disconnected.
 
 mod error;
+#[allow(unsafe_code)]
 mod message;
 mod ring;
 

@@ -14,6 +14,7 @@ mod error;
 mod operation;
 mod queue;
 mod receiver;
+#[allow(unsafe_code)]
 mod select;
 mod sender;
 mod timer;
