@@ -12,6 +12,8 @@ use std::{
 };
 
 pub use crate::error::{Cancelled, Cause, Interrupt};
+#[cfg(feature = "fault-injection")]
+pub use crate::faults::at_every_suspension;
 use crate::{
     error::{Elapsed, Unwind},
     scheduler::on_waiter,
@@ -234,9 +236,9 @@ pub fn shield_for<T>(bound: Duration, f: impl FnOnce() -> T) -> Result<T, Elapse
 /// Runs `f` under a token that is cancelled at the suspension which follows `after` others; also says
 /// whether there was such a suspension.
 ///
-/// To find what a cancellation breaks: call it with 0, 1, 2… until it says `false`, on a runtime with one
-/// worker, since suspensions of all coroutines on the caller's worker count; giving way with
-/// [`yield_now`](crate::yield_now) is none. Needs the feature `fault-injection`.
+/// To find what a cancellation breaks: call it with 0, 1, 2… until it says `false`, as [`at_every_suspension`]
+/// does, on a runtime with one worker, since suspensions of all coroutines on the caller's worker count; giving way
+/// with [`yield_now`](crate::yield_now) is none. Needs the feature `fault-injection`.
 ///
 /// # Errors
 /// Fails as [`CancelToken::run`] does.

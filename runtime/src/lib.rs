@@ -51,6 +51,8 @@ mod config;
 mod coroutine;
 mod driver;
 mod error;
+#[cfg(feature = "fault-injection")]
+mod faults;
 #[allow(unsafe_code)]
 mod idle;
 #[allow(unsafe_code)]

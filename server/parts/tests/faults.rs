@@ -7,13 +7,15 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
-        mpsc::{self, RecvTimeoutError},
     },
-    thread,
     time::Duration,
 };
 
-use maniple::{cancel::cancel_at, net::TcpStream, sync::channel::unbounded};
+use maniple::{
+    cancel::{at_every_suspension, cancel_at},
+    net::TcpStream,
+    sync::channel::unbounded,
+};
 use maniple_parts::{
     actor::{Actor, Closed, ConnId, LineCodec, Outbox, Server},
     hub::{Hub, Lag, RecvError},
@@ -22,24 +24,6 @@ use maniple_parts::{
 
 /// Bounds a wait that must end, so that a failure does not hang.
 const LONG: Duration = Duration::from_secs(60);
-
-/// Runs `scenario` with a cancellation at its first suspension, its second, and so on to its last; returns how many
-/// there were. A hang ends the process with the test's name.
-fn at_every_suspension(mut scenario: impl FnMut(u32) -> bool + Send) -> usize {
-    let name = thread::current().name().unwrap_or("a test").to_owned();
-    let (done, ended) = mpsc::channel::<()>();
-    thread::spawn(move || {
-        if ended.recv_timeout(2 * LONG) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("{name} hangs");
-            std::process::abort();
-        }
-    });
-    let runtime = maniple::Runtime::builder().workers(1).build().unwrap();
-    let points = runtime.run(move || (0..10_000).take_while(|&after| scenario(after)).count());
-    assert!(runtime.shutdown().is_clean(), "coroutines are left");
-    drop(done);
-    points
-}
 
 /// A wait that is a suspension, however short.
 fn pause() {
