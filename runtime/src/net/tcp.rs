@@ -123,6 +123,10 @@ impl TcpStream {
 
     /// Ends one direction or both. A coroutine that waits in it is woken.
     ///
+    /// With [`Shutdown::Read`] the peer may still send, and Linux hands that out: a read returns 0 while nothing has
+    /// come, and later what came. To refuse input, drop the stream. (On a [`UnixStream`](crate::net::UnixStream) the
+    /// peer's writes fail.)
+    ///
     /// # Errors
     /// If the connection is gone already.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {

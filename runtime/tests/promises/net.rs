@@ -278,6 +278,25 @@ fn what_the_peer_has_not_taken_is_known_and_a_reset_throws_it_away() {
     });
 }
 
+/// Linux refuses nothing that comes after that, unlike for Unix streams: 0 was not the end.
+#[test]
+fn what_comes_after_reading_was_shut_down_is_read_later() {
+    on(1, || {
+        let (mut client, mut server) = pair();
+        client.shutdown(Shutdown::Read).unwrap();
+        assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
+        server.write_all(b"late").unwrap();
+        let (mut buffer, until) = ([0; 8], Instant::now() + LONG);
+        let count = loop {
+            match client.read(&mut buffer).unwrap() {
+                0 if Instant::now() < until => yield_now(),
+                count => break count,
+            }
+        };
+        assert_eq!(&buffer[..count], b"late");
+    });
+}
+
 #[test]
 fn each_direction_can_be_shut_down_and_a_waiting_reader_is_woken() {
     on(1, || {
