@@ -31,14 +31,16 @@ pub(crate) fn disarm() -> bool {
 
 /// Counts a suspension that is about to happen.
 pub(crate) fn at_the_door() {
-    let due = NEXT.with_borrow_mut(|next| match next {
+    let count = |next: &mut Option<Fault>| match next {
         Some(fault) if fault.left > 0 => {
             fault.left -= 1;
             None
         }
         _ => next.take(),
-    });
-    if let Some(fault) = due {
+    };
+    // A thread's last destructors wait too, when this may be gone: nothing is armed then.
+    let due = NEXT.try_with(|next| count(&mut next.borrow_mut()));
+    if let Ok(Some(fault)) = due {
         (fault.strike)();
     }
 }
