@@ -1,6 +1,6 @@
 //! What a connection's bytes travel over: a closed set of kinds, with the same methods.
 //!
-//! The server is written against [`Transport`] and [`Listener`] and knows no socket. A kind that is to be added, TLS
+//! The server is written against `Transport` and [`Listener`] and knows no socket. A kind that is to be added, TLS
 //! above all, is an arm here and nothing anywhere else.
 
 pub mod memory;
