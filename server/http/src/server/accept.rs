@@ -11,8 +11,9 @@ use maniple::{
 };
 
 use super::{
-    conn::{self, Service, Standby},
+    conn::{self, Standby},
     refusal::Refusals,
+    service::Service,
     shared::Shared,
     state::Connection,
 };

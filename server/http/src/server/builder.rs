@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use super::conn::Timeouts;
+use super::service::Timeouts;
 use crate::{
     body::BodyLimits,
     http1::head::{Limits, MOST_FIELDS, MOST_TARGET_BYTES},

@@ -6,12 +6,14 @@ pub(crate) mod buffers;
 mod builder;
 mod conn;
 mod date;
+mod dialogue;
 mod drain;
 mod ending;
 pub(crate) mod exchange;
 mod faults;
 pub(crate) mod out;
 mod refusal;
+mod service;
 mod shared;
 pub(crate) mod state;
 
@@ -43,9 +45,9 @@ use crate::{
 };
 use accept::{Unbegun, accept_all, accept_last};
 use builder::NEVER;
-use conn::{Service, Timeouts};
 use drain::Registry;
 use refusal::Refusals;
+use service::{Service, Timeouts};
 use shared::Shared;
 
 pub use builder::Builder;

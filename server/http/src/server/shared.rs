@@ -7,7 +7,7 @@ use std::{
 
 use maniple::{cancel::CancelToken, log_limit::LogLimit};
 
-use super::{conn::Service, refusal::Refusals};
+use super::{refusal::Refusals, service::Service};
 use crate::transport::Address;
 
 #[derive(Debug)]
