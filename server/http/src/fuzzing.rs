@@ -191,7 +191,8 @@ fn check_target(bytes: &[u8], head: &Head) {
     assert!(!target.is_empty() && target.len() <= LIMITS.line_bytes);
     assert!(target.iter().all(u8::is_ascii_graphic));
     let path = part(&head.path);
-    assert!(path.starts_with(b"/") || matches!(path, b"" | b"*"));
+    let is_connect = head.method == http::Method::CONNECT;
+    assert!(path.starts_with(b"/") || matches!(path, b"" | b"*") || is_connect);
     assert!(head.path.start >= head.target.start && head.path.end <= head.target.end);
     if let Some(query) = &head.query {
         assert_eq!(bytes[query.start - 1], b'?');
@@ -199,7 +200,12 @@ fn check_target(bytes: &[u8], head: &Head) {
     }
     // None of these can fail, and they agree.
     let uri = head.uri_in(bytes);
-    assert_eq!(uri.path().as_bytes(), head.path_in(bytes));
+    if is_connect {
+        let authority = uri.authority().expect("a tunnel leads somewhere");
+        assert_eq!(authority.as_str().as_bytes(), head.path_in(bytes));
+    } else {
+        assert_eq!(uri.path().as_bytes(), head.path_in(bytes));
+    }
     let query = head.query.as_ref().map(part);
     assert_eq!(uri.query().map(str::as_bytes), query);
 }

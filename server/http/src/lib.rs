@@ -56,7 +56,7 @@ pub use maniple::drain::DrainReport;
 pub use request::{BodyReader, Request};
 pub use response::{Body, Html, IntoResponse, Json, Response};
 pub use router::{Handler, RouteError, Router};
-pub use server::{Server, ServerHandle};
+pub use server::{Server, ServerHandle, upgrade::Upgraded};
 
 // Here, since neither the client nor the server knows the other.
 /// The [status](ClientError::status) and its name: what hosts a service calls is not its clients' affair. Log the error

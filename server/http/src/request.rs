@@ -48,7 +48,7 @@ impl Request {
         &self.head().method
     }
 
-    /// The path as it was sent, without percent-decoding and query.
+    /// The path as it was sent, without percent-decoding and query; of a `CONNECT` the host and port that it names.
     #[inline]
     pub fn path(&self) -> &str {
         self.exchange.path()
@@ -127,8 +127,8 @@ impl Request {
 
     /// The request target, made into a [`Uri`] at the first call.
     ///
-    /// Its path and query are those of [`Request::path`] and [`Request::query`]: what is no URI was
-    /// answered with 400.
+    /// Its path and query are those of [`Request::path`] and [`Request::query`], but of a `CONNECT`, whose [`Uri`] has an
+    /// authority alone: what is no URI was answered with 400.
     pub fn uri(&self) -> &Uri {
         self.scratch().uri.get_or_init(|| {
             let input = &self.scratch().input;

@@ -10,11 +10,14 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{CONNECTION, CONTENT_TYPE},
+    header::{CONNECTION, CONTENT_TYPE, UPGRADE},
 };
 use serde::Serialize;
 
-use crate::http1::response::{ContentType, HTML, JSON, OCTETS, TEXT};
+use crate::{
+    http1::response::{ContentType, HTML, JSON, OCTETS, TEXT},
+    server::upgrade::{Takeover, Upgraded},
+};
 
 use maniple::{log_limit::LogLimit, log_within};
 
@@ -76,6 +79,92 @@ impl Response {
         }
     }
 
+    /// 101, and the connection for `f`: from then on the bytes are those of another protocol.
+    ///
+    /// `f` runs in the connection's coroutine once the answer has left, and may hand the connection on; see [`Upgraded`]
+    /// for what it can do with it, and for what a drain does. A panic in it is logged and ends the connection.
+    ///
+    /// The client must have asked for the protocol: HTTP/1.1, `Connection: upgrade`, and the protocol's name among those of
+    /// `Upgrade`. If it has not, it is answered 426 with the name of the protocol, and `f` is dropped. What is left of the
+    /// request's body is read away before; if there is too much of it, the answer is 413.
+    ///
+    /// # Panics
+    /// If the protocol's name is not allowed in a header.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use maniple_server::{Request, Response};
+    /// fn echo(_: &mut Request) -> Response {
+    ///     Response::upgrade("echo", |mut connection| {
+    ///         let mut bytes = [0; 1024];
+    ///         while let Ok(count @ 1..) = connection.read(&mut bytes) {
+    ///             if connection.write_all(&bytes[..count]).is_err() {
+    ///                 break;
+    ///             }
+    ///         }
+    ///     })
+    ///     .with_header("x-greeting", "hello")
+    /// }
+    /// # let _ = echo;
+    /// ```
+    #[track_caller]
+    pub fn upgrade(protocol: &str, f: impl FnOnce(Upgraded) + Send + 'static) -> Self {
+        Self::taken_over(StatusCode::SWITCHING_PROTOCOLS, f).with_header(UPGRADE.as_str(), protocol)
+    }
+
+    /// 200 to a `CONNECT`, and the connection for `f`: from then on its bytes are the tunnel's.
+    ///
+    /// As [`Response::upgrade`], for a handler of [`Router::connect`](crate::Router::connect). In answer to any other method
+    /// it is logged and sent as 500.
+    ///
+    /// # Examples
+    /// A proxy that leads to one place:
+    /// ```
+    /// use maniple::{io::copy, net::{Shutdown, TcpStream}};
+    /// use maniple_server::{IntoResponse, Request, Response, Router, StatusCode};
+    ///
+    /// fn tunnel(request: &mut Request) -> Response {
+    ///     if request.path() != "db.internal:5432" {
+    ///         return StatusCode::FORBIDDEN.into_response();
+    ///     }
+    ///     let Ok(upstream) = TcpStream::connect(request.path()) else {
+    ///         return StatusCode::BAD_GATEWAY.into_response();
+    ///     };
+    ///     Response::tunnel(move |connection| {
+    ///         let (mut reader, mut writer) = connection.split();
+    ///         let there = || {
+    ///             copy(&mut reader, &mut &upstream)?;
+    ///             upstream.shutdown(Shutdown::Write)
+    ///         };
+    ///         let back = || {
+    ///             copy(&mut &upstream, &mut writer)?;
+    ///             writer.shutdown()
+    ///         };
+    ///         // The first error of either direction ends the other.
+    ///         let _ = maniple::try_join!(there(), back());
+    ///     })
+    /// }
+    /// let router = Router::new().connect(tunnel);
+    /// # let _ = router;
+    /// ```
+    pub fn tunnel(f: impl FnOnce(Upgraded) + Send + 'static) -> Self {
+        Self::taken_over(StatusCode::OK, f)
+    }
+
+    fn taken_over(status: StatusCode, f: impl FnOnce(Upgraded) + Send + 'static) -> Self {
+        let kind = BodyKind::Takeover(Box::new(f));
+        Self {
+            body: Body { kind },
+            ..Self::new(status)
+        }
+    }
+
+    /// Whether the connection is to be handed over.
+    pub(crate) fn is_takeover(&self) -> bool {
+        matches!(self.body.kind, BodyKind::Takeover(_))
+    }
+
     #[inline]
     fn of_type(content_type: &'static ContentType, body: Body) -> Self {
         Self {
@@ -116,6 +205,7 @@ impl Response {
             BodyKind::Static(bytes) => Ok(Bytes::from_static(bytes)),
             BodyKind::Owned(bytes) => Ok(bytes.into()),
             BodyKind::Shared(bytes) => Ok(bytes),
+            BodyKind::Takeover(_) => Ok(Bytes::new()),
             BodyKind::Reader { mut reader, .. } => {
                 let mut bytes = Vec::new();
                 reader.read_to_end(&mut bytes)?;
@@ -206,6 +296,8 @@ pub(crate) enum BodyKind {
         reader: Box<dyn Read + Send>,
         length: Option<u64>,
     },
+    /// None: the connection is to be handed over.
+    Takeover(Takeover),
 }
 
 impl Body {
@@ -240,7 +332,10 @@ impl Body {
     /// Whether dropping it runs code that is not ours.
     #[inline]
     pub(crate) fn is_foreign(&self) -> bool {
-        matches!(self.kind, BodyKind::Shared(_) | BodyKind::Reader { .. })
+        matches!(
+            self.kind,
+            BodyKind::Shared(_) | BodyKind::Reader { .. } | BodyKind::Takeover(_)
+        )
     }
 
     /// The bytes, unless it is a reader.
@@ -250,7 +345,7 @@ impl Body {
             BodyKind::Static(bytes) => Some(bytes),
             BodyKind::Owned(bytes) => Some(bytes),
             BodyKind::Shared(bytes) => Some(bytes),
-            BodyKind::Reader { .. } => None,
+            BodyKind::Reader { .. } | BodyKind::Takeover(_) => None,
         }
     }
 }
@@ -259,7 +354,10 @@ impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.bytes() {
             Some(bytes) => write!(f, "Body({} bytes)", bytes.len()),
-            None => f.write_str("Body(reader)"),
+            None => f.write_str(match self.kind {
+                BodyKind::Takeover(_) => "Body(takes the connection over)",
+                _ => "Body(reader)",
+            }),
         }
     }
 }

@@ -117,10 +117,14 @@ fn write_opening(out: &mut Vec<u8>, status: StatusCode, content_type: Option<&Co
 
 /// The fields of the handler's own; those that frame the message are ours to write.
 fn write_fields(out: &mut Vec<u8>, headers: &HeaderMap) {
-    use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+    use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
     for (name, value) in headers {
         if [CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING].contains(name) {
             continue;
+        }
+        if name == UPGRADE {
+            // Without it the field would be meant for whoever comes next (RFC 9110, 7.8).
+            out.extend_from_slice(b"connection: upgrade\r\n");
         }
         out.extend_from_slice(name.as_str().as_bytes());
         field(out, b": ", value.as_bytes());

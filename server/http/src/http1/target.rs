@@ -5,7 +5,7 @@
 
 use std::{net::Ipv6Addr, ops::Range};
 
-use http::{Method, StatusCode};
+use http::{Method, Uri};
 
 use super::{Reject, scan::run_end};
 
@@ -53,7 +53,7 @@ pub(super) fn split(
 ) -> Result<(Range<usize>, Option<Range<usize>>), Reject> {
     let target = &bytes[at.clone()];
     let path_start = match target {
-        _ if *method == Method::CONNECT => return Err(refuse_connect(target)),
+        _ if *method == Method::CONNECT => return tunnel(target).map(|()| (at, None)),
         b"*" if *method == Method::OPTIONS => return Ok((at, None)),
         b"*" => return Err(Reject::bad("request target * is for OPTIONS")),
         _ => authority_end(target, host)?,
@@ -104,13 +104,13 @@ const fn graphic_without(others: &[u8]) -> [bool; 256] {
 
 /// A tunnel is asked for by host and port alone (RFC 9112, 3.2.3).
 #[cold]
-fn refuse_connect(target: &[u8]) -> Reject {
+fn tunnel(target: &[u8]) -> Result<(), Reject> {
     let port = target.iter().rposition(|&byte| byte == b':');
     let names_port = port.is_some_and(|colon| colon > 0 && colon + 1 < target.len());
-    if names_port && is_host(target) {
-        Reject::new(StatusCode::NOT_IMPLEMENTED, "CONNECT is not implemented")
-    } else {
-        Reject::bad("invalid request target for CONNECT")
+    let is_right = names_port && is_host(target);
+    match Uri::try_from(target) {
+        Ok(uri) if is_right && uri.port_u16().is_some() => Ok(()),
+        _ => Err(Reject::bad("invalid request target for CONNECT")),
     }
 }
 

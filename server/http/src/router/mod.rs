@@ -5,7 +5,7 @@ pub(crate) mod params;
 use std::fmt;
 
 use http::{Method, StatusCode, header::ALLOW};
-use maniple::inspect::depth_label;
+use maniple::{inspect::depth_label, log_limit::LogLimit, log_within};
 
 use crate::{
     http1::head::ascii,
@@ -67,6 +67,7 @@ pub struct Router {
     literal: Vec<Vec<(Box<[u8]>, usize)>>,
     routes: Vec<Route>,
     fallback: Option<Box<dyn Handler>>,
+    connect: Option<Box<dyn Handler>>,
 }
 
 struct Route {
@@ -196,6 +197,22 @@ impl Router {
         self
     }
 
+    /// Adds the handler for `CONNECT`, which names a host and a port in place of a path: [`Request::path`] has them.
+    /// Without one the answer is 501.
+    ///
+    /// It answers with [`Response::tunnel`], or with a refusal. Any other answer that is a success would have the client
+    /// take it for a tunnel, so it is logged and sent as 500.
+    pub fn connect(mut self, handler: impl Handler) -> Self {
+        self.connect = Some(Box::new(move |request: &mut Request| {
+            let response = handler.call(request);
+            match response.status.is_success() && !response.is_takeover() {
+                true => not_a_tunnel(response.status),
+                false => response,
+            }
+        }));
+        self
+    }
+
     /// Answers a request: calls the handler for its path and method, or else says that there is none.
     ///
     /// The server calls this for each request, and a test may, with [`Request::for_test`]. What the server adds to an
@@ -271,6 +288,10 @@ impl Router {
     fn unmatched(&self, method: &Method, path: &str) -> Found<'_> {
         depth_label("no route");
         let response = match &self.fallback {
+            _ if *method == Method::CONNECT => match &self.connect {
+                Some(connect) => return Found::Handler(&**connect),
+                None => not_implemented(),
+            },
             _ if path == "*" => Response::new(StatusCode::NO_CONTENT),
             Some(fallback) => return Found::Handler(&**fallback),
             None if !is_standard(method) => not_implemented(),
@@ -372,6 +393,18 @@ fn is_standard(method: &Method) -> bool {
         Method::PATCH,
     ]
     .contains(method)
+}
+
+/// Any success says to whoever sent a `CONNECT` that what follows the head is the tunnel's (RFC 9110, 9.3.6).
+#[cold]
+fn not_a_tunnel(status: StatusCode) -> Response {
+    static RATE: LogLimit = LogLimit::new(1);
+    log_within!(
+        RATE,
+        error,
+        "a handler answered CONNECT with {status} and no tunnel"
+    );
+    (StatusCode::INTERNAL_SERVER_ERROR, "internal server error\n").into_response()
 }
 
 fn not_implemented() -> Response {

@@ -1,21 +1,31 @@
 //! Accepting: each worker for itself while the server runs, and what has arrived when it drains.
 
-use std::{cell::Cell, io, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use maniple::{
-    cancel::is_cancelled_error,
-    log_within,
+    cancel::{is_cancelled, is_cancelled_error},
+    log_within, panics,
     sync::WaitGroup,
     task::{spawn_least_loaded, spawn_when_readable},
     time::coarse_now,
 };
 
 use super::{
-    conn::{self, Standby},
+    conn::{self, Left, Standby},
+    dialogue::Handover,
+    drain::Seat,
+    faults::report_takeover_panic,
     refusal::Refusals,
     service::Service,
     shared::Shared,
     state::Connection,
+    upgrade::Upgraded,
 };
 use crate::transport::{Listener, Peer, Transport};
 
@@ -141,11 +151,11 @@ fn is_final(error: &io::Error) -> bool {
 fn begin(shared: &Shared, transport: Transport, peer: Peer) {
     let service = shared.service.clone();
     let connection = Arc::new(Connection::new(transport));
-    let id = service.registry.enter(connection.clone());
+    let seat = Some(service.registry.enter(connection.clone()));
     let open = Open {
         service,
         refusals: shared.refusals.clone(),
-        id,
+        seat,
         connection: connection.clone(),
         unbegun: true,
     };
@@ -159,7 +169,11 @@ fn begin(shared: &Shared, transport: Transport, peer: Peer) {
 fn serve(mut open: Open, peer: Peer, waited: Option<Standby>) {
     open.unbegun = false;
     let connection = open.connection.clone();
-    if let Some(wait) = conn::serve(&open.service, connection.clone(), peer, waited) {
+    let left = conn::serve(&open.service, connection.clone(), peer, waited);
+    if let Left::HandedOver(handover) = left {
+        return hand_over(open, connection, peer, handover);
+    }
+    if let Left::Waits(wait) = left {
         connection.transport.unwatch();
         let refusals = open.refusals.clone();
         let unbegun = connection.entrust(|| {
@@ -174,14 +188,38 @@ fn serve(mut open: Open, peer: Peer, waited: Option<Standby>) {
     }
 }
 
+/// Calls who takes the connection over. Neither buffers nor settings are kept for it meanwhile.
+#[cold]
+fn hand_over(mut open: Open, connection: Arc<Connection>, peer: Peer, handover: Handover) {
+    let Handover {
+        takeover,
+        protocol,
+        ahead,
+    } = handover;
+    let Some(seat) = open.seat.take() else {
+        return;
+    };
+    connection.hand_over();
+    // Who has it closes it by dropping it.
+    drop(open);
+    let upgraded = Upgraded::new(connection, peer, seat, protocol, ahead);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| takeover(upgraded))) {
+        if !is_cancelled() {
+            report_takeover_panic(&peer, &*panic);
+        }
+        panics::discard(panic);
+    }
+}
+
 /// A connection's place in the registry, left whichever way the connection ends.
 struct Open {
     service: Arc<Service>,
     refusals: Arc<Refusals>,
-    id: u64,
     connection: Arc<Connection>,
     /// Whether the coroutine that shall serve it next has yet to begin.
     unbegun: bool,
+    /// Last: the server may end with its last connection.
+    seat: Option<Seat>,
 }
 
 impl Drop for Open {
@@ -191,7 +229,5 @@ impl Drop for Open {
         {
             self.refusals.note(coroutine);
         }
-        // Last: the server may end with its last connection.
-        self.service.registry.leave(self.id);
     }
 }

@@ -118,6 +118,25 @@ impl Way<'_> {
         }
     }
 
+    /// Sends a head behind which the bytes are no longer HTTP's (RFC 9110, 7.8 and 9.3.6).
+    #[cold]
+    pub(super) fn send_last_head(self, response: &Response) -> io::Result<()> {
+        let mut output = self.out.bytes();
+        write_head(
+            &mut output,
+            &Head {
+                status: response.status,
+                content_type: None,
+                headers: response.headers.as_deref(),
+                ending: Ending::NoBody,
+                connection: None,
+            },
+        );
+        date::end_head(&mut output);
+        drop(output);
+        self.flush()
+    }
+
     /// Sends a body as its reader gives it.
     #[cold]
     fn stream_body(self, body: &mut BodyKind, ending: Ending) -> io::Result<Sent> {

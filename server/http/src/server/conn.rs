@@ -32,7 +32,7 @@ use maniple::{panics, task::is_imbalanced, time::coarse_now};
 
 use super::{
     buffers::Scratch,
-    dialogue::{Dialogue, Flow},
+    dialogue::{Dialogue, Flow, Handover},
     ending::{linger, reset},
     exchange::{Begun, Exchange},
     out::{Out, Patience},
@@ -54,14 +54,22 @@ pub(crate) struct Standby {
     pub(crate) until: Instant,
 }
 
-/// Serves a connection until either side ends it, or it has to wait for the next request where no coroutine
-/// should: then says how. What serves it on once there is something to read hands that in as `waited`.
+/// What becomes of a connection that a coroutine need not serve any more.
+pub(crate) enum Left {
+    Ended,
+    /// It waits for the next request. What serves it on once there is something to read hands that in.
+    Waits(Standby),
+    HandedOver(Handover),
+}
+
+/// Serves a connection until either side ends it, it is handed over, or it has to wait for the next request where no
+/// coroutine should.
 pub(crate) fn serve(
     service: &Arc<Service>,
     connection: Arc<Connection>,
     peer: Peer,
     waited: Option<Standby>,
-) -> Option<Standby> {
+) -> Left {
     // A first request is due as soon as a header is; later ones when the client has more to ask.
     let wait = waited.unwrap_or_else(|| {
         connection.transport.set_nodelay();
@@ -91,30 +99,34 @@ pub(crate) fn serve(
             Ok(Flow::Keep) => {
                 conn.wait = Standby::from_now(service.timeouts.idle);
                 if (is_rare || is_imbalanced()) && conn.may_stand_by() {
-                    return Some(conn.wait);
+                    return Left::Waits(conn.wait);
                 }
                 flow = conn.turn();
             }
-            Ok(Flow::StandBy) => return Some(conn.wait),
-            Ok(Flow::Close) => return None,
+            Ok(Flow::StandBy) => return Left::Waits(conn.wait),
+            Ok(Flow::HandOver) => {
+                let handover = conn.dialogue.take_handover();
+                return handover.map_or(Left::Ended, Left::HandedOver);
+            }
+            Ok(Flow::Close) => return Left::Ended,
             Ok(Flow::Linger) => {
                 linger(
                     conn.dialogue.exchange().connection(),
                     service.body_limits.stall,
                 );
-                return None;
+                return Left::Ended;
             }
             Ok(Flow::Reset) => {
                 reset(
                     conn.dialogue.exchange().connection(),
                     service.body_limits.stall,
                 );
-                return None;
+                return Left::Ended;
             }
             Err(error) => {
                 let peer = conn.dialogue.exchange().peer();
                 panics::catch(|| log::debug!("connection from {peer}: {error}"));
-                return None;
+                return Left::Ended;
             }
         }
     }

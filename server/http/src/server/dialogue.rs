@@ -5,20 +5,22 @@
 
 use std::{
     any::Any,
-    io,
+    io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
 };
 
+use http::{Method, StatusCode, header::UPGRADE};
 use maniple::panics;
 
 use super::{
     answer::{Asked, Way},
     exchange::Exchange,
-    faults::{dispose, internal_error, not_final, report_panic},
+    faults::{dispose, internal_error, no_tunnel, not_final, report_panic},
     out::Out,
     service::Service,
+    upgrade::Takeover,
 };
 use crate::{
     http1::{
@@ -27,7 +29,7 @@ use crate::{
         head,
     },
     request::Request,
-    response::{IntoResponse, Response},
+    response::{Body, BodyKind, IntoResponse, Response},
 };
 
 /// A connection that is served, as a handler's request and answer see it.
@@ -36,6 +38,16 @@ pub(super) struct Dialogue<'a> {
     pub(super) request: Request,
     /// Whether it was looked, in a drain, for requests that had arrived.
     last_call: bool,
+    /// There once the connection is to be handed over.
+    handover: Option<Handover>,
+}
+
+/// What becomes of a connection that is handed over.
+pub(crate) struct Handover {
+    pub(super) takeover: Takeover,
+    pub(super) protocol: String,
+    /// What the client has sent behind its request.
+    pub(super) ahead: Vec<u8>,
 }
 
 /// Whether the connection goes on.
@@ -49,6 +61,8 @@ pub(super) enum Flow {
     Reset,
     /// Nothing comes: wait on without a coroutine.
     StandBy,
+    /// It is somebody else's from now on.
+    HandOver,
 }
 
 impl<'a> Dialogue<'a> {
@@ -57,6 +71,7 @@ impl<'a> Dialogue<'a> {
             service,
             request: Request { exchange },
             last_call: false,
+            handover: None,
         }
     }
 }
@@ -92,25 +107,23 @@ impl Dialogue<'_> {
             // A panic, or that it was cancelled.
             Err(panic) => return self.answer_panic(panic, out),
         };
-        if response.status.is_informational() {
-            let instead = not_final(response.status);
-            dispose(std::mem::replace(&mut response, instead));
+        if response.is_foreign() || response.status.is_informational() {
+            return self.finish_unusual(response, out);
         }
-        let flow = self.finish(&mut response, true, out);
-        if response.is_foreign() {
-            return self.dispose_behind(response, flow, out);
-        }
-        flow
+        self.finish(&mut response, true, out)
     }
 
-    /// Lets the answer leave, and then drops what it was made of, which may wait.
+    /// Appends an answer that need not be one, lets it leave, and then drops what it was made of, which may wait.
     #[cold]
-    fn dispose_behind(
-        &self,
-        response: Response,
-        flow: io::Result<Flow>,
-        out: &Rc<Out>,
-    ) -> io::Result<Flow> {
+    fn finish_unusual(&mut self, mut response: Response, out: &Rc<Out>) -> io::Result<Flow> {
+        if response.is_takeover() {
+            return self.hand_over(response, out);
+        }
+        if response.status.is_informational() {
+            let instead = not_final(response.status);
+            dispose(mem::replace(&mut response, instead));
+        }
+        let flow = self.finish(&mut response, true, out);
         let flow = flow.and_then(|flow| {
             match self.exchange().scratch().input.unused() {
                 [] => self.way(out).flush()?,
@@ -120,6 +133,61 @@ impl Dialogue<'_> {
         });
         dispose(response);
         flow
+    }
+
+    /// Sends the last head that HTTP has on this connection, if the client has asked for what follows it.
+    #[cold]
+    fn hand_over(&mut self, mut response: Response, out: &Rc<Out>) -> io::Result<Flow> {
+        let BodyKind::Takeover(takeover) = mem::replace(&mut response.body, Body::empty()).kind
+        else {
+            return self.finish(&mut response, true, out);
+        };
+        let protocol = response
+            .headers
+            .as_deref()
+            .and_then(|headers| headers.get(UPGRADE));
+        let protocol = protocol
+            .map_or(&b""[..], |protocol| protocol.as_bytes())
+            .to_vec();
+        let exchange = self.exchange_mut();
+        let instead = match response.status {
+            StatusCode::SWITCHING_PROTOCOLS if exchange.asks_to_switch_to(&protocol) => None,
+            StatusCode::SWITCHING_PROTOCOLS => Some(upgrade_required(&response)),
+            _ if exchange.head().method == Method::CONNECT => None,
+            _ => Some(no_tunnel()),
+        };
+        let instead = instead.or_else(|| match exchange.discard_even_if_expected() {
+            true => None,
+            false => {
+                Some((StatusCode::PAYLOAD_TOO_LARGE, "request body too large\n").into_response())
+            }
+        });
+        if let Some(mut instead) = instead {
+            // Its destructor is the handler's.
+            panics::catch(move || drop(takeover));
+            dispose(response);
+            return self.finish(&mut instead, true, out);
+        }
+        if self.service.registry.is_draining() {
+            self.service
+                .registry
+                .answered
+                .fetch_add(1, Ordering::Relaxed);
+        }
+        self.way(out).send_last_head(&response)?;
+        self.handover = Some(Handover {
+            takeover,
+            protocol: String::from_utf8_lossy(&protocol).into_owned(),
+            ahead: self.exchange().scratch().input.unused().to_vec(),
+        });
+        dispose(response);
+        Ok(Flow::HandOver)
+    }
+
+    /// The way on of a connection whose flow is [`Flow::HandOver`].
+    #[cold]
+    pub(super) fn take_handover(&mut self) -> Option<Handover> {
+        self.handover.take()
     }
 
     /// What a handler's panic leads to: 500, and the end of the connection. What the handler shares with those
@@ -212,4 +280,19 @@ impl Dialogue<'_> {
         self.way(out).flush()?;
         Ok(Flow::Linger)
     }
+}
+
+/// To a client that has not asked for the protocol which it would have to speak (RFC 9110, 15.5.22).
+#[cold]
+fn upgrade_required(response: &Response) -> Response {
+    let status = StatusCode::UPGRADE_REQUIRED;
+    let mut instead = (status, "upgrade required\n").into_response();
+    let protocols = response
+        .headers
+        .iter()
+        .flat_map(|headers| headers.get_all(UPGRADE));
+    for protocol in protocols {
+        instead.headers_mut().append(UPGRADE, protocol.clone());
+    }
+    instead
 }

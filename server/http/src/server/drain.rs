@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use maniple::{drain::DrainReport, sync::Notify, time::coarse_now};
+use maniple::{cancel::CancelToken, drain::DrainReport, sync::Notify, time::coarse_now};
 
 use super::state::{Connection, FRESH, IDLE};
 
@@ -21,6 +21,8 @@ use super::state::{Connection, FRESH, IDLE};
 #[derive(Debug)]
 pub(crate) struct Registry {
     draining: AtomicBool,
+    /// Cancelled when the drain begins.
+    drain: CancelToken,
     next: AtomicU64,
     /// Requests answered since the drain began; before that nobody asks, and counting would have all
     /// workers write to one place.
@@ -42,9 +44,10 @@ struct Open {
 }
 
 impl Registry {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(drain: CancelToken) -> Self {
         Self {
             draining: AtomicBool::new(false),
+            drain,
             next: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             idle: AtomicUsize::new(0),
@@ -82,14 +85,17 @@ impl Registry {
         }
     }
 
-    pub(crate) fn enter(&self, connection: Arc<Connection>) -> u64 {
+    pub(crate) fn enter(self: &Arc<Self>, connection: Arc<Connection>) -> Seat {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.open().connections.insert(id, connection);
-        id
+        Seat {
+            registry: self.clone(),
+            id,
+        }
     }
 
     /// Never waits.
-    pub(crate) fn leave(&self, id: u64) {
+    fn leave(&self, id: u64) {
         let mut open = self.open();
         let left = open.connections.remove(&id);
         let is_last = open.connections.is_empty();
@@ -107,6 +113,7 @@ impl Registry {
 
     pub(crate) fn begin_drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
+        self.drain.cancel();
     }
 
     /// Ends a connection that would wait for a further request.
@@ -187,6 +194,26 @@ const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
 /// How long cancelled connections may take to go.
 const AFTER_CANCEL: Duration = Duration::from_secs(2);
+
+/// A connection's seat among those that are open, left when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    registry: Arc<Registry>,
+    id: u64,
+}
+
+impl Seat {
+    /// Cancelled when the drain begins.
+    pub(crate) fn drain(&self) -> CancelToken {
+        self.registry.drain.clone()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.registry.leave(self.id);
+    }
+}
 
 /// A place among the connections that may be open, given back when dropped.
 #[derive(Debug)]

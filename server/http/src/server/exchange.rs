@@ -346,6 +346,38 @@ impl Exchange {
         matches!(self.scratch().body, BodyState::Done)
     }
 
+    /// As [`discard_body`](Self::discard_body), asking for it if the client waits for that (RFC 9110, 7.8).
+    #[cold]
+    pub(crate) fn discard_even_if_expected(&mut self) -> bool {
+        if let BodyState::Expected(framing) = self.scratch().body {
+            if self.ask_for_body().is_err() {
+                return false;
+            }
+            self.scratch_mut().body = BodyState::started(framing, self.body_limits.length);
+        }
+        self.discard_body()
+    }
+
+    /// Whether the client has asked for the protocol by that name (RFC 9110, 7.8).
+    #[cold]
+    pub(crate) fn asks_to_switch_to(&self, protocol: &[u8]) -> bool {
+        self.head().http_11
+            && self.lists(b"connection", b"upgrade")
+            && self.lists(b"upgrade", protocol)
+    }
+
+    /// Whether a field that is a list has the value among its own, in any case.
+    fn lists(&self, name: &[u8], value: &[u8]) -> bool {
+        let scratch = self.scratch();
+        let head = &scratch.input.bytes[scratch.input.start..];
+        scratch
+            .fields
+            .iter()
+            .filter(|field| head[field.name.clone()].eq_ignore_ascii_case(name))
+            .flat_map(|field| head[field.value.clone()].split(|&byte| byte == b','))
+            .any(|item| item.trim_ascii().eq_ignore_ascii_case(value))
+    }
+
     /// Reads the rest of the body away, if there is little of it and it comes soon.
     pub(crate) fn discard_body(&mut self) -> bool {
         if !self.scratch().body.can_end() {

@@ -6,7 +6,10 @@ use http::StatusCode;
 use maniple::{log_limit::LogLimit, log_within, panics};
 
 use super::exchange::Exchange;
-use crate::response::{IntoResponse, Response};
+use crate::{
+    response::{IntoResponse, Response},
+    transport::Peer,
+};
 
 /// Lines in ten seconds of what peers can bring about, each kind for itself.
 const MOST_LINES: u32 = 20;
@@ -43,6 +46,32 @@ pub(super) fn dispose(response: Response) {
 #[cold]
 pub(super) fn internal_error() -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, "internal server error\n").into_response()
+}
+
+/// A tunnel is for whoever asked for one.
+#[cold]
+pub(super) fn no_tunnel() -> Response {
+    static RATE: LogLimit = LogLimit::new(1);
+    log_within!(
+        RATE,
+        error,
+        "a handler answered a request that is no CONNECT with a tunnel"
+    );
+    internal_error()
+}
+
+/// Says in the log that who had taken over a connection panicked.
+#[cold]
+pub(super) fn report_takeover_panic(peer: &Peer, panic: &(dyn Any + Send)) {
+    static RATE: LogLimit = LogLimit::new(MOST_LINES);
+    let message = panics::message(panic)
+        .unwrap_or("(no message)")
+        .escape_debug();
+    log_within!(
+        RATE,
+        error,
+        "what took over the connection from {peer} panicked: {message}"
+    );
 }
 
 /// A handler's answer is the final one, so the client would wait for ever behind a 1xx.

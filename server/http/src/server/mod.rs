@@ -16,6 +16,7 @@ mod refusal;
 mod service;
 mod shared;
 pub(crate) mod state;
+pub(crate) mod upgrade;
 
 use std::{
     io,
@@ -51,6 +52,7 @@ use service::{Service, Timeouts};
 use shared::Shared;
 
 pub use builder::Builder;
+pub use upgrade::{UpgradedReader, UpgradedWriter};
 
 /// An HTTP/1.1 server that listens.
 ///
@@ -182,10 +184,11 @@ impl Builder {
             stall: never(self.body_limits.stall),
             ..self.body_limits
         };
+        let stop = CancelToken::new();
         Ok(Server {
             listener,
             shared: Arc::new(Shared {
-                stop: CancelToken::new(),
+                stop: stop.clone(),
                 drained: AtomicBool::new(false),
                 refusals: Arc::new(Refusals::new(address.to_string())),
                 address,
@@ -195,7 +198,7 @@ impl Builder {
                     limits: self.limits,
                     timeouts,
                     body_limits,
-                    registry: Registry::new(),
+                    registry: Arc::new(Registry::new(stop)),
                 }),
             }),
             max_connections: self.max_connections,

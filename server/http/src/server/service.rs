@@ -1,6 +1,6 @@
 //! What all connections of a server share: its routes, limits and timeouts, and who is connected.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::drain::Registry;
 use crate::{body::BodyLimits, http1::head::Limits, router::Router};
@@ -12,7 +12,7 @@ pub(crate) struct Service {
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) body_limits: BodyLimits,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -13,6 +13,7 @@ use crate::transport::Address;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) address: Address,
+    /// Cancelled when the drain begins.
     pub(super) stop: CancelToken,
     pub(super) drained: AtomicBool,
     pub(super) refusals: Arc<Refusals>,
@@ -31,6 +32,5 @@ impl Shared {
 
     pub(super) fn begin_drain(&self) {
         self.service.registry.begin_drain();
-        self.stop.cancel();
     }
 }

@@ -41,6 +41,8 @@ pub(crate) const FRESH: u8 = 0;
 pub(crate) const IDLE: u8 = 1;
 /// Has begun to read a request.
 const BUSY: u8 = 2;
+/// Speaks HTTP no more: whoever has it ends it.
+const HANDED_OVER: u8 = 4;
 /// Was idle when the drain came by: its reading side has been shut, so it answers what had arrived
 /// and then finds the end.
 const ENDING: u8 = 3;
@@ -104,8 +106,11 @@ impl Connection {
         }
         let serves = server.turn > 0 && !server.unbegun;
         drop(server);
-        // One on standby has to be begun to end.
-        let _ = self.transport.shutdown(Shutdown::Read);
+        // One on standby has to be begun to end, and who was handed one may be anywhere.
+        let _ = self.transport.shutdown(match self.is(HANDED_OVER) {
+            true => Shutdown::Both,
+            false => Shutdown::Read,
+        });
         serves
     }
 
@@ -139,6 +144,21 @@ impl Connection {
     /// Whether a drain has shut the reading side.
     pub(crate) fn is_ending(&self) -> bool {
         self.state.load(Ordering::Acquire) == ENDING
+    }
+
+    /// It speaks HTTP no more.
+    pub(crate) fn hand_over(&self) {
+        self.state.store(HANDED_OVER, Ordering::Release);
+        // A drain that came to its end meanwhile has not ended both directions.
+        if self.is_cut() {
+            let _ = self.transport.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Whether the server has ended it.
+    #[cold]
+    pub(crate) fn is_cut(&self) -> bool {
+        self.server().cancelled
     }
 
     /// Whether it is in that state, at this moment.

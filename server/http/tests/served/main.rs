@@ -4,6 +4,7 @@ mod calling;
 mod draining;
 mod early;
 mod gateways;
+mod handover;
 mod leaving;
 mod measuring;
 mod pooling;

@@ -33,15 +33,15 @@ enum Way {
     Memory(memory::Connector),
 }
 
-struct Served {
-    handle: ServerHandle,
+pub(super) struct Served {
+    pub(super) handle: ServerHandle,
     way: Way,
     serving: Option<JoinHandle<io::Result<DrainReport>>>,
     _runtime: Runtime,
 }
 
 /// A client's end.
-trait Stream: Read + Write + Send {
+pub(super) trait Stream: Read + Write + Send {
     fn end_writing(&self) -> io::Result<()>;
 }
 
@@ -75,7 +75,7 @@ fn unix_address() -> UnixAddr {
 
 impl Served {
     /// The same server three times over.
-    fn each(make: impl Fn() -> Builder) -> [Self; 3] {
+    pub(super) fn each(make: impl Fn() -> Builder) -> [Self; 3] {
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = unix_address();
         let unix = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
@@ -99,7 +99,7 @@ impl Served {
         }
     }
 
-    fn connect(&self) -> Box<dyn Stream> {
+    pub(super) fn connect(&self) -> Box<dyn Stream> {
         match &self.way {
             Way::Tcp => {
                 let stream = TcpStream::connect(self.handle.local_addr()).unwrap();
@@ -120,7 +120,7 @@ impl Served {
     }
 
     /// Sends bytes, ends the sending side, and returns all that comes back, without dates.
-    fn say(&self, bytes: impl AsRef<[u8]>) -> String {
+    pub(super) fn say(&self, bytes: impl AsRef<[u8]>) -> String {
         let mut stream = self.connect();
         // It may have answered, and ended, before it has read everything.
         let _ = stream.write_all(bytes.as_ref());
@@ -132,7 +132,7 @@ impl Served {
         lines.filter(|line| !line.starts_with("date: ")).collect()
     }
 
-    fn drain(mut self) -> DrainReport {
+    pub(super) fn drain(mut self) -> DrainReport {
         self.handle.drain();
         self.serving.take().unwrap().join().unwrap().unwrap()
     }
