@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -27,7 +27,7 @@ use super::{
     state::Connection,
     upgrade::Upgraded,
 };
-use crate::transport::{Listener, Peer, Transport};
+use crate::transport::{Address, Listener, Peer, Transport};
 
 /// An acceptor's token while it has not begun. None accepts before all have begun, or the connections of one could
 /// take the stack of the next. Who gets no stack drops its token, too.
@@ -58,6 +58,7 @@ const LONGEST_BEGINNING: Duration = Duration::from_millis(100);
 pub(super) fn accept_all(
     shared: &Arc<Shared>,
     listener: &Listener,
+    address: &Address,
     max_connections: usize,
 ) -> io::Result<()> {
     let registry = &shared.service.registry;
@@ -81,13 +82,12 @@ pub(super) fn accept_all(
             Err(_) => break,
             Ok(Err(error)) if is_cancelled_error(&error) => break,
             Ok(Err(error)) if is_final(&error) => {
-                let text = format!("accept on {}: {error}", shared.address);
+                let text = format!("accept on {address}: {error}");
                 return Err(io::Error::new(error.kind(), text));
             }
             Ok(Err(error)) => {
                 // Out of descriptors or memory, most likely: those in use must be given back first. Each
                 // pauses by itself: they would go on waking one another.
-                let address = &shared.address;
                 log_within!(shared.failed_accepts, warn, "accept on {address}: {error}");
                 if shared.stop.run(|| maniple::sleep(pause)).is_err() {
                     break;
@@ -104,10 +104,12 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Accepts what has arrived by now, handshakes under way included: as the listener is closed, the kernel resets
-/// what was not accepted.
+/// what was not accepted. Nothing in a hand-over: the others accept it.
 pub(super) fn accept_last(shared: &Arc<Shared>, listener: &Listener, grace: Duration) {
-    let is_closed = listener.ignore_new();
-    if is_closed.is_err() || !listener.has_handshakes() {
+    if shared.departure.handed_over.load(Ordering::SeqCst) {
+        return;
+    }
+    if listener.is_shared() || listener.ignore_new().is_err() || !listener.has_handshakes() {
         // Others may go on connecting: as many as can have been waiting.
         for _ in 0..MOST_WAITING {
             let Ok((transport, peer)) = listener.try_accept() else {

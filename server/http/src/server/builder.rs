@@ -2,11 +2,12 @@
 
 use std::{io, time::Duration};
 
-use super::service::Timeouts;
+use super::{health::Health, service::Timeouts};
 use crate::{
     body::BodyLimits,
     http1::head::{Limits, MOST_FIELDS, MOST_TARGET_BYTES},
     router::Router,
+    transport::Listener,
 };
 
 /// Settings of a server; made by [`Server::builder`](super::Server::builder).
@@ -14,11 +15,15 @@ use crate::{
 #[must_use = "a builder does nothing until it binds"]
 pub struct Builder {
     pub(super) router: Router,
+    pub(super) listeners: Vec<Listener>,
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
     pub(super) body_limits: BodyLimits,
     pub(super) max_connections: usize,
+    pub(super) drain_delay: Duration,
+    pub(super) drain_idle: Duration,
     pub(super) drain_grace: Duration,
+    pub(super) health: Option<Health>,
     pub(super) handle_signals: bool,
 }
 
@@ -26,6 +31,7 @@ impl Builder {
     pub(super) fn new(router: Router) -> Self {
         Self {
             router,
+            listeners: Vec::new(),
             limits: Limits {
                 head_bytes: 32 * 1024,
                 line_bytes: 8 * 1024,
@@ -40,7 +46,10 @@ impl Builder {
                 stall: Duration::from_secs(20),
             },
             max_connections: 1_000_000,
+            drain_delay: Duration::ZERO,
+            drain_idle: Duration::ZERO,
             drain_grace: Duration::from_secs(30),
+            health: None,
             handle_signals: false,
         }
     }
@@ -93,6 +102,32 @@ impl Builder {
     /// Connections at a time. Default: 1,000,000. Further ones wait to be accepted.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections;
+        self
+    }
+
+    /// How long the server accepts and serves as before once it has been told to [drain](super::ServerHandle::drain),
+    /// while [`Health::ready`] says 503 already. Default: not at all.
+    ///
+    /// A balancer finds out by its next checks and sends no new connections, before they would be refused. So it is to be
+    /// longer than the interval between two checks times the failures that it takes, and one interval more.
+    pub fn drain_delay(mut self, delay: Duration) -> Self {
+        self.drain_delay = delay;
+        self
+    }
+
+    /// How long a drain leaves idle connections open for one request more, whose answer says `Connection: close`.
+    /// Default: not at all; 1 s at least in a [hand-over](super::ServerHandle::hand_over).
+    ///
+    /// A client may send its next request in the moment in which the server closes. Most repeat it elsewhere, but not
+    /// what changes something, such as POST (RFC 9112, 9.3.1).
+    pub fn drain_idle(mut self, time: Duration) -> Self {
+        self.drain_idle = time;
+        self
+    }
+
+    /// Tells that service's state when the server begins to drain. Default: none.
+    pub fn health(mut self, health: &Health) -> Self {
+        self.health = Some(health.clone());
         self
     }
 

@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -23,6 +23,8 @@ pub(crate) struct Registry {
     draining: AtomicBool,
     /// Cancelled when the drain begins.
     drain: CancelToken,
+    /// From when on a drain ends idle connections.
+    idle_until: OnceLock<Instant>,
     next: AtomicU64,
     /// Requests answered since the drain began; before that nobody asks, and counting would have all
     /// workers write to one place.
@@ -48,6 +50,7 @@ impl Registry {
         Self {
             draining: AtomicBool::new(false),
             drain,
+            idle_until: OnceLock::new(),
             next: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             idle: AtomicUsize::new(0),
@@ -111,14 +114,23 @@ impl Registry {
         self.open().connections.len()
     }
 
-    pub(crate) fn begin_drain(&self) {
+    /// Idle connections may send one request more within that time.
+    pub(crate) fn begin_drain(&self, idle: Duration) {
+        self.idle_until.get_or_init(|| coarse_now() + idle);
         self.draining.store(true, Ordering::SeqCst);
         self.drain.cancel();
     }
 
+    /// Whether idle connections have had their time.
+    fn may_end_idle(&self) -> bool {
+        let until = self.idle_until.get();
+        until.is_none_or(|until| *until <= coarse_now())
+    }
+
     /// Ends a connection that would wait for a further request.
     pub(crate) fn end_idle(&self, connection: &Connection) {
-        if connection.end_if(IDLE) {
+        // Those that are left alone now are met by a sweep later.
+        if self.may_end_idle() && connection.end_if(IDLE) {
             self.idle.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -127,9 +139,13 @@ impl Registry {
     pub(crate) fn finish(&self, grace: Duration) -> DrainReport {
         let began = coarse_now();
         let over = began + grace;
-        self.sweep(IDLE);
-        while !self.wait_until_empty(over.min(coarse_now() + SWEEP)) && coarse_now() < over {
-            self.sweep(IDLE);
+        loop {
+            if self.may_end_idle() {
+                self.sweep(IDLE);
+            }
+            if self.wait_until_empty(over.min(coarse_now() + SWEEP)) || coarse_now() >= over {
+                break;
+            }
             if coarse_now() >= began + FIRST_REQUEST {
                 self.sweep(FRESH);
             }

@@ -11,6 +11,7 @@ mod drain;
 mod ending;
 pub(crate) mod exchange;
 mod faults;
+mod health;
 pub(crate) mod out;
 mod refusal;
 mod service;
@@ -42,16 +43,17 @@ use maniple::{
 use crate::{
     body::BodyLimits,
     router::Router,
-    transport::{Address, Listener},
+    transport::{Address, IntoListener, Listener},
 };
 use accept::{Unbegun, accept_all, accept_last};
 use builder::NEVER;
 use drain::Registry;
 use refusal::Refusals;
 use service::{Service, Timeouts};
-use shared::Shared;
+use shared::{Departure, Shared};
 
 pub use builder::Builder;
+pub use health::Health;
 pub use upgrade::{UpgradedReader, UpgradedWriter};
 
 /// An HTTP/1.1 server that listens.
@@ -74,7 +76,7 @@ pub use upgrade::{UpgradedReader, UpgradedWriter};
 /// ```
 #[derive(Debug)]
 pub struct Server {
-    listener: Listener,
+    listeners: Vec<Listener>,
     shared: Arc<Shared>,
     max_connections: usize,
     drain_grace: Duration,
@@ -90,11 +92,22 @@ pub struct ServerHandle {
 impl ServerHandle {
     /// Begins to drain: no connection is accepted beyond those that have arrived, idle ones are closed,
     /// requests in flight are answered. Returns at once; [`Server::serve`] returns when it is done.
+    ///
+    /// All that is put off by [`Builder::drain_delay`], but for the word of [`Health::ready`].
     pub fn drain(&self) {
-        self.shared.begin_drain();
+        self.shared.leave();
     }
 
-    /// Whether the server is draining, or has drained.
+    /// Drains while others go on to accept from the same listeners, as the next process of a rolling restart does.
+    ///
+    /// As [`drain`](Self::drain), but: it begins at once and leaves [`Health`] as it is, as the service goes on. What
+    /// waits to be accepted is left to the others. And idle connections have at least a second to send one request more,
+    /// whose answer says `Connection: close`; so a client that is asking all the time loses none.
+    pub fn hand_over(&self) {
+        self.shared.hand_over();
+    }
+
+    /// Whether the server is draining, or has drained. Not yet while [`Builder::drain_delay`] lasts.
     pub fn is_draining(&self) -> bool {
         self.shared.service.registry.is_draining()
     }
@@ -113,9 +126,14 @@ impl ServerHandle {
         self.shared.local_addr()
     }
 
-    /// Where it listens.
+    /// Where it listens; of several listeners the first.
     pub fn address(&self) -> &Address {
-        &self.shared.address
+        self.shared.address()
+    }
+
+    /// Where each of its listeners listens, in the order in which they were given.
+    pub fn addresses(&self) -> &[Address] {
+        &self.shared.addresses
     }
 
     /// Connections that are open now.
@@ -134,7 +152,7 @@ impl ServerHandle {
 }
 
 impl Builder {
-    /// Listens on the address.
+    /// Listens on the address, and on what was given to [`Builder::listen`] before.
     ///
     /// # Errors
     /// If a setting is out of range (`InvalidInput`), or the address cannot be resolved or bound; the
@@ -170,11 +188,49 @@ impl Builder {
     /// ```
     pub fn listener<L>(self, listener: L) -> io::Result<Server>
     where
-        L: TryInto<Listener, Error = io::Error>,
+        L: IntoListener,
     {
+        self.listen(listener)?.build()
+    }
+
+    /// Adds a listener to those that the server will accept from. All serve the same routes within the same limits.
+    ///
+    /// # Errors
+    /// If it is no listener.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple::net::TcpListener;
+    /// use maniple_server::{Router, Server};
+    /// # fn main() -> std::io::Result<()> {
+    /// let server = Server::builder(Router::new())
+    ///     .listen(TcpListener::bind("127.0.0.1:0")?)?
+    ///     .listen(TcpListener::bind("[::1]:0").or_else(|_| TcpListener::bind("127.0.0.2:0"))?)?
+    ///     .build()?;
+    /// assert_eq!(server.addresses().len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn listen<L>(mut self, listener: L) -> io::Result<Self>
+    where
+        L: IntoListener,
+    {
+        self.listeners.push(listener.into_listener()?);
+        Ok(self)
+    }
+
+    /// A server that accepts from the listeners that were [given](Builder::listen).
+    ///
+    /// # Errors
+    /// If a setting is out of range, or there is no listener (`InvalidInput`).
+    pub fn build(self) -> io::Result<Server> {
         self.check()?;
-        let listener = listener.try_into()?;
-        let address = listener.address()?;
+        let addresses = self.listeners.iter().map(Listener::address);
+        let addresses = addresses.collect::<io::Result<Vec<_>>>()?;
+        let Some(name) = addresses.first().map(Address::to_string) else {
+            let text = "a server needs a listener";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        };
         let never = |timeout: Duration| timeout.min(NEVER);
         let timeouts = Timeouts {
             header: never(self.timeouts.header),
@@ -186,12 +242,17 @@ impl Builder {
         };
         let stop = CancelToken::new();
         Ok(Server {
-            listener,
+            listeners: self.listeners,
             shared: Arc::new(Shared {
                 stop: stop.clone(),
                 drained: AtomicBool::new(false),
-                refusals: Arc::new(Refusals::new(address.to_string())),
-                address,
+                refusals: Arc::new(Refusals::new(name)),
+                addresses,
+                departure: Departure::new(
+                    never(self.drain_delay),
+                    never(self.drain_idle),
+                    self.health,
+                ),
                 failed_accepts: LogLimit::new(1),
                 service: Arc::new(Service {
                     router: self.router,
@@ -223,9 +284,14 @@ impl Server {
         self.shared.local_addr()
     }
 
-    /// Where it listens.
+    /// Where it listens; of several listeners the first.
     pub fn address(&self) -> &Address {
-        &self.shared.address
+        self.shared.address()
+    }
+
+    /// Where each of its listeners listens, in the order in which they were given.
+    pub fn addresses(&self) -> &[Address] {
+        &self.shared.addresses
     }
 
     /// A handle to drain it.
@@ -251,56 +317,29 @@ impl Server {
         };
         let refusals = self.shared.refusals.clone();
         let watcher = spawn_named(&self.shared, "refusals", move || refusals.watch())?;
-        let listener = Arc::new(self.listener);
-        let unbegun = Unbegun::default();
-        let mut acceptors = {
-            let shared = self.shared.clone();
-            let max_connections = self.max_connections;
-            let listener = listener.clone();
-            let unbegun = unbegun.clone();
-            task::spawn_on_workers(move |_worker| {
-                unbegun.begin();
-                accept_all(&shared, &listener, max_connections)
-            })
-        };
-        maniple::cancel::shield(|| unbegun.begin());
-        // Those without a stack first, to tell of them before the others end.
-        acceptors.sort_by_key(|acceptor| !acceptor.is_finished());
-        let mut others = acceptors.len();
-        let mut result = Ok(());
-        for acceptor in acceptors {
-            match acceptor.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    self.shared.begin_drain();
-                    result = Err(error);
-                }
-                // The caller is cancelled, or past its deadline, or the runtime ends.
-                Err(error) if error.is_cancelled() || error.is_elapsed() => {
-                    self.shared.begin_drain();
-                }
-                Err(error) if error.is_panic() => {
-                    self.shared.begin_drain();
-                    result = Err(error.into());
-                }
-                // It got no stack: the others accept for it, if there are any.
-                Err(error) => {
-                    others -= 1;
-                    let address = &self.shared.address;
-                    panics::catch(|| {
-                        log::warn!("{others} of the workers accept on {address}: {error}");
-                    });
-                    if others == 0 {
-                        result = Err(error.into());
-                    }
-                }
+        let departure = match self.shared.departure.delay.is_zero() {
+            true => None,
+            false => {
+                let shared = self.shared.clone();
+                Some(spawn_named(&self.shared, "drain delay", move || {
+                    shared.departure.wait();
+                    shared.begin_drain();
+                })?)
             }
-        }
+        };
+        let listeners = Arc::new(self.listeners);
+        let result = accept_until_drain(&self.shared, &listeners, self.max_connections);
         let shared = self.shared;
         shared.begin_drain();
         let report = maniple::cancel::shield(|| {
-            accept_last(&shared, &listener, self.drain_grace);
-            drop(listener);
+            // Still there if something else than the delay began the drain.
+            if let Some(departure) = departure {
+                departure.cancel();
+            }
+            for listener in &*listeners {
+                accept_last(&shared, listener, self.drain_grace);
+            }
+            drop(listeners);
             let report = shared.service.registry.finish(self.drain_grace);
             watcher.cancel();
             // Cancelled, or refused a stack itself.
@@ -314,13 +353,68 @@ impl Server {
     }
 }
 
+/// Has each worker accept from each listener until the server drains.
+fn accept_until_drain(
+    shared: &Arc<Shared>,
+    listeners: &Arc<Vec<Listener>>,
+    max_connections: usize,
+) -> io::Result<()> {
+    let unbegun = Unbegun::default();
+    let mut acceptors = Vec::new();
+    for index in 0..listeners.len() {
+        let (shared, listeners) = (shared.clone(), listeners.clone());
+        let unbegun = unbegun.clone();
+        let of_this = task::spawn_on_workers(move |_worker| {
+            unbegun.begin();
+            let address = &shared.addresses[index];
+            accept_all(&shared, &listeners[index], address, max_connections)
+        });
+        acceptors.extend(of_this.into_iter().map(|acceptor| (index, acceptor)));
+    }
+    maniple::cancel::shield(|| unbegun.begin());
+    // Those without a stack first, to tell of them before the others end.
+    acceptors.sort_by_key(|(_, acceptor)| !acceptor.is_finished());
+    let mut others = vec![acceptors.len() / listeners.len(); listeners.len()];
+    let mut result = Ok(());
+    for (index, acceptor) in acceptors {
+        match acceptor.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                shared.begin_drain();
+                result = Err(error);
+            }
+            // The caller is cancelled, or past its deadline, or the runtime ends.
+            Err(error) if error.is_cancelled() || error.is_elapsed() => {
+                shared.begin_drain();
+            }
+            Err(error) if error.is_panic() => {
+                shared.begin_drain();
+                result = Err(error.into());
+            }
+            // It got no stack: the others accept for it, if there are any.
+            Err(error) => {
+                others[index] -= 1;
+                let (others, address) = (others[index], &shared.addresses[index]);
+                panics::catch(|| {
+                    log::warn!("{others} of the workers accept on {address}: {error}");
+                });
+                if others == 0 {
+                    shared.begin_drain();
+                    result = Err(error.into());
+                }
+            }
+        }
+    }
+    result
+}
+
 /// A coroutine of the server's own, whose name says so.
 fn spawn_named(
     shared: &Shared,
     what: &str,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    let name = format!("http {} {what}", shared.address);
+    let name = format!("http {} {what}", shared.address());
     task::Builder::new().name(name).spawn(body)
 }
 

@@ -203,6 +203,9 @@ impl fmt::Display for Address {
 /// Made from a listener that exists already: ours or std's, for TCP or a Unix-domain socket, an inherited descriptor
 /// of either (`OwnedFd`), or one in [`memory`].
 ///
+/// An inherited descriptor is taken to be [shared](Listener::shared) with others, as those of systemd's socket units and
+/// of a supervisor are.
+///
 /// # Examples
 /// ```
 /// use maniple_server::{Router, Server};
@@ -216,6 +219,7 @@ impl fmt::Display for Address {
 #[derive(Debug)]
 pub struct Listener {
     kind: Kind,
+    shared: bool,
 }
 
 #[derive(Debug)]
@@ -250,7 +254,24 @@ impl Listener {
             Kind::Unix(listener) => Kind::Unix(listener.try_clone()?),
             Kind::Memory(listener) => Kind::Memory(listener.clone()),
         };
-        Ok(Self { kind })
+        Ok(Self {
+            kind,
+            shared: self.shared,
+        })
+    }
+
+    /// Whether others accept from the same socket or will do so later. Default: yes for an inherited descriptor, else
+    /// no.
+    ///
+    /// As it drains, a server lets the kernel refuse what connects to a listener of its own, and closes it. A shared one
+    /// goes on listening for the others; what waits there by then is still accepted.
+    pub fn shared(mut self, shared: bool) -> Self {
+        self.shared = shared;
+        self
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// Refuses what has not begun to connect. An error if it cannot, and others may go on connecting.
@@ -284,25 +305,46 @@ fn of_tcp((stream, peer): (TcpStream, SocketAddr)) -> (Transport, Peer) {
     (Transport::Tcp(stream), Peer::Tcp(peer))
 }
 
+/// What a [`Listener`] can be made of, itself included.
+pub trait IntoListener {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// If it is no listener.
+    fn into_listener(self) -> io::Result<Listener>;
+}
+
+impl IntoListener for Listener {
+    fn into_listener(self) -> io::Result<Listener> {
+        Ok(self)
+    }
+}
+
 macro_rules! listeners {
-    ($($from:ty, $listener:ident => $kind:expr;)*) => {$(
+    ($($from:ty, $listener:ident => $kind:expr, $shared:expr;)*) => {$(
         impl TryFrom<$from> for Listener {
             type Error = io::Error;
 
             fn try_from($listener: $from) -> io::Result<Self> {
-                Ok(Self { kind: $kind })
+                Ok(Self { kind: $kind, shared: $shared })
+            }
+        }
+
+        impl IntoListener for $from {
+            fn into_listener(self) -> io::Result<Listener> {
+                self.try_into()
             }
         }
     )*};
 }
 
 listeners! {
-    TcpListener, listener => Kind::Tcp(listener);
-    UnixListener, listener => Kind::Unix(listener);
-    memory::Listener, listener => Kind::Memory(listener);
-    std::net::TcpListener, listener => Kind::Tcp(listener.try_into()?);
-    std::os::unix::net::UnixListener, listener => Kind::Unix(listener.try_into()?);
-    OwnedFd, descriptor => of_descriptor(descriptor)?;
+    TcpListener, listener => Kind::Tcp(listener), false;
+    UnixListener, listener => Kind::Unix(listener), false;
+    memory::Listener, listener => Kind::Memory(listener), false;
+    std::net::TcpListener, listener => Kind::Tcp(listener.try_into()?), false;
+    std::os::unix::net::UnixListener, listener => Kind::Unix(listener.try_into()?), false;
+    OwnedFd, descriptor => of_descriptor(descriptor)?, true;
 }
 
 /// Sees by its address what a descriptor is. One that does not listen is found out by the first accept.

@@ -6,6 +6,7 @@ mod early;
 mod gateways;
 mod handover;
 mod leaving;
+mod listening;
 mod measuring;
 mod pooling;
 mod protocol;
