@@ -25,6 +25,7 @@
 //!
 //! - [`Router`], [`Request`], [`Response`], [`IntoResponse`]: a handler is any
 //!   `Fn(&mut Request) -> impl IntoResponse`; state is shared by `Arc`, captured by the closure.
+//! - [`middleware`]: what is done around handlers.
 //! - [`Server`]: limits and timeouts with defaults, graceful drain.
 //! - [`Client`]: keep-alive connections; deadlines are those of the caller's scope.
 //!
@@ -42,6 +43,7 @@ pub mod client;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http1;
+pub mod middleware;
 mod request;
 mod response;
 mod router;
@@ -51,11 +53,11 @@ pub mod transport;
 
 pub use body::BodyError;
 pub use client::{Client, ClientError, ClientResponse};
-pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+pub use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 pub use maniple::drain::DrainReport;
 pub use request::{BodyReader, Request};
 pub use response::{Body, Html, IntoResponse, Json, Response};
-pub use router::{Handler, RouteError, Router};
+pub use router::{Route, RouteError, Router, handler::Handler};
 pub use server::{Server, ServerHandle, upgrade::Upgraded};
 
 // Here, since neither the client nor the server knows the other.

@@ -8,13 +8,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Uri, Version};
+use http::{Extensions, HeaderMap, Method, Uri, Version};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use crate::{
     body::{BodyError, BodyState},
-    http1::head::{Framing, Head, ascii, header_map},
+    http1::head::{Framing, Head, ascii},
     server::{buffers::Scratch, exchange::Exchange},
     transport::Peer,
 };
@@ -78,6 +78,45 @@ impl Request {
         self.scratch().params.get(name, &input.bytes[input.start..])
     }
 
+    /// The template of the route that matched, such as `/users/{id}`, with the prefixes of nested routers: a label for
+    /// metrics that has as many values as the program has routes. `None` where no route has the path.
+    ///
+    /// It is there for all middleware, before [`Next::run`](crate::middleware::Next::run) and after it.
+    pub fn route(&self) -> Option<&'static str> {
+        self.scratch().route.copied()
+    }
+
+    /// Values that middleware handed on with this request, by their types.
+    pub fn extensions(&self) -> &Extensions {
+        &self.scratch().extensions
+    }
+
+    /// Values to hand on with this request, by their types: to middleware further in, to the handler, and back.
+    ///
+    /// They are dropped once the answer has been sent, its body included. Memory is allocated with the first.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::{Request, Response, Router, middleware::Next};
+    ///
+    /// #[derive(Clone)]
+    /// struct User(String);
+    ///
+    /// fn identify(request: &mut Request, next: Next<'_>) -> Response {
+    ///     request.extensions_mut().insert(User("Ann".to_owned()));
+    ///     next.run(request)
+    /// }
+    ///
+    /// let router = Router::new().with(identify).get("/", |request: &mut Request| {
+    ///     request.extensions().get::<User>().map(|user| format!("hello, {}", user.0))
+    /// });
+    /// let answer = router.answer(&mut Request::for_test("GET", "/"));
+    /// assert_eq!(answer.into_text().unwrap(), "hello, Ann");
+    /// ```
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        self.exchange.scratch_mut().extensions_mut()
+    }
+
     /// The HTTP version, 1.0 or 1.1.
     pub fn version(&self) -> Version {
         if self.head().http_11 {
@@ -118,11 +157,7 @@ impl Request {
 
     /// All header fields, made into a map at the first call.
     pub fn headers(&self) -> &HeaderMap {
-        self.scratch().headers.get_or_init(|| {
-            let scratch = self.scratch();
-            let head = &scratch.input.bytes[scratch.input.start..];
-            header_map(head, &scratch.fields)
-        })
+        self.scratch().headers()
     }
 
     /// The request target, made into a [`Uri`] at the first call.
@@ -130,10 +165,7 @@ impl Request {
     /// Its path and query are those of [`Request::path`] and [`Request::query`], but of a `CONNECT`, whose [`Uri`] has an
     /// authority alone: what is no URI was answered with 400.
     pub fn uri(&self) -> &Uri {
-        self.scratch().uri.get_or_init(|| {
-            let input = &self.scratch().input;
-            self.head().uri_in(&input.bytes[input.start..])
-        })
+        self.scratch().uri()
     }
 
     /// The body, to be read as it comes.

@@ -80,14 +80,18 @@ impl Request {
         self
     }
 
-    /// From other parts, with the same parameters.
+    /// From other parts, with the same parameters and extensions.
     #[track_caller]
     fn made_anew(mut self, change: impl FnOnce(&mut Parts)) -> Self {
         let mut parts = Parts::of(&self);
         change(&mut parts);
-        let params = std::mem::take(&mut self.exchange.scratch_mut().params);
+        let before = self.exchange.scratch_mut();
+        let params = std::mem::take(&mut before.params).without_parts_of_heads();
+        let extensions = std::mem::take(before.extensions_mut());
         let mut made = parts.into_request();
-        made.exchange.scratch_mut().params = params.without_parts_of_heads();
+        let after = made.exchange.scratch_mut();
+        after.params = params;
+        *after.extensions_mut() = extensions;
         made
     }
 }

@@ -1,38 +1,29 @@
 //! Which handler answers which path and method.
 
+mod entry;
+pub(crate) mod handler;
 pub(crate) mod params;
+mod subtree;
+pub(crate) mod template;
 
-use std::fmt;
+use std::{fmt, panic::Location, sync::Arc};
 
-use http::{Method, StatusCode, header::ALLOW};
+use http::{Method, StatusCode};
 use maniple::{inspect::depth_label, log_limit::LogLimit, log_within};
 
+pub use self::entry::Route;
+use self::{
+    entry::{Endpoint, Entry, is_standard, not_implemented},
+    handler::Handler,
+    subtree::Subtree,
+};
 use crate::{
     http1::head::ascii,
+    middleware::{Link, Middleware, Next},
     request::Request,
     response::{IntoResponse, Response},
     server::buffers::Scratch,
 };
-
-/// Answers requests: any `Fn(&mut Request) -> impl IntoResponse` that threads can share.
-///
-/// It runs on the connection's coroutine, as plain blocking code. A panic is answered with 500 and ends
-/// the connection, not the server.
-pub trait Handler: Send + Sync + 'static {
-    /// Answers one request.
-    fn call(&self, request: &mut Request) -> Response;
-}
-
-impl<F, R> Handler for F
-where
-    F: Fn(&mut Request) -> R + Send + Sync + 'static,
-    R: IntoResponse,
-{
-    #[inline]
-    fn call(&self, request: &mut Request) -> Response {
-        self(request).into_response()
-    }
-}
 
 /// Maps paths and methods to handlers.
 ///
@@ -59,42 +50,49 @@ where
 ///     });
 /// # let _ = router;
 /// ```
-#[derive(Default)]
 pub struct Router {
     paths: matchit::Router<usize>,
     /// Those of the paths that are written out in full, by their length. What they match, they match before any
     /// other, so that they need not be looked for among all.
     literal: Vec<Vec<(Box<[u8]>, usize)>>,
-    routes: Vec<Route>,
-    fallback: Option<Box<dyn Handler>>,
-    connect: Option<Box<dyn Handler>>,
-}
-
-struct Route {
-    path: String,
-    methods: Vec<(Method, Box<dyn Handler>)>,
-    allow: String,
+    entries: Vec<Entry>,
+    /// Around everything.
+    around: Vec<Link>,
+    fallback: Option<Arc<dyn Handler>>,
+    connect: Option<Arc<dyn Handler>>,
+    subtrees: Vec<Subtree>,
+    /// Stands for the fallbacks where no path matches.
+    nowhere: Endpoint,
 }
 
 /// Why a route was not added.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("route {method} {path}: {reason}")]
+#[error("{route}: {reason}")]
 pub struct RouteError {
-    method: Method,
-    path: String,
+    /// Its method and path.
+    route: String,
     reason: String,
-}
-
-/// What a path and method lead to.
-pub(crate) enum Found<'r> {
-    Handler(&'r dyn Handler),
-    Answer(Box<Response>),
 }
 
 impl Router {
     /// A router without routes.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            paths: matchit::Router::new(),
+            literal: Vec::new(),
+            entries: Vec::new(),
+            around: Vec::new(),
+            fallback: None,
+            connect: None,
+            subtrees: Vec::new(),
+            nowhere: Endpoint {
+                template: None,
+                is_bare: false,
+                around: Box::default(),
+                handler: Box::new(nothing),
+                added: Location::caller(),
+            },
+        }
     }
 
     /// Adds a handler for `GET`, and `HEAD`.
@@ -132,68 +130,139 @@ impl Router {
         self.route(Method::DELETE, path, handler)
     }
 
-    /// Adds a handler for any method; panics as [`Router::get`].
+    /// Adds a handler for all methods that the path has no other handler for; panics as [`Router::get`].
+    #[track_caller]
+    pub fn any(self, path: &str, handler: impl Handler) -> Self {
+        self.at(path, Route::new().any(handler))
+    }
+
+    /// Adds a handler for any one method; panics as [`Router::get`].
     #[track_caller]
     pub fn route(mut self, method: Method, path: &str, handler: impl Handler) -> Self {
-        if let Err(error) = self.try_route(method, path, handler) {
-            panic!("{error}");
-        }
+        or_panic(self.try_route(method, path, handler));
         self
     }
 
     /// Adds a handler, or says why not.
     ///
     /// # Errors
-    /// If the path is malformed or conflicts with another, or has a handler for the method.
+    /// If the path is malformed or conflicts with another, or has a handler for the method. The error names both.
+    #[track_caller]
     pub fn try_route(
         &mut self,
         method: Method,
         path: &str,
         handler: impl Handler,
     ) -> Result<(), RouteError> {
-        let failed = |reason: String| RouteError {
-            method: method.clone(),
-            path: path.to_owned(),
-            reason,
-        };
-        if !path.starts_with('/') {
-            return Err(failed("path must begin with /".to_owned()));
+        self.try_at(path, Route::new().on(method, handler))
+    }
+
+    /// Adds the handlers of a path, with what is around them; panics as [`Router::get`].
+    ///
+    /// A path may be given several times, with other methods.
+    #[track_caller]
+    pub fn at(mut self, path: &str, route: Route) -> Self {
+        or_panic(self.try_at(path, route));
+        self
+    }
+
+    /// Adds the handlers of a path, or says why not.
+    ///
+    /// # Errors
+    /// As [`Router::try_route`]; handlers before the one that is at fault have been added.
+    #[track_caller]
+    pub fn try_at(&mut self, path: &str, route: Route) -> Result<(), RouteError> {
+        for (method, handler) in route.handlers {
+            let endpoint = Endpoint {
+                template: None,
+                is_bare: false,
+                around: route.around.clone().into(),
+                handler,
+                added: Location::caller(),
+            };
+            self.add(method, path, &[], endpoint)?;
         }
-        if let Some(reason) = path.split('/').find_map(misspelt) {
-            return Err(failed(reason));
-        }
-        let index = match self.routes.iter().position(|route| route.path == path) {
-            Some(index) => index,
-            None => {
-                self.paths
-                    .insert(path, self.routes.len())
-                    .map_err(|error| failed(error.to_string()))?;
-                if !path.contains(['{', '}']) {
-                    let least = path.len() + 1;
-                    self.literal
-                        .resize_with(self.literal.len().max(least), Vec::new);
-                    self.literal[path.len()].push((path.as_bytes().into(), self.routes.len()));
-                }
-                self.routes.push(Route {
-                    path: path.to_owned(),
-                    methods: Vec::new(),
-                    allow: String::new(),
-                });
-                self.routes.len() - 1
-            }
-        };
-        let route = &mut self.routes[index];
-        if route.methods.iter().any(|(other, _)| *other == method) {
-            return Err(failed("it has a handler already".to_owned()));
-        }
-        route.methods.push((method, Box::new(handler)));
-        route.allow = route.allowed();
         Ok(())
+    }
+
+    /// Adds all that another router has, below a prefix.
+    ///
+    /// Its `/` is the prefix itself. What is around its routes ([`Router::with`]) stays around them, inside of what is
+    /// around this router's, and is around the answers 404 and 405 below the prefix too. Its
+    /// [`fallback`](Router::fallback), if it has one, answers what no route below the prefix matches. The prefix may
+    /// have parameters.
+    ///
+    /// # Panics
+    /// As [`Router::get`], and if the prefix does not begin with `/` or ends with it, or both have a handler for
+    /// [`CONNECT`](Router::connect). [`Router::merge`] needs no prefix.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::{Request, Router};
+    /// let users = Router::new()
+    ///     .get("/", |_: &mut Request| "all")
+    ///     .get("/{id}", |request: &mut Request| request.param("id").unwrap_or("?").to_owned())
+    ///     .fallback(|_: &mut Request| "no such thing of a user");
+    /// let router = Router::new().nest("/users", users);
+    /// let get = |path| router.answer(&mut Request::for_test("GET", path)).into_text().unwrap();
+    /// assert_eq!(get("/users"), "all");
+    /// assert_eq!(get("/users/7"), "7");
+    /// assert_eq!(get("/users/7/shoes"), "no such thing of a user");
+    /// ```
+    #[track_caller]
+    pub fn nest(mut self, prefix: &str, router: Router) -> Self {
+        or_panic(self.try_nest(prefix, router));
+        self
+    }
+
+    /// Adds all that another router has below a prefix, or says why not.
+    ///
+    /// # Errors
+    /// As [`Router::nest`] panics; routes before the one that is at fault have been added.
+    pub fn try_nest(&mut self, prefix: &str, router: Router) -> Result<(), RouteError> {
+        if !prefix.starts_with('/') || prefix.ends_with('/') || prefix.contains("{*") {
+            return Err(RouteError {
+                route: format!("nest {prefix}"),
+                reason: "a prefix begins with / and ends before one, without a {*rest}".to_owned(),
+            });
+        }
+        self.take_in(prefix, router)
+    }
+
+    /// Adds all that another router has. What is around its routes stays around them, and around no others.
+    ///
+    /// # Panics
+    /// As [`Router::get`], and if both have a [`fallback`](Router::fallback), or a handler for
+    /// [`CONNECT`](Router::connect).
+    #[track_caller]
+    pub fn merge(mut self, router: Router) -> Self {
+        or_panic(self.try_merge(router));
+        self
+    }
+
+    /// Adds all that another router has, or says why not.
+    ///
+    /// # Errors
+    /// As [`Router::merge`] panics; routes before the one that is at fault have been added.
+    pub fn try_merge(&mut self, router: Router) -> Result<(), RouteError> {
+        self.take_in("", router)
+    }
+
+    /// Puts a middleware around everything that this router answers, also 404 and 405: routes that were added before
+    /// and those that are added later.
+    ///
+    /// The first that was added is the outermost. A middleware runs once the route is known, so that
+    /// [`Request::route`] has it.
+    pub fn with(mut self, middleware: impl Middleware) -> Self {
+        self.around.push(Arc::new(middleware));
+        let endpoints = self.entries.iter_mut().flat_map(Entry::endpoints_mut);
+        endpoints.for_each(|endpoint| endpoint.is_bare = false);
+        self
     }
 
     /// Answers what no route matches, in place of 404.
     pub fn fallback(mut self, handler: impl Handler) -> Self {
-        self.fallback = Some(Box::new(handler));
+        self.fallback = Some(Arc::new(handler));
         self
     }
 
@@ -203,7 +272,7 @@ impl Router {
     /// It answers with [`Response::tunnel`], or with a refusal. Any other answer that is a success would have the client
     /// take it for a tunnel, so it is logged and sent as 500.
     pub fn connect(mut self, handler: impl Handler) -> Self {
-        self.connect = Some(Box::new(move |request: &mut Request| {
+        self.connect = Some(Arc::new(move |request: &mut Request| {
             let response = handler.call(request);
             match response.status.is_success() && !response.is_takeover() {
                 true => not_a_tunnel(response.status),
@@ -219,7 +288,7 @@ impl Router {
     /// answer, and leaves out of it for `HEAD`, is not there yet.
     ///
     /// # Panics
-    /// If the handler panics.
+    /// If the handler panics, or a middleware.
     ///
     /// # Examples
     /// ```
@@ -234,13 +303,14 @@ impl Router {
     /// ```
     #[inline]
     pub fn answer(&self, request: &mut Request) -> Response {
-        let found = {
+        let scratch = request.exchange.scratch_mut();
+        let endpoint = {
             let Scratch {
                 input,
                 head,
                 params,
                 ..
-            } = request.exchange.scratch_mut();
+            } = &mut *scratch;
             let path = head.path_in(&input.bytes[input.start..]);
             let base = path.as_ptr().addr();
             self.find(&head.method, path, |name, value| {
@@ -248,23 +318,48 @@ impl Router {
                 params.push(name, value, at);
             })
         };
-        match found {
-            Found::Answer(response) => *response,
-            Found::Handler(handler) => handler.call(request),
+        scratch.route = endpoint.template;
+        if endpoint.is_bare {
+            return endpoint.handler.call(request);
         }
+        self.answer_within(endpoint, request)
     }
 
-    /// Finds the handler for a path, which is ASCII; `param` is called with each path parameter's name and value.
+    #[inline(never)]
+    fn answer_within(&self, endpoint: &Endpoint, request: &mut Request) -> Response {
+        if endpoint.template.is_none() {
+            return self.answer_without_route(request);
+        }
+        Next::new(&self.around, &endpoint.around, &*endpoint.handler).run(request)
+    }
+
+    #[cold]
+    fn answer_without_route(&self, request: &mut Request) -> Response {
+        depth_label("no route");
+        if *request.method() == Method::CONNECT {
+            let handler = self.connect.as_deref().unwrap_or(&*self.nowhere.handler);
+            return Next::new(&self.around, &[], handler).run(request);
+        }
+        let path = request.path();
+        let subtrees = self.subtrees.iter().filter(|subtree| subtree.has(path));
+        let mut subtrees: Vec<_> = subtrees.collect();
+        subtrees.sort_by_key(|subtree| std::cmp::Reverse(subtree.depth()));
+        let fallbacks = subtrees.iter().map(|subtree| &subtree.fallback);
+        let fallback = match path {
+            "*" => None,
+            _ => fallbacks.chain([&self.fallback]).find_map(Option::as_ref),
+        };
+        let inner = subtrees.first().map_or(&[][..], |deepest| &deepest.around);
+        let handler = fallback.map_or(&*self.nowhere.handler, |fallback| &**fallback);
+        Next::new(&self.around, inner, handler).run(request)
+    }
+
+    /// Finds what answers a path, which is ASCII; `param` is called with each path parameter's name and value.
     #[inline]
-    pub(crate) fn find(
-        &self,
-        method: &Method,
-        path: &[u8],
-        param: impl FnMut(&str, &str),
-    ) -> Found<'_> {
+    fn find(&self, method: &Method, path: &[u8], param: impl FnMut(&str, &str)) -> &Endpoint {
         let same_length = self.literal.get(path.len());
         match same_length.and_then(|paths| paths.iter().find(|(literal, _)| **literal == *path)) {
-            Some((_, route)) => self.routes[*route].answer(method),
+            Some((_, entry)) => self.entries[*entry].find(method),
             None => self.find_among_all(method, ascii(path), param),
         }
     }
@@ -274,83 +369,159 @@ impl Router {
         method: &Method,
         path: &str,
         mut param: impl FnMut(&str, &str),
-    ) -> Found<'_> {
+    ) -> &Endpoint {
         let Ok(matched) = self.paths.at(path) else {
-            return self.unmatched(method, path);
+            return &self.nowhere;
         };
         for (name, value) in matched.params.iter() {
             param(name, value);
         }
-        self.routes[*matched.value].answer(method)
+        self.entries[*matched.value].find(method)
     }
 
-    #[cold]
-    fn unmatched(&self, method: &Method, path: &str) -> Found<'_> {
-        depth_label("no route");
-        let response = match &self.fallback {
-            _ if *method == Method::CONNECT => match &self.connect {
-                Some(connect) => return Found::Handler(&**connect),
-                None => not_implemented(),
-            },
-            _ if path == "*" => Response::new(StatusCode::NO_CONTENT),
-            Some(fallback) => return Found::Handler(&**fallback),
-            None if !is_standard(method) => not_implemented(),
-            None => (StatusCode::NOT_FOUND, "not found\n").into_response(),
+    /// Adds what answers a method of a path, or any; `around` is what is around the answers to methods that it has not.
+    fn add(
+        &mut self,
+        method: Option<Method>,
+        path: &str,
+        around: &[Link],
+        endpoint: Endpoint,
+    ) -> Result<(), RouteError> {
+        let name = method.as_ref().map_or("(any method)", Method::as_str);
+        let failed = |reason: String| RouteError {
+            route: format!("route {name} {path}"),
+            reason,
         };
-        Found::Answer(Box::new(response))
+        if !path.starts_with('/') {
+            return Err(failed("path must begin with /".to_owned()));
+        }
+        if let Some(reason) = path.split('/').find_map(misspelt) {
+            return Err(failed(reason));
+        }
+        let template = template::keep(path);
+        let index = match self.entries.iter().position(|entry| entry.path == path) {
+            Some(index) => index,
+            None => {
+                self.paths
+                    .insert(path, self.entries.len())
+                    .map_err(|error| failed(error.to_string()))?;
+                if !path.contains(['{', '}']) {
+                    let least = path.len() + 1;
+                    self.literal
+                        .resize_with(self.literal.len().max(least), Vec::new);
+                    self.literal[path.len()].push((path.as_bytes().into(), self.entries.len()));
+                }
+                let refusal = Endpoint {
+                    template: Some(template),
+                    is_bare: self.around.is_empty() && around.is_empty(),
+                    around: around.into(),
+                    handler: Box::new(nothing),
+                    added: endpoint.added,
+                };
+                self.entries.push(Entry::new(path, refusal));
+                self.entries.len() - 1
+            }
+        };
+        let entry = &mut self.entries[index];
+        if let Some(place) = entry.taken(method.as_ref()) {
+            return Err(failed(format!("it has a handler already, of {place}")));
+        }
+        let endpoint = Endpoint {
+            template: Some(template),
+            is_bare: self.around.is_empty() && endpoint.around.is_empty(),
+            ..endpoint
+        };
+        entry.add(method, endpoint);
+        Ok(())
+    }
+
+    /// Adds all that another router has, below a prefix or none.
+    fn take_in(&mut self, prefix: &str, router: Router) -> Result<(), RouteError> {
+        let join = |inner: Box<[Link]>| -> Box<[Link]> {
+            router.around.iter().cloned().chain(inner).collect()
+        };
+        for entry in router.entries {
+            let path = match (prefix, &*entry.path) {
+                ("", path) => path.to_owned(),
+                (prefix, "/") => prefix.to_owned(),
+                (prefix, path) => format!("{prefix}{path}"),
+            };
+            let around = join(entry.refusal.around);
+            let methods = entry.methods.into_iter();
+            let methods = methods.map(|(method, endpoint)| (Some(method), endpoint));
+            for (method, endpoint) in methods.chain(entry.any.map(|endpoint| (None, endpoint))) {
+                let endpoint = Endpoint {
+                    around: join(endpoint.around),
+                    ..endpoint
+                };
+                self.add(method, &path, &around, endpoint)?;
+            }
+        }
+        for subtree in router.subtrees {
+            self.subtrees.push(Subtree {
+                prefix: format!("{prefix}{}", subtree.prefix),
+                around: join(subtree.around),
+                fallback: subtree.fallback,
+            });
+        }
+        // Only what is its own goes around it.
+        let alone = |handler: Arc<dyn Handler>| -> Arc<dyn Handler> {
+            let around = join(Box::default());
+            Arc::new(move |request: &mut Request| Next::new(&around, &[], &*handler).run(request))
+        };
+        let both_have = |what: &str| RouteError {
+            route: format!("all routes of another router below \"{prefix}\""),
+            reason: format!("both have {what}"),
+        };
+        if let Some(connect) = router.connect.map(alone)
+            && self.connect.replace(connect).is_some()
+        {
+            return Err(both_have("a handler for CONNECT"));
+        }
+        if !prefix.is_empty() {
+            self.subtrees.push(Subtree {
+                prefix: prefix.to_owned(),
+                around: join(Box::default()),
+                fallback: router.fallback,
+            });
+        } else if let Some(fallback) = router.fallback.map(alone)
+            && self.fallback.replace(fallback).is_some()
+        {
+            return Err(both_have("a fallback"));
+        }
+        Ok(())
     }
 }
 
 impl Route {
-    #[inline(always)]
-    fn answer(&self, method: &Method) -> Found<'_> {
-        depth_label(&self.path);
-        match self.handler(method) {
-            Some(handler) => Found::Handler(handler),
-            None => Found::Answer(Box::new(self.refuse(method))),
-        }
+    /// Puts a middleware around these handlers, whether they are added before or after. The first that was added is the
+    /// outermost.
+    pub fn with(mut self, middleware: impl Middleware) -> Self {
+        self.around.push(Arc::new(middleware));
+        self
     }
+}
 
-    #[inline]
-    fn handler(&self, method: &Method) -> Option<&dyn Handler> {
-        let find = |wanted: &Method| {
-            self.methods
-                .iter()
-                .find(|(method, _)| method == wanted)
-                .map(|(_, handler)| &**handler)
-        };
-        find(method).or_else(|| {
-            (*method == Method::HEAD)
-                .then(|| find(&Method::GET))
-                .flatten()
-        })
+impl Default for Router {
+    fn default() -> Self {
+        Self::new()
     }
+}
 
-    #[cold]
-    fn refuse(&self, method: &Method) -> Response {
-        if !is_standard(method) {
-            return not_implemented();
-        }
-        let response = if *method == Method::OPTIONS {
-            Response::new(StatusCode::NO_CONTENT)
-        } else {
-            (StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n").into_response()
-        };
-        response.with_header(ALLOW.as_str(), &self.allow)
+#[track_caller]
+fn or_panic(added: Result<(), RouteError>) {
+    if let Err(error) = added {
+        panic!("{error}");
     }
+}
 
-    fn allowed(&self) -> String {
-        let mut names: Vec<&str> = self
-            .methods
-            .iter()
-            .map(|(method, _)| method.as_str())
-            .collect();
-        for (implied, by) in [("HEAD", "GET"), ("OPTIONS", "")] {
-            if !names.contains(&implied) && (by.is_empty() || names.contains(&by)) {
-                names.push(implied);
-            }
-        }
-        names.join(", ")
+/// Answers where there is no route.
+fn nothing(request: &mut Request) -> Response {
+    match request.path() {
+        _ if *request.method() == Method::CONNECT => not_implemented(),
+        "*" => Response::new(StatusCode::NO_CONTENT),
+        _ if !is_standard(request.method()) => not_implemented(),
+        _ => (StatusCode::NOT_FOUND, "not found\n").into_response(),
     }
 }
 
@@ -379,22 +550,6 @@ fn misspelt(segment: &str) -> Option<String> {
     }
 }
 
-/// Whether RFC 9110 or RFC 5789 defines the method: 405 knows it, 501 does not.
-fn is_standard(method: &Method) -> bool {
-    [
-        Method::GET,
-        Method::HEAD,
-        Method::POST,
-        Method::PUT,
-        Method::DELETE,
-        Method::CONNECT,
-        Method::OPTIONS,
-        Method::TRACE,
-        Method::PATCH,
-    ]
-    .contains(method)
-}
-
 /// Any success says to whoever sent a `CONNECT` that what follows the head is the tunnel's (RFC 9110, 9.3.6).
 #[cold]
 fn not_a_tunnel(status: StatusCode) -> Response {
@@ -407,13 +562,12 @@ fn not_a_tunnel(status: StatusCode) -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, "internal server error\n").into_response()
 }
 
-fn not_implemented() -> Response {
-    (StatusCode::NOT_IMPLEMENTED, "method not implemented\n").into_response()
-}
-
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let routes = self.routes.iter().map(|route| (&route.path, &route.allow));
+        let routes = self
+            .entries
+            .iter()
+            .map(|entry| (&entry.path, entry.allowed()));
         f.debug_map().entries(routes).finish()
     }
 }
@@ -430,10 +584,8 @@ mod tests {
     }
 
     fn answer(method: Method, path: &str) -> u16 {
-        match router().find(&method, path.as_bytes(), |_, _| {}) {
-            Found::Handler(_) => 200,
-            Found::Answer(response) => response.status().as_u16(),
-        }
+        let mut request = Request::for_test(method.as_str(), path);
+        router().answer(&mut request).status().as_u16()
     }
 
     #[test]
@@ -449,10 +601,8 @@ mod tests {
     #[test]
     fn refusals_list_what_is_allowed() {
         let router = router();
-        let Found::Answer(mut response) = router.find(&Method::PUT, b"/", |_, _| {}) else {
-            panic!("PUT has no handler");
-        };
-        assert_eq!(response.headers_mut()["allow"], "GET, POST, HEAD, OPTIONS");
+        let answer = router.answer(&mut Request::for_test("PUT", "/"));
+        assert_eq!(answer.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
     }
 
     #[test]
@@ -462,7 +612,7 @@ mod tests {
         let found = router.find(&Method::GET, b"/a/1/2/3", |name, value| {
             values.push((name.to_owned(), value.to_owned()));
         });
-        assert!(matches!(found, Found::Handler(_)));
+        assert!(found.template.is_some());
         let expected = [("x", "1"), ("rest", "2/3")];
         assert_eq!(
             values,
@@ -474,10 +624,9 @@ mod tests {
     fn bad_routes_say_what_is_wrong() {
         let mut router = router();
         let twice = router.try_route(Method::GET, "/", |_: &mut Request| "");
-        assert_eq!(
-            twice.unwrap_err().to_string(),
-            "route GET /: it has a handler already"
-        );
+        let twice = twice.unwrap_err().to_string();
+        let place = "route GET /: it has a handler already, of server/http/src/router/mod.rs:";
+        assert!(twice.starts_with(place), "{twice}");
         assert!(
             router
                 .try_route(Method::GET, "x", |_: &mut Request| "")
@@ -561,7 +710,7 @@ mod tests {
             ("/files", false),
         ] {
             let found = router.find(&Method::GET, path.as_bytes(), |_, _| {});
-            assert_eq!(matches!(found, Found::Handler(_)), is_found, "{path}");
+            assert_eq!(found.template.is_some(), is_found, "{path}");
         }
     }
 
@@ -605,12 +754,8 @@ mod tests {
             let expected = router.find_among_all(&Method::GET, path, |name, value| {
                 note(&mut among_all, name, value);
             });
-            let handler = |found| match found {
-                Found::Handler(handler) => Some(std::ptr::from_ref(handler).cast::<()>().addr()),
-                Found::Answer(_) => None,
-            };
             assert_eq!(direct, among_all, "{path}");
-            assert_eq!(handler(found), handler(expected), "{path}");
+            assert_eq!(found.template, expected.template, "{path}");
         }
     }
 }

@@ -6,17 +6,18 @@
 //! touches few cold cache lines: these are warm from the request before.
 
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     rc::Rc,
 };
 
-use http::{HeaderMap, Uri};
+use http::{Extensions, HeaderMap, Uri};
+use maniple::panics;
 
 use super::out::Out;
 use crate::{
     body::{BodyState, Pace},
-    http1::head::{Field, Head},
-    router::params::Params,
+    http1::head::{Field, Head, header_map},
+    router::{params::Params, template::Template},
 };
 
 /// Input and the tables of the request in hand.
@@ -28,8 +29,13 @@ pub(crate) struct Scratch {
     pub(crate) head: Head,
     pub(crate) body: BodyState,
     pub(crate) pace: Pace,
-    pub(crate) headers: OnceCell<HeaderMap>,
-    pub(crate) uri: OnceCell<Uri>,
+    /// The template of its route.
+    pub(crate) route: Option<Template>,
+    /// Whether any of those below has been asked for.
+    has_more: Cell<bool>,
+    headers: OnceCell<HeaderMap>,
+    uri: OnceCell<Uri>,
+    pub(crate) extensions: Extensions,
 }
 
 /// Received bytes. The head in hand begins at `start`; what follows it has been used up to `used`.
@@ -84,8 +90,11 @@ impl Scratch {
             head: Head::default(),
             body: BodyState::Done,
             pace: Pace::default(),
+            route: None,
+            has_more: Cell::new(false),
             headers: OnceCell::new(),
             uri: OnceCell::new(),
+            extensions: Extensions::new(),
         })
     }
 
@@ -111,14 +120,43 @@ impl Scratch {
     pub(crate) fn forget_request(&mut self) {
         self.params.clear();
         self.pace = Pace::default();
-        // Most handlers ask for neither.
-        if self.headers.get().is_some() || self.uri.get().is_some() {
-            self.forget_views();
+        // Most handlers ask for none of them.
+        if self.has_more.get() {
+            self.forget_more();
         }
     }
 
+    /// The header fields as a map.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.has_more.set(true);
+        self.headers
+            .get_or_init(|| header_map(&self.input.bytes[self.input.start..], &self.fields))
+    }
+
+    /// The target as a URI.
+    pub(crate) fn uri(&self) -> &Uri {
+        self.has_more.set(true);
+        self.uri
+            .get_or_init(|| self.head.uri_in(&self.input.bytes[self.input.start..]))
+    }
+
+    /// What users' code left there, and may leave.
+    pub(crate) fn extensions_mut(&mut self) -> &mut Extensions {
+        self.has_more.set(true);
+        &mut self.extensions
+    }
+
+    /// Drops what is users' own, which may wait, and panic.
     #[cold]
-    fn forget_views(&mut self) {
+    pub(crate) fn forget_extensions(&mut self) {
+        let extensions = std::mem::take(&mut self.extensions);
+        panics::catch(move || drop(extensions));
+    }
+
+    #[cold]
+    fn forget_more(&mut self) {
+        self.has_more.set(false);
+        self.forget_extensions();
         self.headers = OnceCell::new();
         self.uri = OnceCell::new();
     }

@@ -269,6 +269,8 @@ impl Conn<'_> {
                         return Ok(Flow::Keep);
                     }
                     self.dialogue.way(out).keep_back()?;
+                    // What it was given may wait when it is dropped.
+                    self.dialogue.exchange_mut().scratch_mut().forget_request();
                 }
                 Ok(false) => {
                     let until = *deadline.get_or_insert_with(|| {

@@ -63,7 +63,6 @@ impl Exchange {
     pub(crate) fn begin(&mut self) -> Result<Begun, Reject> {
         let max_body = self.body_limits.length;
         let scratch = self.scratch_mut();
-        scratch.forget_request();
         scratch.input.used = scratch.input.start + scratch.head.length;
         scratch.body = match scratch.head.framing {
             Framing::None => BodyState::Done,

@@ -1,0 +1,221 @@
+//! One path of a router: what answers it, by method, and what is around that.
+
+use std::{fmt, panic::Location};
+
+use http::{Method, StatusCode, header::ALLOW};
+use maniple::inspect::depth_label;
+
+use super::{handler::Handler, template::Template};
+use crate::{
+    middleware::Link,
+    request::Request,
+    response::{IntoResponse, Response},
+};
+
+/// What answers one path by its methods, with what is around it: for [`Router::at`](crate::Router::at).
+///
+/// # Examples
+/// ```
+/// use maniple_server::{Request, Response, Route, Router, StatusCode, middleware::Next};
+///
+/// fn only_with_a_key(request: &mut Request, next: Next<'_>) -> Result<Response, StatusCode> {
+///     match request.header("x-key") {
+///         Some(_) => Ok(next.run(request)),
+///         None => Err(StatusCode::FORBIDDEN),
+///     }
+/// }
+///
+/// let router = Router::new()
+///     .get("/notes", |_: &mut Request| "for all to read")
+///     .at("/notes", Route::new().with(only_with_a_key).post(|_: &mut Request| "noted"));
+/// let answer = router.answer(&mut Request::for_test("POST", "/notes"));
+/// assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+/// ```
+#[derive(Default)]
+#[must_use = "a route is added to a router by `Router::at`"]
+pub struct Route {
+    /// For a method, or any.
+    pub(super) handlers: Vec<(Option<Method>, Box<dyn Handler>)>,
+    pub(super) around: Vec<Link>,
+}
+
+/// What answers a method of a path, or all that no route has.
+pub(super) struct Endpoint {
+    /// `None` where there is no route.
+    pub(super) template: Option<Template>,
+    /// Whether nothing is around the handler, nor around the whole router.
+    pub(super) is_bare: bool,
+    /// Below what is around the whole router.
+    pub(super) around: Box<[Link]>,
+    pub(super) handler: Box<dyn Handler>,
+    pub(super) added: &'static Location<'static>,
+}
+
+/// A path of a router.
+pub(super) struct Entry {
+    pub(super) path: String,
+    pub(super) methods: Vec<(Method, Endpoint)>,
+    pub(super) any: Option<Endpoint>,
+    /// Answers methods that the path does not have.
+    pub(super) refusal: Endpoint,
+}
+
+struct Refusal {
+    allow: String,
+}
+
+impl Entry {
+    pub(super) fn new(path: &str, refusal: Endpoint) -> Self {
+        Self {
+            path: path.to_owned(),
+            methods: Vec::new(),
+            any: None,
+            refusal,
+        }
+    }
+
+    pub(super) fn endpoints_mut(&mut self) -> impl Iterator<Item = &mut Endpoint> {
+        let methods = self.methods.iter_mut().map(|(_, endpoint)| endpoint);
+        methods.chain(&mut self.any).chain([&mut self.refusal])
+    }
+
+    /// Where the method got its handler, if it has one.
+    pub(super) fn taken(&self, method: Option<&Method>) -> Option<&'static Location<'static>> {
+        let endpoint = match method {
+            None => self.any.as_ref(),
+            Some(method) => {
+                let mut methods = self.methods.iter();
+                methods.find(|(other, _)| other == method).map(|of| &of.1)
+            }
+        };
+        endpoint.map(|endpoint| endpoint.added)
+    }
+
+    /// Adds what answers a method, or any that has no answer of its own.
+    pub(super) fn add(&mut self, method: Option<Method>, endpoint: Endpoint) {
+        match method {
+            Some(method) => self.methods.push((method, endpoint)),
+            None => self.any = Some(endpoint),
+        }
+        let allow = self.allowed();
+        self.refusal.handler = Box::new(Refusal { allow });
+    }
+
+    #[inline(always)]
+    pub(super) fn find(&self, method: &Method) -> &Endpoint {
+        depth_label(&self.path);
+        let find = |wanted: &Method| {
+            self.methods
+                .iter()
+                .find(|(method, _)| method == wanted)
+                .map(|(_, endpoint)| endpoint)
+        };
+        find(method).unwrap_or_else(|| {
+            (*method == Method::HEAD)
+                .then(|| find(&Method::GET))
+                .flatten()
+                .or(self.any.as_ref())
+                .unwrap_or(&self.refusal)
+        })
+    }
+
+    pub(super) fn allowed(&self) -> String {
+        let mut names: Vec<&str> = self
+            .methods
+            .iter()
+            .map(|(method, _)| method.as_str())
+            .collect();
+        for (implied, by) in [("HEAD", "GET"), ("OPTIONS", "")] {
+            if !names.contains(&implied) && (by.is_empty() || names.contains(&by)) {
+                names.push(implied);
+            }
+        }
+        names.join(", ")
+    }
+}
+
+impl Handler for Refusal {
+    fn call(&self, request: &mut Request) -> Response {
+        let method = request.method();
+        if !is_standard(method) {
+            return not_implemented();
+        }
+        let response = if *method == Method::OPTIONS {
+            Response::new(StatusCode::NO_CONTENT)
+        } else {
+            (StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n").into_response()
+        };
+        response.with_header(ALLOW.as_str(), &self.allow)
+    }
+}
+
+impl Route {
+    /// One that answers nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Has `handler` answer `GET`, and `HEAD`.
+    pub fn get(self, handler: impl Handler) -> Self {
+        self.on(Method::GET, handler)
+    }
+
+    /// Has `handler` answer `POST`.
+    pub fn post(self, handler: impl Handler) -> Self {
+        self.on(Method::POST, handler)
+    }
+
+    /// Has `handler` answer `PUT`.
+    pub fn put(self, handler: impl Handler) -> Self {
+        self.on(Method::PUT, handler)
+    }
+
+    /// Has `handler` answer `PATCH`.
+    pub fn patch(self, handler: impl Handler) -> Self {
+        self.on(Method::PATCH, handler)
+    }
+
+    /// Has `handler` answer `DELETE`.
+    pub fn delete(self, handler: impl Handler) -> Self {
+        self.on(Method::DELETE, handler)
+    }
+
+    /// Has `handler` answer that method.
+    pub fn on(mut self, method: Method, handler: impl Handler) -> Self {
+        self.handlers.push((Some(method), Box::new(handler)));
+        self
+    }
+
+    /// Has `handler` answer all methods that no other handler of the path answers.
+    pub fn any(mut self, handler: impl Handler) -> Self {
+        self.handlers.push((None, Box::new(handler)));
+        self
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let methods = self.handlers.iter().map(|(method, _)| method);
+        f.debug_list().entries(methods).finish()
+    }
+}
+
+/// Whether RFC 9110 or RFC 5789 defines the method: 405 knows it, 501 does not.
+pub(super) fn is_standard(method: &Method) -> bool {
+    [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::CONNECT,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::PATCH,
+    ]
+    .contains(method)
+}
+
+pub(super) fn not_implemented() -> Response {
+    (StatusCode::NOT_IMPLEMENTED, "method not implemented\n").into_response()
+}
