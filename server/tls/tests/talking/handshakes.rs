@@ -1,0 +1,233 @@
+//! Handshakes: what they come to, how they fail, and how many there are at a time.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    time::Duration,
+};
+
+use maniple_tls::{ClientConfig, Error, ServerConfig, self_signed};
+
+use super::{acquainted, configs, configs_with, connected, in_a_runtime, strangers, tls_error};
+
+const MOMENT: Duration = Duration::from_millis(20);
+
+#[test]
+fn both_sides_learn_what_was_agreed_on() {
+    in_a_runtime(|| {
+        let certificate = self_signed(["localhost"]).unwrap();
+        let client = ClientConfig::builder().roots_pem(certificate.chain_pem());
+        let client = client.alpn(["h9", "http/1.1"]).build().unwrap();
+        let server = ServerConfig::builder()
+            .certificate(certificate)
+            .alpn(["http/1.1"]);
+        let (client, server) = acquainted(&(server.build().unwrap(), client));
+        for info in [client.info().unwrap(), server.info().unwrap()] {
+            assert_eq!(info.version(), "TLSv1.3");
+            assert!(info.cipher_suite().starts_with("TLS13_"), "{info:?}");
+            assert_eq!(info.alpn(), Some(&b"http/1.1"[..]));
+            assert!(!info.is_resumed());
+        }
+        assert_eq!(server.info().unwrap().server_name(), Some("localhost"));
+        assert_eq!(client.info().unwrap().peer_dns_names(), ["localhost"]);
+        assert!(server.info().unwrap().peer_certificates().is_empty());
+    });
+}
+
+#[test]
+fn a_second_connection_resumes_unless_there_are_no_tickets() {
+    in_a_runtime(|| {
+        for has_tickets in [true, false] {
+            let configs = configs_with(|builder| builder.tickets(has_tickets));
+            for turn in 0..3 {
+                let (client, server) = acquainted(&configs);
+                // The tickets come behind the handshake.
+                (&server).write_all(b"x").unwrap();
+                (&client).read_exact(&mut [0]).unwrap();
+                assert_eq!(server.info().unwrap().is_resumed(), has_tickets && turn > 0);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_server_that_is_not_believed_is_told_so() {
+    in_a_runtime(|| {
+        let (server, _) = configs();
+        let (_, client) = configs();
+        let (client, server) = strangers(&(server, client));
+        let (one, other) =
+            maniple::join!(client.handshake().map(drop), server.handshake().map(drop));
+        let Error::Handshake(why) = tls_error(one) else {
+            panic!("another error");
+        };
+        assert!(matches!(why, rustls::Error::InvalidCertificate(_)), "{why}");
+        let Error::Handshake(told) = tls_error(other) else {
+            panic!("another error");
+        };
+        assert!(matches!(told, rustls::Error::AlertReceived(_)), "{told}");
+        // And stays so.
+        assert!(matches!(
+            tls_error((&server).read(&mut [0])),
+            Error::Handshake(_)
+        ));
+    });
+}
+
+#[test]
+fn a_name_that_is_not_in_the_certificate_is_not_believed() {
+    in_a_runtime(|| {
+        let (server, client) = configs();
+        let (to_server, to_client) = connected();
+        let client = client.stream(to_server, "elsewhere.example").unwrap();
+        let server = server.stream(to_client).unwrap();
+        let (one, _) = maniple::join!(client.handshake().map(drop), server.handshake().map(drop));
+        assert!(tls_error(one).to_string().contains("elsewhere.example"));
+        let (to_server, _server) = connected();
+        let error = configs().1.stream(to_server, "no name").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    });
+}
+
+#[test]
+fn who_speaks_something_else_is_told_from_who_speaks_tls_badly() {
+    in_a_runtime(|| {
+        let (config, _) = configs();
+        let handshake = |bytes: &[u8]| {
+            let (mut client, to_client) = connected();
+            client.write_all(bytes).unwrap();
+            let server = config.stream(to_client).unwrap();
+            let error = tls_error(server.handshake());
+            (error, client)
+        };
+        let (error, mut client) = handshake(b"GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(error, Error::PlainHttp);
+        // Nothing was said to it, so that whoever knows how may.
+        drop(client.read(&mut [0]));
+        assert_eq!(handshake(b"OPTIONS * HTTP/1.1\r\n").0, Error::PlainHttp);
+        assert_eq!(handshake(b"SSH-2.0-x\r\n").0, Error::NotTls(b'S'));
+        assert_eq!(handshake(&[0x80, 0x2e]).0, Error::NotTls(0x80));
+        let (error, mut client) = handshake(&[22, 3, 1, 0, 4, 1, 0, 0, 0]);
+        assert!(matches!(error, Error::Handshake(_)), "{error:?}");
+        // An alert.
+        let mut told = [0; 7];
+        client.read_exact(&mut told).unwrap();
+        assert_eq!(told[0], 21);
+    });
+}
+
+#[test]
+fn who_goes_away_within_the_handshake_is_not_waited_for() {
+    in_a_runtime(|| {
+        let (config, _) = configs();
+        for begun in [
+            &b""[..],
+            &[22, 3, 1],
+            &[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3],
+        ] {
+            let (mut client, to_client) = connected();
+            client.write_all(begun).unwrap();
+            drop(client);
+            let server = config.stream(to_client).unwrap();
+            assert_eq!(tls_error(server.handshake()), Error::EndedInHandshake);
+        }
+    });
+}
+
+#[test]
+fn a_handshake_has_its_time_and_no_more() {
+    in_a_runtime(|| {
+        let configs = configs_with(|builder| builder.handshake_timeout(MOMENT));
+        let (mut client, to_client) = connected();
+        let server = configs.0.stream(to_client).unwrap();
+        client.write_all(&[22, 3, 1]).unwrap();
+        let error = tls_error((&server).read(&mut [0]));
+        assert_eq!(error, Error::HandshakeTimeout(MOMENT));
+        // For good.
+        assert_eq!(
+            tls_error(server.try_read(&mut [0])),
+            Error::HandshakeTimeout(MOMENT)
+        );
+        assert!(server.info().is_none());
+    });
+}
+
+#[test]
+fn a_wait_that_is_cut_short_in_a_handshake_is_gone_on_with() {
+    in_a_runtime(|| {
+        let (client, server) = strangers(&configs());
+        let until = maniple::time::coarse_now() + MOMENT;
+        let cut = server.wait_readable_until(until).unwrap_err();
+        assert_eq!(cut.kind(), ErrorKind::TimedOut);
+        assert!(Error::of(&cut).is_none(), "{cut}");
+        assert_eq!(
+            server.try_read(&mut [0]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        let cut = maniple::timeout(MOMENT, || server.handshake().map(drop)).unwrap();
+        assert_eq!(cut.unwrap_err().kind(), ErrorKind::TimedOut);
+        let (one, other) =
+            maniple::join!(client.handshake().map(drop), server.handshake().map(drop));
+        one.unwrap();
+        other.unwrap();
+    });
+}
+
+#[test]
+fn a_handshake_can_be_made_without_waiting() {
+    in_a_runtime(|| {
+        let (client, server) = strangers(&configs());
+        let mut turns = 0;
+        loop {
+            let one = client.try_write(b"x");
+            let other = server.try_read(&mut [0]);
+            match (one, other) {
+                (_, Ok(1)) => break,
+                (one, other) => {
+                    for error in one.err().into_iter().chain(other.err()) {
+                        assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+                    }
+                }
+            }
+            turns += 1;
+            assert!(turns < 1000);
+            maniple::sleep(Duration::from_millis(1));
+        }
+    });
+}
+
+#[test]
+fn handshakes_beyond_the_bound_wait_for_others_to_end() {
+    in_a_runtime(|| {
+        let configs = configs_with(|builder| builder.max_handshakes(1));
+        let (mut stalls, to_stalling) = connected();
+        let stalling = configs.0.stream(to_stalling).unwrap();
+        // Its first bytes take the place.
+        stalls.write_all(&[22, 3, 1]).unwrap();
+        assert_eq!(
+            stalling.try_read(&mut [0]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        assert_eq!(configs.0.free_handshakes(), 0);
+        let (client, server) = strangers(&configs);
+        let (shaken, other, ()) = maniple::join!(
+            client.handshake().map(drop),
+            server.handshake().map(drop),
+            {
+                maniple::sleep(MOMENT);
+                assert!(server.info().is_none() && client.info().is_none());
+                drop(stalling);
+            }
+        );
+        shaken.unwrap();
+        other.unwrap();
+        assert_eq!(configs.0.free_handshakes(), 1);
+        // Those that are silent take none.
+        let (_silent, to_silent) = connected();
+        let silent = configs.0.stream(to_silent).unwrap();
+        assert_eq!(
+            silent.try_read(&mut [0]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        assert_eq!(configs.0.free_handshakes(), 1);
+    });
+}
