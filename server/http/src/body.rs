@@ -9,6 +9,7 @@ use maniple::{cancel::is_cancelled_error, time::Elapsed};
 
 use crate::{
     http1::{chunk::Decoder, head::Framing},
+    problem::Problem,
     response::{IntoResponse, Response},
 };
 
@@ -92,7 +93,7 @@ impl BodyError {
 
 impl IntoResponse for BodyError {
     fn into_response(self) -> Response {
-        (self.status(), format!("{self}\n")).into_response()
+        Problem::new(self.status(), self.to_string()).into_response()
     }
 }
 

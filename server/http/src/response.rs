@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::{
     http1::response::{ContentType, HTML, JSON, OCTETS, TEXT},
+    problem::Problem,
     server::upgrade::{Takeover, Upgraded},
 };
 
@@ -206,6 +207,7 @@ impl Response {
             BodyKind::Owned(bytes) => Ok(bytes.into()),
             BodyKind::Shared(bytes) => Ok(bytes),
             BodyKind::Takeover(_) => Ok(Bytes::new()),
+            BodyKind::Problem(problem) => Ok(problem.line().to_owned().into()),
             BodyKind::Reader { mut reader, .. } => {
                 let mut bytes = Vec::new();
                 reader.read_to_end(&mut bytes)?;
@@ -266,6 +268,43 @@ impl Response {
             .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
     }
 
+    /// What it tells its client of what is wrong, if nobody has given that a form: it is one, or a status of 4xx or 5xx
+    /// without a body.
+    pub(crate) fn problem(&self) -> Option<Cow<'_, Problem>> {
+        match &self.body.kind {
+            BodyKind::Problem(problem) => Some(Cow::Borrowed(problem)),
+            BodyKind::Static(b"") if self.content_type.is_none() => self.bare_problem(),
+            _ => None,
+        }
+    }
+
+    fn bare_problem(&self) -> Option<Cow<'_, Problem>> {
+        let status = self.status;
+        if !status.is_client_error() && !status.is_server_error() {
+            return None;
+        }
+        let reason = status.canonical_reason().unwrap_or("error").to_lowercase();
+        Some(Cow::Owned(Problem::new(status, reason)))
+    }
+
+    /// The same in that form: with its fields, and the status of this if it has none of its own.
+    pub(crate) fn in_form(mut self, mut form: Response) -> Self {
+        if form.status == StatusCode::OK {
+            form.status = self.status;
+        }
+        if self.headers.is_some() {
+            self.headers_mut().remove(CONTENT_TYPE);
+            for (name, value) in self.headers_mut().drain() {
+                if let Some(name) = name
+                    && !form.headers_mut().contains_key(&name)
+                {
+                    form.headers_mut().insert(name, value);
+                }
+            }
+        }
+        form
+    }
+
     /// The header fields, for reading and changing.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         let content_type = self.content_type.take();
@@ -298,6 +337,8 @@ pub(crate) enum BodyKind {
     },
     /// None: the connection is to be handed over.
     Takeover(Takeover),
+    /// A line of text, unless there is another form for all of them.
+    Problem(Box<Problem>),
 }
 
 impl Body {
@@ -345,6 +386,7 @@ impl Body {
             BodyKind::Static(bytes) => Some(bytes),
             BodyKind::Owned(bytes) => Some(bytes),
             BodyKind::Shared(bytes) => Some(bytes),
+            BodyKind::Problem(problem) => Some(problem.line().as_bytes()),
             BodyKind::Reader { .. } | BodyKind::Takeover(_) => None,
         }
     }
@@ -445,6 +487,33 @@ impl IntoResponse for Infallible {
 impl IntoResponse for StatusCode {
     fn into_response(self) -> Response {
         Response::new(self)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let kind = BodyKind::Problem(Box::new(self));
+        Response::of_type(&TEXT, Body { kind }).with_status(status)
+    }
+}
+
+impl Problem {
+    /// As `application/problem+json` (RFC 9457): `type` if it has one, `title`, `status`, `detail` and, of what part of
+    /// the request it is about, `field`.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::{Problem, StatusCode};
+    /// let answer = Problem::new(StatusCode::CONFLICT, "taken").with_field("name").to_json();
+    /// assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    /// let text = answer.into_text().unwrap();
+    /// assert_eq!(text, r#"{"title":"Conflict","status":409,"detail":"taken","field":"name"}"#);
+    /// ```
+    pub fn to_json(&self) -> Response {
+        Response::json(&self.members())
+            .with_status(self.status())
+            .with_header(CONTENT_TYPE.as_str(), "application/problem+json")
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
+    problem::Problem,
     request::Request,
     response::{IntoResponse, Response},
     router::handler::Handler,
@@ -76,6 +77,27 @@ where
     }
 }
 
+/// How problems are told: see [`Router::on_error`](crate::Router::on_error).
+pub(crate) type Form = dyn Fn(&Problem, Option<&Request>) -> Response + Send + Sync;
+
+#[inline]
+fn in_form(form: Option<&Form>, response: Response, request: &Request) -> Response {
+    match form {
+        Some(form) => give_form(form, response, Some(request)),
+        None => response,
+    }
+}
+
+/// The response, in that form if it is a problem that has none yet.
+pub(crate) fn give_form(form: &Form, response: Response, request: Option<&Request>) -> Response {
+    let Some(problem) = response.problem() else {
+        return response;
+    };
+    let formed = form(&problem, request);
+    drop(problem);
+    response.in_form(formed)
+}
+
 /// A middleware of several chains.
 pub(crate) type Link = Arc<dyn Middleware>;
 
@@ -87,6 +109,7 @@ pub struct Next<'a> {
     /// The route's own.
     inner: &'a [Link],
     handler: &'a dyn Handler,
+    form: Option<&'a Form>,
 }
 
 impl<'a> Next<'a> {
@@ -96,7 +119,24 @@ impl<'a> Next<'a> {
             outer,
             inner,
             handler,
+            form: None,
         }
+    }
+
+    /// With a form that problems are given as soon as they are answered, by whomever.
+    pub(crate) fn with_form(self, form: Option<&'a Form>) -> Self {
+        Self { form, ..self }
+    }
+
+    /// Runs with a form within that of the router around.
+    pub(crate) fn run_in_form(self, form: &Form, request: &mut Request) -> Response {
+        let next = Next {
+            outer: self.outer,
+            inner: self.inner,
+            handler: self.handler,
+            form: Some(form),
+        };
+        next.run(request)
     }
 
     /// Calls what is left: the next middleware, or the handler.
@@ -104,9 +144,10 @@ impl<'a> Next<'a> {
         let (first, rest) = match (self.outer, self.inner) {
             ([first, outer @ ..], _) => (first, Self { outer, ..self }),
             ([], [first, inner @ ..]) => (first, Self { inner, ..self }),
-            ([], []) => return self.handler.call(request),
+            ([], []) => return in_form(self.form, self.handler.call(request), request),
         };
-        first.handle(request, rest)
+        let form = self.form;
+        in_form(form, first.handle(request, rest), request)
     }
 }
 

@@ -8,6 +8,7 @@ use maniple::inspect::depth_label;
 use super::{handler::Handler, template::Template};
 use crate::{
     middleware::Link,
+    problem::Problem,
     request::Request,
     response::{IntoResponse, Response},
 };
@@ -143,7 +144,7 @@ impl Handler for Refusal {
         let response = if *method == Method::OPTIONS {
             Response::new(StatusCode::NO_CONTENT)
         } else {
-            (StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n").into_response()
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed").into_response()
         };
         response.with_header(ALLOW.as_str(), &self.allow)
     }
@@ -217,5 +218,5 @@ pub(super) fn is_standard(method: &Method) -> bool {
 }
 
 pub(super) fn not_implemented() -> Response {
-    (StatusCode::NOT_IMPLEMENTED, "method not implemented\n").into_response()
+    Problem::new(StatusCode::NOT_IMPLEMENTED, "method not implemented").into_response()
 }

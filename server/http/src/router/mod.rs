@@ -9,7 +9,7 @@ pub(crate) mod template;
 use std::{fmt, panic::Location, sync::Arc};
 
 use http::{Method, StatusCode};
-use maniple::{inspect::depth_label, log_limit::LogLimit, log_within};
+use maniple::{inspect::depth_label, log_limit::LogLimit, log_within, panics};
 
 pub use self::entry::Route;
 use self::{
@@ -19,7 +19,8 @@ use self::{
 };
 use crate::{
     http1::head::ascii,
-    middleware::{Link, Middleware, Next},
+    middleware::{Form, Link, Middleware, Next, give_form},
+    problem::Problem,
     request::Request,
     response::{IntoResponse, Response},
     server::buffers::Scratch,
@@ -61,6 +62,7 @@ pub struct Router {
     fallback: Option<Arc<dyn Handler>>,
     connect: Option<Arc<dyn Handler>>,
     subtrees: Vec<Subtree>,
+    form: Option<Arc<Form>>,
     /// Stands for the fallbacks where no path matches.
     nowhere: Endpoint,
 }
@@ -85,6 +87,7 @@ impl Router {
             fallback: None,
             connect: None,
             subtrees: Vec::new(),
+            form: None,
             nowhere: Endpoint {
                 template: None,
                 is_bare: false,
@@ -255,9 +258,56 @@ impl Router {
     /// [`Request::route`] has it.
     pub fn with(mut self, middleware: impl Middleware) -> Self {
         self.around.push(Arc::new(middleware));
+        self.dress_endpoints();
+        self
+    }
+
+    /// There is something around all of them.
+    fn dress_endpoints(&mut self) {
         let endpoints = self.entries.iter_mut().flat_map(Entry::endpoints_mut);
         endpoints.for_each(|endpoint| endpoint.is_bare = false);
+    }
+
+    /// Gives answers that tell what is wrong another form than a line of text: the router's 404, 405 and 501, those of
+    /// extractors, of [`BodyError`](crate::BodyError) and of any [`Problem`] that a handler or middleware returns, and
+    /// statuses of 4xx and 5xx without a body. Of a [server](crate::Server)'s router it also forms what the server
+    /// answers in a handler's place: 500 for a panic, and 400, 408, 413, 414, 431 and the like for a request that comes to
+    /// no handler; of those there is no [`Request`].
+    ///
+    /// A problem has its form before the next middleware further out sees the answer. Its status is used where `form`
+    /// returns one of 200, and fields that the answer has, such as `Allow`, are kept. A panic in `form` is answered with
+    /// 500 and a line of text. A router that is nested or merged forms what is answered below it, if it has a form.
+    ///
+    /// # Examples
+    /// `application/problem+json` for all:
+    /// ```
+    /// use maniple_server::{Problem, Request, Router};
+    /// let router = Router::new().on_error(|problem: &Problem, _: Option<&Request>| problem.to_json());
+    /// let answer = router.answer(&mut Request::for_test("GET", "/nowhere"));
+    /// assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    /// let text = answer.into_text().unwrap();
+    /// assert_eq!(text, r#"{"title":"Not Found","status":404,"detail":"not found"}"#);
+    /// ```
+    pub fn on_error<R: IntoResponse>(
+        mut self,
+        form: impl Fn(&Problem, Option<&Request>) -> R + Send + Sync + 'static,
+    ) -> Self {
+        self.form = Some(Arc::new(move |problem: &Problem, request| {
+            form(problem, request).into_response()
+        }));
+        self.dress_endpoints();
         self
+    }
+
+    /// A problem that comes to no handler, in the form that it has here.
+    #[cold]
+    pub(crate) fn tell(&self, problem: Problem, request: Option<&Request>) -> Response {
+        let plain = problem.clone().into_response();
+        let Some(form) = &self.form else {
+            return plain;
+        };
+        let formed = panics::catch(|| give_form(&**form, problem.into_response(), request));
+        formed.unwrap_or(plain)
     }
 
     /// Answers what no route matches, in place of 404.
@@ -330,7 +380,7 @@ impl Router {
         if endpoint.template.is_none() {
             return self.answer_without_route(request);
         }
-        Next::new(&self.around, &endpoint.around, &*endpoint.handler).run(request)
+        self.run(&endpoint.around, &*endpoint.handler, request)
     }
 
     #[cold]
@@ -338,7 +388,7 @@ impl Router {
         depth_label("no route");
         if *request.method() == Method::CONNECT {
             let handler = self.connect.as_deref().unwrap_or(&*self.nowhere.handler);
-            return Next::new(&self.around, &[], handler).run(request);
+            return self.run(&[], handler, request);
         }
         let path = request.path();
         let subtrees = self.subtrees.iter().filter(|subtree| subtree.has(path));
@@ -351,7 +401,12 @@ impl Router {
         };
         let inner = subtrees.first().map_or(&[][..], |deepest| &deepest.around);
         let handler = fallback.map_or(&*self.nowhere.handler, |fallback| &**fallback);
-        Next::new(&self.around, inner, handler).run(request)
+        self.run(inner, handler, request)
+    }
+
+    fn run(&self, inner: &[Link], handler: &dyn Handler, request: &mut Request) -> Response {
+        let next = Next::new(&self.around, inner, handler);
+        next.with_form(self.form.as_deref()).run(request)
     }
 
     /// Finds what answers a path, which is ASCII; `param` is called with each path parameter's name and value.
@@ -377,6 +432,11 @@ impl Router {
             param(name, value);
         }
         self.entries[*matched.value].find(method)
+    }
+
+    /// Whether nothing is around all of its routes.
+    fn is_bare(&self) -> bool {
+        self.around.is_empty() && self.form.is_none()
     }
 
     /// Adds what answers a method of a path, or any; `around` is what is around the answers to methods that it has not.
@@ -413,7 +473,7 @@ impl Router {
                 }
                 let refusal = Endpoint {
                     template: Some(template),
-                    is_bare: self.around.is_empty() && around.is_empty(),
+                    is_bare: self.is_bare() && around.is_empty(),
                     around: around.into(),
                     handler: Box::new(nothing),
                     added: endpoint.added,
@@ -422,13 +482,14 @@ impl Router {
                 self.entries.len() - 1
             }
         };
+        let is_bare = self.is_bare() && endpoint.around.is_empty();
         let entry = &mut self.entries[index];
         if let Some(place) = entry.taken(method.as_ref()) {
             return Err(failed(format!("it has a handler already, of {place}")));
         }
         let endpoint = Endpoint {
             template: Some(template),
-            is_bare: self.around.is_empty() && endpoint.around.is_empty(),
+            is_bare,
             ..endpoint
         };
         entry.add(method, endpoint);
@@ -436,7 +497,12 @@ impl Router {
     }
 
     /// Adds all that another router has, below a prefix or none.
-    fn take_in(&mut self, prefix: &str, router: Router) -> Result<(), RouteError> {
+    fn take_in(&mut self, prefix: &str, mut router: Router) -> Result<(), RouteError> {
+        if let Some(form) = router.form.take() {
+            let around =
+                move |request: &mut Request, next: Next<'_>| next.run_in_form(&*form, request);
+            router.around.insert(0, Arc::new(around));
+        }
         let join = |inner: Box<[Link]>| -> Box<[Link]> {
             router.around.iter().cloned().chain(inner).collect()
         };
@@ -521,7 +587,7 @@ fn nothing(request: &mut Request) -> Response {
         _ if *request.method() == Method::CONNECT => not_implemented(),
         "*" => Response::new(StatusCode::NO_CONTENT),
         _ if !is_standard(request.method()) => not_implemented(),
-        _ => (StatusCode::NOT_FOUND, "not found\n").into_response(),
+        _ => Problem::new(StatusCode::NOT_FOUND, "not found").into_response(),
     }
 }
 
@@ -559,7 +625,7 @@ fn not_a_tunnel(status: StatusCode) -> Response {
         error,
         "a handler answered CONNECT with {status} and no tunnel"
     );
-    (StatusCode::INTERNAL_SERVER_ERROR, "internal server error\n").into_response()
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal server error").into_response()
 }
 
 impl fmt::Debug for Router {

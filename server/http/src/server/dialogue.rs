@@ -17,7 +17,7 @@ use maniple::panics;
 use super::{
     answer::{Asked, Way},
     exchange::Exchange,
-    faults::{dispose, internal_error, no_tunnel, not_final, report_panic},
+    faults::{dispose, no_tunnel, not_final, report_panic},
     out::Out,
     service::Service,
     upgrade::Takeover,
@@ -28,6 +28,7 @@ use crate::{
         conversation::{Next, Sent, after_answer},
         head,
     },
+    problem::Problem,
     request::Request,
     response::{Body, BodyKind, IntoResponse, Response},
 };
@@ -158,9 +159,10 @@ impl Dialogue<'_> {
         };
         let instead = instead.or_else(|| match exchange.discard_even_if_expected() {
             true => None,
-            false => {
-                Some((StatusCode::PAYLOAD_TOO_LARGE, "request body too large\n").into_response())
-            }
+            false => Some(
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large")
+                    .into_response(),
+            ),
         });
         if let Some(mut instead) = instead {
             // Its destructor is the handler's.
@@ -198,7 +200,12 @@ impl Dialogue<'_> {
             Ok(Flow::Close)
         } else {
             report_panic(self.exchange(), &*panic);
-            self.finish(&mut internal_error(), false, out)
+            let error = StatusCode::INTERNAL_SERVER_ERROR;
+            let problem = Problem::new(error, "internal server error");
+            let mut response = self.service.router.tell(problem, Some(&self.request));
+            let flow = self.finish(&mut response, false, out);
+            dispose(response);
+            flow
         };
         // Last, since its destructor may wait.
         panics::discard(panic);
@@ -269,14 +276,17 @@ impl Dialogue<'_> {
     /// Answers what cannot be understood, and ends the connection.
     #[cold]
     pub(super) fn refuse(&mut self, reject: Reject, out: &Rc<Out>) -> io::Result<Flow> {
-        let mut response = (reject.status, format!("{}\n", reject.reason)).into_response();
+        let problem = Problem::new(reject.status, reject.reason);
+        let mut response = self.service.router.tell(problem, None);
         let input = &self.exchange().scratch().input;
         // There may be no head in hand: only this matters to an answer.
         let asked = Asked {
             of_head: head::is_of_head(&input.bytes[input.start..input.filled]),
             http_11: true,
         };
-        self.way(out).send(&mut response, false, asked)?;
+        let sent = self.way(out).send(&mut response, false, asked);
+        dispose(response);
+        sent?;
         self.way(out).flush()?;
         Ok(Flow::Linger)
     }

@@ -1,7 +1,7 @@
 //! What is around handlers.
 
 use std::{
-    io::{Read, Write},
+    io::Read,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -9,12 +9,11 @@ use std::{
 };
 
 use maniple_server::{
-    Body, IntoResponse, Request, Response, Route, Router, Server, StatusCode,
+    Body, IntoResponse, Request, Response, Route, Router, StatusCode,
     middleware::{Middleware, Next},
-    transport::memory,
 };
 
-use super::{ask, status, text};
+use super::{ask, served, status, text};
 
 /// Puts its name around the answer's text.
 fn named(name: &'static str) -> impl Middleware {
@@ -158,24 +157,6 @@ fn values_are_handed_on_with_a_request() {
     given.extensions_mut().insert(7_u8);
     let mut given = given.with_header("x", "y");
     assert_eq!(given.extensions_mut().remove::<u8>(), Some(7));
-}
-
-/// Sends requests on one connection to a server of that router, and returns all that comes back.
-fn served(router: Router, requests: &str) -> String {
-    let requests = requests.to_owned();
-    maniple::run(move || {
-        let (listener, connector) = memory::listener();
-        let server = Server::builder(router).listener(listener).unwrap();
-        let handle = server.handle();
-        let serving = maniple::spawn(move || server.serve());
-        let mut stream = connector.connect().unwrap();
-        stream.write_all(requests.as_bytes()).unwrap();
-        let mut answers = String::new();
-        stream.read_to_string(&mut answers).unwrap();
-        handle.drain();
-        serving.join().unwrap().unwrap();
-        answers
-    })
 }
 
 fn get(path: &str) -> String {
