@@ -54,10 +54,12 @@ pub enum Cause {
     NoStack,
     /// The end of the runtime.
     Shutdown,
+    /// Whoever asked for the work has gone.
+    Disconnected,
 }
 
 impl Cause {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Handle,
         Self::Token,
         Self::Group,
@@ -65,6 +67,7 @@ impl Cause {
         Self::Sibling,
         Self::NoStack,
         Self::Shutdown,
+        Self::Disconnected,
     ];
 }
 
@@ -78,6 +81,7 @@ impl fmt::Display for Cause {
             Cause::Sibling => "since a sibling failed",
             Cause::NoStack => "since a sibling got no stack",
             Cause::Shutdown => "by the shutdown of the runtime",
+            Cause::Disconnected => "since whoever asked has gone",
         })
     }
 }

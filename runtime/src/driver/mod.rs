@@ -42,6 +42,7 @@
 //! on the suspended stack beside the buffer.
 
 mod epoll;
+pub(crate) mod hangups;
 #[cfg(all(test, not(loom)))]
 mod promises;
 mod read_predictor;

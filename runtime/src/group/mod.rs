@@ -471,7 +471,7 @@ impl<T> Child<'_, T> {
 
     /// Cancels this child alone.
     pub fn cancel(&self) {
-        self.handle.cancel();
+        self.handle.cancel(Cause::Handle);
     }
 
     /// Whether the child has ended. Asked again and again in vain, it gives way to others.

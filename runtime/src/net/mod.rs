@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 mod connect;
+mod hangups;
 mod lookup;
 mod pipe;
 mod resolve;
@@ -21,6 +22,7 @@ mod udp;
 mod udp_batch;
 mod unix;
 
+pub use hangups::{Hangup, Hangups};
 pub use lookup::{DEFAULT_NAME_TTL, MAX_NAMES, set_name_ttl};
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use resolve::ToSocketAddrs;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Handle, Id, JoinError};
-use crate::wait::Interruptible;
+use crate::{error::Cause, wait::Interruptible};
 
 /// Owns the right to a coroutine's result.
 ///
@@ -44,7 +44,23 @@ impl<T> JoinHandle<T> {
     ///
     /// If it has not begun it never will. Returns at once; [`JoinHandle::join`] waits for the end.
     pub fn cancel(&self) {
-        self.0.cancel();
+        self.0.cancel(Cause::Handle);
+    }
+
+    /// As [`JoinHandle::cancel`], with the cause that [`cancel::cause`](crate::cancel::cause) and
+    /// [`JoinError::cause`] give.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple::cancel::Cause;
+    /// # maniple::run(|| {
+    /// let working = maniple::spawn(|| maniple::sleep(std::time::Duration::from_secs(60)));
+    /// working.cancel_because(Cause::Disconnected);
+    /// assert_eq!(working.join().unwrap_err().cause(), Some(Cause::Disconnected));
+    /// # });
+    /// ```
+    pub fn cancel_because(&self, cause: Cause) {
+        self.0.cancel(cause);
     }
 
     /// The coroutine's id.

@@ -301,9 +301,9 @@ impl<T> Handle<T> {
         done
     }
 
-    pub(crate) fn cancel(&self) {
+    pub(crate) fn cancel(&self, cause: Cause) {
         let scope = self.task.header().waiter.own_scope();
-        scope.cancel(Cause::Handle, &mut |claimed| ready(claimed));
+        scope.cancel(cause, &mut |claimed| ready(claimed));
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use http::{Extensions, HeaderMap, Uri};
 use maniple::panics;
 
-use super::out::Out;
+use super::{lookout::enlist, out::Out};
 use crate::{
     body::{BodyState, Pace},
     http1::head::{Field, Head, header_map},
@@ -72,7 +72,14 @@ impl Scratch {
     #[inline]
     pub(crate) fn take() -> Buffers {
         POOL.with_borrow_mut(Vec::pop)
-            .unwrap_or_else(|| (Self::make(), Out::new()))
+            .unwrap_or_else(Self::make_all)
+    }
+
+    #[cold]
+    fn make_all() -> Buffers {
+        let out = Out::new();
+        enlist(&out);
+        (Self::make(), out)
     }
 
     /// An empty one, of no worker's.

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use super::{health::Health, service::Timeouts};
+use super::{health::Health, lookout::Disconnects, service::Timeouts};
 use crate::{
     body::BodyLimits,
     http1::head::{Limits, MOST_FIELDS, MOST_TARGET_BYTES},
@@ -19,6 +19,7 @@ pub struct Builder {
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
     pub(super) body_limits: BodyLimits,
+    pub(super) disconnects: Disconnects,
     pub(super) max_connections: usize,
     pub(super) drain_delay: Duration,
     pub(super) drain_idle: Duration,
@@ -45,6 +46,7 @@ impl Builder {
                 length: 2 * 1024 * 1024,
                 stall: Duration::from_secs(20),
             },
+            disconnects: Disconnects::default(),
             max_connections: 1_000_000,
             drain_delay: Duration::ZERO,
             drain_idle: Duration::ZERO,
@@ -96,6 +98,13 @@ impl Builder {
     /// Bytes of a request's body. Default: 2 MiB. Beyond it 413.
     pub fn max_body_bytes(mut self, bytes: u64) -> Self {
         self.body_limits.length = bytes;
+        self
+    }
+
+    /// When a client counts as gone, so that the waits of its handler are cut short. Default:
+    /// [`Disconnects::Asked`].
+    pub fn disconnects(mut self, disconnects: Disconnects) -> Self {
+        self.disconnects = disconnects;
         self
     }
 

@@ -35,6 +35,7 @@ use super::{
     dialogue::{Dialogue, Flow, Handover},
     ending::{linger, reset},
     exchange::{Begun, Exchange},
+    lookout::Post,
     out::{Out, Patience},
     service::Service,
     state::Connection,
@@ -81,6 +82,7 @@ pub(crate) fn serve(
     // A client that asks now and then does not need a coroutine in between.
     let is_rare = coarse_now().saturating_duration_since(wait.since) > SOON;
     let mut conn = Conn {
+        post: Post::take(&connection, service.disconnects),
         rested: connection.has_rested(),
         stands_by: connection.transport.has_descriptor(),
         dialogue: Dialogue::new(
@@ -143,6 +145,7 @@ impl Standby {
 }
 
 struct Conn<'a> {
+    post: Post,
     dialogue: Dialogue<'a>,
     /// Whether it can be waited for without a coroutine.
     stands_by: bool,
@@ -216,6 +219,7 @@ impl Conn<'_> {
     ) -> io::Result<Flow> {
         let (scratch, out) = Scratch::take();
         self.dialogue.exchange_mut().lend(scratch);
+        self.post.begin(&out);
         self.out = Some(out);
         let flow = match read(self.dialogue.exchange_mut()) {
             Ok(0) => Ok(Flow::Close),
@@ -255,7 +259,10 @@ impl Conn<'_> {
                     match self.dialogue.exchange_mut().begin() {
                         Ok(Begun::AtOnce) => {}
                         // What it is asked with goes straight to the client, behind all else.
-                        Ok(Begun::WhenAsked) => self.dialogue.way(out).flush()?,
+                        Ok(Begun::WhenAsked) => {
+                            out.busy.mute_next();
+                            self.dialogue.way(out).flush()?;
+                        }
                         Err(reject) => return self.dialogue.refuse(reject, out),
                     }
                     match self.dialogue.answer(out)? {

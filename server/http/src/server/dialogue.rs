@@ -102,7 +102,9 @@ impl Dialogue<'_> {
     #[inline]
     pub(super) fn answer(&mut self, out: &Rc<Out>) -> io::Result<Flow> {
         let (router, request) = (&self.service.router, &mut self.request);
+        out.busy.begin(request.exchange.head().http_11);
         let called = catch_unwind(AssertUnwindSafe(|| router.answer(request)));
+        out.busy.end();
         let mut response = match called {
             Ok(response) => response,
             // A panic, or that it was cancelled.

@@ -12,6 +12,7 @@ mod ending;
 pub(crate) mod exchange;
 mod faults;
 mod health;
+mod lookout;
 pub(crate) mod out;
 mod refusal;
 mod service;
@@ -54,6 +55,7 @@ use shared::{Departure, Shared};
 
 pub use builder::Builder;
 pub use health::Health;
+pub use lookout::Disconnects;
 pub use upgrade::{UpgradedReader, UpgradedWriter};
 
 /// An HTTP/1.1 server that listens.
@@ -259,6 +261,7 @@ impl Builder {
                     limits: self.limits,
                     timeouts,
                     body_limits,
+                    disconnects: self.disconnects,
                     registry: Arc::new(Registry::new(stop)),
                 }),
             }),

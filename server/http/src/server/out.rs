@@ -37,6 +37,50 @@ pub(crate) struct Out {
     is_listed: Cell<bool>,
     /// When the courier tries again, and after how long once more: the client had no room.
     again: Cell<Option<(Instant, Duration)>>,
+    /// What the lookout sees of who uses it.
+    pub(super) busy: Busy,
+}
+
+/// What a busy connection is at, for the lookout of its worker.
+pub(super) struct Busy {
+    /// Its post there, or [`NOBODY`].
+    pub(super) post: Cell<u32>,
+    /// Counts twice for each request; odd while its handler works.
+    pub(super) turn: Cell<u32>,
+    /// Whether the client takes interim answers.
+    http_11: Cell<bool>,
+    /// The turn at which an interim answer would be taken for another.
+    mute: Cell<u32>,
+}
+
+/// No post.
+pub(super) const NOBODY: u32 = u32::MAX;
+
+impl Busy {
+    /// A handler works from now on.
+    #[inline]
+    pub(super) fn begin(&self, http_11: bool) {
+        self.http_11.set(http_11);
+        self.turn.set(self.turn.get().wrapping_add(1));
+    }
+
+    /// It has returned.
+    #[inline]
+    pub(super) fn end(&self) {
+        self.turn.set(self.turn.get().wrapping_add(1));
+    }
+
+    /// The next handler's client awaits an interim answer, which must not come by accident.
+    #[cold]
+    pub(super) fn mute_next(&self) {
+        self.mute.set(self.turn.get().wrapping_add(1));
+    }
+
+    /// Whether the client can be sent an interim answer now that means nothing.
+    fn may_ask(&self) -> bool {
+        let turn = self.turn.get();
+        turn % 2 == 1 && self.http_11.get() && self.mute.get() != turn
+    }
 }
 
 const CAPACITY: usize = 4 * 1024;
@@ -54,12 +98,19 @@ impl Out {
             is_kept_back: Cell::new(false),
             is_listed: Cell::new(false),
             again: Cell::new(None),
+            busy: Busy {
+                post: Cell::new(NOBODY),
+                turn: Cell::new(0),
+                http_11: Cell::new(false),
+                mute: Cell::new(0),
+            },
         })
     }
 
     /// Forgets what was not sent, so that another connection may use it; its capacity, if it may.
     #[inline]
     pub(crate) fn clear(&self) -> Option<usize> {
+        self.busy.post.set(NOBODY);
         if self.is_kept_back.get() {
             self.take_off();
         }
@@ -150,6 +201,24 @@ impl Out {
         let slices = [IoSlice::new(&bytes), IoSlice::new(more)];
         let begun = connection.transport.write_vectored(&slices);
         finish(connection, &mut bytes, more, begun, stall)
+    }
+
+    /// Sends an interim answer that means nothing, if one can be sent now: no byte of the answer in hand has left, and none
+    /// of those before it is held back. Whether it was.
+    #[cold]
+    pub(super) fn ask(&self, connection: &Connection, interim: &[u8]) -> bool {
+        let Ok(mut bytes) = self.bytes.try_borrow_mut() else {
+            return false;
+        };
+        if !bytes.is_empty() || !self.busy.may_ask() {
+            return false;
+        }
+        match connection.transport.try_write(interim) {
+            // What there was no room for leaves before anything else.
+            Ok(sent) => bytes.extend_from_slice(&interim[sent..]),
+            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+        }
+        true
     }
 
     /// Sends what the client has room for, for the courier; whether to come again.

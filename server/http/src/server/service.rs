@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::drain::Registry;
+use super::{drain::Registry, lookout::Disconnects};
 use crate::{body::BodyLimits, http1::head::Limits, router::Router};
 
 /// What all connections of a server share.
@@ -12,6 +12,7 @@ pub(crate) struct Service {
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) body_limits: BodyLimits,
+    pub(crate) disconnects: Disconnects,
     pub(crate) registry: Arc<Registry>,
 }
 

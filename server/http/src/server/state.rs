@@ -8,7 +8,11 @@ use std::{
     },
 };
 
-use maniple::{JoinHandle, cancel::is_cancelled, net::Shutdown};
+use maniple::{
+    JoinHandle,
+    cancel::{Cause, is_cancelled},
+    net::Shutdown,
+};
 
 use crate::transport::Transport;
 
@@ -112,6 +116,15 @@ impl Connection {
             false => Shutdown::Read,
         });
         serves
+    }
+
+    /// Cancels the coroutine that serves the connection, as its client has gone; whether there is one.
+    pub(crate) fn abandon(&self) -> bool {
+        let server = self.server();
+        if let Some(handle) = &server.handle {
+            handle.cancel_because(Cause::Disconnected);
+        }
+        server.handle.is_some()
     }
 
     fn server(&self) -> MutexGuard<'_, Server> {

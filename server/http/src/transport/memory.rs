@@ -277,6 +277,13 @@ impl Stream {
         }
     }
 
+    /// That the peer has ended its sending, and whether nothing can be sent to it any more.
+    pub(super) fn hangup(&self) -> Option<bool> {
+        let is_ended = self.incoming.flow().is_ended;
+        let is_gone = self.outgoing.flow().is_unread;
+        (is_ended || is_gone).then_some(is_gone)
+    }
+
     /// Bytes that were written and that the peer has not read.
     pub fn unread_by_peer(&self) -> usize {
         self.outgoing.flow().bytes.len()

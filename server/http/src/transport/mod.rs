@@ -140,6 +140,23 @@ impl Transport {
         }
     }
 
+    /// Whether a peer that is gone looks different from one that has only ended its sending.
+    pub(crate) fn tells_half_closes(&self) -> bool {
+        match self {
+            Transport::Tcp(_) => false,
+            Transport::Unix(_) | Transport::Memory(_) => true,
+        }
+    }
+
+    /// That the peer has ended its sending, and whether nothing can be sent to it any more; of what has no descriptor, which
+    /// tells of that itself.
+    pub(crate) fn hangup(&self) -> Option<bool> {
+        match self {
+            Transport::Tcp(_) | Transport::Unix(_) => None,
+            Transport::Memory(stream) => stream.hangup(),
+        }
+    }
+
     /// By which it is waited for without a coroutine.
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {
