@@ -75,6 +75,7 @@ mod sys {
     pub(crate) mod list;
     pub(crate) mod memory;
     pub(crate) mod message;
+    pub(crate) mod own_memory;
     pub(crate) mod recycle;
     pub(crate) mod socket;
     pub(crate) mod spin;

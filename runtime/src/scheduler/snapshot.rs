@@ -249,9 +249,7 @@ impl Turn {
                     turn: &self.home.turn,
                     number: self.number.0,
                 };
-                // SAFETY: the stack is that of the coroutine which has the turn, and is not given back before it is
-                // over; or the thread's own, which is there for as long as the thread.
-                unsafe { thread_trace::of_running(&query) }.ok()?
+                thread_trace::of_running(&query).ok()?
             }
             doing @ Doing::Sleeps { at, stack_pointer } => {
                 let _gate = Gate::shut().ok()?;
@@ -259,8 +257,7 @@ impl Turn {
                 if !self.is_still_on() {
                     return None;
                 }
-                // SAFETY: as above; by the gate that holds until the lock is given back.
-                let seen = unsafe { thread_trace::of_sleeping(at, stack_pointer, &culprit.stack) };
+                let seen = thread_trace::of_sleeping(at, stack_pointer, &culprit.stack);
                 // What it did meanwhile may not fit together.
                 seen.filter(|_| self.is_still_on() && thread_trace::doing(thread) == doing)
             }

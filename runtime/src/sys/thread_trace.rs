@@ -9,26 +9,26 @@
 //! # What the handler does
 //!
 //! It may have interrupted anything: a switch of stacks, a library's code on a stack of its own, another handler.
-//! So it walks nothing. It sees whether the thread is still at the turn that is asked about, and whether the
-//! interrupted stack pointer lies in the stack that is asked about; then it copies the registers and that stack
-//! above the pointer, within fixed room. It allocates nothing, takes no lock and calls nothing but gettid(2). Who
-//! asked walks the copy. Signals that are no query of ours go to the handler that was there before.
+//! So it walks nothing. It sees whether the interrupted stack pointer lies in the stack that is asked about; then it
+//! notes the registers and copies that stack above the pointer, within fixed room, by way of the kernel: a stack that
+//! is gone is an error then, and no fault. It allocates nothing, takes no lock and calls nothing but gettid(2) and
+//! pread(2). Who asked sees whether the thread is still at the turn that was asked about, for then it was at that turn
+//! when it answered, and walks the copy. Signals that are no query of ours go to the handler that was there before.
 
 use std::{
-    arch::asm,
-    cell::UnsafeCell,
     fs, io,
     ops::{ControlFlow, Range},
     ptr,
     sync::{
         Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use super::{
     former::Former,
+    own_memory,
     trace::Trace,
     unwind::{self, REGISTERS, Registers},
 };
@@ -102,26 +102,20 @@ fn parse(told: &str) -> Doing {
     }
 }
 
-/// Copies the stack of a thread that sleeps; `None` if it is on another stack than this.
-///
-/// # Safety
-/// `stack` is mapped and may be read, all the while.
-pub(crate) unsafe fn of_sleeping(
+/// Copies the stack of a thread that sleeps; `None` if it is on another stack than this, or that is gone.
+pub(crate) fn of_sleeping(
     at: usize,
     stack_pointer: usize,
     stack: &Range<usize>,
 ) -> Option<StackCopy> {
     let copied = part(stack_pointer, stack)?;
-    let mut words = Vec::with_capacity(copied.len() / WORD);
-    // SAFETY: within the stack, and there is room for it.
-    unsafe {
-        copy(copied.start, words.as_mut_ptr(), copied.len() / WORD);
-        words.set_len(copied.len() / WORD);
-    }
+    let mut bytes = vec![0; copied.len()];
+    own_memory::open().ok()?;
+    own_memory::read(copied.start, &mut bytes).ok()?;
     Some(StackCopy {
         registers: Registers::of(at, stack_pointer),
         start: copied.start,
-        stack: words,
+        stack: words(&bytes).collect(),
     })
 }
 
@@ -129,20 +123,15 @@ pub(crate) unsafe fn of_sleeping(
 /// not answer within 100 ms.
 ///
 /// # Errors
-/// If the handler cannot be installed, or there is no such thread.
-///
-/// # Safety
-/// While the thread is at that turn with its stack pointer in that stack, the stack is mapped and may be read.
-pub(crate) unsafe fn of_running(query: &Query<'_>) -> io::Result<Option<StackCopy>> {
+/// If the handler cannot be installed, memory not be read, or there is no such thread.
+pub(crate) fn of_running(query: &Query<'_>) -> io::Result<Option<StackCopy>> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    own_memory::open()?;
     install()?;
     let thread = query.thread;
     EXCHANGE.lowest.store(query.stack.start, Ordering::Relaxed);
     EXCHANGE.highest.store(query.stack.end, Ordering::Relaxed);
-    EXCHANGE.number.store(query.number, Ordering::Relaxed);
-    let turn = ptr::from_ref(query.turn).cast_mut();
-    EXCHANGE.turn.store(turn, Ordering::Relaxed);
     EXCHANGE.answered.store(false, Ordering::Relaxed);
     EXCHANGE.asked.store(thread, Ordering::Release);
     // SAFETY: takes numbers only.
@@ -151,11 +140,14 @@ pub(crate) unsafe fn of_running(query: &Query<'_>) -> io::Result<Option<StackCop
         EXCHANGE.asked.store(0, Ordering::Relaxed);
         return Err(error);
     }
-    for _ in 0..100 {
-        if EXCHANGE.answered.load(Ordering::Acquire) {
-            break;
+    // It answers within microseconds if a processor is free for it. The sooner that is seen, the less likely has it
+    // gone on to its next turn.
+    for tries in 0..200 {
+        match EXCHANGE.answered.load(Ordering::Acquire) {
+            true => break,
+            false if tries < 100 => std::thread::yield_now(),
+            false => sleep_a_millisecond(),
         }
-        sleep_a_millisecond();
     }
     if EXCHANGE.asked.swap(0, Ordering::AcqRel) == thread {
         return Ok(None);
@@ -164,13 +156,14 @@ pub(crate) unsafe fn of_running(query: &Query<'_>) -> io::Result<Option<StackCop
     while !EXCHANGE.answered.load(Ordering::Acquire) {
         std::thread::yield_now();
     }
-    Ok(EXCHANGE.read())
+    // Turns go up. Its answer is in view, and so is every turn that it had begun before.
+    let is_at_turn = query.turn.load(Ordering::Relaxed) == query.number;
+    Ok(EXCHANGE.read().filter(|_| is_at_turn))
 }
 
 /// The calling thread's number in the system.
 pub(crate) fn thread_id() -> i32 {
-    // SAFETY: takes nothing and cannot fail.
-    unsafe { libc::gettid() }
+    rustix::thread::gettid().as_raw_pid()
 }
 
 /// The addresses of the calling thread's own stack; empty if they cannot be known.
@@ -197,22 +190,14 @@ struct Exchange {
     asked: AtomicI32,
     lowest: AtomicUsize,
     highest: AtomicUsize,
-    turn: AtomicPtr<AtomicU64>,
-    number: AtomicU64,
     at: AtomicUsize,
     registers: [AtomicUsize; REGISTERS],
     start: AtomicUsize,
     /// How many words were copied; 0 for a refusal.
     words: AtomicUsize,
-    room: Room,
+    room: [AtomicUsize; MOST_BYTES / WORD],
     answered: AtomicBool,
 }
-
-/// Words of a stack, which nobody reads while a handler writes them.
-struct Room(UnsafeCell<[usize; MOST_BYTES / WORD]>);
-
-// SAFETY: by the protocol of `Exchange::asked` and `Exchange::answered` one thread at a time has it.
-unsafe impl Sync for Room {}
 
 const WORD: usize = size_of::<usize>();
 
@@ -223,13 +208,11 @@ static EXCHANGE: Exchange = Exchange {
     asked: AtomicI32::new(0),
     lowest: AtomicUsize::new(0),
     highest: AtomicUsize::new(0),
-    turn: AtomicPtr::new(ptr::null_mut()),
-    number: AtomicU64::new(0),
     at: AtomicUsize::new(0),
     registers: [const { AtomicUsize::new(0) }; REGISTERS],
     start: AtomicUsize::new(0),
     words: AtomicUsize::new(0),
-    room: Room(UnsafeCell::new([0; MOST_BYTES / WORD])),
+    room: [const { AtomicUsize::new(0) }; MOST_BYTES / WORD],
     answered: AtomicBool::new(false),
 };
 
@@ -240,29 +223,21 @@ impl Exchange {
         if words == 0 {
             return None;
         }
-        // SAFETY: answered, so no handler writes there any more.
-        let stack = unsafe { &(&*self.room.0.get())[..words] }.to_vec();
-        let value = |register: &AtomicUsize| Some(register.load(Ordering::Relaxed));
+        let load = |word: &AtomicUsize| word.load(Ordering::Relaxed);
+        let value = |register| Some(load(register));
         Some(StackCopy {
             registers: Registers {
                 at: self.at.load(Ordering::Relaxed),
                 values: self.registers.each_ref().map(value),
             },
             start: self.start.load(Ordering::Relaxed),
-            stack,
+            stack: self.room[..words].iter().map(load).collect(),
         })
     }
 
-    /// Copies what the thread was at; how many words of its stack.
-    ///
-    /// # Safety
-    /// On the thread that was asked, in the handler, which has taken the query up.
-    unsafe fn write(&self, context: &libc::ucontext_t) -> usize {
-        // SAFETY: who asks keeps the count until the answer is there.
-        let turn = unsafe { &*self.turn.load(Ordering::Relaxed) };
-        if turn.load(Ordering::Relaxed) != self.number.load(Ordering::Relaxed) {
-            return 0;
-        }
+    /// Copies what the thread was at; how many words of its stack. For the handler alone, once it has taken the query
+    /// up.
+    fn write(&self, context: &libc::ucontext_t) -> usize {
         let registers = read_registers(context);
         let stack = self.lowest.load(Ordering::Relaxed)..self.highest.load(Ordering::Relaxed);
         let Some(copied) = part(registers.stack_pointer(), &stack) else {
@@ -273,12 +248,30 @@ impl Exchange {
         }
         self.at.store(registers.at, Ordering::Relaxed);
         self.start.store(copied.start, Ordering::Relaxed);
-        let words = copied.len() / WORD;
-        // SAFETY: the thread runs on that stack in that turn, where it may be read by the promise of who asked;
-        // the part fits the room, which is this handler's until the answer is there.
-        unsafe { copy(copied.start, self.room.0.get().cast(), words) };
-        words
+        let count = copied.len() / WORD;
+        let mut bytes = [0; AT_A_TIME];
+        for (start, room) in copied
+            .step_by(AT_A_TIME)
+            .zip(self.room[..count].chunks(AT_A_TIME / WORD))
+        {
+            let bytes = &mut bytes[..size_of_val(room)];
+            if own_memory::read(start, bytes).is_err() {
+                return 0;
+            }
+            for (room, word) in room.iter().zip(words(bytes)) {
+                room.store(word, Ordering::Relaxed);
+            }
+        }
+        count
     }
+}
+
+/// Bytes that the handler reads in one call, into the stack that it runs on.
+const AT_A_TIME: usize = 4 << 10;
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    let (words, _) = bytes.as_chunks::<WORD>();
+    words.iter().map(|word| usize::from_ne_bytes(*word))
 }
 
 /// The part of a stack from the pointer on, whole words, as far as there is room; `None` if it is elsewhere.
@@ -287,43 +280,6 @@ fn part(stack_pointer: usize, stack: &Range<usize>) -> Option<Range<usize>> {
     let is_in = start >= stack.start && start < stack.end;
     let end = stack.end & !(WORD - 1);
     is_in.then(|| start..end.min(start.saturating_add(MOST_BYTES)))
-}
-
-/// Copies words in a way that no sanitizer watches: it forbids what lies between the variables of a frame.
-///
-/// # Safety
-/// The words at `from` may be read and those at `to` be written. The former may change meanwhile.
-unsafe fn copy(from: usize, to: *mut usize, words: usize) {
-    // SAFETY: passed on to the caller. The direction flag is clear, as the ABI has it; the kernel clears it for
-    // handlers.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        asm!(
-            "rep movsq",
-            inout("rcx") words => _,
-            inout("rsi") from => _,
-            inout("rdi") to => _,
-            options(nostack, preserves_flags)
-        );
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: passed on to the caller.
-    unsafe {
-        asm!(
-            "cbz {words}, 3f",
-            "2:",
-            "ldr {word}, [{from}], #8",
-            "str {word}, [{to}], #8",
-            "subs {words}, {words}, #1",
-            "b.ne 2b",
-            "3:",
-            words = inout(reg) words => _,
-            from = inout(reg) from => _,
-            to = inout(reg) to => _,
-            word = out(reg) _,
-            options(nostack)
-        );
-    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -470,8 +426,7 @@ mod tests {
             turn: &shared.turn,
             number,
         };
-        // SAFETY: the stack of a thread that lives, or none of its.
-        unsafe { of_running(&query) }.unwrap()
+        of_running(&query).unwrap()
     }
 
     fn is_found(sighting: &StackCopy, function: &str) -> bool {
@@ -503,6 +458,8 @@ mod tests {
                 assert!(ask_it(shared, elsewhere, 0).is_none());
             }
             assert!(ask_it(shared, stack.clone(), 1).is_none());
+            let page = rustix::param::page_size();
+            assert!(of_sleeping(page, page, &(page..2 * page)).is_none(), "gone");
             assert!(ask_it(shared, stack, 0).is_some());
         });
     }
@@ -521,8 +478,7 @@ mod tests {
                 let Doing::Sleeps { at, stack_pointer } = doing(thread) else {
                     continue;
                 };
-                // SAFETY: the stack of a thread that lives.
-                let seen = unsafe { of_sleeping(at, stack_pointer, &stack) };
+                let seen = of_sleeping(at, stack_pointer, &stack);
                 if seen.is_some_and(|seen| is_found(&seen, "asleep_in_here")) {
                     break;
                 }
@@ -540,8 +496,7 @@ mod tests {
             turn: &turn,
             number: 0,
         };
-        // SAFETY: there is no stack.
-        assert!(unsafe { of_running(&query) }.is_err());
+        assert!(of_running(&query).is_err());
         assert_eq!(doing(gone), Doing::Unknown);
     }
 

@@ -1,16 +1,18 @@
 //! Walks a copy of a stack, by the tables that unwinding reads, and the caller's own.
 //!
-//! Of a copy, nothing but itself and the tables is read, both within their bounds, and never on the thread that is
-//! looked at. So code without tables, or with wrong ones, a stack pointer that is elsewhere or an interrupted switch
-//! of stacks cuts the trace short, and does no more harm.
+//! Of a copy, nothing but itself and copies of the tables is read, both within their bounds, and never on the thread
+//! that is looked at. So code without tables, or with wrong ones, a stack pointer that is elsewhere, an object that is
+//! unloaded meanwhile or an interrupted switch of stacks cuts the trace short, and does no more harm.
 
-use std::{ops::ControlFlow, slice};
+use std::{fs, ops::ControlFlow};
 
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, Evaluation, EvaluationResult,
     FrameDescriptionEntry, NativeEndian, Register, RegisterRule, UnwindContext, UnwindExpression,
     UnwindSection, UnwindTableRow, Value,
 };
+
+use super::own_memory;
 
 /// What is known of a thread's registers, by their numbers in the tables.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +68,7 @@ pub(crate) fn walk(
 ) {
     let copy = Copy { start, stack };
     let mut context = UnwindContext::new();
+    let mut objects = Objects::of_this_process();
     // An interrupted function goes on where it is, others behind a call, which may be their last instruction.
     let mut is_interrupted = true;
     for _ in 0..MOST_STEPS {
@@ -73,10 +76,9 @@ pub(crate) fn walk(
         if registers.at == 0 || behind == 0 || visit(behind).is_break() {
             return;
         }
-        let stepped = with_tables(behind - 1, |tables| {
-            tables.step(behind - 1, &registers, &copy, &mut context)
-        });
-        let Some(step) = stepped.flatten() else {
+        let tables = objects.tables(behind - 1);
+        let stepped = tables.and_then(|it| it.step(behind - 1, &registers, &copy, &mut context));
+        let Some(step) = stepped else {
             return;
         };
         let below = registers.stack_pointer();
@@ -112,7 +114,7 @@ const MOST_STEPS: usize = 1024;
 /// Steps of one expression in a table; real ones have less than ten.
 const MOST_OPERATIONS: u32 = 100;
 
-type Bytes = EndianSlice<'static, NativeEndian>;
+type Bytes<'a> = EndianSlice<'a, NativeEndian>;
 
 struct Copy<'a> {
     start: usize,
@@ -138,11 +140,12 @@ struct Step {
     was_signal: bool,
 }
 
-/// The tables of one loaded object, while the loader keeps it.
+/// The tables of one loaded object, as they were when they were copied.
 struct Tables {
-    header: EhFrameHdr<Bytes>,
-    frames: EhFrame<Bytes>,
-    bases: BaseAddresses,
+    header: Vec<u8>,
+    header_at: usize,
+    frames: Vec<u8>,
+    frames_at: usize,
 }
 
 impl Tables {
@@ -153,17 +156,23 @@ impl Tables {
         copy: &Copy<'_>,
         context: &mut UnwindContext<usize>,
     ) -> Option<Step> {
-        let word_size = size_of::<usize>() as u8;
-        let header = self.header.parse(&self.bases, word_size).ok()?;
-        let (frames, bases, address) = (&self.frames, &self.bases, address as u64);
-        let find = EhFrame::cie_from_offset;
+        let mut frames = EhFrame::new(&self.frames, NativeEndian);
+        if cfg!(target_arch = "aarch64") {
+            frames.set_vendor(gimli::Vendor::AArch64);
+        }
+        let bases = BaseAddresses::default()
+            .set_eh_frame_hdr(self.header_at as u64)
+            .set_eh_frame(self.frames_at as u64);
+        let header = EhFrameHdr::new(&self.header, NativeEndian);
+        let header = header.parse(&bases, WORD as u8).ok()?;
+        let (address, find) = (address as u64, EhFrame::cie_from_offset);
         let function = header
             .table()?
-            .fde_for_address(frames, bases, address, find);
+            .fde_for_address(&frames, &bases, address, find);
         let function = function.ok()?;
-        let row = function.unwind_info_for_address(frames, bases, context, address);
+        let row = function.unwind_info_for_address(&frames, &bases, context, address);
         let frame = Frame {
-            frames,
+            frames: &frames,
             function: &function,
             row: row.ok()?,
             registers,
@@ -178,8 +187,8 @@ impl Tables {
 
 /// One frame and how to leave it.
 struct Frame<'a> {
-    frames: &'a EhFrame<Bytes>,
-    function: &'a FrameDescriptionEntry<Bytes>,
+    frames: &'a EhFrame<Bytes<'a>>,
+    function: &'a FrameDescriptionEntry<Bytes<'a>>,
     row: &'a UnwindTableRow<usize>,
     registers: &'a Registers,
     copy: &'a Copy<'a>,
@@ -230,7 +239,7 @@ impl Frame<'_> {
     fn evaluate(&self, expression: &UnwindExpression<usize>, base: Option<usize>) -> Option<usize> {
         let expression = expression.get(self.frames).ok()?;
         let encoding = self.function.cie().encoding();
-        let mut evaluation: Evaluation<Bytes> = expression.evaluation(encoding);
+        let mut evaluation: Evaluation<Bytes<'_>> = expression.evaluation(encoding);
         evaluation.set_max_iterations(MOST_OPERATIONS);
         if let Some(base) = base {
             evaluation.set_initial_value(base as u64);
@@ -274,128 +283,162 @@ fn plain(address: usize) -> usize {
     }
 }
 
-/// Shows `look` the tables of the object that holds the code at `address`, if there are any.
-fn with_tables<R>(address: usize, look: impl FnOnce(&Tables) -> R) -> Option<R> {
-    let (mut look, mut found) = (Some(look), None);
-    let mut search = Search {
-        address,
-        look: &mut |tables| {
-            found = look.take().map(|look| look(tables));
-        },
-    };
-    // SAFETY: `visit` is called with each object in turn and with `search`, whose type it knows.
-    unsafe {
-        libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast());
-    }
-    found
+/// The loaded objects, and copies of their tables as far as a walk has asked for them.
+struct Objects {
+    /// Where mappings of files begin, from their beginnings on, and the kernel's own object.
+    starts: Vec<usize>,
+    seen: Vec<Object>,
 }
 
-struct Search<'a> {
-    address: usize,
-    look: &'a mut dyn FnMut(&Tables),
-}
-
-/// # Safety
-/// For dl_iterate_phdr(3), with a [`Search`].
-unsafe extern "C" fn visit(
-    object: *mut libc::dl_phdr_info,
-    _size: usize,
-    search: *mut libc::c_void,
-) -> libc::c_int {
-    // SAFETY: the caller's, which live as long as the call.
-    let (object, search) = unsafe { (&*object, &mut *search.cast::<Search<'_>>()) };
-    // SAFETY: the loader has mapped the object, which it keeps during this call, as its headers say.
-    let segments = unsafe { Segments::of(object) };
-    if !segments.hold_code(search.address) {
-        return 0;
-    }
-    // SAFETY: as above.
-    if let Some(tables) = unsafe { segments.tables() } {
-        (search.look)(&tables);
-    }
-    1
-}
-
-struct Segments {
-    base: usize,
-    all: &'static [Segment],
-}
-
-#[cfg(target_pointer_width = "64")]
-type Segment = libc::Elf64_Phdr;
-
-impl Segments {
-    /// # Safety
-    /// What is returned, and the memory it tells of, is used only while the loader keeps the object.
-    unsafe fn of(object: &libc::dl_phdr_info) -> Self {
-        let all = match object.dlpi_phdr.is_null() {
-            true => &[],
-            // SAFETY: so the loader describes an object.
-            false => unsafe { slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into()) },
-        };
+impl Objects {
+    /// None, where `/proc` cannot be read.
+    fn of_this_process() -> Self {
+        let told = own_memory::open().and_then(|()| fs::read_to_string("/proc/self/maps"));
         Self {
-            base: object.dlpi_addr as usize,
-            all,
+            starts: told.map_or_else(|_| Vec::new(), |told| parse(&told)),
+            seen: Vec::new(),
         }
     }
 
-    /// Where a segment begins, and how many bytes of it come from its file.
-    fn place(&self, segment: &Segment) -> (usize, usize) {
-        let start = self.base.wrapping_add(segment.p_vaddr as usize);
-        (start, segment.p_filesz as usize)
+    /// Those of the object that holds the code at `address`, if it has any.
+    fn tables(&mut self, address: usize) -> Option<&Tables> {
+        let known = self.seen.iter().position(|it| it.holds_code(address));
+        let index = known.or_else(|| {
+            let below = self.starts.iter().rev().filter(|start| **start <= address);
+            let found = below
+                .filter_map(|start| Object::at(*start))
+                .find(|it| it.holds_code(address))?;
+            self.seen.push(found);
+            Some(self.seen.len() - 1)
+        })?;
+        self.seen[index].tables()
+    }
+}
+
+/// The starts of [`Objects`], of the lines that proc_pid_maps(5) describes.
+fn parse(told: &str) -> Vec<usize> {
+    let start = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [range, rights, offset, _, _, .., path] = words[..] else {
+            return None;
+        };
+        let is_beginning = offset.bytes().all(|digit| digit == b'0');
+        let is_object = path.starts_with('/') || path == "[vdso]";
+        let (start, _) = range.split_once('-')?;
+        let start = usize::from_str_radix(start, 16).ok()?;
+        (is_beginning && is_object && rights.starts_with('r')).then_some(start)
+    };
+    told.lines().filter_map(start).collect()
+}
+
+/// A loaded object: an ELF file of 64 bits in memory, or the kernel's.
+struct Object {
+    /// Where its address zero is.
+    base: usize,
+    segments: Vec<Segment>,
+    /// Once they have been asked for.
+    tables: Option<Option<Tables>>,
+}
+
+/// What a program header says (elf(5)).
+struct Segment {
+    kind: u32,
+    flags: u32,
+    offset: u64,
+    start: usize,
+    /// How many bytes of it come from the file.
+    length: usize,
+}
+
+impl Object {
+    /// The one whose file is mapped there from its beginning on.
+    fn at(start: usize) -> Option<Self> {
+        let head = bytes(start, 64)?;
+        let is_ours = head.starts_with(b"\x7fELF\x02");
+        let segments_at = start.checked_add(word(&head, 32)?).filter(|_| is_ours)?;
+        let (size, count) = (half(&head, 54)?, half(&head, 56)?);
+        let headers = bytes(segments_at, size * count)?;
+        let mut segments = Vec::with_capacity(count);
+        for header in headers.chunks_exact(size.max(1)) {
+            segments.push(Segment {
+                kind: u32::from_ne_bytes(header.get(..4)?.try_into().ok()?),
+                flags: u32::from_ne_bytes(header.get(4..8)?.try_into().ok()?),
+                offset: word(header, 8)? as u64,
+                start: word(header, 16)?,
+                length: word(header, 32)?,
+            });
+        }
+        let is_first = |it: &&Segment| it.kind == libc::PT_LOAD && it.offset == 0;
+        let first = segments.iter().find(is_first)?.start;
+        let base = start.wrapping_sub(first);
+        Some(Self {
+            base,
+            segments,
+            tables: None,
+        })
     }
 
-    fn hold_code(&self, address: usize) -> bool {
+    fn holds_code(&self, address: usize) -> bool {
         let code = libc::PF_X;
         self.loaded(address)
             .is_some_and(|(_, flags)| flags & code != 0)
     }
 
-    /// The bytes from `address` to the end of the loaded segment that it lies in, and that segment's rights.
+    /// How many bytes there are from `address` to the end of the loaded segment that it lies in, and that segment's
+    /// rights.
     fn loaded(&self, address: usize) -> Option<(usize, u32)> {
-        self.all.iter().find_map(|segment| {
-            let (start, length) = self.place(segment);
-            let offset = address.checked_sub(start)?;
-            let is_in = segment.p_type == libc::PT_LOAD && offset < length;
-            is_in.then(|| (length - offset, segment.p_flags))
+        self.segments.iter().find_map(|segment| {
+            let offset = address.checked_sub(self.base.wrapping_add(segment.start))?;
+            let is_in = segment.kind == libc::PT_LOAD && offset < segment.length;
+            is_in.then(|| (segment.length - offset, segment.flags))
         })
     }
 
-    /// # Safety
-    /// The object is as its headers say.
-    unsafe fn bytes(&self, address: usize) -> Option<Bytes> {
-        let (length, flags) = self.loaded(address)?;
-        if flags & libc::PF_R == 0 {
-            return None;
+    fn tables(&mut self) -> Option<&Tables> {
+        if self.tables.is_none() {
+            self.tables = Some(self.copy_tables());
         }
-        let start = std::ptr::with_exposed_provenance::<u8>(address);
-        // SAFETY: the rest of a loaded segment that may be read; tables are not written to once they are loaded.
-        let bytes = unsafe { slice::from_raw_parts(start, length) };
-        Some(EndianSlice::new(bytes, NativeEndian))
+        self.tables.as_ref()?.as_ref()
     }
 
-    /// # Safety
-    /// As for [`bytes`](Self::bytes).
-    unsafe fn tables(&self) -> Option<Tables> {
-        let is_header = |segment: &&Segment| segment.p_type == libc::PT_GNU_EH_FRAME;
-        let (header_at, _) = self.place(self.all.iter().find(is_header)?);
-        // SAFETY: as for this.
-        let header = EhFrameHdr::new(unsafe { self.bytes(header_at)? }.slice(), NativeEndian);
+    fn copy_tables(&self) -> Option<Tables> {
+        let is_header = |it: &&Segment| it.kind == libc::PT_GNU_EH_FRAME;
+        let segment = self.segments.iter().find(is_header)?;
+        let header_at = self.base.wrapping_add(segment.start);
+        let header = bytes(header_at, segment.length)?;
         let bases = BaseAddresses::default().set_eh_frame_hdr(header_at as u64);
-        let parsed = header.parse(&bases, size_of::<usize>() as u8).ok()?;
-        let frames_at = parsed.eh_frame_ptr().direct().ok()?;
-        // SAFETY: as for this.
-        let frames = unsafe { self.bytes(usize::try_from(frames_at).ok()?)? };
-        let mut frames = EhFrame::new(frames.slice(), NativeEndian);
-        if cfg!(target_arch = "aarch64") {
-            frames.set_vendor(gimli::Vendor::AArch64);
-        }
+        let parsed = EhFrameHdr::new(&header, NativeEndian).parse(&bases, WORD as u8);
+        let frames_at = parsed.ok()?.eh_frame_ptr().direct().ok()?;
+        let frames_at = usize::try_from(frames_at).ok()?;
+        let (length, _) = self.loaded(frames_at)?;
         Some(Tables {
             header,
-            frames,
-            bases: bases.set_eh_frame(frames_at),
+            header_at,
+            frames: bytes(frames_at, length)?,
+            frames_at,
         })
     }
+}
+
+const WORD: usize = size_of::<usize>();
+
+/// Larger tables than any program's.
+const MOST_BYTES: usize = 256 << 20;
+
+fn bytes(address: usize, length: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; Some(length).filter(|length| *length <= MOST_BYTES)?];
+    own_memory::read(address, &mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<usize> {
+    let bytes = bytes.get(at..at + WORD)?;
+    Some(usize::from_ne_bytes(bytes.try_into().ok()?))
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<usize> {
+    let bytes = bytes.get(at..at + 2)?;
+    Some(u16::from_ne_bytes(bytes.try_into().ok()?).into())
 }
 
 #[cfg(all(test, not(loom)))]
@@ -405,11 +448,31 @@ mod tests {
     #[test]
     fn code_of_this_program_has_tables_and_other_memory_has_none() {
         let here = code_of_this_program_has_tables_and_other_memory_has_none as fn() as usize;
-        assert!(with_tables(here, |_| ()).is_some());
+        let mut objects = Objects::of_this_process();
+        assert!(objects.tables(here).is_some());
+        let c_library = libc::malloc as unsafe extern "C" fn(usize) -> *mut libc::c_void;
+        assert!(objects.tables(c_library as usize).is_some());
+        assert_eq!(objects.seen.len(), 2);
+        assert!(objects.tables(here + 1).is_some());
+        assert_eq!(objects.seen.len(), 2, "copied once");
         let data = Box::new(0_u8);
         for address in [0, 1, usize::MAX, (&raw const *data).addr()] {
-            assert!(with_tables(address, |_| ()).is_none(), "{address:#x}");
+            assert!(objects.tables(address).is_none(), "{address:#x}");
         }
+    }
+
+    #[test]
+    fn objects_begin_where_files_are_mapped_from_their_beginning_on() {
+        let told = "\
+            55d0-55e0 r--p 00000000 fd:00 7 /bin/with blank\n\
+            55e0-55f0 r-xp 00010000 fd:00 7 /bin/with blank\n\
+            55f0-5600 rw-p 00000000 00:00 0 \n\
+            5600-5610 rw-p 00000000 00:00 0 [heap]\n\
+            5610-5620 ---p 00000000 fd:00 9 /closed\n\
+            7ff0-7ff1 r-xp 00000000 00:00 0 [vdso]\n\
+            nonsense\n";
+        assert_eq!(parse(told), [0x55d0, 0x7ff0]);
+        assert!(Object::at(0x55d0).is_none(), "nothing is there");
     }
 
     /// What a walk makes of any copy at all: it ends.
