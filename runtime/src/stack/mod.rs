@@ -46,7 +46,7 @@ pub(crate) mod child;
 use std::io;
 use std::num::NonZeroUsize;
 
-use crate::sys::memory;
+use crate::sys::memory::{self, Slot};
 
 /// What the stacks of one runtime may use.
 #[derive(Clone, Copy, Debug)]
@@ -110,30 +110,22 @@ impl GuardKind {
 
 /// One slot of a slab, guard page included, and the right to run on it.
 ///
-/// It is one word, so that it travels in a register: a slot begins at a page, which leaves the low
-/// bits of its lowest address free for its class and for a mark of the slabs it belongs to.
+/// It is one word, so that it travels in a register. Its slot is marked with the slabs that it belongs to.
 #[derive(Debug)]
 #[must_use = "a stack that is not released takes its slot out of circulation"]
-pub(crate) struct Stack(NonZeroUsize);
+pub(crate) struct Stack(Slot);
 
 impl Stack {
-    /// The stack whose slot begins at `limit`.
-    fn new(limit: NonZeroUsize, class: SizeClass, owner: u8) -> Stack {
-        debug_assert!(limit.get() & LOW_BITS == 0 && owner < OWNERS);
-        Stack(limit | usize::from(class.0) | usize::from(owner) << CLASS_BITS)
-    }
-
     /// The highest address, where the first frame goes; aligned to 16 bytes.
     #[inline]
     pub(crate) fn base(&self) -> NonZeroUsize {
-        self.limit().saturating_add(self.class().size())
+        self.limit().saturating_add(1 << self.0.size_log2())
     }
 
     /// The lowest address, that of the guard page.
     #[inline]
     pub(crate) fn limit(&self) -> NonZeroUsize {
-        // The high bits are an address that is not zero, so this never falls back.
-        NonZeroUsize::new(self.0.get() & !LOW_BITS).unwrap_or(self.0)
+        self.0.start()
     }
 
     /// The bytes that frames may use: the slot without its guard page.
@@ -144,12 +136,12 @@ impl Stack {
 
     #[inline]
     fn class(&self) -> SizeClass {
-        SizeClass((self.0.get() & ((1 << CLASS_BITS) - 1)) as u8)
+        SizeClass((self.0.size_log2() - MIN_SIZE.ilog2()) as u8)
     }
 
     #[inline]
     fn owner(&self) -> u8 {
-        ((self.0.get() & LOW_BITS) >> CLASS_BITS) as u8
+        self.0.mark()
     }
 }
 
@@ -254,9 +246,7 @@ impl From<StackError> for io::Error {
     }
 }
 
-/// The low bits of a [`Stack`]: its class below, its owner above. No page is smaller than 4 KiB.
-const LOW_BITS: usize = (4 << 10) - 1;
-const CLASS_BITS: u32 = 5;
+/// Slabs that stacks are told apart by: as many as there are marks for slots.
 const OWNERS: u8 = 128;
 
 const MIN_SIZE: usize = 16 << 10;

@@ -109,8 +109,7 @@ impl AltStack {
                 _not_send: PhantomData,
             }),
             Err(error) => {
-                // SAFETY: no handler was told about the mapping.
-                let _ = unsafe { mapping.unmap() };
+                let _ = mapping.unmap();
                 Err(error)
             }
         }
@@ -132,9 +131,7 @@ impl Drop for AltStack {
             }
         };
         if detached {
-            // SAFETY: it is no longer any thread's alternate stack, and this thread runs `drop`
-            // elsewhere.
-            let _ = unsafe { mapping.unmap() };
+            let _ = mapping.unmap();
         }
     }
 }
@@ -701,8 +698,7 @@ mod tests {
         assert!(guarded_slot(start + 3 * size).is_some());
         watch.end();
         assert!(guarded_slot(start + 3 * size).is_none());
-        // SAFETY: nothing else knows the mapping.
-        unsafe { mapping.unmap() }.unwrap();
+        mapping.unmap().unwrap();
         let mut pool = pool;
         pool.release(stack);
     }

@@ -11,7 +11,6 @@
 
 use std::fs;
 use std::io;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -21,13 +20,13 @@ use crate::stack::overflow::Watch;
 use crate::stack::{GuardKind, OWNERS, SizeClass, Stack, StackError, StackLimits};
 use crate::sys::{
     fenced, later,
-    memory::{self, Mapping},
+    memory::{self, Mapping, Slot},
 };
 
 /// All stacks of one runtime.
 ///
-/// When it is dropped, the regions of each class whose stacks all came back are unmapped; those of
-/// other classes are kept, since a coroutine may still be suspended there.
+/// When it is dropped, the regions whose stacks all came back are unmapped; others are kept, since a
+/// coroutine may still be suspended there.
 #[derive(Debug)]
 pub(crate) struct Slabs {
     /// Marks its stacks, to catch one returned to other slabs.
@@ -238,17 +237,21 @@ impl Drop for Slabs {
     fn drop(&mut self) {
         for class in &mut self.classes {
             let class = class.get_mut().unwrap_or_else(PoisonError::into_inner);
-            if class.warm.len() + class.cold.len() < class.carved {
-                continue;
+            for stack in class.warm.drain(..).chain(class.cold.drain(..)) {
+                let mut regions = class.regions.iter_mut().rev();
+                if let Some(region) = regions.find(|it| it.mapping.holds(&stack.0)) {
+                    region.mapping.take_back(stack.0);
+                }
             }
             for region in class.regions.drain(..) {
+                if !region.mapping.is_whole() {
+                    continue;
+                }
                 if self.guard == GuardKind::Mprotect {
                     PROTECTED.fetch_sub(region.carved, Ordering::Relaxed);
                 }
                 region.watch.end();
-                // SAFETY: every slot carved from the region is back on a free list, and dies with
-                // it here.
-                if let Err(error) = unsafe { region.mapping.unmap() } {
+                if let Err(error) = region.mapping.unmap() {
                     fenced::tell!(
                         warn,
                         "unmap coroutine stacks: {error}; their address space stays reserved"
@@ -271,8 +274,6 @@ struct Class {
     /// The fewest warm stacks there have been since the last look: so many went unused, and they are the
     /// lowest in the list.
     least_warm: usize,
-    /// How many stacks there are of this class, lent or free.
-    carved: usize,
 }
 
 impl Class {
@@ -285,7 +286,6 @@ impl Class {
             warm: Vec::new(),
             cold: Vec::new(),
             least_warm: 0,
-            carved: 0,
         }
     }
 
@@ -325,16 +325,18 @@ impl Class {
             .regions
             .last_mut()
             .expect("a region with room was found or made");
-        let limit = region
-            .mapping
-            .start()
-            .saturating_add(region.carved * self.class.size());
-        let page = limit.get()..limit.get() + memory::page_size();
-        // SAFETY: the slot lies in our region, and was carved for no stack yet.
-        unsafe { guard(page, self.guard)? };
-        region.carved += 1;
-        self.carved += 1;
-        Ok(Stack::new(limit, self.class, self.owner))
+        let slot = region.mapping.carve(self.class.size(), self.owner);
+        let mut stack = Stack(slot.expect("a region has room for as many slots as it says"));
+        match guard(&mut stack.0, self.guard) {
+            Ok(()) => {
+                region.carved += 1;
+                Ok(stack)
+            }
+            Err(error) => {
+                region.mapping.take_back(stack.0);
+                Err(error)
+            }
+        }
     }
 }
 
@@ -377,23 +379,19 @@ impl Region {
     }
 }
 
-/// Guards a page, unless there are to be no guards.
-///
-/// # Safety
-///
-/// `page` must be a page of a mapping that the caller owns, and nothing may live there.
-unsafe fn guard(page: Range<usize>, kind: GuardKind) -> Result<(), StackError> {
+/// Guards the lowest page, unless there are to be no guards.
+fn guard(slot: &mut Slot, kind: GuardKind) -> Result<(), StackError> {
     match kind {
         GuardKind::None => Ok(()),
-        // SAFETY: passed on to the caller.
-        GuardKind::Madvise => unsafe { memory::install_guard(page) }
+        GuardKind::Madvise => slot
+            .guard_lowest()
             .map_err(|source| StackError::GuardRegion { source }),
         GuardKind::Mprotect => {
-            // SAFETY: passed on to the caller.
-            unsafe { memory::protect(page) }.map_err(|source| StackError::GuardPage {
-                max_map_count: max_map_count(),
-                source,
-            })?;
+            slot.protect_lowest()
+                .map_err(|source| StackError::GuardPage {
+                    max_map_count: max_map_count(),
+                    source,
+                })?;
             PROTECTED.fetch_add(1, Ordering::Relaxed);
             Ok(())
         }
@@ -408,13 +406,8 @@ unsafe fn guard(page: Range<usize>, kind: GuardKind) -> Result<(), StackError> {
 /// what each costs alone while another processor runs the process (1 µs against 12).
 fn discard(stacks: &mut [Stack]) {
     stacks.sort_unstable_by_key(Stack::limit);
-    let runs = stacks.chunk_by(|lower, upper| lower.base() == upper.limit());
-    let ranges: Vec<_> = runs
-        .filter_map(|run| Some(run.first()?.limit().get()..run.last()?.base().get()))
-        .collect();
-    // SAFETY: the slots are ours and free. Should the kernel refuse, they keep their memory and
-    // work as before.
-    let _ = unsafe { memory::discard(&ranges) };
+    // Should the kernel refuse, they keep their memory and work as before.
+    let _ = memory::empty(stacks.iter_mut().map(|stack| &mut stack.0));
 }
 
 /// How many free slots of a class keep their memory: 4,096, or fewer if they span more than 1 GiB.

@@ -2,8 +2,13 @@
 //!
 //! Everything here deals in addresses, not pointers. A [`Mapping`] exposes its provenance once,
 //! when it is made, so that a stack pointer set up from one of its addresses is a valid pointer.
-//! The calls that change what memory holds are `unsafe`: only the caller knows whether something
-//! still lives there.
+//!
+//! # Who may do what
+//!
+//! A mapping, and each [`Slot`] that was carved from it, is its owner's alone: nobody else may use its addresses. So an
+//! owner may guard it, empty it and give it back without a promise. Who puts something there, or has others do so,
+//! makes a pointer from an address, which is unsafe; the promise is made there, and is to keep what owns the memory for
+//! as long. The calls for addresses whose owner is elsewhere, as of stacks that are suspended, are `unsafe` themselves.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -14,6 +19,7 @@ use std::sync::OnceLock;
 
 use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
+use rustix::thread::{MembarrierCommand, membarrier};
 
 /// The size of a page, the unit of guarding and of giving back.
 #[inline]
@@ -27,8 +33,11 @@ pub(crate) fn page_size() -> usize {
 /// [`Mapping::unmap`].
 #[derive(Debug)]
 pub(crate) struct Mapping {
-    start: NonZeroUsize,
-    length: usize,
+    pages: Pages,
+    /// How much of it was carved into slots, from the lowest address up.
+    carved: usize,
+    /// How many of those have not come back.
+    out: usize,
 }
 
 impl Mapping {
@@ -54,19 +63,20 @@ impl Mapping {
         let _ = unsafe { mm::madvise(memory, length, Advice::LinuxNoHugepage) };
         let start = NonZeroUsize::new(memory.expose_provenance())
             .ok_or_else(|| io::Error::other("the kernel mapped memory at address zero"))?;
-        Ok(Mapping { start, length })
+        Ok(Mapping {
+            pages: Pages { start, length },
+            carved: 0,
+            out: 0,
+        })
     }
 
     /// Reserves like [`Mapping::reserve`]; every access to the lowest page faults.
     pub(crate) fn reserve_guarded(length: usize) -> io::Result<Mapping> {
-        let mapping = Self::reserve(length)?;
-        let start = mapping.start.get();
-        // SAFETY: fresh memory, where nothing lives yet.
-        match unsafe { protect(start..start + page_size()) } {
+        let mut mapping = Self::reserve(length)?;
+        match mapping.pages.protect_lowest() {
             Ok(()) => Ok(mapping),
             Err(error) => {
-                // SAFETY: nobody has been told of it.
-                let _ = unsafe { mapping.unmap() };
+                let _ = mapping.unmap();
                 Err(error)
             }
         }
@@ -75,23 +85,152 @@ impl Mapping {
     /// The lowest address.
     #[inline]
     pub(crate) fn start(&self) -> NonZeroUsize {
-        self.start
+        self.pages.start
     }
 
     /// The length in bytes.
     #[inline]
     pub(crate) fn length(&self) -> usize {
-        self.length
+        self.pages.length
     }
 
-    /// Gives the whole range back to the kernel.
+    /// The next slot of a size, a power of two and whole pages, and marked with a number below 128; `None` if there is
+    /// no room for it.
+    pub(crate) fn carve(&mut self, size: usize, mark: u8) -> Option<Slot> {
+        assert!(size.is_power_of_two() && size.is_multiple_of(page_size()) && mark < MARKS);
+        let start = self.pages.start.saturating_add(self.carved);
+        if self.pages.length - self.carved < size {
+            return None;
+        }
+        self.carved += size;
+        self.out += 1;
+        let low_bits = size.trailing_zeros() as usize | usize::from(mark) << SIZE_BITS;
+        Some(Slot(start | low_bits))
+    }
+
+    /// Whether the slot was carved from this one.
+    pub(crate) fn holds(&self, slot: &Slot) -> bool {
+        self.pages.range().contains(&slot.start().get())
+    }
+
+    /// Ends a slot that was carved from this one. The one that was carved last is then carved again.
+    pub(crate) fn take_back(&mut self, mut slot: Slot) {
+        assert!(self.holds(&slot), "{slot:?} is of another mapping");
+        self.out -= 1;
+        let range = slot.pages().range();
+        if range.end == self.start().get() + self.carved {
+            self.carved -= range.len();
+        }
+    }
+
+    /// Whether no slot is out.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.out == 0
+    }
+
+    /// Gives the whole range back to the kernel. To be called when no slot is out.
+    pub(crate) fn unmap(self) -> io::Result<()> {
+        assert!(self.is_whole(), "somebody has a part of what is unmapped");
+        let Pages { start, length } = self.pages;
+        // SAFETY: we mapped exactly this range, which is ours alone: all that was carved from it is back.
+        unsafe { mm::munmap(pointer(start.get()), length)? };
+        Ok(())
+    }
+}
+
+/// A part of a mapping, and the right to do with it what one wants. One that is dropped stays mapped for good.
+///
+/// It is one word, so that it travels in a register: it begins at a page, which leaves the low bits of its lowest
+/// address free for its size, as a power of two, and for a mark.
+#[derive(Debug)]
+#[must_use = "a slot that does not come back keeps its mapping"]
+pub(crate) struct Slot(NonZeroUsize);
+
+/// No page is smaller than 4 KiB.
+const LOW_BITS: usize = (4 << 10) - 1;
+const SIZE_BITS: u32 = 5;
+const MARKS: u8 = 128;
+
+impl Slot {
+    /// The lowest address.
+    #[inline]
+    pub(crate) fn start(&self) -> NonZeroUsize {
+        // The high bits are an address that is not zero, so this never falls back.
+        NonZeroUsize::new(self.0.get() & !LOW_BITS).unwrap_or(self.0)
+    }
+
+    /// The size in bytes, as a power of two.
+    #[inline]
+    pub(crate) fn size_log2(&self) -> u32 {
+        (self.0.get() & ((1 << SIZE_BITS) - 1)) as u32
+    }
+
+    #[inline]
+    pub(crate) fn mark(&self) -> u8 {
+        ((self.0.get() & LOW_BITS) >> SIZE_BITS) as u8
+    }
+
+    /// Makes every access to the lowest page fault, without splitting the mapping it lies in. What was there is lost.
     ///
-    /// # Safety
-    ///
-    /// Nothing may use an address in the range from here on.
-    pub(crate) unsafe fn unmap(self) -> io::Result<()> {
-        // SAFETY: we mapped exactly this range, and the caller vouches that nothing uses it.
-        unsafe { mm::munmap(pointer(self.start.get()), self.length)? };
+    /// The guard survives [`empty`] and lasts until the range is unmapped.
+    pub(crate) fn guard_lowest(&mut self) -> io::Result<()> {
+        self.pages().guard_lowest()
+    }
+
+    /// Makes every access to the lowest page fault by taking its access rights, which splits the mapping it lies in.
+    pub(crate) fn protect_lowest(&mut self) -> io::Result<()> {
+        self.pages().protect_lowest()
+    }
+
+    fn pages(&mut self) -> Pages {
+        Pages {
+            start: self.start(),
+            length: 1 << self.size_log2(),
+        }
+    }
+}
+
+/// Gives the memory of slots back to the kernel, neighbours in one piece: what was there is lost, the addresses stay.
+pub(crate) fn empty<'a>(slots: impl Iterator<Item = &'a mut Slot>) -> io::Result<()> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for slot in slots {
+        let range = slot.pages().range();
+        match runs.last_mut() {
+            Some(run) if run.end == range.start => run.end = range.end,
+            _ => runs.push(range),
+        }
+    }
+    // SAFETY: the slots are borrowed from who owns them, and nothing of theirs lives there.
+    unsafe { discard(&runs) }
+}
+
+/// A range that belongs to who has this, or has borrowed what it was made from.
+#[derive(Debug)]
+struct Pages {
+    start: NonZeroUsize,
+    length: usize,
+}
+
+impl Pages {
+    fn range(&self) -> Range<usize> {
+        self.start.get()..self.start.get() + self.length
+    }
+
+    fn guard_lowest(&mut self) -> io::Result<()> {
+        /// `linux/mman.h`; neither rustix nor libc names it yet.
+        const MADV_GUARD_INSTALL: libc::c_int = 102;
+        let lowest = pointer(self.start.get());
+        // SAFETY: a page of the range, which is the caller's alone.
+        match unsafe { libc::madvise(lowest, page_size(), MADV_GUARD_INSTALL) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    fn protect_lowest(&mut self) -> io::Result<()> {
+        let lowest = pointer(self.start.get());
+        // SAFETY: as for `guard_lowest`.
+        unsafe { mm::mprotect(lowest, page_size(), MprotectFlags::empty())? };
         Ok(())
     }
 }
@@ -104,50 +243,17 @@ impl Mapping {
 pub(crate) fn has_guard_regions() -> bool {
     static PROBED: OnceLock<bool> = OnceLock::new();
     *PROBED.get_or_init(|| {
-        let Ok(page) = Mapping::reserve(page_size()) else {
+        let Ok(mut page) = Mapping::reserve(page_size()) else {
             return false;
         };
-        let address = page.start().get();
-        let length = page.length();
-        // SAFETY: the page is ours and holds nothing.
-        let guards = unsafe { install_guard(address..address + length) }.is_ok()
-            // SAFETY: as above.
-            && unsafe { mm::madvise(pointer(address), length, Advice::LinuxPopulateRead) }
+        let address = pointer(page.start().get());
+        let guards = page.pages.guard_lowest().is_ok()
+            // SAFETY: the page is ours and holds nothing.
+            && unsafe { mm::madvise(address, page_size(), Advice::LinuxPopulateRead) }
                 == Err(Errno::FAULT);
-        // SAFETY: the page was never handed out.
-        let _ = unsafe { page.unmap() };
+        let _ = page.unmap();
         guards
     })
-}
-
-/// Makes every access to `range` fault, without splitting the mapping it lies in.
-///
-/// The guard survives [`discard`] and lasts until the range is unmapped.
-///
-/// # Safety
-///
-/// `range` must be whole pages of mappings that the caller owns, and nothing may live there: its
-/// contents are lost.
-pub(crate) unsafe fn install_guard(range: Range<usize>) -> io::Result<()> {
-    /// `linux/mman.h`; neither rustix nor libc names it yet.
-    const MADV_GUARD_INSTALL: libc::c_int = 102;
-    // SAFETY: the caller owns the range, and nothing lives in it.
-    match unsafe { libc::madvise(pointer(range.start), range.len(), MADV_GUARD_INSTALL) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Makes every access to `range` fault by taking its access rights, which splits the mapping it
-/// lies in.
-///
-/// # Safety
-///
-/// `range` must be whole pages of mappings that the caller owns, and nothing may live there.
-pub(crate) unsafe fn protect(range: Range<usize>) -> io::Result<()> {
-    // SAFETY: the caller owns the range, and nothing lives in it.
-    unsafe { mm::mprotect(pointer(range.start), range.len(), MprotectFlags::empty())? };
-    Ok(())
 }
 
 /// Gives the pages behind `ranges` back to the kernel. The addresses stay mapped and read as zero;
@@ -161,47 +267,32 @@ pub(crate) unsafe fn protect(range: Range<usize>) -> io::Result<()> {
 /// Each range must be whole pages of mappings that the caller owns, and nothing may live there: its
 /// contents are lost.
 pub(crate) unsafe fn discard(ranges: &[Range<usize>]) -> io::Result<()> {
+    /// `linux/pidfd.h`; names the calling process without a descriptor.
+    const PIDFD_SELF: libc::c_int = -10_000;
+    let part = |range: &Range<usize>| libc::iovec {
+        iov_base: pointer(range.start),
+        iov_len: range.len(),
+    };
     for ranges in ranges.chunks(MAX_VECTOR) {
-        // SAFETY: passed on to the caller.
-        if ranges.len() == 1 || !unsafe { discard_at_once(ranges) } {
-            for range in ranges {
-                let memory = pointer(range.start);
-                // SAFETY: the caller owns the range, and nothing lives in it.
-                unsafe { mm::madvise(memory, range.len(), Advice::LinuxDontNeed)? };
+        if ranges.len() > 1 {
+            let vector: Vec<libc::iovec> = ranges.iter().map(part).collect();
+            let (start, count) = (vector.as_ptr(), vector.len());
+            let (call, advice) = (libc::SYS_process_madvise, libc::MADV_DONTNEED);
+            // SAFETY: the caller owns the ranges, and nothing lives in them. The vector is as long as it says.
+            let discarded = unsafe { libc::syscall(call, PIDFD_SELF, start, count, advice, 0) };
+            let whole = ranges.iter().map(Range::len).sum::<usize>();
+            // Older kernels do not take several in one call.
+            if usize::try_from(discarded) == Ok(whole) {
+                continue;
             }
+        }
+        for range in ranges {
+            let memory = pointer(range.start);
+            // SAFETY: the caller owns the range, and nothing lives in it.
+            unsafe { mm::madvise(memory, range.len(), Advice::LinuxDontNeed)? };
         }
     }
     Ok(())
-}
-
-/// Whether the kernel took all ranges in one call; older ones do not.
-///
-/// # Safety
-///
-/// As for [`discard`].
-unsafe fn discard_at_once(ranges: &[Range<usize>]) -> bool {
-    /// `linux/pidfd.h`; names the calling process without a descriptor.
-    const PIDFD_SELF: libc::c_int = -10_000;
-    let vector: Vec<libc::iovec> = ranges
-        .iter()
-        .map(|range| libc::iovec {
-            iov_base: pointer(range.start),
-            iov_len: range.len(),
-        })
-        .collect();
-    // SAFETY: the caller owns the ranges, and nothing lives in them.
-    let discarded = unsafe {
-        libc::syscall(
-            libc::SYS_process_madvise,
-            PIDFD_SELF,
-            vector.as_ptr(),
-            vector.len(),
-            libc::MADV_DONTNEED,
-            0,
-        )
-    };
-    usize::try_from(discarded)
-        .is_ok_and(|bytes| bytes == ranges.iter().map(Range::len).sum::<usize>())
 }
 
 /// Fills the addresses with a pattern, by which one can tell afterwards how deep a coroutine came.
@@ -251,15 +342,13 @@ fn open_to_all(_range: &Range<usize>) {}
 /// Makes every running thread of the process pass a full memory barrier (membarrier(2)); false if the
 /// kernel cannot. The other threads need then only a compiler fence for their half of a handshake.
 pub(crate) fn barrier_on_all_threads() -> bool {
-    // SAFETY: takes no pointers.
-    let call =
-        |command: libc::c_int| unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 };
+    let call = |command| membarrier(command).is_ok();
     // The first takes microseconds, if the process has registered for it; the last milliseconds, and kernels with
     // processors that are kept free of ticks do not have it.
-    call(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
-        || (call(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
-            && call(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED))
-        || call(libc::MEMBARRIER_CMD_GLOBAL)
+    call(MembarrierCommand::PrivateExpedited)
+        || (call(MembarrierCommand::RegisterPrivateExpedited)
+            && call(MembarrierCommand::PrivateExpedited))
+        || call(MembarrierCommand::Global)
 }
 
 /// The bytes of `range`, whole mapped pages, that memory backs now; those that are swapped out are not
@@ -359,8 +448,7 @@ mod tests {
         assert_eq!(resident(range.clone()).unwrap(), 2 * page_size());
         let third = range.start + 3 * page_size();
         assert_eq!(lowest_resident(range).unwrap(), Some(third));
-        // SAFETY: nothing else knows the range.
-        unsafe { mapping.unmap() }.unwrap();
+        mapping.unmap().unwrap();
     }
 
     /// Under `always`, or in time by khugepaged, a page that is touched becomes 2 MiB. Asked for by name, the
@@ -377,8 +465,7 @@ mod tests {
         assert_eq!(collapsed, -1);
         let range = start..start + mapping.length();
         assert_eq!(resident(range).unwrap(), page_size());
-        // SAFETY: nothing else knows the range.
-        unsafe { mapping.unmap() }.unwrap();
+        mapping.unmap().unwrap();
     }
 
     #[test]
@@ -391,8 +478,7 @@ mod tests {
         // SAFETY: the page is mapped and readable.
         let byte = unsafe { ptr::with_exposed_provenance::<u8>(range.start).read_volatile() };
         assert_eq!(byte, 0);
-        // SAFETY: nothing else knows the range.
-        unsafe { mapping.unmap() }.unwrap();
+        mapping.unmap().unwrap();
     }
 
     #[test]
@@ -407,8 +493,7 @@ mod tests {
         for range in discarded {
             assert_eq!(resident(range).unwrap(), 0);
         }
-        // SAFETY: nothing else knows the range.
-        unsafe { mapping.unmap() }.unwrap();
+        mapping.unmap().unwrap();
     }
 
     #[test]
@@ -416,17 +501,56 @@ mod tests {
         if !has_guard_regions() {
             return;
         }
-        let (mapping, range) = mapped();
-        // SAFETY: nothing lives in the range.
-        unsafe { install_guard(range.start..range.start + page_size()) }.unwrap();
+        let (mut mapping, range) = mapped();
+        let mut slot = mapping.carve(range.len(), 0).unwrap();
+        slot.guard_lowest().unwrap();
         touch(range.start + page_size());
         assert_eq!(resident(range.clone()).unwrap(), page_size());
-        // SAFETY: nothing lives in the range.
-        unsafe { discard(slice::from_ref(&range)) }.unwrap();
+        empty([&mut slot].into_iter()).unwrap();
+        assert_eq!(resident(range.clone()).unwrap(), 0);
         assert!(!is_readable(range.start));
         assert!(is_readable(range.start + page_size()));
-        // SAFETY: nothing else knows the range.
-        unsafe { mapping.unmap() }.unwrap();
+        mapping.take_back(slot);
+        mapping.unmap().unwrap();
+    }
+
+    #[test]
+    fn slots_lie_side_by_side_and_know_their_size_and_mark() {
+        let (mut mapping, range) = mapped();
+        let size = 4 * page_size();
+        let [low, high] = [1, MARKS - 1].map(|mark| mapping.carve(size, mark).unwrap());
+        assert!(mapping.carve(size, 0).is_none(), "there is no room");
+        for (slot, mark, start) in [(&low, 1, range.start), (&high, 127, range.start + size)] {
+            assert_eq!((slot.mark(), slot.start().get()), (mark, start));
+            assert_eq!(1 << slot.size_log2(), size);
+        }
+        assert!(!mapping.is_whole());
+        mapping.take_back(high);
+        let high = mapping.carve(size, 1).expect("the last one comes again");
+        mapping.take_back(low);
+        assert!(
+            mapping.carve(size, 1).is_none(),
+            "what is below another does not"
+        );
+        mapping.take_back(high);
+        assert!(mapping.is_whole());
+        mapping.unmap().unwrap();
+    }
+
+    #[test]
+    #[should_panic(expected = "somebody has a part")]
+    fn what_somebody_has_a_part_of_is_not_unmapped() {
+        let (mut mapping, range) = mapped();
+        let _slot = mapping.carve(range.len(), 0).unwrap();
+        let _ = mapping.unmap();
+    }
+
+    #[test]
+    #[should_panic(expected = "of another mapping")]
+    fn a_slot_comes_back_to_its_own_mapping_alone() {
+        let ((mut one, range), (mut other, _)) = (mapped(), mapped());
+        let slot = one.carve(range.len(), 0).unwrap();
+        other.take_back(slot);
     }
 
     #[test]
