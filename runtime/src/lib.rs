@@ -69,19 +69,21 @@ mod waiter;
 #[allow(unsafe_code)]
 mod sys {
     pub(crate) mod event;
+    mod exchange;
     pub(crate) mod fenced;
-    pub(crate) mod former;
+    pub(crate) mod handler;
     pub(crate) mod later;
     pub(crate) mod list;
     pub(crate) mod memory;
     pub(crate) mod message;
-    pub(crate) mod own_memory;
+    pub(crate) mod overflow;
+    mod own_memory;
     pub(crate) mod recycle;
     pub(crate) mod socket;
     pub(crate) mod spin;
     pub(crate) mod thread_trace;
     pub(crate) mod trace;
-    pub(crate) mod unwind;
+    mod unwind;
 }
 #[allow(unsafe_code)]
 mod wait;

@@ -81,8 +81,8 @@ impl Scheduler {
     /// Makes a scheduler and starts its workers.
     pub(crate) fn start(config: Config) -> io::Result<Arc<Scheduler>> {
         warn_without_unwinding();
-        crate::stack::overflow::install()?;
-        crate::stack::overflow::set_culprit(worker::culprit);
+        crate::sys::handler::install_for_overflows()?;
+        crate::sys::overflow::set_culprit(worker::culprit);
         let slabs = Slabs::new(config.stack_limits())?;
         let default_class = slabs.default_class();
         let standby = Standby::new(now)?;

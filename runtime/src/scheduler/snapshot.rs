@@ -263,7 +263,7 @@ impl Turn {
             }
             Doing::Unknown => None,
         };
-        seen.map(|seen| seen.trace(MOST_FRAMES))
+        seen.map(|seen| Trace::of(seen.addresses(MOST_FRAMES).into_iter()))
     }
 
     /// Whether nothing has changed since.

@@ -46,13 +46,8 @@ use crate::{
     driver::{Driver, Polled, Registrar, Standby},
     error::{Cause, Interrupt},
     idle::{Parker, Sleeper},
-    stack::{
-        SizeClass, Stack,
-        overflow::{AltStack, Culprit},
-        pool::StackPool,
-        slab::Slabs,
-    },
-    sys::{fenced, later, thread_trace},
+    stack::{SizeClass, Stack, pool::StackPool, slab::Slabs},
+    sys::{fenced, handler::AltStack, later, overflow::Culprit, thread_trace},
     waiter::{Claimed, Locals, Outcome, Waiter},
 };
 

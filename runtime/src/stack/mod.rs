@@ -22,7 +22,7 @@
 //!   guard is a mark in the page table and the region stays one mapping. An `mprotect` guard splits
 //!   it, which costs two mappings per stack and ends at about half of `vm.max_map_count`. Where
 //!   no stack can overflow, as in experiments, slots may be without guards.
-//! * [`overflow`] turns a fault on a guard into a report that names the coroutine.
+//! * [`overflow`](crate::sys::overflow) turns a fault on a guard into a report that names the coroutine.
 //!
 //! A frame larger than the guard page could step over it. Rust probes every page of such frames,
 //! and so do C compilers under `-fstack-clash-protection`, which distributions switch on.
@@ -36,7 +36,6 @@
 
 pub(crate) mod census;
 pub(crate) mod depth;
-pub(crate) mod overflow;
 pub(crate) mod pool;
 pub(crate) mod slab;
 

@@ -16,11 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::stack::census::{Census, StackStats};
-use crate::stack::overflow::Watch;
 use crate::stack::{GuardKind, OWNERS, SizeClass, Stack, StackError, StackLimits};
 use crate::sys::{
     fenced, later,
     memory::{self, Mapping, Slot},
+    overflow::Watch,
 };
 
 /// All stacks of one runtime.

@@ -1,4 +1,4 @@
-//! The backtrace of another thread, as far as it can be had without harm.
+//! The backtrace of a thread: of another, as far as it can be had without harm, and of the caller.
 //!
 //! A thread that sleeps in a system call is not disturbed: a receive with a time limit, for one, is never taken up
 //! again after a signal. The kernel tells its stack pointer, though no other register, so that the trace may end
@@ -6,31 +6,25 @@
 //! does no harm; Go's runtime preempts by it for the same reason. So is one that waits in futex(2), whose callers
 //! expect to be woken for nothing.
 //!
-//! # What the handler does
-//!
-//! It may have interrupted anything: a switch of stacks, a library's code on a stack of its own, another handler.
-//! So it walks nothing. It sees whether the interrupted stack pointer lies in the stack that is asked about; then it
-//! notes the registers and copies that stack above the pointer, within fixed room, by way of the kernel: a stack that
-//! is gone is an error then, and no fault. It allocates nothing, takes no lock and calls nothing but gettid(2) and
-//! pread(2). Who asked sees whether the thread is still at the turn that was asked about, for then it was at that turn
-//! when it answered, and walks the copy. Signals that are no query of ours go to the handler that was there before.
+//! The one that is asked notes its registers and copies its stack ([`exchange`]). Who asked sees whether it is still
+//! at the turn that was asked about, for then it was at that turn when it answered, and walks the copy. Signals that
+//! are no query of ours go to the handler that was there before.
 
 use std::{
     fs, io,
     ops::{ControlFlow, Range},
     ptr,
     sync::{
-        Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering},
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use super::{
-    former::Former,
-    own_memory,
-    trace::Trace,
-    unwind::{self, REGISTERS, Registers},
+    exchange::{self, Answer},
+    handler, own_memory,
+    unwind::{self, Registers},
 };
 
 /// What is asked of a thread.
@@ -45,25 +39,20 @@ pub(crate) struct Query<'a> {
 }
 
 /// Where a thread was found.
-pub(crate) struct StackCopy {
-    registers: Registers,
-    /// From where on its stack was copied.
-    start: usize,
-    stack: Vec<usize>,
-}
+pub(crate) struct StackCopy(Answer);
 
 impl StackCopy {
-    /// Its frames, up to so many and as far as the copy reaches.
-    pub(crate) fn trace(&self, most: usize) -> Trace {
+    /// The return addresses of its frames, innermost first, up to so many and as far as the copy reaches.
+    pub(crate) fn addresses(&self, most: usize) -> Vec<usize> {
         let mut addresses = Vec::new();
-        unwind::walk(self.registers, self.start, &self.stack, |address| {
+        unwind::walk(self.0.registers, self.0.start, &self.0.stack, |address| {
             addresses.push(address);
             match addresses.len() < most {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(()),
             }
         });
-        Trace::of(addresses.into_iter())
+        addresses
     }
 }
 
@@ -108,15 +97,15 @@ pub(crate) fn of_sleeping(
     stack_pointer: usize,
     stack: &Range<usize>,
 ) -> Option<StackCopy> {
-    let copied = part(stack_pointer, stack)?;
+    let copied = exchange::part(stack_pointer, stack)?;
     let mut bytes = vec![0; copied.len()];
     own_memory::open().ok()?;
     own_memory::read(copied.start, &mut bytes).ok()?;
-    Some(StackCopy {
+    Some(StackCopy(Answer {
         registers: Registers::of(at, stack_pointer),
         start: copied.start,
-        stack: words(&bytes).collect(),
-    })
+        stack: exchange::words(&bytes),
+    }))
 }
 
 /// Has a thread that runs answer where it is; `None` if it is not on that stack or at that turn any more, or does
@@ -128,37 +117,58 @@ pub(crate) fn of_running(query: &Query<'_>) -> io::Result<Option<StackCopy>> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     own_memory::open()?;
-    install()?;
-    let thread = query.thread;
-    EXCHANGE.lowest.store(query.stack.start, Ordering::Relaxed);
-    EXCHANGE.highest.store(query.stack.end, Ordering::Relaxed);
-    EXCHANGE.answered.store(false, Ordering::Relaxed);
-    EXCHANGE.asked.store(thread, Ordering::Release);
-    // SAFETY: takes numbers only.
-    if unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGURG) } != 0 {
-        let error = io::Error::last_os_error();
-        EXCHANGE.asked.store(0, Ordering::Relaxed);
+    handler::install_for_queries()?;
+    exchange::ask(query.thread, &query.stack);
+    if let Err(error) = handler::send_query(query.thread) {
+        exchange::withdraw(query.thread);
         return Err(error);
     }
     // It answers within microseconds if a processor is free for it. The sooner that is seen, the less likely has it
     // gone on to its next turn.
     for tries in 0..200 {
-        match EXCHANGE.answered.load(Ordering::Acquire) {
+        match exchange::is_answered() {
             true => break,
             false if tries < 100 => std::thread::yield_now(),
             false => sleep_a_millisecond(),
         }
     }
-    if EXCHANGE.asked.swap(0, Ordering::AcqRel) == thread {
+    if exchange::withdraw(query.thread) {
         return Ok(None);
     }
     // It has taken the query up, and copying takes microseconds.
-    while !EXCHANGE.answered.load(Ordering::Acquire) {
+    while !exchange::is_answered() {
         std::thread::yield_now();
     }
     // Turns go up. Its answer is in view, and so is every turn that it had begun before.
     let is_at_turn = query.turn.load(Ordering::Relaxed) == query.number;
-    Ok(EXCHANGE.read().filter(|_| is_at_turn))
+    let answer = exchange::read().filter(|_| is_at_turn);
+    Ok(answer.map(StackCopy))
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "only a watchdog's own thread comes here, or one that dumps"
+)]
+fn sleep_a_millisecond() {
+    std::thread::sleep(Duration::from_millis(1));
+}
+
+/// Calls `visit` with the return addresses of the caller's stack, innermost first, until it says false.
+///
+/// Takes no lock: naming frames, which holds the one of the library for seconds, must not hold up a worker
+/// or a signal handler.
+#[inline]
+pub(crate) fn walk_own(mut visit: impl FnMut(usize) -> bool) {
+    // SAFETY: the library's lock is for platforms whose walking is not safe on several threads at once. On
+    // Linux it is the unwinder's, which keeps its state on the stack and reads what the loader shares
+    // without locks.
+    unsafe {
+        backtrace::trace_unsynchronized(|frame| {
+            // Zero marks the end of the outermost stack.
+            let address = frame.ip().addr();
+            address != 0 && visit(address)
+        });
+    }
 }
 
 /// The calling thread's number in the system.
@@ -184,195 +194,13 @@ pub(crate) fn own_stack() -> Range<usize> {
     }
 }
 
-/// The one query that is open at a time, and its answer.
-struct Exchange {
-    /// The thread that is asked; 0 for none. Whoever sets it to 0 has the rest until the answer is there.
-    asked: AtomicI32,
-    lowest: AtomicUsize,
-    highest: AtomicUsize,
-    at: AtomicUsize,
-    registers: [AtomicUsize; REGISTERS],
-    start: AtomicUsize,
-    /// How many words were copied; 0 for a refusal.
-    words: AtomicUsize,
-    room: [AtomicUsize; MOST_BYTES / WORD],
-    answered: AtomicBool,
-}
-
-const WORD: usize = size_of::<usize>();
-
-/// As much of a stack is copied, the innermost frames first. Memory backs it once it is used.
-const MOST_BYTES: usize = 256 << 10;
-
-static EXCHANGE: Exchange = Exchange {
-    asked: AtomicI32::new(0),
-    lowest: AtomicUsize::new(0),
-    highest: AtomicUsize::new(0),
-    at: AtomicUsize::new(0),
-    registers: [const { AtomicUsize::new(0) }; REGISTERS],
-    start: AtomicUsize::new(0),
-    words: AtomicUsize::new(0),
-    room: [const { AtomicUsize::new(0) }; MOST_BYTES / WORD],
-    answered: AtomicBool::new(false),
-};
-
-impl Exchange {
-    /// What was answered.
-    fn read(&self) -> Option<StackCopy> {
-        let words = self.words.load(Ordering::Relaxed);
-        if words == 0 {
-            return None;
-        }
-        let load = |word: &AtomicUsize| word.load(Ordering::Relaxed);
-        let value = |register| Some(load(register));
-        Some(StackCopy {
-            registers: Registers {
-                at: self.at.load(Ordering::Relaxed),
-                values: self.registers.each_ref().map(value),
-            },
-            start: self.start.load(Ordering::Relaxed),
-            stack: self.room[..words].iter().map(load).collect(),
-        })
-    }
-
-    /// Copies what the thread was at; how many words of its stack. For the handler alone, once it has taken the query
-    /// up.
-    fn write(&self, context: &libc::ucontext_t) -> usize {
-        let registers = read_registers(context);
-        let stack = self.lowest.load(Ordering::Relaxed)..self.highest.load(Ordering::Relaxed);
-        let Some(copied) = part(registers.stack_pointer(), &stack) else {
-            return 0;
-        };
-        for (own, read) in self.registers.iter().zip(registers.values) {
-            own.store(read.unwrap_or(0), Ordering::Relaxed);
-        }
-        self.at.store(registers.at, Ordering::Relaxed);
-        self.start.store(copied.start, Ordering::Relaxed);
-        let count = copied.len() / WORD;
-        let mut bytes = [0; AT_A_TIME];
-        for (start, room) in copied
-            .step_by(AT_A_TIME)
-            .zip(self.room[..count].chunks(AT_A_TIME / WORD))
-        {
-            let bytes = &mut bytes[..size_of_val(room)];
-            if own_memory::read(start, bytes).is_err() {
-                return 0;
-            }
-            for (room, word) in room.iter().zip(words(bytes)) {
-                room.store(word, Ordering::Relaxed);
-            }
-        }
-        count
-    }
-}
-
-/// Bytes that the handler reads in one call, into the stack that it runs on.
-const AT_A_TIME: usize = 4 << 10;
-
-fn words(bytes: &[u8]) -> impl Iterator<Item = usize> {
-    let (words, _) = bytes.as_chunks::<WORD>();
-    words.iter().map(|word| usize::from_ne_bytes(*word))
-}
-
-/// The part of a stack from the pointer on, whole words, as far as there is room; `None` if it is elsewhere.
-fn part(stack_pointer: usize, stack: &Range<usize>) -> Option<Range<usize>> {
-    let start = stack_pointer & !(WORD - 1);
-    let is_in = start >= stack.start && start < stack.end;
-    let end = stack.end & !(WORD - 1);
-    is_in.then(|| start..end.min(start.saturating_add(MOST_BYTES)))
-}
-
-#[cfg(target_arch = "x86_64")]
-fn read_registers(context: &libc::ucontext_t) -> Registers {
-    /// In the order of their numbers in unwinding tables.
-    const ORDER: [i32; REGISTERS] = [
-        libc::REG_RAX,
-        libc::REG_RDX,
-        libc::REG_RCX,
-        libc::REG_RBX,
-        libc::REG_RSI,
-        libc::REG_RDI,
-        libc::REG_RBP,
-        libc::REG_RSP,
-        libc::REG_R8,
-        libc::REG_R9,
-        libc::REG_R10,
-        libc::REG_R11,
-        libc::REG_R12,
-        libc::REG_R13,
-        libc::REG_R14,
-        libc::REG_R15,
-        libc::REG_RIP,
-    ];
-    let saved = &context.uc_mcontext.gregs;
-    let values = ORDER.map(|index| Some(saved[index as usize] as usize));
-    Registers {
-        at: saved[libc::REG_RIP as usize] as usize,
-        values,
-    }
-}
-
-#[cfg(target_arch = "aarch64")]
-fn read_registers(context: &libc::ucontext_t) -> Registers {
-    let saved = &context.uc_mcontext;
-    let mut values = [None; REGISTERS];
-    for (value, register) in values.iter_mut().zip(saved.regs) {
-        *value = Some(register as usize);
-    }
-    values[unwind::STACK_POINTER] = Some(saved.sp as usize);
-    Registers {
-        at: saved.pc as usize,
-        values,
-    }
-}
-
-#[allow(
-    clippy::disallowed_methods,
-    reason = "only a watchdog's own thread comes here, or one that dumps"
-)]
-fn sleep_a_millisecond() {
-    std::thread::sleep(Duration::from_millis(1));
-}
-
-static FORMER: Former = Former::of(libc::SIGURG);
-
-fn install() -> io::Result<()> {
-    static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
-    let installed = INSTALLED.get_or_init(|| {
-        // SAFETY: `answer` keeps to what a handler may do.
-        let replaced = unsafe { FORMER.replace(answer, libc::SA_RESTART) };
-        replaced.map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
-    });
-    installed.map_err(io::Error::from_raw_os_error)
-}
-
-/// The handler.
-extern "C" fn answer(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    /// `asm-generic/siginfo.h`: by tgkill(2).
-    const SI_TKILL: libc::c_int = -6;
-    // SAFETY: the kernel passes a valid siginfo.
-    let is_ours = unsafe { (*info).si_code } == SI_TKILL && {
-        let (own, none) = (thread_id(), 0);
-        let asked = &EXCHANGE.asked;
-        asked
-            .compare_exchange(own, none, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
-    };
-    if !is_ours {
-        // SAFETY: these are the arguments of this handler. Ignoring is the default.
-        let _ = unsafe { FORMER.pass_on(info, context) };
-        return;
-    }
-    // SAFETY: the kernel passes the context that it interrupted; this thread was asked, and has taken the query.
-    let words = unsafe { EXCHANGE.write(&*context.cast::<libc::ucontext_t>()) };
-    EXCHANGE.words.store(words, Ordering::Relaxed);
-    EXCHANGE.answered.store(true, Ordering::Release);
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::*;
-    use std::sync::Arc;
+    use super::{super::trace::Trace, *};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI32, AtomicUsize},
+    };
 
     #[derive(Default)]
     struct Shared {
@@ -430,7 +258,7 @@ mod tests {
     }
 
     fn is_found(sighting: &StackCopy, function: &str) -> bool {
-        let frames = sighting.trace(128).frames();
+        let frames = Trace::of(sighting.addresses(128).into_iter()).frames();
         frames.iter().any(|frame| frame.function.contains(function))
     }
 

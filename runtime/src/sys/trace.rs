@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::unwind::walk_own;
+use super::thread_trace::walk_own;
 
 /// The return addresses of a stack, innermost first.
 #[derive(Clone, Debug, Default)]

@@ -1,4 +1,4 @@
-//! Walks a copy of a stack, by the tables that unwinding reads, and the caller's own.
+//! Walks a copy of a stack, by the tables that unwinding reads.
 //!
 //! Of a copy, nothing but itself and copies of the tables is read, both within their bounds, and never on the thread
 //! that is looked at. So code without tables, or with wrong ones, a stack pointer that is elsewhere, an object that is
@@ -87,24 +87,6 @@ pub(crate) fn walk(
         if !(below..=copy.end()).contains(&registers.stack_pointer()) {
             return;
         }
-    }
-}
-
-/// Calls `visit` with the return addresses of the caller's stack, innermost first, until it says false.
-///
-/// Takes no lock: naming frames, which holds the one of the library for seconds, must not hold up a worker
-/// or a signal handler.
-#[inline]
-pub(crate) fn walk_own(mut visit: impl FnMut(usize) -> bool) {
-    // SAFETY: the library's lock is for platforms whose walking is not safe on several threads at once. On
-    // Linux it is the unwinder's, which keeps its state on the stack and reads what the loader shares
-    // without locks.
-    unsafe {
-        backtrace::trace_unsynchronized(|frame| {
-            // Zero marks the end of the outermost stack.
-            let address = frame.ip().addr();
-            address != 0 && visit(address)
-        });
     }
 }
 
@@ -319,7 +301,7 @@ impl Objects {
 fn parse(told: &str) -> Vec<usize> {
     let start = |line: &str| {
         let words: Vec<_> = line.split_whitespace().collect();
-        let [range, rights, offset, _, _, .., path] = words[..] else {
+        let [range, rights, offset, _, _, path, ..] = words[..] else {
             return None;
         };
         let is_beginning = offset.bytes().all(|digit| digit == b'0');

@@ -19,17 +19,14 @@
 //! was entered before its first stack was handed out, and leaves only after its last one came back.
 
 use std::fmt::{self, Write as _};
-use std::io;
-use std::marker::PhantomData;
-use std::mem::{self, MaybeUninit};
 use std::panic::Location;
 use std::process;
-use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::sys::former::{Former, Passed};
-use crate::sys::memory::{self, Mapping};
+use rustix::io::Errno;
+
+use super::memory::{self, Mapping};
 
 /// Whose stack overflowed.
 #[derive(Clone, Copy, Debug)]
@@ -54,96 +51,14 @@ pub(crate) fn set_culprit(find: fn(stack_limit: usize) -> Option<Culprit>) {
 
 static FIND_CULPRIT: OnceLock<fn(usize) -> Option<Culprit>> = OnceLock::new();
 
-/// Installs the handler, once per process; later calls repeat the outcome of the first.
-pub(crate) fn install() -> io::Result<()> {
-    static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
-    let installed = INSTALLED.get_or_init(|| {
-        SIGNALS
-            .iter()
-            .try_for_each(Handled::install)
-            .map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
-    });
-    installed.map_err(io::Error::from_raw_os_error)
-}
-
-/// An alternate signal stack for the current thread, without which an overflow could not be
-/// handled.
-///
-/// Dropping it restores the thread's former one.
-#[derive(Debug)]
-pub(crate) struct AltStack {
-    mapping: Option<Mapping>,
-    former: libc::stack_t,
-    /// It belongs to the thread that installed it.
-    _not_send: PhantomData<*mut ()>,
-}
-
-impl AltStack {
-    /// Gives the current thread an alternate stack of 64 KiB (more where signal frames are large),
-    /// with a guard page.
-    pub(crate) fn install() -> io::Result<AltStack> {
-        let page = memory::page_size();
-        let size = (64 << 10)
-            .max((32 << 10) + signal_frame_size())
-            .next_multiple_of(page);
-        let mapping = Mapping::reserve_guarded(page + size)?;
-        let start = mapping.start().get();
-        let stack = libc::stack_t {
-            ss_sp: ptr::with_exposed_provenance_mut(start + page),
-            ss_flags: 0,
-            ss_size: size,
-        };
-        let mut former = MaybeUninit::uninit();
-        // SAFETY: nothing lives in the mapping yet. From here on the kernel may run handlers on it, and it
-        // stays mapped until `drop` has taken it away from the thread.
-        let installed = unsafe {
-            match libc::sigaltstack(&stack, former.as_mut_ptr()) {
-                0 => Ok(former.assume_init()),
-                _ => Err(io::Error::last_os_error()),
-            }
-        };
-        match installed {
-            Ok(former) => Ok(AltStack {
-                mapping: Some(mapping),
-                former,
-                _not_send: PhantomData,
-            }),
-            Err(error) => {
-                let _ = mapping.unmap();
-                Err(error)
-            }
-        }
-    }
-}
-
-impl Drop for AltStack {
-    fn drop(&mut self) {
-        let Some(mapping) = self.mapping.take() else {
-            return;
-        };
-        let mut current = MaybeUninit::<libc::stack_t>::uninit();
-        // SAFETY: asks for the thread's alternate stack, and replaces it only if it is ours.
-        let detached = unsafe {
-            libc::sigaltstack(ptr::null(), current.as_mut_ptr()) == 0 && {
-                let ours = current.assume_init().ss_sp.addr()
-                    == mapping.start().get() + memory::page_size();
-                !ours || libc::sigaltstack(&self.former, ptr::null_mut()) == 0
-            }
-        };
-        if detached {
-            let _ = mapping.unmap();
-        }
-    }
-}
-
 /// A region of slots that the handler knows. Must be ended before the region is unmapped.
 #[derive(Debug)]
-pub(super) struct Watch(&'static Node);
+pub(crate) struct Watch(&'static Node);
 
 impl Watch {
     /// Lets the handler know that `region` is cut into slots of `slot` bytes, whose lowest pages
     /// are guards.
-    pub(super) fn begin(region: &Mapping, slot: usize) -> Watch {
+    pub(crate) fn begin(region: &Mapping, slot: usize) -> Watch {
         let mut spare = SPARE_NODES.lock().unwrap_or_else(PoisonError::into_inner);
         let node = spare.pop().unwrap_or_else(|| {
             let node: &'static Node = Box::leak(Box::default());
@@ -158,7 +73,7 @@ impl Watch {
     }
 
     /// Makes the handler forget the region.
-    pub(super) fn end(self) {
+    pub(crate) fn end(self) {
         let mut spare = SPARE_NODES.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.write(0, 0, 1);
         spare.push(self.0);
@@ -227,71 +142,15 @@ fn guarded_slot(address: usize) -> Option<Slot> {
     nodes.filter_map(|node| node.guarded_slot(address)).next()
 }
 
-/// A signal we handle, and what handled it before.
-struct Handled(Former);
-
-/// Guard pages answer with SIGSEGV; some kernels and emulators report faults on them as SIGBUS.
-static SIGNALS: [Handled; 2] = [Handled::new(libc::SIGSEGV), Handled::new(libc::SIGBUS)];
-
-impl Handled {
-    const fn new(signal: libc::c_int) -> Handled {
-        Handled(Former::of(signal))
-    }
-
-    fn install(&self) -> io::Result<()> {
-        // SAFETY: `on_fault` keeps to what a handler may do.
-        unsafe { self.0.replace(on_fault, 0) }
-    }
-
-    /// Does what the former action would have done.
-    ///
-    /// # Safety
-    ///
-    /// Only for a signal handler, with the arguments it was called with.
-    unsafe fn chain(&self, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-        // SAFETY: the kernel passes a valid siginfo.
-        let sent = unsafe { (*info).si_code } <= 0;
-        // SAFETY: passed on to the caller.
-        match unsafe { self.0.pass_on(info, context) } {
-            Passed::Handled => {}
-            // The kernel ignores a signal that was sent, but never a fault.
-            Passed::Ignored if sent => {}
-            Passed::Ignored | Passed::Default => self.fall_to_default(sent),
-        }
-    }
-
-    /// Restores the default action and lets the signal meet it: a fault repeats itself when the
-    /// handler returns, a signal that was sent has to be sent again.
-    fn fall_to_default(&self, sent: bool) {
-        // SAFETY: all zeroes is the default action; raise is async-signal-safe, and its signal
-        // waits for our return.
-        unsafe {
-            let default: libc::sigaction = mem::zeroed();
-            libc::sigaction(self.0.signal(), &default, ptr::null_mut());
-            if sent {
-                libc::raise(self.0.signal());
-            }
-        }
-    }
-}
-
-extern "C" fn on_fault(
-    signal: libc::c_int,
-    info: *mut libc::siginfo_t,
-    context: *mut libc::c_void,
-) {
-    // SAFETY: the kernel passes a valid siginfo, whose address is that of a fault if the code is
-    // positive.
-    let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
+/// What the handler does; false for other faults. Keeps to what a handler may do: see above.
+pub(super) fn on_fault(code: libc::c_int, address: usize, _context: &libc::ucontext_t) -> bool {
+    // A signal that was sent has no address.
     if code > 0
         && let Some(slot) = guarded_slot(address)
     {
         report(slot);
     }
-    if let Some(handled) = SIGNALS.iter().find(|handled| handled.0.signal() == signal) {
-        // SAFETY: these are the arguments of this handler.
-        unsafe { handled.chain(info, context) };
-    }
+    false
 }
 
 /// Says on standard error whose stack overflowed, and aborts.
@@ -302,10 +161,9 @@ fn report(slot: Slot) -> ! {
     let _ = text.describe(culprit, slot.size);
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
-        // SAFETY: the pointer and length are those of a slice.
-        match unsafe { libc::write(libc::STDERR_FILENO, rest.as_ptr().cast(), rest.len()) } {
-            written @ 1.. => rest = &rest[written as usize..],
-            _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+        match rustix::io::write(rustix::stdio::stderr(), rest) {
+            Ok(written @ 1..) => rest = &rest[written..],
+            Err(Errno::INTR) => {}
             _ => break,
         }
     }
@@ -375,24 +233,18 @@ impl fmt::Write for Text {
 /// Bytes of a coroutine's name that a report shows.
 const MAX_NAME: usize = 128;
 
-/// How much of an alternate stack the kernel may need for the registers it saves.
-fn signal_frame_size() -> usize {
-    /// `linux/auxvec.h`; the same on every architecture.
-    const AT_MINSIGSTKSZ: libc::c_ulong = 51;
-    // SAFETY: getauxval reads the process's auxiliary vector, and answers 0 where it has no such
-    // entry.
-    unsafe { libc::getauxval(AT_MINSIGSTKSZ) as usize }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::mem::{self, MaybeUninit};
     use std::num::NonZeroUsize;
+    use std::ptr;
     use std::sync::atomic::AtomicU32;
 
     use super::*;
     use crate::stack::pool::StackPool;
     use crate::stack::slab::Slabs;
     use crate::stack::{Stack, StackGuard, StackLimits, child};
+    use crate::sys::handler::{AltStack, install_for_overflows};
 
     /// An address on the page at zero, which no process has mapped.
     const NULL_PAGE: usize = 8;
@@ -494,7 +346,7 @@ mod tests {
             module_path!(),
             "an_overflow_names_its_coroutine_and_aborts",
             || {
-                install().unwrap();
+                install_for_overflows().unwrap();
                 set_culprit(culprit);
                 let _alternate = AltStack::install().unwrap();
                 let (_pool, stack) = acquire(StackGuard::Auto);
@@ -515,7 +367,7 @@ mod tests {
     fn an_overflow_onto_a_protected_page_is_reported_too() {
         let test = "an_overflow_onto_a_protected_page_is_reported_too";
         let ended = child::run(module_path!(), test, || {
-            install().unwrap();
+            install_for_overflows().unwrap();
             let _alternate = AltStack::install().unwrap();
             let (_pool, stack) = acquire(StackGuard::Mprotect);
             recurse_on(stack);
@@ -531,7 +383,7 @@ mod tests {
     fn a_guard_still_reports_after_its_stack_was_given_back() {
         let test = "a_guard_still_reports_after_its_stack_was_given_back";
         let ended = child::run(module_path!(), test, || {
-            install().unwrap();
+            install_for_overflows().unwrap();
             let (_pool, stack) = acquire(StackGuard::Auto);
             let slot = stack.limit().get()..stack.base().get();
             // SAFETY: nothing runs on the stack.
@@ -550,7 +402,7 @@ mod tests {
             "a_null_pointer_reaches_the_default_action",
             || {
                 act(libc::SIGSEGV, libc::SIG_DFL, 0);
-                install().unwrap();
+                install_for_overflows().unwrap();
                 read(NULL_PAGE);
             },
         );
@@ -562,7 +414,7 @@ mod tests {
     fn a_null_pointer_reaches_the_handler_of_the_standard_library() {
         let test = "a_null_pointer_reaches_the_handler_of_the_standard_library";
         let ended = child::run(module_path!(), test, || {
-            install().unwrap();
+            install_for_overflows().unwrap();
             read(NULL_PAGE);
         });
         let text = ended.by_signal(libc::SIGSEGV);
@@ -582,10 +434,10 @@ mod tests {
         let ended = child::run(module_path!(), test, || {
             act(
                 libc::SIGSEGV,
-                handler as crate::sys::former::Handler as usize,
+                handler as crate::sys::handler::Informed as usize,
                 libc::SA_SIGINFO,
             );
-            install().unwrap();
+            install_for_overflows().unwrap();
             read(NULL_PAGE);
         });
         ended.by_exit(HANDLED);
@@ -607,7 +459,7 @@ mod tests {
                 handler as extern "C" fn(i32) as usize,
                 libc::SA_NODEFER,
             );
-            install().unwrap();
+            install_for_overflows().unwrap();
             read(NULL_PAGE);
         });
         ended.by_exit(HANDLED);
@@ -626,7 +478,7 @@ mod tests {
             || {
                 let handler = handler as extern "C" fn(i32) as usize;
                 act(libc::SIGSEGV, handler, libc::SA_RESETHAND);
-                install().unwrap();
+                install_for_overflows().unwrap();
                 read(NULL_PAGE);
             },
         );
@@ -638,7 +490,7 @@ mod tests {
         let test = "ignoring_holds_for_signals_sent_but_not_for_faults";
         let ended = child::run(module_path!(), test, || {
             act(libc::SIGSEGV, libc::SIG_IGN, 0);
-            install().unwrap();
+            install_for_overflows().unwrap();
             kill_self(libc::SIGSEGV);
             eprintln!("survived");
             read(NULL_PAGE);
@@ -651,7 +503,7 @@ mod tests {
         let test = "a_signal_that_was_sent_still_ends_the_process";
         let ended = child::run(module_path!(), test, || {
             act(libc::SIGBUS, libc::SIG_DFL, 0);
-            install().unwrap();
+            install_for_overflows().unwrap();
             kill_self(libc::SIGBUS);
         });
         let text = ended.by_signal(libc::SIGBUS);
