@@ -42,6 +42,7 @@ fn closed_types_are_those_that_the_decisions_name() {
         "runtime",
         "server/http",
         "server/parts",
+        "server/supervise",
         "server/tls",
         "tracing",
     ]
