@@ -20,6 +20,8 @@ pub(crate) struct BodyLimits {
     pub(crate) length: u64,
     /// How long it may stall.
     pub(crate) stall: Duration,
+    /// Whether answers may come before the final one.
+    pub(crate) interim: bool,
 }
 
 /// How far the body has been read.

@@ -51,6 +51,7 @@ mod router;
 pub mod server;
 mod testing;
 pub mod transport;
+mod writer;
 
 pub use body::BodyError;
 pub use client::{Client, ClientError, ClientResponse};
@@ -61,6 +62,7 @@ pub use request::{BodyReader, Request};
 pub use response::{Body, Html, IntoResponse, Json, Response};
 pub use router::{Route, RouteError, Router, handler::Handler};
 pub use server::{Server, ServerHandle, upgrade::Upgraded};
+pub use writer::{BodyWriter, Flush};
 
 // Here, since neither the client nor the server knows the other.
 /// The [status](ClientError::status) and its name: what hosts a service calls is not its clients' affair. Log the error

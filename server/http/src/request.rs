@@ -8,13 +8,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, Method, Uri, Version};
+use http::{Extensions, HeaderMap, Method, StatusCode, Uri, Version};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use crate::{
     body::{BodyError, BodyState},
-    http1::head::{Framing, Head, ascii},
+    http1::{
+        conversation::is_interim,
+        head::{Framing, Head, ascii},
+    },
     server::{buffers::Scratch, exchange::Exchange},
     transport::Peer,
 };
@@ -173,6 +176,55 @@ impl Request {
     /// A client that expects `100 Continue` is sent that at the first read. Errors carry a [`BodyError`].
     pub fn body(&mut self) -> BodyReader<'_> {
         BodyReader { request: self }
+    }
+
+    /// The fields behind a body that came in chunks, once it has been read to its end; `None` before, and for other bodies.
+    ///
+    /// Fields that say how the message is to be read, such as `Content-Length`, or who asks, such as `Authorization`, are
+    /// left out (RFC 9110, 6.5.1).
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::{BodyError, Request, StatusCode};
+    /// fn put(request: &mut Request) -> Result<StatusCode, BodyError> {
+    ///     let body = request.read_body()?;
+    ///     let sum = request.trailers().and_then(|fields| fields.get("x-sum").cloned());
+    ///     # let _ = (body, sum);
+    ///     Ok(StatusCode::NO_CONTENT)
+    /// }
+    /// # let _ = put;
+    /// ```
+    pub fn trailers(&self) -> Option<HeaderMap> {
+        self.exchange.trailers()
+    }
+
+    /// Sends an answer before the final one, at once: `103 Early Hints`, most likely. Whether it was sent.
+    ///
+    /// It is not sent to clients that speak HTTP/1.0, nor where
+    /// [`Builder::interim_responses`](crate::server::Builder::interim_responses) says so, nor for a request
+    /// [for a test](Request::for_test).
+    ///
+    /// # Errors
+    /// Kind `InvalidInput` if the status is not 1xx, or is 101; or if the connection has failed.
+    ///
+    /// # Examples
+    /// ```
+    /// use http::{HeaderMap, HeaderValue, header::LINK};
+    /// use maniple_server::{Request, StatusCode};
+    /// fn page(request: &mut Request) -> std::io::Result<String> {
+    ///     let mut hints = HeaderMap::new();
+    ///     hints.insert(LINK, HeaderValue::from_static("</style.css>; rel=preload; as=style"));
+    ///     request.inform(StatusCode::EARLY_HINTS, &hints)?;
+    ///     Ok("a page that takes long".to_owned())
+    /// }
+    /// assert!(page(&mut Request::for_test("GET", "/")).is_ok());
+    /// ```
+    pub fn inform(&mut self, status: StatusCode, headers: &HeaderMap) -> io::Result<bool> {
+        if !is_interim(status) {
+            let text = format!("{status} is no interim answer");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        self.exchange.inform(status, headers)
     }
 
     /// The whole body.

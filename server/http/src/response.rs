@@ -18,6 +18,7 @@ use crate::{
     http1::response::{ContentType, HTML, JSON, OCTETS, TEXT},
     problem::Problem,
     server::upgrade::{Takeover, Upgraded},
+    writer::BodyWriter,
 };
 
 use maniple::{log_limit::LogLimit, log_within};
@@ -197,16 +198,22 @@ impl Response {
         self.headers.as_ref()?.get(name)?.to_str().ok()
     }
 
-    /// The whole body, of a reader what it gives: to see in a test what a handler answers.
+    /// The whole body, of a reader what it gives, of a function what it writes, for which the request has no body: to see in
+    /// a test what a handler answers.
     ///
     /// # Errors
-    /// That of the reader.
+    /// That of the reader or the function.
     pub fn into_bytes(self) -> io::Result<Bytes> {
         match self.body.kind {
             BodyKind::Static(bytes) => Ok(Bytes::from_static(bytes)),
             BodyKind::Owned(bytes) => Ok(bytes.into()),
             BodyKind::Shared(bytes) => Ok(bytes),
             BodyKind::Takeover(_) => Ok(Bytes::new()),
+            BodyKind::Writer { write, .. } => {
+                let mut bytes = Vec::new();
+                write(&mut io::empty(), &mut BodyWriter::new(&mut bytes))?;
+                Ok(bytes.into())
+            }
             BodyKind::Problem(problem) => Ok(problem.line().to_owned().into()),
             BodyKind::Reader { mut reader, .. } => {
                 let mut bytes = Vec::new();
@@ -335,11 +342,20 @@ pub(crate) enum BodyKind {
         reader: Box<dyn Read + Send>,
         length: Option<u64>,
     },
+    /// What the function writes, which is lent the request's body.
+    Writer {
+        write: Write,
+        length: Option<u64>,
+    },
     /// None: the connection is to be handed over.
     Takeover(Takeover),
     /// A line of text, unless there is another form for all of them.
     Problem(Box<Problem>),
 }
+
+/// A function that writes a body, and may read that of the request meanwhile.
+pub(crate) type Write =
+    Box<dyn FnOnce(&mut dyn Read, &mut BodyWriter<'_>) -> io::Result<()> + Send>;
 
 impl Body {
     /// No bytes.
@@ -370,13 +386,98 @@ impl Body {
         }
     }
 
+    /// What `write` writes, of unknown length: sent in chunks, as [`Flush`](crate::Flush) says. It is called once the head is
+    /// on its way, in the connection's coroutine, and may wait.
+    ///
+    /// An error of the function, or a panic, breaks the connection off, so that the client sees that the body is
+    /// incomplete.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::Write;
+    /// use maniple_server::{Body, Request, Response};
+    /// fn count(_: &mut Request) -> Response {
+    ///     Response::text(Body::from_fn(|out| {
+    ///         for number in 1..=3 {
+    ///             writeln!(out, "{number}")?;
+    ///             maniple::sleep(std::time::Duration::from_millis(5)); // it leaves meanwhile
+    ///         }
+    ///         Ok(())
+    ///     }))
+    /// }
+    /// let answer = count(&mut Request::for_test("GET", "/"));
+    /// assert_eq!(answer.into_text().unwrap(), "1\n2\n3\n");
+    /// ```
+    pub fn from_fn(
+        write: impl FnOnce(&mut BodyWriter<'_>) -> io::Result<()> + Send + 'static,
+    ) -> Self {
+        Self::written(None, |_, out| write(out))
+    }
+
+    /// As [`Body::from_fn`], with a length that the client is told. Fewer bytes break the connection off; a write beyond
+    /// them is an error of kind `InvalidInput`.
+    pub fn from_sized_fn(
+        length: u64,
+        write: impl FnOnce(&mut BodyWriter<'_>) -> io::Result<()> + Send + 'static,
+    ) -> Self {
+        Self::written(Some(length), |_, out| write(out))
+    }
+
+    /// As [`Body::from_fn`], with what is left of the request's body to read meanwhile: an echo, or a proxy, in one loop. A
+    /// client that does not take what is written has the function wait, and so is no longer read from.
+    ///
+    /// Clients that send all before they read anything, as many do, stand still once what is between is full: the answer
+    /// is then cut after `body_timeout`. Errors of the reader carry a [`BodyError`](crate::BodyError). A client
+    /// that expects `100 Continue` is sent it before the head.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::{Body, Request, Response, Router};
+    /// let router = Router::new().post("/echo", |_: &mut Request| {
+    ///     Response::new(http::StatusCode::OK).with_body(Body::duplex(|request, out| {
+    ///         maniple::io::copy(request, out).map(drop)
+    ///     }))
+    /// });
+    /// # let _ = router;
+    /// ```
+    pub fn duplex(
+        write: impl FnOnce(&mut dyn Read, &mut BodyWriter<'_>) -> io::Result<()> + Send + 'static,
+    ) -> Self {
+        Self::written(None, write)
+    }
+
+    fn written(
+        length: Option<u64>,
+        write: impl FnOnce(&mut dyn Read, &mut BodyWriter<'_>) -> io::Result<()> + Send + 'static,
+    ) -> Self {
+        let write = Box::new(write);
+        Self {
+            kind: BodyKind::Writer { write, length },
+        }
+    }
+
+    /// Whether it is made while it is sent.
+    #[cold]
+    pub(crate) fn is_streamed(&self) -> bool {
+        matches!(self.kind, BodyKind::Reader { .. } | BodyKind::Writer { .. })
+    }
+
+    /// Whether what makes it may read the request's body meanwhile.
+    #[cold]
+    pub(crate) fn may_read(&self) -> bool {
+        matches!(self.kind, BodyKind::Writer { .. })
+    }
+
+    /// Whether there is memory to give back, and no more.
+    #[inline]
+    pub(crate) fn is_owned(&self) -> bool {
+        matches!(self.kind, BodyKind::Owned(_))
+    }
+
     /// Whether dropping it runs code that is not ours.
     #[inline]
     pub(crate) fn is_foreign(&self) -> bool {
-        matches!(
-            self.kind,
-            BodyKind::Shared(_) | BodyKind::Reader { .. } | BodyKind::Takeover(_)
-        )
+        !matches!(self.kind, BodyKind::Static(_) | BodyKind::Owned(_))
     }
 
     /// The bytes, unless it is a reader.
@@ -387,7 +488,7 @@ impl Body {
             BodyKind::Owned(bytes) => Some(bytes),
             BodyKind::Shared(bytes) => Some(bytes),
             BodyKind::Problem(problem) => Some(problem.line().as_bytes()),
-            BodyKind::Reader { .. } | BodyKind::Takeover(_) => None,
+            BodyKind::Reader { .. } | BodyKind::Writer { .. } | BodyKind::Takeover(_) => None,
         }
     }
 }
@@ -398,6 +499,7 @@ impl fmt::Debug for Body {
             Some(bytes) => write!(f, "Body({} bytes)", bytes.len()),
             None => f.write_str(match self.kind {
                 BodyKind::Takeover(_) => "Body(takes the connection over)",
+                BodyKind::Writer { .. } => "Body(function)",
                 _ => "Body(reader)",
             }),
         }

@@ -154,6 +154,7 @@ fn read(bytes: Vec<u8>, head_bytes: usize) -> Result<Request, &'static str> {
     let body_limits = BodyLimits {
         length: u64::MAX,
         stall: Duration::from_secs(60),
+        interim: false,
     };
     let limits = Limits {
         head_bytes: usize::from(u16::MAX),

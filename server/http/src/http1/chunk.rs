@@ -1,14 +1,14 @@
 //! Chunked bodies (RFC 9112, 7.1): a decoder that is fed as bytes come.
 //!
 //! Strict: line ends of CR LF only, sizes of up to 16 hexadecimal digits and nothing around them,
-//! extensions and trailers within bounds. Extensions are skipped, trailers are checked and dropped.
+//! extensions and trailers within bounds. Extensions are skipped, trailers are checked, and kept for who wants them.
 //!
 //! A size is what a peer claims, up to 2^64 - 1. It is held against what the body may still have as soon
 //! as it has been read, and nothing is added to it.
 
 #![deny(clippy::arithmetic_side_effects)]
 
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{
     Reject,
@@ -56,6 +56,45 @@ pub(crate) enum Step {
 pub(crate) const TOO_LARGE: Reject =
     Reject::new(StatusCode::PAYLOAD_TOO_LARGE, "chunked body too large");
 
+/// The fields in lines of trailers that a decoder has let through. Those that say how a message is to be read are left out:
+/// it has been read (RFC 9110, 6.5.1).
+pub(crate) fn trailers(lines: &[u8]) -> HeaderMap {
+    use http::header::{
+        AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+        COOKIE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    };
+    const FRAMES: [HeaderName; 13] = [
+        AUTHORIZATION,
+        CONNECTION,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        COOKIE,
+        EXPECT,
+        HOST,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ];
+    let mut fields = HeaderMap::new();
+    for line in lines.split(|&byte| byte == b'\n') {
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else {
+            continue;
+        };
+        let (name, value) = line.split_at(colon);
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        let field = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value));
+        if let (Ok(name), Ok(value)) = field
+            && !FRAMES.contains(&name)
+        {
+            fields.append(name, value);
+        }
+    }
+    fields
+}
+
 /// Bytes of all extensions and trailers of one body.
 const MAX_OVERHEAD: usize = 8 * 1024;
 
@@ -74,6 +113,19 @@ impl Decoder {
 
     /// Decodes framing at the start of `input` up to the next data or the end.
     pub(crate) fn step(&mut self, input: &[u8]) -> Result<Step, Reject> {
+        self.step_by(input, |_| {})
+    }
+
+    /// As [`step`](Self::step), and appends the lines of the trailers.
+    pub(crate) fn step_keeping(
+        &mut self,
+        input: &[u8],
+        trailers: &mut Vec<u8>,
+    ) -> Result<Step, Reject> {
+        self.step_by(input, |byte| trailers.push(byte))
+    }
+
+    fn step_by(&mut self, input: &[u8], mut keep: impl FnMut(u8)) -> Result<Step, Reject> {
         if let State::Data { left } = self.state {
             return Ok(Step::Data(left));
         }
@@ -83,6 +135,8 @@ impl Decoder {
         for (used, &byte) in (1..).zip(input) {
             self.state = self.next(byte)?;
             match self.state {
+                State::TrailerName | State::TrailerValue => keep(byte),
+                State::TrailerLf => keep(b'\n'),
                 State::Data { .. } => return Ok(Step::Framing(used)),
                 State::Done => return Ok(Step::Done(used)),
                 _ => {}

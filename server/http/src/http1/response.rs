@@ -1,6 +1,6 @@
 //! Response heads and chunks, as bytes.
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::conversation::Ending;
 
@@ -126,9 +126,22 @@ fn write_fields(out: &mut Vec<u8>, headers: &HeaderMap) {
             // Without it the field would be meant for whoever comes next (RFC 9110, 7.8).
             out.extend_from_slice(b"connection: upgrade\r\n");
         }
-        out.extend_from_slice(name.as_str().as_bytes());
-        field(out, b": ", value.as_bytes());
+        write_field(out, name, value);
     }
+}
+
+/// Appends one field.
+pub(crate) fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    field(out, b": ", value.as_bytes());
+}
+
+/// Appends an answer before the final one, whole.
+#[cold]
+pub(crate) fn write_interim(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
+    write_opening(out, status, None);
+    write_fields(out, headers);
+    out.extend_from_slice(b"\r\n");
 }
 
 #[inline]
@@ -149,6 +162,55 @@ pub(crate) fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
 
 /// Ends a chunked body.
 pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Before the trailers of a chunked body, and behind them.
+pub(crate) const LAST_SIZE: &[u8] = b"0\r\n";
+pub(crate) const END_OF_TRAILERS: &[u8] = b"\r\n";
+
+/// The last chunk of what has been collected: more data can be added to it, as its size has room for that.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chunk {
+    start: usize,
+    end: usize,
+}
+
+impl Chunk {
+    /// Appends data of some length to the chunk that `out` ends with, or in one of its own.
+    ///
+    /// # Panics
+    /// If the data is longer than [`Chunk::MOST`].
+    pub(crate) fn append(former: Option<Self>, out: &mut Vec<u8>, data: &[u8]) -> Self {
+        let fits = |chunk: &Self| {
+            chunk.end == out.len() && chunk.end - chunk.start + data.len() <= Self::MOST
+        };
+        let start = match former.filter(fits) {
+            Some(former) => {
+                out.truncate(out.len() - 2);
+                former.start
+            }
+            None => {
+                out.extend_from_slice(b"0000\r\n");
+                out.len() - 6
+            }
+        };
+        out.extend_from_slice(data);
+        let size = format!("{:04x}", out.len() - start - 6);
+        out[start..start + 4].copy_from_slice(size.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        Self {
+            start,
+            end: out.len(),
+        }
+    }
+
+    /// Whether `out` still ends with it.
+    pub(crate) fn is_last_of(&self, out: &[u8]) -> bool {
+        self.end == out.len()
+    }
+
+    /// Bytes of one, less than its size can say.
+    pub(crate) const MOST: usize = 0xff00;
+}
 
 /// Asks the client to go on with its body.
 pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

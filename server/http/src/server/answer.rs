@@ -1,23 +1,15 @@
 //! The sending side of a connection that is served: how an answer is put on its way.
 //!
-//! A head and a short body are collected in the connection's [`Out`], a long one is written behind what is there, and
-//! one that a handler's reader gives is sent as it is read.
+//! A head and a short body are collected in the connection's [`Out`], a long one is written behind what is there. One that
+//! is made meanwhile is [`stream`](super::stream)'s.
 
-use std::{
-    io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, rc::Rc, sync::Arc, time::Duration};
 
-use maniple::panics;
-
-use super::{date, faults::report_broken_body, out::Out, state::Connection};
+use super::{date, out::Out, state::Connection};
 use crate::{
     http1::{
         conversation::{Content, Ending, Sent, connection_option},
-        response::{Head, LAST_CHUNK, write_chunk, write_head},
+        response::{Head, write_head},
     },
     response::{BodyKind, Response},
 };
@@ -44,9 +36,6 @@ const MAX_OUTPUT: usize = 64 * 1024;
 /// Bodies up to this are copied behind their head, to leave in the same write.
 const COPIED_BODY: usize = 16 * 1024;
 
-/// Read at a time of a body that a handler's reader gives.
-const STREAM_READ: usize = 16 * 1024;
-
 impl Way<'_> {
     /// Sends what has been collected.
     #[inline]
@@ -63,19 +52,50 @@ impl Way<'_> {
         self.flush()
     }
 
-    /// Appends a response.
+    /// As [`keep_back`](Self::keep_back), for so long.
+    #[cold]
+    pub(super) fn keep_back_for(self, moment: Duration) -> io::Result<()> {
+        if self.out.is_kept_back() || self.out.keep_back_for(self.connection, moment) {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    /// Appends a response whose body is there.
     #[inline(always)]
-    pub(super) fn send(
+    pub(super) fn send(self, response: &Response, keep: bool, asked: Asked) -> io::Result<Sent> {
+        let (ending, has_body) = self.append_head(response, keep, asked);
+        match response.body.bytes() {
+            Some(bytes) if has_body => {
+                if bytes.len() > COPIED_BODY {
+                    self.out.flush_with(bytes, self.connection, self.stall)?;
+                    return Ok(Sent::Whole);
+                }
+                let mut output = self.out.bytes();
+                output.extend_from_slice(bytes);
+                if output.len() > MAX_OUTPUT {
+                    drop(output);
+                    self.flush()?;
+                }
+                Ok(Sent::Whole)
+            }
+            _ => Ok(Sent::all(ending)),
+        }
+    }
+
+    /// Appends the head of a response; how its body ends, and whether it is sent.
+    #[inline(always)]
+    pub(super) fn append_head(
         self,
-        response: &mut Response,
+        response: &Response,
         keep: bool,
         asked: Asked,
-    ) -> io::Result<Sent> {
+    ) -> (Ending, bool) {
         let content = Content {
             status: response.status,
             headers: response.headers.as_deref(),
             length: match &response.body.kind {
-                BodyKind::Reader { length, .. } => *length,
+                BodyKind::Reader { length, .. } | BodyKind::Writer { length, .. } => *length,
                 _ => response.body.bytes().map(|bytes| bytes.len() as u64),
             },
             of_head: asked.of_head,
@@ -94,28 +114,7 @@ impl Way<'_> {
             },
         );
         date::end_head(&mut output);
-        if !has_body {
-            return Ok(Sent::all(ending));
-        }
-        match response.body.bytes() {
-            Some(bytes) if bytes.len() <= COPIED_BODY => {
-                output.extend_from_slice(bytes);
-                if output.len() > MAX_OUTPUT {
-                    drop(output);
-                    self.flush()?;
-                }
-                Ok(Sent::Whole)
-            }
-            Some(bytes) => {
-                drop(output);
-                self.out.flush_with(bytes, self.connection, self.stall)?;
-                Ok(Sent::Whole)
-            }
-            None => {
-                drop(output);
-                self.stream_body(&mut response.body.kind, ending)
-            }
-        }
+        (ending, has_body)
     }
 
     /// Sends a head behind which the bytes are no longer HTTP's (RFC 9110, 7.8 and 9.3.6).
@@ -135,50 +134,5 @@ impl Way<'_> {
         date::end_head(&mut output);
         drop(output);
         self.flush()
-    }
-
-    /// Sends a body as its reader gives it.
-    #[cold]
-    fn stream_body(self, body: &mut BodyKind, ending: Ending) -> io::Result<Sent> {
-        let BodyKind::Reader { reader, length } = body else {
-            return Ok(Sent::Whole);
-        };
-        let mut buffer = vec![0; STREAM_READ];
-        let mut sent = 0;
-        loop {
-            self.keep_back()?;
-            let read = catch_unwind(AssertUnwindSafe(|| reader.read(&mut buffer)));
-            let count = match read {
-                Ok(Ok(0)) => break,
-                Ok(Ok(count)) => count,
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Ok(Err(error)) => {
-                    report_broken_body(error);
-                    return Ok(Sent::cut(ending));
-                }
-                Err(panic) => {
-                    panics::discard(panic);
-                    return Ok(Sent::cut(ending));
-                }
-            };
-            sent += count as u64;
-            {
-                let mut output = self.out.bytes();
-                match ending {
-                    Ending::Chunked => write_chunk(&mut output, &buffer[..count]),
-                    _ => output.extend_from_slice(&buffer[..count]),
-                }
-            }
-            self.flush()?;
-        }
-        match ending {
-            Ending::Chunked => {
-                self.out.bytes().extend_from_slice(LAST_CHUNK);
-                Ok(Sent::Whole)
-            }
-            Ending::Close => Ok(Sent::ThenClose),
-            _ if *length == Some(sent) => Ok(Sent::Whole),
-            _ => Ok(Sent::Cut),
-        }
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Scratch {
     pub(crate) head: Head,
     pub(crate) body: BodyState,
     pub(crate) pace: Pace,
+    /// The lines of fields behind a chunked body.
+    pub(crate) trailers: Vec<u8>,
     /// The template of its route.
     pub(crate) route: Option<Template>,
     /// Whether any of those below has been asked for.
@@ -97,6 +99,7 @@ impl Scratch {
             head: Head::default(),
             body: BodyState::Done,
             pace: Pace::default(),
+            trailers: Vec::new(),
             route: None,
             has_more: Cell::new(false),
             headers: OnceCell::new(),

@@ -45,6 +45,7 @@ impl Builder {
             body_limits: BodyLimits {
                 length: 2 * 1024 * 1024,
                 stall: Duration::from_secs(20),
+                interim: true,
             },
             disconnects: Disconnects::default(),
             max_connections: 1_000_000,
@@ -105,6 +106,16 @@ impl Builder {
     /// [`Disconnects::Asked`].
     pub fn disconnects(mut self, disconnects: Disconnects) -> Self {
         self.disconnects = disconnects;
+        self
+    }
+
+    /// Whether answers with a status of 1xx may leave before the final one. Default: yes.
+    ///
+    /// Without, [`Request::inform`](crate::Request::inform) sends nothing, a client that expects `100 Continue` gets none
+    /// and sends its body after a while, and [`Disconnects::Asked`] is as [`Disconnects::Reset`]. For a proxy in front that
+    /// takes them for the answer, as nginx 1.22 does, and 1.31 but for 103.
+    pub fn interim_responses(mut self, send: bool) -> Self {
+        self.body_limits.interim = send;
         self
     }
 

@@ -5,7 +5,8 @@
 
 use std::{
     any::Any,
-    io, mem,
+    io,
+    mem::{self, ManuallyDrop},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
@@ -20,9 +21,11 @@ use super::{
     faults::{dispose, no_tunnel, not_final, report_panic},
     out::Out,
     service::Service,
+    stream,
     upgrade::Takeover,
 };
 use crate::{
+    body::BodyState,
     http1::{
         Reject,
         conversation::{Next, Sent, after_answer},
@@ -105,28 +108,42 @@ impl Dialogue<'_> {
         out.busy.begin(request.exchange.head().http_11);
         let called = catch_unwind(AssertUnwindSafe(|| router.answer(request)));
         out.busy.end();
-        let mut response = match called {
-            Ok(response) => response,
+        let response = match called {
+            // Most have nothing to drop, and looking for it would take a while.
+            Ok(response) => ManuallyDrop::new(response),
             // A panic, or that it was cancelled.
             Err(panic) => return self.answer_panic(panic, out),
         };
         if response.is_foreign() || response.status.is_informational() {
-            return self.finish_unusual(response, out);
+            return self.finish_any(ManuallyDrop::into_inner(response), true, out);
         }
-        self.finish(&mut response, true, out)
+        let flow = self.finish(&response, true, out);
+        if response.body.is_owned() {
+            drop(ManuallyDrop::into_inner(response));
+        }
+        flow
     }
 
     /// Appends an answer that need not be one, lets it leave, and then drops what it was made of, which may wait.
     #[cold]
-    fn finish_unusual(&mut self, mut response: Response, out: &Rc<Out>) -> io::Result<Flow> {
-        if response.is_takeover() {
+    #[inline(never)]
+    fn finish_any(
+        &mut self,
+        mut response: Response,
+        keep: bool,
+        out: &Rc<Out>,
+    ) -> io::Result<Flow> {
+        if response.is_takeover() && keep {
             return self.hand_over(response, out);
         }
-        if response.status.is_informational() {
+        if response.is_takeover() || response.status.is_informational() {
             let instead = not_final(response.status);
             dispose(mem::replace(&mut response, instead));
         }
-        let flow = self.finish(&mut response, true, out);
+        let flow = match response.body.is_streamed() {
+            true => self.finish_streamed(&mut response, keep, out),
+            false => self.finish(&response, keep, out),
+        };
         let flow = flow.and_then(|flow| {
             match self.exchange().scratch().input.unused() {
                 [] => self.way(out).flush()?,
@@ -143,7 +160,7 @@ impl Dialogue<'_> {
     fn hand_over(&mut self, mut response: Response, out: &Rc<Out>) -> io::Result<Flow> {
         let BodyKind::Takeover(takeover) = mem::replace(&mut response.body, Body::empty()).kind
         else {
-            return self.finish(&mut response, true, out);
+            return self.finish_any(response, true, out);
         };
         let protocol = response
             .headers
@@ -166,11 +183,11 @@ impl Dialogue<'_> {
                     .into_response(),
             ),
         });
-        if let Some(mut instead) = instead {
+        if let Some(instead) = instead {
             // Its destructor is the handler's.
             panics::catch(move || drop(takeover));
             dispose(response);
-            return self.finish(&mut instead, true, out);
+            return self.finish_any(instead, true, out);
         }
         if self.service.registry.is_draining() {
             self.service
@@ -204,21 +221,85 @@ impl Dialogue<'_> {
             report_panic(self.exchange(), &*panic);
             let error = StatusCode::INTERNAL_SERVER_ERROR;
             let problem = Problem::new(error, "internal server error");
-            let mut response = self.service.router.tell(problem, Some(&self.request));
-            let flow = self.finish(&mut response, false, out);
-            dispose(response);
-            flow
+            let response = self.service.router.tell(problem, Some(&self.request));
+            self.finish_any(response, false, out)
         };
         // Last, since its destructor may wait.
         panics::discard(panic);
         flow
     }
 
-    /// Appends the handler's answer, and sees how the connection goes on.
+    /// Appends an answer whose body is there, and sees how the connection goes on.
     #[inline(always)]
-    fn finish(&mut self, response: &mut Response, keep: bool, out: &Rc<Out>) -> io::Result<Flow> {
-        let mut keep =
-            keep && self.exchange().head().keep_alive && self.exchange().scratch().body.can_end();
+    fn finish(&mut self, response: &Response, keep: bool, out: &Rc<Out>) -> io::Result<Flow> {
+        let keep = self.keeps(response, keep && self.exchange().scratch().body.can_end());
+        let sent = self.way(out).send(response, keep, self.asked())?;
+        self.go_on(sent, keep, out)
+    }
+
+    /// As [`finish`](Self::finish), of a body that is made while it is sent, maybe of the request's.
+    #[cold]
+    fn finish_streamed(
+        &mut self,
+        response: &mut Response,
+        keep: bool,
+        out: &Rc<Out>,
+    ) -> io::Result<Flow> {
+        let may_read = response.body.may_read();
+        if may_read {
+            self.exchange_mut().ask_if_expected();
+        }
+        let can_end = may_read || self.exchange().scratch().body.can_end();
+        let keep = self.keeps(response, keep && can_end);
+        let sent = self.send_any(response, keep, self.asked(), out)?;
+        self.go_on(sent, keep, out)
+    }
+
+    /// Sends an answer, of whatever its body is made.
+    #[cold]
+    fn send_any(
+        &mut self,
+        response: &mut Response,
+        keep: bool,
+        asked: Asked,
+        out: &Rc<Out>,
+    ) -> io::Result<Sent> {
+        if !response.body.is_streamed() {
+            return self.way(out).send(response, keep, asked);
+        }
+        let connection = self.exchange().connection().clone();
+        let way = Way {
+            out,
+            connection: &connection,
+            stall: self.service.body_limits.stall,
+        };
+        let (ending, has_body) = way.append_head(response, keep, asked);
+        if !has_body {
+            return Ok(Sent::all(ending));
+        }
+        let Response { body, headers, .. } = response;
+        let headers = headers.as_deref();
+        stream::send(
+            way,
+            &mut body.kind,
+            headers,
+            ending,
+            &mut self.request.body(),
+        )
+    }
+
+    fn asked(&self) -> Asked {
+        let head = self.exchange().head();
+        Asked {
+            of_head: head.of_head,
+            http_11: head.http_11,
+        }
+    }
+
+    /// Whether the connection is kept behind the answer, if nothing else speaks against it.
+    #[inline(always)]
+    fn keeps(&mut self, response: &Response, mut keep: bool) -> bool {
+        keep = keep && self.exchange().head().keep_alive;
         if keep && response.headers.is_some() {
             keep = !response.asks_to_close();
         }
@@ -229,12 +310,12 @@ impl Dialogue<'_> {
                 .fetch_add(1, Ordering::Relaxed);
             keep = keep && self.more_has_arrived();
         }
-        let head = self.exchange().head();
-        let asked = Asked {
-            of_head: head.of_head,
-            http_11: head.http_11,
-        };
-        let sent = self.way(out).send(response, keep, asked)?;
+        keep
+    }
+
+    /// How the connection goes on behind an answer that got so far.
+    #[inline(always)]
+    fn go_on(&mut self, sent: Sent, keep: bool, out: &Rc<Out>) -> io::Result<Flow> {
         if sent != Sent::Whole || !keep {
             self.way(out).flush()?;
         }
@@ -286,7 +367,13 @@ impl Dialogue<'_> {
             of_head: head::is_of_head(&input.bytes[input.start..input.filled]),
             http_11: true,
         };
-        let sent = self.way(out).send(&mut response, false, asked);
+        if response.is_takeover() {
+            let instead = not_final(response.status);
+            dispose(mem::replace(&mut response, instead));
+        }
+        // Nothing is left to be read for an answer's sake.
+        self.exchange_mut().scratch_mut().body = BodyState::Broken;
+        let sent = self.send_any(&mut response, false, asked, out);
         dispose(response);
         sent?;
         self.way(out).flush()?;

@@ -6,10 +6,11 @@
 use std::{
     io,
     sync::Arc,
+    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use maniple::{net::Shutdown, time::coarse_now};
 
 use super::{buffers::Scratch, out, state::Connection};
@@ -19,7 +20,7 @@ use crate::{
         Reject,
         chunk::{self, Step},
         head::{Framing, Head, ascii},
-        response::CONTINUE,
+        response::{CONTINUE, write_interim},
     },
     transport::{Peer, Transport},
 };
@@ -35,6 +36,8 @@ pub(crate) struct Exchange {
     brimful: bool,
     /// Whether that is so after any read.
     always_brimful: bool,
+    /// The thread whose coroutine serves the connection.
+    home: ThreadId,
 }
 
 /// When the client sends the body.
@@ -55,6 +58,7 @@ impl Exchange {
             scratch: None,
             brimful: always_brimful,
             always_brimful,
+            home: thread::current().id(),
         }
     }
 
@@ -73,10 +77,14 @@ impl Exchange {
                 ));
             }
             framing if scratch.head.expects_continue => {
+                scratch.trailers.clear();
                 scratch.body = BodyState::Expected(framing);
                 return Ok(Begun::WhenAsked);
             }
-            framing => BodyState::started(framing, max_body),
+            framing => {
+                scratch.trailers.clear();
+                BodyState::started(framing, max_body)
+            }
         };
         Ok(Begun::AtOnce)
     }
@@ -207,7 +215,7 @@ impl Exchange {
         };
         let input = &mut scratch.input;
         let step = decoder
-            .step(input.unused())
+            .step_keeping(input.unused(), &mut scratch.trailers)
             .map_err(|reject| match reject {
                 chunk::TOO_LARGE => BodyError::TooLarge { limit },
                 Reject { reason, .. } => BodyError::Malformed { reason },
@@ -278,17 +286,27 @@ impl Exchange {
         }
     }
 
-    /// Sends `100 Continue`; whatever was collected before has been sent.
+    /// Sends `100 Continue`, if interim answers are sent.
     #[cold]
     fn ask_for_body(&self) -> Result<(), BodyError> {
-        let sent = out::send(&self.connection, CONTINUE, self.body_limits.stall);
+        match self.body_limits.interim {
+            true => self.send_aside(CONTINUE).map_err(BodyError::Io),
+            // Clients that wait for it do not wait for long (RFC 9110, 10.1.1).
+            false => Ok(()),
+        }
+    }
+
+    /// Sends an interim answer; whatever was collected before has been sent.
+    #[cold]
+    fn send_aside(&self, interim: &[u8]) -> io::Result<()> {
+        let sent = out::send(&self.connection, interim, self.body_limits.stall);
         sent.map_err(|(error, sent)| {
             if sent > 0 {
                 // Cut in the middle: nothing can follow. Errors say that the peer is gone already.
                 self.connection.transport.reset_on_close();
                 let _ = self.connection.transport.shutdown(Shutdown::Write);
             }
-            BodyError::Io(error)
+            error
         })
     }
 
@@ -348,13 +366,49 @@ impl Exchange {
     /// As [`discard_body`](Self::discard_body), asking for it if the client waits for that (RFC 9110, 7.8).
     #[cold]
     pub(crate) fn discard_even_if_expected(&mut self) -> bool {
-        if let BodyState::Expected(framing) = self.scratch().body {
-            if self.ask_for_body().is_err() {
-                return false;
-            }
-            self.scratch_mut().body = BodyState::started(framing, self.body_limits.length);
-        }
+        self.ask_if_expected();
         self.discard_body()
+    }
+
+    /// Asks for the body, if the client waits for that. One that cannot be asked for is broken.
+    #[cold]
+    pub(crate) fn ask_if_expected(&mut self) {
+        if let BodyState::Expected(framing) = self.scratch().body {
+            self.scratch_mut().body = match self.ask_for_body() {
+                Ok(()) => BodyState::started(framing, self.body_limits.length),
+                Err(_) => BodyState::Broken,
+            };
+        }
+    }
+
+    /// Sends an interim answer; whether it was sent, behind all answers before it.
+    #[cold]
+    pub(crate) fn inform(&mut self, status: StatusCode, headers: &HeaderMap) -> io::Result<bool> {
+        if !self.head().http_11 || !self.body_limits.interim {
+            return Ok(false);
+        }
+        if self.scratch().input.start > 0 {
+            // Answers to what came before it may be kept back, on the connection's worker.
+            if thread::current().id() != self.home {
+                return Ok(false);
+            }
+            out::flush_kept_back(&self.connection, self.body_limits.stall)?;
+        }
+        if status == StatusCode::CONTINUE && matches!(self.scratch().body, BodyState::Expected(_)) {
+            self.ask_if_expected();
+            return Ok(true);
+        }
+        let mut interim = Vec::new();
+        write_interim(&mut interim, status, headers);
+        self.send_aside(&interim).map(|()| true)
+    }
+
+    /// The fields behind a chunked body, once that has been read.
+    #[cold]
+    pub(crate) fn trailers(&self) -> Option<HeaderMap> {
+        let scratch = self.scratch();
+        let is_read = scratch.head.framing == Framing::Chunked && self.body_is_done();
+        is_read.then(|| chunk::trailers(&scratch.trailers))
     }
 
     /// Whether the client has asked for the protocol by that name (RFC 9110, 7.8).

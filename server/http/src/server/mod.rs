@@ -18,6 +18,7 @@ mod refusal;
 mod service;
 mod shared;
 pub(crate) mod state;
+mod stream;
 pub(crate) mod upgrade;
 
 use std::{
@@ -261,7 +262,10 @@ impl Builder {
                     limits: self.limits,
                     timeouts,
                     body_limits,
-                    disconnects: self.disconnects,
+                    disconnects: match self.disconnects {
+                        Disconnects::Asked if !body_limits.interim => Disconnects::Reset,
+                        disconnects => disconnects,
+                    },
                     registry: Arc::new(Registry::new(stop)),
                 }),
             }),

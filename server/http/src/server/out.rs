@@ -167,6 +167,20 @@ impl Out {
         })
     }
 
+    /// As [`keep_back`](Self::keep_back), for so long.
+    #[cold]
+    pub(crate) fn keep_back_for(
+        self: &Rc<Self>,
+        connection: &Arc<Connection>,
+        moment: Duration,
+    ) -> bool {
+        let is_kept = self.keep_back(connection);
+        if moment > MOMENT {
+            self.again.set(Some((coarse_now() + moment, MOMENT)));
+        }
+        is_kept
+    }
+
     /// From now on the courier leaves it alone.
     fn take_off(&self) {
         self.is_kept_back.set(false);
@@ -210,11 +224,12 @@ impl Out {
         let Ok(mut bytes) = self.bytes.try_borrow_mut() else {
             return false;
         };
-        if !bytes.is_empty() || !self.busy.may_ask() {
+        // Where nothing is under way there is room for all of it.
+        let is_silent = connection.transport.untaken().is_ok_and(|bytes| bytes == 0);
+        if !bytes.is_empty() || !self.busy.may_ask() || !is_silent {
             return false;
         }
         match connection.transport.try_write(interim) {
-            // What there was no room for leaves before anything else.
             Ok(sent) => bytes.extend_from_slice(&interim[sent..]),
             Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
         }
@@ -256,6 +271,21 @@ impl Out {
         self.again.set(Some((now + next, next)));
         true
     }
+}
+
+/// Sends what this worker's courier would send for the connection, if there is any.
+#[cold]
+pub(crate) fn flush_kept_back(connection: &Arc<Connection>, stall: Duration) -> io::Result<()> {
+    let is_its_own = |out: &&Rc<Out>| {
+        let owner = out.connection.take();
+        let is_own = owner
+            .as_ref()
+            .is_some_and(|owner| Arc::ptr_eq(owner, connection));
+        out.connection.set(owner);
+        is_own
+    };
+    let out = DESK.with(|desk| desk.listed.borrow().iter().find(is_its_own).cloned());
+    out.map_or(Ok(()), |out| out.flush(connection, stall))
 }
 
 #[inline]

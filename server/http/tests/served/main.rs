@@ -12,6 +12,7 @@ mod measuring;
 mod pooling;
 mod protocol;
 mod standby;
+mod streaming;
 mod transports;
 
 use std::{

@@ -1,0 +1,296 @@
+//! Bodies that are sent as they are made: given by a reader, or written by a function.
+//!
+//! What is made is collected in the connection's [`Out`](super::out::Out) as it is to go over the wire, so that the courier
+//! can send it at any moment while users' code waits.
+
+use std::{
+    io::{self, Read},
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use maniple::panics;
+
+use super::{answer::Way, faults::report_broken_body};
+use crate::{
+    http1::{
+        conversation::{Ending, Sent},
+        response::{Chunk, END_OF_TRAILERS, LAST_CHUNK, LAST_SIZE, write_chunk, write_field},
+    },
+    response::BodyKind,
+    writer::{BodyWriter, Flush, Sink},
+};
+
+/// Read at a time of a body that a handler's reader gives.
+const STREAM_READ: usize = 16 * 1024;
+
+/// A function's body is sent when so much of it is there.
+const FULL: usize = 16 * 1024;
+
+/// All trailers of an answer.
+const MAX_TRAILERS: usize = 8 * 1024;
+
+/// Sends a body as it is made; `asked` is that of the request. An error is the connection's.
+#[cold]
+pub(super) fn send(
+    way: Way<'_>,
+    body: &mut BodyKind,
+    headers: Option<&HeaderMap>,
+    ending: Ending,
+    asked: &mut dyn Read,
+) -> io::Result<Sent> {
+    match body {
+        BodyKind::Reader { reader, length } => send_read(way, reader, *length, ending),
+        BodyKind::Writer { .. } => match mem::replace(body, BodyKind::Static(b"")) {
+            BodyKind::Writer { write, length } => {
+                send_written(way, headers, length, ending, |out| write(asked, out))
+            }
+            _ => Ok(Sent::Whole),
+        },
+        _ => Ok(Sent::Whole),
+    }
+}
+
+/// Sends what a reader gives, each read at once.
+fn send_read(
+    way: Way<'_>,
+    reader: &mut (dyn Read + Send),
+    length: Option<u64>,
+    ending: Ending,
+) -> io::Result<Sent> {
+    let mut buffer = vec![0; STREAM_READ];
+    let mut sent = 0;
+    loop {
+        way.keep_back()?;
+        let read = catch_unwind(AssertUnwindSafe(|| reader.read(&mut buffer)));
+        let count = match read {
+            Ok(Ok(0)) => break,
+            Ok(Ok(count)) => count,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(Err(error)) => {
+                report_broken_body(error);
+                return Ok(Sent::cut(ending));
+            }
+            Err(panic) => {
+                panics::discard(panic);
+                return Ok(Sent::cut(ending));
+            }
+        };
+        sent += count as u64;
+        {
+            let mut output = way.out.bytes();
+            match ending {
+                Ending::Chunked => write_chunk(&mut output, &buffer[..count]),
+                _ => output.extend_from_slice(&buffer[..count]),
+            }
+        }
+        way.flush()?;
+    }
+    match ending {
+        Ending::Chunked => {
+            way.out.bytes().extend_from_slice(LAST_CHUNK);
+            Ok(Sent::Whole)
+        }
+        Ending::Close => Ok(Sent::ThenClose),
+        _ if length == Some(sent) => Ok(Sent::Whole),
+        _ => Ok(Sent::Cut),
+    }
+}
+
+/// Sends what a function writes.
+fn send_written(
+    way: Way<'_>,
+    headers: Option<&HeaderMap>,
+    length: Option<u64>,
+    ending: Ending,
+    write: impl FnOnce(&mut BodyWriter<'_>) -> io::Result<()>,
+) -> io::Result<Sent> {
+    let mut written = Written {
+        way,
+        headers,
+        ending,
+        left: length,
+        policy: Flush::default(),
+        chunk: None,
+        trailers: Vec::new(),
+        failed: None,
+    };
+    // The head leaves, if the function waits.
+    if let Err(error) = way.keep_back() {
+        // Its destructor is users' code.
+        panics::catch(move || drop(write));
+        return Err(error);
+    }
+    let called = catch_unwind(AssertUnwindSafe(|| {
+        write(&mut BodyWriter::new(&mut written))
+    }));
+    if let Some(error) = written.failed {
+        // Whatever the function made of it, nothing more can be sent.
+        return Err(error);
+    }
+    match called {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            report_broken_body(error);
+            return Ok(Sent::cut(ending));
+        }
+        Err(panic) => {
+            panics::discard(panic);
+            return Ok(Sent::cut(ending));
+        }
+    }
+    match ending {
+        Ending::Chunked => {
+            let mut output = way.out.bytes();
+            output.extend_from_slice(LAST_SIZE);
+            output.extend_from_slice(&written.trailers);
+            output.extend_from_slice(END_OF_TRAILERS);
+            Ok(Sent::Whole)
+        }
+        Ending::Close => Ok(Sent::ThenClose),
+        _ if written.left == Some(0) => Ok(Sent::Whole),
+        _ => Ok(Sent::Cut),
+    }
+}
+
+/// A body while a function writes it.
+struct Written<'a> {
+    way: Way<'a>,
+    headers: Option<&'a HeaderMap>,
+    ending: Ending,
+    /// Bytes that it must still have, if its length was told.
+    left: Option<u64>,
+    policy: Flush,
+    /// The last chunk, while nothing of it can have left.
+    chunk: Option<Chunk>,
+    trailers: Vec<u8>,
+    /// Why nothing more can be sent.
+    failed: Option<io::Error>,
+}
+
+impl Written<'_> {
+    /// Adds a part of at most [`FULL`] bytes to what is collected.
+    fn collect(&mut self, part: &[u8]) -> usize {
+        let mut output = self.way.out.bytes();
+        match self.ending {
+            Ending::Chunked => {
+                let chunk = self.chunk.take().filter(|chunk| chunk.is_last_of(&output));
+                self.chunk = Some(Chunk::append(chunk, &mut output, part));
+            }
+            _ => output.extend_from_slice(part),
+        }
+        output.len()
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let sent = self.way.flush();
+        self.keep_failure(sent)
+    }
+
+    /// Lets what is collected leave by itself when it is time.
+    fn leave_behind(&mut self, moment: Duration) -> io::Result<()> {
+        let kept = self.way.keep_back_for(moment);
+        self.keep_failure(kept)
+    }
+
+    fn keep_failure(&mut self, done: io::Result<()>) -> io::Result<()> {
+        done.map_err(|error| {
+            let told = io::Error::new(error.kind(), error.to_string());
+            // A wait that was cut short must look like one.
+            let (kept, told) = match maniple::cancel::is_cancelled_error(&error) {
+                true => (told, error),
+                false => (error, told),
+            };
+            self.failed = Some(kept);
+            told
+        })
+    }
+}
+
+impl Sink for Written<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(error) = &self.failed {
+            return Err(io::Error::new(error.kind(), error.to_string()));
+        }
+        if let Some(left) = self.left {
+            let after = left.checked_sub(bytes.len() as u64);
+            self.left = Some(after.ok_or_else(|| {
+                let text = "the body is longer than was told";
+                io::Error::new(io::ErrorKind::InvalidInput, text)
+            })?);
+        }
+        let full = match self.policy {
+            Flush::Each => 1,
+            Flush::Bytes(bytes) => bytes.clamp(1, FULL),
+            Flush::After(_) => FULL,
+        };
+        let mut collected = 0;
+        for part in bytes.chunks(FULL) {
+            collected = self.collect(part);
+            if collected >= full {
+                self.send()?;
+                collected = 0;
+            }
+        }
+        match self.policy {
+            Flush::After(moment) if collected > 0 => self.leave_behind(moment),
+            _ => Ok(()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &self.failed {
+            Some(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            None => self.send(),
+        }
+    }
+
+    fn set_policy(&mut self, policy: Flush) {
+        self.policy = policy;
+    }
+
+    fn trailer(&mut self, name: HeaderName, value: HeaderValue) -> io::Result<()> {
+        let wrong = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        if FRAMES.contains(&name) {
+            return wrong(format!("{name} cannot be a trailer"));
+        }
+        let listed = self
+            .headers
+            .iter()
+            .flat_map(|headers| headers.get_all(header::TRAILER));
+        let is_listed = listed
+            .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+            .any(|item| {
+                item.trim_ascii()
+                    .eq_ignore_ascii_case(name.as_str().as_bytes())
+            });
+        if !is_listed {
+            return wrong(format!("the Trailer field does not list {name}"));
+        }
+        if self.trailers.len() + name.as_str().len() + value.len() > MAX_TRAILERS {
+            return wrong(format!("trailers are longer than {MAX_TRAILERS} bytes"));
+        }
+        write_field(&mut self.trailers, &name, &value);
+        Ok(())
+    }
+}
+
+/// Fields that say how a message, or what it carries, is to be read: behind it they come too late (RFC 9110, 6.5.1).
+const FRAMES: [HeaderName; 14] = [
+    header::TRANSFER_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::CONTENT_TYPE,
+    header::CONTENT_RANGE,
+    header::TRAILER,
+    header::HOST,
+    header::CONNECTION,
+    header::UPGRADE,
+    header::TE,
+    header::DATE,
+    header::LOCATION,
+    header::SET_COOKIE,
+    header::WWW_AUTHENTICATE,
+];
