@@ -22,6 +22,11 @@ pub(crate) struct BodyLimits {
     pub(crate) stall: Duration,
     /// Whether answers may come before the final one.
     pub(crate) interim: bool,
+    /// Bytes a second that it must come with in the long run, beyond one stall: or clients that send a byte now and then
+    /// could hold any number of handlers.
+    pub(crate) slowest: u64,
+    /// Bytes of chunks' extensions and of trailers.
+    pub(crate) overhead: usize,
 }
 
 /// How far the body has been read.
@@ -45,6 +50,12 @@ pub enum BodyError {
     TooLarge {
         /// The server's limit in bytes.
         limit: u64,
+    },
+    /// Its chunks' extensions and its trailers are longer than the server allows (431).
+    #[error("extensions and trailers of the request body are longer than {limit} bytes")]
+    OverheadTooLarge {
+        /// The server's limit in bytes.
+        limit: usize,
     },
     /// Its framing is invalid (400).
     #[error("malformed request body: {reason}")]
@@ -87,6 +98,7 @@ impl BodyError {
     pub fn status(&self) -> StatusCode {
         match self {
             BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyError::OverheadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             BodyError::Timeout => StatusCode::REQUEST_TIMEOUT,
             _ => StatusCode::BAD_REQUEST,
         }
@@ -122,12 +134,12 @@ impl BodyState {
         }
     }
 
-    /// As it begins, with at most `limit` bytes.
-    pub(crate) fn started(framing: Framing, limit: u64) -> Self {
+    /// As it begins, within the limits.
+    pub(crate) fn started(framing: Framing, limits: &BodyLimits) -> Self {
         match framing {
             Framing::None => BodyState::Done,
             Framing::Length(length) => BodyState::Length(length),
-            Framing::Chunked => BodyState::Chunked(Decoder::new(limit)),
+            Framing::Chunked => BodyState::Chunked(Decoder::new(limits.length, limits.overhead)),
         }
     }
 }
@@ -152,18 +164,18 @@ impl Pace {
     }
 
     /// How long to wait for more: as long as a stall may be, but bytes that trickle buy little time.
-    pub(crate) fn patience(&self, stall: Duration) -> Duration {
+    pub(crate) fn patience(&self, limits: &BodyLimits) -> Duration {
+        let stall = limits.stall;
         if self.hurry {
             return stall.min(DISCARD_TIME).saturating_sub(self.awaited);
         }
-        let earned = Duration::from_secs(self.received / SLOWEST_BODY);
+        let Some(seconds) = self.received.checked_div(limits.slowest) else {
+            return stall;
+        };
+        let earned = Duration::from_secs(seconds);
         stall.min(stall.saturating_add(earned).saturating_sub(self.awaited))
     }
 }
-
-/// Bytes a second that a body must come with in the long run, beyond one timeout; or clients that send a
-/// byte now and then could hold any number of handlers.
-const SLOWEST_BODY: u64 = 240;
 
 /// Of a body that its handler has not read, so much is read away, within so much time.
 pub(crate) const MAX_DISCARD: u64 = 256 * 1024;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::http1::{
     Reject,
-    chunk::{Decoder, Step, TOO_LARGE},
+    chunk::{Decoder, Step, TOO_LARGE, USUAL_OVERHEAD},
     head::{self, Field, Framing, Head, Limits},
 };
 
@@ -13,6 +13,7 @@ const LIMITS: Limits = Limits {
     head_bytes: 4 * 1024,
     line_bytes: 1024,
     fields: 40,
+    values: 1_000,
 };
 
 /// Reads `bytes` as a request.
@@ -247,7 +248,7 @@ enum Decoded {
 }
 
 fn decode(bytes: &[u8], piece: usize, limit: u64) -> Decoded {
-    let (mut decoder, mut data, mut at) = (Decoder::new(limit), Vec::new(), 0);
+    let (mut decoder, mut data, mut at) = (Decoder::new(limit, USUAL_OVERHEAD), Vec::new(), 0);
     while at < bytes.len() {
         let input = &bytes[at..bytes.len().min(at + piece)];
         let count = match decoder.step(input) {

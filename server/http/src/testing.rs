@@ -150,16 +150,19 @@ impl Parts {
 fn read(bytes: Vec<u8>, head_bytes: usize) -> Result<Request, &'static str> {
     // Its other end is gone at once: whatever is read beyond the bytes finds the end.
     let (stream, _) = memory::pair();
-    let connection = Arc::new(Connection::new(Transport::Memory(stream)));
+    let connection = Arc::new(Connection::new(Transport::Memory(stream), 0));
     let body_limits = BodyLimits {
         length: u64::MAX,
         stall: Duration::from_secs(60),
         interim: false,
+        slowest: 0,
+        overhead: usize::from(u16::MAX),
     };
     let limits = Limits {
         head_bytes: usize::from(u16::MAX),
         line_bytes: MOST_TARGET_BYTES,
         fields: MOST_FIELDS,
+        values: usize::MAX,
     };
     let mut exchange = Exchange::new(connection, Peer::Memory, body_limits);
     let mut scratch = Scratch::make();

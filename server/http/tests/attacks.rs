@@ -239,10 +239,13 @@ fn chunk_extensions_that_hide_a_line_end_or_have_none() {
         "5;a\rb\r\nhello\r\n0\r\n\r\n".to_owned(),
         "5;\r\nhello\r\n0\r\n\r\n".to_owned(),
         "5;a\0\r\nhello\r\n0\r\n\r\n".to_owned(),
+    ];
+    each_ends_with(400, &wrong.map(|body| chunked(&body)));
+    let endless = [
         format!("5;{}\r\nhello\r\n0\r\n\r\n", "a".repeat(10_000)),
         format!("{}0\r\n\r\n", "1;aaaaaaaaa\r\nx\r\n".repeat(2_000)),
     ];
-    each_ends_with(400, &wrong.map(|body| chunked(&body)));
+    each_ends_with(431, &endless.map(|body| chunked(&body)));
 }
 
 #[test]
@@ -255,9 +258,10 @@ fn trailers_that_are_malformed_or_endless() {
         "0\r\nA: b\n\r\n".to_owned(),
         "0\r\nA: b\rc\r\n\r\n".to_owned(),
         "0\r\nA: \0\r\n\r\n".to_owned(),
-        format!("0\r\n{}\r\n", "A: b\r\n".repeat(5_000)),
     ];
     each_ends_with(400, &wrong.map(|body| chunked(&body)));
+    let endless = format!("0\r\n{}\r\n", "A: b\r\n".repeat(5_000));
+    each_ends_with(431, &[chunked(&endless)]);
 }
 
 #[test]

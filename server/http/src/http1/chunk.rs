@@ -95,19 +95,25 @@ pub(crate) fn trailers(lines: &[u8]) -> HeaderMap {
     fields
 }
 
-/// Bytes of all extensions and trailers of one body.
-const MAX_OVERHEAD: usize = 8 * 1024;
+/// What a body gets whose extensions and trailers are longer than they may be.
+pub(crate) const TOO_MUCH_OVERHEAD: Reject = Reject::new(
+    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "chunk extensions or trailers too large",
+);
+
+/// Bytes of all extensions and trailers of one body, unless told otherwise.
+pub(crate) const USUAL_OVERHEAD: usize = 8 * 1024;
 
 impl Decoder {
-    /// For a body of at most `limit` bytes.
-    pub(crate) fn new(limit: u64) -> Self {
+    /// For a body of at most `limit` bytes, whose extensions and trailers have at most `overhead`.
+    pub(crate) fn new(limit: u64, overhead: usize) -> Self {
         Self {
             state: State::Size {
                 value: 0,
                 digits: 0,
             },
             allowance: limit,
-            overhead: MAX_OVERHEAD,
+            overhead,
         }
     }
 
@@ -212,8 +218,7 @@ impl Decoder {
     }
 
     fn count(&mut self, state: State) -> Result<State, Reject> {
-        let too_large = Reject::bad("chunk extensions or trailers too large");
-        self.overhead = self.overhead.checked_sub(1).ok_or(too_large)?;
+        self.overhead = self.overhead.checked_sub(1).ok_or(TOO_MUCH_OVERHEAD)?;
         Ok(state)
     }
 }
@@ -234,7 +239,7 @@ mod tests {
     }
 
     fn decode_within(limit: u64, input: &[u8], piece: usize) -> Result<(Vec<u8>, bool), Reject> {
-        let mut decoder = Decoder::new(limit);
+        let mut decoder = Decoder::new(limit, USUAL_OVERHEAD);
         let (mut data, mut done) = (Vec::new(), false);
         for mut part in input.chunks(piece) {
             while !part.is_empty() && !done {
@@ -307,7 +312,7 @@ mod tests {
     #[test]
     fn extensions_are_bounded() {
         let mut input = b"1;a=".to_vec();
-        input.resize(MAX_OVERHEAD + 100, b'x');
+        input.resize(USUAL_OVERHEAD + 100, b'x');
         assert!(decode(&input, 1000).is_err());
     }
 
@@ -354,7 +359,7 @@ mod tests {
             let size_ends = input.len();
             input.extend([b'y'; 64]);
 
-            let mut decoder = Decoder::new(limit);
+            let mut decoder = Decoder::new(limit, USUAL_OVERHEAD);
             let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(input.len())).collect();
             ends.push(input.len());
             ends.sort_unstable();

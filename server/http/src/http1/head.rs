@@ -96,6 +96,16 @@ pub(crate) struct Limits {
     pub(crate) head_bytes: usize,
     pub(crate) line_bytes: usize,
     pub(crate) fields: usize,
+    /// Of one field, parted by commas.
+    pub(crate) values: usize,
+}
+
+impl Limits {
+    /// Heads up to this length are within all limits of lengths, without a closer look.
+    #[inline]
+    fn unsuspicious(&self) -> usize {
+        self.head_bytes.min(MOST_NAME_BYTES).min(self.values)
+    }
 }
 
 /// The most fields that a limit can allow.
@@ -197,8 +207,8 @@ fn read(
         fields.push(Field { name, value });
     }
     let length = at + 2;
-    if length > limits.head_bytes.min(MOST_NAME_BYTES) {
-        check_sizes(length, limits, fields)?;
+    if length > limits.unsuspicious() {
+        check_sizes(&bytes[..length], limits, fields)?;
     }
     if end - start > limits.line_bytes {
         return Err(LINE_TOO_LONG.into());
@@ -307,16 +317,25 @@ fn read_value(bytes: &[u8], mut start: usize) -> Result<Value, Stop> {
 
 /// Whether a head of that length is within the limits.
 #[cold]
-fn check_sizes(length: usize, limits: &Limits, fields: &[Field]) -> Result<(), Reject> {
-    if length > limits.head_bytes
+fn check_sizes(head: &[u8], limits: &Limits, fields: &[Field]) -> Result<(), Reject> {
+    if head.len() > limits.head_bytes
         || fields
             .iter()
             .any(|field| field.name.len() > MOST_NAME_BYTES)
     {
         return Err(HEAD_TOO_LARGE);
     }
+    let values = |field: &Field| memchr::memchr_iter(b',', &head[field.value.clone()]).count();
+    if fields.iter().any(|field| values(field) >= limits.values) {
+        return Err(TOO_MANY_VALUES);
+    }
     Ok(())
 }
+
+const TOO_MANY_VALUES: Reject = Reject::new(
+    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "too many values in a header field",
+);
 
 const TOO_MANY_FIELDS: Reject = Reject::new(
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -471,6 +490,7 @@ mod tests {
         head_bytes: 4096,
         line_bytes: 1024,
         fields: 100,
+        values: 1_000,
     };
 
     fn parsed(text: &str) -> Result<Option<Head>, Reject> {

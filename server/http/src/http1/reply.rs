@@ -13,7 +13,7 @@ use http::{
 };
 
 use super::{
-    chunk::Decoder,
+    chunk::{Decoder, USUAL_OVERHEAD},
     conversation::{is_bodiless, persists},
     scan::parse_length,
 };
@@ -193,7 +193,7 @@ fn ending(
         if !chunked || encodings.next().is_some() || !http_11 {
             return Err(format!("Transfer-Encoding {encoding:?} is not understood"));
         }
-        return Ok(Ending::Chunked(Decoder::new(u64::MAX)));
+        return Ok(Ending::Chunked(Decoder::new(u64::MAX, USUAL_OVERHEAD)));
     }
     Ok(match length {
         None => Ending::Close,

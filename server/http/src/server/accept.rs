@@ -20,7 +20,9 @@ use super::{
     conn::{self, Left, Standby},
     dialogue::Handover,
     drain::Seat,
+    ending::linger,
     faults::report_takeover_panic,
+    out,
     refusal::Refusals,
     service::Service,
     shared::Shared,
@@ -152,8 +154,11 @@ fn is_final(error: &io::Error) -> bool {
 
 fn begin(shared: &Shared, transport: Transport, peer: Peer) {
     let service = shared.service.clone();
-    let connection = Arc::new(Connection::new(transport));
-    let seat = Some(service.registry.enter(connection.clone()));
+    let connection = Arc::new(Connection::new(transport, service.slowest_answer));
+    let seat = service.registry.enter(connection.clone(), &peer);
+    if seat.is_none() {
+        return turn_away(shared, connection);
+    }
     let open = Open {
         service,
         refusals: shared.refusals.clone(),
@@ -166,6 +171,33 @@ fn begin(shared: &Shared, transport: Transport, peer: Peer) {
         shared.refusals.note(coroutine);
     }
 }
+
+/// Answers a connection that is one too many of its peer's, unless many are being answered so.
+#[cold]
+fn turn_away(shared: &Shared, connection: Arc<Connection>) {
+    let turned_away = shared.turned_away.clone();
+    if Arc::strong_count(&turned_away) > MOST_TURNED_AWAY {
+        return;
+    }
+    let stall = shared.service.body_limits.stall;
+    let answering = maniple::task::Builder::new()
+        .name("maniple-server too many")
+        .spawn(move || {
+            let _place = turned_away;
+            if out::send(&connection, TOO_MANY, stall).is_ok() {
+                linger(&connection, stall);
+            }
+        });
+    // Without a stack it is closed without an answer.
+    drop(answering);
+}
+
+/// Connections that are answered, at a time, that they are too many.
+const MOST_TURNED_AWAY: usize = 64;
+
+/// To a connection that is one too many of its peer's (RFC 6585, 4).
+const TOO_MANY: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Serves a connection, from coroutine to coroutine where it has to wait for long.
 fn serve(mut open: Open, peer: Peer, waited: Option<Standby>) {

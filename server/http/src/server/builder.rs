@@ -5,7 +5,10 @@ use std::{io, time::Duration};
 use super::{health::Health, lookout::Disconnects, service::Timeouts};
 use crate::{
     body::BodyLimits,
-    http1::head::{Limits, MOST_FIELDS, MOST_TARGET_BYTES},
+    http1::{
+        chunk::USUAL_OVERHEAD,
+        head::{Limits, MOST_FIELDS, MOST_TARGET_BYTES},
+    },
     router::Router,
     transport::Listener,
 };
@@ -21,6 +24,10 @@ pub struct Builder {
     pub(super) body_limits: BodyLimits,
     pub(super) disconnects: Disconnects,
     pub(super) max_connections: usize,
+    pub(super) max_connections_per_peer: usize,
+    pub(super) max_requests: u64,
+    pub(super) max_age: Duration,
+    pub(super) slowest_answer: u64,
     pub(super) drain_delay: Duration,
     pub(super) drain_idle: Duration,
     pub(super) drain_grace: Duration,
@@ -37,6 +44,7 @@ impl Builder {
                 head_bytes: 32 * 1024,
                 line_bytes: 8 * 1024,
                 fields: 100,
+                values: 1_000,
             },
             timeouts: Timeouts {
                 header: Duration::from_secs(10),
@@ -46,9 +54,15 @@ impl Builder {
                 length: 2 * 1024 * 1024,
                 stall: Duration::from_secs(20),
                 interim: true,
+                slowest: 240,
+                overhead: USUAL_OVERHEAD,
             },
             disconnects: Disconnects::default(),
             max_connections: 1_000_000,
+            max_connections_per_peer: usize::MAX,
+            max_requests: u64::MAX,
+            max_age: Duration::MAX,
+            slowest_answer: 240,
             drain_delay: Duration::ZERO,
             drain_idle: Duration::ZERO,
             drain_grace: Duration::from_secs(30),
@@ -71,8 +85,8 @@ impl Builder {
 
     /// How long a body may stall, and a client may take no bytes of an answer. Default: 20 s.
     ///
-    /// A client that takes some bytes of its answer in that time, however few, goes on; it is looked at four
-    /// times in it. One that does not is reset, so that what it has cannot be taken for the whole.
+    /// A client that takes some bytes of its answer in that time goes on, in the long run at [`Builder::min_answer_rate`]; it is
+    /// looked at four times in it. One that does not is reset, so that what it has cannot be taken for the whole.
     pub fn body_timeout(mut self, timeout: Duration) -> Self {
         self.body_limits.stall = timeout;
         self
@@ -93,6 +107,32 @@ impl Builder {
     /// Header fields of a request. Default: 100, at most 256. Beyond it 431.
     pub fn max_header_fields(mut self, fields: usize) -> Self {
         self.limits.fields = fields;
+        self
+    }
+
+    /// Values of one header field, parted by commas. Default: 1,000. Beyond it 431.
+    pub fn max_header_values(mut self, values: usize) -> Self {
+        self.limits.values = values;
+        self
+    }
+
+    /// Bytes of the extensions of a body's chunks and of its trailers, together. Default: 8 KiB. Beyond it 431.
+    pub fn max_trailer_bytes(mut self, bytes: usize) -> Self {
+        self.body_limits.overhead = bytes;
+        self
+    }
+
+    /// Bytes a second that a request's body must come with in the long run, beyond one `body_timeout`. Default: 240. Then
+    /// 408. 0 for none.
+    pub fn min_body_rate(mut self, bytes_per_second: u64) -> Self {
+        self.body_limits.slowest = bytes_per_second;
+        self
+    }
+
+    /// Bytes a second of an answer that a client must take in the long run, beyond one `body_timeout`: of a body that is made
+    /// while it is sent, of each part. Default: 240. Then the connection is reset. 0 for none.
+    pub fn min_answer_rate(mut self, bytes_per_second: u64) -> Self {
+        self.slowest_answer = bytes_per_second;
         self
     }
 
@@ -151,6 +191,26 @@ impl Builder {
         self
     }
 
+    /// Connections at a time from one address; of IPv6, from one network of 64 bits. Default: no limit, since all clients behind a
+    /// proxy have its address. Further ones are answered 429, and closed.
+    pub fn max_connections_per_peer(mut self, connections: usize) -> Self {
+        self.max_connections_per_peer = connections;
+        self
+    }
+
+    /// Requests on one connection, after which it is closed; with more if they come together. Default: no limit.
+    pub fn max_requests_per_connection(mut self, requests: u64) -> Self {
+        self.max_requests = requests;
+        self
+    }
+
+    /// How old a connection may become: the answer to a request that comes later closes it, so that clients connect anew and a
+    /// balancer can spread them. Default: no limit.
+    pub fn max_connection_age(mut self, age: Duration) -> Self {
+        self.max_age = age;
+        self
+    }
+
     /// How long a drain waits for what is in flight. Default: 30 s. Then it is cancelled.
     pub fn drain_grace(mut self, grace: Duration) -> Self {
         self.drain_grace = grace;
@@ -177,8 +237,10 @@ impl Builder {
                 "max_target_bytes is {}, must be from 1 to {MOST_TARGET_BYTES}",
                 self.limits.line_bytes
             )
-        } else if self.max_connections == 0 {
-            "max_connections must be at least 1".to_owned()
+        } else if self.max_connections == 0 || self.max_connections_per_peer == 0 {
+            "max_connections and max_connections_per_peer must be at least 1".to_owned()
+        } else if self.limits.values == 0 || self.max_requests == 0 {
+            "max_header_values and max_requests_per_connection must be at least 1".to_owned()
         } else if self.timeouts.header.is_zero()
             || self.timeouts.idle.is_zero()
             || self.body_limits.stall.is_zero()

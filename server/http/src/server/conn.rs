@@ -36,7 +36,8 @@ use super::{
     ending::{linger, reset},
     exchange::{Begun, Exchange},
     lookout::Post,
-    out::{Out, Patience},
+    out::{Out, Patience, is_own_timeout},
+    overrun::report_slow_reader,
     service::Service,
     state::Connection,
 };
@@ -53,6 +54,9 @@ const SOON: Duration = Duration::from_secs(2);
 pub(crate) struct Standby {
     since: Instant,
     pub(crate) until: Instant,
+    /// When the connection was made, and how much it has been asked since.
+    born: Instant,
+    requests: u64,
 }
 
 /// What becomes of a connection that a coroutine need not serve any more.
@@ -99,7 +103,7 @@ pub(crate) fn serve(
     loop {
         match flow {
             Ok(Flow::Keep) => {
-                conn.wait = Standby::from_now(service.timeouts.idle);
+                conn.wait.renew(service.timeouts.idle);
                 if (is_rare || is_imbalanced()) && conn.may_stand_by() {
                     return Left::Waits(conn.wait);
                 }
@@ -127,6 +131,9 @@ pub(crate) fn serve(
             }
             Err(error) => {
                 let peer = conn.dialogue.exchange().peer();
+                if is_own_timeout(&error) {
+                    report_slow_reader(peer);
+                }
                 panics::catch(|| log::debug!("connection from {peer}: {error}"));
                 return Left::Ended;
             }
@@ -140,7 +147,15 @@ impl Standby {
         Self {
             since,
             until: since + patience,
+            born: since,
+            requests: 0,
         }
+    }
+
+    /// The wait that follows.
+    fn renew(&mut self, patience: Duration) {
+        self.since = coarse_now();
+        self.until = self.since + patience;
     }
 }
 
@@ -220,6 +235,8 @@ impl Conn<'_> {
         let (scratch, out) = Scratch::take();
         self.dialogue.exchange_mut().lend(scratch);
         self.post.begin(&out);
+        let turn = out.busy.turn.get();
+        self.dialogue.is_last = self.is_old();
         self.out = Some(out);
         let flow = match read(self.dialogue.exchange_mut()) {
             Ok(0) => Ok(Flow::Close),
@@ -233,9 +250,18 @@ impl Conn<'_> {
         if let (Some(scratch), Some(out)) =
             (self.dialogue.exchange_mut().take_back(), self.out.take())
         {
+            // Two for each request.
+            self.wait.requests += u64::from(out.busy.turn.get().wrapping_sub(turn) / 2);
             scratch.put_back(out);
         }
         flow
+    }
+
+    /// Whether the connection ends with what it is asked next.
+    #[inline]
+    fn is_old(&self) -> bool {
+        let (wait, life) = (&self.wait, &self.dialogue.service.life);
+        wait.requests + 1 >= life.requests || wait.since >= wait.born + life.age
     }
 
     #[inline]

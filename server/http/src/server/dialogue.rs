@@ -20,6 +20,7 @@ use super::{
     exchange::Exchange,
     faults::{dispose, no_tunnel, not_final, report_panic},
     out::Out,
+    overrun::report,
     service::Service,
     stream,
     upgrade::Takeover,
@@ -42,6 +43,8 @@ pub(super) struct Dialogue<'a> {
     pub(super) request: Request,
     /// Whether it was looked, in a drain, for requests that had arrived.
     last_call: bool,
+    /// Whether the connection ends with the last request that has arrived.
+    pub(super) is_last: bool,
     /// There once the connection is to be handed over.
     handover: Option<Handover>,
 }
@@ -75,6 +78,7 @@ impl<'a> Dialogue<'a> {
             service,
             request: Request { exchange },
             last_call: false,
+            is_last: false,
             handover: None,
         }
     }
@@ -107,21 +111,24 @@ impl Dialogue<'_> {
         let (router, request) = (&self.service.router, &mut self.request);
         out.busy.begin(request.exchange.head().http_11);
         let called = catch_unwind(AssertUnwindSafe(|| router.answer(request)));
+        // Most have nothing to drop, and looking for it would take a while.
+        let called = ManuallyDrop::new(called);
         out.busy.end();
-        let response = match called {
-            // Most have nothing to drop, and looking for it would take a while.
-            Ok(response) => ManuallyDrop::new(response),
+        if let Ok(response) = &*called
+            && !response.is_foreign()
+            && !response.status.is_informational()
+        {
+            let flow = self.finish(response, true, out);
+            if response.body.is_owned() {
+                drop(ManuallyDrop::into_inner(called));
+            }
+            return flow;
+        }
+        match ManuallyDrop::into_inner(called) {
+            Ok(response) => self.finish_any(response, true, out),
             // A panic, or that it was cancelled.
-            Err(panic) => return self.answer_panic(panic, out),
-        };
-        if response.is_foreign() || response.status.is_informational() {
-            return self.finish_any(ManuallyDrop::into_inner(response), true, out);
+            Err(panic) => self.answer_panic(panic, out),
         }
-        let flow = self.finish(&response, true, out);
-        if response.body.is_owned() {
-            drop(ManuallyDrop::into_inner(response));
-        }
-        flow
     }
 
     /// Appends an answer that need not be one, lets it leave, and then drops what it was made of, which may wait.
@@ -300,6 +307,9 @@ impl Dialogue<'_> {
     #[inline(always)]
     fn keeps(&mut self, response: &Response, mut keep: bool) -> bool {
         keep = keep && self.exchange().head().keep_alive;
+        if self.is_last {
+            keep = keep && !self.exchange().scratch().input.unused().is_empty();
+        }
         if keep && response.headers.is_some() {
             keep = !response.asks_to_close();
         }
@@ -359,6 +369,7 @@ impl Dialogue<'_> {
     /// Answers what cannot be understood, and ends the connection.
     #[cold]
     pub(super) fn refuse(&mut self, reject: Reject, out: &Rc<Out>) -> io::Result<Flow> {
+        report(self.exchange().peer(), reject.status, reject.reason);
         let problem = Problem::new(reject.status, reject.reason);
         let mut response = self.service.router.tell(problem, None);
         let input = &self.exchange().scratch().input;

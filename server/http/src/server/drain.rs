@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -15,7 +16,11 @@ use std::{
 
 use maniple::{cancel::CancelToken, drain::DrainReport, sync::Notify, time::coarse_now};
 
-use super::state::{Connection, FRESH, IDLE};
+use super::{
+    overrun::{report_crowd, report_full},
+    state::{Connection, FRESH, IDLE},
+};
+use crate::transport::Peer;
 
 /// All connections of a server.
 #[derive(Debug)]
@@ -29,6 +34,8 @@ pub(crate) struct Registry {
     /// Requests answered since the drain began; before that nobody asks, and counting would have all
     /// workers write to one place.
     pub(crate) answered: AtomicU64,
+    /// Connections that one address may have.
+    per_peer: usize,
     /// Connections that were ended because they were idle.
     idle: AtomicUsize,
     open: Mutex<Open>,
@@ -41,13 +48,16 @@ pub(crate) struct Registry {
 #[derive(Debug, Default)]
 struct Open {
     connections: HashMap<u64, Arc<Connection>>,
+    /// How many of them each address has, if there is a limit to that.
+    of_peers: HashMap<IpAddr, usize>,
     /// Places for connections that are about to be accepted.
     reserved: usize,
 }
 
 impl Registry {
-    pub(crate) fn new(drain: CancelToken) -> Self {
+    pub(crate) fn new(drain: CancelToken, per_peer: usize) -> Self {
         Self {
+            per_peer,
             draining: AtomicBool::new(false),
             drain,
             idle_until: OnceLock::new(),
@@ -84,24 +94,50 @@ impl Registry {
                 return Place { registry: self };
             }
             drop(open);
+            report_full(limit);
             self.room.notified();
         }
     }
 
-    pub(crate) fn enter(self: &Arc<Self>, connection: Arc<Connection>) -> Seat {
+    /// A seat for a connection; none if its peer has as many as it may.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        connection: Arc<Connection>,
+        peer: &Peer,
+    ) -> Option<Seat> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open().connections.insert(id, connection);
-        Seat {
+        let network = peer.network().filter(|_| self.per_peer < usize::MAX);
+        let mut open = self.open();
+        if let Some(network) = network {
+            let count = open.of_peers.entry(network).or_insert(0);
+            if *count >= self.per_peer {
+                drop(open);
+                report_crowd(peer, self.per_peer);
+                return None;
+            }
+            *count += 1;
+        }
+        open.connections.insert(id, connection);
+        Some(Seat {
             registry: self.clone(),
             id,
-        }
+            network,
+        })
     }
 
     /// Never waits.
-    fn leave(&self, id: u64) {
+    fn leave(&self, id: u64, network: Option<IpAddr>) {
         let mut open = self.open();
         let left = open.connections.remove(&id);
         let is_last = open.connections.is_empty();
+        if let Some(network) = network
+            && let Some(count) = open.of_peers.get_mut(&network)
+        {
+            *count -= 1;
+            if *count == 0 {
+                open.of_peers.remove(&network);
+            }
+        }
         drop(open);
         drop(left);
         self.room.notify_one();
@@ -216,6 +252,8 @@ const AFTER_CANCEL: Duration = Duration::from_secs(2);
 pub(crate) struct Seat {
     registry: Arc<Registry>,
     id: u64,
+    /// That of its peer, if it counts.
+    network: Option<IpAddr>,
 }
 
 impl Seat {
@@ -227,7 +265,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.registry.leave(self.id);
+        self.registry.leave(self.id, self.network);
     }
 }
 

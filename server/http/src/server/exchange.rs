@@ -13,7 +13,7 @@ use std::{
 use http::{HeaderMap, StatusCode};
 use maniple::{net::Shutdown, time::coarse_now};
 
-use super::{buffers::Scratch, out, state::Connection};
+use super::{buffers::Scratch, out, overrun::report, state::Connection};
 use crate::{
     body::{BodyError, BodyLimits, BodyState, MAX_DISCARD, Pace},
     http1::{
@@ -65,12 +65,12 @@ impl Exchange {
     /// Makes the parsed head the request in hand.
     #[inline]
     pub(crate) fn begin(&mut self) -> Result<Begun, Reject> {
-        let max_body = self.body_limits.length;
+        let limits = self.body_limits;
         let scratch = self.scratch_mut();
         scratch.input.used = scratch.input.start + scratch.head.length;
         scratch.body = match scratch.head.framing {
             Framing::None => BodyState::Done,
-            Framing::Length(length) if length > max_body => {
+            Framing::Length(length) if length > limits.length => {
                 return Err(Reject::new(
                     StatusCode::PAYLOAD_TOO_LARGE,
                     "request body too large",
@@ -83,7 +83,7 @@ impl Exchange {
             }
             framing => {
                 scratch.trailers.clear();
-                BodyState::started(framing, max_body)
+                BodyState::started(framing, &limits)
             }
         };
         Ok(Begun::AtOnce)
@@ -169,8 +169,9 @@ impl Exchange {
             return Ok(0);
         }
         let read = self.read_step(buffer);
-        if read.is_err() {
+        if let Err(error) = &read {
             self.scratch_mut().body = BodyState::Broken;
+            report(&self.peer, error.status(), &error.to_string());
         }
         read
     }
@@ -181,7 +182,7 @@ impl Exchange {
                 BodyState::Done => return Ok(0),
                 BodyState::Broken => return Err(BodyError::Disconnected),
                 BodyState::Expected(framing) => {
-                    let started = BodyState::started(*framing, self.body_limits.length);
+                    let started = BodyState::started(*framing, &self.body_limits);
                     self.scratch_mut().body = started;
                     self.ask_for_body()?;
                 }
@@ -208,7 +209,11 @@ impl Exchange {
 
     /// One step through a chunked body; `None` if only framing was read.
     fn read_chunked(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, BodyError> {
-        let limit = self.body_limits.length;
+        let BodyLimits {
+            length: limit,
+            overhead,
+            ..
+        } = self.body_limits;
         let scratch = self.scratch.as_deref_mut().expect(IN_HAND);
         let BodyState::Chunked(decoder) = &mut scratch.body else {
             return Ok(Some(0));
@@ -218,6 +223,7 @@ impl Exchange {
             .step_keeping(input.unused(), &mut scratch.trailers)
             .map_err(|reject| match reject {
                 chunk::TOO_LARGE => BodyError::TooLarge { limit },
+                chunk::TOO_MUCH_OVERHEAD => BodyError::OverheadTooLarge { limit: overhead },
                 Reject { reason, .. } => BodyError::Malformed { reason },
             })?;
         match step {
@@ -313,7 +319,7 @@ impl Exchange {
     /// Waits for more of the body. Answers that the client may be waiting for before it sends any leave meanwhile.
     fn await_body(&mut self) -> Result<(), BodyError> {
         let before = coarse_now();
-        let patience = self.scratch().pace.patience(self.body_limits.stall);
+        let patience = self.scratch().pace.patience(&self.body_limits);
         let waited = self.await_readable(before + patience);
         self.scratch_mut().pace.awaited += coarse_now().saturating_duration_since(before);
         waited.map_err(BodyError::from_read)
@@ -375,7 +381,7 @@ impl Exchange {
     pub(crate) fn ask_if_expected(&mut self) {
         if let BodyState::Expected(framing) = self.scratch().body {
             self.scratch_mut().body = match self.ask_for_body() {
-                Ok(()) => BodyState::started(framing, self.body_limits.length),
+                Ok(()) => BodyState::started(framing, &self.body_limits),
                 Err(_) => BodyState::Broken,
             };
         }

@@ -14,6 +14,7 @@ mod faults;
 mod health;
 mod lookout;
 pub(crate) mod out;
+mod overrun;
 mod refusal;
 mod service;
 mod shared;
@@ -51,7 +52,7 @@ use accept::{Unbegun, accept_all, accept_last};
 use builder::NEVER;
 use drain::Registry;
 use refusal::Refusals;
-use service::{Service, Timeouts};
+use service::{Life, Service, Timeouts};
 use shared::{Departure, Shared};
 
 pub use builder::Builder;
@@ -257,16 +258,22 @@ impl Builder {
                     self.health,
                 ),
                 failed_accepts: LogLimit::new(1),
+                turned_away: Arc::new(()),
                 service: Arc::new(Service {
                     router: self.router,
                     limits: self.limits,
                     timeouts,
                     body_limits,
+                    slowest_answer: self.slowest_answer,
+                    life: Life {
+                        requests: self.max_requests,
+                        age: never(self.max_age),
+                    },
                     disconnects: match self.disconnects {
                         Disconnects::Asked if !body_limits.interim => Disconnects::Reset,
                         disconnects => disconnects,
                     },
-                    registry: Arc::new(Registry::new(stop)),
+                    registry: Arc::new(Registry::new(stop, self.max_connections_per_peer)),
                 }),
             }),
             max_connections: self.max_connections,

@@ -332,19 +332,21 @@ fn send_slowly(
     let mut sent = 0;
     let mut written = begun;
     let mut patience = Patience::with(connection, stall);
+    let pace = Pace::of(connection, stall);
     while sent < one.len() + other.len() {
         let failed = match written {
             Ok(0) => Some(io::ErrorKind::WriteZero.into()),
             Ok(count) => {
                 sent += count;
                 patience = Patience::with(connection, stall);
-                None
+                pace.is_too_slow(sent).then(|| Elapsed.into())
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
-            Err(error) if is_own_timeout(&error) => match patience.is_over(connection) {
-                true => Some(error),
-                false => None,
-            },
+            Err(error) if is_own_timeout(&error) => {
+                let taken = sent.saturating_sub(connection.transport.untaken().unwrap_or(0));
+                let is_over = patience.is_over(connection) || pace.is_too_slow(taken);
+                is_over.then_some(error)
+            }
             Err(error) => Some(error),
         };
         if let Some(error) = failed {
@@ -408,6 +410,33 @@ impl Patience {
     /// Whether the client has taken all there was.
     pub(crate) fn is_done(&self) -> bool {
         self.unacknowledged == 0
+    }
+}
+
+/// How fast a client takes what is sent at one time.
+#[derive(Debug)]
+struct Pace {
+    began: Instant,
+    stall: Duration,
+    slowest: u64,
+}
+
+impl Pace {
+    fn of(connection: &Connection, stall: Duration) -> Self {
+        Self {
+            began: coarse_now(),
+            stall,
+            slowest: connection.slowest,
+        }
+    }
+
+    /// Whether it took longer for so many bytes than they may take, beyond one stall.
+    fn is_too_slow(&self, taken: usize) -> bool {
+        let Some(seconds) = (taken as u64).checked_div(self.slowest) else {
+            return false;
+        };
+        let most = self.stall.saturating_add(Duration::from_secs(seconds));
+        coarse_now().saturating_duration_since(self.began) > most
     }
 }
 
@@ -549,7 +578,7 @@ mod tests {
             }
         }
         (
-            Arc::new(Connection::new(Transport::Tcp(stream))),
+            Arc::new(Connection::new(Transport::Tcp(stream), 0)),
             client,
             sent,
         )
@@ -615,9 +644,10 @@ mod tests {
             drop((connection, client));
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let connection = Arc::new(Connection::new(Transport::Tcp(
-                listener.accept().unwrap().0,
-            )));
+            let connection = Arc::new(Connection::new(
+                Transport::Tcp(listener.accept().unwrap().0),
+                0,
+            ));
             out.bytes().extend_from_slice(b"second");
             assert!(out.keep_back(&connection));
             let mut all = [0; 6];
@@ -656,9 +686,10 @@ mod tests {
         builder.build().unwrap().run(|| {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let connection = Arc::new(Connection::new(Transport::Tcp(
-                listener.accept().unwrap().0,
-            )));
+            let connection = Arc::new(Connection::new(
+                Transport::Tcp(listener.accept().unwrap().0),
+                0,
+            ));
             let out = Out::new();
             assert!(out.keep_back(&connection), "there is nothing");
             out.bytes().extend_from_slice(b"x");

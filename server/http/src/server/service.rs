@@ -12,8 +12,18 @@ pub(crate) struct Service {
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) body_limits: BodyLimits,
+    /// Bytes a second of an answer that a client must take in the long run.
+    pub(crate) slowest_answer: u64,
+    pub(crate) life: Life,
     pub(crate) disconnects: Disconnects,
     pub(crate) registry: Arc<Registry>,
+}
+
+/// How long a connection is kept at the most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
+    pub(crate) requests: u64,
+    pub(crate) age: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]

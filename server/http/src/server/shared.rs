@@ -24,6 +24,8 @@ pub(super) struct Shared {
     pub(super) drained: AtomicBool,
     pub(super) refusals: Arc<Refusals>,
     pub(super) failed_accepts: LogLimit,
+    /// Held by each who is told that it is one too many.
+    pub(super) turned_away: Arc<()>,
     pub(super) service: Arc<Service>,
 }
 

@@ -20,6 +20,8 @@ use crate::transport::Transport;
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) transport: Transport,
+    /// Bytes a second of an answer that the client must take in the long run.
+    pub(crate) slowest: u64,
     state: AtomicU8,
     /// Held for some instructions, and not while a coroutine is spawned: a closure that is refused there is
     /// dropped there, and comes back to [`Connection::disown`].
@@ -52,9 +54,10 @@ const HANDED_OVER: u8 = 4;
 const ENDING: u8 = 3;
 
 impl Connection {
-    pub(crate) fn new(transport: Transport) -> Self {
+    pub(crate) fn new(transport: Transport, slowest: u64) -> Self {
         Self {
             transport,
+            slowest,
             state: AtomicU8::new(FRESH),
             server: Mutex::default(),
         }

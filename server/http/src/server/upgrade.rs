@@ -162,7 +162,7 @@ impl Upgraded {
     pub fn for_test(protocol: &str) -> (Self, memory::Stream) {
         let (stream, client) = memory::pair();
         let shared = Shared {
-            connection: Arc::new(Connection::new(Transport::Memory(stream))),
+            connection: Arc::new(Connection::new(Transport::Memory(stream), 0)),
             peer: Peer::Memory,
             protocol: protocol.to_owned(),
             drain: CancelToken::new(),

@@ -8,7 +8,7 @@ pub mod memory;
 use std::{
     fmt,
     io::{self, IoSlice, Read, Write},
-    net::SocketAddr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     os::{
         fd::{BorrowedFd, OwnedFd},
         linux::net::SocketAddrExt,
@@ -177,6 +177,20 @@ pub enum Peer {
     Unix,
     /// This process, over a connection in [`memory`].
     Memory,
+}
+
+impl Peer {
+    /// The address that its connections are counted by, if it has one: of IPv6 the network of 64 bits, all of which one
+    /// subscriber has.
+    pub(crate) fn network(&self) -> Option<IpAddr> {
+        let Peer::Tcp(address) = self else {
+            return None;
+        };
+        Some(match address.ip().to_canonical() {
+            IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
+            v4 => v4,
+        })
+    }
 }
 
 impl fmt::Display for Peer {

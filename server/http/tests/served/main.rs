@@ -7,6 +7,7 @@ mod early;
 mod gateways;
 mod handover;
 mod leaving;
+mod limiting;
 mod listening;
 mod measuring;
 mod pooling;

@@ -294,7 +294,7 @@ fn trailers_of_a_request_are_there_once_its_body_is_read() {
         }
         let too_long = "x".repeat(9_000);
         let body = format!("Transfer-Encoding: chunked\r\n\r\n0\r\nX: {too_long}\r\n\r\n");
-        assert_eq!(statuses(&served.say(format!("{post}{body}"))), [400]);
+        assert_eq!(statuses(&served.say(format!("{post}{body}"))), [431]);
     }
 }
 

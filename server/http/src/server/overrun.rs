@@ -1,0 +1,50 @@
+//! What went beyond a limit: in the log, once in a while for each kind.
+
+use http::StatusCode;
+use maniple::{log_limit::LogLimit, log_within};
+
+use crate::transport::Peer;
+
+/// Kinds of limits, of which each has its own lines.
+const KINDS: usize = 7;
+
+static RATES: [LogLimit; KINDS] = [const { LogLimit::new(1) }; KINDS];
+
+/// A request was refused with that status, or its body; nothing is said of what is no limit.
+#[cold]
+pub(crate) fn report(peer: &Peer, status: StatusCode, what: &str) {
+    let kind = match status {
+        StatusCode::REQUEST_TIMEOUT => 0,
+        StatusCode::PAYLOAD_TOO_LARGE => 1,
+        StatusCode::URI_TOO_LONG => 2,
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => 3,
+        _ => return,
+    };
+    log_within!(RATES[kind], warn, "{peer}: {what}");
+}
+
+/// A client took too little of its answer.
+#[cold]
+pub(crate) fn report_slow_reader(peer: &Peer) {
+    log_within!(RATES[4], warn, "{peer} takes its answer too slowly");
+}
+
+/// A client has as many connections as one may.
+#[cold]
+pub(crate) fn report_crowd(peer: &Peer, limit: usize) {
+    log_within!(
+        RATES[5],
+        warn,
+        "{peer}: its address has {limit} connections, and no more may (max_connections_per_peer)"
+    );
+}
+
+/// All connections that may be open are.
+#[cold]
+pub(crate) fn report_full(limit: usize) {
+    log_within!(
+        RATES[6],
+        warn,
+        "{limit} connections are open, and no more may (max_connections): others wait"
+    );
+}

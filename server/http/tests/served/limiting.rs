@@ -1,0 +1,222 @@
+//! What is over a limit is refused with its status, and what is under it is not.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use maniple_server::{BodyError, Request, Router, StatusCode, server::Builder};
+use rustix::net::{AddressFamily, SocketType};
+
+use super::{Served, routes, statuses};
+
+const LONG: Duration = Duration::from_secs(60);
+const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+
+fn answer(stream: &mut TcpStream) -> String {
+    let (mut answer, mut byte) = (Vec::new(), [0]);
+    while !answer.ends_with(b"hello") {
+        match stream.read(&mut byte).unwrap() {
+            0 => break,
+            _ => answer.push(byte[0]),
+        }
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + LONG;
+    while !is_so() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_field_may_have_so_many_values() {
+    let served = Served::with(|builder| builder.max_header_values(10));
+    for name in ["Accept", "Connection", "X-List"] {
+        for (count, status) in [(1, 200), (10, 200), (11, 431), (1_000, 431)] {
+            let values = vec!["a"; count].join(",");
+            let asked = format!("GET / HTTP/1.1\r\nHost: h\r\n{name}: {values}\r\n\r\n");
+            assert_eq!(statuses(&served.say(asked)), [status], "{name} {count}");
+        }
+    }
+    // Each field has its own.
+    let lines = "X: a,b,c,d,e,f\r\n".repeat(4);
+    let asked = format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
+    assert_eq!(statuses(&served.say(asked)), [200]);
+}
+
+#[test]
+fn extensions_and_trailers_of_a_body_may_be_so_long() {
+    let served = Served::with(|builder| builder.max_trailer_bytes(20));
+    for (body, status) in [
+        ("5;x=1\r\nhello\r\n0\r\na: b\r\n\r\n".to_owned(), 200),
+        (format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(21)), 431),
+        (format!("0\r\na: {}\r\n\r\n", "x".repeat(21)), 431),
+        ("1;xxxxxx\r\nx\r\n".repeat(4) + "0\r\n\r\n", 431),
+    ] {
+        let post = "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(
+            statuses(&served.say(format!("{post}{body}"))),
+            [status],
+            "{body}"
+        );
+    }
+}
+
+/// A connection from an address of this machine.
+fn connect_from(from: Ipv4Addr, served: &Served) -> TcpStream {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddr::from((from, 0))).unwrap();
+    rustix::net::connect(&socket, &served.address()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream
+}
+
+#[test]
+fn one_address_may_have_so_many_connections_and_others_have_their_own() {
+    let served = Served::with(|builder| builder.max_connections_per_peer(2));
+    let [one, other] = [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)];
+    let mut first = connect_from(one, &served);
+    let mut second = connect_from(one, &served);
+    for stream in [&mut first, &mut second] {
+        stream.write_all(GET.as_bytes()).unwrap();
+        assert_eq!(statuses(&answer(stream)), [200]);
+    }
+    for _ in 0..3 {
+        let mut third = connect_from(one, &served);
+        // Whether or not it has asked, it is told and closed.
+        third.write_all(GET.as_bytes()).unwrap();
+        let mut told = String::new();
+        third.read_to_string(&mut told).unwrap();
+        assert_eq!(statuses(&told), [429]);
+        assert!(told.contains("connection: close"));
+    }
+    let mut elsewhere = connect_from(other, &served);
+    elsewhere.write_all(GET.as_bytes()).unwrap();
+    assert_eq!(statuses(&answer(&mut elsewhere)), [200]);
+    assert_eq!(served.handle.connections(), 3);
+    // One that leaves makes room.
+    drop(first);
+    wait_until("it has left", || served.handle.connections() == 2);
+    let mut third = connect_from(one, &served);
+    third.write_all(GET.as_bytes()).unwrap();
+    assert_eq!(statuses(&answer(&mut third)), [200]);
+    let mut fourth = connect_from(one, &served);
+    assert!(answer(&mut fourth).contains(" 429 "));
+}
+
+#[test]
+fn a_connection_has_so_many_requests() {
+    let served = Served::with(|builder| builder.max_requests_per_connection(3));
+    let mut stream = served.connect();
+    for last in [false, false, true] {
+        stream.write_all(GET.as_bytes()).unwrap();
+        let answer = answer(&mut stream);
+        assert_eq!(answer.contains("connection: close"), last, "{answer}");
+    }
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    // Those that came together are all answered, and the last one says that it is.
+    let answers = served.say(GET.repeat(5));
+    assert_eq!(statuses(&answers), [200; 5]);
+    let mut stream = served.connect();
+    stream.write_all(GET.repeat(5).as_bytes()).unwrap();
+    for _ in 0..5 {
+        answer(&mut stream);
+    }
+    stream.write_all(GET.as_bytes()).unwrap();
+    assert!(answer(&mut stream).contains("connection: close"));
+    let served = Served::with(|builder| builder.max_requests_per_connection(1));
+    let mut stream = served.connect();
+    stream.write_all(GET.repeat(2).as_bytes()).unwrap();
+    assert!(!answer(&mut stream).contains("connection: close"));
+    assert!(answer(&mut stream).contains("connection: close"));
+}
+
+#[test]
+fn a_connection_becomes_so_old() {
+    let age = Duration::from_millis(300);
+    let served = Served::with(|builder| builder.max_connection_age(age));
+    let mut stream = served.connect();
+    let began = Instant::now();
+    stream.write_all(GET.as_bytes()).unwrap();
+    let first = answer(&mut stream);
+    if began.elapsed() < age {
+        assert!(!first.contains("connection: close"), "{first}");
+        maniple::sleep(2 * age);
+        // What counts is its age when it became idle.
+        stream.write_all(GET.as_bytes()).unwrap();
+        answer(&mut stream);
+        stream.write_all(GET.as_bytes()).unwrap();
+        let last = answer(&mut stream);
+        assert!(last.contains("connection: close"), "{last}");
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    }
+}
+
+#[test]
+fn a_body_must_come_and_an_answer_be_taken_at_a_rate() {
+    let large = || {
+        Router::new()
+            .get("/large", |_: &mut Request| vec![b'x'; 12 * 1024 * 1024])
+            .post(
+                "/",
+                |request: &mut Request| -> Result<StatusCode, BodyError> {
+                    request.read_body().map(|_| StatusCode::OK)
+                },
+            )
+    };
+    let stall = Duration::from_millis(400);
+    let slowly = |served: &Served| {
+        let mut stream = served.connect();
+        let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 40\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        for _ in 0..40 {
+            let _ = stream.write_all(b"x");
+            maniple::sleep(stall / 20);
+        }
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        statuses(&answer)
+    };
+    let with = |rate: u64| {
+        Served::of(large(), |builder: Builder| {
+            let builder = builder.body_timeout(stall).idle_timeout(4 * stall);
+            builder.min_body_rate(rate).min_answer_rate(rate * 100)
+        })
+    };
+    let (fast, any) = (with(1_000_000), with(0));
+    assert_eq!(slowly(&fast), [408]);
+    assert_eq!(slowly(&any), [200]);
+    let read = |served: &Served| {
+        let mut stream = served.connect();
+        let asked = "GET /large HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        stream.write_all(asked.as_bytes()).unwrap();
+        let (began, mut bytes) = (Instant::now(), [0; 8 * 1024]);
+        while began.elapsed() < 4 * stall {
+            stream.read_exact(&mut bytes)?;
+            maniple::sleep(Duration::from_millis(10));
+        }
+        stream.read_to_end(&mut Vec::new())
+    };
+    assert!(read(&any).is_ok());
+    assert_eq!(read(&fast).unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn limits_that_let_nothing_through_are_errors() {
+    let zeros: [fn(Builder) -> Builder; 3] = [
+        |builder| builder.max_connections_per_peer(0),
+        |builder| builder.max_header_values(0),
+        |builder| builder.max_requests_per_connection(0),
+    ];
+    for zero in zeros {
+        let builder = zero(maniple_server::Server::builder(routes()));
+        let error = builder.bind("127.0.0.1:0").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+}
