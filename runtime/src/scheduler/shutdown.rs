@@ -22,8 +22,8 @@ pub(super) struct Ending {
 #[derive(Default)]
 struct State {
     threads: Vec<JoinHandle<()>>,
-    /// Workers that have ended, or given up.
-    ended: usize,
+    /// Which workers have ended, or given up.
+    ended: Vec<usize>,
     /// Which workers have given up.
     kept: Vec<usize>,
     give_up_at: Option<Instant>,
@@ -43,8 +43,11 @@ pub(crate) struct Stuck {
 /// As good as for ever, and not so long that no clock could tell its end.
 const LONGEST_GRACE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// What a worker may take to notice, beyond the grace time, before it counts as held.
+/// What a worker may take to notice, beyond the grace time, before it counts as held by the coroutine that it runs.
 const NOTICE: Duration = Duration::from_millis(200);
+
+/// What it may take if it runs none: then it is the kernel that lets it wait, and only it can tell who is left.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Ending {
     pub(super) fn add_thread(&self, thread: JoinHandle<()>) {
@@ -52,8 +55,8 @@ impl Ending {
     }
 
     /// The worker's thread is about to end.
-    pub(super) fn worker_ended(&self) {
-        self.lock().ended += 1;
+    pub(super) fn worker_ended(&self, index: usize) {
+        self.lock().ended.push(index);
         self.worker_ended.notify_all();
     }
 
@@ -61,7 +64,7 @@ impl Ending {
     pub(super) fn worker_gave_up(&self, index: usize) {
         let mut state = self.lock();
         state.kept.push(index);
-        state.ended += 1;
+        state.ended.push(index);
         drop(state);
         self.worker_ended.notify_all();
     }
@@ -77,7 +80,10 @@ impl Ending {
             spawned_at: header.origin.spawned_at,
             waits_for: (!runs).then(|| header.reason.get().to_string()),
         };
-        self.lock().stuck.push(stuck);
+        let mut state = self.lock();
+        // One that held its worker may wait by now.
+        state.stuck.retain(|other| other.id != stuck.id);
+        state.stuck.push(stuck);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -98,7 +104,8 @@ impl Scheduler {
         for home in &self.remotes {
             home.parker.wake();
         }
-        let all_ended = self.await_workers(threads.len(), give_up_at + NOTICE);
+        let all_ended = self.await_workers(threads.len(), give_up_at + NOTICE)
+            || self.await_starved(threads.len(), give_up_at + PATIENCE);
         if all_ended {
             let kept = std::mem::take(&mut self.ending.lock().kept);
             for (index, thread) in threads.into_iter().enumerate() {
@@ -107,8 +114,6 @@ impl Scheduler {
                     let _ended = thread.join();
                 }
             }
-        } else {
-            self.report_running();
         }
         self.refuse_injected();
         super::refusal::tell_rest();
@@ -118,7 +123,7 @@ impl Scheduler {
 
     fn await_workers(&self, expected: usize, until: Instant) -> bool {
         let mut state = self.ending.lock();
-        while state.ended < expected {
+        while state.ended.len() < expected {
             let left = until.saturating_duration_since(now());
             if left.is_zero() {
                 return false;
@@ -133,17 +138,41 @@ impl Scheduler {
         true
     }
 
-    /// Names the coroutines that hold their workers.
-    fn report_running(&self) {
+    /// Names the coroutines that hold their workers, and waits for workers that none holds.
+    fn await_starved(&self, expected: usize, until: Instant) -> bool {
+        let mut held = Vec::new();
+        loop {
+            let ended = self.ending.lock().ended.clone();
+            let pending = |held: &[usize]| -> Vec<usize> {
+                (0..expected)
+                    .filter(|index| !ended.contains(index) && !held.contains(index))
+                    .collect()
+            };
+            held.extend(self.report_running(pending(&held)));
+            if pending(&held).is_empty() || now() >= until {
+                return self.await_workers(expected, now());
+            }
+            if self.await_workers(expected, until.min(now() + NOTICE)) {
+                return true;
+            }
+        }
+    }
+
+    /// Names the coroutines that hold one of these workers; returns which are held.
+    fn report_running(&self, workers: Vec<usize>) -> Vec<usize> {
         let Ok(gate) = Gate::shut() else {
             fenced::tell!(
                 warn,
-                "a coroutine holds its worker and cannot be named: no membarrier(2)"
+                "a coroutine may hold its worker and cannot be named: no membarrier(2)"
             );
-            return;
+            return workers;
         };
-        for home in &self.remotes {
-            gate.with_running(home, |header| self.ending.report(header, true));
-        }
+        let names = |&index: &usize| {
+            gate.with_running(&self.remotes[index], |header| {
+                self.ending.report(header, true)
+            })
+            .is_some()
+        };
+        workers.into_iter().filter(names).collect()
     }
 }

@@ -199,7 +199,7 @@ impl Worker {
         }
         worker.await_rings();
         CURRENT.set(ptr::null());
-        worker.scheduler.ending.worker_ended();
+        worker.scheduler.ending.worker_ended(index);
     }
 
     /// Lets others see where this thread and its coroutines are.

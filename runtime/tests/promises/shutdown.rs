@@ -96,6 +96,50 @@ fn a_coroutine_that_waits_for_a_lock_for_ever_is_reported_by_name() {
     drop(held);
 }
 
+/// How long the kernel keeps the worker's thread from running, as on a machine with too much to do: well beyond what
+/// a worker may take to notice that its runtime ends.
+const STARVED: Duration = Duration::from_secs(1);
+
+#[test]
+fn what_waits_on_a_worker_that_gets_no_processor_is_reported_too() {
+    extern "C" fn starve(_: libc::c_int) {
+        // SAFETY: always allowed, in a signal handler too.
+        unsafe { libc::poll(std::ptr::null_mut(), 0, STARVED.as_millis() as libc::c_int) };
+    }
+    let runtime = impatient(1);
+    let (tell, told) = mpsc::channel();
+    let named = maniple::task::Builder::new().name("shielded");
+    drop(runtime.spawn_with(named, move || {
+        // SAFETY: both are always allowed.
+        let thread = unsafe { (libc::pthread_self(), libc::gettid()) };
+        tell.send(thread).unwrap();
+        maniple::cancel::shield(|| maniple::sleep(LONG));
+    }));
+    let (thread, id) = told.recv_timeout(LONG).unwrap();
+    let waits = || {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat")).unwrap();
+        stat.rsplit(')')
+            .next()
+            .unwrap()
+            .trim_start()
+            .starts_with('S')
+    };
+    while !waits() {
+        std::thread::yield_now();
+    }
+    // SAFETY: the handler only sleeps, and the thread lives until its runtime is shut down.
+    unsafe {
+        libc::signal(libc::SIGURG, starve as *const () as libc::sighandler_t);
+        assert_eq!(libc::pthread_kill(thread, libc::SIGURG), 0);
+    }
+    let report = runtime.shutdown();
+    let [stuck] = report.stuck() else {
+        panic!("{report:?}")
+    };
+    assert_eq!(stuck.name(), Some("shielded"));
+    assert!(stuck.waits_for().is_some());
+}
+
 #[test]
 fn a_coroutine_that_holds_its_worker_is_reported_and_may_end_later() {
     let runtime = impatient(1);
