@@ -35,7 +35,7 @@ mod unstarted;
 pub(crate) use alarm::Alarm;
 pub(crate) use header::{Header, Record};
 pub(crate) use home::{Home, HomeTask, send_home};
-pub(crate) use origin::{Failure, Origin, Yields, next_id};
+pub(crate) use origin::{Failure, Name, Origin, Yields, next_id};
 pub(crate) use remote::Remote;
 #[cfg(all(test, not(loom)))]
 pub(crate) use sighting::SWITCH_BYTES;

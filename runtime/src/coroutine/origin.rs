@@ -6,6 +6,7 @@ use std::{
     cell::Cell,
     fmt, io,
     marker::PhantomData,
+    net::SocketAddr,
     panic::Location,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -15,9 +16,51 @@ use crate::{error::Interrupt, stack::SizeClass};
 /// What is known of a coroutine from its spawning.
 pub(crate) struct Origin {
     pub(crate) id: u64,
-    pub(crate) name: Option<Cow<'static, str>>,
+    pub(crate) name: Option<Name>,
     pub(crate) spawned_at: &'static Location<'static>,
     pub(crate) class: SizeClass,
+}
+
+/// A coroutine's name: as text, or as what text is made of once somebody asks for it.
+#[derive(Clone, Debug)]
+pub(crate) enum Name {
+    Text(Cow<'static, str>),
+    /// Serves the connection from there. A server has too many of these to write each one's text.
+    ConnectionFrom(SocketAddr),
+}
+
+impl Name {
+    pub(crate) fn text(&self) -> Cow<'_, str> {
+        match self {
+            Name::Text(text) => Cow::Borrowed(text),
+            Name::ConnectionFrom(_) => Cow::Owned(self.to_string()),
+        }
+    }
+
+    pub(crate) fn into_text(self) -> Cow<'static, str> {
+        match self {
+            Name::Text(text) => text,
+            Name::ConnectionFrom(_) => Cow::Owned(self.to_string()),
+        }
+    }
+
+    /// What it has in common with the names of those that do the same.
+    pub(crate) fn kind(&self) -> &str {
+        match self {
+            Name::Text(text) => text,
+            Name::ConnectionFrom(_) => "connection",
+        }
+    }
+}
+
+/// Neither allocates nor locks: the report of an overflow is written in a signal handler.
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Name::Text(text) => f.write_str(text),
+            Name::ConnectionFrom(peer) => write!(f, "connection from {peer}"),
+        }
+    }
 }
 
 /// Which coroutine, in words.
@@ -25,7 +68,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "coroutine {}", self.id)?;
         if let Some(name) = &self.name {
-            write!(f, " {name:?}")?;
+            write!(f, " {:?}", name.text())?;
         }
         write!(f, ", spawned at {}", self.spawned_at)
     }

@@ -44,7 +44,7 @@ pub use supervise::{FailedAttempt, GaveUp, Restart, supervised};
 
 use crate::{
     cancel,
-    coroutine::{Header, Unstarted},
+    coroutine::{Header, Name, Unstarted},
     error::{Cause, Unwind},
     panics,
     scheduler::{Scheduler, current_scheduler, on_coroutine, on_waiter},
@@ -296,10 +296,10 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
     /// ```
     /// let done: Result<(), ()> = maniple::group(|g| {
     ///     g.name_children("page");
-    ///     let ads = g.spawn_named("ads", || maniple::current().unwrap().name().map(str::to_owned));
-    ///     assert_eq!(ads.name(), Some("page/ads"));
+    ///     let ads = g.spawn_named("ads", || maniple::current().unwrap().name().map(String::from));
+    ///     assert_eq!(ads.name().as_deref(), Some("page/ads"));
     ///     assert_eq!(ads.join().unwrap().as_deref(), Some("page/ads"));
-    ///     assert_eq!(g.spawn(|| ()).name(), Some("page"));
+    ///     assert_eq!(g.spawn(|| ()).name().as_deref(), Some("page"));
     ///     Ok(())
     /// });
     /// assert!(done.is_ok());
@@ -371,7 +371,7 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
         let class = self.scheduler.default_class;
         let (task, handle) = task::make_below(
             &self.frame,
-            self.full_name(name),
+            self.full_name(name).map(Name::Text),
             class,
             self.deadline,
             body,
@@ -480,8 +480,14 @@ impl<T> Child<'_, T> {
     }
 
     /// The child's name, if it was given one.
-    pub fn name(&self) -> Option<&str> {
-        self.handle.task().header().origin.name.as_deref()
+    pub fn name(&self) -> Option<Cow<'_, str>> {
+        self.handle
+            .task()
+            .header()
+            .origin
+            .name
+            .as_ref()
+            .map(Name::text)
     }
 }
 
@@ -555,7 +561,7 @@ impl<'scope, 'env, E> Builder<'scope, 'env, E> {
         let class = self.builder.class(group.scheduler)?;
         let (task, handle) = task::make_below_reserved(
             &group.frame,
-            group.full_name(self.builder.into_name()),
+            group.full_name(self.builder.into_name()).map(Name::Text),
             class,
             group.deadline,
             || group.scheduler.reserve_stack(class),

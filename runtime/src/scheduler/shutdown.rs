@@ -8,7 +8,7 @@ use std::{
 
 use super::{Scheduler, now, snapshot::Gate};
 use crate::{
-    coroutine::Header,
+    coroutine::{Header, Name},
     sys::{fenced, later},
 };
 
@@ -76,7 +76,7 @@ impl Ending {
     pub(super) fn report(&self, header: &Header, runs: bool) {
         let stuck = Stuck {
             id: header.origin.id,
-            name: header.origin.name.as_deref().map(str::to_owned),
+            name: header.origin.name.as_ref().map(Name::to_string),
             spawned_at: header.origin.spawned_at,
             waits_for: (!runs).then(|| header.reason.get().to_string()),
         };

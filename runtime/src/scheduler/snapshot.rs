@@ -19,7 +19,7 @@ use std::{
 
 use super::{Scheduler, Worker};
 use crate::{
-    coroutine::{Header, Origin, Remote},
+    coroutine::{Header, Name, Origin, Remote},
     sys::{
         memory,
         spin::SpinLock,
@@ -224,8 +224,8 @@ impl Turn {
                     spawned_at,
                     ..
                 } = &header.origin;
-                let name = name.as_deref();
-                let name = name.map_or_else(String::new, |name| format!(" {name:?}"));
+                let name = name.as_ref();
+                let name = name.map_or_else(String::new, |name| format!(" {:?}", name.text()));
                 Culprit {
                     coroutine: Some(format!("coroutine {id}{name}, spawned at {spawned_at},")),
                     stack: header.stack_range(),
@@ -416,7 +416,7 @@ impl Worker {
 fn describe_running(header: &Header) -> CoroutineView {
     CoroutineView {
         id: header.origin.id,
-        name: header.origin.name.as_deref().map(str::to_owned),
+        name: header.origin.name.as_ref().map(Name::to_string),
         spawned_at: header.origin.spawned_at,
         leader: header.leader(),
         runs: true,
@@ -439,7 +439,7 @@ fn describe(header: &Header) -> CoroutineView {
     let tracked = header.record.since.get().is_some();
     CoroutineView {
         id: header.origin.id,
-        name: header.origin.name.as_deref().map(str::to_owned),
+        name: header.origin.name.as_ref().map(Name::to_string),
         spawned_at: header.origin.spawned_at,
         leader: header.leader(),
         runs: false,

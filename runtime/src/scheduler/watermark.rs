@@ -8,7 +8,7 @@ use std::{ops::Range, slice};
 
 use super::{Worker, current_coroutine, snapshot::looks};
 use crate::{
-    coroutine::{Header, HomeTask, Record},
+    coroutine::{Header, HomeTask, Name, Record},
     stack::depth::{self, Row, Tally, Watermark},
     sys::memory::{self, page_size},
 };
@@ -124,7 +124,10 @@ pub(super) fn keeps_pages(header: &Header) -> bool {
 fn new_watermark(header: &Header) -> Watermark {
     Watermark {
         session: depth::session(),
-        row: Row::of(header.origin.spawned_at, header.origin.name.as_deref()),
+        row: Row::of(
+            header.origin.spawned_at,
+            header.origin.name.as_ref().map(Name::kind),
+        ),
         ..Watermark::default()
     }
 }

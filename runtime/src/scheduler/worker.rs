@@ -42,7 +42,7 @@ use super::{
     trim::{Tidy, Trimmer},
 };
 use crate::{
-    coroutine::{self, Failure, Header, Home, HomeTask, Origin, Refused, Remote, Unstarted},
+    coroutine::{self, Failure, Header, Home, HomeTask, Name, Origin, Refused, Remote, Unstarted},
     driver::{Driver, Polled, Registrar, Standby},
     error::{Cause, Interrupt},
     idle::{Parker, Sleeper},
@@ -502,7 +502,7 @@ impl Worker {
         }
         let origin = Origin {
             id: coroutine::next_id(),
-            name: Some("maniple-log".into()),
+            name: Some(Name::Text("maniple-log".into())),
             spawned_at: Location::caller(),
             class: self.scheduler.default_class,
         };
@@ -849,12 +849,11 @@ pub(super) fn culprit(limit: usize) -> Option<Culprit> {
     }
     Some(Culprit {
         id: task.origin.id,
-        name: task
-            .origin
-            .name
-            .as_deref()
+        name: task.origin.name.as_ref().map(|name| {
             // SAFETY: the name lives as long as the coroutine, which does not outlive the report.
-            .map(|name| unsafe { &*ptr::from_ref(name) }),
+            let name: &'static Name = unsafe { &*ptr::from_ref(name) };
+            name as &dyn std::fmt::Display
+        }),
         spawned_at: task.origin.spawned_at,
     })
 }

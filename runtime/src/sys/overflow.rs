@@ -29,13 +29,13 @@ use rustix::io::Errno;
 use super::memory::{self, Mapping};
 
 /// Whose stack overflowed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Culprit {
     /// The coroutine's id.
     pub(crate) id: u64,
-    /// Its name. The process ends before the coroutine does, so a borrow from the coroutine may be
-    /// extended to this.
-    pub(crate) name: Option<&'static str>,
+    /// Its name, which neither allocates nor locks as it is written. The process ends before the coroutine does, so
+    /// a borrow from the coroutine may be extended to this.
+    pub(crate) name: Option<&'static dyn fmt::Display>,
     /// Where it was spawned.
     pub(crate) spawned_at: &'static Location<'static>,
 }
@@ -202,12 +202,13 @@ impl Text {
                 name: Some(name),
                 spawned_at,
             }) => {
-                let name = &name[..name.floor_char_boundary(MAX_NAME)];
-                write!(
-                    self,
-                    "coroutine '{}' (id {id}), spawned at {spawned_at}",
-                    name.escape_debug()
-                )?;
+                self.write_str("coroutine '")?;
+                let mut beginning = Beginning {
+                    text: self,
+                    left: MAX_NAME,
+                };
+                write!(beginning, "{name}")?;
+                write!(self, "' (id {id}), spawned at {spawned_at}")?;
             }
         }
         write!(
@@ -232,6 +233,24 @@ impl fmt::Write for Text {
 
 /// Bytes of a coroutine's name that a report shows.
 const MAX_NAME: usize = 128;
+
+/// Escapes what is written and keeps so many bytes of it.
+struct Beginning<'a> {
+    text: &'a mut Text,
+    left: usize,
+}
+
+impl fmt::Write for Beginning<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let shown = &text[..text.floor_char_boundary(self.left)];
+        // Nothing further is shown once something was cut.
+        self.left = match shown.len() < text.len() {
+            true => 0,
+            false => self.left - shown.len(),
+        };
+        write!(self.text, "{}", shown.escape_debug())
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -335,7 +354,7 @@ mod tests {
     fn culprit(limit: usize) -> Option<Culprit> {
         (limit == LIMIT.load(Ordering::Relaxed)).then_some(Culprit {
             id: 7,
-            name: Some("ads"),
+            name: Some(&"ads"),
             spawned_at: Location::caller(),
         })
     }
@@ -557,7 +576,7 @@ mod tests {
 
     #[test]
     fn a_report_is_cut_to_its_buffer_and_its_name_is_kept_to_one_line() {
-        let name = "long\nname ".repeat(500).leak();
+        let name: &'static String = Box::leak(Box::new("long\nname ".repeat(500)));
         let spawned_at = Location::caller();
         let mut text = Text::new();
         text.describe(

@@ -1,12 +1,13 @@
 //! Coroutines with a name or a stack size of their own.
 
-use std::{borrow::Cow, io, sync::Arc};
+use std::{borrow::Cow, io, net::SocketAddr, os::fd::AsFd, sync::Arc, time::Instant};
 
 use super::{
-    JoinHandle, local_worker,
-    typed::{make_reserved, spawn_local_reserved},
+    JoinHandle, least_loaded, local_worker, on_workers,
+    typed::{make_reserved, spawn_local_reserved, stand_by},
 };
 use crate::{
+    coroutine::Name,
     local,
     scheduler::{Scheduler, current_scheduler},
     stack::SizeClass,
@@ -32,7 +33,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until it spawns"]
 pub struct Builder {
-    name: Option<Cow<'static, str>>,
+    name: Option<Name>,
     stack_size: Option<usize>,
     without_locals: bool,
 }
@@ -45,7 +46,26 @@ impl Builder {
 
     /// The name that reports and dumps show.
     pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.name = Some(name.into());
+        self.name = Some(Name::Text(name.into()));
+        self
+    }
+
+    /// Names it `connection from PEER`. That costs no allocation: the text is made when somebody asks for it, so a
+    /// server can name each of its many connections.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// maniple::run(|| {
+    ///     let builder = maniple::task::Builder::new().connection_from(([127, 0, 0, 1], 4711).into());
+    ///     let serving = builder.spawn(|| ())?;
+    ///     assert_eq!(serving.name().as_deref(), Some("connection from 127.0.0.1:4711"));
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    pub fn connection_from(mut self, peer: SocketAddr) -> Self {
+        self.name = Some(Name::ConnectionFrom(peer));
         self
     }
 
@@ -141,10 +161,87 @@ impl Builder {
         spawn_local_reserved(worker, self.name, class, locals, body).map(JoinHandle::new)
     }
 
+    /// Runs `body` once on each worker, like [`spawn_on_workers`](crate::task::spawn_on_workers). Each coroutine gets
+    /// its stack when it begins, and its handle reports it if there is none.
+    ///
+    /// # Errors
+    /// If the stack size is out of range (`InvalidInput`).
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// maniple::run(|| {
+    ///     let builder = maniple::task::Builder::new().name("sweeper");
+    ///     for sweeper in builder.spawn_on_workers(|_worker| ())? {
+    ///         assert_eq!(sweeper.name().as_deref(), Some("sweeper"));
+    ///     }
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn spawn_on_workers<F, T>(self, body: F) -> io::Result<Vec<JoinHandle<T>>>
+    where
+        F: Fn(usize) -> T + Clone + Send + 'static,
+        T: Send + 'static,
+    {
+        let scheduler = current_scheduler();
+        let class = self.size_class(scheduler)?;
+        let locals = || self.locals();
+        Ok(on_workers(scheduler, &self.name, class, locals, body))
+    }
+
+    /// Spawns a coroutine on the worker with the fewest if the caller's has many more, like
+    /// [`spawn_least_loaded`](crate::task::spawn_least_loaded). The coroutine gets its stack when it begins, and its
+    /// handle reports it if there is none.
+    ///
+    /// # Errors
+    /// If the stack size is out of range (`InvalidInput`).
+    #[track_caller]
+    pub fn spawn_least_loaded<F, T>(self, body: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let scheduler = current_scheduler();
+        let class = self.size_class(scheduler)?;
+        let locals = self.locals();
+        Ok(least_loaded(scheduler, self.name, class, locals, body))
+    }
+
+    /// Spawns a coroutine that begins once `source` is readable, or at `until`, like
+    /// [`spawn_when_readable`](crate::task::spawn_when_readable). The coroutine gets its stack when it begins, and its
+    /// handle reports it if there is none.
+    ///
+    /// # Errors
+    /// If the stack size is out of range (`InvalidInput`).
+    #[track_caller]
+    pub fn spawn_when_readable<S, F, T>(
+        self,
+        source: S,
+        until: Instant,
+        body: F,
+    ) -> io::Result<JoinHandle<T>>
+    where
+        S: AsFd + Send + 'static,
+        F: FnOnce(S) -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let scheduler = current_scheduler();
+        let class = self.size_class(scheduler)?;
+        let locals = self.locals();
+        let handle = stand_by(scheduler, self.name, class, locals, source, until, body);
+        Ok(JoinHandle::new(handle))
+    }
+
     pub(crate) fn class(&self, scheduler: &Scheduler) -> io::Result<SizeClass> {
         if scheduler.is_stopping() {
             return Err(io::Error::other("the runtime is shutting down"));
         }
+        self.size_class(scheduler)
+    }
+
+    fn size_class(&self, scheduler: &Scheduler) -> io::Result<SizeClass> {
         match self.stack_size {
             None => Ok(scheduler.default_class),
             Some(bytes) => Ok(SizeClass::for_size(bytes)?),
@@ -152,6 +249,6 @@ impl Builder {
     }
 
     pub(crate) fn into_name(self) -> Option<Cow<'static, str>> {
-        self.name
+        self.name.map(Name::into_text)
     }
 }

@@ -1,8 +1,12 @@
 //! The running coroutine: who it is, and a handle to unpark it.
 
-use std::{fmt, panic::Location};
+use std::{borrow::Cow, fmt, panic::Location};
 
-use crate::{coroutine::TaskRef, scheduler::current_task, wait::ready};
+use crate::{
+    coroutine::{Name, TaskRef},
+    scheduler::current_task,
+    wait::ready,
+};
 
 /// Identifies a coroutine; unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,8 +48,8 @@ impl Current {
     }
 
     /// Its name, if it was given one.
-    pub fn name(&self) -> Option<&str> {
-        self.task.header().origin.name.as_deref()
+    pub fn name(&self) -> Option<Cow<'_, str>> {
+        self.task.header().origin.name.as_ref().map(Name::text)
     }
 
     /// Where it was spawned.

@@ -1,9 +1,9 @@
 //! The handle of a coroutine: the right to its result.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use super::{Handle, Id, JoinError};
-use crate::{error::Cause, wait::Interruptible};
+use crate::{coroutine::Name, error::Cause, wait::Interruptible};
 
 /// Owns the right to a coroutine's result.
 ///
@@ -69,8 +69,8 @@ impl<T> JoinHandle<T> {
     }
 
     /// The coroutine's name, if it was given one.
-    pub fn name(&self) -> Option<&str> {
-        self.0.task().header().origin.name.as_deref()
+    pub fn name(&self) -> Option<Cow<'_, str>> {
+        self.0.task().header().origin.name.as_ref().map(Name::text)
     }
 }
 

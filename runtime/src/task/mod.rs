@@ -15,16 +15,20 @@ pub use error::JoinError;
 pub use handle::JoinHandle;
 pub use park::{park, park_timeout};
 pub use standby::{is_imbalanced, spawn_when_readable};
-use typed::make;
 pub(crate) use typed::{End, Handle, call_on, make_below, make_below_reserved};
 #[cfg(all(test, loom))]
 pub(crate) use typed::{join_task, origin};
+use typed::{make, make_with};
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
+    coroutine::Name,
+    local,
     scheduler::{Scheduler, Worker, current_scheduler, may_block_thread, yield_turn},
+    stack::SizeClass,
     wait::{self, Reason},
+    waiter::Locals,
 };
 
 /// Runs `body` on a new coroutine.
@@ -122,11 +126,26 @@ where
     T: Send + 'static,
 {
     let scheduler = current_scheduler();
+    let class = scheduler.default_class;
+    on_workers(scheduler, &None, class, local::bequest, body)
+}
+
+#[track_caller]
+fn on_workers<F, T>(
+    scheduler: &Arc<Scheduler>,
+    name: &Option<Name>,
+    class: SizeClass,
+    locals: impl Fn() -> Locals,
+    body: F,
+) -> Vec<JoinHandle<T>>
+where
+    F: Fn(usize) -> T + Clone + Send + 'static,
+    T: Send + 'static,
+{
     let mut handles = Vec::with_capacity(scheduler.workers());
     for index in 0..scheduler.workers() {
         let body = body.clone();
-        let class = scheduler.default_class;
-        let (task, handle) = make(None, class, move || body(index));
+        let (task, handle) = make_with(name.clone(), class, locals(), move || body(index));
         scheduler.assign(index, task);
         handles.push(JoinHandle::new(handle));
     }
@@ -161,7 +180,23 @@ where
     T: Send + 'static,
 {
     let scheduler = current_scheduler();
-    let (task, handle) = make(None, scheduler.default_class, body);
+    let class = scheduler.default_class;
+    least_loaded(scheduler, None, class, local::bequest(), body)
+}
+
+#[track_caller]
+fn least_loaded<F, T>(
+    scheduler: &Arc<Scheduler>,
+    name: Option<Name>,
+    class: SizeClass,
+    locals: Locals,
+    body: F,
+) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let (task, handle) = make_with(name, class, locals, body);
     match Worker::current() {
         Some(worker) => worker.spawn_where_fewest(task),
         None => scheduler.spawn(task),
@@ -180,7 +215,7 @@ fn local_worker() -> &'static Worker {
 #[track_caller]
 pub(crate) fn spawn_on<F, T>(
     scheduler: &Arc<Scheduler>,
-    name: Option<Cow<'static, str>>,
+    name: Option<Name>,
     body: F,
 ) -> JoinHandle<T>
 where

@@ -3,7 +3,10 @@
 use std::{os::fd::AsFd, time::Instant};
 
 use super::{JoinHandle, typed};
-use crate::scheduler::{Worker, current_scheduler};
+use crate::{
+    local,
+    scheduler::{Worker, current_scheduler},
+};
 
 /// Runs `body` on a new coroutine once `source` is readable, has hung up or failed, or `until` has come.
 ///
@@ -59,7 +62,12 @@ where
     F: FnOnce(S) -> T + Send + 'static,
     T: Send + 'static,
 {
-    JoinHandle::new(typed::stand_by(current_scheduler(), source, until, body))
+    let scheduler = current_scheduler();
+    let class = scheduler.default_class;
+    let locals = local::bequest();
+    JoinHandle::new(typed::stand_by(
+        scheduler, None, class, locals, source, until, body,
+    ))
 }
 
 /// Whether a worker had much to do lately while another had nothing: for ten seconds after one has worked for

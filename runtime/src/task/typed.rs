@@ -10,7 +10,6 @@
 //! - A [`Handle`] is made with its task, and so with the type of its result, and takes that once it is there.
 
 use std::{
-    borrow::Cow,
     convert::Infallible,
     io,
     marker::PhantomData,
@@ -25,7 +24,7 @@ use std::{
 
 use super::JoinError;
 use crate::{
-    coroutine::{Origin, TaskRef, Unstarted, Yields, next_id},
+    coroutine::{Name, Origin, TaskRef, Unstarted, Yields, next_id},
     error::{Cause, Interrupt},
     local,
     scheduler::{Scheduler, Worker, refusal},
@@ -35,25 +34,39 @@ use crate::{
     waiter::Locals,
 };
 
-pub(crate) type Name = Option<Cow<'static, str>>;
-
 /// A task for any worker.
 #[track_caller]
 #[inline]
-pub(crate) fn make<F, T>(name: Name, class: SizeClass, body: F) -> (Unstarted, Handle<T>)
+pub(crate) fn make<F, T>(name: Option<Name>, class: SizeClass, body: F) -> (Unstarted, Handle<T>)
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    make_with(name, class, local::bequest(), body)
+}
+
+/// Makes a task like [`make`], which begins with those locals.
+#[track_caller]
+#[inline]
+pub(crate) fn make_with<F, T>(
+    name: Option<Name>,
+    class: SizeClass,
+    locals: Locals,
+    body: F,
+) -> (Unstarted, Handle<T>)
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
     // SAFETY: nothing is borrowed.
-    let Ok(made) = unsafe { new(name, class, None, local::bequest(), unreserved, body) };
+    let Ok(made) = unsafe { new(name, class, None, locals, unreserved, body) };
     made
 }
 
 /// Makes a task like [`make`], with its stack reserved now, by `reserve`.
 #[track_caller]
 pub(crate) fn make_reserved<F, T>(
-    name: Name,
+    name: Option<Name>,
     class: SizeClass,
     locals: Locals,
     reserve: impl FnOnce() -> io::Result<Stack>,
@@ -84,7 +97,7 @@ where
 #[track_caller]
 pub(crate) fn spawn_local_reserved<F, T>(
     worker: &Worker,
-    name: Name,
+    name: Option<Name>,
     class: SizeClass,
     locals: Locals,
     body: F,
@@ -108,7 +121,7 @@ where
 #[inline]
 pub(crate) fn make_below<'scope, F, T>(
     frame: &'scope Frame<'scope>,
-    name: Name,
+    name: Option<Name>,
     class: SizeClass,
     deadline: Option<Instant>,
     body: F,
@@ -128,7 +141,7 @@ where
 #[track_caller]
 pub(crate) fn make_below_reserved<'scope, F, T>(
     frame: &'scope Frame<'scope>,
-    name: Name,
+    name: Option<Name>,
     class: SizeClass,
     deadline: Option<Instant>,
     reserve: impl FnOnce() -> io::Result<Stack>,
@@ -157,7 +170,7 @@ pub(crate) fn call_on<T: Send>(
     // SAFETY: this call returns or unwinds only once the task is complete.
     let Ok((task, handle)) = unsafe {
         new(
-            Some(name.into()),
+            Some(Name::Text(name.into())),
             class,
             None,
             local::bequest(),
@@ -185,6 +198,9 @@ impl Drop for Ended {
 #[track_caller]
 pub(crate) fn stand_by<S, F, T>(
     scheduler: &Arc<Scheduler>,
+    name: Option<Name>,
+    class: SizeClass,
+    locals: Locals,
     source: S,
     until: Instant,
     body: F,
@@ -195,7 +211,7 @@ where
     T: Send + 'static,
 {
     let fd = source.as_fd().as_raw_fd();
-    let (task, handle) = make(None, scheduler.default_class, move || body(source));
+    let (task, handle) = make_with(name, class, locals, move || body(source));
     // SAFETY: the task owns the descriptor, does not begin before it is armed, and is not touched after.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     scheduler.stand_by(fd, until, task);
@@ -210,7 +226,7 @@ where
 #[track_caller]
 #[inline(always)]
 unsafe fn new<F, T, E>(
-    name: Name,
+    name: Option<Name>,
     class: SizeClass,
     deadline: Option<Instant>,
     locals: Locals,
@@ -240,7 +256,7 @@ fn unreserved() -> Result<Option<Stack>, Infallible> {
 
 #[track_caller]
 #[inline]
-pub(crate) fn origin(name: Name, class: SizeClass) -> Origin {
+pub(crate) fn origin(name: Option<Name>, class: SizeClass) -> Origin {
     Origin {
         id: next_id(),
         name,

@@ -39,7 +39,7 @@ fn hook_calls(name: &str) -> usize {
         let former = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if let Some(name) = maniple::current().as_ref().and_then(|me| me.name()) {
-                CALLS.lock().unwrap().push(name.to_owned());
+                CALLS.lock().unwrap().push(name.into_owned());
             }
             former(info);
         }));

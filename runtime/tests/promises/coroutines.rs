@@ -131,14 +131,10 @@ fn a_coroutine_has_the_name_and_the_id_that_its_handle_shows() {
             .name("clerk")
             .spawn(|| {
                 let me = maniple::current().unwrap();
-                (
-                    me.id(),
-                    me.name().map(str::to_owned),
-                    me.spawned_at().file(),
-                )
+                (me.id(), me.name().map(String::from), me.spawned_at().file())
             })
             .unwrap();
-        assert_eq!(handle.name(), Some("clerk"));
+        assert_eq!(handle.name().as_deref(), Some("clerk"));
         let shown = handle.id();
         let (id, name, file) = handle.join().unwrap();
         assert_eq!((id, name.as_deref(), file), (shown, Some("clerk"), file!()));
@@ -454,6 +450,64 @@ fn spawning_on_the_workers_covers_each_of_them_once() {
         let indices: Vec<_> = places.iter().map(|place| place.0).collect();
         let threads: HashSet<_> = places.iter().map(|place| place.1).collect();
         assert_eq!((indices, threads.len()), (vec![0, 1, 2], 3));
+    });
+}
+
+#[test]
+fn a_builders_name_goes_with_each_way_to_spawn() {
+    on(2, || {
+        let peer = ([127, 0, 0, 1], 4711).into();
+        let named = || Builder::new().connection_from(peer);
+        let (socket, _other) = maniple::net::UnixStream::pair().unwrap();
+        let own_name = || maniple::current().unwrap().name().map(String::from);
+        let mut all = named().spawn_on_workers(move |_| own_name()).unwrap();
+        assert_eq!(all.len(), 2);
+        all.push(named().spawn(own_name).unwrap());
+        all.push(named().spawn_local(own_name).unwrap());
+        all.push(named().spawn_least_loaded(own_name).unwrap());
+        let soon = std::time::Instant::now();
+        let readable = named().spawn_when_readable(socket, soon, move |_| own_name());
+        all.push(readable.unwrap());
+        for handle in all {
+            let name = "connection from 127.0.0.1:4711";
+            assert_eq!(handle.name().as_deref(), Some(name));
+            assert!(format!("{handle:?}").contains(name), "{handle:?}");
+            assert_eq!(handle.join().unwrap().as_deref(), Some(name));
+        }
+    });
+}
+
+#[test]
+fn each_way_to_spawn_refuses_a_stack_size_beyond_the_largest() {
+    on(1, || {
+        let huge = || Builder::new().stack_size(usize::MAX);
+        let errors = [
+            huge().spawn(|| ()).err(),
+            huge().spawn_local(|| ()).err(),
+            huge().spawn_on_workers(|_| ()).err(),
+            huge().spawn_least_loaded(|| ()).err(),
+        ];
+        for error in errors {
+            assert_eq!(error.unwrap().kind(), std::io::ErrorKind::InvalidInput);
+        }
+    });
+}
+
+#[test]
+fn what_serves_many_begins_without_locals_on_each_worker() {
+    maniple::coroutine_local! {
+        static REQUEST: std::cell::Cell<u32> = std::cell::Cell::new(0), inherited;
+    }
+    on(2, || {
+        REQUEST.set(7);
+        let seen = |all: Vec<maniple::JoinHandle<u32>>| {
+            let all = all.into_iter().map(|one| one.join().unwrap());
+            all.collect::<Vec<_>>()
+        };
+        let heirs = Builder::new().spawn_on_workers(|_| REQUEST.get()).unwrap();
+        let services = Builder::new().without_locals();
+        let services = services.spawn_on_workers(|_| REQUEST.get()).unwrap();
+        assert_eq!((seen(heirs), seen(services)), (vec![7, 7], vec![0, 0]));
     });
 }
 

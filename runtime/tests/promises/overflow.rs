@@ -47,6 +47,16 @@ fn overflowing_child() {
 }
 
 #[test]
+#[ignore = "overflows the stack of a connection: a child of the test below"]
+fn overflowing_in_a_connection_child() {
+    maniple::run(|| {
+        let peer = "[2001:db8::1]:4711".parse().unwrap();
+        let serving = maniple::task::Builder::new().connection_from(peer);
+        drop(serving.spawn(|| dig(0)).unwrap().join());
+    });
+}
+
+#[test]
 #[ignore = "overflows the stack of a group's child: a child of the test below"]
 fn overflowing_in_a_group_child() {
     maniple::run(|| {
@@ -108,6 +118,16 @@ fn an_overflow_says_who_where_how_large_and_what_to_do_and_aborts() {
     ] {
         assert!(text.contains(part), "{part:?} is missing in {text}");
     }
+}
+
+#[test]
+fn an_overflow_says_whose_connection_it_was() {
+    let (status, text) = dies("overflowing_in_a_connection_child");
+    assert_eq!(status.signal(), Some(SIGABRT), "{text}");
+    assert!(
+        text.contains("'connection from [2001:db8::1]:4711' (id "),
+        "{text}"
+    );
 }
 
 #[test]

@@ -851,12 +851,18 @@ fn a_group_prefixes_the_names_of_its_children() {
             assert_eq!(g.spawn(|| ()).name(), None);
             g.name_children("page");
             g.name_children("too late");
-            assert_eq!(g.spawn(|| ()).name(), Some("page"));
-            assert_eq!(g.supervise(|| ()).name(), Some("page"));
-            assert_eq!(g.try_spawn(|| Ok(())).name(), Some("page"));
-            assert_eq!(g.spawn_named("ads", || ()).name(), Some("page/ads"));
+            assert_eq!(g.spawn(|| ()).name().as_deref(), Some("page"));
+            assert_eq!(g.supervise(|| ()).name().as_deref(), Some("page"));
+            assert_eq!(g.try_spawn(|| Ok(())).name().as_deref(), Some("page"));
+            assert_eq!(
+                g.spawn_named("ads", || ()).name().as_deref(),
+                Some("page/ads")
+            );
             let large = g.builder().name("large").stack_size(1 << 20);
-            assert_eq!(large.spawn(|| ()).unwrap().name(), Some("page/large"));
+            assert_eq!(
+                large.spawn(|| ()).unwrap().name().as_deref(),
+                Some("page/large")
+            );
             Ok(())
         });
         assert_eq!(done, Ok(()));
