@@ -12,7 +12,7 @@ use maniple::{
     cancel::{is_cancelled, is_cancelled_error},
     log_within, panics,
     sync::WaitGroup,
-    task::{spawn_least_loaded, spawn_when_readable},
+    task,
     time::coarse_now,
 };
 
@@ -166,7 +166,10 @@ fn begin(shared: &Shared, transport: Transport, peer: Peer) {
         connection: connection.clone(),
         unbegun: true,
     };
-    let unbegun = connection.entrust(|| spawn_least_loaded(move || serve(open, peer, None)));
+    let unbegun = connection.entrust(|| {
+        let serving = named_for(peer).spawn_least_loaded(move || serve(open, peer, None));
+        serving.expect(OWN_SIZE)
+    });
     if let Some(coroutine) = unbegun {
         shared.refusals.note(coroutine);
     }
@@ -180,7 +183,7 @@ fn turn_away(shared: &Shared, connection: Arc<Connection>) {
         return;
     }
     let stall = shared.service.body_limits.stall;
-    let answering = maniple::task::Builder::new()
+    let answering = task::Builder::new()
         .name("maniple-server too many")
         .spawn(move || {
             let _place = turned_away;
@@ -199,6 +202,19 @@ const MOST_TURNED_AWAY: usize = 64;
 const TOO_MANY: &[u8] =
     b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
+/// A coroutine for a connection, named without an allocation.
+fn named_for(peer: Peer) -> task::Builder {
+    let builder = task::Builder::new();
+    match peer {
+        Peer::Tcp(peer) => builder.connection_from(peer),
+        Peer::Unix => builder.name("connection from unix"),
+        Peer::Memory => builder.name("connection from memory"),
+    }
+}
+
+/// Why such a spawn cannot fail: only a stack size that was asked for can be out of range.
+pub(super) const OWN_SIZE: &str = "it has the runtime's stack size";
+
 /// Serves a connection, from coroutine to coroutine where it has to wait for long.
 fn serve(mut open: Open, peer: Peer, waited: Option<Standby>) {
     open.unbegun = false;
@@ -212,9 +228,10 @@ fn serve(mut open: Open, peer: Peer, waited: Option<Standby>) {
         let refusals = open.refusals.clone();
         let unbegun = connection.entrust(|| {
             open.unbegun = true;
-            spawn_when_readable(connection.clone(), wait.until, move |_| {
-                serve(open, peer, Some(wait));
-            })
+            let serve = move |_| serve(open, peer, Some(wait));
+            let serving =
+                named_for(peer).spawn_when_readable(connection.clone(), wait.until, serve);
+            serving.expect(OWN_SIZE)
         });
         if let Some(coroutine) = unbegun {
             refusals.note(coroutine);

@@ -48,7 +48,7 @@ use crate::{
     router::Router,
     transport::{Address, IntoListener, Listener},
 };
-use accept::{Unbegun, accept_all, accept_last};
+use accept::{OWN_SIZE, Unbegun, accept_all, accept_last};
 use builder::NEVER;
 use drain::Registry;
 use refusal::Refusals;
@@ -378,11 +378,14 @@ fn accept_until_drain(
     for index in 0..listeners.len() {
         let (shared, listeners) = (shared.clone(), listeners.clone());
         let unbegun = unbegun.clone();
-        let of_this = task::spawn_on_workers(move |_worker| {
+        let name = format!("acceptor {}", shared.addresses[index]);
+        let named = task::Builder::new().name(name);
+        let of_this = named.spawn_on_workers(move |_worker| {
             unbegun.begin();
             let address = &shared.addresses[index];
             accept_all(&shared, &listeners[index], address, max_connections)
         });
+        let of_this = of_this.expect(OWN_SIZE);
         acceptors.extend(of_this.into_iter().map(|acceptor| (index, acceptor)));
     }
     maniple::cancel::shield(|| unbegun.begin());

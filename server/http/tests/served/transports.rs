@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use maniple::{JoinHandle, Runtime, net::Shutdown};
+use maniple::{JoinHandle, Runtime, inspect, net::Shutdown, sync::channel};
 use maniple_server::{
     Body, DrainReport, Request, Response, Router, Server, ServerHandle, StatusCode,
     server::Builder,
@@ -382,4 +382,36 @@ fn a_handler_is_cancelled_in_memory_when_the_drain_takes_too_long() {
         .unwrap();
     entered.wait();
     assert_eq!(served.drain().cancelled, 1);
+}
+
+#[test]
+fn a_dump_names_what_accepts_and_whose_connections_are_served() {
+    let (arrives, arrived) = channel::unbounded();
+    let (release, released) = channel::unbounded::<()>();
+    let routes = || {
+        let (arrives, released) = (arrives.clone(), released.clone());
+        Router::new().get("/named", move |request: &mut Request| {
+            let own = maniple::current().unwrap().name().map(String::from);
+            arrives.send((own, *request.peer())).unwrap();
+            let _ = released.recv();
+            "seen"
+        })
+    };
+    for served in Served::each(|| Server::builder(routes())) {
+        let mut client = served.connect();
+        let request = b"GET /named HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        client.write_all(request).unwrap();
+        let (own, peer) = arrived.recv().unwrap();
+        let connection = format!("connection from {peer}");
+        assert_eq!(own.as_deref(), Some(connection.as_str()));
+        let dump = inspect::dump();
+        let acceptor = format!("acceptor {}", served.handle.address());
+        for (name, count) in [(acceptor, 2), (connection, 1)] {
+            let shown = format!(" {name:?}, ");
+            assert!(dump.matches(&shown).count() >= count, "{shown} in {dump}");
+        }
+        release.send(()).unwrap();
+        client.read_to_end(&mut Vec::new()).unwrap();
+        served.drain();
+    }
 }
