@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Served, statuses};
+use maniple::{cancel::shield, sync::channel};
+use maniple_server::Request;
+
+use super::{Served, routes, statuses};
 
 #[test]
 fn what_was_received_before_the_drain_is_answered() {
@@ -52,6 +55,40 @@ fn what_outlasts_the_grace_time_is_cancelled() {
     let mut answer = String::new();
     let _ = stuck.read_to_string(&mut answer);
     assert!(!answer.contains("never"));
+}
+
+#[test]
+fn what_does_not_heed_its_cancellation_is_reported_as_left() {
+    let (arrives, arrived) = channel::unbounded();
+    let (release, released) = channel::unbounded::<()>();
+    let routes = routes().get("/deaf", move |_: &mut Request| {
+        shield(|| {
+            arrives.send(()).unwrap();
+            let _ = released.recv();
+        });
+        "at last"
+    });
+    let mut served = Served::of(routes, |builder| {
+        builder.drain_grace(Duration::from_millis(10))
+    });
+    let mut deaf = served.connect();
+    deaf.write_all(b"GET /deaf HTTP/1.1\r\nHost: h\r\n\r\n")
+        .unwrap();
+    arrived.recv().unwrap();
+    let handle = served.handle.clone();
+    handle.drain();
+    let serving = served.serving.take().unwrap();
+    let report = serving.join().unwrap().unwrap();
+    assert_eq!((report.cancelled, report.left), (1, 1), "{report:?}");
+    assert!(!report.is_clean());
+    assert!(handle.is_drained());
+    assert_eq!(handle.connections(), 1);
+    // It ends once its handler does.
+    drop(release);
+    let _ = deaf.read_to_end(&mut Vec::new());
+    while handle.connections() > 0 {
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -482,6 +482,21 @@ fn a_drain_cancels_the_rest_when_its_bound_is_over_and_counts_it() {
 }
 
 #[test]
+fn a_job_that_does_not_heed_its_cancellation_is_reported_as_left() {
+    on(2, || {
+        let (pool, gate) = (pool(1, 2, WhenFull::Wait), Gate::new());
+        let job = gate.job();
+        let deaf = pool.submit(move || maniple::cancel::shield(job)).unwrap();
+        wait_until(&pool, |stats| stats.running == 1);
+        let report = pool.drain(Duration::ZERO);
+        assert_eq!((report.left, report.is_clean()), (1, false), "{report:?}");
+        gate.let_go(1);
+        let _ = deaf.join();
+        assert_eq!(pool.drain(Duration::from_secs(60)).left, 0);
+    });
+}
+
+#[test]
 fn dropping_the_pool_lets_what_is_queued_run() {
     on(1, || {
         let (pool, gate) = (pool(1, 2, WhenFull::Wait), Gate::new());
