@@ -142,7 +142,7 @@ fn too_old(version: &str) -> Option<String> {
 /// Builds what is in `source` into `folder`.
 fn build(go: &Path, folder: &Path, source: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    // Whoever measures at the same time never sees half a program.
+    // Another measurement at the same time never sees half a program.
     let fresh = folder.join(format!("{PROGRAM}-{}", std::process::id()));
     let output = Command::new(go)
         .args([

@@ -25,7 +25,7 @@ pub struct DrainReport {
     /// What waited for its turn, and never began: a pool's jobs that were still queued when the time was over, or had
     /// been cancelled by then.
     pub withdrawn: u64,
-    /// What was cut short: it went on when the time was over, or whoever waited for it gave up.
+    /// What was cut short: it went on when the time was over, or the caller that waited for it gave up.
     pub cancelled: u64,
     /// What goes on all the same, since it does not heed its cancellation.
     pub left: u64,

@@ -1,4 +1,4 @@
-//! Idle workers: how they go to sleep, and how whoever has work for them wakes them.
+//! Idle workers: how they go to sleep, and how others that have work for them wake them.
 //!
 //! # Steps
 //!
@@ -12,7 +12,7 @@
 //!    this wait has a limit, and it is counted among the searching;
 //! 5. is counted no more, and *takes* its inbox, which makes the word empty: it is awake ([`Sleeper::take`]).
 //!
-//! Whoever has work for it publishes that first, and then
+//! A waker, who has work for it, publishes that first, and then
 //!
 //! * [sends](Parker::send) it a coroutine that was woken and is its own: a push onto the word itself;
 //! * [wakes](Parker::wake) it, for what this worker alone can do;
@@ -26,7 +26,7 @@
 //! in one place and then loads from the other:
 //!
 //! ```text
-//!      the worker                            whoever has work
+//!      the worker                            a waker
 //!      parked += 1, word = PARKED            queue = work
 //!      fence                                 fence
 //!      is there work in the queue?           is parked > 0, is the word PARKED?
@@ -50,14 +50,14 @@
 //! A coroutine that is spawned on a worker with nothing else to begin is nearly always begun there, at its spawner's
 //! next wait, so nobody is woken for it. But its spawner may compute for seconds. Therefore a worker that parks while
 //! another is awake does so for 1 ms, then 2, and so on up to 16 ms, and searches all queues in between. If all that
-//! are parked do so for good, as after a quiet spell, whoever offers tells one of them to search: it is woken, and
+//! are parked do so for good, as after a quiet spell, the offer tells one of them to search: it is woken, and
 //! does not park for longer than 16 ms before it has looked once more. If two tell the same one at a time, the flag
 //! of one may be lost and its ring is not: the other has looked then, as it was to, and may be told again.
 //!
 //! # Rings that are owed
 //!
-//! Whoever has to ring looks at the bell after it has changed the word, when the worker may have run what was pushed,
-//! and ended. So the worker counts: each sleep that somebody ended owes it a ring, as it learns when it takes the
+//! A waker that has to ring looks at the bell after it has changed the word, when the worker may have run what was
+//! pushed, and ended. So the worker counts: each sleep that somebody ended owes it a ring, as it learns when it takes the
 //! inbox. It lets inbox and bell go only when it has heard as many rings as it is owed ([`Sleeper::hear_rings`]):
 //! ringing is the last that anybody does with either.
 //!
@@ -167,8 +167,8 @@ impl<T: Chained> Parker<T> {
         self.inbox.looks_empty()
     }
 
-    /// Owner: from here on it has to be woken; false if there is something to take first. Whatever it looks at
-    /// after this, whoever publishes there sees the announcement or is seen.
+    /// Owner: from here on it has to be woken; false if there is something to take first. Of what is published where it
+    /// looks after this, it sees the work, or the publisher sees the announcement.
     pub(crate) fn announce(&self) -> bool {
         let announced = self.inbox.park();
         order_announcement_before_look();
@@ -313,8 +313,8 @@ impl Idle {
         }
     }
 
-    /// As [`wake_one`](Self::wake_one), for work that a worker which is awake will most likely come to itself: sees
-    /// to it that another looks some milliseconds later, in case it does not.
+    /// Tells of work that a worker which is awake will most likely come to itself: nobody is woken for it now, as by
+    /// [`wake_one`](Self::wake_one), but another worker looks some milliseconds later, in case it is still there.
     #[inline]
     pub(crate) fn offer<'a, T: Chained + 'a>(&self, parkers: impl Iterator<Item = &'a Parker<T>>) {
         order_work_before_look();
@@ -404,7 +404,7 @@ mod loom_models {
         idle: Idle,
         parkers: [Parker<Nobody>; 2],
         queue: AtomicBool,
-        /// Whoever had to wake a sleeper has done so.
+        /// Each that had to wake a sleeper has done so.
         is_over: AtomicBool,
     }
 

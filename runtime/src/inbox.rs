@@ -126,7 +126,7 @@ fn parked<T>() -> *mut T {
     std::ptr::without_provenance_mut(align_of::<T>())
 }
 
-/// As [`parked`]: somebody has ended that sleep without giving it anything.
+/// The word of an owner whose sleep somebody has ended without giving it anything.
 fn nudged<T>() -> *mut T {
     std::ptr::without_provenance_mut(2 * align_of::<T>())
 }
@@ -296,8 +296,8 @@ mod loom_models {
         }
     }
 
-    /// The owner ends once it has run what it waited for and has heard the rings that it is owed, whoever
-    /// else has woken it in between, the clock too: nobody looks at it after that.
+    /// The owner ends once it has run what it waited for and has heard the rings that it is owed, also if others have
+    /// woken it in between, the clock too: nobody looks at it after that.
     #[test]
     fn loom_a_home_outlasts_whoever_has_to_ring() {
         end_a_home(|counter, owed| assert_eq!(counter.hear(owed), owed, "each ring ends a sleep"));

@@ -1,6 +1,6 @@
 //! Panics of code that you call and did not write: caught, read, and dropped without harm.
 //!
-//! For whoever calls handlers, jobs, codecs, loggers or destructors of others where a panic must not get out: a
+//! For code that calls handlers, jobs, codecs, loggers or destructors of others where a panic must not get out: a
 //! server's loop, a pool's worker, a library like those on this runtime. A panic of a *coroutine* needs none of it: it
 //! is the result of its handle, see [`JoinError`](crate::JoinError).
 //!

@@ -112,14 +112,14 @@ pub fn signals(wanted: &[Signal]) -> io::Result<Signals> {
     Ok(signals)
 }
 
-/// As [`signals`], for a program that ends in order at the first of them: a further one ends the process at once.
+/// Receives signals like [`signals`], for a program that ends in order at the first of them.
 ///
 /// The first is received. Any of the signals that comes after it, and before the receiver is dropped, ends the process
 /// from within the handler, with the exit status of 128 and the signal's number: also where no worker ever gets to
 /// receive it. Exit handlers and destructors do not run then.
 ///
 /// # Errors
-/// As [`signals`].
+/// If a signal cannot be handled: the errors of [`signals`].
 ///
 /// # Examples
 /// ```no_run

@@ -11,6 +11,7 @@
 mod code;
 mod graph;
 mod map;
+mod prose;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,6 +47,22 @@ impl Source {
     /// Public enums, and structs whose fields are all public, that are closed: a case or a field more breaks users.
     pub fn closed_types(&self) -> Vec<String> {
         code::closed_types(&self.code())
+    }
+
+    /// Comments that send the reader elsewhere instead of saying it, or whose subject is nobody in particular: a line each.
+    pub fn vague_sentences(&self) -> Vec<String> {
+        let lines = self.text.lines().enumerate();
+        let vague = lines.filter_map(|(at, line)| {
+            let comment = line.split_once("//")?.1.trim_start_matches(['/', '!']);
+            let advice = prose::fault(comment.trim_start())?;
+            Some(format!(
+                "{}.rs:{}: {advice}: {}",
+                self.name,
+                at + 1,
+                line.trim()
+            ))
+        });
+        vague.collect()
     }
 }
 

@@ -22,6 +22,35 @@ fn the_models_import_as_their_map_says() {
     assert_eq!(complaints("examples/models"), [""; 0]);
 }
 
+/// The folders of all crates, as the workspace lists them.
+fn crates() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let members = manifest.split("members = [").nth(1).expect("members");
+    let members = members.split(']').next().unwrap_or_default();
+    let folders = members.split('"').skip(1).step_by(2);
+    folders.map(str::to_owned).collect()
+}
+
+#[test]
+fn comments_say_it_themselves_and_name_their_subject() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let crates = crates();
+    assert!(crates.len() > 6, "the crates are found: {crates:?}");
+    let sources = crates.iter().flat_map(|folder| {
+        let sources = sources(&root.join(folder).join("src")).into_iter();
+        sources.map(move |source| (folder, source))
+    });
+    // The rule itself has to say what it forbids.
+    let sources = sources.filter(|(folder, _)| *folder != "tidy");
+    let vague = sources.flat_map(|(folder, source)| {
+        let vague = source.vague_sentences().into_iter();
+        vague.map(move |line| format!("{folder}/src/{line}"))
+    });
+    let vague: Vec<_> = vague.collect();
+    assert!(vague.is_empty(), "{vague:#?}");
+}
+
 /// What may grow says so, and what may not stands in the book with its reason.
 #[test]
 fn closed_types_are_those_that_the_decisions_name() {

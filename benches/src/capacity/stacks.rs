@@ -217,7 +217,7 @@ pub(super) fn park(count: u64, slot: Bytes, pages: u64) -> Outcome {
     }
 }
 
-/// Why so much memory should not be taken, if so: whoever takes all there is drives others out.
+/// Why so much memory should not be taken, if so: a process that takes all there is drives others out.
 fn too_much(forecast: Bytes, available: Option<Bytes>) -> Option<String> {
     let available = available?;
     let most = Bytes(available.0 / 10 * 9);

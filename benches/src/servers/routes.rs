@@ -26,7 +26,7 @@ pub(super) fn answer(path: &str, query: Option<&str>) -> Option<Cow<'static, str
     }
 }
 
-/// As [`answer`], for servers that do not take targets apart.
+/// The answer to a whole target, for servers that do not take it apart.
 pub(super) fn answer_target(target: &str) -> Option<Cow<'static, str>> {
     match target.split_once('?') {
         Some((path, query)) => answer(path, Some(query)),

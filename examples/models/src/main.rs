@@ -61,7 +61,7 @@ fn run(options: &Options) -> Result<()> {
             let mut out = io::stdout().lock();
             for model in MODELS {
                 let line = format!("{:2}  {:24} {}", model.number, model.name, model.title);
-                // Whoever reads may have seen enough.
+                // The reader may have seen enough.
                 if writeln!(out, "{line}").is_err() {
                     break;
                 }

@@ -55,7 +55,7 @@ impl Site {
         Ok(listeners)
     }
 
-    /// Prints where the model listens: whoever started it waits for this line.
+    /// Prints where the model listens: the process that started it waits for this line.
     pub fn announce(&self, address: SocketAddr) -> io::Result<()> {
         let mut out = io::stdout().lock();
         writeln!(out, "listening on {address}")?;

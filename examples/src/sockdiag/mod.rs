@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 
-/// A way to ask about the sockets of this network namespace, whoever's they are.
+/// A way to ask about the sockets of this network namespace, of all processes.
 #[derive(Debug)]
 pub struct SockDiag(OwnedFd);
 

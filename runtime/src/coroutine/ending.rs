@@ -1,5 +1,5 @@
-//! The end of a coroutine: its result goes to its handle, its locals and what nobody wants are dropped, whoever waits
-//! for it is woken, and it leaves its group.
+//! The end of a coroutine: its result goes to its handle, its locals and what nobody wants are dropped, its joiner is
+//! woken, and it leaves its group.
 
 use std::{io, ptr::NonNull, task::Waker};
 

@@ -70,7 +70,7 @@ impl HomeTask {
         unsafe { TaskRef::counted(self.0) }
     }
 
-    /// Tries to end its wait; whoever does has to queue it.
+    /// Tries to end its wait; a caller that did has to queue it.
     #[inline]
     #[must_use = "a claimed coroutine sleeps for ever unless it is queued"]
     pub(crate) fn claim(self, outcome: Outcome) -> bool {
@@ -184,8 +184,8 @@ impl Home {
         self.bind(task, stack, ending::run)
     }
 
-    /// As [`begin`](Self::begin), for a coroutine that drops its closure and its locals and then ends. `told` gets an
-    /// error that nobody will ask for, on that coroutine.
+    /// Begins a coroutine, like [`begin`](Self::begin), that drops its closure and its locals and then ends. `told` gets
+    /// an error that nobody will ask for, on that coroutine.
     pub(crate) fn begin_refused(
         &self,
         task: Refused,
@@ -253,7 +253,7 @@ impl Home {
         unsafe { self.begun.for_each(|task| f(HomeTask(task))) };
     }
 
-    /// One of those that have begun here and not ended: each in turn, whoever begins or ends meanwhile.
+    /// One of those that have begun here and not ended: each in turn, also if others begin or end meanwhile.
     pub(crate) fn next_in_turn(&self) -> Option<HomeTask> {
         let task = self.begun.front()?;
         // SAFETY: the list is this thread's, and a task in it is alive.
@@ -284,7 +284,7 @@ impl Home {
     }
 }
 
-/// Wakes whoever it is whose wait was won, from a thread that is no worker.
+/// Wakes the one whose wait was won, from a thread that is no worker.
 pub(crate) fn send_home(claimed: Claimed) {
     if let Some(waiter) = claimed.into_coroutine() {
         send(waiter.cast());

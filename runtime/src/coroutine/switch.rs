@@ -17,7 +17,7 @@ pub(super) const FILE: &str = file!();
 
 /// What runs a coroutine: its stack, and how far it has come.
 ///
-/// Its owner's alone: whoever holds what has not begun, then the thread where it has.
+/// Its owner's alone: the holder of what has not begun, then the thread where it has.
 pub(super) struct Engine {
     state: Cell<State>,
     /// On the coroutine's own stack, once it has begun.
@@ -117,7 +117,7 @@ impl Engine {
     /// It is the coroutine running on this thread.
     #[inline(always)]
     pub(super) unsafe fn suspend(&self) {
-        // SAFETY: the yielder was set when the body began and lives on the coroutine's stack. Whoever visits waits
+        // SAFETY: the yielder was set when the body began and lives on the coroutine's stack. A visitor waits
         // with the trace until this suspends again.
         unsafe {
             while let Some(mut trace) = (*self.yielder.get()).suspend(()) {

@@ -46,7 +46,7 @@ impl Source {
         })
     }
 
-    /// As [`Source::receive`], without consuming.
+    /// Receives like [`Source::receive`], and leaves the bytes to be received again.
     pub(in crate::net) fn peek(
         &self,
         timeout: Option<Duration>,
@@ -87,7 +87,7 @@ impl Source {
         })
     }
 
-    /// As [`Source::send`], of as many of the buffers as one call takes.
+    /// Sends like [`Source::send`], out of as many of the buffers as one call takes.
     pub(in crate::net) fn send_vectored(
         &self,
         timeout: Option<Duration>,
@@ -129,7 +129,7 @@ impl Source {
         })
     }
 
-    /// As [`Source::receive_datagram`], and says from whom.
+    /// Receives a datagram like [`Source::receive_datagram`], and says from whom.
     pub(in crate::net) fn receive_datagram_from(
         &self,
         timeout: Option<Duration>,

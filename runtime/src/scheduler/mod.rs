@@ -253,7 +253,7 @@ impl Scheduler {
         self.idle.wake_one(self.parkers());
     }
 
-    /// As [`wake_one`](Self::wake_one), for work that its worker will most likely come to itself.
+    /// Tells of work that its worker will most likely come to itself: nobody is woken for it now.
     #[inline]
     fn offer(&self) {
         self.idle.offer(self.parkers());

@@ -1,6 +1,6 @@
 //! Requests: closures that other threads have a worker run, on its thread, between two turns.
 //!
-//! Each worker has a queue of them. Whoever adds one wakes the worker, which runs it at the start of its next round.
+//! Each worker has a queue of them. Adding one wakes the worker, which runs it at the start of its next round.
 //! A queue that is empty costs a load of one flag a round.
 
 use std::sync::atomic::{AtomicBool, Ordering};

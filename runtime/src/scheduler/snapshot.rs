@@ -1,6 +1,6 @@
 //! What a worker tells of itself and its coroutines, on its own thread, between two turns.
 //!
-//! Nothing of a worker may be looked at from elsewhere, so whoever wants to know has it look at itself, by a
+//! Nothing of a worker may be looked at from elsewhere, so another thread has the worker look at itself, by a
 //! [`Request`](super::requests::Request). While a coroutine holds a worker, that serves none. Then it is looked at
 //! from outside, through a [`Gate`] at the end of the turn.
 

@@ -1,4 +1,4 @@
-//! The door: how whoever waits leaves its stack, and comes back.
+//! The door: how a waiter leaves its stack, and comes back.
 //!
 //! Every suspension in the runtime is [`suspend`] or [`yield_turn`]. A coroutine leaves for its worker's loop; a plain
 //! thread, which has no other to go on, is blocked.
@@ -40,7 +40,7 @@ pub(crate) fn suspend(waiter: &Waiter, reason: Reason, deadline: Option<Instant>
     task.alarm.due.set(Alarm::NEVER);
     let outcome = waiter.claim.outcome();
     waiter.claim.settle();
-    outcome.expect("a coroutine is resumed by whoever claimed its wait")
+    outcome.expect("a coroutine is resumed by the one that claimed its wait")
 }
 
 /// Leaves the stack, with the panics that unwind it, if any.
@@ -109,8 +109,7 @@ fn nothing_waits_here(what: &dyn fmt::Display) -> ! {
     ));
 }
 
-/// As [`suspend`], for a plain thread that also lets whoever calls `Thread::unpark` end its wait, as may the
-/// system for no reason: then `None`.
+/// Suspends a plain thread whose wait `Thread::unpark` may end, too, and the system for no reason: then `None`.
 #[cold]
 pub(crate) fn suspend_parked_thread(waiter: &Waiter, deadline: Option<Instant>) -> Option<Outcome> {
     may_block_thread(&Reason::Park);

@@ -121,7 +121,7 @@ impl Worker {
         }
     }
 
-    /// As [`tidy`](Self::tidy), now and then.
+    /// Does the work of [`tidy`](Self::tidy) in one of many rounds.
     #[inline]
     pub(super) fn tidy_while_busy(&self) {
         let rounds = self.trimmer.busy_rounds.get().wrapping_add(1);

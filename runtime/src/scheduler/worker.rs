@@ -336,7 +336,7 @@ impl Worker {
         self.budget.set(BUDGET);
         let turn = &self.home.turn;
         turn.store(turn.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        // Whoever sees it sees the turn, and what the worker did before, too.
+        // A reader that sees it sees the turn, and what the worker did before, too.
         self.home
             .running
             .store(task.pointer().as_ptr(), Ordering::Release);

@@ -134,7 +134,7 @@ macro_rules! from_raw_fd {
         #[allow(unsafe_code, reason = "the trait's own contract, handed on as it is")]
         impl ::std::os::fd::FromRawFd for $socket {
             /// # Safety
-            /// As [`std::os::fd::FromRawFd::from_raw_fd`]; the descriptor must be a non-blocking socket of this kind.
+            /// The descriptor is open and nobody else's, and a non-blocking socket of this kind.
             unsafe fn from_raw_fd(fd: ::std::os::fd::RawFd) -> Self {
                 // SAFETY: the caller's promise.
                 $from_fd(unsafe { ::std::os::fd::OwnedFd::from_raw_fd(fd) })

@@ -78,7 +78,7 @@ impl Builder {
     }
 
     /// Begins without the coroutine-local values that it would inherit, for what serves many and outlives its spawner:
-    /// it would keep the values of whoever happened to come first.
+    /// it would keep the values of the spawner that happened to come first.
     ///
     /// # Examples
     /// ```

@@ -107,7 +107,7 @@ where
     T: 'static,
 {
     let reserve = || worker.acquire_stack(class).map(Some);
-    // SAFETY: as there.
+    // SAFETY: nothing is borrowed; the task stays on this thread.
     let (task, handle) = unsafe { new(name, class, None, locals, reserve, body) }?;
     worker.spawn_local(task);
     Ok(handle)
@@ -298,7 +298,7 @@ impl<T> Handle<T> {
 
     /// The result, if it is there to be taken; if not, `waker` is woken once it is.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Option<Result<T, JoinError>> {
-        // Not by a wait for the very end: whoever polls may do so in the waker, on the coroutine itself.
+        // Not by a wait for the very end: the waker may poll, on the coroutine itself.
         if !self.task.is_done_or_wakes(waker) {
             return None;
         }
@@ -357,7 +357,7 @@ impl<T> Handle<End<T>> {
     }
 }
 
-// SAFETY: the handle gives out `T`, once, to whoever holds it.
+// SAFETY: the handle gives out `T`, once, to its holder.
 unsafe impl<T: Send> Send for Handle<T> {}
 // SAFETY: a shared handle gives no access to `T`.
 unsafe impl<T: Send> Sync for Handle<T> {}

@@ -6,7 +6,7 @@
 //!                                       stack   stack  stack
 //! ```
 //!
-//! Whoever must wait locks, looks at the state, and queues a node: [`Locked::wait`] arms the claim, links the
+//! A caller that must wait locks, looks at the state, and queues a node: [`Locked::wait`] arms the claim, links the
 //! node, unlocks, suspends, and takes the node out again if something else ended the wait. A waker locks, takes
 //! the first node whose wait it can win, may hand something over in the node's payload, unlocks, and makes the
 //! claimed waiter ready. All of that is safe to call; what it rests on is kept here:
@@ -18,7 +18,7 @@
 //! - **A node lies still while others know it.** A wait borrows its node and its `Waiters`, and does not return,
 //!   nor unwind, before the node is out of its list; who was won does not run before it is made ready.
 //! - **A payload** is its owner's, by way of a unique borrow of the node, but during the wait. Then it belongs
-//!   to whoever holds the lock and finds the node in a list, or has just won its wait.
+//!   to the one that holds the lock and finds the node in a list, or has just won its wait.
 //!
 //! A select waits in several lists at once: [`in_several`], with an [`Entry`] in each.
 

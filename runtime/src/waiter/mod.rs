@@ -131,7 +131,7 @@ impl Waiter {
 
     /// Owner: why the innermost scope has been cancelled, if it has.
     pub(crate) fn cause(&self) -> Option<Cause> {
-        // SAFETY: as there.
+        // SAFETY: `replace_scope` keeps the current scope valid.
         unsafe { self.current.get().as_ref() }.cause()
     }
 

@@ -220,7 +220,7 @@ impl Scope {
         let mut free = None;
         spin_while(|| {
             let below = self.below.lock();
-            // SAFETY: as there.
+            // SAFETY: linked, so alive; exclusion by the lock.
             let is_held = unsafe { child.as_ref() }.held.get();
             free = (!is_held).then_some(below);
             is_held

@@ -153,7 +153,7 @@ impl Request {
         Some(&head[field.value.clone()])
     }
 
-    /// As [`Request::header`], if the value is UTF-8. So `None` does not tell that there is no such field.
+    /// The first value of a header field, if it is UTF-8. So `None` does not tell that there is no such field.
     pub fn header_str(&self, name: &str) -> Option<&str> {
         std::str::from_utf8(self.header(name)?).ok()
     }
@@ -251,7 +251,7 @@ impl Request {
     /// The whole body, as JSON.
     ///
     /// # Errors
-    /// As [`Request::read_body`], or if it is not such JSON.
+    /// If it is not such JSON, or for what fails [`Request::read_body`].
     pub fn json<T: DeserializeOwned>(&mut self) -> Result<T, BodyError> {
         let body = self.read_body()?;
         serde_json::from_slice(&body).map_err(BodyError::Json)

@@ -117,8 +117,8 @@ impl Response {
 
     /// 200 to a `CONNECT`, and the connection for `f`: from then on its bytes are the tunnel's.
     ///
-    /// As [`Response::upgrade`], for a handler of [`Router::connect`](crate::Router::connect). In answer to any other method
-    /// it is logged and sent as 500.
+    /// It hands over like [`Response::upgrade`], for a handler of [`Router::connect`](crate::Router::connect). In answer to
+    /// any other method it is logged and sent as 500.
     ///
     /// # Examples
     /// A proxy that leads to one place:
@@ -223,7 +223,7 @@ impl Response {
         }
     }
 
-    /// As [`Response::into_bytes`], as text; what is not UTF-8 becomes U+FFFD.
+    /// The whole body as text; what is not UTF-8 becomes U+FFFD.
     ///
     /// # Errors
     /// That of the reader.

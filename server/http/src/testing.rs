@@ -51,7 +51,7 @@ impl Request {
     /// `Content-Length` is set by [`Request::with_body`].
     ///
     /// # Panics
-    /// As [`Request::for_test`].
+    /// If it was not made by [`Request::for_test`].
     #[must_use]
     #[track_caller]
     pub fn with_header(self, name: &str, value: &str) -> Self {
@@ -61,7 +61,7 @@ impl Request {
     /// The same with a body and its length: for requests made by [`Request::for_test`].
     ///
     /// # Panics
-    /// As [`Request::for_test`].
+    /// If it was not made by [`Request::for_test`].
     #[must_use]
     #[track_caller]
     pub fn with_body(self, body: impl Into<Vec<u8>>) -> Self {

@@ -122,7 +122,7 @@ impl Buffer {
         count
     }
 
-    /// As [`read`](Self::read), and leaves it there.
+    /// Copies some of it out, and leaves it there.
     pub(crate) fn copy(&self, buffer: &mut [u8]) -> usize {
         let count = self.len().min(buffer.len());
         buffer[..count].copy_from_slice(&self.unread()[..count]);

@@ -87,7 +87,7 @@ impl ClientBuilder {
         self
     }
 
-    /// As [`ClientBuilder::roots`], in memory.
+    /// Believes servers whose certificates lead to one of these, which are in memory.
     pub fn roots_pem(mut self, roots: impl Into<Vec<u8>>) -> Self {
         self.roots.push(Source::Memory(
             "the roots of servers' certificates",

@@ -118,7 +118,7 @@ impl ServerConfig {
     /// Blocks the thread while it reads; [`Reloading`](crate::Reloading) does that elsewhere.
     ///
     /// # Errors
-    /// As [`ServerBuilder::build`]; then all stays as it was.
+    /// Those of [`ServerBuilder::build`]; then all stays as it was.
     pub fn reload(&self) -> Result<bool, ConfigError> {
         let read = self.shared.settings.read()?;
         let is_new = {
@@ -191,13 +191,13 @@ impl ServerBuilder {
         self
     }
 
-    /// As [`ServerBuilder::optional_client_certificates`], with roots in memory.
+    /// Clients are asked for a certificate and may have none. One that they have must lead to one of these roots.
     pub fn optional_client_certificates_pem(mut self, roots: impl Into<Vec<u8>>) -> Self {
         self.clients = Clients::May(Source::Memory(ROOTS, roots.into()));
         self
     }
 
-    /// As [`ServerBuilder::required_client_certificates`], with roots in memory.
+    /// Clients need a certificate that leads to one of these roots: the handshake fails without.
     pub fn required_client_certificates_pem(mut self, roots: impl Into<Vec<u8>>) -> Self {
         self.clients = Clients::Must(Source::Memory(ROOTS, roots.into()));
         self

@@ -246,7 +246,7 @@ impl Session {
         self.at_end()
     }
 
-    /// As [`read`](Self::read), and leaves it there.
+    /// Copies what [`read`](Self::read) would take, and leaves it there.
     #[inline]
     pub(crate) fn peek(&mut self, buffer: &mut [u8]) -> Result<Step, Error> {
         if self.plain.is_empty() && (!self.inbox.is_empty() || self.failed.is_some()) {

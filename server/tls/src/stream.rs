@@ -64,7 +64,7 @@ pub struct Stream<T: Transport> {
     is_established: AtomicBool,
     handshake: maniple::sync::Mutex<Handshake>,
     reading: maniple::sync::Mutex<Reading>,
-    /// What is being sent. Whoever has it open sends all there is.
+    /// What is being sent. The writer that has it open sends all there is.
     sending: maniple::sync::Mutex<Buffer>,
     /// In nanoseconds; `u64::MAX` for none.
     read_timeout: AtomicU64,
@@ -215,10 +215,10 @@ impl<T: Transport> Stream<T> {
             .map(drop)
     }
 
-    /// As [`Stream::wait_readable_until`], no longer than the read timeout.
+    /// Waits until something can be read that is decrypted already, or the end, no longer than the read timeout.
     ///
     /// # Errors
-    /// As there.
+    /// Past that (kind `TimedOut`); if the wait was cut short; or as a read.
     pub fn wait_readable(&self) -> io::Result<()> {
         self.read_by(self.read_until(), |session| session.peek(&mut []))
             .map(drop)
@@ -335,7 +335,7 @@ impl<T: Transport> Stream<T> {
         // A writer that is at it meanwhile sends this with what it writes next.
         if let Some(mut sending) = self.sending.try_lock() {
             self.session().take_outgoing(&mut sending);
-            // There is time: whoever writes next sends it, and meets the error.
+            // There is time: the next writer sends it, and meets the error.
             let _ = self.try_send(&mut sending);
         }
         Ok(step?)
@@ -379,7 +379,7 @@ impl<T: Transport> Stream<T> {
         }
     }
 
-    /// As [`receive`](Self::receive), without waiting.
+    /// Receives what is there; kind `WouldBlock` if nothing is.
     fn try_receive(&self) -> io::Result<()> {
         let Some(mut reading) = self.reading.try_lock() else {
             return Err(io::ErrorKind::WouldBlock.into());

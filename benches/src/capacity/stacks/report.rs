@@ -41,7 +41,7 @@ pub(super) fn table(specs: &[Spec], runs: &[Run]) -> Table {
             let Some(cause) = outcome.cause() else {
                 continue;
             };
-            // Whoever died told its progress only now and then.
+            // A process that died had told its progress only now and then.
             let died = outcome.parked.is_none() && outcome.reached > 0;
             let later = if died { " or a little later" } else { "" };
             let note = format!(

@@ -1,8 +1,8 @@
 //! Layered chat whose readers and senders are jobs of a pool that was started ahead.
 //!
 //! Two layers, as with a sender for each client, and a worker pool under the lower one:
-//! whoever connects takes two workers, one that reads and one that writes, and gives them
-//! back when it leaves. Nothing is started while clients come and go, and the number of
+//! a client takes two workers, one that reads and one that writes, and gives them back when
+//! it leaves. Nothing is started while clients come and go, and the number of
 //! workers is the number of clients, times two. Who comes when all are taken waits in the
 //! kernel's backlog until somebody leaves. So a silent client has its price: it takes the
 //! place of one who would talk.

@@ -57,7 +57,7 @@ impl Actor for Hall {
         self.hear(conn, Heard::of(&line), out);
     }
 
-    // ② Once for each connection, whoever ended it: the client, the network, or the policy.
+    // ② Once for each connection that ended: by the client, the network, or the policy.
     fn closed(&mut self, conn: ConnId, reason: Closed, out: &mut Outbox<Line>) {
         let heard = match reason {
             Closed::Codec(CodecError::TooLong { .. }) => Heard::TooLong,
@@ -76,7 +76,7 @@ impl Actor for Hall {
 impl Hall {
     fn hear(&mut self, conn: ConnId, heard: Heard, out: &mut Outbox<Line>) {
         for (member, line) in self.0.hear(conn, heard) {
-            // ④ Queued or not, this does not wait. Whoever is cut here is heard to leave in
+            // ④ Queued or not, this does not wait. A member that is cut here leaves in
             // an event to come.
             out.send(member, line);
         }

@@ -4,8 +4,8 @@
 //! The asynchronous layer accepts, reads, and makes whole requests of what comes in when it
 //! comes. The synchronous layer takes a request together with its connection, asks the
 //! backends, writes the answer, and gives the connection back. The queue is bounded: while
-//! it is full the lower layer stops reading, so that whoever sends too much is held back by
-//! TCP.
+//! it is full the lower layer stops reading, so that a client that sends too much is held
+//! back by TCP.
 
 use std::{
     collections::HashMap,

@@ -112,8 +112,8 @@ impl Shared {
     }
 
     /// ④ Arms the client's socket for one event: that it can be read, or, while it takes no
-    /// more of an answer, written. The lock is held so that whoever is told finds the
-    /// client.
+    /// more of an answer, written. The lock is held so that the thread that is told finds
+    /// the client.
     fn watch(&self, client: u64, wire: Wire, anew: bool) {
         let ready = if wire.wants_write() {
             EventFlags::OUT

@@ -1,6 +1,6 @@
 //! Iterative: one process, one thread, one connection at a time.
 //!
-//! Whoever comes meanwhile waits in the kernel, in the backlog of the listening socket:
+//! A client that comes meanwhile waits in the kernel, in the backlog of the listening socket:
 //! that is the only queue, and the only bound. There is nothing to share, to lock or to
 //! switch, and the process keeps its connections to A, B and C from one client to the next.
 //! But whatever waits here, waits for all: a slow backend, and a client that says nothing.

@@ -93,7 +93,7 @@ struct Server {
     epoll: OwnedFd,
     listener: TcpListener,
     lead: Lead,
-    /// Those that wait for an event. Whoever handles one has taken the client out.
+    /// Those that wait for an event. The thread that handles one has taken the client out.
     clients: Mutex<HashMap<u64, Wire>>,
     last: AtomicU64,
 }

@@ -122,7 +122,7 @@ fn keep(which: usize, address: SocketAddr, questions: &Receiver<Question>) {
         let connection = match alive.map_or_else(|| connect(which, address), Ok) {
             Ok(connection) => connection,
             Err(error) => {
-                // Whoever asked may have given up by now.
+                // The one who asked may have given up by now.
                 let _ = first.answer.send(Err(Unavailable::new(which, error)));
                 continue;
             }
@@ -191,7 +191,7 @@ fn listen(which: usize, connection: &Connection) -> io::Result<()> {
     }
 }
 
-/// Questions that wait to be written; whoever has one more waits, too.
+/// Questions that wait to be written; a leader with one more waits, too.
 const QUEUE: usize = 1024;
 
 /// How long a client may be silent.

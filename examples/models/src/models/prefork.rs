@@ -2,8 +2,8 @@
 //!
 //! As many processes as may wait, forked before the first client comes. Each blocks in
 //! `accept`, serves one connection, and blocks in `accept` again: the kernel hands each
-//! connection to one process that is free, and whoever finds none free waits in the one
-//! backlog. The parent serves nobody; it waits for children to end, and puts new ones in
+//! connection to one process that is free, and a client that finds none free waits in the
+//! one backlog. The parent serves nobody; it waits for children to end, and puts new ones in
 //! their place.
 
 use std::{

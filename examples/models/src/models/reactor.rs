@@ -31,7 +31,7 @@ fn serve(site: &Site) -> io::Result<()> {
         door: RefCell::new(Door::new(site.listen()?)?),
         backends: std::array::from_fn(|which| Backend::new(which, site)),
     });
-    // ① Whoever registers is called from now on: control is handed to the reactor, and
+    // ① What is registered is called from now on: control is handed to the reactor, and
     // never comes back.
     reactor.register(&*acceptor.door.borrow(), EventFlags::IN, acceptor.clone())?;
     reactor.run()

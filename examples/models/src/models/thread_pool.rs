@@ -2,8 +2,8 @@
 //!
 //! As many threads as may wait, started before the first client comes. Each blocks in
 //! `accept`, serves one connection, and blocks in `accept` again. There is no queue in the
-//! program: the kernel hands each connection to one thread that is free, and whoever finds
-//! none free waits in the backlog. The threads share the listening socket and nothing else.
+//! program: the kernel hands each connection to one thread that is free, and a client that
+//! finds none free waits in the backlog. The threads share the listening socket and nothing else.
 
 use std::{
     io,

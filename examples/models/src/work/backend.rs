@@ -98,7 +98,7 @@ fn mixed(which: usize, id: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A stream that blocks whoever reads: a thread, or a coroutine.
+/// A stream whose reads block: a thread, or a coroutine.
 pub trait Stream: Read + Write + Sized {
     /// Connects, sends small writes at once, and fails a read that waits for longer than [`PATIENCE`].
     fn connect(address: SocketAddr) -> io::Result<Self>;
@@ -207,7 +207,7 @@ impl<S: Stream> Backends<S> {
     ///
     /// # Errors
     ///
-    /// As [`Backend::ask`], of the first that fails.
+    /// That of the first that fails.
     pub fn ask_in_turn(&mut self, id: u64) -> Result<Answer, Unavailable> {
         let mut values = [0; COUNT];
         for (value, backend) in values.iter_mut().zip(&mut self.each) {

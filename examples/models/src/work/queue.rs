@@ -9,7 +9,7 @@ use std::{
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// A queue with a bound: whoever takes waits while it is empty, and whoever puts chooses what to do while it is full.
+/// A queue with a bound: taking waits while it is empty, and putting chooses what to do while it is full.
 #[derive(Debug)]
 pub struct Queue<T> {
     capacity: usize,

@@ -11,7 +11,7 @@ use super::{Answer, Request, request::LONGEST_HEAD};
 /// The connection, what has come in and what is to go out. One request is under way at a time; what a client sends
 /// meanwhile waits, first here, then in the kernel.
 ///
-/// Whoever owns it does the same in every model: [`read`](Self::read) when told that it is readable (or when asked
+/// Its owner does the same in every model: [`read`](Self::read) when told that it is readable (or when asked
 /// to look), [`request`](Self::request) for a request, [`answer`](Self::answer), [`write`](Self::write), and drops it when it is
 /// [`finished`](Self::finished).
 #[derive(Debug)]

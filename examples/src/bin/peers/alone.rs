@@ -1,4 +1,4 @@
-//! One instance: whoever listens on the port is it. The kernel keeps the lock and lets go of it, however
+//! One instance: the process that listens on the port is it. The kernel keeps the lock and lets go of it, however
 //! the process ends.
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The client's role: stays connected, whoever starts first and however often the server goes.
+//! The client's role: stays connected, whichever side starts first and however often the server goes.
 
 use std::io;
 use std::net::SocketAddr;

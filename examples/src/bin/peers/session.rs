@@ -37,7 +37,7 @@ impl Session {
         Session::over(TcpStream::connect_timeout(&server, silence)?, silence)
     }
 
-    /// As [`Session::open`], over a connection.
+    /// Opens a session over a connection that there is.
     pub fn over(stream: TcpStream, silence: Duration) -> io::Result<Session> {
         // Nobody listens, and the kernel has chosen that very port for this end: RFC 9293, 3.5, figure 7.
         if stream.local_addr()? == stream.peer_addr()? {

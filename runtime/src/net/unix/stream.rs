@@ -103,7 +103,8 @@ impl UnixStream {
         self.source.wait_readable(self.read_timeout.load())
     }
 
-    /// As [`UnixStream::wait_readable`], until `until` at the latest; the read timeout does not count.
+    /// Waits until there is something to read, like [`UnixStream::wait_readable`], but until `until` at the latest; the
+    /// read timeout does not count.
     ///
     /// # Errors
     /// Past `until` (kind `TimedOut`), or if the wait was cut short.

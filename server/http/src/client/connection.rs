@@ -1,7 +1,7 @@
 //! A connection to a server, with its buffers, and one exchange over it.
 //!
-//! A request is sent and its response received by the same coroutine, in turns: whoever waits for more of the response
-//! sends what is left of the request meanwhile. So a server may answer before it has read everything (RFC 9112, 9.5),
+//! A request is sent and its response received by the same coroutine, in turns: while it waits for more of the response
+//! it sends what is left of the request. So a server may answer before it has read everything (RFC 9112, 9.5),
 //! and one that echoes as it reads finds a reader.
 
 use std::{

@@ -82,7 +82,8 @@ impl Client {
     /// Sends a `GET` and returns the response once its head has come.
     ///
     /// # Errors
-    /// As [`Request::send`].
+    /// If the URL is not allowed, the connection fails, the answer is malformed, or the caller's scope is cancelled or
+    /// past its deadline: see [`Request::send`].
     pub fn get(&self, url: &str) -> Result<ClientResponse, ClientError> {
         self.send(&Outgoing {
             method: &Method::GET,

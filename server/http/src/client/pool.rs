@@ -1,8 +1,8 @@
 //! Connections to be used again, the latest first, and what ends them: their age, the peer, want of room.
 //!
 //! A keeper looks after them, a coroutine that there is only while there are any: every half second it closes those that
-//! have been idle for too long, and those that their peers have closed. It belongs to the runtime of whoever kept the
-//! first one. If that ends, so does what is kept, and the next to keep one has a keeper of its own.
+//! have been idle for too long, and those that their peers have closed. It belongs to the runtime where the first one
+//! was kept. If that ends, so does what is kept, and the next to keep one has a keeper of its own.
 
 use std::{
     collections::HashMap,

@@ -93,10 +93,10 @@ impl ClientResponse {
         Ok(self.read_to_vec()?.into())
     }
 
-    /// As [`ClientResponse::bytes`], in a vector.
+    /// The whole body, in a vector.
     ///
     /// # Errors
-    /// As [`ClientResponse::bytes`].
+    /// If it is larger than the client allows, malformed or incomplete, or the wait was cut short.
     pub fn read_to_vec(mut self) -> Result<Vec<u8>, ClientError> {
         let limit = self.shared.max_body_bytes;
         let too_large = || format!("body is larger than {limit} bytes");
@@ -131,7 +131,7 @@ impl ClientResponse {
     /// The whole body, as text; what is not UTF-8 becomes U+FFFD.
     ///
     /// # Errors
-    /// As [`ClientResponse::bytes`].
+    /// If it is larger than the client allows, malformed or incomplete, or the wait was cut short.
     pub fn text(self) -> Result<String, ClientError> {
         let body = self.read_to_vec()?;
         Ok(String::from_utf8(body)
@@ -141,7 +141,7 @@ impl ClientResponse {
     /// The whole body, as JSON.
     ///
     /// # Errors
-    /// As [`ClientResponse::bytes`], or if it is not such JSON.
+    /// If it is not such JSON, larger than the client allows, malformed or incomplete, or the wait was cut short.
     pub fn json<T: DeserializeOwned>(self) -> Result<T, ClientError> {
         let host = self.host.clone();
         let body = self.read_to_vec()?;

@@ -123,7 +123,7 @@ fn write_fields(out: &mut Vec<u8>, headers: &HeaderMap) {
             continue;
         }
         if name == UPGRADE {
-            // Without it the field would be meant for whoever comes next (RFC 9110, 7.8).
+            // Without it the field would be meant for the next recipient, too (RFC 9110, 7.8).
             out.extend_from_slice(b"connection: upgrade\r\n");
         }
         write_field(out, name, value);

@@ -172,7 +172,7 @@ impl Router {
     /// Adds the handlers of a path, or says why not.
     ///
     /// # Errors
-    /// As [`Router::try_route`]; handlers before the one that is at fault have been added.
+    /// Those of [`Router::try_route`]; handlers before the one that is at fault have been added.
     #[track_caller]
     pub fn try_at(&mut self, path: &str, route: Route) -> Result<(), RouteError> {
         for (method, handler) in route.handlers {
@@ -196,8 +196,8 @@ impl Router {
     /// have parameters.
     ///
     /// # Panics
-    /// As [`Router::get`], and if the prefix does not begin with `/` or ends with it, or both have a handler for
-    /// [`CONNECT`](Router::connect). [`Router::merge`] needs no prefix.
+    /// If a route is one that [`Router::get`] refuses, the prefix does not begin with `/` or ends with it, or both have a
+    /// handler for [`CONNECT`](Router::connect). [`Router::merge`] needs no prefix.
     ///
     /// # Examples
     /// ```
@@ -221,7 +221,7 @@ impl Router {
     /// Adds all that another router has below a prefix, or says why not.
     ///
     /// # Errors
-    /// As [`Router::nest`] panics; routes before the one that is at fault have been added.
+    /// Where [`Router::nest`] panics; routes before the one that is at fault have been added.
     pub fn try_nest(&mut self, prefix: &str, router: Router) -> Result<(), RouteError> {
         if !prefix.starts_with('/') || prefix.ends_with('/') || prefix.contains("{*") {
             return Err(RouteError {
@@ -235,7 +235,7 @@ impl Router {
     /// Adds all that another router has. What is around its routes stays around them, and around no others.
     ///
     /// # Panics
-    /// As [`Router::get`], and if both have a [`fallback`](Router::fallback), or a handler for
+    /// If a route is one that [`Router::get`] refuses, or both have a [`fallback`](Router::fallback), or a handler for
     /// [`CONNECT`](Router::connect).
     #[track_caller]
     pub fn merge(mut self, router: Router) -> Self {
@@ -246,7 +246,7 @@ impl Router {
     /// Adds all that another router has, or says why not.
     ///
     /// # Errors
-    /// As [`Router::merge`] panics; routes before the one that is at fault have been added.
+    /// Where [`Router::merge`] panics; routes before the one that is at fault have been added.
     pub fn try_merge(&mut self, router: Router) -> Result<(), RouteError> {
         self.take_in("", router)
     }
@@ -616,7 +616,7 @@ fn misspelt(segment: &str) -> Option<String> {
     }
 }
 
-/// Any success says to whoever sent a `CONNECT` that what follows the head is the tunnel's (RFC 9110, 9.3.6).
+/// Any success says to the client of a `CONNECT` that what follows the head is the tunnel's (RFC 9110, 9.3.6).
 #[cold]
 fn not_a_tunnel(status: StatusCode) -> Response {
     static RATE: LogLimit = LogLimit::new(1);

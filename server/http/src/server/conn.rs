@@ -214,7 +214,7 @@ impl Conn<'_> {
         self.read_and_answer(Exchange::fill)
     }
 
-    /// As [`turn`](Self::turn), when there should be something to read, or it is too late for it.
+    /// The [`turn`](Self::turn) after a standby: there should be something to read, or it is too late for it.
     fn turn_after_standby(&mut self) -> io::Result<Flow> {
         match self.read_and_answer(Exchange::fill_with_what_is_there) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

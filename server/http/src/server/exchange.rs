@@ -142,7 +142,7 @@ impl Exchange {
         self.fill_by(|scratch| scratch.input.room(HEAD_READ), Transport::read)
     }
 
-    /// As [`fill`](Self::fill), without waiting.
+    /// Reads like [`fill`](Self::fill), but does not wait: kind `WouldBlock` if nothing is there.
     pub(crate) fn fill_with_what_is_there(&mut self) -> io::Result<usize> {
         self.fill_by(|scratch| scratch.input.room(HEAD_READ), Transport::try_read)
     }
@@ -369,7 +369,8 @@ impl Exchange {
         matches!(self.scratch().body, BodyState::Done)
     }
 
-    /// As [`discard_body`](Self::discard_body), asking for it if the client waits for that (RFC 9110, 7.8).
+    /// Discards the body like [`discard_body`](Self::discard_body), and asks for it if the client waits for that (RFC
+    /// 9110, 7.8).
     #[cold]
     pub(crate) fn discard_even_if_expected(&mut self) -> bool {
         self.ask_if_expected();

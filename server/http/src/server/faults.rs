@@ -48,7 +48,7 @@ pub(super) fn internal_error() -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, "internal server error\n").into_response()
 }
 
-/// A tunnel is for whoever asked for one.
+/// A tunnel is for a client that asked for one.
 #[cold]
 pub(super) fn no_tunnel() -> Response {
     static RATE: LogLimit = LogLimit::new(1);

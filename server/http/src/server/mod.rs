@@ -104,7 +104,7 @@ impl ServerHandle {
 
     /// Drains while others go on to accept from the same listeners, as the next process of a rolling restart does.
     ///
-    /// As [`drain`](Self::drain), but: it begins at once and leaves [`Health`] as it is, as the service goes on. What
+    /// It is a [`drain`](Self::drain) that begins at once and leaves [`Health`] as it is, as the service goes on. What
     /// waits to be accepted is left to the others. And idle connections have at least a second to send one request more,
     /// whose answer says `Connection: close`; so a client that is asking all the time loses none.
     pub fn hand_over(&self) {
@@ -121,7 +121,7 @@ impl ServerHandle {
         self.shared.drained.load(Ordering::SeqCst)
     }
 
-    /// As [`Server::local_addr`].
+    /// The address that it listens on, with the port that was chosen for port 0.
     ///
     /// # Panics
     /// If it does not listen on TCP.
@@ -172,7 +172,7 @@ impl Builder {
     /// started it, a Unix-domain socket, or one [in memory](crate::transport::memory). See [`Listener`].
     ///
     /// A Unix-domain socket's file stays where it is when the server has ended, and one that is there already fails the
-    /// bind: whoever binds removes it.
+    /// bind: remove it before.
     ///
     /// # Errors
     /// If a setting is out of range (`InvalidInput`), or it is no listener.

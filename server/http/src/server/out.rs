@@ -204,7 +204,7 @@ impl Out {
         }
     }
 
-    /// As [`flush`](Self::flush), and sends `more` behind it.
+    /// Sends what [`flush`](Self::flush) does, and `more` behind it.
     pub(crate) fn flush_with(
         &self,
         more: &[u8],

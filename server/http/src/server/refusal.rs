@@ -12,8 +12,8 @@ use std::{
 
 use maniple::{JoinHandle, panics, sync::Notify, time::coarse_now};
 
-/// Those of a server. Whoever refuses a coroutine its stack cannot wait to say so, nor join it: a coroutine of the
-/// server's own does, [`Refusals::watch`].
+/// Those of a server. The worker that finds no stack must not block: it queues the handle here, and a coroutine of the
+/// server's own joins and logs it, by [`Refusals::watch`].
 #[derive(Debug)]
 pub(crate) struct Refusals {
     count: AtomicU64,

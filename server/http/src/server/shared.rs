@@ -55,7 +55,7 @@ impl Shared {
         self.service.registry.begin_drain(self.departure.idle);
     }
 
-    /// As [`begin_drain`](Self::begin_drain), where others accept what comes from now on.
+    /// Begins to drain where others accept what comes from now on.
     pub(super) fn hand_over(&self) {
         self.departure.handed_over.store(true, Ordering::SeqCst);
         let idle = self.departure.idle.max(LAST_REQUEST);

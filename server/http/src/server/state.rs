@@ -47,7 +47,7 @@ pub(crate) const FRESH: u8 = 0;
 pub(crate) const IDLE: u8 = 1;
 /// Has begun to read a request.
 const BUSY: u8 = 2;
-/// Speaks HTTP no more: whoever has it ends it.
+/// Speaks HTTP no more: its new owner ends it.
 const HANDED_OVER: u8 = 4;
 /// Was idle when the drain came by: its reading side has been shut, so it answers what had arrived
 /// and then finds the end.
@@ -68,7 +68,7 @@ impl Connection {
     pub(crate) fn entrust(&self, spawn: impl FnOnce() -> JoinHandle<()>) -> Option<JoinHandle<()>> {
         let turn = {
             let mut server = self.server();
-            // Whoever cancelled the caller does not know of the one who would follow.
+            // The one who cancelled the caller does not know of the coroutine that would follow.
             if server.cancelled || is_cancelled() {
                 return None;
             }

@@ -68,8 +68,8 @@ impl Epoll {
 
 impl Host for Epoll {
     /// ⑥ Edge-triggered, in and out: told once when a connection becomes ready, so that
-    /// what is watched never changes. The price: whoever stops before the kernel has said
-    /// "no more" must come back by itself, which is what the agenda is for.
+    /// what is watched never changes. The price: a reader that stops before the kernel has
+    /// said "no more" must come back by itself, which is what the agenda is for.
     fn watch(&mut self, connection: BorrowedFd<'_>, whose: u64) -> io::Result<()> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         // Closing the connection ends this; nothing is to be undone.

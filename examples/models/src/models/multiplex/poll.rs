@@ -51,7 +51,7 @@ fn serve(site: &Site) -> io::Result<()> {
 struct Poll;
 
 impl Host for Poll {
-    /// ③ There is nothing to tell the kernel: whoever is there is on the next list.
+    /// ③ There is nothing to tell the kernel: each that is there is on the next list.
     fn watch(&mut self, _: BorrowedFd<'_>, _: u64) -> io::Result<()> {
         Ok(())
     }
