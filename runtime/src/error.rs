@@ -54,7 +54,7 @@ pub enum Cause {
     NoStack,
     /// The end of the runtime.
     Shutdown,
-    /// Whoever asked for the work has gone.
+    /// The one who asked for the work has gone.
     Disconnected,
 }
 

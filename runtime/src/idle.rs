@@ -57,9 +57,9 @@
 //! # Rings that are owed
 //!
 //! A waker that has to ring looks at the bell after it has changed the word, when the worker may have run what was
-//! pushed, and ended. So the worker counts: each sleep that somebody ended owes it a ring, as it learns when it takes the
-//! inbox. It lets inbox and bell go only when it has heard as many rings as it is owed ([`Sleeper::hear_rings`]):
-//! ringing is the last that anybody does with either.
+//! pushed, and ended. So the worker counts: each sleep that somebody ended owes it a ring, as it learns when it takes
+//! the inbox. It lets inbox and bell go only when it has heard as many rings as it is owed
+//! ([`Sleeper::hear_rings`]): ringing is the last that anybody does with either.
 //!
 //! # Rejected
 //!

@@ -49,7 +49,7 @@ impl Source {
         code::closed_types(&self.code())
     }
 
-    /// Comments that send the reader elsewhere instead of saying it, or whose subject is nobody in particular: a line each.
+    /// Comments that send readers elsewhere instead of saying it, or whose subject is nobody in particular: a line each.
     pub fn vague_sentences(&self) -> Vec<String> {
         let lines = self.text.lines().enumerate();
         let vague = lines.filter_map(|(at, line)| {

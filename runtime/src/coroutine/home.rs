@@ -184,8 +184,8 @@ impl Home {
         self.bind(task, stack, ending::run)
     }
 
-    /// Begins a coroutine, like [`begin`](Self::begin), that drops its closure and its locals and then ends. `told` gets
-    /// an error that nobody will ask for, on that coroutine.
+    /// Begins a coroutine, like [`begin`](Self::begin), that drops its closure and its locals and then ends. `told`
+    /// gets an error that nobody will ask for, on that coroutine.
     pub(crate) fn begin_refused(
         &self,
         task: Refused,

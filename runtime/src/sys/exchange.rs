@@ -31,7 +31,7 @@ pub(super) struct Answer {
 
 /// The one query that is open at a time, and its answer.
 struct Exchange {
-    /// The thread that is asked; 0 for none. Whoever sets it to 0 has the rest until the answer is there.
+    /// The thread that is asked; 0 for none. The side that sets it to 0 has the rest until the answer is there.
     asked: AtomicI32,
     lowest: AtomicUsize,
     highest: AtomicUsize,

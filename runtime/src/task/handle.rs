@@ -47,8 +47,8 @@ impl<T> JoinHandle<T> {
         self.0.cancel(Cause::Handle);
     }
 
-    /// As [`JoinHandle::cancel`], with the cause that [`cancel::cause`](crate::cancel::cause) and
-    /// [`JoinError::cause`] give.
+    /// Cancels the coroutine like [`JoinHandle::cancel`], with the cause that
+    /// [`cancel::cause`](crate::cancel::cause) and [`JoinError::cause`] give.
     ///
     /// # Examples
     /// ```
