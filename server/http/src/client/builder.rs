@@ -1,16 +1,18 @@
 //! Settings of a client, and their defaults.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use super::{
     pool::{Limits, Pool},
     shared::Shared,
 };
+use crate::transport::Connector;
 
 /// Settings of a [`Client`](crate::Client); made by [`Client::builder`](crate::Client::builder).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it builds"]
 pub struct Builder {
+    connector: Option<Connector>,
     connect_timeout: Duration,
     timeout: Option<Duration>,
     idle: Limits,
@@ -20,6 +22,7 @@ pub struct Builder {
 impl Builder {
     pub(super) fn new() -> Self {
         Self {
+            connector: None,
             connect_timeout: Duration::from_secs(5),
             timeout: None,
             idle: Limits {
@@ -29,6 +32,32 @@ impl Builder {
             },
             max_body_bytes: 16 * 1024 * 1024,
         }
+    }
+
+    /// Sends all requests there, whatever host their URLs name: to a Unix-domain socket, or to a listener
+    /// [in memory](crate::transport::memory). See [`Connector`]. The host of a URL is what the `Host` field says then, and
+    /// is not looked up. Default: none, which connects by TCP to the host of the URL.
+    ///
+    /// # Errors
+    /// If it is no address (`InvalidInput`): a path of more than 107 bytes, for instance.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use maniple_server::Client;
+    /// use std::path::Path;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // curl --unix-socket /run/hello.sock http://hello/
+    /// let client = Client::builder().connector(Path::new("/run/hello.sock"))?.build();
+    /// println!("{}", client.get("http://hello/")?.text()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn connector<C>(mut self, connector: C) -> io::Result<Self>
+    where
+        C: TryInto<Connector, Error = io::Error>,
+    {
+        self.connector = Some(connector.try_into()?);
+        Ok(self)
     }
 
     /// How long making a connection may take, for each address of the host. Default: 5 s. Zero lets no connection be
@@ -76,6 +105,7 @@ impl Builder {
     pub(super) fn into_shared(self) -> Shared {
         Shared {
             pool: Pool::new(self.idle),
+            connector: self.connector,
             connect_timeout: self.connect_timeout,
             timeout: self.timeout,
             max_body_bytes: self.max_body_bytes,

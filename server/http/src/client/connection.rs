@@ -4,31 +4,29 @@
 //! it sends what is left of the request. So a server may answer before it has read everything (RFC 9112, 9.5),
 //! and one that echoes as it reads finds a reader.
 
-use std::{
-    io::{self, Read},
-    sync::Arc,
-    thread::ThreadId,
-    time::Instant,
-};
+use std::{io, sync::Arc, thread::ThreadId, time::Instant};
 
 use bytes::Bytes;
 use http::{
     HeaderMap, Method,
     header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
 };
-use maniple::{cancel::check, net::TcpStream};
+use maniple::cancel::check;
 
 use super::{error::ClientError, url::Url};
-use crate::http1::{
-    conversation::{Awaiting, MAX_HEAD},
-    reply::{Reply, Search},
+use crate::{
+    http1::{
+        conversation::{Awaiting, MAX_HEAD},
+        reply::{Reply, Search},
+    },
+    transport::Transport,
 };
 
 /// A connection, what is still to be sent on it, and what has been received on it but not used.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) host: Arc<str>,
-    stream: TcpStream,
+    stream: Transport,
     pub(super) input: Inbox,
     sending: Sending,
     /// When it was put into the pool, and by whom: where its readiness is watched already.
@@ -57,7 +55,7 @@ pub(super) struct Failed {
 const COPIED_BODY: usize = 4 * 1024;
 
 impl Connection {
-    pub(super) fn new(host: &str, stream: TcpStream) -> Self {
+    pub(super) fn new(host: &str, stream: Transport) -> Self {
         Self {
             host: host.into(),
             stream,
@@ -153,7 +151,7 @@ impl Connection {
 }
 
 /// Reads what comes, and sends what is left while nothing does; 0 at the end.
-fn read(mut stream: &TcpStream, sending: &mut Sending, buffer: &mut [u8]) -> io::Result<usize> {
+fn read(stream: &Transport, sending: &mut Sending, buffer: &mut [u8]) -> io::Result<usize> {
     while !sending.is_over() {
         // Neither try looks at the scope, and both may always succeed.
         check()?;
@@ -221,7 +219,7 @@ impl Sending {
     }
 
     /// Sends what there is room for; whether there was any.
-    fn advance(&mut self, stream: &TcpStream) -> io::Result<bool> {
+    fn advance(&mut self, stream: &Transport) -> io::Result<bool> {
         if self.is_over() {
             return Ok(false);
         }

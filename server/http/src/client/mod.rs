@@ -11,11 +11,11 @@ mod response;
 mod shared;
 mod url;
 
-use std::{borrow::Cow, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
-use maniple::net::{TcpStream, ToSocketAddrs};
+use maniple::net::ToSocketAddrs;
 use serde::Serialize;
 
 pub use builder::Builder;
@@ -26,9 +26,11 @@ use connection::{Connection, Outgoing};
 use shared::Shared;
 use url::Url;
 
+use crate::transport::Transport;
+
 /// Requests other services; clones share the pool of connections.
 ///
-/// Speaks HTTP/1.1 over plain TCP. Follows no redirects, and adds no header fields but `Host` and
+/// Speaks HTTP/1.1 over plain TCP, or over what [`Builder::connector`] connects to. Follows no redirects, and adds no header fields but `Host` and
 /// `Content-Length`. Works in coroutines and in plain threads, which it blocks.
 ///
 /// What a URL has in its path and query is sent as it is, so it must be a URI: anything else has to be percent-encoded,
@@ -137,6 +139,16 @@ impl Client {
     }
 
     fn connect(&self, url: &Url<'_>) -> Result<Connection, ClientError> {
+        if let Some(connector) = &self.shared.connector {
+            let connected = self.connect_by(|timeout| connector.connect(timeout));
+            return match connected {
+                Ok(stream) => Ok(Connection::new(url.authority, stream)),
+                Err(error) => {
+                    let to = connector.address().to_string();
+                    Err(ClientError::connect(&to, error))
+                }
+            };
+        }
         let host = match url.port_is_named {
             true => Cow::Borrowed(url.authority),
             false => Cow::Owned(format!("{}:80", url.authority)),
@@ -148,7 +160,7 @@ impl Client {
             io::Error::new(io::ErrorKind::NotFound, "the name has no address"),
         );
         for address in addresses {
-            match self.connect_to(&address) {
+            match self.connect_by(|timeout| Transport::connect_tcp(&address, timeout)) {
                 Ok(stream) => return Ok(Connection::new(url.authority, stream)),
                 Err(error) => failed = ClientError::connect(&host, error),
             }
@@ -162,7 +174,10 @@ impl Client {
         Err(failed)
     }
 
-    fn connect_to(&self, address: &SocketAddr) -> io::Result<TcpStream> {
+    fn connect_by(
+        &self,
+        connect: impl FnOnce(Duration) -> io::Result<Transport>,
+    ) -> io::Result<Transport> {
         let Shared {
             connect_timeout,
             timeout,
@@ -171,8 +186,8 @@ impl Client {
         if connect_timeout.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let stream = TcpStream::connect_timeout(address, connect_timeout)?;
-        stream.set_nodelay(true)?;
+        let stream = connect(connect_timeout)?;
+        stream.set_nodelay();
         stream.set_read_timeout(timeout)?;
         stream.set_write_timeout(timeout)?;
         Ok(stream)

@@ -3,6 +3,7 @@
 //! The server is written against `Transport` and [`Listener`] and knows no socket. A kind that is to be added, TLS
 //! above all, is an arm here and nothing anywhere else.
 
+mod connector;
 pub mod memory;
 
 use std::{
@@ -18,6 +19,8 @@ use std::{
 };
 
 use maniple::net::{Shutdown, TcpListener, TcpStream, UnixListener, UnixStream};
+
+pub use connector::Connector;
 
 /// A connection of any kind.
 #[derive(Debug)]
@@ -65,6 +68,11 @@ impl Transport {
 
     pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         each!(self, stream => stream.peek(buffer))
+    }
+
+    /// Waits until there is something to read or room to write.
+    pub(crate) fn wait_either(&self) -> io::Result<()> {
+        each!(self, stream => stream.wait_either())
     }
 
     #[inline]

@@ -17,7 +17,8 @@ use std::{
 
 use maniple::{JoinHandle, Runtime, inspect, net::Shutdown, sync::channel};
 use maniple_server::{
-    Body, DrainReport, Request, Response, Router, Server, ServerHandle, StatusCode,
+    Body, Client, ClientError, DrainReport, Request, Response, Router, Server, ServerHandle,
+    StatusCode, client,
     server::Builder,
     transport::{Address, Peer, memory},
 };
@@ -130,6 +131,23 @@ impl Served {
         let answer = String::from_utf8(answer).unwrap();
         let lines = answer.split_inclusive("\r\n");
         lines.filter(|line| !line.starts_with("date: ")).collect()
+    }
+
+    fn client(&self, builder: client::Builder) -> Client {
+        let builder = match &self.way {
+            Way::Tcp => Ok(builder),
+            Way::Unix(address) => builder.connector(address.clone()),
+            Way::Memory(connector) => builder.connector(connector.clone()),
+        };
+        builder.unwrap().build()
+    }
+
+    /// Only TCP finds the server by it.
+    fn url(&self, path: &str) -> String {
+        match &self.way {
+            Way::Tcp => format!("http://{}{path}", self.handle.local_addr()),
+            Way::Unix(_) | Way::Memory(_) => format!("http://anybody{path}"),
+        }
     }
 
     pub(super) fn drain(mut self) -> DrainReport {
@@ -414,4 +432,114 @@ fn a_dump_names_what_accepts_and_whose_connections_are_served() {
         client.read_to_end(&mut Vec::new()).unwrap();
         served.drain();
     }
+}
+
+#[test]
+fn a_client_calls_over_each_transport_and_keeps_its_connection() {
+    for served in Served::each(|| Server::builder(routes())) {
+        let client = served.client(Client::builder());
+        for size in [0, 10, 300_000] {
+            let sent = vec![b'x'; size];
+            let answer = client.post(&served.url("/echo")).body(sent.clone()).send();
+            assert_eq!(answer.unwrap().bytes().unwrap(), sent);
+        }
+        let streamed = client.get(&served.url("/stream")).unwrap();
+        assert_eq!(streamed.text().unwrap().len(), 100_000);
+        let lost = client.get(&served.url("/nowhere")).unwrap();
+        assert_eq!(lost.status(), StatusCode::NOT_FOUND);
+        lost.bytes().unwrap();
+        assert_eq!(served.handle.connections(), 1);
+        drop(client);
+        served.drain();
+    }
+}
+
+#[test]
+fn a_url_names_the_host_and_a_connector_where_it_is() {
+    let named = || {
+        let host = |request: &mut Request| request.header_str("host").unwrap().to_owned();
+        Server::builder(Router::new().get("/", host))
+    };
+    let [_, unix, memory] = Served::each(named);
+    for served in [unix, memory] {
+        let client = served.client(Client::builder());
+        for host in ["anybody", "no.such.name.invalid:81"] {
+            let answer = client.get(&format!("http://{host}/")).unwrap();
+            assert_eq!(answer.text().unwrap(), host);
+        }
+        served.drain();
+    }
+}
+
+#[test]
+fn a_client_replaces_a_connection_that_the_server_has_closed() {
+    let impatient = || Server::builder(routes()).idle_timeout(Duration::from_millis(20));
+    for served in Served::each(impatient) {
+        let client = served.client(Client::builder());
+        for _ in 0..2 {
+            let answer = client.get(&served.url("/")).unwrap();
+            assert_eq!(answer.text().unwrap(), "hello");
+            while served.handle.connections() > 0 {
+                std::thread::yield_now();
+            }
+        }
+        served.drain();
+    }
+}
+
+#[test]
+fn a_client_says_where_nobody_answers() {
+    for served in Served::each(|| Server::builder(routes())) {
+        let client = served.client(Client::builder());
+        let (url, address) = (served.url("/"), served.handle.address().to_string());
+        served.drain();
+        let error = client.get(&url).unwrap_err();
+        assert!(matches!(error, ClientError::Connect { .. }), "{error:?}");
+        assert!(!error.is_timeout());
+        assert_eq!(error.status(), StatusCode::BAD_GATEWAY);
+        let text = error.to_string();
+        assert!(
+            text.starts_with(&format!("connect to {address}: ")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_client_keeps_to_its_timeouts_and_deadlines_on_each_transport() {
+    const SOON: Duration = Duration::from_millis(20);
+    for served in Served::each(|| Server::builder(routes()).drain_grace(Duration::ZERO)) {
+        let url = served.url("/stuck");
+        let impatient = served.client(Client::builder().timeout(SOON));
+        assert!(impatient.get(&url).unwrap_err().is_timeout());
+        let client = served.client(Client::builder());
+        let in_time = Runtime::builder().workers(1).build().unwrap().run(|| {
+            // The call returns its error, or is cut with the scope.
+            let called = maniple::timeout(SOON, || client.get(&url).map(drop));
+            called.unwrap_or(Err(ClientError::Timeout { host: url.clone() }))
+        });
+        assert!(in_time.unwrap_err().is_timeout());
+        served.drain();
+    }
+}
+
+#[test]
+fn connecting_in_memory_ends_at_the_timeout_while_nobody_accepts() {
+    let (listener, connector) = memory::listener();
+    let waiting: Vec<_> = (0..128).map(|_| connector.connect().unwrap()).collect();
+    for timeout in [Duration::ZERO, Duration::from_millis(20)] {
+        let builder = Client::builder().connect_timeout(timeout);
+        let client = builder.connector(connector.clone()).unwrap().build();
+        let error = client.get("http://test/").unwrap_err();
+        assert!(matches!(error, ClientError::Connect { .. }), "{error:?}");
+        assert!(error.is_timeout());
+    }
+    drop((listener, waiting));
+}
+
+#[test]
+fn a_path_that_is_too_long_for_a_socket_is_no_connector() {
+    let long = std::path::PathBuf::from("/".repeat(200));
+    let error = Client::builder().connector(long).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
