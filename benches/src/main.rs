@@ -14,6 +14,7 @@ mod load;
 mod memory;
 mod micro;
 mod models;
+mod outcome;
 mod process;
 mod scale;
 mod servers;

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{
     pair::Served,
-    rows::{Outcome, Run},
+    rows::Run,
     tails::{self, Row},
 };
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
         self, Pace,
         open::{Plan, Room, Seen, Stream},
     },
+    outcome::Outcome,
     process::raise_descriptor_limit,
     servers::Name,
     stats::{Machine, Spread},

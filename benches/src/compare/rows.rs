@@ -4,7 +4,10 @@ use std::fmt::Display;
 
 use serde::Serialize;
 
-use crate::stats::{Spread, Table};
+use crate::{
+    outcome::Outcome,
+    stats::{Spread, Table},
+};
 
 /// One contender in one round.
 #[derive(Debug, Serialize)]
@@ -13,22 +16,6 @@ pub(super) struct Run<C, S> {
     pub(super) contender: C,
     #[serde(flatten)]
     pub(super) outcome: Outcome<S>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Outcome<S> {
-    Seen(S),
-    Failed(String),
-}
-
-impl<S> From<anyhow::Result<S>> for Outcome<S> {
-    fn from(result: anyhow::Result<S>) -> Self {
-        match result {
-            Ok(seen) => Self::Seen(seen),
-            Err(error) => Self::Failed(format!("{error:#}")),
-        }
-    }
 }
 
 /// What was seen of a contender in one round.

@@ -14,15 +14,12 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Serialize;
 
-use super::{
-    http::CRATES,
-    pair::Served,
-    rows::{self, Outcome},
-};
+use super::{http::CRATES, pair::Served, rows};
 use crate::{
     go::enlist,
     json::JsonFile,
     memory::Memory,
+    outcome::Outcome,
     servers::Name,
     stats::{Machine, Spread, Table},
     terminal::progress,

@@ -4,9 +4,10 @@ use std::fmt::Display;
 
 use serde::Serialize;
 
-use super::rows::{Outcome, Run};
+use super::rows::Run;
 use crate::{
     load::open::Seen,
+    outcome::Outcome,
     stats::{Spread, Table},
 };
 

@@ -9,15 +9,18 @@ use anyhow::{Result, anyhow, ensure};
 use serde::Serialize;
 
 use super::{
+    cost::Cost,
     load::{between, photograph},
-    outcome::{Cost, Outcome},
     plan::ChatPlan,
     room::{Lines, Room},
     server::Server,
     tally::Tally,
     tree::{Holdings, Snapshot},
 };
-use crate::load::{Arrivals, Pace};
+use crate::{
+    load::{Arrivals, Pace},
+    outcome::Outcome,
+};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Chat {

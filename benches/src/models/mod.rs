@@ -3,9 +3,9 @@
 mod book;
 mod chat;
 mod clients;
+mod cost;
 mod figures;
 mod load;
-mod outcome;
 mod plan;
 mod question;
 mod room;

@@ -3,8 +3,9 @@
 use maniple_models::{Model, Service};
 use serde::Serialize;
 
-pub(super) use super::outcome::{Cost, Outcome};
+pub(super) use super::cost::Cost;
 use super::{chat::Chat, load::Measured, tally::Seen, tree::Holdings, verdict::Beyond};
+pub(super) use crate::outcome::Outcome;
 
 /// All that was measured of one model.
 #[derive(Debug, Serialize)]

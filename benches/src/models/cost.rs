@@ -1,34 +1,8 @@
-//! What a load brought, or why it brought nothing, and what each answer cost.
+//! What each answer cost.
 
 use serde::Serialize;
 
 use super::tree::Used;
-
-/// Figures, or why there are none.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Outcome<S> {
-    Seen(S),
-    Failed(String),
-}
-
-impl<S> From<anyhow::Result<S>> for Outcome<S> {
-    fn from(result: anyhow::Result<S>) -> Self {
-        match result {
-            Ok(seen) => Self::Seen(seen),
-            Err(error) => Self::Failed(format!("{error:#}")),
-        }
-    }
-}
-
-impl<S> Outcome<S> {
-    pub(super) fn seen(&self) -> Option<&S> {
-        match self {
-            Self::Seen(seen) => Some(seen),
-            Self::Failed(_) => None,
-        }
-    }
-}
 
 /// What one answered request, or one delivered line, cost.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
