@@ -125,6 +125,7 @@ fn beyond_the_address_space_connections_are_closed_and_a_signal_drains() {
 struct Warnings;
 
 static WARNED: AtomicUsize = AtomicUsize::new(0);
+static WARNING: std::sync::Mutex<String> = std::sync::Mutex::new(String::new());
 
 impl log::Log for Warnings {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
@@ -133,6 +134,7 @@ impl log::Log for Warnings {
 
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
+            *WARNING.lock().unwrap() = record.args().to_string();
             WARNED.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -186,6 +188,9 @@ fn without_descriptors_accepting_pauses_and_goes_on_when_there_are_some() {
         let share = (processor_time(&stat) - used) as f64 / began.elapsed().as_secs_f64() / 100.0;
         assert!(share < 0.5, "{share} of a core");
         assert_eq!(WARNED.load(Ordering::Relaxed), 1, "lines in the log");
+        let warning = WARNING.lock().unwrap().clone();
+        let hint = "; raise `ulimit -n` (200), or set max_connections below it";
+        assert!(warning.ends_with(hint), "{warning}");
         drop(waiting);
         // It may take those that were given back until it finds that their peers are gone.
         let stream = loop {

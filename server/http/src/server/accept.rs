@@ -15,6 +15,7 @@ use maniple::{
     task,
     time::coarse_now,
 };
+use rustix::process::{Resource, getrlimit};
 
 use super::{
     conn::{self, Left, Standby},
@@ -90,7 +91,12 @@ pub(super) fn accept_all(
             Ok(Err(error)) => {
                 // Out of descriptors or memory, most likely: those in use must be given back first. Each
                 // pauses by itself: they would go on waking one another.
-                log_within!(shared.failed_accepts, warn, "accept on {address}: {error}");
+                let hint = hint(&error);
+                log_within!(
+                    shared.failed_accepts,
+                    warn,
+                    "accept on {address}: {error}{hint}"
+                );
                 if shared.stop.run(|| maniple::sleep(pause)).is_err() {
                     break;
                 }
@@ -99,6 +105,22 @@ pub(super) fn accept_all(
         }
     }
     Ok(())
+}
+
+/// What to do about an accept that failed, if that is known.
+#[cold]
+fn hint(error: &io::Error) -> String {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    match error.raw_os_error() {
+        Some(EMFILE) => {
+            let limit = getrlimit(Resource::Nofile).current;
+            let limit = limit.map_or_else(String::new, |limit| format!(" ({limit})"));
+            format!("; raise `ulimit -n`{limit}, or set max_connections below it")
+        }
+        Some(ENFILE) => "; raise fs.file-max".to_owned(),
+        _ => String::new(),
+    }
 }
 
 /// How long to leave an accept alone that failed; doubled while it goes on failing, which ends unnoticed.
