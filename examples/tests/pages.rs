@@ -93,8 +93,11 @@ fn every_link_leads_to_a_file_and_a_heading() {
                 "" => page.clone(),
                 file => page.parent().unwrap().join(file),
             };
-            let found =
-                file.exists() && (anchor.is_empty() || anchors(&read(&file)).contains(anchor));
+            // The book makes an index of a README, and leaves links to it as they are.
+            let is_lost = page.starts_with(root().join("docs/src")) && file.ends_with("README.md");
+            let found = !is_lost
+                && file.exists()
+                && (anchor.is_empty() || anchors(&read(&file)).contains(anchor));
             if !found {
                 dead.push(format!("{}: {target}", page.display()));
             }
