@@ -122,7 +122,7 @@ impl Lines<'_> {
         }
     }
 
-    /// As [`next`](Self::next), read as a word; what is none is passed over.
+    /// The [`next`](Self::next) that is a word; what is none is passed over.
     pub(crate) fn next_word<W: FromStr>(&mut self) -> io::Result<Option<W>> {
         while let Some(line) = self.next()? {
             if let Ok(word) = line.parse() {

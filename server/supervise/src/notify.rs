@@ -40,7 +40,7 @@ pub fn ready() -> io::Result<()> {
 /// The service reads its settings again; [`ready`] is to follow.
 ///
 /// # Errors
-/// As [`ready`].
+/// If somebody listens and it cannot be sent.
 pub fn reloading() -> io::Result<()> {
     tell(&reloading_text())
 }
@@ -54,7 +54,7 @@ fn reloading_text() -> String {
 /// The service has begun to end.
 ///
 /// # Errors
-/// As [`ready`].
+/// If somebody listens and it cannot be sent.
 pub fn stopping() -> io::Result<()> {
     tell("STOPPING=1")
 }
@@ -62,7 +62,7 @@ pub fn stopping() -> io::Result<()> {
 /// What the service is doing, in a line for people.
 ///
 /// # Errors
-/// As [`ready`].
+/// If somebody listens and it cannot be sent.
 pub fn status(text: &str) -> io::Result<()> {
     tell(&format!("STATUS={}", crate::message::one_line(text)))
 }
@@ -70,7 +70,7 @@ pub fn status(text: &str) -> io::Result<()> {
 /// Sends assignments, one a line, as sd_notify(3) lists them.
 ///
 /// # Errors
-/// As [`ready`].
+/// If somebody listens and it cannot be sent.
 pub fn tell(assignments: &str) -> io::Result<()> {
     match env::var_os("NOTIFY_SOCKET") {
         Some(place) if !place.is_empty() => tell_at(place.as_encoded_bytes(), assignments),

@@ -253,7 +253,7 @@ impl Plan {
         };
         self.slots[slot].last_crash = Some(why.clone());
         if self.phase == Phase::Starting && process.state == State::Starting {
-            // A service that never began: whoever started it is to know.
+            // A service that never began: its starter is to know.
             self.failure = Some(why);
             self.stop(now);
             return;
