@@ -414,7 +414,7 @@ impl Body {
         Self::written(None, |_, out| write(out))
     }
 
-    /// As [`Body::from_fn`], with a length that the client is told. Fewer bytes break the connection off; a write beyond
+    /// A body like [`Body::from_fn`]'s, with a length that the client is told. Fewer bytes break the connection off; a write beyond
     /// them is an error of kind `InvalidInput`.
     pub fn from_sized_fn(
         length: u64,
@@ -423,7 +423,7 @@ impl Body {
         Self::written(Some(length), |_, out| write(out))
     }
 
-    /// As [`Body::from_fn`], with what is left of the request's body to read meanwhile: an echo, or a proxy, in one loop. A
+    /// A body like [`Body::from_fn`]'s, with what is left of the request's body to read meanwhile: an echo, or a proxy. A
     /// client that does not take what is written has the function wait, and so is no longer read from.
     ///
     /// Clients that send all before they read anything, as many do, stand still once what is between is full: the answer

@@ -122,7 +122,7 @@ impl Decoder {
         self.step_by(input, |_| {})
     }
 
-    /// As [`step`](Self::step), and appends the lines of the trailers.
+    /// Takes a [`step`](Self::step), and appends the lines of the trailers.
     pub(crate) fn step_keeping(
         &mut self,
         input: &[u8],

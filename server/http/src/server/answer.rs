@@ -52,7 +52,7 @@ impl Way<'_> {
         self.flush()
     }
 
-    /// As [`keep_back`](Self::keep_back), for so long.
+    /// Keeps answers back like [`keep_back`](Self::keep_back), for so long.
     #[cold]
     pub(super) fn keep_back_for(self, moment: Duration) -> io::Result<()> {
         if self.out.is_kept_back() || self.out.keep_back_for(self.connection, moment) {

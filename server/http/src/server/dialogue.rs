@@ -244,7 +244,7 @@ impl Dialogue<'_> {
         self.go_on(sent, keep, out)
     }
 
-    /// As [`finish`](Self::finish), of a body that is made while it is sent, maybe of the request's.
+    /// Ends an answer whose body is made while it is sent, maybe of the request's.
     #[cold]
     fn finish_streamed(
         &mut self,

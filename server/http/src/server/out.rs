@@ -167,7 +167,7 @@ impl Out {
         })
     }
 
-    /// As [`keep_back`](Self::keep_back), for so long.
+    /// Keeps answers back like [`keep_back`](Self::keep_back), for so long.
     #[cold]
     pub(crate) fn keep_back_for(
         self: &Rc<Self>,
