@@ -198,6 +198,17 @@ impl Input {
         }
     }
 
+    /// Drops what is there if it is nothing but empty lines, which begin no message (RFC 9112, 2.2); whether it was.
+    #[cold]
+    pub(crate) fn drop_empty_lines(&mut self) -> bool {
+        let (lines, rest) = self.bytes[self.start..self.filled].as_chunks();
+        if lines.is_empty() || !rest.is_empty() || lines.iter().any(|line| line != b"\r\n") {
+            return false;
+        }
+        self.clear();
+        true
+    }
+
     /// Room for at least `least` more bytes; a head in hand stays in front, but may move.
     pub(crate) fn room(&mut self, least: usize) -> &mut [u8] {
         if self.bytes.len() - self.filled < least && self.start > 0 {

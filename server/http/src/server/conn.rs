@@ -306,6 +306,10 @@ impl Conn<'_> {
                     self.dialogue.exchange_mut().scratch_mut().forget_request();
                 }
                 Ok(false) => {
+                    if scratch.input.drop_empty_lines() {
+                        self.dialogue.way(out).flush()?;
+                        return Ok(Flow::Keep);
+                    }
                     let until = *deadline.get_or_insert_with(|| {
                         coarse_now() + self.dialogue.service.timeouts.header
                     });

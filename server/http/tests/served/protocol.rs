@@ -122,6 +122,71 @@ fn a_request_that_comes_byte_by_byte_is_understood() {
     assert!(answer.ends_with("\r\n\r\nabc"), "{answer:?}");
 }
 
+/// Each row is read otherwise by a server that many use: `findings/` has them.
+#[test]
+fn lists_cases_and_empty_lines_are_read_as_the_rfcs_have_them() {
+    let served = Served::start();
+    for lines in [
+        "Connection: keep-alive, Close",
+        "TE: trailers\r\nConnection: TE, close",
+        "TE: trailers\r\nConnection: TE\r\nConnection: close",
+    ] {
+        let mut stream = served.connect();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        write!(stream, "GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(statuses(&answer), [200], "{lines}");
+    }
+    let post = |fields: &str, body: &str| {
+        let request = format!("POST /echo HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n{body}");
+        statuses(&served.say(request))
+    };
+    assert_eq!(
+        post("Content-Length: 2\r\nExpect: 100-Continue", "hi"),
+        [100, 200]
+    );
+    assert_eq!(
+        post(
+            "Transfer-Encoding: Chunked",
+            "2\r\nhi\r\n0\r\nX-Sum: 7\r\n\r\n"
+        ),
+        [200]
+    );
+    let requests = "GET / HTTP/1.1\r\nHost: h\r\n\r\n\r\n".repeat(2);
+    assert_eq!(statuses(&served.say(requests)), [200, 200]);
+    let small = served.say("get / HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(
+        statuses(&small),
+        [501],
+        "a method in small letters is another"
+    );
+}
+
+#[test]
+fn an_empty_line_behind_a_body_leaves_the_connection_idle() {
+    let served = Served::start();
+    let request = "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi\r\n";
+    assert_eq!(statuses(&served.say(request)), [200]);
+    let mut stream = served.connect();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"hi") {
+        let mut piece = [0; 512];
+        let count = stream.read(&mut piece).unwrap();
+        assert_ne!(count, 0);
+        answer.extend_from_slice(&piece[..count]);
+    }
+    // A drain waits for requests that have begun, and not for this.
+    assert!(served.drain().is_clean());
+    assert_eq!(stream.read(&mut [0; 512]).unwrap(), 0);
+}
+
 #[test]
 fn head_has_the_length_and_no_body() {
     let served = Served::start();
