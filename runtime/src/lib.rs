@@ -100,7 +100,6 @@ pub mod local;
 pub mod log_limit;
 pub mod net;
 pub mod offload;
-#[allow(unsafe_code)]
 pub mod panics;
 pub mod process;
 pub mod runtime;

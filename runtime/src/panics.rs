@@ -19,7 +19,10 @@
 //! panics::discard(payload);
 //! ```
 
-use std::any::Any;
+use std::{
+    any::Any,
+    sync::{Mutex, PoisonError},
+};
 
 use crate::sys::fenced;
 
@@ -46,30 +49,53 @@ pub fn message(payload: &(dyn Any + Send)) -> Option<&str> {
 }
 
 /// What a panic carries, out of reach but for its text, so that an error with it may be shared.
-pub(crate) struct Payload(Box<dyn Any + Send>);
-
-// SAFETY: a shared reference gives no access to the payload but to look whether it is a string, which threads may
-// share.
-unsafe impl Sync for Payload {}
+#[allow(
+    clippy::redundant_allocation,
+    clippy::box_collection,
+    reason = "in the box that it came in, and one word in an error"
+)]
+pub(crate) enum Payload {
+    Slice(Box<&'static str>),
+    String(Box<String>),
+    /// Behind a lock, which nobody locks, since it may be no more than sent.
+    Other(Box<Mutex<Box<dyn Any + Send>>>),
+}
 
 impl Payload {
     pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
-        Self(payload)
+        let payload = match payload.downcast() {
+            Ok(text) => return Self::Slice(text),
+            Err(payload) => payload,
+        };
+        match payload.downcast() {
+            Ok(text) => Self::String(text),
+            Err(payload) => Self::Other(Box::new(Mutex::new(payload))),
+        }
     }
 
     pub(crate) fn into_inner(self) -> Box<dyn Any + Send> {
-        self.0
+        match self {
+            Self::Slice(text) => text,
+            Self::String(text) => text,
+            Self::Other(payload) => payload.into_inner().unwrap_or_else(PoisonError::into_inner),
+        }
     }
 
     pub(crate) fn message(&self) -> &str {
-        message_or_none(&*self.0)
+        match self {
+            Self::Slice(text) => text,
+            Self::String(text) => text,
+            Self::Other(_) => NO_TEXT,
+        }
     }
 }
 
 /// What a panic said, or that it said nothing.
 pub(crate) fn message_or_none(payload: &(dyn Any + Send)) -> &str {
-    message(payload).unwrap_or("a value that is no string")
+    message(payload).unwrap_or(NO_TEXT)
 }
+
+const NO_TEXT: &str = "a value that is no string";
 
 #[cfg(all(test, not(loom)))]
 mod tests {
@@ -92,6 +118,27 @@ mod tests {
         assert_eq!(catch(|| panic_any(Bomb)), None::<()>);
         assert_eq!(catch(|| drop(Bomb)), None);
         discard(Box::new(Bomb));
+    }
+
+    #[test]
+    fn a_payload_comes_out_as_it_went_in() {
+        let text = || Payload::new(Box::new("slice"));
+        assert_eq!(
+            (text().message(), text().into_inner().downcast_ref()),
+            ("slice", Some(&"slice"))
+        );
+        let text = || Payload::new(Box::new("string".to_owned()));
+        assert_eq!(text().message(), "string");
+        assert_eq!(
+            text().into_inner().downcast_ref(),
+            Some(&"string".to_owned())
+        );
+        let other = || Payload::new(Box::new(std::cell::Cell::new(7)));
+        assert_eq!(other().message(), NO_TEXT);
+        assert_eq!(
+            other().into_inner().downcast_ref(),
+            Some(&std::cell::Cell::new(7))
+        );
     }
 
     #[test]
