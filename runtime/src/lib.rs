@@ -75,7 +75,6 @@ mod sys {
     pub(crate) mod later;
     pub(crate) mod list;
     pub(crate) mod memory;
-    pub(crate) mod message;
     pub(crate) mod overflow;
     mod own_memory;
     pub(crate) mod recycle;

@@ -125,9 +125,16 @@ macro_rules! conversions {
             }
         }
 
-        $crate::sys::socket::from_raw_fd!($ours, |fd| $ours::$make(
-            $crate::net::source::Source::foreign(fd)
-        ));
+        impl TryFrom<::std::os::fd::OwnedFd> for $ours {
+            type Error = ::std::io::Error;
+
+            /// Takes over a descriptor that is a socket of this kind, and makes it non-blocking, clones of it included.
+            /// With one of another kind calls fail.
+            fn try_from(fd: ::std::os::fd::OwnedFd) -> ::std::io::Result<Self> {
+                ::rustix::io::ioctl_fionbio(&fd, true)?;
+                Ok($ours::$make($crate::net::source::Source::foreign(fd)))
+            }
+        }
     };
     ($ours:ident, $make:ident, $std:ty) => {
         conversions!($ours, $make);

@@ -12,7 +12,7 @@ use rustix::{
     net::{MMsgHdr, SendAncillaryBuffer, SocketAddrAny, addr::SocketAddrArg},
 };
 
-use crate::sys::message::receive_many;
+use crate::sys::socket::receive_many;
 
 /// Room for several datagrams, which [`UdpSocket::recv_batch`](super::UdpSocket::recv_batch) fills.
 ///

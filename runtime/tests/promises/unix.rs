@@ -365,6 +365,22 @@ fn descriptors_travel_with_bytes_and_are_whole_at_the_other_end() {
 }
 
 #[test]
+fn a_descriptor_becomes_a_socket_whose_waits_suspend() {
+    on(1, || {
+        let (one, other) = UnixSeqpacket::pair().unwrap();
+        let blocking = OwnedFd::from(other);
+        rustix::io::ioctl_fionbio(&blocking, false).unwrap();
+        let other = UnixSeqpacket::try_from(blocking).unwrap();
+        let flags = rustix::fs::fcntl_getfl(&other).unwrap();
+        assert!(flags.contains(rustix::fs::OFlags::NONBLOCK), "{flags:?}");
+        let receiver = spawn(move || other.recv(&mut [0; 8]).unwrap());
+        yield_now();
+        assert_eq!(one.send(b"four").unwrap(), 4);
+        assert_eq!(receiver.join().unwrap(), 4);
+    });
+}
+
+#[test]
 fn cancelling_at_any_moment_neither_loses_nor_doubles_a_message() {
     for yields in 0..12 {
         on(1, move || {

@@ -11,8 +11,8 @@ use rustix::{
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags},
 };
 
-pub(super) use crate::sys::message::receive_with_descriptors as receive;
-use crate::sys::{message::MOST_DESCRIPTORS, socket::peer_credentials};
+pub(super) use crate::sys::socket::receive_with_descriptors as receive;
+use crate::sys::socket::{MOST_DESCRIPTORS, peer_credentials};
 
 /// Descriptors that one message carries at most (`SCM_MAX_FD`, unix(7)).
 pub const MOST_FDS: usize = MOST_DESCRIPTORS;
