@@ -13,13 +13,13 @@
 //!
 //! When the owner parks, who rings, and what else it must look at before it sleeps: see [`idle`](crate::idle).
 
-use std::{marker::PhantomData, ptr::NonNull};
+use std::ptr::NonNull;
 
 use crate::loom::{AtomicPtr, Ordering};
 
+/// Holds pointers to nodes that their pushers gave away; only the owner reads them again, after an acquiring exchange.
 pub(crate) struct Inbox<T> {
     head: AtomicPtr<T>,
-    _holds: PhantomData<*mut T>,
 }
 
 /// Tells the inbox where a node keeps the link to the one pushed before it.
@@ -27,17 +27,10 @@ pub(crate) trait Chained: Sized {
     fn next(&self) -> &AtomicPtr<Self>;
 }
 
-// SAFETY: the inbox holds pointers to nodes that their pushers gave away; only the owner reads them
-// again, after an acquiring exchange.
-unsafe impl<T> Sync for Inbox<T> {}
-// SAFETY: as above.
-unsafe impl<T> Send for Inbox<T> {}
-
 impl<T: Chained> Inbox<T> {
     pub(crate) fn new() -> Self {
         Self {
             head: AtomicPtr::new(std::ptr::null_mut()),
-            _holds: PhantomData,
         }
     }
 
