@@ -94,6 +94,11 @@ impl BodyError {
         }
     }
 
+    /// As its client is told.
+    pub(crate) fn into_problem(self) -> Problem {
+        Problem::new(self.status(), self.to_string())
+    }
+
     /// The status to answer with.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -107,7 +112,7 @@ impl BodyError {
 
 impl IntoResponse for BodyError {
     fn into_response(self) -> Response {
-        Problem::new(self.status(), self.to_string()).into_response()
+        self.into_problem().into_response()
     }
 }
 

@@ -24,7 +24,8 @@
 //! ```
 //!
 //! - [`Router`], [`Request`], [`Response`], [`IntoResponse`]: a handler is any
-//!   `Fn(&mut Request) -> impl IntoResponse`; state is shared by `Arc`, captured by the closure.
+//!   `Fn(&mut Request) -> impl IntoResponse`, or a function whose arguments are had from the request.
+//! - [`extract`]: those arguments: path, query, JSON, forms, cookies, shared state.
 //! - [`middleware`]: what is done around handlers.
 //! - [`Server`]: limits and timeouts with defaults, graceful drain.
 //! - [`Client`]: keep-alive connections; deadlines are those of the caller's scope.
@@ -39,6 +40,7 @@
 
 mod body;
 pub mod client;
+pub mod extract;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -54,13 +56,18 @@ pub mod transport;
 mod writer;
 
 pub use body::BodyError;
+pub use bytes::Bytes;
 pub use client::{Client, ClientError, ClientResponse};
+pub use cookie::Cookie;
 pub use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 pub use maniple::drain::DrainReport;
 pub use problem::Problem;
 pub use request::{BodyReader, Request};
 pub use response::{Body, Html, IntoResponse, Json, Response};
-pub use router::{Route, RouteError, Router, handler::Handler};
+pub use router::{
+    Route, RouteError, Router,
+    handler::{Handler, IntoHandler},
+};
 pub use server::{Server, ServerHandle, upgrade::Upgraded};
 pub use writer::{BodyWriter, Flush};
 

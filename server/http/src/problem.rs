@@ -64,6 +64,11 @@ impl Problem {
         self
     }
 
+    /// The same with another status.
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
     /// The status to answer with.
     pub fn status(&self) -> StatusCode {
         self.status

@@ -81,6 +81,17 @@ impl Request {
         self.scratch().params.get(name, &input.bytes[input.start..])
     }
 
+    /// The path parameters, decoded: names and values, in the order of the route.
+    pub fn params(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        let input = &self.scratch().input;
+        self.scratch().params.iter(&input.bytes[input.start..])
+    }
+
+    /// The value of that type that the router's handlers share: see [`Router::state`](crate::Router::state).
+    pub fn state<T: 'static>(&self) -> Option<&T> {
+        self.scratch().states()?.get()
+    }
+
     /// The template of the route that matched, such as `/users/{id}`, with the prefixes of nested routers: a label for
     /// metrics that has as many values as the program has routes. `None` where no route has the path.
     ///
@@ -151,6 +162,16 @@ impl Request {
             .iter()
             .find(|field| head[field.name.clone()].eq_ignore_ascii_case(name.as_bytes()))?;
         Some(&head[field.value.clone()])
+    }
+
+    /// The values of all header fields of a name, in any case, in their order.
+    pub fn header_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let scratch = self.scratch();
+        let head = &scratch.input.bytes[scratch.input.start..];
+        let fields = scratch.fields.iter();
+        let named = fields
+            .filter(move |field| head[field.name.clone()].eq_ignore_ascii_case(name.as_bytes()));
+        named.map(|field| &head[field.value.clone()])
     }
 
     /// The first value of a header field, if it is UTF-8. So `None` does not tell that there is no such field.
@@ -248,11 +269,21 @@ impl Request {
         }
     }
 
+    /// The whole body, if all of it came with the head: it is taken from there, and not copied.
+    #[inline]
+    pub(crate) fn with_body_at_hand<R>(&mut self, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        let at = self.exchange.take_body_at_hand()?;
+        Some(f(&self.scratch().input.bytes[at]))
+    }
+
     /// The whole body, as JSON.
     ///
     /// # Errors
     /// If it is not such JSON, or for what fails [`Request::read_body`].
     pub fn json<T: DeserializeOwned>(&mut self) -> Result<T, BodyError> {
+        if let Some(read) = self.with_body_at_hand(|body| serde_json::from_slice(body)) {
+            return read.map_err(BodyError::Json);
+        }
         let body = self.read_body()?;
         serde_json::from_slice(&body).map_err(BodyError::Json)
     }

@@ -8,9 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use cookie::Cookie;
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{CONNECTION, CONTENT_TYPE, UPGRADE},
+    header::{CONNECTION, CONTENT_TYPE, SET_COOKIE, UPGRADE},
 };
 use serde::Serialize;
 
@@ -74,11 +75,16 @@ impl Response {
     pub fn json(value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(json) => Self::of_type(&JSON, json.into()),
-            Err(error) => {
-                report_unserialisable(&error);
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR)
-            }
+            Err(error) => Self::unserialisable(&error),
         }
+    }
+
+    /// In place of what could not be serialised.
+    #[cold]
+    pub(crate) fn unserialisable(error: &dyn fmt::Display) -> Self {
+        static RATE: LogLimit = LogLimit::new(1);
+        log_within!(RATE, error, "response could not be serialised: {error}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// 101, and the connection for `f`: from then on the bytes are those of another protocol.
@@ -253,6 +259,21 @@ impl Response {
         self
     }
 
+    /// The same with a cookie to be set, beside others. See [`Cookies`](crate::extract::Cookies) for an example.
+    ///
+    /// To have the client forget one, set it anew with `Cookie::make_removal`, and the path and domain that it has.
+    ///
+    /// # Panics
+    /// If its name or a value is not allowed in a header. Names and values are not encoded.
+    #[track_caller]
+    pub fn with_cookie<'c>(mut self, cookie: impl Into<Cookie<'c>>) -> Self {
+        let cookie = cookie.into().to_string();
+        let value = HeaderValue::from_str(&cookie)
+            .unwrap_or_else(|_| panic!("not a header value: {cookie:?}"));
+        self.headers_mut().append(SET_COOKIE, value);
+        self
+    }
+
     /// The same with another body.
     pub fn with_body(mut self, body: impl Into<Body>) -> Self {
         self.body = body.into();
@@ -321,12 +342,6 @@ impl Response {
         }
         headers
     }
-}
-
-#[cold]
-fn report_unserialisable(error: &serde_json::Error) {
-    static RATE: LogLimit = LogLimit::new(1);
-    log_within!(RATE, error, "response could not be serialised: {error}");
 }
 
 /// The body of a response: bytes, or a reader that is sent as it is read.
@@ -663,7 +678,7 @@ impl<T: IntoResponse> IntoResponse for Option<T> {
     }
 }
 
-/// A value that is sent as JSON.
+/// A value that is sent as JSON; and a JSON body, as [the argument of a handler](crate::extract).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Json<T>(pub T);
 

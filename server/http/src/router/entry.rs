@@ -1,11 +1,15 @@
 //! One path of a router: what answers it, by method, and what is around that.
 
-use std::{fmt, panic::Location};
+use std::{fmt, panic::Location, sync::Arc};
 
 use http::{Method, StatusCode, header::ALLOW};
 use maniple::inspect::depth_label;
 
-use super::{handler::Handler, template::Template};
+use super::{
+    handler::{Handler, IntoHandler},
+    states::States,
+    template::Template,
+};
 use crate::{
     middleware::Link,
     problem::Problem,
@@ -49,6 +53,10 @@ pub(super) struct Endpoint {
     /// Below what is around the whole router.
     pub(super) around: Box<[Link]>,
     pub(super) handler: Box<dyn Handler>,
+    /// Of the router that it was added to, if it was taken in with that.
+    pub(super) own_states: Option<Arc<States>>,
+    /// These, and those of the router that it is in now.
+    pub(super) states: Option<Arc<States>>,
     pub(super) added: &'static Location<'static>,
 }
 
@@ -135,6 +143,31 @@ impl Entry {
     }
 }
 
+impl Endpoint {
+    /// One that was not taken in from another router, and is in none yet.
+    pub(super) fn new(
+        handler: Box<dyn Handler>,
+        around: &[Link],
+        added: &'static Location<'static>,
+    ) -> Self {
+        Self {
+            template: None,
+            is_bare: false,
+            around: around.into(),
+            handler,
+            own_states: None,
+            states: None,
+            added,
+        }
+    }
+
+    /// Makes it one of a router with these states, and nothing around all routes if that is bare.
+    pub(super) fn settle(&mut self, states: &Arc<States>, router_is_bare: bool) {
+        self.states = States::below(self.own_states.as_ref(), states);
+        self.is_bare = router_is_bare && self.around.is_empty() && self.states.is_none();
+    }
+}
+
 impl Handler for Refusal {
     fn call(&self, request: &mut Request) -> Response {
         let method = request.method();
@@ -157,39 +190,40 @@ impl Route {
     }
 
     /// Has `handler` answer `GET`, and `HEAD`.
-    pub fn get(self, handler: impl Handler) -> Self {
+    pub fn get<K>(self, handler: impl IntoHandler<K>) -> Self {
         self.on(Method::GET, handler)
     }
 
     /// Has `handler` answer `POST`.
-    pub fn post(self, handler: impl Handler) -> Self {
+    pub fn post<K>(self, handler: impl IntoHandler<K>) -> Self {
         self.on(Method::POST, handler)
     }
 
     /// Has `handler` answer `PUT`.
-    pub fn put(self, handler: impl Handler) -> Self {
+    pub fn put<K>(self, handler: impl IntoHandler<K>) -> Self {
         self.on(Method::PUT, handler)
     }
 
     /// Has `handler` answer `PATCH`.
-    pub fn patch(self, handler: impl Handler) -> Self {
+    pub fn patch<K>(self, handler: impl IntoHandler<K>) -> Self {
         self.on(Method::PATCH, handler)
     }
 
     /// Has `handler` answer `DELETE`.
-    pub fn delete(self, handler: impl Handler) -> Self {
+    pub fn delete<K>(self, handler: impl IntoHandler<K>) -> Self {
         self.on(Method::DELETE, handler)
     }
 
     /// Has `handler` answer that method.
-    pub fn on(mut self, method: Method, handler: impl Handler) -> Self {
-        self.handlers.push((Some(method), Box::new(handler)));
+    pub fn on<K>(mut self, method: Method, handler: impl IntoHandler<K>) -> Self {
+        self.handlers
+            .push((Some(method), Box::new(handler.into_handler())));
         self
     }
 
     /// Has `handler` answer all methods that no other handler of the path answers.
-    pub fn any(mut self, handler: impl Handler) -> Self {
-        self.handlers.push((None, Box::new(handler)));
+    pub fn any<K>(mut self, handler: impl IntoHandler<K>) -> Self {
+        self.handlers.push((None, Box::new(handler.into_handler())));
         self
     }
 }

@@ -3,6 +3,7 @@
 mod entry;
 pub(crate) mod handler;
 pub(crate) mod params;
+pub(crate) mod states;
 mod subtree;
 pub(crate) mod template;
 
@@ -14,7 +15,8 @@ use maniple::{inspect::depth_label, log_limit::LogLimit, log_within, panics};
 pub use self::entry::Route;
 use self::{
     entry::{Endpoint, Entry, is_standard, not_implemented},
-    handler::Handler,
+    handler::{Handler, IntoHandler},
+    states::{Needs, States},
     subtree::Subtree,
 };
 use crate::{
@@ -63,6 +65,7 @@ pub struct Router {
     connect: Option<Arc<dyn Handler>>,
     subtrees: Vec<Subtree>,
     form: Option<Arc<Form>>,
+    states: Arc<States>,
     /// Stands for the fallbacks where no path matches.
     nowhere: Endpoint,
 }
@@ -88,13 +91,8 @@ impl Router {
             connect: None,
             subtrees: Vec::new(),
             form: None,
-            nowhere: Endpoint {
-                template: None,
-                is_bare: false,
-                around: Box::default(),
-                handler: Box::new(nothing),
-                added: Location::caller(),
-            },
+            states: Arc::default(),
+            nowhere: Endpoint::new(Box::new(nothing), &[], Location::caller()),
         }
     }
 
@@ -105,43 +103,43 @@ impl Router {
     /// with another; as for all methods here, since routes are part of the program. [`Router::try_route`] returns an
     /// error instead.
     #[track_caller]
-    pub fn get(self, path: &str, handler: impl Handler) -> Self {
+    pub fn get<K>(self, path: &str, handler: impl IntoHandler<K>) -> Self {
         self.route(Method::GET, path, handler)
     }
 
     /// Adds a handler for `POST`; panics as [`Router::get`].
     #[track_caller]
-    pub fn post(self, path: &str, handler: impl Handler) -> Self {
+    pub fn post<K>(self, path: &str, handler: impl IntoHandler<K>) -> Self {
         self.route(Method::POST, path, handler)
     }
 
     /// Adds a handler for `PUT`; panics as [`Router::get`].
     #[track_caller]
-    pub fn put(self, path: &str, handler: impl Handler) -> Self {
+    pub fn put<K>(self, path: &str, handler: impl IntoHandler<K>) -> Self {
         self.route(Method::PUT, path, handler)
     }
 
     /// Adds a handler for `PATCH`; panics as [`Router::get`].
     #[track_caller]
-    pub fn patch(self, path: &str, handler: impl Handler) -> Self {
+    pub fn patch<K>(self, path: &str, handler: impl IntoHandler<K>) -> Self {
         self.route(Method::PATCH, path, handler)
     }
 
     /// Adds a handler for `DELETE`; panics as [`Router::get`].
     #[track_caller]
-    pub fn delete(self, path: &str, handler: impl Handler) -> Self {
+    pub fn delete<K>(self, path: &str, handler: impl IntoHandler<K>) -> Self {
         self.route(Method::DELETE, path, handler)
     }
 
     /// Adds a handler for all methods that the path has no other handler for; panics as [`Router::get`].
     #[track_caller]
-    pub fn any(self, path: &str, handler: impl Handler) -> Self {
+    pub fn any<K>(self, path: &str, handler: impl IntoHandler<K>) -> Self {
         self.at(path, Route::new().any(handler))
     }
 
     /// Adds a handler for any one method; panics as [`Router::get`].
     #[track_caller]
-    pub fn route(mut self, method: Method, path: &str, handler: impl Handler) -> Self {
+    pub fn route<K>(mut self, method: Method, path: &str, handler: impl IntoHandler<K>) -> Self {
         or_panic(self.try_route(method, path, handler));
         self
     }
@@ -151,11 +149,11 @@ impl Router {
     /// # Errors
     /// If the path is malformed or conflicts with another, or has a handler for the method. The error names both.
     #[track_caller]
-    pub fn try_route(
+    pub fn try_route<K>(
         &mut self,
         method: Method,
         path: &str,
-        handler: impl Handler,
+        handler: impl IntoHandler<K>,
     ) -> Result<(), RouteError> {
         self.try_at(path, Route::new().on(method, handler))
     }
@@ -176,13 +174,7 @@ impl Router {
     #[track_caller]
     pub fn try_at(&mut self, path: &str, route: Route) -> Result<(), RouteError> {
         for (method, handler) in route.handlers {
-            let endpoint = Endpoint {
-                template: None,
-                is_bare: false,
-                around: route.around.clone().into(),
-                handler,
-                added: Location::caller(),
-            };
+            let endpoint = Endpoint::new(handler, &route.around, Location::caller());
             self.add(method, path, &[], endpoint)?;
         }
         Ok(())
@@ -258,14 +250,79 @@ impl Router {
     /// [`Request::route`] has it.
     pub fn with(mut self, middleware: impl Middleware) -> Self {
         self.around.push(Arc::new(middleware));
-        self.dress_endpoints();
+        self.settle_endpoints();
         self
     }
 
-    /// There is something around all of them.
-    fn dress_endpoints(&mut self) {
+    /// After a change to what all of them have.
+    fn settle_endpoints(&mut self) {
+        let is_bare = self.is_bare();
         let endpoints = self.entries.iter_mut().flat_map(Entry::endpoints_mut);
-        endpoints.for_each(|endpoint| endpoint.is_bare = false);
+        endpoints.for_each(|endpoint| endpoint.settle(&self.states, is_bare));
+    }
+
+    /// Gives all handlers of this router a value to share, whether they are added before or after: as an argument of
+    /// type [`State<T>`](crate::extract::State), or by [`Request::state`]; middleware too. There is one of each type.
+    ///
+    /// A router that is nested or merged keeps its own, and has this router's of other types. A server does not start
+    /// while a [`State`](crate::extract::State) is not set.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+    /// use maniple_server::{Request, Router, extract::State};
+    ///
+    /// fn count(State(hits): State<Arc<AtomicU64>>) -> String {
+    ///     format!("{} before you", hits.fetch_add(1, Ordering::Relaxed))
+    /// }
+    ///
+    /// let router = Router::new().get("/", count).state(Arc::new(AtomicU64::new(7)));
+    /// let answer = router.answer(&mut Request::for_test("GET", "/"));
+    /// assert_eq!(answer.into_text().unwrap(), "7 before you");
+    /// ```
+    pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        Arc::make_mut(&mut self.states).set(value);
+        self.settle_endpoints();
+        self
+    }
+
+    /// Which handlers need states that are not set, a line each.
+    pub(crate) fn unmet_needs(&self) -> Vec<String> {
+        let mut unmet = Vec::new();
+        let mut look = |what: &str, handler: &dyn Handler, states: Option<&Arc<States>>| {
+            let mut needs = Needs::of(states.unwrap_or(&self.states));
+            handler.needs(&mut needs);
+            let missing = needs.missing().iter();
+            unmet.extend(
+                missing.map(|of| format!("{what} needs a State<{of}>: call Router::state")),
+            );
+        };
+        for entry in &self.entries {
+            let methods = entry.methods.iter();
+            let methods = methods.map(|(method, endpoint)| (method.as_str(), endpoint));
+            let any = entry.any.iter().map(|endpoint| ("(any method)", endpoint));
+            for (method, endpoint) in methods.chain(any) {
+                let what = format!("route {method} {}", entry.path);
+                look(&what, &*endpoint.handler, endpoint.states.as_ref());
+            }
+        }
+        for subtree in &self.subtrees {
+            if let Some(fallback) = &subtree.fallback {
+                let states = States::below(subtree.own_states.as_ref(), &self.states);
+                look(
+                    &format!("the fallback of {}", subtree.prefix),
+                    &**fallback,
+                    states.as_ref(),
+                );
+            }
+        }
+        if let Some(fallback) = &self.fallback {
+            look("the fallback", &**fallback, None);
+        }
+        if let Some(connect) = &self.connect {
+            look("the handler for CONNECT", &**connect, None);
+        }
+        unmet
     }
 
     /// Gives answers that tell what is wrong another form than a line of text: the router's 404, 405 and 501, those of
@@ -295,7 +352,7 @@ impl Router {
         self.form = Some(Arc::new(move |problem: &Problem, request| {
             form(problem, request).into_response()
         }));
-        self.dress_endpoints();
+        self.settle_endpoints();
         self
     }
 
@@ -311,8 +368,8 @@ impl Router {
     }
 
     /// Answers what no route matches, in place of 404.
-    pub fn fallback(mut self, handler: impl Handler) -> Self {
-        self.fallback = Some(Arc::new(handler));
+    pub fn fallback<K>(mut self, handler: impl IntoHandler<K>) -> Self {
+        self.fallback = Some(Arc::new(handler.into_handler()));
         self
     }
 
@@ -321,7 +378,8 @@ impl Router {
     ///
     /// It answers with [`Response::tunnel`], or with a refusal. Any other answer that is a success would have the client
     /// take it for a tunnel, so it is logged and sent as 500.
-    pub fn connect(mut self, handler: impl Handler) -> Self {
+    pub fn connect<K>(mut self, handler: impl IntoHandler<K>) -> Self {
+        let handler = handler.into_handler();
         self.connect = Some(Arc::new(move |request: &mut Request| {
             let response = handler.call(request);
             match response.status.is_success() && !response.is_takeover() {
@@ -380,7 +438,8 @@ impl Router {
         if endpoint.template.is_none() {
             return self.answer_without_route(request);
         }
-        self.run(&endpoint.around, &*endpoint.handler, request)
+        let states = endpoint.states.clone();
+        self.run(states, &endpoint.around, &*endpoint.handler, request)
     }
 
     #[cold]
@@ -388,7 +447,7 @@ impl Router {
         depth_label("no route");
         if *request.method() == Method::CONNECT {
             let handler = self.connect.as_deref().unwrap_or(&*self.nowhere.handler);
-            return self.run(&[], handler, request);
+            return self.run(self.all_states(), &[], handler, request);
         }
         let path = request.path();
         let subtrees = self.subtrees.iter().filter(|subtree| subtree.has(path));
@@ -401,10 +460,27 @@ impl Router {
         };
         let inner = subtrees.first().map_or(&[][..], |deepest| &deepest.around);
         let handler = fallback.map_or(&*self.nowhere.handler, |fallback| &**fallback);
-        self.run(inner, handler, request)
+        let states = match subtrees.iter().find(|subtree| subtree.fallback.is_some()) {
+            Some(subtree) => States::below(subtree.own_states.as_ref(), &self.states),
+            None => self.all_states(),
+        };
+        self.run(states, inner, handler, request)
     }
 
-    fn run(&self, inner: &[Link], handler: &dyn Handler, request: &mut Request) -> Response {
+    fn all_states(&self) -> Option<Arc<States>> {
+        States::below(None, &self.states)
+    }
+
+    fn run(
+        &self,
+        states: Option<Arc<States>>,
+        inner: &[Link],
+        handler: &dyn Handler,
+        request: &mut Request,
+    ) -> Response {
+        if states.is_some() {
+            request.exchange.scratch_mut().set_states(states);
+        }
         let next = Next::new(&self.around, inner, handler);
         next.with_form(self.form.as_deref()).run(request)
     }
@@ -445,7 +521,7 @@ impl Router {
         method: Option<Method>,
         path: &str,
         around: &[Link],
-        endpoint: Endpoint,
+        mut endpoint: Endpoint,
     ) -> Result<(), RouteError> {
         let name = method.as_ref().map_or("(any method)", Method::as_str);
         let failed = |reason: String| RouteError {
@@ -471,27 +547,21 @@ impl Router {
                         .resize_with(self.literal.len().max(least), Vec::new);
                     self.literal[path.len()].push((path.as_bytes().into(), self.entries.len()));
                 }
-                let refusal = Endpoint {
-                    template: Some(template),
-                    is_bare: self.is_bare() && around.is_empty(),
-                    around: around.into(),
-                    handler: Box::new(nothing),
-                    added: endpoint.added,
-                };
+                let mut refusal = Endpoint::new(Box::new(nothing), around, endpoint.added);
+                refusal.template = Some(template);
+                refusal.own_states.clone_from(&endpoint.own_states);
+                refusal.settle(&self.states, self.is_bare());
                 self.entries.push(Entry::new(path, refusal));
                 self.entries.len() - 1
             }
         };
-        let is_bare = self.is_bare() && endpoint.around.is_empty();
+        let is_bare = self.is_bare();
         let entry = &mut self.entries[index];
         if let Some(place) = entry.taken(method.as_ref()) {
             return Err(failed(format!("it has a handler already, of {place}")));
         }
-        let endpoint = Endpoint {
-            template: Some(template),
-            is_bare,
-            ..endpoint
-        };
+        endpoint.template = Some(template);
+        endpoint.settle(&self.states, is_bare);
         entry.add(method, endpoint);
         Ok(())
     }
@@ -518,6 +588,7 @@ impl Router {
             for (method, endpoint) in methods.chain(entry.any.map(|endpoint| (None, endpoint))) {
                 let endpoint = Endpoint {
                     around: join(endpoint.around),
+                    own_states: endpoint.states.clone(),
                     ..endpoint
                 };
                 self.add(method, &path, &around, endpoint)?;
@@ -528,12 +599,18 @@ impl Router {
                 prefix: format!("{prefix}{}", subtree.prefix),
                 around: join(subtree.around),
                 fallback: subtree.fallback,
+                own_states: States::below(subtree.own_states.as_ref(), &router.states),
             });
         }
         // Only what is its own goes around it.
         let alone = |handler: Arc<dyn Handler>| -> Arc<dyn Handler> {
-            let around = join(Box::default());
-            Arc::new(move |request: &mut Request| Next::new(&around, &[], &*handler).run(request))
+            let (around, states) = (join(Box::default()), States::below(None, &router.states));
+            Arc::new(move |request: &mut Request| {
+                if states.is_some() {
+                    request.exchange.scratch_mut().set_states(states.clone());
+                }
+                Next::new(&around, &[], &*handler).run(request)
+            })
         };
         let both_have = |what: &str| RouteError {
             route: format!("all routes of another router below \"{prefix}\""),
@@ -549,6 +626,7 @@ impl Router {
                 prefix: prefix.to_owned(),
                 around: join(Box::default()),
                 fallback: router.fallback,
+                own_states: States::below(None, &router.states),
             });
         } else if let Some(fallback) = router.fallback.map(alone)
             && self.fallback.replace(fallback).is_some()

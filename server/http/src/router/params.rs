@@ -4,6 +4,8 @@ use std::{borrow::Cow, ops::Range};
 
 use percent_encoding::percent_decode_str;
 
+use crate::http1::head::ascii;
+
 /// Names and values. Names are copied here, few bytes each, so that a request need not know its route.
 #[derive(Debug, Default)]
 pub(crate) struct Params {
@@ -30,12 +32,17 @@ impl Params {
         self.entries.push((begin..self.names.len(), value));
     }
 
-    /// Sets a parameter that is decoded already, before those of its name.
+    /// Sets a parameter that is decoded already.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
+        let value = Value::Decoded(value.to_owned());
+        let mut entries = self.entries.iter_mut();
+        if let Some((_, before)) = entries.find(|(at, _)| &self.names[at.clone()] == name) {
+            *before = value;
+            return;
+        }
         let begin = self.names.len();
         self.names.push_str(name);
-        let value = Value::Decoded(value.to_owned());
-        self.entries.insert(0, (begin..self.names.len(), value));
+        self.entries.push((begin..self.names.len(), value));
     }
 
     /// Those that hold for another head, too.
@@ -47,12 +54,22 @@ impl Params {
 
     /// The value of that name, given the head that it may be a part of.
     pub(crate) fn get<'a>(&'a self, name: &str, head: &'a [u8]) -> Option<&'a str> {
-        let mut entries = self.entries.iter();
-        let (_, value) = entries.find(|(at, _)| &self.names[at.clone()] == name)?;
-        match value {
-            Value::Raw(at) => std::str::from_utf8(&head[at.clone()]).ok(),
-            Value::Decoded(text) => Some(text),
-        }
+        let mut entries = self.iter(head);
+        entries.find(|&(other, _)| other == name).map(|of| of.1)
+    }
+
+    /// Names and values in their order, given the head that they may be parts of.
+    pub(crate) fn iter<'a>(
+        &'a self,
+        head: &'a [u8],
+    ) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
+        self.entries.iter().map(move |(at, value)| {
+            let value = match value {
+                Value::Raw(at) => ascii(&head[at.clone()]),
+                Value::Decoded(text) => text,
+            };
+            (&self.names[at.clone()], value)
+        })
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::handler::Handler;
+use super::{handler::Handler, states::States};
 use crate::middleware::Link;
 
 /// A router that was nested: what is left of it beside its routes.
@@ -11,6 +11,7 @@ pub(super) struct Subtree {
     pub(super) prefix: String,
     pub(super) around: Box<[Link]>,
     pub(super) fallback: Option<Arc<dyn Handler>>,
+    pub(super) own_states: Option<Arc<States>>,
 }
 
 impl Subtree {
@@ -49,6 +50,7 @@ mod tests {
             prefix: prefix.to_owned(),
             around: Box::default(),
             fallback: None,
+            own_states: None,
         };
         for (prefix, path, expected) in [
             ("/api", "/api", true),

@@ -8,6 +8,7 @@
 use std::{
     cell::{Cell, OnceCell, RefCell},
     rc::Rc,
+    sync::Arc,
 };
 
 use http::{Extensions, HeaderMap, Uri};
@@ -17,7 +18,7 @@ use super::{lookout::enlist, out::Out};
 use crate::{
     body::{BodyState, Pace},
     http1::head::{Field, Head, header_map},
-    router::{params::Params, template::Template},
+    router::{params::Params, states::States, template::Template},
 };
 
 /// Input and the tables of the request in hand.
@@ -38,6 +39,7 @@ pub(crate) struct Scratch {
     headers: OnceCell<HeaderMap>,
     uri: OnceCell<Uri>,
     pub(crate) extensions: Extensions,
+    states: Option<Arc<States>>,
 }
 
 /// Received bytes. The head in hand begins at `start`; what follows it has been used up to `used`.
@@ -105,6 +107,7 @@ impl Scratch {
             headers: OnceCell::new(),
             uri: OnceCell::new(),
             extensions: Extensions::new(),
+            states: None,
         })
     }
 
@@ -150,6 +153,16 @@ impl Scratch {
             .get_or_init(|| self.head.uri_in(&self.input.bytes[self.input.start..]))
     }
 
+    /// What the handlers of its route share.
+    pub(crate) fn states(&self) -> Option<&States> {
+        self.states.as_deref()
+    }
+
+    pub(crate) fn set_states(&mut self, states: Option<Arc<States>>) {
+        self.has_more.set(true);
+        self.states = states;
+    }
+
     /// What users' code left there, and may leave.
     pub(crate) fn extensions_mut(&mut self) -> &mut Extensions {
         self.has_more.set(true);
@@ -158,9 +171,12 @@ impl Scratch {
 
     /// Drops what is users' own, which may wait, and panic.
     #[cold]
-    pub(crate) fn forget_extensions(&mut self) {
+    fn forget_extensions(&mut self) {
         let extensions = std::mem::take(&mut self.extensions);
         panics::catch(move || drop(extensions));
+        if let Some(states) = self.states.take() {
+            panics::catch(move || drop(states));
+        }
     }
 
     #[cold]

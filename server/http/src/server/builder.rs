@@ -225,6 +225,9 @@ impl Builder {
     }
 
     pub(super) fn check(&self) -> io::Result<()> {
+        if let Some(unmet) = self.router.unmet_needs().first() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, unmet.clone()));
+        }
         let wrong = if self.limits.fields == 0 || self.limits.fields > MOST_FIELDS {
             format!(
                 "max_header_fields is {}, must be from 1 to {MOST_FIELDS}",

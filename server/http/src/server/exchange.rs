@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    ops::Range,
     sync::Arc,
     thread::{self, ThreadId},
     time::{Duration, Instant},
@@ -161,6 +162,25 @@ impl Exchange {
         scratch.input.filled += count;
         self.brimful = self.always_brimful | (count == wanted);
         Ok(count)
+    }
+
+    /// Where the whole body lies in the input, if it is there and has been read nowhere yet: from then on it is read.
+    #[inline]
+    pub(crate) fn take_body_at_hand(&mut self) -> Option<Range<usize>> {
+        let scratch = self.scratch_mut();
+        let BodyState::Length(length) = scratch.body else {
+            return None;
+        };
+        let length = usize::try_from(length).ok()?;
+        let from = scratch.input.used;
+        if scratch.head.framing != Framing::Length(length as u64)
+            || scratch.input.unused().len() < length
+        {
+            return None;
+        }
+        scratch.input.used += length;
+        scratch.body = BodyState::Done;
+        Some(from..from + length)
     }
 
     /// Reads some of the body; 0 at its end.

@@ -1,6 +1,7 @@
 //! Routers, middleware and handlers, called without a port; over a connection where that matters.
 
 mod around;
+mod extracting;
 mod problems;
 mod routing;
 
