@@ -136,13 +136,13 @@ pub trait FromRequest<By = by::Request>: Sized {
     /// What is to be answered in the handler's place.
     fn from_request(request: &mut Request) -> Result<Self, Self::Rejection>;
 
-    /// As [`FromHead::is_absent`].
+    /// Whether the request has none: see [`FromHead::is_absent`].
     fn is_absent(request: &Request) -> bool {
         let _ = request;
         false
     }
 
-    /// As [`FromHead::needs`].
+    /// Says which states it needs: see [`FromHead::needs`].
     fn needs(needs: &mut Needs<'_>) {
         let _ = needs;
     }
