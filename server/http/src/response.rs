@@ -141,11 +141,11 @@ impl Response {
     ///     };
     ///     Response::tunnel(move |connection| {
     ///         let (mut reader, mut writer) = connection.split();
-    ///         let there = || {
+    ///         let mut there = || {
     ///             copy(&mut reader, &mut &upstream)?;
     ///             upstream.shutdown(Shutdown::Write)
     ///         };
-    ///         let back = || {
+    ///         let mut back = || {
     ///             copy(&mut &upstream, &mut writer)?;
     ///             writer.shutdown()
     ///         };
