@@ -1,0 +1,118 @@
+//! What goes beyond a limit is told to the log: once in a while for each kind, and not for each event.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+    sync::Mutex,
+};
+
+use maniple::Runtime;
+use maniple_server::{Request, Router, Server};
+
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Kept;
+
+impl log::Log for Kept {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn && metadata.target().starts_with("maniple_server")
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            LINES.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// One test, since a process has one log.
+#[test]
+fn a_hundred_requests_beyond_a_limit_are_a_line_for_each_kind() {
+    log::set_logger(&Kept).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let runtime = Runtime::builder().workers(2).build().unwrap();
+    let routes = Router::new().post("/", |request: &mut Request| {
+        request.read_body().map(|body| body.to_vec())
+    });
+    let server = Server::builder(routes)
+        .max_body_bytes(10)
+        .max_target_bytes(100)
+        .max_connections_per_peer(1)
+        .bind("127.0.0.1:0")
+        .unwrap();
+    let handle = server.handle();
+    let serving = runtime.spawn(move || server.serve());
+    let say = |text: &str| {
+        let mut stream = TcpStream::connect(handle.local_addr()).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        let _ = stream.shutdown(Shutdown::Write);
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        // The next one is the only one of its address.
+        while handle.connections() > 0 {
+            std::thread::yield_now();
+        }
+        answer
+    };
+    let target = "x".repeat(200);
+    let values = "a,".repeat(1_001);
+    for _ in 0..25 {
+        for (text, status) in [
+            (format!("GET /{target} HTTP/1.1\r\nHost: h\r\n\r\n"), "414"),
+            (
+                format!("GET / HTTP/1.1\r\nHost: h\r\nA: {values}\r\n\r\n"),
+                "431",
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n".to_owned(),
+                "413",
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n".to_owned(),
+                "413",
+            ),
+            ("what is this\r\n\r\n".to_owned(), "400"),
+        ] {
+            let answer = say(&text);
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{answer}"
+            );
+        }
+    }
+    let first = TcpStream::connect(handle.local_addr()).unwrap();
+    while handle.connections() == 0 {
+        std::thread::yield_now();
+    }
+    for _ in 0..25 {
+        let mut second = TcpStream::connect(handle.local_addr()).unwrap();
+        let mut told = String::new();
+        let _ = second.read_to_string(&mut told);
+        assert!(told.starts_with("HTTP/1.1 429 "), "{told}");
+    }
+    drop(first);
+    handle.drain();
+    serving.join().unwrap().unwrap();
+    let lines = LINES.lock().unwrap();
+    for what in [
+        "request line too long",
+        "too many values in a header field",
+        "body",
+        "max_connections_per_peer",
+    ] {
+        let told = lines.iter().filter(|line| line.contains(what)).count();
+        // More than one only if a busy machine takes longer than ten seconds.
+        assert!((1..10).contains(&told), "{what}: {told} in {lines:?}");
+    }
+    assert!(
+        lines.iter().all(|line| line.contains("127.0.0.1:")),
+        "{lines:?}"
+    );
+    // What is only malformed is no news.
+    assert!(
+        !lines.iter().any(|line| line.contains("invalid method")),
+        "{lines:?}"
+    );
+}
