@@ -45,7 +45,7 @@ use crate::http1::response::CONTINUE;
 /// [`cancel::cause`](maniple::cancel::cause) is [`Disconnected`](maniple::cancel::Cause::Disconnected). What must not be cut
 /// it does in [`cancel::shield`](maniple::cancel::shield).
 ///
-/// It takes some 40 ms until a handler is watched over. From then on it is cut at once.
+/// It takes up to 100 ms until a handler is watched over. From then on it is cut at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Disconnects {
@@ -68,10 +68,10 @@ pub(super) struct Post {
 }
 
 /// How often the lookout comes by.
-const TICK: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_millis(50);
 
 /// Ticks without a busy connection, after which it waits to be called.
-const IDLE_TICKS: u32 = 5;
+const IDLE_TICKS: u32 = 2;
 
 /// How long a lookout stays that nobody calls.
 const STAY: Duration = Duration::from_secs(1);
