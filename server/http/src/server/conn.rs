@@ -54,8 +54,8 @@ const SOON: Duration = Duration::from_secs(2);
 pub(crate) struct Standby {
     since: Instant,
     pub(crate) until: Instant,
-    /// When the connection was made, and how much it has been asked since.
-    born: Instant,
+    /// When the connection is too old, and how much it may still be asked.
+    old_at: Instant,
     requests: u64,
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn serve(
         let _ = connection
             .transport
             .set_write_timeout(Some(Patience::period(service.body_limits.stall)));
-        Standby::from_now(service.timeouts.header)
+        Standby::of_new(service)
     });
     // A client that asks now and then does not need a coroutine in between.
     let is_rare = coarse_now().saturating_duration_since(wait.since) > SOON;
@@ -142,13 +142,14 @@ pub(crate) fn serve(
 }
 
 impl Standby {
-    fn from_now(patience: Duration) -> Self {
+    /// That of a connection which has just been made.
+    fn of_new(service: &Service) -> Self {
         let since = coarse_now();
         Self {
             since,
-            until: since + patience,
-            born: since,
-            requests: 0,
+            until: since + service.timeouts.header,
+            old_at: since + service.life.age,
+            requests: service.life.requests,
         }
     }
 
@@ -251,7 +252,8 @@ impl Conn<'_> {
             (self.dialogue.exchange_mut().take_back(), self.out.take())
         {
             // Two for each request.
-            self.wait.requests += u64::from(out.busy.turn.get().wrapping_sub(turn) / 2);
+            let answered = u64::from(out.busy.turn.get().wrapping_sub(turn) / 2);
+            self.wait.requests = self.wait.requests.saturating_sub(answered);
             scratch.put_back(out);
         }
         flow
@@ -260,8 +262,7 @@ impl Conn<'_> {
     /// Whether the connection ends with what it is asked next.
     #[inline]
     fn is_old(&self) -> bool {
-        let (wait, life) = (&self.wait, &self.dialogue.service.life);
-        wait.requests + 1 >= life.requests || wait.since >= wait.born + life.age
+        self.wait.requests <= 1 || self.wait.since >= self.wait.old_at
     }
 
     #[inline]
