@@ -114,7 +114,12 @@ impl Drop for Post {
 /// Has the lookout of this worker see who uses it.
 pub(super) fn enlist(out: &Rc<Out>) {
     LOOKOUT.with(|lookout| {
-        lookout.seen.borrow_mut().push(Seen {
+        let mut seen = lookout.seen.borrow_mut();
+        if seen.len() == seen.capacity() {
+            // The lookout does so too, but it may have got no stack.
+            seen.retain(|seen| seen.out.strong_count() > 0);
+        }
+        seen.push(Seen {
             out: Rc::downgrade(out),
             post: NOBODY,
             turn: 0,
