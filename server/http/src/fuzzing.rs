@@ -3,10 +3,13 @@
 
 use std::ops::Range;
 
-use crate::http1::{
-    Reject,
-    chunk::{Decoder, Step, TOO_LARGE, USUAL_OVERHEAD},
-    head::{self, Field, Framing, Head, Limits},
+use crate::{
+    extract::parts::{PartHead, Parts, Step as Part, boundary, part_head},
+    http1::{
+        Reject,
+        chunk::{Decoder, Step, TOO_LARGE, USUAL_OVERHEAD},
+        head::{self, Field, Framing, Head, Limits},
+    },
 };
 
 const LIMITS: Limits = Limits {
@@ -54,6 +57,50 @@ pub fn body(bytes: &[u8], piece: usize) {
         assert_eq!(line_by_line(&bytes[..*used]).as_ref(), Some(data));
     }
     check_limits(bytes, piece, &whole);
+}
+
+/// Reads `bytes` as a form, whole and in pieces, and as the head of a part.
+///
+/// # Panics
+/// If these differ, or a step takes more than there is, or nothing.
+pub fn multipart(bytes: &[u8], piece: usize) {
+    let _ = part_head(bytes);
+    let _ = std::str::from_utf8(bytes).map(boundary);
+    assert_eq!(
+        form(bytes, bytes.len()),
+        form(bytes, piece),
+        "in pieces of {piece}"
+    );
+}
+
+/// Names and data of a form's parts up to its end, or what is wrong.
+fn form(bytes: &[u8], piece: usize) -> Result<Vec<(PartHead, Vec<u8>)>, &'static str> {
+    let mut parts = Parts::new("B");
+    let (mut taken, mut filled) = (0, piece.min(bytes.len()));
+    let mut found: Vec<(PartHead, Vec<u8>)> = Vec::new();
+    loop {
+        let input = &bytes[taken..filled];
+        let used = match parts.step(input)? {
+            Part::End => return Ok(found),
+            Part::More if filled == bytes.len() => return Err("cut"),
+            Part::More => {
+                filled = (filled + piece.max(1)).min(bytes.len());
+                continue;
+            }
+            Part::Skip(count) | Part::PartEnd(count) => count,
+            Part::Head(count) => {
+                found.push((part_head(&input[..count])?, Vec::new()));
+                count
+            }
+            Part::Data(count) => {
+                let (_, data) = found.last_mut().expect("data is of a part");
+                data.extend_from_slice(&input[..count]);
+                count
+            }
+        };
+        assert!(used > 0 && used <= input.len(), "{used} of {}", input.len());
+        taken += used;
+    }
 }
 
 /// Whatever sizes are claimed, no more is taken than a limit allows, and all that it allows.
@@ -407,7 +454,33 @@ mod tests {
         ) {
             super::body(parts.concat().as_bytes(), piece);
         }
+
+        #[test]
+        fn a_form_means_the_same_however_it_is_cut(
+            parts in vec(select(&FORM[..]), 0..12),
+            piece in 1_usize..9,
+        ) {
+            super::multipart(parts.concat().as_bytes(), piece);
+        }
     }
+
+    /// What forms are made of, right and wrong.
+    const FORM: [&str; 14] = [
+        "--B",
+        "\r\n--B",
+        "\r\n--B\r\n",
+        "--",
+        "-",
+        "\r\n",
+        "\r",
+        "\n",
+        " ",
+        "B",
+        "data",
+        "Content-Disposition: form-data; name=\"a\"\r\n\r\n",
+        "content-disposition: form-data; name=b; filename=\"\\\"/..\"\r\nX: y\r\n\r\n",
+        "x: y\r\n\r\n",
+    ];
 
     #[test]
     fn the_fuzzers_seeds_are_read_by_the_rules() {
@@ -425,6 +498,11 @@ mod tests {
         for seed in seeds("body") {
             if let Some((&piece, bytes)) = seed.split_first() {
                 super::body(bytes, usize::from(piece) + 1);
+            }
+        }
+        for seed in seeds("multipart") {
+            if let Some((&piece, bytes)) = seed.split_first() {
+                super::multipart(bytes, usize::from(piece) + 1);
             }
         }
     }

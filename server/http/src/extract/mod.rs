@@ -54,12 +54,15 @@ mod cookies;
 mod form;
 mod head;
 mod json;
+mod multipart;
+pub(crate) mod parts;
 mod path;
 
 pub use self::{
     cookies::Cookies,
     form::{Form, Query},
     head::{Extension, PeerAddr, State},
+    multipart::{Multipart, MultipartReader, Part, Upload},
     path::Path,
 };
 pub use crate::router::states::Needs;

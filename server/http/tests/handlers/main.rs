@@ -4,6 +4,7 @@ mod around;
 mod extracting;
 mod problems;
 mod routing;
+mod uploading;
 
 use std::io::{Read, Write};
 
