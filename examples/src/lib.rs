@@ -18,6 +18,7 @@ chapters! {
     inspect = "../../docs/src/inspect.md",
     coming_from = "../../docs/src/coming-from.md",
     service = "../../docs/src/service.md",
+    extractors = "../../docs/src/extractors.md",
     parts = "../../docs/src/parts.md",
     tcp_processes = "../../docs/src/tcp-processes.md",
     capacity = "../../docs/src/capacity.md",

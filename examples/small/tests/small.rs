@@ -151,6 +151,54 @@ fn events_come_one_by_one() {
 }
 
 #[test]
+fn rest_makes_lists_changes_and_deletes() {
+    let rest = Running::start(env!("CARGO_BIN_EXE_rest"));
+    let send = |method: &str, path: &str, body: &str| {
+        let length = body.len();
+        rest.ask(&format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        ))
+    };
+    let answer = send("POST", "/notes", r#"{"text": "buy nails"}"#);
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert!(answer.contains("location: /notes/1\r\n"), "{answer}");
+    let answer = send("PUT", "/notes/1", r#"{"text": "buy nails", "done": true}"#);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let answer = rest.get("/notes?contains=nail");
+    let expected = r#"{"1":{"text":"buy nails","done":true}}"#;
+    assert!(answer.ends_with(expected), "{answer}");
+    for (method, path, body, status, part) in [
+        ("GET", "/notes/1", "", 200, r#""done":true"#),
+        ("POST", "/notes", r#"{"text": 1}"#, 422, r#""field":"text""#),
+        (
+            "POST",
+            "/notes",
+            r#"{"text": ""}"#,
+            422,
+            "must not be empty",
+        ),
+        ("GET", "/notes/one", "", 400, r#""field":"id""#),
+        (
+            "PATCH",
+            "/notes/1",
+            "",
+            405,
+            "allow: GET, PUT, DELETE, HEAD, OPTIONS",
+        ),
+        ("DELETE", "/notes/1", "", 204, ""),
+        ("DELETE", "/notes/1", "", 404, "application/problem+json"),
+    ] {
+        let answer = send(method, path, body);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{method} {path}: {answer}"
+        );
+        assert!(answer.contains(part), "{method} {path}: {answer}");
+    }
+}
+
+#[test]
 fn upload_stores_the_body_and_refuses_odd_names() {
     let upload = Running::start(env!("CARGO_BIN_EXE_upload"));
     let name = format!("test{}", std::process::id());
