@@ -13,8 +13,8 @@ pub(crate) struct Alarm {
     /// The tick at which the current wait ends, or [`Alarm::NEVER`].
     pub(crate) due: Cell<u64>,
     /// The armed timer, which fires at `armed_for` or after it.
-    pub(crate) timer: Cell<Option<Key>>,
-    pub(crate) armed_for: Cell<u64>,
+    pub(super) timer: Cell<Option<Key>>,
+    pub(super) armed_for: Cell<u64>,
 }
 
 impl Alarm {

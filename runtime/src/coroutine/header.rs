@@ -119,8 +119,8 @@ impl Header {
         self.mark.end_of_frames()
     }
 
-    /// What a sweep over the suspended coroutines finds here, and leaves for the next to find.
-    pub(crate) fn sight(&self, sweep: Sweep) -> Sighting {
+    /// As [`Still::sight`](super::Still::sight), by addresses.
+    pub(super) fn sighted(&self, sweep: Sweep) -> Sighting<Range<usize>> {
         self.mark.sight(sweep, &self.stack_range())
     }
 
@@ -255,14 +255,14 @@ impl OwnStage {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::{scheduler::current_coroutine, stack::child};
+    use crate::{scheduler::current_task, stack::child};
 
     #[test]
     fn references_without_end_abort_and_do_not_come_round() {
         let test = "references_without_end_abort_and_do_not_come_round";
         let said = child::run(module_path!(), test, || {
             crate::run(|| {
-                let task = current_coroutine().unwrap().counted();
+                let task = current_task().unwrap();
                 // As after so many `mem::forget(current.clone())`, which take some seconds.
                 let count = &task.header().references.0;
                 count.store(References::MOST, Ordering::Relaxed);

@@ -13,7 +13,7 @@
 //! | type | whose it is |
 //! |---|---|
 //! | [`Unstarted`] | its holder's alone, who may take it to any worker |
-//! | [`HomeTask`] | this thread's, where it has begun: its engine, mark, alarm, links and waiter's context |
+//! | those of `home` | this thread's, where it has begun: its engine, mark, alarm, links and waiter's context |
 //! | [`TaskRef`] | anybody's: the waiter's claim and scopes, `completion` and the count of references |
 //!
 //! `next` belongs to the thread that has claimed the wait. The count of references is one for the runtime, until the
@@ -22,6 +22,7 @@
 mod alarm;
 mod completion;
 mod ending;
+mod gate;
 mod header;
 mod home;
 mod origin;
@@ -33,12 +34,14 @@ mod task;
 mod unstarted;
 
 pub(crate) use alarm::Alarm;
+pub(crate) use gate::{Gate, Looks, looks};
 pub(crate) use header::{Header, Record};
-pub(crate) use home::{Home, HomeTask, send_home};
+pub(crate) use home::{
+    Act, Fired, Home, Host, Ready, Running, Still, TOP, Timed, act, is_running, on_running,
+    running_waiter, send_home,
+};
 pub(crate) use origin::{Failure, Name, Origin, Yields, next_id};
 pub(crate) use remote::Remote;
-#[cfg(all(test, not(loom)))]
-pub(crate) use sighting::SWITCH_BYTES;
 pub(crate) use sighting::{Sighting, Sweep};
 pub(crate) use task::TaskRef;
 pub(crate) use unstarted::{Refused, Unstarted};

@@ -31,10 +31,11 @@ pub(crate) struct Remote {
     pub(crate) assigned: SpinLock<VecDeque<Unstarted>>,
     /// New coroutines from other workers that had more; a worker that has nothing to do may take them.
     pub(crate) offered: Injector<Unstarted>,
-    /// The coroutine that runs now; see `snapshot::Gate` for how others may look at it.
-    pub(crate) running: AtomicPtr<Header>,
+    /// The coroutine that runs now; see `Gate` for how others may look at it.
+    pub(super) running: AtomicPtr<Header>,
     /// Those that have begun here and not ended, the one that runs included; to be looked at as that is.
-    pub(crate) begun: AtomicPtr<List<Header>>,
+    pub(super) begun: AtomicPtr<List<Header>>,
+    pub(super) has_home: AtomicBool,
     /// Turns given to coroutines so far.
     pub(crate) turn: AtomicU64,
     /// Changes in each round of its loop.
@@ -43,7 +44,7 @@ pub(crate) struct Remote {
     pub(crate) polling: AtomicBool,
     /// Coroutines that have begun here and not ended.
     pub(crate) live: AtomicUsize,
-    /// Its holder keeps the worker from going on past the end of the turn: see `snapshot::Gate`.
+    /// Its holder keeps the worker from going on past the end of the turn: see `Gate`.
     pub(crate) at_gate: SpinLock<()>,
 }
 
@@ -64,11 +65,17 @@ impl Remote {
             offered: Injector::new(),
             running: AtomicPtr::new(std::ptr::null_mut()),
             begun: AtomicPtr::new(std::ptr::null_mut()),
+            has_home: AtomicBool::new(false),
             turn: AtomicU64::new(0),
             rounds: AtomicU32::new(0),
             polling: AtomicBool::new(false),
             live: AtomicUsize::new(0),
             at_gate: SpinLock::new(()),
         }
+    }
+
+    /// Whether it is in a turn of a coroutine.
+    pub(crate) fn is_in_turn(&self) -> bool {
+        !self.running.load(Ordering::Acquire).is_null()
     }
 }

@@ -43,7 +43,7 @@ impl Mark {
     }
 
     /// What a sweep finds here, and leaves for the next to find. `stack` is the coroutine's.
-    pub(super) fn sight(&self, sweep: Sweep, stack: &Range<usize>) -> Sighting {
+    pub(super) fn sight(&self, sweep: Sweep, stack: &Range<usize>) -> Sighting<Range<usize>> {
         let note = |seen| self.0.set(self.suspended_at() | seen);
         match self.0.get() & SIGHTINGS {
             DONE => Sighting::Done,
@@ -123,14 +123,23 @@ impl Sweep {
 
 /// What a sweep found of a suspended coroutine.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Sighting {
+pub(crate) enum Sighting<Pages> {
     /// It has run since the sweep before, or this sweep has seen it already.
     First,
-    /// It has been suspended since the sweep before. The pages at these addresses hold nothing of it, and
-    /// will be told of this once.
-    Again(Range<usize>),
+    /// It has been suspended since the sweep before. These pages hold nothing of it, and will be told of this once.
+    Again(Pages),
     /// It has been suspended since its pages were told of.
     Done,
+}
+
+impl<Pages> Sighting<Pages> {
+    pub(super) fn map<P>(self, pages: impl FnOnce(Pages) -> P) -> Sighting<P> {
+        match self {
+            Sighting::First => Sighting::First,
+            Sighting::Again(told) => Sighting::Again(pages(told)),
+            Sighting::Done => Sighting::Done,
+        }
+    }
 }
 
 /// The bits of a mark that are not the stack pointer's, which is a multiple of 8 at the least; a third value
@@ -140,7 +149,7 @@ const DONE: usize = 3;
 
 /// More than lies below the frame that notes its stack pointer, once the switch is done: the frame of corosensei's
 /// `suspend`, where it is not inlined, and the registers that are saved.
-pub(crate) const SWITCH_BYTES: usize = 1024;
+pub(super) const SWITCH_BYTES: usize = 1024;
 
 /// What a suspended operation's innermost frames take.
 const STACK_LINES_AHEAD: usize = 6;

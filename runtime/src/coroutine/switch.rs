@@ -4,6 +4,7 @@
 
 use std::{
     cell::Cell,
+    hint::unreachable_unchecked,
     num::NonZeroUsize,
     ptr::{self, NonNull},
 };
@@ -92,9 +93,13 @@ impl Engine {
     /// It was started on this thread, has not ended, and is not running.
     #[inline(always)]
     pub(super) unsafe fn resume(&self) -> bool {
-        // SAFETY: this thread's, and the running coroutine itself does not touch it.
-        let State::Started(coroutine) = (unsafe { &mut *self.state.as_ptr() }) else {
-            unreachable!("only a started coroutine is resumed");
+        // SAFETY: this thread's, and the running coroutine itself does not touch it. It was started and has not ended,
+        // by the caller's promise.
+        let coroutine = unsafe {
+            match &mut *self.state.as_ptr() {
+                State::Started(coroutine) => coroutine,
+                State::Unstarted(_) | State::Ended => unreachable_unchecked(),
+            }
         };
         matches!(coroutine.resume(None), CoroutineResult::Return(()))
     }

@@ -3,7 +3,8 @@
 use std::{fmt, panic::Location};
 
 use crate::{
-    scheduler::{snapshot, watermark},
+    coroutine::{Looks, looks},
+    scheduler::watermark,
     stack::depth::{self, Buckets, Place, Tally},
 };
 
@@ -74,7 +75,7 @@ pub fn measure_depths(measure: MeasureDepths) {
     if on {
         depth::start_over(measure == MeasureDepths::OnFreshStacks);
     }
-    snapshot::set_measuring(on);
+    Looks::set_depths(on);
 }
 
 /// Counts the depths of the calling coroutine under `label` from here on, until it sets another or ends. Does
@@ -103,7 +104,7 @@ pub fn measure_depths(measure: MeasureDepths) {
 /// ```
 #[inline]
 pub fn depth_label(label: &str) {
-    if snapshot::looks().depths() {
+    if looks().depths() {
         watermark::set_label(label);
     }
 }

@@ -47,6 +47,7 @@ pub use stacks::{GuardKind, Stacks, stacks};
 pub use stall::{StallWatch, watch_stalls};
 
 use crate::{
+    coroutine::Looks,
     scheduler::{
         Scheduler, now,
         snapshot::{self, CoroutineView, HeldView, WorkerView},
@@ -61,7 +62,7 @@ use crate::{
 ///
 /// Costs two readings of the clock, some 50 ns, for each turn of a coroutine.
 pub fn track(on: bool) {
-    snapshot::set_tracking(on);
+    Looks::set_times(on);
 }
 
 /// Asks every worker of every runtime in the process for what it does and for its coroutines.

@@ -9,7 +9,8 @@ use std::{
 
 use super::dump::write_trace;
 use crate::{
-    scheduler::snapshot::{self, At, Gate, Turn},
+    coroutine::Gate,
+    scheduler::snapshot::{self, At, Turn},
     sys::fenced,
 };
 

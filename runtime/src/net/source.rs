@@ -209,7 +209,7 @@ impl Source {
         operation: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<T>,
     ) -> io::Result<T> {
         let outcome = operation(self.as_fd());
-        if let Some(worker) = Worker::current().filter(|worker| worker.running().is_some()) {
+        if let Some(worker) = Worker::of_coroutine() {
             match outcome {
                 Err(Errno::AGAIN) => {
                     if let Some(slot) = self.slot_on(worker) {
@@ -233,7 +233,7 @@ impl Source {
         timeout: Option<Duration>,
         mut operation: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<Moved<T>>,
     ) -> io::Result<T> {
-        let Some(worker) = Worker::current().filter(|worker| worker.running().is_some()) else {
+        let Some(worker) = Worker::of_coroutine() else {
             return self.io_on_thread(direction, timeout, operation);
         };
         wait::check()?;
@@ -324,7 +324,7 @@ impl Source {
         until: Option<Instant>,
     ) -> io::Result<()> {
         wait::check()?;
-        let Some(worker) = Worker::current().filter(|worker| worker.running().is_some()) else {
+        let Some(worker) = Worker::of_coroutine() else {
             return block_thread(self.as_fd(), direction, until);
         };
         loop {
@@ -527,7 +527,7 @@ fn wait_any_for(
     until: Option<Instant>,
 ) -> io::Result<usize> {
     wait::check()?;
-    let Some(worker) = Worker::current().filter(|worker| worker.running().is_some()) else {
+    let Some(worker) = Worker::of_coroutine() else {
         let mut fds: Vec<_> = (of.iter())
             .map(|(source, direction)| to_poll(source.as_fd(), *direction))
             .collect();
@@ -673,7 +673,7 @@ pub fn wait_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
 
 fn wait_once(fd: BorrowedFd<'_>, direction: Direction) -> io::Result<()> {
     wait::check()?;
-    let Some(worker) = Worker::current().filter(|worker| worker.running().is_some()) else {
+    let Some(worker) = Worker::of_coroutine() else {
         return block_thread(fd, direction, None);
     };
     // A descriptor of its own, so that several coroutines may wait for the same file at once.

@@ -51,7 +51,7 @@ pub(crate) use worker::Worker;
 
 use crate::{
     config::Config,
-    coroutine::{self, Failure, Header, HomeTask, Remote, TaskRef, Unstarted},
+    coroutine::{self, Failure, Header, Remote, Running, TaskRef, Unstarted, on_running},
     driver::Standby,
     error::Interrupt,
     idle::{Idle, Parker},
@@ -323,10 +323,7 @@ fn default_scheduler() -> &'static Arc<Scheduler> {
 /// The waiter that calls: the running coroutine's, or the plain thread's own.
 #[inline]
 pub(crate) fn current_waiter() -> NonNull<Waiter> {
-    match Worker::current().and_then(Worker::running) {
-        Some(task) => task.waiter(),
-        None => thread_waiter(),
-    }
+    coroutine::running_waiter().unwrap_or_else(thread_waiter)
 }
 
 /// Hands `act` the waiter that calls: the running coroutine's, or the plain thread's own.
@@ -340,18 +337,12 @@ pub(crate) fn on_waiter<R>(act: impl FnOnce(&Waiter) -> R) -> R {
 /// Hands `act` the running coroutine, if the caller is one.
 #[inline(always)]
 pub(crate) fn on_coroutine<R>(act: impl FnOnce(Option<&Header>) -> R) -> R {
-    act(current_coroutine().as_deref())
+    on_running(|running| act(running.as_deref()))
 }
 
 /// A reference to the running coroutine, if the caller is one.
 pub(crate) fn current_task() -> Option<TaskRef> {
-    current_coroutine().map(HomeTask::counted)
-}
-
-/// The running coroutine, if the caller is one.
-#[inline]
-pub(crate) fn current_coroutine() -> Option<HomeTask> {
-    Worker::current().and_then(Worker::running)
+    on_running(|running| running.map(Running::counted))
 }
 
 #[cold]

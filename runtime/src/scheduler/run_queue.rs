@@ -7,10 +7,10 @@ use std::{cell::RefCell, collections::VecDeque};
 
 use crossbeam_deque::{Injector, Steal, Stealer, Worker as Deque};
 
-use crate::coroutine::{HomeTask, Unstarted};
+use crate::coroutine::{Ready, Unstarted};
 
 pub(super) struct RunQueue {
-    ready: RefCell<VecDeque<HomeTask>>,
+    ready: RefCell<VecDeque<Ready>>,
     /// New coroutines that others may steal.
     shared: Deque<Unstarted>,
     /// New coroutines that must begin here: their closures are not `Send`, or there is no other worker.
@@ -46,12 +46,12 @@ impl RunQueue {
 
     /// Queues a coroutine that may go on; each is there once.
     #[inline]
-    pub(super) fn push_ready(&self, task: HomeTask) {
+    pub(super) fn push_ready(&self, task: Ready) {
         self.ready.borrow_mut().push_back(task);
     }
 
     #[inline]
-    pub(super) fn pop_ready(&self) -> Option<HomeTask> {
+    pub(super) fn pop_ready(&self) -> Option<Ready> {
         let mut ready = self.ready.borrow_mut();
         let task = ready.pop_front();
         // With thousands of coroutines each turn begins with cache misses; those of the next turns can

@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Scheduler, now, snapshot::Gate};
+use super::{Scheduler, now};
 use crate::{
-    coroutine::{Header, Name},
+    coroutine::{Gate, Header, Name},
     sys::{fenced, later},
 };
 
@@ -168,7 +168,7 @@ impl Scheduler {
             return workers;
         };
         let names = |&index: &usize| {
-            gate.with_running(&self.remotes[index], |header| {
+            gate.with_running(&self.remotes[index], |header, _| {
                 self.ending.report(header, true)
             })
             .is_some()

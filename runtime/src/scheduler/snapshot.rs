@@ -6,20 +6,15 @@
 
 use std::{
     cell::Cell,
-    io,
     ops::Range,
     panic::Location,
-    ptr::NonNull,
-    sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::{Arc, LazyLock, Weak, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use super::{Scheduler, Worker};
 use crate::{
-    coroutine::{Header, Name, Origin, Remote},
+    coroutine::{Gate, Header, Name, Origin, Remote, Still},
     sys::{
         memory,
         spin::SpinLock,
@@ -41,109 +36,6 @@ pub(super) fn register(scheduler: &Arc<Scheduler>) {
 /// The schedulers of this process, the oldest first.
 pub(crate) fn schedulers() -> Vec<Arc<Scheduler>> {
     ALL.lock().iter().filter_map(Weak::upgrade).collect()
-}
-
-/// What is noted of each turn.
-static LOOKS: AtomicU8 = AtomicU8::new(0);
-
-/// What is noted of each turn: one load, and a branch that is never taken while it is nothing.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Looks(u8);
-
-impl Looks {
-    const TIMES: u8 = 1;
-    const DEPTHS: u8 = 2;
-    const GATE: u8 = 4;
-
-    #[inline]
-    pub(crate) fn any(self) -> bool {
-        self.0 != 0
-    }
-
-    /// Whether turns are timed and counted.
-    #[inline]
-    pub(crate) fn times(self) -> bool {
-        self.0 & Self::TIMES != 0
-    }
-
-    /// Whether the depth of stacks is measured.
-    #[inline]
-    pub(crate) fn depths(self) -> bool {
-        self.0 & Self::DEPTHS != 0
-    }
-
-    /// Whether the worker must pass its gate once a turn is over.
-    #[inline]
-    pub(super) fn gated(self) -> bool {
-        self.0 & Self::GATE != 0
-    }
-
-    fn set(bit: u8, on: bool) {
-        match on {
-            true => LOOKS.fetch_or(bit, Ordering::SeqCst),
-            false => LOOKS.fetch_and(!bit, Ordering::SeqCst),
-        };
-    }
-}
-
-pub(crate) fn set_tracking(on: bool) {
-    Looks::set(Looks::TIMES, on);
-}
-
-pub(crate) fn set_measuring(on: bool) {
-    Looks::set(Looks::DEPTHS, on);
-}
-
-#[inline]
-pub(crate) fn looks() -> Looks {
-    Looks(LOOKS.load(Ordering::Relaxed))
-}
-
-/// Keeps workers that are in a turn, while they are looked at, from going on past its end; dropping it ends that.
-///
-/// # How it works
-/// A worker clears `running` at the end of a turn, and passes its gate if it then finds the flag of the gates
-/// raised, before it touches a coroutine or its list of them. Who looks raises the flag, has all threads pass a
-/// barrier, takes the gate's lock and reads `running`. By the barrier either the worker sees the flag, or the
-/// cleared pointer is seen here. So while `running` is there and the lock is held, nothing of the worker's
-/// changes but what the running coroutine itself changes.
-pub(crate) struct Gate(#[allow(dead_code)] MutexGuard<'static, ()>);
-
-impl Gate {
-    /// # Errors
-    /// If the kernel lacks membarrier(2).
-    pub(crate) fn shut() -> io::Result<Self> {
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let gate = Self(turn);
-        Looks::set(Looks::GATE, true);
-        if memory::barrier_on_all_threads() {
-            return Ok(gate);
-        }
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "running coroutines cannot be looked at: no membarrier(2)",
-        ))
-    }
-
-    /// Shows `look` the coroutine that runs there, if one does. It may change all but its origin and its stack's
-    /// place meanwhile, and must not be kept.
-    pub(super) fn with_running<R>(
-        &self,
-        home: &Remote,
-        look: impl FnOnce(&Header) -> R,
-    ) -> Option<R> {
-        let _kept = home.at_gate.lock();
-        let running = home.running.load(Ordering::Acquire);
-        // SAFETY: by the protocol above it is not completed before the lock is given back.
-        unsafe { running.as_ref() }.map(look)
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        Looks::set(Looks::GATE, false);
-    }
 }
 
 /// What a worker is at, as seen from another thread.
@@ -169,7 +61,7 @@ pub(crate) struct Turn {
 impl Scheduler {
     fn turn(&self, index: usize) -> Turn {
         let home = &self.remotes[index];
-        let runs = !home.running.load(Ordering::Relaxed).is_null();
+        let runs = home.is_in_turn();
         let rests =
             home.polling.load(Ordering::Relaxed) || home.thread_id.load(Ordering::Relaxed) == 0;
         Turn {
@@ -216,7 +108,7 @@ impl Turn {
             });
         }
         let gate = Gate::shut().ok()?;
-        let seen = gate.with_running(&self.home, |header| {
+        let seen = gate.with_running(&self.home, |header, _| {
             self.is_still_on().then(|| {
                 let Origin {
                     id,
@@ -270,8 +162,7 @@ impl Turn {
     fn is_still_on(&self) -> bool {
         let (turn, round, _) = self.number;
         let home = &self.home;
-        let runs = !home.running.load(Ordering::Acquire).is_null();
-        runs == (self.at == At::Turn)
+        home.is_in_turn() == (self.at == At::Turn)
             && home.turn.load(Ordering::Relaxed) == turn
             && home.rounds.load(Ordering::Relaxed) == round
             && home.thread_id.load(Ordering::Relaxed) != 0
@@ -315,19 +206,9 @@ impl Scheduler {
         }
         let gate = Gate::shut().ok()?;
         let home = &self.remotes[index];
-        let seen = gate.with_running(home, |header| {
-            let running = NonNull::from(header);
+        let seen = gate.with_running(home, |header, others| {
             view.holder = Some(describe_running(header));
-            let begun = home.begun.load(Ordering::Relaxed);
-            // SAFETY: by the gate the worker is in a turn, so its list is there, and stays as it is; all in it but
-            // the one that runs are suspended.
-            unsafe {
-                (*begun).for_each(|task| {
-                    if task != running {
-                        view.others.push(describe(task.as_ref()));
-                    }
-                });
-            }
+            others.for_each(|header| view.others.push(describe(header)));
         });
         seen.map(|()| view)
     }
@@ -396,17 +277,17 @@ impl Worker {
         let mut view = self.own_view();
         if coroutines {
             let seen = &mut view.coroutines;
-            self.home.for_each(|task| {
+            let mut look = |task: &Still<'_>| {
                 let trace = traces.then(|| {
                     let mut trace = Trace::with_room(MOST_FRAMES);
-                    // SAFETY: between two turns nothing runs, and what has ended is not among these.
-                    unsafe { task.trace(&mut trace) }.then_some(trace)
+                    task.trace(&mut trace).then_some(trace)
                 });
                 seen.push(CoroutineView {
                     trace: trace.flatten(),
-                    ..describe(&task)
+                    ..describe(task)
                 });
-            });
+            };
+            self.home.rest(|rest| rest.for_each(&mut look));
         }
         view
     }

@@ -3,11 +3,11 @@
 //! Every suspension in the runtime is [`suspend`] or [`yield_turn`]. A coroutine leaves for its worker's loop; a plain
 //! thread, which has no other to go on, is blocked.
 
-use std::{fmt, ptr::NonNull, time::Instant};
+use std::{fmt, time::Instant};
 
 use super::{Worker, now};
 use crate::{
-    coroutine::{Alarm, HomeTask},
+    coroutine::{Act, Alarm, Running, act, is_running},
     loom::{park, yield_now},
     sys::fenced,
     waiter::{Outcome, Reason, Waiter},
@@ -25,37 +25,50 @@ pub(crate) const FILE: &str = file!();
 pub(crate) fn suspend(waiter: &Waiter, reason: Reason, deadline: Option<Instant>) -> Outcome {
     #[cfg(feature = "fault-injection")]
     crate::waiter::fault::at_the_door();
-    if waiter.is_thread() {
-        return suspend_thread(waiter, reason, deadline);
-    }
-    let worker = Worker::current().expect("a coroutine runs on a worker");
-    // SAFETY: it is the running coroutine's.
-    let task = unsafe { HomeTask::of_waiter(NonNull::from(waiter)) };
-    task.reason.set(reason);
-    if let Some(deadline) = deadline {
-        worker.set_alarm(task, deadline);
-    }
-    // SAFETY: this is the running coroutine.
-    unsafe { leave(worker, task) };
-    task.alarm.due.set(Alarm::NEVER);
-    let outcome = waiter.claim.outcome();
-    waiter.claim.settle();
-    outcome.expect("a coroutine is resumed by the one that claimed its wait")
+    act(Suspend {
+        waiter,
+        reason,
+        deadline,
+    })
 }
 
-/// Leaves the stack, with the panics that unwind it, if any.
-///
-/// # Safety
-/// `task` is the coroutine running on this thread, which is the worker's.
-#[inline(always)]
-unsafe fn leave(worker: &Worker, task: HomeTask) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match std::thread::panicking() {
-            false => task.suspend(),
-            true => worker.leave_unwinding(task),
+struct Suspend<'a> {
+    waiter: &'a Waiter,
+    reason: Reason,
+    deadline: Option<Instant>,
+}
+
+impl Act for Suspend<'_> {
+    type Result = Outcome;
+
+    #[inline(always)]
+    fn act(self, running: Option<Running<'_>>) -> Outcome {
+        let Self {
+            waiter,
+            reason,
+            deadline,
+        } = self;
+        let Some(task) = running else {
+            return suspend_thread(waiter, reason, deadline);
+        };
+        task.reason.set(reason);
+        if let Some(deadline) = deadline {
+            own_worker().set_alarm(task, deadline);
         }
+        // With the panics that unwind the stack, if any.
+        match std::thread::panicking() {
+            false => task.leave(),
+            true => own_worker().without_panics(|| task.leave()),
+        }
+        task.alarm.due.set(Alarm::NEVER);
+        let outcome = waiter.claim.outcome();
+        waiter.claim.settle();
+        outcome.expect("a coroutine is resumed by whoever claimed its wait")
     }
+}
+
+fn own_worker() -> &'static Worker {
+    Worker::current().expect("a coroutine runs on a worker")
 }
 
 #[cold]
@@ -92,9 +105,7 @@ fn suspend_thread(waiter: &Waiter, reason: Reason, deadline: Option<Instant>) ->
 /// coroutines of the worker, among them most likely the one that it waits for. So the process is ended,
 /// and says why.
 pub(crate) fn may_block_thread(what: &dyn fmt::Display) {
-    if let Some(worker) = Worker::current()
-        && worker.running().is_none()
-    {
+    if Worker::current().is_some() && !is_running() {
         nothing_waits_here(what);
     }
 }
@@ -131,21 +142,34 @@ pub(crate) fn suspend_parked_thread(waiter: &Waiter, deadline: Option<Instant>) 
 /// worker's own thread, which cannot.
 #[inline(always)]
 pub(crate) fn yield_turn() -> bool {
-    let Some(worker) = Worker::current() else {
-        yield_now();
-        return true;
-    };
-    if let Some(task) = worker.running() {
+    act(Yield)
+}
+
+struct Yield;
+
+impl Act for Yield {
+    type Result = bool;
+
+    #[inline(always)]
+    fn act(self, running: Option<Running<'_>>) -> bool {
+        let Some(task) = running else {
+            let is_plain = Worker::current().is_none();
+            if is_plain {
+                yield_now();
+            }
+            return is_plain;
+        };
+        let worker = own_worker();
         #[cfg(feature = "fault-injection")]
         crate::waiter::fault::at_the_door();
         debug_assert!(task.waiter.claim.is_idle(), "it would be woken in between");
         task.reason.set(Reason::Yield);
-        worker.push_ready(task);
-        // SAFETY: this is the running coroutine.
-        unsafe { leave(worker, task) };
-        return true;
+        match std::thread::panicking() {
+            false => task.give_way(worker),
+            true => worker.without_panics(|| task.give_way(worker)),
+        }
+        true
     }
-    false
 }
 
 #[cfg(all(test, not(loom)))]

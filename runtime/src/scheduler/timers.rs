@@ -7,16 +7,14 @@ use std::{
 
 use super::now;
 use crate::{
-    coroutine::{Alarm, HomeTask},
-    waiter::Outcome,
-    wheel::Wheel,
+    coroutine::{Fired, Ready, Running, Timed},
+    wheel::{Key, Wheel},
 };
 
 pub(super) struct Timers {
-    /// A coroutine's timer is disarmed before it ends.
-    wheel: RefCell<Wheel<HomeTask>>,
+    wheel: RefCell<Wheel<Timed>>,
     /// Timers that fired before their coroutine's wait was over, to be armed again.
-    early: RefCell<Vec<HomeTask>>,
+    early: RefCell<Vec<Timed>>,
     clock: Clock,
 }
 
@@ -45,53 +43,41 @@ impl Timers {
         self.wheel.borrow().len()
     }
 
-    /// Sees to it that a coroutine's wait, which is about to begin, ends at `deadline`.
+    /// Sees to it that the running coroutine's wait, which is about to begin, ends at `deadline`.
     #[inline]
-    pub(super) fn set_alarm(&self, task: HomeTask, deadline: Instant) {
-        let alarm = &task.alarm;
+    pub(super) fn set_alarm(&self, task: Running<'_>, deadline: Instant) {
         let due = self.clock.tick_at_or_after(deadline);
-        alarm.due.set(due);
-        if alarm.timer.get().is_some() && alarm.armed_for.get() <= due {
-            return;
-        }
-        self.disarm(alarm);
-        arm(&mut self.wheel.borrow_mut(), task, due);
+        task.set_alarm(
+            due,
+            |due, timed| self.wheel.borrow_mut().insert(due, timed),
+            |timer| self.disarm(timer),
+        );
     }
 
     #[inline]
-    pub(super) fn disarm(&self, alarm: &Alarm) {
-        if let Some(timer) = alarm.timer.take() {
-            self.wheel.borrow_mut().remove(timer);
-        }
+    pub(super) fn disarm(&self, timer: Key) -> Option<Timed> {
+        self.wheel.borrow_mut().remove(timer)
     }
 
     /// Ends the waits that are due, and hands on whose they were.
     #[inline]
-    pub(super) fn fire(&self, ready: impl FnMut(HomeTask)) {
+    pub(super) fn fire(&self, ready: impl FnMut(Ready)) {
         if !self.wheel.borrow().is_empty() {
             self.fire_due(ready);
         }
     }
 
-    fn fire_due(&self, mut ready: impl FnMut(HomeTask)) {
+    fn fire_due(&self, mut ready: impl FnMut(Ready)) {
         let present = self.clock.ticks_until(self.recent());
         let mut wheel = self.wheel.borrow_mut();
         let mut early = self.early.borrow_mut();
-        wheel.advance(present, &mut |task: HomeTask| {
-            let alarm = &task.alarm;
-            alarm.timer.set(None);
-            if alarm.due.get() > present {
-                if alarm.is_set() {
-                    early.push(task);
-                }
-                return;
-            }
-            if task.claim(Outcome::TimedOut) {
-                ready(task);
-            }
+        wheel.advance(present, &mut |timed: Timed| match timed.fire(present) {
+            Fired::Early(timed) => early.push(timed),
+            Fired::Due(task) => ready(task),
+            Fired::Late => {}
         });
-        for task in early.drain(..) {
-            arm(&mut wheel, task, task.alarm.due.get());
+        for timed in early.drain(..) {
+            timed.arm_again(|due, timed| wheel.insert(due, timed));
         }
     }
 
@@ -99,13 +85,6 @@ impl Timers {
         let tick = self.wheel.borrow().next_expiry()?;
         Some(self.clock.time_of(tick).saturating_duration_since(now()))
     }
-}
-
-#[inline]
-fn arm(wheel: &mut Wheel<HomeTask>, task: HomeTask, due: u64) {
-    let alarm = &task.alarm;
-    alarm.timer.set(Some(wheel.insert(due, task)));
-    alarm.armed_for.set(due);
 }
 
 /// Turns instants into the wheel's ticks, and has a reading that is shared by a round.

@@ -8,18 +8,13 @@
 //!
 //! # What it costs
 //!
-//! Nothing to a coroutine: see [`Header::sight`](crate::coroutine::Header::sight). A worker sweeps when it is
+//! Nothing to a coroutine: see [`Still::sight`](crate::coroutine::Still::sight). A worker sweeps when it is
 //! about to sleep, or else every so many rounds, in batches between which it looks for other work. Once
 //! everything that waits is trimmed, it does not wake up for this again before a coroutine has run.
 //!
 //! The free stacks of pools that stay unused go the same way.
 
-use std::{
-    cell::{Cell, RefCell},
-    ops::Range,
-    sync::atomic::Ordering,
-    time::Duration,
-};
+use std::{cell::Cell, sync::atomic::Ordering, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -52,8 +47,6 @@ pub(super) struct Trimmer {
     /// Coroutines that the worker had begun when it last looked at its free stacks.
     begun: Cell<u64>,
     busy_rounds: Cell<u32>,
-    /// What is given back next; kept for its room.
-    ranges: RefCell<Vec<Range<usize>>>,
 }
 
 /// What a worker that is about to sleep should know.
@@ -101,7 +94,6 @@ impl Trimmer {
             pools_settled: Cell::new(0),
             begun: Cell::new(0),
             busy_rounds: Cell::new(0),
-            ranges: RefCell::new(Vec::new()),
         }
     }
 }
@@ -172,38 +164,35 @@ impl Worker {
     #[cold]
     fn sweep_on(&self) {
         let trimmer = &self.trimmer;
-        let mut ranges = trimmer.ranges.borrow_mut();
-        let mut bytes = 0;
-        for _ in 0..LOOKS.min(trimmer.left.get()) {
-            let Some(task) = self.home.next_in_turn() else {
-                trimmer.left.set(0);
-                break;
-            };
-            trimmer.left.set(trimmer.left.get() - 1);
-            match task.sight(trimmer.sweep.get()) {
-                Sighting::First => trimmer.found.set(true),
-                Sighting::Again(dead) => match memory::resident(dead.clone()) {
-                    Ok(0) | Err(_) => {}
-                    Ok(_) if keeps_pages(&task) => {}
-                    Ok(resident) => {
-                        bytes += resident;
-                        ranges.push(dead);
-                    }
-                },
-                Sighting::Done => {}
+        self.home.rest(|rest| {
+            let (mut unused, mut bytes) = (Vec::new(), 0);
+            for _ in 0..LOOKS.min(trimmer.left.get()) {
+                let Some(task) = rest.next_in_turn() else {
+                    trimmer.left.set(0);
+                    break;
+                };
+                trimmer.left.set(trimmer.left.get() - 1);
+                match task.sight(trimmer.sweep.get()) {
+                    Sighting::First => trimmer.found.set(true),
+                    Sighting::Again(pages) => match memory::resident(pages.range()) {
+                        Ok(0) | Err(_) => {}
+                        Ok(_) if keeps_pages(&task) => {}
+                        Ok(resident) => {
+                            bytes += resident;
+                            unused.push(pages);
+                        }
+                    },
+                    Sighting::Done => {}
+                }
+                if unused.len() == TRIMS {
+                    break;
+                }
             }
-            if ranges.len() == TRIMS {
-                break;
+            // Memory that is locked stays.
+            if !unused.is_empty() && rest.give_back(&unused).is_ok() {
+                self.scheduler.slabs.trimmed(unused.len(), bytes);
             }
-        }
-        // Memory that is locked stays.
-        // SAFETY: these are pages of stacks whose coroutines are suspended on this thread, between the guard
-        // and the frames that they are suspended in. Nothing lives there until one is resumed, which this
-        // thread does not do meanwhile.
-        if !ranges.is_empty() && unsafe { memory::discard(&ranges) }.is_ok() {
-            self.scheduler.slabs.trimmed(ranges.len(), bytes);
-        }
-        ranges.clear();
+        });
         if trimmer.left.get() == 0 && !trimmer.found.get() {
             trimmer.stacks_settled.set(trimmer.since.get());
         } else {
@@ -238,98 +227,4 @@ impl Worker {
 fn coarse_now() -> Duration {
     let now = clock_gettime(ClockId::MonotonicCoarse);
     Duration::try_from(now).unwrap_or_default()
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use std::{cell::Cell, ptr, rc::Rc};
-
-    use crate::{
-        Runtime,
-        coroutine::{HomeTask, SWITCH_BYTES, Sighting, Sweep},
-        scheduler::{Worker, current_coroutine},
-        spawn_local,
-        sys::memory::page_size,
-        yield_now,
-    };
-
-    /// Runs `body` with a coroutine that is suspended at its bare switch, and goes on each time it is queued.
-    fn with_suspended(body: impl FnOnce(HomeTask) + Send) {
-        let builder = Runtime::builder().workers(1).idle_trim(None);
-        builder.build().unwrap().run(|| {
-            let (told, ended) = (Rc::new(Cell::new(None)), Rc::new(Cell::new(false)));
-            let (tell, end) = (told.clone(), ended.clone());
-            let suspended = spawn_local(move || {
-                let own = current_coroutine().unwrap();
-                tell.set(Some(own));
-                while !end.get() {
-                    // SAFETY: it is the one that runs.
-                    unsafe { own.suspend() };
-                }
-            });
-            while told.get().is_none() {
-                yield_now();
-            }
-            let task = told.get().unwrap();
-            body(task);
-            ended.set(true);
-            turn(task);
-            suspended.join().unwrap();
-        });
-    }
-
-    /// Lets it run to its next switch.
-    fn turn(task: HomeTask) {
-        Worker::current().unwrap().push_ready(task);
-        yield_now();
-    }
-
-    #[test]
-    fn a_switch_touches_nothing_further_below_than_is_taken_for_it() {
-        with_suspended(|task| {
-            let header = &*task;
-            let stack = header.stack_range();
-            let end = stack.end - header.depth() - SWITCH_BYTES;
-            let dead = stack.start + page_size()..end;
-            let bytes = |at| ptr::with_exposed_provenance_mut::<u8>(at);
-            // SAFETY: the coroutine is suspended, and this is below its frames and above its guard.
-            unsafe { bytes(dead.start).write_bytes(0xa5, dead.len()) };
-            for _ in 0..3 {
-                turn(task);
-            }
-            if cfg!(feature = "sanitizer") {
-                // Told of the switch, it runs there itself, and has returned when the switch is done.
-                return;
-            }
-            // SAFETY: as above.
-            let touched = dead.rev().find(|at| unsafe { *bytes(*at) } != 0xa5);
-            assert_eq!(touched.map(|at| end - at), None, "bytes below");
-        });
-    }
-
-    #[test]
-    fn a_coroutine_is_sighted_twice_before_its_pages_are_told_of_and_then_once() {
-        with_suspended(|task| {
-            let header = &*task;
-            let depth = header.depth();
-            for _ in 0..2 {
-                assert_eq!(header.sight(Sweep::Odd), Sighting::First);
-                assert_eq!(header.sight(Sweep::Odd), Sighting::First);
-                turn(task);
-                assert_eq!(header.sight(Sweep::Even), Sighting::First);
-                let Sighting::Again(dead) = header.sight(Sweep::Odd) else {
-                    panic!("it did not run in between");
-                };
-                let stack = header.stack_range();
-                assert_eq!(dead.start, stack.start + page_size());
-                assert!(dead.end.is_multiple_of(page_size()));
-                assert!(dead.end < stack.end - depth);
-                assert!(dead.end + page_size() + SWITCH_BYTES > stack.end - depth);
-                assert_eq!(header.sight(Sweep::Even), Sighting::Done);
-                assert_eq!(header.sight(Sweep::Odd), Sighting::Done);
-                assert_eq!(header.depth(), depth);
-                turn(task);
-            }
-        });
-    }
 }

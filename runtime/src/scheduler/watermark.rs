@@ -4,11 +4,11 @@
 //! are backed, and paints it if that is wanted; after each turn it notes the depth, and reads the paint; at the
 //! end it looks which pages are backed then.
 
-use std::{ops::Range, slice};
+use std::ops::Range;
 
-use super::{Worker, current_coroutine, snapshot::looks};
+use super::Worker;
 use crate::{
-    coroutine::{Header, HomeTask, Name, Record},
+    coroutine::{Header, Name, Record, Still, TOP, looks, on_running},
     stack::depth::{self, Row, Tally, Watermark},
     sys::memory::{self, page_size},
 };
@@ -16,71 +16,56 @@ use crate::{
 /// So deep are stacks painted. Below that the pages tell, which are given back before a turn where nothing lives.
 const PAINTED: usize = 64 << 10;
 
-/// The top of a stack is not painted: what the context switch puts there before the first turn takes less, and
-/// every coroutine takes more.
-const UNPAINTED: usize = 512;
+/// Before a turn: prepares the stack of a coroutine that is about to begin, and paints it if that is wanted.
+pub(super) fn before_turn(task: &Still<'_>, paint: bool) {
+    if task.was_suspended() {
+        return;
+    }
+    let stack = task.stack_range();
+    if depth::wants_fresh_stacks() {
+        // What the context switch has put there lies in the page at the top. If it fails they are counted as backed.
+        let _ = task.discard(stack.start + page_size()..stack.end - page_size());
+    }
+    let mut watermark = Box::new(new_watermark(task));
+    watermark.from_begin = true;
+    watermark.backed_before = lowest_page(task).unwrap_or(0);
+    if paint {
+        let painted = paintable(&stack);
+        watermark.paint = painted.start;
+        if (1..painted.start).contains(&watermark.backed_before) {
+            clear(
+                task,
+                stack.start + page_size()..painted.start,
+                &mut watermark,
+            );
+        }
+        task.paint(painted);
+    }
+    task.record.watermark.set(Some(watermark));
+}
 
-impl Worker {
-    /// Before a turn: prepares the stack of a coroutine that is about to begin.
-    ///
-    /// # Safety
-    /// It has not ended, and does not run.
-    pub(super) unsafe fn watermark_before(&self, task: HomeTask) {
-        let header = &*task;
-        if header.was_suspended() {
+/// After a turn on the worker of that number.
+pub(super) fn after_turn(worker: u32, task: &Still<'_>, ended: bool) {
+    let mut watermark = take_watermark(task);
+    if watermark.paint != 0 {
+        read_paint(task, &mut watermark, ended);
+    }
+    depth::note(worker, watermark.row, |tally| {
+        if !ended {
+            tally.suspended.note(task.depth());
             return;
         }
-        let stack = header.stack_range();
-        let below_top = stack.start + page_size()..stack.end - page_size();
-        if depth::wants_fresh_stacks() {
-            // SAFETY: whole pages of a stack on which nothing has run, which is this thread's; what the context
-            // switch has put there lies in the page at the top. If it fails they are counted as backed.
-            let _ = unsafe { memory::discard(slice::from_ref(&below_top)) };
-        }
-        let mut watermark = Box::new(new_watermark(header));
-        watermark.from_begin = true;
-        watermark.backed_before = lowest_page(header).unwrap_or(0);
-        if self.scheduler.config.paint_stacks {
-            let painted = paintable(&stack);
-            watermark.paint = painted.start;
-            if (1..painted.start).contains(&watermark.backed_before) {
-                // SAFETY: pages between the guard and the paint of a stack on which nothing has run.
-                unsafe { clear(stack.start + page_size()..painted.start, &mut watermark) };
+        tally.ended += 1;
+        note_paint(&mut watermark, tally);
+        if watermark.from_begin {
+            match deepest_page(task, &watermark) {
+                Some(deepest) => tally.resident.note(deepest),
+                None => tally.unknown += 1,
             }
-            // SAFETY: above the guard, and below what the context switch has put there; nothing has run.
-            unsafe { memory::paint(painted) };
         }
-        header.record.watermark.set(Some(watermark));
-    }
-
-    /// After a turn.
-    ///
-    /// # Safety
-    /// It does not run, and its stack is not yet given back.
-    pub(super) unsafe fn watermark_after(&self, task: HomeTask, ended: bool) {
-        let header = &*task;
-        let mut watermark = take_watermark(header);
-        if watermark.paint != 0 {
-            // SAFETY: painted, and nothing runs on this stack.
-            unsafe { read_paint(header, &mut watermark, ended) };
-        }
-        depth::note(self.id(), watermark.row, |tally| {
-            if !ended {
-                tally.suspended.note(header.depth());
-                return;
-            }
-            tally.ended += 1;
-            note_paint(&mut watermark, tally);
-            if watermark.from_begin {
-                match deepest_page(header, &watermark) {
-                    Some(deepest) => tally.resident.note(deepest),
-                    None => tally.unknown += 1,
-                }
-            }
-        });
-        if !ended {
-            header.record.watermark.set(Some(watermark));
-        }
+    });
+    if !ended {
+        task.record.watermark.set(Some(watermark));
     }
 }
 
@@ -88,18 +73,19 @@ impl Worker {
 #[cold]
 #[inline(never)]
 pub(crate) fn set_label(label: &str) {
-    let Some((worker, task)) = Worker::current().zip(current_coroutine()) else {
-        return;
-    };
-    let header = &*task;
-    let mut watermark = take_watermark(header);
-    if watermark.since_label > 0 {
-        depth::note(worker.id(), watermark.row, |tally| {
-            note_paint(&mut watermark, tally);
-        });
-    }
-    watermark.row = watermark.row.with_label(label);
-    header.record.watermark.set(Some(watermark));
+    on_running(|running| {
+        let Some((worker, task)) = Worker::current().zip(running) else {
+            return;
+        };
+        let mut watermark = take_watermark(&task);
+        if watermark.since_label > 0 {
+            depth::note(worker.id(), watermark.row, |tally| {
+                note_paint(&mut watermark, tally);
+            });
+        }
+        watermark.row = watermark.row.with_label(label);
+        task.record.watermark.set(Some(watermark));
+    });
 }
 
 /// Whether the pages of this coroutine, which is suspended, must stay though it does not need them; if not, how
@@ -141,36 +127,25 @@ fn take_watermark(header: &Header) -> Box<Watermark> {
 
 fn paintable(stack: &Range<usize>) -> Range<usize> {
     let from = (stack.start + page_size()).max(stack.end - PAINTED);
-    from..stack.end - UNPAINTED
+    from..stack.end - TOP
 }
 
 /// Notes how deep the last turn came, and paints over it.
-///
-/// # Safety
-/// The stack was painted, and nothing runs on it.
-unsafe fn read_paint(header: &Header, watermark: &mut Watermark, ended: bool) {
-    let Range { start, end } = paintable(&header.stack_range());
-    // SAFETY: by the caller's promise.
-    let change = unsafe { memory::lowest_change(start..end) };
-    let painted = change.unwrap_or(end);
+fn read_paint(task: &Still<'_>, watermark: &mut Watermark, ended: bool) {
+    let Range { start, end } = paintable(&task.stack_range());
+    let painted = task.lowest_change(start..end).unwrap_or(end);
     let lowest = match painted < start + page_size() {
-        true => below_paint(header, watermark).unwrap_or(painted),
+        true => below_paint(task, watermark).unwrap_or(painted),
         false => painted,
     };
-    let deepest = header.stack_range().end - lowest;
+    let deepest = task.stack_range().end - lowest;
     watermark.since_label = watermark.since_label.max(deepest);
     watermark.written = watermark.written.max(deepest);
     if !ended {
-        let frames = header.end_of_frames();
-        // SAFETY: below the frames that it is suspended in, and above the guard: nothing lives there until it
-        // is resumed on this thread.
-        unsafe {
-            if lowest < start {
-                let dead = frames.min(start) & !(page_size() - 1);
-                clear(lowest..dead.max(lowest), watermark);
-            }
-            memory::paint(painted..frames.min(end).max(painted));
+        if lowest < start {
+            clear(task, lowest..start, watermark);
         }
+        task.paint(painted..end);
     }
 }
 
@@ -195,16 +170,10 @@ fn below_paint(header: &Header, watermark: &mut Watermark) -> Option<usize> {
 }
 
 /// Gives pages back below the paint, so that those that are backed later tell how deep the coroutine came.
-///
-/// # Safety
-/// Whole pages of a stack of this thread's, on which nothing runs and where nothing lives.
-unsafe fn clear(pages: Range<usize>, watermark: &mut Watermark) {
-    if pages.is_empty() {
-        return;
-    }
-    // SAFETY: by the caller's promise.
-    watermark.backed_before = match unsafe { memory::discard(slice::from_ref(&pages)) } {
-        Ok(()) => watermark.paint,
+fn clear(task: &Still<'_>, pages: Range<usize>, watermark: &mut Watermark) {
+    watermark.backed_before = match task.discard(pages.clone()) {
+        Ok(true) => watermark.paint,
+        Ok(false) => return,
         // Memory that is locked stays.
         Err(_) => pages.start,
     };

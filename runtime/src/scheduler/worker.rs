@@ -11,8 +11,8 @@
 //! | what | and may touch |
 //! |---|---|
 //! | its loop, between two turns | everything |
-//! | a coroutine, in its turn | `running`, `budget`; `timers`, `queue`, `driver` and `stacks`, by methods |
-//! | a handler of signals | `running` |
+//! | a coroutine, in its turn | `budget`; `timers`, `queue`, `driver` and `stacks`, by methods |
+//! | a handler of signals | nothing |
 //!
 //! Nothing of it stays borrowed over a wait, or while users' code runs.
 
@@ -24,7 +24,7 @@ use std::{
     ptr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering, compiler_fence},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -37,18 +37,23 @@ use super::{
     ledger::{Aside, Ledgers},
     now, ready, refusal,
     run_queue::{Queued, RunQueue},
-    snapshot::{Counts, WorkerView, count, looks},
+    snapshot::{Counts, WorkerView, count},
     timers::Timers,
     trim::{Tidy, Trimmer},
+    watermark,
 };
 use crate::{
-    coroutine::{self, Failure, Header, Home, HomeTask, Name, Origin, Refused, Remote, Unstarted},
+    coroutine::{
+        self, Failure, Header, Home, Host, Looks, Name, Origin, Ready, Refused, Remote, Running,
+        Still, Timed, Unstarted, is_running, looks, on_running,
+    },
     driver::{Driver, Polled, Registrar, Standby},
     error::{Cause, Interrupt},
     idle::{Parker, Sleeper},
     stack::{SizeClass, Stack, pool::StackPool, slab::Slabs},
     sys::{fenced, handler::AltStack, later, overflow::Culprit, thread_trace},
     waiter::{Claimed, Locals, Outcome, Waiter},
+    wheel::Key,
 };
 
 pub(crate) struct Worker {
@@ -69,7 +74,6 @@ pub(crate) struct Worker {
     pub(super) stacks: RefCell<StackPool>,
 
     // The turn under way.
-    running: Cell<Option<HomeTask>>,
     /// Operations that may succeed without suspending before the coroutine has to give way.
     budget: Cell<u32>,
     /// When the turn began, if that is kept.
@@ -145,6 +149,12 @@ impl Worker {
         unsafe { CURRENT.get().as_ref() }
     }
 
+    /// This thread's worker, if the caller is a coroutine.
+    #[inline]
+    pub(crate) fn of_coroutine() -> Option<&'static Worker> {
+        Self::current().filter(|_| is_running())
+    }
+
     /// The body of a worker's thread. If anything unwound out of it, coroutines would be left that others wait
     /// for and that nobody resumes.
     pub(super) fn run(scheduler: Arc<Scheduler>, index: usize, seed: Seed) {
@@ -160,7 +170,6 @@ impl Worker {
         });
         let worker = Worker {
             index,
-            running: Cell::new(None),
             queue: RunQueue::new(seed.deque),
             refused: RefCell::new(VecDeque::new()),
             has_refused: Cell::new(false),
@@ -176,9 +185,7 @@ impl Worker {
             counts: Counts::default(),
             trimmer: Trimmer::new(scheduler.config.idle_trim),
             ledgers: RefCell::new(Ledgers::new()),
-            // SAFETY: each seed's remote is one worker's, which is made on its thread. It does not go before all
-            // that it has begun has ended: else its thread stays.
-            home: unsafe { Home::new(seed.home) },
+            home: Home::new(seed.home),
             scheduler,
         };
         worker.show();
@@ -266,7 +273,7 @@ impl Worker {
     /// The last rounds: everything is cancelled, nothing new begins, until all has ended, or the
     /// grace time is over: false, and what is left has been reported.
     fn wind_down(&self) -> bool {
-        self.home.for_each(|task| shut_down(&task));
+        self.home.rest(|rest| rest.for_each(|task| shut_down(task)));
         let give_up_at = self.scheduler.ending.give_up_at();
         let standby = self.scheduler.standby.take_all();
         standby.into_iter().for_each(|task| self.spawn_local(task));
@@ -309,7 +316,7 @@ impl Worker {
             }
         }
         let report = |task: &Header| self.scheduler.ending.report(task, false);
-        self.home.for_each(|task| report(&task));
+        self.home.rest(|rest| rest.for_each(|task| report(task)));
         for task in self.refused.take() {
             report(task.header());
         }
@@ -331,95 +338,39 @@ impl Worker {
 
     /// Always inlined, for the reason that `suspend` gives.
     #[inline(always)]
-    fn resume(&self, task: HomeTask) {
-        self.running.set(Some(task));
+    fn resume(&self, next: Ready) {
         self.budget.set(BUDGET);
-        let turn = &self.home.turn;
-        turn.store(turn.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        // A reader that sees it sees the turn, and what the worker did before, too.
-        self.home
-            .running
-            .store(task.pointer().as_ptr(), Ordering::Release);
-        if looks().any() {
-            self.look_before(task);
-        }
-        // SAFETY: queued tasks have not ended, and each is queued once.
-        let ended = unsafe { task.resume() };
-        self.running.set(None);
-        // Before this thread touches a coroutine, or anything of its own that others look at: see `Gate`.
-        self.home.running.store(ptr::null_mut(), Ordering::Relaxed);
-        compiler_fence(Ordering::SeqCst);
-        if looks().any() {
-            self.look_after(task, ended);
-        }
-        if ended {
-            self.end(task);
-        }
+        let next = match looks().any() {
+            false => next,
+            true => self.look_before(next),
+        };
+        self.home.resume(next, self);
     }
 
     /// What is noted before a turn: its time, if that is wanted.
     #[cold]
     #[inline(never)]
-    fn look_before(&self, task: HomeTask) {
+    fn look_before(&self, next: Ready) -> Ready {
         let looks = looks();
         if looks.depths() {
-            // SAFETY: it does not run yet.
-            unsafe { self.watermark_before(task) };
+            let paint = self.scheduler.config.paint_stacks;
+            self.home
+                .rest(|rest| watermark::before_turn(&rest.of(&next), paint));
         }
         self.turn_since.set(looks.times().then(now));
+        next
     }
 
-    /// What is noted after a turn, of which the coroutine may have ended.
+    /// Has the running coroutine leave its stack while it unwinds: see [`ledger`](super::ledger).
     #[cold]
     #[inline(never)]
-    fn look_after(&self, task: HomeTask, ended: bool) {
-        let looks = looks();
-        if looks.gated() {
-            drop(self.home.at_gate.lock());
-        }
-        if let Some(begun) = self.turn_since.take()
-            && !ended
-        {
-            let record = &task.record;
-            let now = now();
-            record.since.set(Some(now));
-            record.ran.set(record.ran.get() + (now - begun));
-            count(&record.turns);
-        }
-        if looks.depths() {
-            // SAFETY: this thread's, where it does not run any more, and not yet completed.
-            unsafe { self.watermark_after(task, ended) };
-        }
-    }
-
-    /// Leaves the stack of a coroutine that unwinds: see [`ledger`](super::ledger).
-    ///
-    /// # Safety
-    /// `task` is the coroutine running on this thread.
-    #[cold]
-    #[inline(never)]
-    pub(super) unsafe fn leave_unwinding(&self, task: HomeTask) {
+    pub(super) fn without_panics(&self, leave: impl FnOnce()) {
         let aside = self.ledgers.borrow_mut().lay_aside();
         if let Aside::Left(Some(error)) = &aside {
             tell_of_missing_ledger(error);
         }
-        // SAFETY: the caller's promise.
-        unsafe { task.suspend() };
+        leave();
         self.ledgers.borrow_mut().take_up(aside);
-    }
-
-    #[inline]
-    fn end(&self, task: HomeTask) {
-        if std::thread::panicking() {
-            self.strike_off();
-        }
-        if let Some(stack) = task.take_stack() {
-            self.stacks.borrow_mut().release(stack);
-        }
-        self.timers.disarm(&task.alarm);
-        // SAFETY: it has ended, and is completed here alone. It ran, so it is in no queue; its timer is disarmed; and
-        // nothing on this thread's own stack has it in hand.
-        unsafe { self.home.complete(task, |claimed| self.ready(claimed)) };
     }
 
     /// Takes away what an ended coroutine has left of its count: a panic hook that panics after a wait replaces
@@ -665,15 +616,15 @@ impl Worker {
     }
 
     #[inline]
-    pub(super) fn push_ready(&self, task: HomeTask) {
-        self.queue.push_ready(task);
+    pub(crate) fn push_ready(&self, next: Ready) {
+        self.queue.push_ready(next);
     }
 
     /// Puts a claimed waiter where it will be resumed.
     #[inline]
     pub(super) fn ready(&self, claimed: Claimed) {
-        if let Some(task) = self.home.take_in(claimed) {
-            self.push_ready(task);
+        if let Some(next) = self.home.take_in(claimed) {
+            self.push_ready(next);
         }
     }
 
@@ -722,11 +673,6 @@ impl Worker {
         self.home.remote()
     }
 
-    #[inline]
-    pub(crate) fn running(&self) -> Option<HomeTask> {
-        self.running.get()
-    }
-
     /// Queues a task that any worker may begin.
     #[inline]
     pub(crate) fn spawn(&self, task: Unstarted) {
@@ -772,7 +718,7 @@ impl Worker {
 
     /// Sees to it that the running coroutine's wait, which is about to begin, ends at `deadline`.
     #[inline]
-    pub(super) fn set_alarm(&self, task: HomeTask, deadline: Instant) {
+    pub(super) fn set_alarm(&self, task: Running<'_>, deadline: Instant) {
         self.timers.set_alarm(task, deadline);
     }
 
@@ -812,6 +758,47 @@ impl Worker {
     }
 }
 
+impl Host for Worker {
+    #[inline]
+    fn look(&self, task: &Still<'_>, looks: Looks, ended: bool) {
+        if let Some(begun) = self.turn_since.take()
+            && !ended
+        {
+            let record = &task.record;
+            let now = now();
+            record.since.set(Some(now));
+            record.ran.set(record.ran.get() + (now - begun));
+            count(&record.turns);
+        }
+        if looks.depths() {
+            watermark::after_turn(self.id(), task, ended);
+        }
+    }
+
+    #[inline]
+    fn take_stack(&self, stack: Stack) {
+        if std::thread::panicking() {
+            self.strike_off();
+        }
+        self.stacks.borrow_mut().release(stack);
+    }
+
+    #[inline]
+    fn disarm(&self, timer: Key) -> Option<Timed> {
+        self.timers.disarm(timer)
+    }
+
+    #[inline]
+    fn ready(&self, claimed: Claimed) {
+        Worker::ready(self, claimed);
+    }
+
+    #[inline(always)]
+    fn queue(&self, next: Ready) {
+        self.push_ready(next);
+    }
+}
+
 /// Cancels a coroutine because its runtime ends. The children of another are cancelled with that one, or kept
 /// by its shields.
 fn shut_down(task: &Header) {
@@ -841,21 +828,22 @@ fn give_way() {
     super::yield_turn();
 }
 
-/// For the overflow report: whose stack starts at `limit`. Runs in a signal handler.
-pub(super) fn culprit(limit: usize) -> Option<Culprit> {
-    let task = Worker::current()?.running()?;
-    if task.stack_range().start != limit {
-        return None;
-    }
-    Some(Culprit {
-        id: task.origin.id,
-        name: task.origin.name.as_ref().map(|name| {
-            // SAFETY: the name lives as long as the coroutine, which does not outlive the report.
-            let name: &'static Name = unsafe { &*ptr::from_ref(name) };
-            name as &dyn std::fmt::Display
-        }),
-        spawned_at: task.origin.spawned_at,
-    })
+/// For the overflow report: tells `report` whose stack starts at `limit`. Runs in a signal handler.
+pub(super) fn culprit(limit: usize, report: &mut dyn FnMut(Option<Culprit<'_>>)) {
+    on_running(|running| {
+        let whose = running.filter(|task| task.stack_range().start == limit);
+        report(whose.as_ref().map(|task| {
+            Culprit {
+                id: task.origin.id,
+                name: task
+                    .origin
+                    .name
+                    .as_ref()
+                    .map(|name| name as &dyn std::fmt::Display),
+                spawned_at: task.origin.spawned_at,
+            }
+        }));
+    });
 }
 
 /// The shorter of two timeouts, where `None` is for ever.

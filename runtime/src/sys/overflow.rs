@@ -30,12 +30,11 @@ use super::memory::{self, Mapping};
 
 /// Whose stack overflowed.
 #[derive(Clone, Copy)]
-pub(crate) struct Culprit {
+pub(crate) struct Culprit<'a> {
     /// The coroutine's id.
     pub(crate) id: u64,
-    /// Its name, which neither allocates nor locks as it is written. The process ends before the coroutine does, so
-    /// a borrow from the coroutine may be extended to this.
-    pub(crate) name: Option<&'static dyn fmt::Display>,
+    /// Its name, which neither allocates nor locks as it is written.
+    pub(crate) name: Option<&'a dyn fmt::Display>,
     /// Where it was spawned.
     pub(crate) spawned_at: &'static Location<'static>,
 }
@@ -45,11 +44,14 @@ pub(crate) struct Culprit {
 ///
 /// `find` is called in a signal handler: it may neither allocate nor lock. The first call in a
 /// process decides.
-pub(crate) fn set_culprit(find: fn(stack_limit: usize) -> Option<Culprit>) {
+pub(crate) fn set_culprit(find: FindCulprit) {
     let _ = FIND_CULPRIT.set(find);
 }
 
-static FIND_CULPRIT: OnceLock<fn(usize) -> Option<Culprit>> = OnceLock::new();
+/// Hands on whose stack has that limit, if that is known.
+type FindCulprit = fn(stack_limit: usize, report: &mut dyn FnMut(Option<Culprit<'_>>));
+
+static FIND_CULPRIT: OnceLock<FindCulprit> = OnceLock::new();
 
 /// A region of slots that the handler knows. Must be ended before the region is unmapped.
 #[derive(Debug)]
@@ -155,10 +157,13 @@ pub(super) fn on_fault(code: libc::c_int, address: usize, _context: &libc::ucont
 
 /// Says on standard error whose stack overflowed, and aborts.
 fn report(slot: Slot) -> ! {
-    let culprit = FIND_CULPRIT.get().and_then(|find| find(slot.limit));
     let mut text = Text::new();
     // `Text` cuts what it cannot hold and never fails.
-    let _ = text.describe(culprit, slot.size);
+    let mut describe = |culprit: Option<Culprit<'_>>| _ = text.describe(culprit, slot.size);
+    match FIND_CULPRIT.get() {
+        Some(find) => find(slot.limit, &mut describe),
+        None => describe(None),
+    }
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
         match rustix::io::write(rustix::stdio::stderr(), rest) {
@@ -188,7 +193,7 @@ impl Text {
         &self.bytes[..self.length]
     }
 
-    fn describe(&mut self, culprit: Option<Culprit>, size: usize) -> fmt::Result {
+    fn describe(&mut self, culprit: Option<Culprit<'_>>, size: usize) -> fmt::Result {
         self.write_str("maniple: stack overflow in ")?;
         match culprit {
             None => self.write_str("a coroutine")?,
@@ -351,12 +356,12 @@ mod tests {
         let _ = coroutine.resume(());
     }
 
-    fn culprit(limit: usize) -> Option<Culprit> {
-        (limit == LIMIT.load(Ordering::Relaxed)).then_some(Culprit {
+    fn culprit(limit: usize, report: &mut dyn FnMut(Option<Culprit<'_>>)) {
+        report((limit == LIMIT.load(Ordering::Relaxed)).then_some(Culprit {
             id: 7,
             name: Some(&"ads"),
             spawned_at: Location::caller(),
-        })
+        }));
     }
 
     #[test]

@@ -206,9 +206,9 @@ where
 
 #[track_caller]
 fn local_worker() -> &'static Worker {
-    match Worker::current() {
-        Some(worker) if worker.running().is_some() => worker,
-        _ => panic!("spawn_local must be called from a coroutine"),
+    match Worker::of_coroutine() {
+        Some(worker) => worker,
+        None => panic!("spawn_local must be called from a coroutine"),
     }
 }
 

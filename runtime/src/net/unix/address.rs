@@ -69,8 +69,7 @@ pub(super) fn patiently<T>(
         wait::check()?;
         match call(fd) {
             Ok(value) => {
-                if let Some(worker) = Worker::current().filter(|worker| worker.running().is_some())
-                {
+                if let Some(worker) = Worker::of_coroutine() {
                     worker.spend();
                 }
                 return Ok(value);
