@@ -361,6 +361,54 @@ fn take_line<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
     (!line.iter().any(|byte| matches!(byte, b'\r' | b'\n'))).then_some(line)
 }
 
+/// The header of the PROXY protocol: however little of it has come, no more is asked for than it has, and once it is whole
+/// it stays what it is, whatever follows.
+pub fn proxy(bytes: &[u8]) {
+    use crate::proxied::header::{Read, read};
+    let mut known = 0;
+    loop {
+        match read(&bytes[..known]) {
+            Err(_) => return,
+            Ok(Read::AtLeast(wanted)) => {
+                assert!(wanted > known, "it comes to an end");
+                if wanted > bytes.len() {
+                    return;
+                }
+                known = wanted;
+            }
+            Ok(Read::Whole(header, length)) => {
+                assert_eq!(length, known, "nothing behind it was asked for");
+                assert_eq!(read(bytes), Ok(Read::Whole(header.clone(), length)));
+                let tls = header.tls();
+                let names = tls.map(|tls| (tls.common_name(), tls.version(), tls.cipher()));
+                let _ = (names, header.authority(), header.extensions().count());
+                return;
+            }
+        }
+    }
+}
+
+/// What header fields say of the client: none of it is worth a panic, and a list is read as its parts are.
+pub fn forwarded(bytes: &[u8]) {
+    use crate::proxied::forwarded::{Client, client, elements_from_end, list_from_end};
+    let fields: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    let joined = fields.join(&b',');
+    let apart = client(
+        Client::Unknown,
+        list_from_end(fields.iter().copied()),
+        |_| true,
+    );
+    let together = client(
+        Client::Unknown,
+        list_from_end([&joined[..]].into_iter()),
+        |_| true,
+    );
+    assert_eq!(apart, together);
+    for element in elements_from_end(fields.iter().copied()) {
+        assert!(element.client.is_some() || element.scheme.is_some() || element.host.is_some());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -494,6 +542,12 @@ mod tests {
         };
         for seed in seeds("request") {
             super::request(&seed);
+        }
+        for seed in seeds("proxy") {
+            super::proxy(&seed);
+        }
+        for seed in seeds("forwarded") {
+            super::forwarded(&seed);
         }
         for seed in seeds("body") {
             if let Some((&piece, bytes)) = seed.split_first() {

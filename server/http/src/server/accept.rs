@@ -10,6 +10,7 @@ use std::{
 
 use maniple::{
     cancel::{is_cancelled, is_cancelled_error},
+    log_limit::LogLimit,
     log_within, panics,
     sync::WaitGroup,
     task,
@@ -18,6 +19,7 @@ use maniple::{
 use rustix::process::{Resource, getrlimit};
 
 use super::{
+    arrival::read_proxy_header,
     conn::{self, Left, Standby},
     dialogue::Handover,
     drain::Seat,
@@ -30,7 +32,7 @@ use super::{
     state::Connection,
     upgrade::Upgraded,
 };
-use crate::transport::{Address, Listener, Peer, Transport};
+use crate::transport::{Address, Listener, Peer, Policy, Transport};
 
 /// An acceptor's token while it has not begun. None accepts before all have begun, or the connections of one could
 /// take the stack of the next. Who gets no stack drops its token, too.
@@ -79,7 +81,7 @@ pub(super) fn accept_all(
         match accepted {
             Ok(Ok(((transport, peer), place))) => {
                 pause = SHORTEST_PAUSE;
-                begin(shared, transport, peer);
+                begin(shared, listener.policy(), transport, peer);
                 drop(place);
             }
             Err(_) => break,
@@ -139,7 +141,7 @@ pub(super) fn accept_last(shared: &Arc<Shared>, listener: &Listener, grace: Dura
             let Ok((transport, peer)) = listener.try_accept() else {
                 break;
             };
-            begin(shared, transport, peer);
+            begin(shared, listener.policy(), transport, peer);
         }
         return;
     }
@@ -147,7 +149,7 @@ pub(super) fn accept_last(shared: &Arc<Shared>, listener: &Listener, grace: Dura
     let _ = maniple::deadline(until, || {
         loop {
             match listener.accept() {
-                Ok((transport, peer)) => begin(shared, transport, peer),
+                Ok((transport, peer)) => begin(shared, listener.policy(), transport, peer),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => return,
                 Err(error) if is_final(&error) => return,
                 Err(_) => maniple::sleep(SHORTEST_PAUSE),
@@ -174,10 +176,13 @@ fn is_final(error: &io::Error) -> bool {
     ) || error.kind() == io::ErrorKind::ConnectionAborted && error.raw_os_error().is_none()
 }
 
-fn begin(shared: &Shared, transport: Transport, peer: Peer) {
+fn begin(shared: &Shared, policy: Option<&Arc<Policy>>, transport: Transport, peer: Peer) {
     let service = shared.service.clone();
-    let connection = Arc::new(Connection::new(transport, service.slowest_answer));
-    let seat = service.registry.enter(connection.clone(), &peer);
+    let connection = Connection::new(transport, service.slowest_answer);
+    let connection = Arc::new(connection.under(policy.cloned()));
+    // Those who are trusted are connected for many.
+    let is_one = policy.is_none_or(|policy| !policy.trusts(&peer));
+    let seat = service.registry.enter(connection.clone(), &peer, is_one);
     if seat.is_none() {
         return turn_away(shared, connection);
     }
@@ -241,6 +246,14 @@ pub(super) const OWN_SIZE: &str = "it has the runtime's stack size";
 fn serve(mut open: Open, peer: Peer, waited: Option<Standby>) {
     open.unbegun = false;
     let connection = open.connection.clone();
+    if waited.is_none()
+        && let Some(policy) = connection.policy()
+    {
+        let until = coarse_now() + open.service.timeouts.header;
+        if let Err(error) = read_proxy_header(&connection, policy, &peer, until) {
+            return tell_of_arrival(&peer, &error);
+        }
+    }
     let left = conn::serve(&open.service, connection.clone(), peer, waited);
     if let Left::HandedOver(handover) = left {
         return hand_over(open, connection, peer, handover);
@@ -258,6 +271,18 @@ fn serve(mut open: Open, peer: Peer, waited: Option<Standby>) {
         if let Some(coroutine) = unbegun {
             refusals.note(coroutine);
         }
+    }
+}
+
+/// Those who are misconfigured are so for long.
+static UNSERVED: LogLimit = LogLimit::new(1);
+
+#[cold]
+fn tell_of_arrival(peer: &Peer, error: &io::Error) {
+    if error.kind() == io::ErrorKind::InvalidData {
+        log_within!(UNSERVED, warn, "{peer} is trusted, and not served: {error}");
+    } else {
+        panics::catch(|| log::debug!("connection from {peer}: {error}"));
     }
 }
 

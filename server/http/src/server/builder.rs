@@ -192,7 +192,8 @@ impl Builder {
     }
 
     /// Connections at a time from one address; of IPv6, from one network of 64 bits. Default: no limit, since all clients behind a
-    /// proxy have its address. Further ones are answered 429, and closed.
+    /// proxy have its address; who is [trusted](crate::transport::Listener::trust) has no limit. Further ones are answered
+    /// 429, and closed.
     pub fn max_connections_per_peer(mut self, connections: usize) -> Self {
         self.max_connections_per_peer = connections;
         self

@@ -99,14 +99,16 @@ impl Registry {
         }
     }
 
-    /// A seat for a connection; none if its peer has as many as it may.
+    /// A seat for a connection; none if its peer has as many as it may, being one and not many.
     pub(crate) fn enter(
         self: &Arc<Self>,
         connection: Arc<Connection>,
         peer: &Peer,
+        is_one: bool,
     ) -> Option<Seat> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let network = peer.network().filter(|_| self.per_peer < usize::MAX);
+        let is_counted = is_one && self.per_peer < usize::MAX;
+        let network = peer.network().filter(|_| is_counted);
         let mut open = self.open();
         if let Some(network) = network {
             let count = open.of_peers.entry(network).or_insert(0);

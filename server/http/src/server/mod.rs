@@ -2,6 +2,7 @@
 
 mod accept;
 mod answer;
+mod arrival;
 pub(crate) mod buffers;
 mod builder;
 mod conn;
@@ -229,6 +230,9 @@ impl Builder {
     /// If a setting is out of range, or there is no listener (`InvalidInput`).
     pub fn build(self) -> io::Result<Server> {
         self.check()?;
+        if let Some(complaint) = self.listeners.iter().find_map(Listener::complaint) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, complaint));
+        }
         let addresses = self.listeners.iter().map(Listener::address);
         let addresses = addresses.collect::<io::Result<Vec<_>>>()?;
         let Some(name) = addresses.first().map(Address::to_string) else {

@@ -3,7 +3,7 @@
 use std::{
     os::fd::{AsFd, BorrowedFd},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
 };
@@ -14,7 +14,10 @@ use maniple::{
     net::Shutdown,
 };
 
-use crate::transport::Transport;
+use crate::{
+    proxied::header::ProxyHeader,
+    transport::{Policy, Transport},
+};
 
 /// A connection and what it is doing.
 #[derive(Debug)]
@@ -22,6 +25,9 @@ pub(crate) struct Connection {
     pub(crate) transport: Transport,
     /// Bytes a second of an answer that the client must take in the long run.
     pub(crate) slowest: u64,
+    /// Of the listener that it came by.
+    policy: Option<Arc<Policy>>,
+    proxy: OnceLock<Box<ProxyHeader>>,
     state: AtomicU8,
     /// Held for some instructions, and not while a coroutine is spawned: a closure that is refused there is
     /// dropped there, and comes back to [`Connection::disown`].
@@ -58,9 +64,29 @@ impl Connection {
         Self {
             transport,
             slowest,
+            policy: None,
+            proxy: OnceLock::new(),
             state: AtomicU8::new(FRESH),
             server: Mutex::default(),
         }
+    }
+
+    /// The same, from a listener with such a policy.
+    pub(crate) fn under(self, policy: Option<Arc<Policy>>) -> Self {
+        Self { policy, ..self }
+    }
+
+    pub(crate) fn policy(&self) -> Option<&Arc<Policy>> {
+        self.policy.as_ref()
+    }
+
+    /// What stood before its first request.
+    pub(crate) fn proxy(&self) -> Option<&ProxyHeader> {
+        self.proxy.get().map(|header| &**header)
+    }
+
+    pub(crate) fn set_proxy(&self, header: ProxyHeader) {
+        self.proxy.get_or_init(|| Box::new(header));
     }
 
     /// Has a coroutine serve the connection from now on, by spawning it; nobody if the caller is cancelled.

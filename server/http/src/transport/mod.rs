@@ -15,11 +15,16 @@ use std::{
         linux::net::SocketAddrExt,
         unix::net::SocketAddr as UnixAddr,
     },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use maniple::net::{Shutdown, TcpListener, TcpStream, UnixListener, UnixStream};
 
+pub use crate::proxied::{
+    header::{ProxyHeader, ProxyTls},
+    trust::Trust,
+};
 pub use connector::Connector;
 
 /// A connection of any kind.
@@ -259,6 +264,25 @@ impl fmt::Display for Address {
 pub struct Listener {
     kind: Kind,
     shared: bool,
+    policy: Option<Arc<Policy>>,
+}
+
+/// What is to be made of connections from a listener, beside what they are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Policy {
+    pub(crate) trust: Trust,
+    /// Whether those who are trusted send a PROXY header first.
+    pub(crate) proxy_protocol: bool,
+}
+
+impl Policy {
+    pub(crate) fn trusts(&self, peer: &Peer) -> bool {
+        match peer {
+            Peer::Tcp(address) => self.trust.trusts(address.ip()),
+            Peer::Unix => self.trust.trusts_unix(),
+            Peer::Memory => self.trust.trusts_memory(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -296,6 +320,7 @@ impl Listener {
         Ok(Self {
             kind,
             shared: self.shared,
+            policy: self.policy.clone(),
         })
     }
 
@@ -307,6 +332,40 @@ impl Listener {
     pub fn shared(mut self, shared: bool) -> Self {
         self.shared = shared;
         self
+    }
+
+    /// Takes the word of these peers for who the client is, and what it asked for:
+    /// [`Request::client_address`](crate::Request::client_address), [`scheme`](crate::Request::scheme) and
+    /// [`host`](crate::Request::host). Default: nobody's.
+    pub fn trust(mut self, peers: Trust) -> Self {
+        self.policy_mut().trust = peers;
+        self
+    }
+
+    /// Whether [trusted](Listener::trust) peers begin each connection with a header of the PROXY protocol, version 1 or 2.
+    /// Default: no.
+    ///
+    /// A trusted peer that sends none, or not within [`header_timeout`](crate::server::Builder::header_timeout), is not
+    /// served. Others are served as they are; a header from them is a malformed request. What the header says is
+    /// [`Request::proxy`](crate::Request::proxy).
+    pub fn proxy_protocol(mut self, reads: bool) -> Self {
+        self.policy_mut().proxy_protocol = reads;
+        self
+    }
+
+    fn policy_mut(&mut self) -> &mut Policy {
+        Arc::make_mut(self.policy.get_or_insert_default())
+    }
+
+    pub(crate) fn policy(&self) -> Option<&Arc<Policy>> {
+        self.policy.as_ref()
+    }
+
+    /// What is contradictory about its settings.
+    pub(crate) fn complaint(&self) -> Option<&'static str> {
+        let policy = self.policy.as_deref()?;
+        let for_nobody = policy.proxy_protocol && policy.trust.is_nobody();
+        for_nobody.then_some("a listener with proxy_protocol must trust somebody to send it")
     }
 
     pub(crate) fn is_shared(&self) -> bool {
@@ -365,7 +424,7 @@ macro_rules! listeners {
             type Error = io::Error;
 
             fn try_from($listener: $from) -> io::Result<Self> {
-                Ok(Self { kind: $kind, shared: $shared })
+                Ok(Self { kind: $kind, shared: $shared, policy: None })
             }
         }
 

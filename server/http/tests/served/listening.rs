@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use maniple::{JoinHandle, Runtime};
@@ -190,6 +190,8 @@ fn an_idle_connection_that_asks_nothing_more_is_closed_after_its_time() {
     assert_eq!(to_end(idle), "");
 }
 
+const MOST_PAUSE: Duration = Duration::from_millis(500);
+
 /// Clients that ask without a pause, over kept and over new connections, while servers follow one another.
 #[test]
 fn no_request_is_refused_or_lost_while_servers_hand_over() {
@@ -202,9 +204,12 @@ fn no_request_is_refused_or_lost_while_servers_hand_over() {
     let client = |keeps: bool| {
         let (over, answered) = (over.clone(), answered.clone());
         thread::spawn(move || {
-            let mut kept = None;
+            let (mut kept, mut asked) = (None, Instant::now());
             while !over.load(SeqCst) {
-                let mut stream = kept.take().unwrap_or_else(|| connect(address));
+                // Who was kept from asking for longer cannot count on a connection that was kept.
+                let kept_on = kept.take().filter(|_| asked.elapsed() < MOST_PAUSE);
+                let mut stream = kept_on.unwrap_or_else(|| connect(address));
+                asked = Instant::now();
                 let answer = ask(&mut stream, "/").expect("an answer to each request");
                 answered.fetch_add(1, SeqCst);
                 if keeps && !answer.contains("connection: close") {

@@ -12,6 +12,7 @@ mod listening;
 mod measuring;
 mod pooling;
 mod protocol;
+mod proxied;
 mod standby;
 mod streaming;
 mod transports;
