@@ -19,14 +19,16 @@ struct Service {
 }
 
 impl Service {
-    fn start() -> Service {
+    /// The processes that serve; none but its own if it is 0.
+    fn of(workers: &str) -> Service {
         let mut command = Command::new(env!("CARGO_BIN_EXE_greeter"));
         command.env("LISTEN", "127.0.0.1:0").env_remove("RUST_LOG");
+        command.env("WORKERS", workers);
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap());
-        let mut line = String::new();
-        log.read_line(&mut line).unwrap();
-        let address = line.trim_end().rsplit(' ').next().unwrap().to_owned();
+        let mut lines = log.by_ref().lines().map(Result::unwrap);
+        let line = lines.find(|line| line.contains("listening on ")).unwrap();
+        let address = line.rsplit(' ').next().unwrap().to_owned();
         Service {
             process,
             log,
@@ -64,8 +66,8 @@ fn whole(mut stream: TcpStream) -> String {
 
 #[test]
 fn it_is_healthy_shows_itself_and_ends_gracefully() {
-    let mut service = Service::start();
-    assert!(whole(service.ask("/health")).ends_with("\r\n\r\nok\n"));
+    let mut service = Service::of("0");
+    assert!(whole(service.ask("/livez")).ends_with("\r\n\r\nlive\n"));
 
     service.signal("QUIT");
     let mut lines = service.log.by_ref().lines().map(Result::unwrap);
@@ -78,6 +80,25 @@ fn it_is_healthy_shows_itself_and_ends_gracefully() {
     service.signal("TERM");
     let mut rest = String::new();
     service.log.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("ended: DrainReport"), "{rest}");
+    assert!(service.process.wait().unwrap().success());
+}
+
+#[test]
+fn its_workers_are_replaced_and_end_with_it() {
+    let mut service = Service::of("2");
+    let mut lines = service.log.by_ref().lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("2 workers are ready")));
+    let answer = whole(service.ask("/hello/Ann"));
+    assert!(answer.ends_with("\r\n\r\nHello, Ann!\n"), "{answer}");
+    service.signal("HUP");
+    let mut lines = service.log.by_ref().lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("generation 2 serves")));
+    assert!(whole(service.ask("/who")).ends_with("\r\n\r\n127.0.0.1 by http\n"));
+    service.signal("TERM");
+    let mut rest = String::new();
+    service.log.read_to_string(&mut rest).unwrap();
+    // Those that were replaced, and their followers.
     assert!(rest.contains("ended: DrainReport"), "{rest}");
     assert!(service.process.wait().unwrap().success());
 }
@@ -98,10 +119,20 @@ fn what_the_service_says_and_what_stands_around_it_fit() {
     let read =
         |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
     let (main, unit) = (read("src/main.rs"), read("greeter.service"));
+    let socket = read("greeter.socket");
     let (nginx, haproxy) = (read("nginx.conf"), read("haproxy.cfg"));
     assert!(number(&unit, "\nLimitNOFILE=") > number(&main, "max_connections("));
-    assert!(number(&unit, "\nTimeoutStopSec=") > number(&main, "drain_grace(Duration::from_secs("));
-    let idle = number(&main, "idle_timeout(Duration::from_secs(");
+    let seconds = |setting: &str| number(&main, &format!("{setting}(Duration::from_secs("));
+    let drain = seconds("drain_delay") + seconds("drain_grace");
+    assert!(seconds("end_timeout") > drain);
+    assert!(number(&unit, "\nTimeoutStopSec=") > seconds("end_timeout"));
+    let checks = number(&haproxy, " inter ") * (number(&haproxy, " fall ") + 1);
+    assert!(checks < seconds("drain_delay"), "HAProxy sees that it ends");
+    let idle = seconds("idle_timeout");
     assert!(number(&nginx, "keepalive_timeout ") < idle);
     assert!(number(&haproxy, "pool-purge-delay ") < idle);
+    // The service listens where the socket unit does, by the name that it looks for.
+    assert!(main.contains("\"http\"") && socket.contains("\nFileDescriptorName=http\n"));
+    assert!(socket.contains("\nListenStream=127.0.0.1:8080\n"));
+    assert!(unit.contains("LISTEN=127.0.0.1:8080"));
 }

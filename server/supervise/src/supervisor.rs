@@ -105,29 +105,28 @@ const EVENTS: usize = 1024;
 
 /// Runs the service until it has ended.
 pub(crate) fn run(mut settings: Settings) -> io::Result<()> {
-    let control = match &settings.control {
-        Some(path) => {
-            let at = |error: io::Error| {
-                io::Error::new(error.kind(), format!("bind {}: {error}", path.display()))
-            };
-            Some(bind_file(path).map_err(at)?)
-        }
-        None => None,
-    };
-    let (control_file, files) = (settings.control.take(), files(&settings.sockets));
-    // One worker: this process waits, most of its life.
-    let runtime = Runtime::builder().workers(1).build()?;
-    let ran = runtime.run(move || supervise(settings, control));
-    drop(runtime);
-    for path in files.iter().chain(&control_file) {
+    let files = settings.sockets.iter();
+    let mut files: Vec<PathBuf> = files.filter_map(|named| named.file.clone()).collect();
+    let ran = (|| {
+        let control = match settings.control.take() {
+            Some(path) => {
+                let at = |error: io::Error| {
+                    io::Error::new(error.kind(), format!("bind {}: {error}", path.display()))
+                };
+                let listener = bind_file(&path).map_err(at)?;
+                files.push(path);
+                Some(listener)
+            }
+            None => None,
+        };
+        // One worker: this process waits, most of its life.
+        let runtime = Runtime::builder().workers(1).build()?;
+        runtime.run(|| supervise(settings, control))
+    })();
+    for path in files {
         let _ = fs::remove_file(path);
     }
     ran
-}
-
-fn files(sockets: &[Named]) -> Vec<PathBuf> {
-    let files = sockets.iter().filter_map(|named| named.file.clone());
-    files.collect()
 }
 
 fn supervise(settings: Settings, control: Option<net::UnixListener>) -> io::Result<()> {

@@ -13,7 +13,7 @@ use std::{
 
 use maniple::{
     net::UnixStream,
-    signal::{SIGINT, SIGTERM, shutdown_signals},
+    signal::{self, SIGHUP, SIGINT, SIGTERM, shutdown_signals},
     task,
 };
 
@@ -155,7 +155,12 @@ impl Worker {
                 }
                 notify::ready()
             }
-            Some(service) => service.ready(ending),
+            Some(service) => {
+                // Of a terminal that is gone all of the group hear: the supervisor's answer to it is enough.
+                let hangups = signal::signals(&[SIGHUP])?;
+                every("worker hangups", Duration::ZERO, move || _ = hangups.recv())?;
+                service.ready(ending)
+            }
         }
     }
 

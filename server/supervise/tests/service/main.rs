@@ -268,6 +268,11 @@ fn routes(health: &Health, generation: u64) -> Router {
             std::process::abort()
         })
         .get("/hang", |_: &mut Asked| -> Response {
+            fs::write(
+                PathBuf::from(env::var_os("SERVICE").unwrap()).join("hanging"),
+                "",
+            )
+            .unwrap();
             loop {
                 std::hint::spin_loop();
             }
