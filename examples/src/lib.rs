@@ -19,6 +19,7 @@ chapters! {
     coming_from = "../../docs/src/coming-from.md",
     service = "../../docs/src/service.md",
     extractors = "../../docs/src/extractors.md",
+    streaming = "../../docs/src/streaming.md",
     parts = "../../docs/src/parts.md",
     tcp_processes = "../../docs/src/tcp-processes.md",
     capacity = "../../docs/src/capacity.md",

@@ -199,6 +199,19 @@ fn rest_makes_lists_changes_and_deletes() {
 }
 
 #[test]
+fn websocket_sends_messages_back() {
+    let server = Running::start(env!("CARGO_BIN_EXE_websocket"));
+    let url = format!("ws://{}/echo", server.address);
+    let mut socket = maniple_server::websocket::connect(&url).unwrap();
+    for message in ["hello", "", "\u{1f600}"] {
+        socket.send(message).unwrap();
+        assert_eq!(socket.receive().unwrap(), Some(message.into()));
+    }
+    socket.close(1000, "").unwrap();
+    assert!(server.get("/").contains("new WebSocket"));
+}
+
+#[test]
 fn upload_stores_the_body_and_refuses_odd_names() {
     let upload = Running::start(env!("CARGO_BIN_EXE_upload"));
     let name = format!("test{}", std::process::id());

@@ -12,6 +12,9 @@ use crate::{
     },
 };
 
+#[cfg(feature = "websocket")]
+pub use crate::websocket::fuzzing::websocket;
+
 const LIMITS: Limits = Limits {
     head_bytes: 4 * 1024,
     line_bytes: 1024,
@@ -548,6 +551,12 @@ mod tests {
         }
         for seed in seeds("forwarded") {
             super::forwarded(&seed);
+        }
+        #[cfg(feature = "websocket")]
+        for seed in seeds("websocket") {
+            if let Some((&first, bytes)) = seed.split_first() {
+                super::websocket(bytes, usize::from(first >> 1) + 1, first & 1 == 0);
+            }
         }
         for seed in seeds("body") {
             if let Some((&piece, bytes)) = seed.split_first() {

@@ -55,6 +55,8 @@ mod router;
 pub mod server;
 mod testing;
 pub mod transport;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 mod writer;
 
 pub use body::BodyError;

@@ -9,7 +9,7 @@ mod error;
 mod pool;
 mod response;
 mod shared;
-mod url;
+pub(crate) mod url;
 
 use std::{borrow::Cow, fmt, io, sync::Arc, time::Duration};
 

@@ -5,16 +5,16 @@ use crate::http1::target::is_host;
 
 /// An `http` URL in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Url<'a> {
+pub(crate) struct Url<'a> {
     /// Host, and port if it is named: what the `Host` field says.
-    pub(super) authority: &'a str,
-    pub(super) port_is_named: bool,
+    pub(crate) authority: &'a str,
+    pub(crate) port_is_named: bool,
     /// Path and query as they are sent, but for a `/` in front that may be missing.
     target: &'a str,
 }
 
 impl<'a> Url<'a> {
-    pub(super) fn parse(url: &'a str) -> Result<Self, ClientError> {
+    pub(crate) fn parse(url: &'a str) -> Result<Self, ClientError> {
         Self::split(url).map_err(|reason| ClientError::Url {
             url: url.to_owned(),
             reason: reason.to_owned(),
@@ -64,7 +64,7 @@ impl<'a> Url<'a> {
     }
 
     /// Appends the request target in origin form.
-    pub(super) fn write_target(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write_target(&self, out: &mut Vec<u8>) {
         if !self.target.starts_with('/') {
             out.push(b'/');
         }

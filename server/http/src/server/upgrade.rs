@@ -5,7 +5,7 @@ use std::{
     fmt,
     io::{self, IoSlice, Read, Write},
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -101,6 +101,26 @@ pub struct UpgradedWriter {
     shared: Arc<Shared>,
 }
 
+/// A connection as those see it who may end it, and do not keep it open.
+#[derive(Clone)]
+pub(crate) struct Line(Weak<Shared>);
+
+impl Line {
+    /// Ends both directions, whoever waits for what.
+    pub(crate) fn cut(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            // An error says that the peer is gone already.
+            let _ = shared.connection.transport.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Line")
+    }
+}
+
 /// What both halves share.
 struct Shared {
     connection: Arc<Connection>,
@@ -161,14 +181,21 @@ impl Upgraded {
     /// ```
     pub fn for_test(protocol: &str) -> (Self, memory::Stream) {
         let (stream, client) = memory::pair();
+        let transport = Transport::Memory(stream);
+        let connection = Self::over(transport, Peer::Memory, protocol, Vec::new());
+        (connection, client)
+    }
+
+    /// One of no server's: a client's, or for a test.
+    pub(crate) fn over(transport: Transport, peer: Peer, protocol: &str, ahead: Vec<u8>) -> Self {
         let shared = Shared {
-            connection: Arc::new(Connection::new(Transport::Memory(stream), 0)),
-            peer: Peer::Memory,
+            connection: Arc::new(Connection::new(transport, 0)),
+            peer,
             protocol: protocol.to_owned(),
             drain: CancelToken::new(),
             _seat: None,
         };
-        (Self::of(shared, Vec::new()), client)
+        Self::of(shared, ahead)
     }
 
     /// Parts it, so that one coroutine can read while another writes. The connection closes once both halves are
@@ -240,6 +267,11 @@ impl UpgradedReader {
         }
     }
 
+    /// Cancelled when the server begins to drain.
+    pub(crate) fn drain_token(&self) -> CancelToken {
+        self.shared.drain.clone()
+    }
+
     fn read_ahead(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let left = &self.ahead[self.read..];
         if left.is_empty() {
@@ -274,6 +306,11 @@ impl UpgradedWriter {
     /// If the connection is gone already.
     pub fn shutdown(&self) -> io::Result<()> {
         self.shared.connection.transport.shutdown(Shutdown::Write)
+    }
+
+    /// By which to end the connection from elsewhere.
+    pub(crate) fn line(&self) -> Line {
+        Line(Arc::downgrade(&self.shared))
     }
 
     /// As a write, of what there is room for.
