@@ -12,6 +12,7 @@ use crate::{
     },
 };
 
+pub use crate::sse::fuzzing::event;
 #[cfg(feature = "websocket")]
 pub use crate::websocket::fuzzing::websocket;
 
@@ -557,6 +558,9 @@ mod tests {
             if let Some((&first, bytes)) = seed.split_first() {
                 super::websocket(bytes, usize::from(first >> 1) + 1, first & 1 == 0);
             }
+        }
+        for seed in seeds("event") {
+            super::event(&seed);
         }
         for seed in seeds("body") {
             if let Some((&piece, bytes)) = seed.split_first() {

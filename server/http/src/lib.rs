@@ -53,6 +53,7 @@ mod request;
 mod response;
 mod router;
 pub mod server;
+pub mod sse;
 mod testing;
 pub mod transport;
 #[cfg(feature = "websocket")]

@@ -1,29 +1,23 @@
-//! Server-sent events: a body that is made while it is sent, one event every second.
+//! Server-sent events: one every second, until the client goes or the server ends.
 //!
 //! Try it: `cargo run --bin events`, then `curl -N http://127.0.0.1:8080/clock`.
 
-use std::{env, io, io::Read, time::Duration};
+use std::{env, io, time::Duration};
 
-use maniple_server::{Body, Request, Response, Router, Server, StatusCode};
+use maniple_server::{Request, Response, Router, Server, sse};
 
-/// Each read waits for the next event. When the client has gone, sending fails and this is dropped.
-struct Clock(u64);
-
-impl Read for Clock {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        maniple::sleep(Duration::from_secs(1));
-        self.0 += 1;
-        let event = format!("id: {0}\ndata: {0} seconds\n\n", self.0);
-        (&*event.into_bytes()).read(room) // fits: the server reads kilobytes at a time
-    }
-}
-
-fn clock(_: &mut Request) -> Response {
-    Response::new(StatusCode::OK)
-        .with_header("content-type", "text/event-stream")
-        .with_header("cache-control", "no-store")
-        .with_header("x-accel-buffering", "no") // nginx would hold the events back
-        .with_body(Body::from_reader(Clock(0)))
+fn clock(request: &mut Request) -> Response {
+    // A client that comes back says what it got last.
+    let last = sse::last_event_id(request).and_then(|id| id.parse().ok());
+    let mut count: u64 = last.unwrap_or(0);
+    sse::stream(request, move |events| {
+        while events.wait(Duration::from_secs(1)) {
+            count += 1;
+            let event = sse::Event::data(format!("{count} seconds"));
+            events.send(&event.with_id(count))?;
+        }
+        Ok(())
+    })
 }
 
 fn main() -> io::Result<()> {

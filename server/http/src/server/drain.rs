@@ -119,6 +119,7 @@ impl Registry {
             }
             *count += 1;
         }
+        connection.know_of_drain(&self.drain);
         open.connections.insert(id, connection);
         Some(Seat {
             registry: self.clone(),

@@ -12,7 +12,7 @@ use std::{
 };
 
 use http::{HeaderMap, StatusCode};
-use maniple::{net::Shutdown, time::coarse_now};
+use maniple::{cancel::CancelToken, net::Shutdown, time::coarse_now};
 
 use super::{buffers::Scratch, out, overrun::report, state::Connection};
 use crate::{
@@ -61,6 +61,11 @@ impl Exchange {
             always_brimful,
             home: thread::current().id(),
         }
+    }
+
+    /// Cancelled when the server begins to drain.
+    pub(crate) fn drain_token(&self) -> CancelToken {
+        self.connection.drain_token()
     }
 
     /// Makes the parsed head the request in hand.

@@ -10,7 +10,7 @@ use std::{
 
 use maniple::{
     JoinHandle,
-    cancel::{Cause, is_cancelled},
+    cancel::{CancelToken, Cause, is_cancelled},
     net::Shutdown,
 };
 
@@ -29,6 +29,8 @@ pub(crate) struct Connection {
     policy: Option<Arc<Policy>>,
     proxy: OnceLock<Box<ProxyHeader>>,
     state: AtomicU8,
+    /// Cancelled when its server begins to drain.
+    drain: OnceLock<CancelToken>,
     /// Held for some instructions, and not while a coroutine is spawned: a closure that is refused there is
     /// dropped there, and comes back to [`Connection::disown`].
     server: Mutex<Server>,
@@ -67,6 +69,7 @@ impl Connection {
             policy: None,
             proxy: OnceLock::new(),
             state: AtomicU8::new(FRESH),
+            drain: OnceLock::new(),
             server: Mutex::default(),
         }
     }
@@ -87,6 +90,17 @@ impl Connection {
 
     pub(crate) fn set_proxy(&self, header: ProxyHeader) {
         self.proxy.get_or_init(|| Box::new(header));
+    }
+
+    /// It is a server's, whose drain cancels this.
+    pub(crate) fn know_of_drain(&self, drain: &CancelToken) {
+        self.drain.get_or_init(|| drain.clone());
+    }
+
+    /// Cancelled when its server begins to drain, if it has one.
+    #[cold]
+    pub(crate) fn drain_token(&self) -> CancelToken {
+        self.drain.get().cloned().unwrap_or_default()
     }
 
     /// Has a coroutine serve the connection from now on, by spawning it; nobody if the caller is cancelled.

@@ -4,6 +4,7 @@ mod calling;
 mod disconnecting;
 mod draining;
 mod early;
+mod events;
 mod gateways;
 mod handover;
 mod leaving;
