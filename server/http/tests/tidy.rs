@@ -33,8 +33,8 @@ fn the_protocol_knows_no_sockets_and_no_runtime() {
 #[test]
 fn only_transports_know_sockets() {
     for source in server().sources() {
-        // What a builder binds is TCP's, and what WebSockets connect to.
-        let may = ["transport/", "websocket/client", "server/mod"];
+        // What a builder binds is TCP's.
+        let may = ["transport/", "server/mod"];
         if !may.iter().any(|part| source.name.starts_with(part)) {
             let code = source.code();
             for unwanted in ["TcpStream", "UnixStream", "TcpListener", "UnixListener"] {

@@ -3,10 +3,11 @@
 use std::{
     hash::{BuildHasher, RandomState},
     io::{self, Write},
+    time::Duration,
 };
 
 use http::{Method, StatusCode};
-use maniple::net::TcpStream;
+use maniple::net::ToSocketAddrs;
 
 use super::{
     error::Error,
@@ -52,13 +53,21 @@ impl Settings {
     pub fn connect(&self, url: &str) -> Result<WebSocket, Error> {
         let http = http_url(url)?;
         let parts = parse(url, &http)?;
-        let stream = match parts.port_is_named {
-            true => TcpStream::connect(parts.authority)?,
-            false => TcpStream::connect(format!("{}:80", parts.authority))?,
+        let host = match parts.port_is_named {
+            true => parts.authority.to_owned(),
+            false => format!("{}:80", parts.authority),
         };
-        stream.set_nodelay(true)?;
-        let peer = Peer::Tcp(stream.peer_addr()?);
-        self.open(Transport::Tcp(stream), peer, url, &parts)
+        let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in host.to_socket_addrs()? {
+            match Transport::connect_tcp(&address, CONNECT_TIMEOUT) {
+                Ok(transport) => {
+                    transport.set_nodelay();
+                    return self.open(transport, Peer::Tcp(address), url, &parts);
+                }
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed.into())
     }
 
     /// As [`Settings::connect`], over a connection within the process: what the URL names is not connected to.
@@ -110,6 +119,9 @@ impl Settings {
         WebSocket::new(connection, self, protocol, false)
     }
 }
+
+/// How long one address of the host may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends a request and reads the head of the answer; also what came behind it.
 fn exchange(transport: &Transport, request: &[u8], url: &str) -> Result<(Reply, Vec<u8>), Error> {
