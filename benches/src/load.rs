@@ -20,6 +20,7 @@ mod arrivals;
 mod connections;
 pub(crate) mod framing;
 pub(crate) mod open;
+pub(crate) mod streams;
 
 pub(crate) use self::arrivals::{Arrivals, Pace};
 

@@ -65,6 +65,12 @@ enum Command {
     /// The load of `compare http`, which starts it.
     #[command(hide = true)]
     Load(load::Options),
+    /// One server of `compare streams`, which starts it.
+    #[command(hide = true)]
+    ServeStream(servers::streams::Options),
+    /// The load of `compare streams`, which starts it.
+    #[command(hide = true)]
+    StreamLoad(load::streams::Options),
     /// The load of `compare latency` and `compare skew`, which start it.
     #[command(hide = true)]
     OpenLoad(load::open::Options),
@@ -91,6 +97,8 @@ fn run(command: &Command) -> Result<()> {
         Command::ScalePoint(point) => scale::run_child(point),
         Command::Serve(options) => servers::run(options),
         Command::Load(options) => load::run(options),
+        Command::ServeStream(options) => servers::streams::run(options),
+        Command::StreamLoad(options) => load::streams::run(options),
         Command::OpenLoad(options) => load::open::run(options),
         Command::Micro(options) => micro::run(options),
         Command::Budget(options) => budget::run(options),

@@ -72,3 +72,28 @@ fn startup_measures_each_server() {
     }
     assert_eq!(json.matches("\"seen\":").count(), 6);
 }
+
+#[test]
+fn streams_measures_each_server() {
+    let (text, json) = compare(
+        "streams",
+        &[
+            "--websockets=4",
+            "--subscribers=8",
+            "--period-ms=10",
+            "--seconds=0.2",
+            "--warm-up=0.1",
+        ],
+    );
+    for server in [
+        "maniple-websocket",
+        "tungstenite-on-maniple",
+        "tokio-tungstenite",
+        "maniple-events",
+        "axum-events",
+    ] {
+        let rows = text.matches(&format!("\n| {server} ")).count();
+        assert_eq!(rows, 1, "{server}: {text}");
+    }
+    assert_eq!(json.matches("\"seen\":").count(), 5);
+}

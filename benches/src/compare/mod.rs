@@ -7,6 +7,7 @@ mod pair;
 mod rows;
 pub(crate) mod skew;
 mod startup;
+pub(crate) mod streams;
 mod tails;
 
 use anyhow::Result;
@@ -25,6 +26,8 @@ pub(crate) enum Compare {
     Skew(skew::Options),
     /// HTTP servers by the time from their start to their first answer, and the memory they then have.
     Startup(startup::Options),
+    /// WebSocket echoes and streams of events, by CPU time per message.
+    Streams(streams::Options),
 }
 
 pub(crate) fn run(compare: &Compare) -> Result<()> {
@@ -34,5 +37,6 @@ pub(crate) fn run(compare: &Compare) -> Result<()> {
         Compare::Fanout(options) => fanout::run(options),
         Compare::Skew(options) => skew::run(options),
         Compare::Startup(options) => startup::run(options),
+        Compare::Streams(options) => streams::run(options),
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod kernel;
 mod maniple;
 mod may;
 mod routes;
+pub(crate) mod streams;
 mod threads;
 mod tokio;
 

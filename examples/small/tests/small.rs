@@ -65,6 +65,12 @@ impl Running {
     }
 }
 
+impl Running {
+    fn wait(mut self) -> std::process::ExitStatus {
+        self.process.wait().unwrap()
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.process.kill();
@@ -209,6 +215,33 @@ fn websocket_sends_messages_back() {
     }
     socket.close(1000, "").unwrap();
     assert!(server.get("/").contains("new WebSocket"));
+}
+
+#[test]
+fn chat_tells_all_who_are_in_a_room() {
+    let chat = Running::start(env!("CARGO_BIN_EXE_chat"));
+    let enter = |room: &str| {
+        let url = format!("ws://{}/{room}", chat.address);
+        let mut socket = maniple_server::websocket::connect(&url).unwrap();
+        // Whoever gets its own words is in the room.
+        socket.send("hello").unwrap();
+        assert_eq!(socket.receive().unwrap(), Some("hello".into()));
+        socket
+    };
+    let (mut ann, mut eve, mut ben) = (enter("garden"), enter("cellar"), enter("garden"));
+    assert_eq!(ann.receive().unwrap(), Some("hello".into())); // Ben's
+    eve.send("in the cellar").unwrap();
+    ben.send("in the garden").unwrap();
+    assert_eq!(eve.receive().unwrap(), Some("in the cellar".into()));
+    assert_eq!(ann.receive().unwrap(), Some("in the garden".into()));
+    assert_eq!(ben.receive().unwrap(), Some("in the garden".into()));
+    chat.signal("TERM");
+    for socket in [&mut ann, &mut eve, &mut ben] {
+        assert_eq!(socket.receive().unwrap(), None);
+        assert_eq!(socket.closed().unwrap().code, 1001);
+        socket.close(1000, "").unwrap();
+    }
+    assert!(chat.wait().success());
 }
 
 #[test]

@@ -106,7 +106,7 @@ pub struct UpgradedWriter {
 pub(crate) struct Line(Weak<Shared>);
 
 impl Line {
-    /// Ends both directions, whoever waits for what.
+    /// Ends both directions, and with that the waits of both halves.
     pub(crate) fn cut(&self) {
         if let Some(shared) = self.0.upgrade() {
             // An error says that the peer is gone already.

@@ -39,7 +39,7 @@ impl Event {
         Self::try_named(name).unwrap_or_else(|error| panic!("{error}: {name:?}"))
     }
 
-    /// As [`Event::named`], for names that are not the program's own.
+    /// An event of that name, as [`Event::named`] makes it, for names that are not the program's own.
     ///
     /// # Errors
     /// If the name has a line end.
@@ -85,7 +85,7 @@ impl Event {
         tried.unwrap_or_else(|error| panic!("{error}: {id:?}"))
     }
 
-    /// As [`Event::with_id`], for ids that are not the program's own.
+    /// The same with an id, as [`Event::with_id`] sets it, for ids that are not the program's own.
     ///
     /// # Errors
     /// If it has a line end or NUL, with which clients would take it for none.

@@ -139,7 +139,7 @@ impl Settings {
         self
     }
 
-    /// As [`stream`], with these settings.
+    /// Answers with a stream of the events that `f` sends, as [`stream`] does, with these settings.
     pub fn stream(
         &self,
         request: &mut Request,
@@ -213,7 +213,7 @@ impl Events<'_, '_> {
     /// Sends a comment, which clients pass over.
     ///
     /// # Errors
-    /// As [`Events::send`].
+    /// Those of [`Events::send`].
     pub fn keep_alive(&mut self) -> io::Result<()> {
         self.write(Event::COMMENT)
     }
@@ -239,7 +239,7 @@ impl Events<'_, '_> {
     /// drain.
     ///
     /// # Errors
-    /// As [`Events::send`].
+    /// Those of [`Events::send`].
     pub fn forward<E: Borrow<Event>>(
         &mut self,
         mut next: impl FnMut(Duration) -> Next<E>,

@@ -46,10 +46,10 @@ pub fn connect(url: &str) -> Result<WebSocket, Error> {
 }
 
 impl Settings {
-    /// As [`connect`], with these settings.
+    /// Connects to a `ws` URL, as [`connect`] does, with these settings.
     ///
     /// # Errors
-    /// As [`connect`].
+    /// Those of [`connect`].
     pub fn connect(&self, url: &str) -> Result<WebSocket, Error> {
         let http = http_url(url)?;
         let parts = parse(url, &http)?;
@@ -70,10 +70,10 @@ impl Settings {
         Err(failed.into())
     }
 
-    /// As [`Settings::connect`], over a connection within the process: what the URL names is not connected to.
+    /// Opens a WebSocket over a connection within the process; nothing is connected to the host that the URL names.
     ///
     /// # Errors
-    /// As [`connect`].
+    /// Those of [`connect`].
     pub fn connect_over(&self, stream: memory::Stream, url: &str) -> Result<WebSocket, Error> {
         let http = http_url(url)?;
         let parts = parse(url, &http)?;

@@ -26,7 +26,7 @@
 //!   expect. A Close of the client's is answered at once.
 //! - **Limits.** Messages and frames have 1 MiB at most, or the connection is closed with 1009; with 1007 for a text that
 //!   is not UTF-8, as soon as that shows; with 1002 for what breaks the protocol.
-//! - **Drain.** Whoever receives sends a Close with 1001 when the server begins to drain, goes on to receive until the
+//! - **Drain.** A socket's `receive` sends a Close with 1001 when the server begins to drain, goes on until the
 //!   client has answered it, and then gets `None`. The drain waits for the handler, at most for its grace time.
 //! - **Origins.** Browsers let any page connect: those of other hosts are answered 403, unless
 //!   [`Settings::origins`] names them.
@@ -113,7 +113,7 @@ pub fn upgrade(
 }
 
 impl Settings {
-    /// As [`upgrade`], with these settings.
+    /// Answers a request to open a WebSocket, as [`upgrade`] does, with these settings.
     pub fn upgrade(
         &self,
         request: &mut Request,

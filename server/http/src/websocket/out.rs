@@ -1,6 +1,6 @@
 //! The way out of a WebSocket, which all who send on it share.
 //!
-//! Frames leave whole, one after the other: whoever writes one has the lock. A write that is cut short in the middle of
+//! Frames leave whole, one after the other: a sender has the lock while it writes one. A write that is cut short in the middle of
 //! a frame leaves the rest behind, and the next one begins with it, so that cancelling a sender breaks nothing.
 
 use std::{
@@ -121,7 +121,7 @@ impl Out {
         }
     }
 
-    /// Ends the connection, whoever is in the middle of what.
+    /// Ends the connection, also in the middle of a frame.
     pub(super) fn cut(&self) {
         self.closed.store(true, Ordering::Release);
         self.line.cut();

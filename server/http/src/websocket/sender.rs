@@ -11,7 +11,7 @@ use super::{
 
 /// Sends on a [`WebSocket`](super::WebSocket); clones send on the same. It does not keep the connection open.
 ///
-/// Each message leaves whole, whoever sends at the same time. A send waits until the kernel has taken the message, at
+/// Each message leaves whole, though others send at the same time. A send waits until the kernel has taken the message, at
 /// most for the [write timeout](super::Settings::write_timeout), and is cut short by deadlines and cancellation. What
 /// has left of a message by then is followed by its rest with the next one, so that others can go on.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Sender {
     /// Sends a text.
     ///
     /// # Errors
-    /// As [`Sender::send`].
+    /// Those of [`Sender::send`].
     pub fn send_text(&self, text: &str) -> Result<(), Error> {
         self.out.send(Opcode::Text, text.as_bytes())
     }
@@ -41,7 +41,7 @@ impl Sender {
     /// Sends bytes.
     ///
     /// # Errors
-    /// As [`Sender::send`].
+    /// Those of [`Sender::send`].
     pub fn send_binary(&self, bytes: &[u8]) -> Result<(), Error> {
         self.out.send(Opcode::Binary, bytes)
     }
@@ -49,16 +49,16 @@ impl Sender {
     /// Sends what was made once to be sent to many.
     ///
     /// # Errors
-    /// As [`Sender::send`].
+    /// Those of [`Sender::send`].
     pub fn send_frame(&self, frame: &Frame) -> Result<(), Error> {
         self.out.send_frame(frame)
     }
 
-    /// Sends a Close frame and returns. Whoever receives sees to the answer, and that it comes in time: at the latest
+    /// Sends a Close frame and returns. The socket's `receive` sees to the answer, and that it comes in time: at the latest
     /// from the next Ping on. A reason of more than 123 bytes is cut.
     ///
     /// # Errors
-    /// As [`Sender::send`].
+    /// Those of [`Sender::send`].
     ///
     /// # Panics
     /// If no Close may have that code: 1000 to 1003, 1007 to 1014 and 3000 to 4999 are allowed.

@@ -166,7 +166,7 @@ impl WebSocket {
     /// Sends a message: see [`Sender::send`].
     ///
     /// # Errors
-    /// As [`Sender::send`].
+    /// Those of [`Sender::send`].
     pub fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
         self.sender.send(message)
     }
@@ -174,7 +174,7 @@ impl WebSocket {
     /// Sends a text.
     ///
     /// # Errors
-    /// As [`Sender::send`].
+    /// Those of [`Sender::send`].
     pub fn send_text(&self, text: &str) -> Result<(), Error> {
         self.sender.send_text(text)
     }
@@ -182,7 +182,7 @@ impl WebSocket {
     /// Sends bytes.
     ///
     /// # Errors
-    /// As [`Sender::send`].
+    /// Those of [`Sender::send`].
     pub fn send_binary(&self, bytes: &[u8]) -> Result<(), Error> {
         self.sender.send_binary(bytes)
     }
@@ -190,7 +190,7 @@ impl WebSocket {
     /// Sends what was made once to be sent to many.
     ///
     /// # Errors
-    /// As [`Sender::send`].
+    /// Those of [`Sender::send`].
     pub fn send_frame(&self, frame: &Frame) -> Result<(), Error> {
         self.sender.send_frame(frame)
     }
@@ -207,7 +207,7 @@ impl WebSocket {
     /// received already, it only waits for what is left of that.
     ///
     /// # Errors
-    /// As [`WebSocket::receive`]; the connection has ended then, too.
+    /// Those of [`WebSocket::receive`]; the connection has ended then, too.
     ///
     /// # Panics
     /// If no Close may have that code: 1000 to 1003, 1007 to 1014 and 3000 to 4999 are allowed.
@@ -468,7 +468,7 @@ impl Drop for WebSocket {
 }
 
 impl Settings {
-    /// As [`WebSocket::pair`], with these settings for both.
+    /// Makes two that are connected to each other, as [`WebSocket::pair`] does, with these settings for both.
     ///
     /// # Panics
     /// If the write timeout is zero.
