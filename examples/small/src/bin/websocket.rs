@@ -9,7 +9,7 @@ use maniple_server::{Html, Request, Response, Router, Server, websocket};
 const PAGE: &str = r#"<!doctype html><title>Echo</title>
 <input placeholder="say something"><pre></pre>
 <script>
-const [input] = document.getElementsByTagName("input"), [output] = document.getElementsByTagName("pre");
+const [input, output] = ["input", "pre"].map(name => document.querySelector(name));
 const socket = new WebSocket(`ws://${location.host}/echo`);
 socket.onmessage = event => output.textContent += event.data + "\n";
 socket.onclose = event => output.textContent += `closed with ${event.code}\n`;
