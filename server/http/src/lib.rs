@@ -52,6 +52,8 @@ mod proxied;
 mod request;
 mod response;
 mod router;
+#[cfg(feature = "tls")]
+mod secure;
 pub mod server;
 pub mod sse;
 mod testing;
@@ -59,6 +61,12 @@ pub mod transport;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 mod writer;
+
+/// TLS: settings of a server that [speaks](server::Builder::bind_tls) it, and what its handlers [learn](Request::tls).
+///
+/// With the feature `tls`.
+#[cfg(feature = "tls")]
+pub use maniple_tls as tls;
 
 pub use body::BodyError;
 pub use bytes::Bytes;

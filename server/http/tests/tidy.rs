@@ -50,3 +50,14 @@ fn files_say_what_lives_in_them() {
         assert!(source.text.starts_with("//! "), "{}.rs", source.name);
     }
 }
+
+#[test]
+fn two_files_alone_know_tls() {
+    for source in server().sources() {
+        let may = ["transport/tls", "secure", "lib"];
+        if !may.contains(&source.name.as_str()) {
+            let code = source.code();
+            assert!(!code.contains("maniple_tls"), "{}.rs", source.name);
+        }
+    }
+}

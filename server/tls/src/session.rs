@@ -41,15 +41,9 @@ pub(crate) struct Session {
     /// So have we.
     closed: bool,
     /// The transport has ended.
-    end: Option<End>,
+    ended: bool,
+    expects_end: bool,
     failed: Option<Error>,
-}
-
-#[derive(Clone, Copy)]
-enum End {
-    /// This end has stopped reading.
-    Expected,
-    Unexpected,
 }
 
 enum Side {
@@ -123,7 +117,8 @@ impl Session {
             established: false,
             peer_closed: false,
             closed: false,
-            end: None,
+            ended: false,
+            expects_end: false,
             failed: None,
         }
     }
@@ -173,7 +168,7 @@ impl Session {
 
     /// Whether the transport has ended.
     pub(crate) fn has_ended(&self) -> bool {
-        self.end.is_some()
+        self.ended
     }
 
     /// Nothing goes any more.
@@ -206,25 +201,25 @@ impl Session {
         }
     }
 
-    /// Nothing more will be received. Whether that was `expected`, since this end has stopped reading.
-    pub(crate) fn end(&mut self, expected: bool) {
-        self.end = Some(match self.end {
-            Some(End::Expected) => End::Expected,
-            _ if expected => End::Expected,
-            _ => End::Unexpected,
-        });
+    /// Nothing more will be received.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// This end reads no more than what has come: an end after that is expected.
+    pub(crate) fn expect_end(&mut self) {
+        self.expects_end = true;
     }
 
     /// What a read gets that finds nothing.
     #[inline]
     fn at_end(&self) -> Result<Step, Error> {
-        match self.end {
-            None if !self.peer_closed => Ok(Step::Receive),
-            Some(End::Unexpected) if !self.peer_closed => Err(match self.established {
-                true => Error::Truncated,
-                false => Error::EndedInHandshake,
-            }),
-            _ => Ok(Step::Read(0)),
+        match (self.established, self.ended) {
+            _ if self.peer_closed => Ok(Step::Read(0)),
+            (_, false) => Ok(Step::Receive),
+            (false, true) => Err(Error::EndedInHandshake),
+            (true, true) if self.expects_end => Ok(Step::Read(0)),
+            (true, true) => Err(Error::Truncated),
         }
     }
 

@@ -68,6 +68,8 @@ pub struct Stream<T: Transport> {
     sending: maniple::sync::Mutex<Buffer>,
     /// In nanoseconds; `u64::MAX` for none.
     read_timeout: AtomicU64,
+    /// Whether something is still to be sent, since a wait for that was cut short.
+    is_behind: AtomicBool,
     is_abandoned: AtomicBool,
     info: OnceLock<Box<Info>>,
 }
@@ -108,6 +110,7 @@ impl<T: Transport> Stream<T> {
             reading: maniple::sync::Mutex::new(Reading { is_doubtful: true }),
             sending: maniple::sync::Mutex::new(Buffer::new()),
             read_timeout: AtomicU64::new(u64::MAX),
+            is_behind: AtomicBool::new(false),
             is_abandoned: AtomicBool::new(false),
             info: OnceLock::new(),
         }
@@ -230,6 +233,13 @@ impl<T: Transport> Stream<T> {
         self.session().holds_input()
     }
 
+    /// Whether something that was written is still to be given to the transport, since a wait for that was cut short:
+    /// the next write or flush does.
+    #[inline]
+    pub fn is_behind(&self) -> bool {
+        self.is_behind.load(Ordering::Relaxed)
+    }
+
     /// Bytes, encrypted, that are still to be given to the transport, since a wait for that was cut short.
     pub fn unsent(&self) -> usize {
         match self.sending.try_lock() {
@@ -240,24 +250,29 @@ impl<T: Transport> Stream<T> {
     }
 
     /// Ends one direction or both. For writing, the peer is told by `close_notify`, after everything written before;
-    /// then the transport's direction is ended, too.
+    /// then the transport's direction is ended, too. To end both does not wait: the peer is told if there is room, and
+    /// nobody is writing.
     ///
     /// # Errors
     /// If the connection is gone, or the wait was cut short.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        if matches!(how, Shutdown::Read | Shutdown::Both) {
-            self.session().end(true);
-            self.transport.shutdown(Shutdown::Read)?;
+        if how != Shutdown::Write {
+            self.session().expect_end();
         }
-        if matches!(how, Shutdown::Write | Shutdown::Both) {
-            if self.is_established() {
-                let mut sending = self.sending.lock();
-                let closed = self.session().close();
-                self.send_with(closed.map(drop), &mut sending)?;
-            }
-            self.transport.shutdown(Shutdown::Write)?;
+        if how == Shutdown::Write && self.is_established() {
+            let mut sending = self.sending.lock();
+            let closed = self.session().close();
+            self.send_with(closed, &mut sending)?;
+        } else if how == Shutdown::Both
+            && self.is_established()
+            && let Some(mut sending) = self.sending.try_lock()
+        {
+            // Whoever ends both does not ask whether all has left.
+            let _ = self.session().close();
+            self.session().take_outgoing(&mut sending);
+            let _ = self.try_send(&mut sending);
         }
-        Ok(())
+        self.transport.shutdown(how)
     }
 
     /// From now on dropping the stream says no `close_notify`: what was written may not be taken for whole.
@@ -364,7 +379,7 @@ impl<T: Transport> Stream<T> {
                     received.fill(count);
                     let mut session = self.session();
                     match count {
-                        0 => session.end(false),
+                        0 => session.end(),
                         _ => session.receive(&mut received),
                     }
                     return Ok(session);
@@ -390,7 +405,7 @@ impl<T: Transport> Stream<T> {
         reading.is_doubtful = true;
         received.fill(*read.as_ref().unwrap_or(&0));
         match read? {
-            0 => self.session().end(false),
+            0 => self.session().end(),
             _ => self.session().receive(&mut received),
         }
         Ok(())
@@ -446,28 +461,36 @@ impl<T: Transport> Stream<T> {
     /// Sends all there is.
     #[inline]
     fn send(&self, sending: &mut Buffer) -> io::Result<()> {
-        while !sending.is_empty() {
-            match self.transport.write(sending.unread()) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => sending.consume(count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        self.send_by(sending, T::write)
     }
 
     /// Sends what there is room for; kind `WouldBlock` if that is not all.
     fn try_send(&self, sending: &mut Buffer) -> io::Result<()> {
+        self.send_by(sending, T::try_write)
+    }
+
+    #[inline]
+    fn send_by(
+        &self,
+        sending: &mut Buffer,
+        write: impl Fn(&T, &[u8]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        let mut sent = Ok(());
         while !sending.is_empty() {
-            match self.transport.try_write(sending.unread()) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            match write(&self.transport, sending.unread()) {
+                Ok(0) => sent = Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => sending.consume(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => sent = Err(error),
+            }
+            if sent.is_err() {
+                break;
             }
         }
-        Ok(())
+        if self.is_behind() != sent.is_err() {
+            self.is_behind.store(sent.is_err(), Ordering::Relaxed);
+        }
+        sent
     }
 
     /// Shakes hands, unless that is done, no longer than `until` and the handshake's own time.

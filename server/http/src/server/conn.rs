@@ -186,8 +186,11 @@ impl Conn<'_> {
     /// Whether the connection can wait for its next request on standby, now that it has answered all.
     #[cold]
     fn may_stand_by(&self) -> bool {
-        self.dialogue.exchange().connection().rest();
-        self.stands_by && !self.dialogue.service.registry.is_draining()
+        let connection = self.dialogue.exchange().connection();
+        connection.rest();
+        self.stands_by
+            && !connection.transport.holds_input()
+            && !self.dialogue.service.registry.is_draining()
     }
 
     /// Waits for requests and answers all that have come.

@@ -192,11 +192,11 @@ impl Out {
     #[inline]
     pub(crate) fn flush(&self, connection: &Connection, stall: Duration) -> io::Result<()> {
         let mut bytes = self.bytes();
-        if bytes.is_empty() {
+        if bytes.is_empty() && !connection.transport.is_behind() {
             return Ok(());
         }
         match connection.transport.write(&bytes) {
-            Ok(sent) if sent == bytes.len() => {
+            Ok(sent) if sent == bytes.len() && !connection.transport.is_behind() => {
                 bytes.clear();
                 Ok(())
             }
@@ -250,11 +250,11 @@ impl Out {
             return false;
         };
         self.connection.set(Some(connection.clone()));
-        if bytes.is_empty() {
+        if bytes.is_empty() && !connection.transport.is_behind() {
             return false;
         }
         let next = match connection.transport.try_write(&bytes) {
-            Ok(sent) if sent == bytes.len() => {
+            Ok(sent) if sent == bytes.len() && !connection.transport.is_behind() => {
                 bytes.clear();
                 return false;
             }
@@ -297,7 +297,7 @@ fn finish(
     stall: Duration,
 ) -> io::Result<()> {
     let sent = match begun {
-        Ok(sent) if sent == bytes.len() + more.len() => Ok(()),
+        Ok(sent) if sent == bytes.len() + more.len() && !connection.transport.is_behind() => Ok(()),
         begun => send_slowly(connection, bytes, more, begun, stall).map_err(|(error, _)| error),
     };
     // Sent, or part of it sent: users' code may still run before the connection goes, and the courier come by.
@@ -315,7 +315,7 @@ pub(crate) fn send(
     stall: Duration,
 ) -> Result<(), (io::Error, usize)> {
     match connection.transport.write(bytes) {
-        Ok(sent) if sent == bytes.len() => Ok(()),
+        Ok(sent) if sent == bytes.len() && !connection.transport.is_behind() => Ok(()),
         begun => send_slowly(connection, bytes, &[], begun, stall),
     }
 }
@@ -329,12 +329,16 @@ fn send_slowly(
     begun: io::Result<usize>,
     stall: Duration,
 ) -> Result<(), (io::Error, usize)> {
+    let transport = &connection.transport;
+    let whole = one.len() + other.len();
     let mut sent = 0;
     let mut written = begun;
     let mut patience = Patience::with(connection, stall);
     let pace = Pace::of(connection, stall);
-    while sent < one.len() + other.len() {
+    loop {
         let failed = match written {
+            // All that was left was to be flushed.
+            Ok(0) if sent == whole => None,
             Ok(0) => Some(io::ErrorKind::WriteZero.into()),
             Ok(count) => {
                 sent += count;
@@ -352,16 +356,18 @@ fn send_slowly(
         if let Some(error) = failed {
             return Err((error, sent));
         }
-        let slices = [
-            IoSlice::new(&one[sent.min(one.len())..]),
-            IoSlice::new(&other[sent.saturating_sub(one.len())..]),
-        ];
-        written = match sent < one.len() + other.len() {
-            true => connection.transport.write_vectored(&slices),
-            false => break,
+        written = if sent < whole {
+            let slices = [
+                IoSlice::new(&one[sent.min(one.len())..]),
+                IoSlice::new(&other[sent.saturating_sub(one.len())..]),
+            ];
+            transport.write_vectored(&slices)
+        } else if transport.is_behind() {
+            transport.flush().map(|()| 0)
+        } else {
+            return Ok(());
         };
     }
-    Ok(())
 }
 
 /// Whether a timeout of the socket passed, and not a deadline of the caller's scope.

@@ -421,7 +421,8 @@ impl Write for UpgradedWriter {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        let flushed = self.shared.connection.transport.flush();
+        self.shared.settle_write(flushed.map(|()| 0)).map(drop)
     }
 }
 
@@ -441,7 +442,7 @@ impl Write for Upgraded {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.writer.flush()
     }
 }
 

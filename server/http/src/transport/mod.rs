@@ -1,10 +1,12 @@
 //! What a connection's bytes travel over: a closed set of kinds, with the same methods.
 //!
-//! The server is written against `Transport` and [`Listener`] and knows no socket. A kind that is to be added, TLS
-//! above all, is an arm here and nothing anywhere else.
+//! The server is written against `Transport` and [`Listener`] and knows no socket. A kind that is to be added is an arm
+//! here and nothing anywhere else. TLS is one, over any of the others.
 
 mod connector;
 pub mod memory;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::{
     fmt,
@@ -33,32 +35,71 @@ pub(crate) enum Transport {
     Tcp(TcpStream),
     Unix(UnixStream),
     Memory(memory::Stream),
+    #[cfg(feature = "tls")]
+    Tls(Box<tls::Secure>),
 }
 
 /// The same for each kind.
 macro_rules! each {
-    ($self:expr, $stream:ident => $call:expr) => {
+    ($self:expr, $stream:ident => $call:expr, $secure:ident => $over_tls:expr) => {
         match $self {
             Transport::Tcp($stream) => $call,
             Transport::Unix($stream) => $call,
             Transport::Memory($stream) => $call,
+            #[cfg(feature = "tls")]
+            Transport::Tls($secure) => $over_tls,
         }
+    };
+    ($self:expr, $stream:ident => $call:expr) => {
+        each!($self, $stream => $call, $stream => $call)
     };
 }
 
 impl Transport {
     #[inline]
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        each!(self, stream => (&mut &*stream).read(buffer))
+        each!(self, stream => (&mut &*stream).read(buffer), secure => secure.read(buffer))
     }
 
     #[inline]
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        each!(self, stream => (&mut &*stream).write(bytes))
+        each!(self, stream => (&mut &*stream).write(bytes), secure => secure.write(bytes))
     }
 
     pub(crate) fn write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        each!(self, stream => (&mut &*stream).write_vectored(slices))
+        each!(
+            self,
+            stream => (&mut &*stream).write_vectored(slices),
+            secure => secure.write_vectored(slices)
+        )
+    }
+
+    /// Sends what writes have taken and not sent, which only those over TLS do.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        match self {
+            Transport::Tcp(_) | Transport::Unix(_) | Transport::Memory(_) => Ok(()),
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.flush(),
+        }
+    }
+
+    /// Whether there is something to [flush](Self::flush).
+    #[inline]
+    pub(crate) fn is_behind(&self) -> bool {
+        match self {
+            Transport::Tcp(_) | Transport::Unix(_) | Transport::Memory(_) => false,
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.is_behind(),
+        }
+    }
+
+    /// Whether it has taken in bytes that were not read, so that its descriptor does not tell of them.
+    pub(crate) fn holds_input(&self) -> bool {
+        match self {
+            Transport::Tcp(_) | Transport::Unix(_) | Transport::Memory(_) => false,
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.holds_input(),
+        }
     }
 
     /// Reads what is there; kind `WouldBlock` if nothing is.
@@ -99,9 +140,12 @@ impl Transport {
 
     /// Small writes leave at once.
     pub(crate) fn set_nodelay(&self) {
-        if let Transport::Tcp(stream) = self {
+        match self {
             // An error says that the peer is gone already.
-            let _ = stream.set_nodelay(true);
+            Transport::Tcp(stream) => _ = stream.set_nodelay(true),
+            Transport::Unix(_) | Transport::Memory(_) => {}
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.below().set_nodelay(),
         }
     }
 
@@ -111,6 +155,8 @@ impl Transport {
             Transport::Tcp(stream) => stream.unacknowledged(),
             Transport::Unix(stream) => stream.unread_by_peer(),
             Transport::Memory(stream) => Ok(stream.unread_by_peer()),
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => Ok(secure.below().untaken()? + secure.unsent()),
         }
     }
 
@@ -122,6 +168,8 @@ impl Transport {
             Transport::Tcp(stream) => _ = stream.reset_on_close(),
             Transport::Unix(_) => {}
             Transport::Memory(stream) => stream.reset_on_close(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.reset_on_close(),
         }
     }
 
@@ -131,6 +179,8 @@ impl Transport {
             Transport::Tcp(stream) => stream.unwatch(),
             Transport::Unix(stream) => stream.unwatch(),
             Transport::Memory(_) => {}
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.below().unwatch(),
         }
     }
 
@@ -140,6 +190,8 @@ impl Transport {
         match self {
             Transport::Tcp(_) | Transport::Unix(_) => true,
             Transport::Memory(_) => false,
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.below().has_descriptor(),
         }
     }
 
@@ -150,6 +202,9 @@ impl Transport {
             Transport::Tcp(_) | Transport::Memory(_) => true,
             // A read stops where descriptors came along.
             Transport::Unix(_) => false,
+            // What waits for more waits for what is decrypted.
+            #[cfg(feature = "tls")]
+            Transport::Tls(_) => true,
         }
     }
 
@@ -158,6 +213,8 @@ impl Transport {
         match self {
             Transport::Tcp(_) => false,
             Transport::Unix(_) | Transport::Memory(_) => true,
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.below().tells_half_closes(),
         }
     }
 
@@ -167,6 +224,8 @@ impl Transport {
         match self {
             Transport::Tcp(_) | Transport::Unix(_) => None,
             Transport::Memory(stream) => stream.hangup(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.below().hangup(),
         }
     }
 
@@ -176,6 +235,8 @@ impl Transport {
             Transport::Tcp(stream) => Some(stream.fd_to_wait_for()),
             Transport::Unix(stream) => Some(stream.fd_to_wait_for()),
             Transport::Memory(_) => None,
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.below().descriptor(),
         }
     }
 }
@@ -290,35 +351,24 @@ enum Kind {
     Tcp(TcpListener),
     Unix(UnixListener),
     Memory(memory::Listener),
+    #[cfg(feature = "tls")]
+    Tls(Box<tls::SecureListener>),
 }
 
 impl Listener {
     /// Waits for a connection.
     pub(crate) fn accept(&self) -> io::Result<(Transport, Peer)> {
-        Ok(match &self.kind {
-            Kind::Tcp(listener) => of_tcp(listener.accept()?),
-            Kind::Unix(listener) => (Transport::Unix(listener.accept()?.0), Peer::Unix),
-            Kind::Memory(listener) => (Transport::Memory(listener.accept()?), Peer::Memory),
-        })
+        self.kind.accept()
     }
 
     /// A connection that has arrived; kind `WouldBlock` if there is none.
     pub(crate) fn try_accept(&self) -> io::Result<(Transport, Peer)> {
-        Ok(match &self.kind {
-            Kind::Tcp(listener) => of_tcp(listener.try_accept()?),
-            Kind::Unix(listener) => (Transport::Unix(listener.try_accept()?.0), Peer::Unix),
-            Kind::Memory(listener) => (Transport::Memory(listener.try_accept()?), Peer::Memory),
-        })
+        self.kind.try_accept()
     }
 
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        let kind = match &self.kind {
-            Kind::Tcp(listener) => Kind::Tcp(listener.try_clone()?),
-            Kind::Unix(listener) => Kind::Unix(listener.try_clone()?),
-            Kind::Memory(listener) => Kind::Memory(listener.clone()),
-        };
         Ok(Self {
-            kind,
+            kind: self.kind.try_clone()?,
             shared: self.shared,
             policy: self.policy.clone(),
         })
@@ -374,27 +424,80 @@ impl Listener {
 
     /// Refuses what has not begun to connect. An error if it cannot, and others may go on connecting.
     pub(crate) fn ignore_new(&self) -> io::Result<()> {
-        match &self.kind {
+        self.kind.ignore_new()
+    }
+
+    /// Whether connections may be on their way that can neither be accepted yet nor refused any more.
+    pub(crate) fn has_handshakes(&self) -> bool {
+        self.kind.has_handshakes()
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> io::Result<Address> {
+        self.kind.address()
+    }
+}
+
+impl Kind {
+    fn accept(&self) -> io::Result<(Transport, Peer)> {
+        Ok(match self {
+            Kind::Tcp(listener) => of_tcp(listener.accept()?),
+            Kind::Unix(listener) => (Transport::Unix(listener.accept()?.0), Peer::Unix),
+            Kind::Memory(listener) => (Transport::Memory(listener.accept()?), Peer::Memory),
+            #[cfg(feature = "tls")]
+            Kind::Tls(listener) => listener.secure(listener.below().accept()?)?,
+        })
+    }
+
+    fn try_accept(&self) -> io::Result<(Transport, Peer)> {
+        Ok(match self {
+            Kind::Tcp(listener) => of_tcp(listener.try_accept()?),
+            Kind::Unix(listener) => (Transport::Unix(listener.try_accept()?.0), Peer::Unix),
+            Kind::Memory(listener) => (Transport::Memory(listener.try_accept()?), Peer::Memory),
+            #[cfg(feature = "tls")]
+            Kind::Tls(listener) => listener.secure(listener.below().try_accept()?)?,
+        })
+    }
+
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Kind::Tcp(listener) => Kind::Tcp(listener.try_clone()?),
+            Kind::Unix(listener) => Kind::Unix(listener.try_clone()?),
+            Kind::Memory(listener) => Kind::Memory(listener.clone()),
+            #[cfg(feature = "tls")]
+            Kind::Tls(listener) => Kind::Tls(Box::new(listener.try_clone()?)),
+        })
+    }
+
+    fn ignore_new(&self) -> io::Result<()> {
+        match self {
             Kind::Tcp(listener) => listener.ignore_new(),
             Kind::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
             Kind::Memory(listener) => {
                 listener.close();
                 Ok(())
             }
+            #[cfg(feature = "tls")]
+            Kind::Tls(listener) => listener.below().ignore_new(),
         }
     }
 
-    /// Whether connections may be on their way that can neither be accepted yet nor refused any more.
-    pub(crate) fn has_handshakes(&self) -> bool {
-        matches!(self.kind, Kind::Tcp(_))
+    fn has_handshakes(&self) -> bool {
+        match self {
+            Kind::Tcp(_) => true,
+            Kind::Unix(_) | Kind::Memory(_) => false,
+            #[cfg(feature = "tls")]
+            Kind::Tls(listener) => listener.below().has_handshakes(),
+        }
     }
 
-    /// Where it listens.
-    pub(crate) fn address(&self) -> io::Result<Address> {
-        Ok(match &self.kind {
+    fn address(&self) -> io::Result<Address> {
+        Ok(match self {
             Kind::Tcp(listener) => Address::Tcp(listener.local_addr()?),
             Kind::Unix(listener) => Address::Unix(listener.local_addr()?),
             Kind::Memory(_) => Address::Memory,
+            #[cfg(feature = "tls")]
+            Kind::Tls(listener) => listener.below().address()?,
         })
     }
 }

@@ -43,7 +43,7 @@ fn routes() -> Router {
         })
 }
 
-fn served() -> [Served; 3] {
+fn served() -> [Served; 5] {
     Served::each(|| Server::builder(routes()))
 }
 

@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use maniple::{JoinHandle, Runtime, inspect, net::Shutdown, sync::channel};
@@ -20,7 +20,8 @@ use maniple_server::{
     Body, Client, ClientError, DrainReport, Request, Response, Router, Server, ServerHandle,
     StatusCode, client,
     server::Builder,
-    transport::{Address, Peer, memory},
+    tls::{self, ClientConfig, ServerConfig, self_signed},
+    transport::{Address, Listener, Peer, memory},
 };
 
 use super::{routes, statuses};
@@ -32,6 +33,9 @@ enum Way {
     Tcp,
     Unix(UnixAddr),
     Memory(memory::Connector),
+    /// Over TCP.
+    Tls(ClientConfig),
+    TlsInMemory(memory::Connector, ClientConfig),
 }
 
 pub(super) struct Served {
@@ -64,6 +68,53 @@ impl Stream for memory::Stream {
     }
 }
 
+impl<T: tls::Transport> Stream for tls::Stream<T> {
+    fn end_writing(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+/// What a client in a process of its own would go over.
+struct InMemory(memory::Stream);
+
+impl tls::Transport for InMemory {
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&mut &self.0).read(buffer)
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        (&mut &self.0).write(bytes)
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buffer)
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn wait_readable(&self, until: Option<Instant>) -> io::Result<()> {
+        self.0
+            .wait_readable_until(until.unwrap_or_else(|| Instant::now() + 10 * LONG))
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.0.set_write_timeout(timeout)
+    }
+
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.0.shutdown(how)
+    }
+}
+
+fn tls_configs() -> (ServerConfig, ClientConfig) {
+    let certificate = self_signed(["localhost"]).unwrap();
+    let client = ClientConfig::builder().roots_pem(certificate.chain_pem());
+    let server = ServerConfig::builder().certificate(certificate);
+    (server.build().unwrap(), client.build().unwrap())
+}
+
 fn unix_address() -> UnixAddr {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let name = format!(
@@ -75,16 +126,25 @@ fn unix_address() -> UnixAddr {
 }
 
 impl Served {
-    /// The same server three times over.
-    pub(super) fn each(make: impl Fn() -> Builder) -> [Self; 3] {
+    /// The same server five times over.
+    pub(super) fn each(make: impl Fn() -> Builder) -> [Self; 5] {
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = unix_address();
         let unix = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
         let (listener, connector) = memory::listener();
+        let (config, client) = tls_configs();
+        let secure = make().bind_tls("127.0.0.1:0", config.clone()).unwrap();
+        let (below, connects) = memory::listener();
+        let below = Listener::try_from(below).unwrap().tls(config);
         [
             Self::start(make().listener(tcp).unwrap(), Way::Tcp),
             Self::start(make().listener(unix).unwrap(), Way::Unix(address)),
             Self::start(make().listener(listener).unwrap(), Way::Memory(connector)),
+            Self::start(secure, Way::Tls(client.clone())),
+            Self::start(
+                make().listener(below).unwrap(),
+                Way::TlsInMemory(connects, client),
+            ),
         ]
     }
 
@@ -114,6 +174,18 @@ impl Served {
             }
             Way::Memory(connector) => {
                 let stream = connector.connect().unwrap();
+                stream.set_read_timeout(Some(LONG)).unwrap();
+                Box::new(stream)
+            }
+            Way::Tls(config) => {
+                let stream = maniple::net::TcpStream::connect(self.handle.local_addr()).unwrap();
+                let stream = config.stream(stream, "localhost").unwrap();
+                stream.set_read_timeout(Some(LONG)).unwrap();
+                Box::new(stream)
+            }
+            Way::TlsInMemory(connector, config) => {
+                let stream = InMemory(connector.connect().unwrap());
+                let stream = config.stream(stream, "localhost").unwrap();
                 stream.set_read_timeout(Some(LONG)).unwrap();
                 Box::new(stream)
             }
@@ -207,7 +279,7 @@ fn each_transport_gives_the_same_bytes() {
             2,
         ),
     ] {
-        let [tcp, unix, memory] = served.each_ref().map(|served| served.say(&request));
+        let [tcp, others @ ..] = served.each_ref().map(|served| served.say(&request));
         let shown: String = request.chars().take(90).collect();
         assert_eq!(
             statuses(&tcp).first().copied().unwrap_or(0),
@@ -215,8 +287,12 @@ fn each_transport_gives_the_same_bytes() {
             "{shown:?} {tcp:?}"
         );
         assert_eq!(statuses(&tcp).len(), count, "{shown:?} {tcp:?}");
-        assert!(unix == tcp, "{shown:?}: {unix:?}");
-        assert!(memory == tcp, "{shown:?}: {memory:?}");
+        for (way, other) in ["unix", "memory", "tls", "tls in memory"]
+            .iter()
+            .zip(others)
+        {
+            assert!(other == tcp, "{way}: {shown:?}: {other:?}");
+        }
     }
 }
 
@@ -319,8 +395,8 @@ fn handlers_learn_over_what_a_request_came() {
         let answer = served.say("GET / HTTP/1.0\r\n\r\n");
         answer.rsplit("\r\n").next().unwrap().to_owned()
     });
-    assert_eq!(kinds, ["tcp", "unix", "memory"]);
-    let [tcp, unix, memory] = served
+    assert_eq!(kinds, ["tcp", "unix", "memory", "tcp", "memory"]);
+    let [tcp, unix, memory, ..] = served
         .each_ref()
         .map(|served| served.handle.address().to_string());
     assert!(tcp.starts_with("127.0.0.1:"), "{tcp}");

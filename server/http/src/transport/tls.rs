@@ -1,0 +1,258 @@
+//! TLS over any other kind of connection, and listeners that speak it.
+
+use std::{
+    io::{self, IoSlice, Read, Write},
+    time::{Duration, Instant},
+};
+
+use maniple::{
+    net::{Shutdown, TcpListener, ToSocketAddrs},
+    time::coarse_now,
+};
+use maniple_tls::{Error, Info, ServerConfig};
+
+use super::{Kind, Listener, Peer, Transport};
+
+/// A connection over TLS, on the server's side.
+#[derive(Debug)]
+pub(crate) struct Secure {
+    stream: maniple_tls::Stream<Transport>,
+}
+
+impl Secure {
+    fn new(transport: Transport, config: &ServerConfig) -> io::Result<Self> {
+        let stream = config.stream(transport)?;
+        Ok(Self { stream })
+    }
+
+    /// What TLS goes over.
+    #[inline]
+    pub(super) fn below(&self) -> &Transport {
+        self.stream.transport()
+    }
+
+    #[inline]
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = (&mut &self.stream).read(buffer);
+        read.map_err(|error| self.settle(error))
+    }
+
+    #[inline]
+    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        (&mut &self.stream).write(bytes)
+    }
+
+    pub(super) fn write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&mut &self.stream).write_vectored(slices)
+    }
+
+    pub(super) fn flush(&self) -> io::Result<()> {
+        (&mut &self.stream).flush()
+    }
+
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.try_read(buffer);
+        read.map_err(|error| self.settle(error))
+    }
+
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.try_write(bytes)
+    }
+
+    pub(super) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let peeked = self.stream.peek(buffer);
+        peeked.map_err(|error| self.settle(error))
+    }
+
+    #[inline]
+    pub(super) fn wait_readable_until(&self, until: Instant) -> io::Result<()> {
+        let waited = self.stream.wait_readable_until(until);
+        waited.map_err(|error| self.settle(error))
+    }
+
+    pub(super) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.stream.set_read_timeout(timeout)
+    }
+
+    pub(super) fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.stream.set_write_timeout(timeout)
+    }
+
+    pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.stream.shutdown(how)
+    }
+
+    #[inline]
+    pub(super) fn is_behind(&self) -> bool {
+        self.stream.is_behind()
+    }
+
+    pub(super) fn unsent(&self) -> usize {
+        self.stream.unsent()
+    }
+
+    pub(super) fn holds_input(&self) -> bool {
+        self.stream.holds_input()
+    }
+
+    pub(super) fn reset_on_close(&self) {
+        self.stream.abandon();
+        self.below().reset_on_close();
+    }
+
+    /// What the server makes of an error: a handshake that took too long is no wait that could be gone on with, and who
+    /// speaks plain HTTP is answered in plain HTTP.
+    #[cold]
+    fn settle(&self, error: io::Error) -> io::Error {
+        match Error::of(&error) {
+            Some(Error::HandshakeTimeout(_)) => {
+                io::Error::new(io::ErrorKind::ConnectionAborted, error)
+            }
+            Some(Error::PlainHttp) => {
+                self.answer_plain();
+                error
+            }
+            _ => error,
+        }
+    }
+
+    /// The rest of the request is read away, or closing would reset the connection and might take the answer with it.
+    fn answer_plain(&self) {
+        let plain = self.below();
+        if plain.try_write(SPEAKS_TLS).is_err() || plain.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let until = coarse_now() + LINGER;
+        for _ in 0..MOST_READ_AWAY / PIECE {
+            if plain.wait_readable_until(until).is_err() {
+                return;
+            }
+            match plain.try_read(&mut [0; PIECE]) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+const SPEAKS_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    content-type: text/plain; charset=utf-8\r\n\
+    content-length: 58\r\n\
+    connection: close\r\n\r\n\
+    this port speaks HTTPS, and the request came in plain HTTP";
+
+const LINGER: Duration = Duration::from_secs(1);
+const PIECE: usize = 2 * 1024;
+const MOST_READ_AWAY: usize = 256 * 1024;
+
+/// In place of a time that never comes.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+impl maniple_tls::Transport for Transport {
+    #[inline]
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Transport::read(self, buffer)
+    }
+
+    #[inline]
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        Transport::write(self, bytes)
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Transport::try_read(self, buffer)
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        Transport::try_write(self, bytes)
+    }
+
+    #[inline]
+    fn wait_readable(&self, until: Option<Instant>) -> io::Result<()> {
+        self.wait_readable_until(until.unwrap_or_else(|| coarse_now() + NEVER))
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        Transport::set_write_timeout(self, timeout)
+    }
+
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        Transport::shutdown(self, how)
+    }
+
+    #[inline]
+    fn is_emptied_by_short_reads(&self) -> bool {
+        Transport::is_emptied_by_short_reads(self)
+    }
+}
+
+impl Transport {
+    /// What the handshake came to.
+    pub(crate) fn tls(&self) -> Option<&Info> {
+        match self {
+            Transport::Tls(secure) => secure.stream.info(),
+            _ => None,
+        }
+    }
+}
+
+/// A listener below, and what makes TLS of its connections.
+#[derive(Debug)]
+pub(super) struct SecureListener {
+    below: Kind,
+    config: ServerConfig,
+}
+
+impl SecureListener {
+    pub(super) fn below(&self) -> &Kind {
+        &self.below
+    }
+
+    pub(super) fn secure(&self, (below, peer): (Transport, Peer)) -> io::Result<(Transport, Peer)> {
+        let secure = Secure::new(below, &self.config)?;
+        Ok((Transport::Tls(Box::new(secure)), peer))
+    }
+
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            below: self.below.try_clone()?,
+            config: self.config.clone(),
+        })
+    }
+}
+
+impl Listener {
+    /// Speaks TLS with what connects.
+    ///
+    /// # Examples
+    /// HTTP and HTTPS from one server:
+    /// ```
+    /// use maniple::net::TcpListener;
+    /// use maniple_server::{Router, Server, tls::ServerConfig, transport::Listener};
+    /// # fn serve(config: ServerConfig) -> std::io::Result<()> {
+    /// let plain = TcpListener::bind("127.0.0.1:0")?;
+    /// let secure = Listener::try_from(TcpListener::bind("127.0.0.1:0")?)?.tls(config);
+    /// let server = Server::builder(Router::new()).listen(plain)?.listener(secure)?;
+    /// # let _ = server;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn tls(self, config: ServerConfig) -> Self {
+        let secure = SecureListener {
+            below: self.kind,
+            config,
+        };
+        Self {
+            kind: Kind::Tls(Box::new(secure)),
+            ..self
+        }
+    }
+
+    /// On an address of TCP.
+    pub(crate) fn bind_tls(address: impl ToSocketAddrs, config: ServerConfig) -> io::Result<Self> {
+        let listener = Self::try_from(TcpListener::bind(address)?)?;
+        Ok(listener.tls(config))
+    }
+}
