@@ -21,6 +21,7 @@ mod connections;
 pub(crate) mod framing;
 pub(crate) mod open;
 pub(crate) mod streams;
+pub(crate) mod tls;
 
 pub(crate) use self::arrivals::{Arrivals, Pace};
 

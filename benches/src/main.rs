@@ -74,6 +74,9 @@ enum Command {
     /// The load of `compare latency` and `compare skew`, which start it.
     #[command(hide = true)]
     OpenLoad(load::open::Options),
+    /// The load of `compare tls`, which starts it.
+    #[command(hide = true)]
+    TlsLoad(load::tls::Options),
     /// The backends of `compare fanout`, which starts them.
     #[command(hide = true)]
     Backends,
@@ -100,6 +103,7 @@ fn run(command: &Command) -> Result<()> {
         Command::ServeStream(options) => servers::streams::run(options),
         Command::StreamLoad(options) => load::streams::run(options),
         Command::OpenLoad(options) => load::open::run(options),
+        Command::TlsLoad(options) => load::tls::run(options),
         Command::Micro(options) => micro::run(options),
         Command::Budget(options) => budget::run(options),
         Command::Count(options) => count::run(options),

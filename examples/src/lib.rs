@@ -21,6 +21,7 @@ chapters! {
     extractors = "../../docs/src/extractors.md",
     streaming = "../../docs/src/streaming.md",
     parts = "../../docs/src/parts.md",
+    tls = "../../docs/src/tls.md",
     tcp_processes = "../../docs/src/tcp-processes.md",
     capacity = "../../docs/src/capacity.md",
     capacity_lab = "../../docs/src/capacity-lab.md",

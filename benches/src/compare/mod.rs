@@ -9,6 +9,7 @@ pub(crate) mod skew;
 mod startup;
 pub(crate) mod streams;
 mod tails;
+pub(crate) mod tls;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -18,6 +19,8 @@ use clap::Subcommand;
 pub(crate) enum Compare {
     /// HTTP servers that answer `GET /` over keep-alive connections, by CPU time per request.
     Http(http::Options),
+    /// HTTPS servers by CPU time per request and per handshake, and by memory of idle connections.
+    Tls(tls::Options),
     /// HTTP servers at a rate below their peaks, by latency.
     Latency(latency::Options),
     /// A leader that asks three backends over connections of its own, by CPU time per aggregate.
@@ -33,6 +36,7 @@ pub(crate) enum Compare {
 pub(crate) fn run(compare: &Compare) -> Result<()> {
     match compare {
         Compare::Http(options) => http::run(options),
+        Compare::Tls(options) => tls::run(options),
         Compare::Latency(options) => latency::run(options),
         Compare::Fanout(options) => fanout::run(options),
         Compare::Skew(options) => skew::run(options),

@@ -110,19 +110,19 @@ impl Connection {
 }
 
 /// How many requests end in `received`, and where the last one does.
-fn requests(received: &[u8]) -> (usize, usize) {
+pub(super) fn requests(received: &[u8]) -> (usize, usize) {
     let ends = memmem::find_iter(received, b"\r\n\r\n").map(|at| at + 4);
     ends.fold((0, 0), |(count, _), end| (count + 1, end))
 }
 
 /// As many answers as a read can ask for, ready to be written.
-struct Answers {
+pub(super) struct Answers {
     all: Vec<u8>,
     length: usize,
 }
 
 impl Answers {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let one = canned_answer();
         Self {
             all: one.repeat(4096),
@@ -130,7 +130,7 @@ impl Answers {
         }
     }
 
-    fn of(&self, requests: usize) -> &[u8] {
+    pub(super) fn of(&self, requests: usize) -> &[u8] {
         let length = (requests * self.length).min(self.all.len());
         &self.all[..length]
     }

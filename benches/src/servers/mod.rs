@@ -9,6 +9,7 @@ mod may;
 mod routes;
 pub(crate) mod streams;
 mod threads;
+mod tls;
 mod tokio;
 
 use std::{fmt, net::SocketAddr, num::NonZero, str::FromStr, time::Duration};
@@ -58,6 +59,9 @@ impl Name {
         Self::Go,
         Self::Threads,
     ];
+
+    /// Those that speak TLS, the limit among them.
+    pub(crate) const WITH_TLS: [Self; 3] = [Self::Maniple, Self::Hyper, Self::Epoll];
 
     /// That it can be started, or why not.
     pub(crate) fn ready(self) -> Result<()> {
@@ -122,6 +126,9 @@ struct Listening {
     /// Where to listen; the system chooses the port if it is 0.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Speak TLS, on one core.
+    #[arg(long)]
+    tls: bool,
     /// How long a connection may be idle, for servers that close such ones; if not given, as long as they come with.
     #[arg(long)]
     idle_seconds: Option<u64>,
@@ -147,6 +154,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn serve_on_one_core(server: Name, listening: &Listening) -> Result<()> {
     process::settle(Core::First)?;
+    if listening.tls {
+        return match server {
+            Name::Maniple => tls::serve_maniple(listening),
+            Name::Hyper => tls::serve_hyper(listening),
+            Name::Epoll => tls::serve_epoll(listening),
+            _ => bail!("{server} has no variant with TLS"),
+        };
+    }
     match server {
         Name::Maniple => maniple::serve(listening),
         Name::MayMinihttp => may::serve(listening),

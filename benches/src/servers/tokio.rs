@@ -37,7 +37,7 @@ pub(super) fn serve_hyper(listening: &Listening) -> Result<()> {
     tasks.block_on(&runtime, accept)
 }
 
-fn protocol(listening: &Listening) -> http1::Builder {
+pub(super) fn protocol(listening: &Listening) -> http1::Builder {
     let mut protocol = http1::Builder::new();
     protocol.timer(TokioTimer::new()).pipeline_flush(true);
     if let Some(patience) = listening.idle() {
@@ -47,7 +47,7 @@ fn protocol(listening: &Listening) -> http1::Builder {
     protocol
 }
 
-async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+pub(super) async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     Ok(text(Bytes::from_static(BODY.as_bytes())))
 }
 

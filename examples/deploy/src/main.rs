@@ -3,6 +3,9 @@
 //!
 //! Try it: `cargo run --bin greeter`, then `curl http://127.0.0.1:8080/hello/you`. Where
 //! `CONTROL=/tmp/greeter` is set, `cargo run --bin greeter ctl status` asks that service.
+//!
+//! With `--tls-self-signed` it speaks HTTPS with a certificate for `localhost` that it makes at start, for development; with
+//! `TLS_CERT` and `TLS_KEY` with one in files.
 
 use std::{env, io, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -10,6 +13,7 @@ use maniple::{Runtime, inspect};
 use maniple_server::{
     Request, Router, Server,
     server::Health,
+    tls,
     transport::{Listener, Trust},
 };
 use maniple_supervise::{End, Supervisor, Worker, ctl};
@@ -32,6 +36,22 @@ fn router(health: &Health) -> Router {
         .get("/who", who)
         .get("/livez", health.live())
         .get("/readyz", health.ready())
+}
+
+/// What it speaks TLS with, if it does.
+fn security() -> io::Result<Option<tls::ServerConfig>> {
+    let certificate = if env::args().any(|argument| argument == "--tls-self-signed") {
+        tls::self_signed(["localhost", "127.0.0.1"])?
+    } else {
+        match (env::var_os("TLS_CERT"), env::var_os("TLS_KEY")) {
+            (Some(certificate), Some(key)) => tls::Certificate::files(certificate, key),
+            _ => return Ok(None),
+        }
+    };
+    let config = tls::ServerConfig::builder()
+        .certificate(certificate)
+        .alpn(["http/1.1"]);
+    Ok(Some(config.build()?))
 }
 
 fn main() -> ExitCode {
@@ -80,7 +100,14 @@ fn run(control: Option<PathBuf>) -> io::Result<()> {
 fn serve(mut worker: Worker) -> io::Result<()> {
     let health = Health::new();
     let trusted: Trust = setting("TRUSTED", "127.0.0.1, ::1").parse()?; // the proxies
-    let http = Listener::try_from(worker.take("http")?)?.trust(trusted.clone());
+    let mut http = Listener::try_from(worker.take("http")?)?.trust(trusted.clone());
+    let mut _reloading = None;
+    if let Some(config) = security()? {
+        if !worker.is_supervised() {
+            _reloading = Some(config.reload_at_hangup()?); // of several, new processes read the files anew
+        }
+        http = http.tls(config);
+    }
     let mut server = Server::builder(router(&health))
         .health(&health)
         .max_connections(10_000) // less than the descriptors that each process may have

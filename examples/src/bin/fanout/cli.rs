@@ -69,6 +69,10 @@ pub struct Cli {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
+    /// Speak HTTPS at the gateway, with a certificate for localhost that is made at start
+    #[arg(long, conflicts_with_all = ["only", "picture"])]
+    tls_self_signed: bool,
+
     /// Make one serial and one parallel request, draw them into this SVG file, and end
     #[arg(long, value_name = "FILE", conflicts_with = "listen")]
     picture: Option<PathBuf>,
@@ -98,6 +102,7 @@ pub struct Gateway {
     pub backends: Backends,
     pub deadline: Duration,
     pub hedge_after: Duration,
+    pub tls_self_signed: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -149,6 +154,7 @@ impl Cli {
             backends,
             deadline: self.deadline,
             hedge_after: self.hedge_after,
+            tls_self_signed: self.tls_self_signed,
         };
         match self.picture {
             Some(file) => Role::Picture { file, gateway },

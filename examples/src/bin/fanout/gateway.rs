@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use maniple_server::client::ClientResponse;
 use maniple_server::{
     Client, ClientError, Html, IntoResponse, Json, Method, Request, Response, Router, Server,
-    StatusCode,
+    StatusCode, tls,
 };
 use serde::Serialize;
 
@@ -27,6 +27,8 @@ pub struct Gateway {
     pub backends: Vec<Target>,
     pub deadline: Duration,
     pub hedge_after: Duration,
+    /// Whether it speaks HTTPS, with a certificate of its own.
+    pub tls_self_signed: bool,
 }
 
 /// A request that cannot be carried out as it stands, and why.
@@ -63,7 +65,13 @@ impl Gateway {
             .post("/control/{backend}", move |req: &mut Request| {
                 change.change_control(req)
             });
-        Server::builder(router).handle_signals(true).bind(listen)
+        let server = Server::builder(router).handle_signals(true);
+        if !self.tls_self_signed {
+            return server.bind(listen);
+        }
+        let certificate = tls::self_signed(["localhost", "127.0.0.1"])?;
+        let config = tls::ServerConfig::builder().certificate(certificate);
+        server.bind_tls(listen, config.alpn(["http/1.1"]).build()?)
     }
 
     fn aggregate(&self, req: &Request) -> Result<Response, Refusal> {

@@ -66,7 +66,12 @@ fn run_gateway(listen: &str, options: cli::Gateway) -> anyhow::Result<()> {
     let (backends, gateway) = set_up(options)?;
     let server = gateway.bind(listen).map_err(cannot_listen)?;
     backends.iter().for_each(announce);
-    println!("gateway S listening on http://{}", server.local_addr());
+    let scheme = if gateway.tls_self_signed {
+        "https"
+    } else {
+        "http"
+    };
+    println!("gateway S listening on {scheme}://{}", server.local_addr());
     while_serving(backends, || {
         maniple::group(|g| {
             for backend in &gateway.backends {
@@ -131,6 +136,7 @@ fn set_up(options: cli::Gateway) -> anyhow::Result<(Vec<Backend>, Arc<Gateway>)>
         backends: targets,
         deadline: options.deadline,
         hedge_after: options.hedge_after,
+        tls_self_signed: options.tls_self_signed,
     };
     Ok((embedded, Arc::new(gateway)))
 }

@@ -23,7 +23,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// Long enough for what should not leave to have left.
 const A_WHILE: Duration = Duration::from_millis(100);
 
-fn each(routes: impl Fn() -> Router, settings: impl Fn(Builder) -> Builder) -> [Served; 3] {
+fn each(routes: impl Fn() -> Router, settings: impl Fn(Builder) -> Builder) -> [Served; 5] {
     Served::each(|| settings(Server::builder(routes())))
 }
 

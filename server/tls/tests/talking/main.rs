@@ -1,6 +1,7 @@
 //! Streams over real sockets: handshakes, both directions at once, ends, waits that are cut, certificates.
 
 mod certificates;
+mod depth;
 mod ends;
 mod handshakes;
 mod waits;
