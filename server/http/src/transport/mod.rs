@@ -118,7 +118,7 @@ impl Transport {
 
     /// Waits until there is something to read or room to write.
     pub(crate) fn wait_either(&self) -> io::Result<()> {
-        each!(self, stream => stream.wait_either())
+        each!(self, stream => stream.wait_either(), secure => secure.wait_either())
     }
 
     #[inline]

@@ -70,8 +70,18 @@ impl Secure {
         waited.map_err(|error| self.settle(error))
     }
 
+    /// For who has tried both, so that nothing is left that could be decrypted, and what is unsent has no room.
+    pub(super) fn wait_either(&self) -> io::Result<()> {
+        match self.stream.info() {
+            Some(_) => self.below().wait_either(),
+            None => self.stream.handshake().map(drop),
+        }
+    }
+
     pub(super) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.stream.set_read_timeout(timeout)
+        self.stream.set_read_timeout(timeout)?;
+        // For waits that are the transport's own.
+        self.below().set_read_timeout(timeout)
     }
 
     pub(super) fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {

@@ -128,23 +128,31 @@ fn unix_address() -> UnixAddr {
 impl Served {
     /// The same server five times over.
     pub(super) fn each(make: impl Fn() -> Builder) -> [Self; 5] {
-        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = unix_address();
-        let unix = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
-        let (listener, connector) = memory::listener();
+        let [tcp, unix, memory] = Self::each_without_tls(&make);
         let (config, client) = tls_configs();
         let secure = make().bind_tls("127.0.0.1:0", config.clone()).unwrap();
         let (below, connects) = memory::listener();
         let below = Listener::try_from(below).unwrap().tls(config);
+        let secure_memory = make().listener(below).unwrap();
+        [
+            tcp,
+            unix,
+            memory,
+            Self::start(secure, Way::Tls(client.clone())),
+            Self::start(secure_memory, Way::TlsInMemory(connects, client)),
+        ]
+    }
+
+    /// Those that our client can connect to.
+    fn each_without_tls(make: impl Fn() -> Builder) -> [Self; 3] {
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = unix_address();
+        let unix = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
+        let (listener, connector) = memory::listener();
         [
             Self::start(make().listener(tcp).unwrap(), Way::Tcp),
             Self::start(make().listener(unix).unwrap(), Way::Unix(address)),
             Self::start(make().listener(listener).unwrap(), Way::Memory(connector)),
-            Self::start(secure, Way::Tls(client.clone())),
-            Self::start(
-                make().listener(below).unwrap(),
-                Way::TlsInMemory(connects, client),
-            ),
         ]
     }
 
@@ -210,6 +218,7 @@ impl Served {
             Way::Tcp => Ok(builder),
             Way::Unix(address) => builder.connector(address.clone()),
             Way::Memory(connector) => builder.connector(connector.clone()),
+            Way::Tls(_) | Way::TlsInMemory(..) => panic!("the client speaks no TLS"),
         };
         builder.unwrap().build()
     }
@@ -219,6 +228,7 @@ impl Served {
         match &self.way {
             Way::Tcp => format!("http://{}{path}", self.handle.local_addr()),
             Way::Unix(_) | Way::Memory(_) => format!("http://anybody{path}"),
+            Way::Tls(_) | Way::TlsInMemory(..) => panic!("the client speaks no TLS"),
         }
     }
 
@@ -512,7 +522,7 @@ fn a_dump_names_what_accepts_and_whose_connections_are_served() {
 
 #[test]
 fn a_client_calls_over_each_transport_and_keeps_its_connection() {
-    for served in Served::each(|| Server::builder(routes())) {
+    for served in Served::each_without_tls(|| Server::builder(routes())) {
         let client = served.client(Client::builder());
         for size in [0, 10, 300_000] {
             let sent = vec![b'x'; size];
@@ -536,7 +546,7 @@ fn a_url_names_the_host_and_a_connector_where_it_is() {
         let host = |request: &mut Request| request.header_str("host").unwrap().to_owned();
         Server::builder(Router::new().get("/", host))
     };
-    let [_, unix, memory] = Served::each(named);
+    let [_, unix, memory] = Served::each_without_tls(named);
     for served in [unix, memory] {
         let client = served.client(Client::builder());
         for host in ["anybody", "no.such.name.invalid:81"] {
@@ -550,7 +560,7 @@ fn a_url_names_the_host_and_a_connector_where_it_is() {
 #[test]
 fn a_client_replaces_a_connection_that_the_server_has_closed() {
     let impatient = || Server::builder(routes()).idle_timeout(Duration::from_millis(20));
-    for served in Served::each(impatient) {
+    for served in Served::each_without_tls(impatient) {
         let client = served.client(Client::builder());
         for _ in 0..2 {
             let answer = client.get(&served.url("/")).unwrap();
@@ -565,7 +575,7 @@ fn a_client_replaces_a_connection_that_the_server_has_closed() {
 
 #[test]
 fn a_client_says_where_nobody_answers() {
-    for served in Served::each(|| Server::builder(routes())) {
+    for served in Served::each_without_tls(|| Server::builder(routes())) {
         let client = served.client(Client::builder());
         let (url, address) = (served.url("/"), served.handle.address().to_string());
         served.drain();
@@ -584,7 +594,8 @@ fn a_client_says_where_nobody_answers() {
 #[test]
 fn a_client_keeps_to_its_timeouts_and_deadlines_on_each_transport() {
     const SOON: Duration = Duration::from_millis(20);
-    for served in Served::each(|| Server::builder(routes()).drain_grace(Duration::ZERO)) {
+    for served in Served::each_without_tls(|| Server::builder(routes()).drain_grace(Duration::ZERO))
+    {
         let url = served.url("/stuck");
         let impatient = served.client(Client::builder().timeout(SOON));
         assert!(impatient.get(&url).unwrap_err().is_timeout());
