@@ -184,9 +184,11 @@ fn openssl_verifies_resumes_and_renews_its_keys() {
         // It takes for a command what is the beginning of what it reads at once.
         maniple::sleep(std::time::Duration::from_millis(300));
     }
-    let output = told(child.wait_with_output().unwrap());
+    let output = child.wait_with_output().unwrap();
     drop(stdin);
-    assert!(output.contains("KEYUPDATE"), "{output}");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(errors.contains("KEYUPDATE"), "{errors}");
+    let output = told(output);
     assert!(output.contains("\nhello"), "{output}");
 }
 
