@@ -19,7 +19,7 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 
 fn served(
     handler: impl Fn(&mut Request) -> Response + Clone + Send + Sync + 'static,
-) -> [Served; 3] {
+) -> [Served; 5] {
     Served::each(|| Server::builder(Router::new().get("/", handler.clone())).drain_grace(LONG))
 }
 
