@@ -119,7 +119,7 @@ impl Header {
         self.mark.end_of_frames()
     }
 
-    /// As [`Still::sight`](super::Still::sight), by addresses.
+    /// Sights the task like [`Still::sight`](super::Still::sight), by addresses.
     pub(super) fn sighted(&self, sweep: Sweep) -> Sighting<Range<usize>> {
         self.mark.sight(sweep, &self.stack_range())
     }

@@ -89,7 +89,7 @@ impl Request {
         policy.is_some_and(|policy| policy.trust.trusts(address))
     }
 
-    /// The fields that whoever is nearest is trusted to set.
+    /// The fields that the nearest peer is trusted to set.
     fn trusted_fields(&self) -> Fields {
         let Some(policy) = self.exchange.connection().policy() else {
             return Fields::None;

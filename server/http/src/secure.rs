@@ -18,7 +18,7 @@ impl Builder {
     /// request has its time besides. Who comes with plain HTTP is answered with 400 in plain HTTP.
     ///
     /// # Errors
-    /// As [`Builder::bind`].
+    /// Those of [`Builder::bind`].
     ///
     /// # Examples
     /// ```no_run

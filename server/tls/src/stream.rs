@@ -267,7 +267,7 @@ impl<T: Transport> Stream<T> {
             && self.is_established()
             && let Some(mut sending) = self.sending.try_lock()
         {
-            // Whoever ends both does not ask whether all has left.
+            // A caller that ends both does not ask whether all has left.
             let _ = self.session().close();
             self.session().take_outgoing(&mut sending);
             let _ = self.try_send(&mut sending);

@@ -13,7 +13,7 @@ pub(crate) enum Client {
     Unknown,
 }
 
-/// The client of whoever is connected at `nearest`, by what proxies have said of theirs, the last of them first.
+/// The client behind the peer at `nearest`, by what proxies have said of theirs, the last of them first.
 pub(crate) fn client<'a>(
     nearest: Client,
     said: impl Iterator<Item = &'a [u8]>,
@@ -21,7 +21,7 @@ pub(crate) fn client<'a>(
 ) -> Client {
     let mut client = nearest;
     for node in said {
-        // The nearest one was found to be trusted by whoever calls this.
+        // The nearest one was found to be trusted by the caller.
         client = match address(node) {
             Some(address) if trusts(address) => Client::Address(address),
             Some(address) => return Client::Address(address),
