@@ -95,7 +95,7 @@ pub(crate) fn on_running<R>(act: impl for<'a> FnOnce(Option<Running<'a>>) -> R) 
     act(running().map(|task| Running(task, PhantomData)))
 }
 
-/// As [`on_running`], for what must be inlined, as a method can be and a closure cannot.
+/// Like [`on_running`], for what must be inlined, as a method can be and a closure cannot.
 #[inline(always)]
 pub(crate) fn act<A: Act>(action: A) -> A::Result {
     action.act(running().map(|task| Running(task, PhantomData)))
