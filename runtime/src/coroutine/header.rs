@@ -119,7 +119,7 @@ impl Header {
         self.mark.end_of_frames()
     }
 
-    /// Sights the task like [`Still::sight`](super::Still::sight), by addresses.
+    /// Tells addresses, where [`Still::sight`](super::Still::sight) tells pages.
     pub(super) fn sighted(&self, sweep: Sweep) -> Sighting<Range<usize>> {
         self.mark.sight(sweep, &self.stack_range())
     }

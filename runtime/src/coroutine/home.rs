@@ -95,7 +95,7 @@ pub(crate) fn on_running<R>(act: impl for<'a> FnOnce(Option<Running<'a>>) -> R) 
     act(running().map(|task| Running(task, PhantomData)))
 }
 
-/// Like [`on_running`], for what must be inlined, as a method can be and a closure cannot.
+/// Does what [`on_running`] does, for actions that must be inlined, as a method can be and a closure cannot.
 #[inline(always)]
 pub(crate) fn act<A: Act>(action: A) -> A::Result {
     action.act(running().map(|task| Running(task, PhantomData)))
@@ -136,7 +136,7 @@ impl Running<'_> {
         unsafe { TaskRef::counted(self.0.0) }
     }
 
-    /// Leaves its stack until it is resumed: by the one that has won its wait, or never.
+    /// Leaves its stack until it is resumed. The winner of its wait sees to that; without a wait nobody does.
     #[inline(always)]
     pub(crate) fn leave(self) {
         self.mark.note();
@@ -240,7 +240,7 @@ impl Timed {
         if alarm.due.get() > present {
             return Fired::Late;
         }
-        // SAFETY: it is there. The one that wins the wait has the next turn.
+        // SAFETY: it is there. The winner of the wait has the next turn.
         match unsafe { Waiter::claim(self.0.0.cast(), Outcome::TimedOut) } {
             Some(_) => Fired::Due(Ready(self.0)),
             None => Fired::Late,
@@ -248,7 +248,7 @@ impl Timed {
     }
 }
 
-/// The right to a coroutine's next turn, on this thread: the one that has won its wait has it, and it itself as it gives
+/// The right to a coroutine's next turn, on this thread: the winner of its wait has it, and it itself as it gives
 /// way.
 #[must_use = "a coroutine sleeps for ever unless its turn comes"]
 pub(crate) struct Ready(Begun);
@@ -341,8 +341,8 @@ impl Home {
         self.bind(task, stack, ending::run)
     }
 
-    /// Begins, like [`begin`](Self::begin), a coroutine that drops its closure and its locals and then ends. `told` gets an
-    /// error that nobody will ask for, on that coroutine.
+    /// Begins a coroutine, like [`begin`](Self::begin), that drops its closure and its locals and then ends. `told`
+    /// gets an error that nobody will ask for, on that coroutine.
     pub(crate) fn begin_refused(&self, task: Refused, stack: Stack, told: fn(io::Error)) -> Ready {
         let (task, failure) = task.into_parts();
         task.header().is_refused.set(true);
@@ -501,7 +501,7 @@ impl Rest<'_> {
         unsafe { self.0.begun.for_each(|task| look(&self.still(Begun(task)))) };
     }
 
-    /// One of those that have begun here and not ended: each in turn, though others begin or end meanwhile.
+    /// One of those that have begun here and not ended: each in turn, also if others begin or end meanwhile.
     pub(crate) fn next_in_turn(&self) -> Option<Still<'_>> {
         let task = self.0.begun.front()?;
         // SAFETY: the list is this thread's, and a task in it is alive.
