@@ -165,7 +165,7 @@ fn every_unsafe_function_states_its_contract() {
 }
 
 /// Lines of shipped code with `unsafe` in them. It may fall, and this number with it; it may not rise.
-const UNSAFE_LINES: usize = 254;
+const UNSAFE_LINES: usize = 247;
 
 /// The files of the table of the fence.
 fn fence() -> BTreeSet<String> {

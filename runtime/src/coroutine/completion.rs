@@ -1,10 +1,10 @@
 //! The end of a coroutine as others see it: how far it is, who is told, and whether anybody asks for the result.
 
-use std::{mem::replace, ptr::NonNull, task::Waker};
+use std::{mem::replace, task::Waker};
 
 use crate::{
     sys::spin::SpinLock,
-    waiter::{Claimed, Outcome, Waiter},
+    waiter::{Armed, Claimed, Waiter},
 };
 
 pub(super) struct Completion(SpinLock<State>);
@@ -24,13 +24,10 @@ struct State {
 /// Who is to be told of the end: there is one handle.
 enum Awaiting {
     Nobody,
-    Waiter(NonNull<Waiter>),
+    Waiter(Armed),
     /// Another executor's.
     Waker(Waker),
 }
-
-// SAFETY: the waiter behind the pointer is touched under the lock alone, while it waits.
-unsafe impl Send for State {}
 
 /// What the coroutine learns as its result is settled.
 pub(super) struct Settled {
@@ -64,8 +61,7 @@ impl Completion {
         if state.done {
             return false;
         }
-        waiter.claim.arm(cancellable);
-        state.awaiting = Awaiting::Waiter(NonNull::from(waiter));
+        state.awaiting = Awaiting::Waiter(Armed::new(waiter, cancellable));
         true
     }
 
@@ -133,8 +129,7 @@ impl Completion {
         let mut state = self.0.lock();
         state.done = true;
         match replace(&mut state.awaiting, Awaiting::Nobody) {
-            // SAFETY: a registered joiner is in its wait, and takes itself out under this lock.
-            Awaiting::Waiter(joiner) => unsafe { Waiter::claim(joiner, Outcome::Notified) },
+            Awaiting::Waiter(joiner) => joiner.claim(),
             // A waker was woken before, and none is left since.
             Awaiting::Nobody | Awaiting::Waker(_) => None,
         }

@@ -33,7 +33,8 @@ use super::{
     gate::{Gate, Looks, looks},
     header::{Header, OwnStage},
     remote::Remote,
-    sighting::{Sighting, Sweep, prefetch},
+    sighting::{Sighting, Sweep},
+    switch::prefetch,
     task::TaskRef,
     unstarted::{Refused, Unstarted},
 };
@@ -108,11 +109,29 @@ pub(crate) trait Act {
     fn act(self, running: Option<Running<'_>>) -> Self::Result;
 }
 
-/// The waiter that calls: the running coroutine's, or else what `of_thread` returns.
+/// The waiter that calls: the running coroutine's, or the plain thread's own.
 #[inline(always)]
-pub(crate) fn running_waiter() -> Option<NonNull<Waiter>> {
-    // A coroutine's waiter is the first field of its header.
-    running().map(|task| task.0.cast())
+pub(crate) fn current_waiter() -> NonNull<Waiter> {
+    match running() {
+        // A coroutine's waiter is the first field of its header.
+        Some(task) => task.0.cast(),
+        None => Waiter::of_thread(),
+    }
+}
+
+/// Has the waiter that calls do `action`.
+#[inline(always)]
+pub(crate) fn on_waiter<A: WaiterAct>(action: A) -> A::Result {
+    // SAFETY: a coroutine's waiter outlives its stack, a plain thread's lives until the thread runs its last
+    // destructors; `act` returns before either, and cannot keep the reference.
+    action.act(unsafe { current_waiter().as_ref() })
+}
+
+/// What is done by the waiter that calls; see [`Act`].
+pub(crate) trait WaiterAct {
+    type Result;
+
+    fn act(self, waiter: &Waiter) -> Self::Result;
 }
 
 /// The coroutine that runs; for a call that it makes.
@@ -240,10 +259,10 @@ impl Timed {
         if alarm.due.get() > present {
             return Fired::Late;
         }
-        // SAFETY: it is there. The winner of the wait has the next turn.
-        match unsafe { Waiter::claim(self.0.0.cast(), Outcome::TimedOut) } {
-            Some(_) => Fired::Due(Ready(self.0)),
-            None => Fired::Late,
+        // The winner of the wait has the next turn.
+        match self.0.waiter.claim.win(Outcome::TimedOut, false) {
+            true => Fired::Due(Ready(self.0)),
+            false => Fired::Late,
         }
     }
 }

@@ -37,8 +37,8 @@ pub(crate) use alarm::Alarm;
 pub(crate) use gate::{Gate, Looks, looks};
 pub(crate) use header::{Header, Record};
 pub(crate) use home::{
-    Act, Fired, Home, Host, Ready, Running, Still, TOP, Timed, act, is_running, on_running,
-    running_waiter, send_home,
+    Act, Fired, Home, Host, Ready, Running, Still, TOP, Timed, WaiterAct, act, current_waiter,
+    is_running, on_running, on_waiter, send_home,
 };
 pub(crate) use origin::{Failure, Name, Origin, Yields, next_id};
 pub(crate) use remote::Remote;

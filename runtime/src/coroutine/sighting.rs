@@ -4,8 +4,9 @@
 //! there that it has seen this one. The next suspension overwrites it. So that a coroutine did not run between two
 //! sweeps is known without any work of its own: the *second chance* of page replacement.
 
-use std::{arch::asm, cell::Cell, ops::Range, ptr};
+use std::{cell::Cell, ops::Range, ptr};
 
+use super::switch::{prefetch, stack_pointer};
 use crate::{stack::Stack, sys::memory::page_size};
 
 /// Where a coroutine's stack pointer was when it was last suspended, and which sweep has found it there. Zero before.
@@ -153,29 +154,3 @@ pub(super) const SWITCH_BYTES: usize = 1024;
 
 /// What a suspended operation's innermost frames take.
 const STACK_LINES_AHEAD: usize = 6;
-
-/// The stack pointer of the function that this is inlined into, which moves it no more until it returns.
-#[inline(always)]
-fn stack_pointer() -> usize {
-    let pointer: usize;
-    // SAFETY: reads a register and touches nothing.
-    unsafe {
-        #[cfg(target_arch = "x86_64")]
-        asm!("mov {}, rsp", out(reg) pointer, options(nomem, nostack, preserves_flags));
-        #[cfg(target_arch = "aarch64")]
-        asm!("mov {}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags));
-    }
-    pointer
-}
-
-#[inline]
-pub(super) fn prefetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch does not fault, whatever the address.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}

@@ -3,6 +3,7 @@
 //! With the scheduler's ledger the only importer of corosensei.
 
 use std::{
+    arch::asm,
     cell::Cell,
     hint::unreachable_unchecked,
     num::NonZeroUsize,
@@ -159,4 +160,30 @@ unsafe impl corosensei::stack::Stack for Bound {
     fn limit(&self) -> NonZeroUsize {
         self.0.limit()
     }
+}
+
+/// The stack pointer of the function that this is inlined into, which moves it no more until it returns.
+#[inline(always)]
+pub(super) fn stack_pointer() -> usize {
+    let pointer: usize;
+    // SAFETY: reads a register and touches nothing.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        asm!("mov {}, rsp", out(reg) pointer, options(nomem, nostack, preserves_flags));
+        #[cfg(target_arch = "aarch64")]
+        asm!("mov {}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags));
+    }
+    pointer
+}
+
+#[inline]
+pub(super) fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch does not fault, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }

@@ -30,7 +30,6 @@ pub(crate) mod watermark;
 mod worker;
 
 use std::{
-    cell::{Cell, OnceCell},
     io,
     os::fd::BorrowedFd,
     ptr::NonNull,
@@ -51,11 +50,12 @@ pub(crate) use worker::Worker;
 
 use crate::{
     config::Config,
-    coroutine::{self, Failure, Header, Remote, Running, TaskRef, Unstarted, on_running},
+    coroutine::{
+        self, Failure, Header, Remote, Running, TaskRef, Unstarted, WaiterAct, on_running,
+    },
     driver::Standby,
     error::Interrupt,
     idle::{Idle, Parker},
-    loom::{current_thread, thread_local},
     stack::{SizeClass, Stack, pool::StackPool, slab::Slabs},
     sys::fenced,
     waiter::{Claimed, Waiter},
@@ -323,15 +323,22 @@ fn default_scheduler() -> &'static Arc<Scheduler> {
 /// The waiter that calls: the running coroutine's, or the plain thread's own.
 #[inline]
 pub(crate) fn current_waiter() -> NonNull<Waiter> {
-    coroutine::running_waiter().unwrap_or_else(thread_waiter)
+    coroutine::current_waiter()
 }
 
 /// Hands `act` the waiter that calls: the running coroutine's, or the plain thread's own.
 #[inline(always)]
 pub(crate) fn on_waiter<R>(act: impl FnOnce(&Waiter) -> R) -> R {
-    // SAFETY: a coroutine's waiter outlives its stack, a plain thread's lives until the thread runs its last
-    // destructors; `act` returns before either, and cannot keep the reference.
-    act(unsafe { current_waiter().as_ref() })
+    struct Call<F>(F);
+    impl<R, F: FnOnce(&Waiter) -> R> WaiterAct for Call<F> {
+        type Result = R;
+
+        #[inline(always)]
+        fn act(self, waiter: &Waiter) -> R {
+            self.0(waiter)
+        }
+    }
+    coroutine::on_waiter(Call(act))
 }
 
 /// Hands `act` the running coroutine, if the caller is one.
@@ -343,46 +350,6 @@ pub(crate) fn on_coroutine<R>(act: impl FnOnce(Option<&Header>) -> R) -> R {
 /// A reference to the running coroutine, if the caller is one.
 pub(crate) fn current_task() -> Option<TaskRef> {
     on_running(|running| running.map(Running::counted))
-}
-
-#[cold]
-fn thread_waiter() -> NonNull<Waiter> {
-    // Without a destructor, so that it is there for those of other thread-locals.
-    thread_local! {
-        static WAITER: Cell<*mut Waiter> = const { Cell::new(std::ptr::null_mut()) };
-    }
-    thread_local! {
-        static OWNER: OnceCell<Owner> = const { OnceCell::new() };
-    }
-    /// Frees the waiter at the thread's end. One that is asked for after that is kept for good.
-    struct Owner(*mut Waiter);
-    impl Drop for Owner {
-        fn drop(&mut self) {
-            let _there = WAITER.try_with(|waiter| waiter.set(std::ptr::null_mut()));
-            // SAFETY: made by `Box::into_raw` below, and not freed yet.
-            if unsafe { &*self.0 }.has_stays() {
-                // Somebody keeps a stack on which a scope was entered and not left, and may cancel that one.
-                return;
-            }
-            // SAFETY: made by `Box::into_raw` below, freed here alone. The thread waits for nothing now, so it
-            // is in no list, and its scope is in force nowhere.
-            drop(unsafe { Box::from_raw(self.0) });
-        }
-    }
-    WAITER.with(|own| {
-        if let Some(waiter) = NonNull::new(own.get()) {
-            return waiter;
-        }
-        let made = Box::into_raw(Box::new(Waiter::for_thread(current_thread())));
-        own.set(made);
-        let _owned = OWNER.try_with(|owner| _ = owner.set(Owner(made)));
-        // SAFETY: just made; boxed, so it stays in place; nobody else has seen it.
-        unsafe {
-            let waiter = NonNull::new_unchecked(made);
-            Waiter::settle_in(waiter);
-            waiter
-        }
-    })
 }
 
 /// The clock, read now.

@@ -11,8 +11,9 @@ mod queue;
 use std::{panic::resume_unwind, time::Instant};
 
 use crate::{
+    coroutine::{self, WaiterAct},
     error::{Cause, Interrupt, Unwind},
-    scheduler::{Worker, current_waiter, now, on_coroutine, on_waiter, suspend, yield_turn},
+    scheduler::{Worker, now, on_coroutine, on_waiter, suspend, yield_turn},
     sys::fenced,
     waiter::{Outcome, Waiter},
 };
@@ -55,12 +56,40 @@ pub(crate) fn wait(
     arm: impl FnOnce(&Waiter) -> bool,
     forget: impl FnOnce(),
 ) -> Waited {
-    // SAFETY: the caller's own waiter outlives the call. Not by `on_waiter`: its closure would not be inlined.
-    let waiter = unsafe { current_waiter().as_ref() };
-    if !arm(waiter) {
-        return Waited::AtOnce;
+    coroutine::on_waiter(Wait {
+        reason,
+        own_deadline,
+        interruptible,
+        arm,
+        forget,
+    })
+}
+
+struct Wait<A, F> {
+    reason: Reason,
+    own_deadline: Option<Instant>,
+    interruptible: Interruptible,
+    arm: A,
+    forget: F,
+}
+
+impl<A: FnOnce(&Waiter) -> bool, F: FnOnce()> WaiterAct for Wait<A, F> {
+    type Result = Waited;
+
+    #[inline(always)]
+    fn act(self, waiter: &Waiter) -> Waited {
+        if !(self.arm)(waiter) {
+            return Waited::AtOnce;
+        }
+        let (reason, interruptible) = (self.reason, self.interruptible);
+        finish(
+            waiter,
+            reason,
+            self.own_deadline,
+            interruptible,
+            self.forget,
+        )
     }
-    finish(waiter, reason, own_deadline, interruptible, forget)
 }
 
 /// The second half of a wait whose waiter is armed and known to its waker.

@@ -11,9 +11,18 @@ mod locals;
 mod parking;
 mod scope;
 
-use std::{cell::Cell, fmt, os::fd::RawFd, ptr::NonNull, time::Instant};
+use std::{
+    cell::{Cell, OnceCell},
+    fmt,
+    os::fd::RawFd,
+    ptr::NonNull,
+    time::Instant,
+};
 
-use crate::{error::Cause, loom::Thread};
+use crate::{
+    error::Cause,
+    loom::{Thread, current_thread, thread_local},
+};
 
 pub(crate) use claim::{Claim, Outcome};
 pub(crate) use locals::{Heir, Local, Locals};
@@ -42,8 +51,43 @@ impl Waiter {
         Self::new(Kind::Coroutine, deadline)
     }
 
-    pub(crate) fn for_thread(thread: Thread) -> Self {
-        Self::new(Kind::Thread(thread), None)
+    /// The calling thread's own: until the thread's last destructors have run.
+    #[cold]
+    pub(crate) fn of_thread() -> NonNull<Waiter> {
+        // Without a destructor, so that it is there for those of other thread-locals.
+        thread_local! {
+            static WAITER: Cell<Option<NonNull<Waiter>>> = const { Cell::new(None) };
+        }
+        thread_local! {
+            static OWNER: OnceCell<Owner> = const { OnceCell::new() };
+        }
+        /// Frees the waiter at the thread's end. One that is asked for after that is kept for good.
+        struct Owner(NonNull<Waiter>);
+        impl Drop for Owner {
+            fn drop(&mut self) {
+                let _there = WAITER.try_with(|waiter| waiter.set(None));
+                // SAFETY: leaked below, and not freed yet.
+                if unsafe { self.0.as_ref() }.has_stays() {
+                    // Somebody keeps a stack on which a scope was entered and not left, and may cancel that one.
+                    return;
+                }
+                // SAFETY: leaked below, freed here alone. The thread waits for nothing now, so it is in no list, and
+                // its scope is in force nowhere.
+                drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+            }
+        }
+        WAITER.with(|own| {
+            if let Some(waiter) = own.get() {
+                return waiter;
+            }
+            let made = Self::new(Kind::Thread(current_thread()), None);
+            let waiter = NonNull::from(Box::leak(Box::new(made)));
+            // SAFETY: just made; boxed, so it stays in place; nobody else has seen it.
+            unsafe { Self::settle_in(waiter) };
+            own.set(Some(waiter));
+            let _owned = OWNER.try_with(|owner| _ = owner.set(Owner(waiter)));
+            waiter
+        })
     }
 
     fn new(kind: Kind, deadline: Option<Instant>) -> Self {
@@ -125,14 +169,19 @@ impl Waiter {
     /// Owner: whether the innermost scope has been cancelled.
     #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
-        // SAFETY: `replace_scope` keeps the current scope valid.
-        unsafe { self.current.get().as_ref() }.is_cancelled()
+        self.innermost().is_cancelled()
     }
 
     /// Owner: why the innermost scope has been cancelled, if it has.
     pub(crate) fn cause(&self) -> Option<Cause> {
+        self.innermost().cause()
+    }
+
+    /// Owner: the innermost scope, until it is left.
+    #[inline]
+    fn innermost(&self) -> &Scope {
         // SAFETY: `replace_scope` keeps the current scope valid.
-        unsafe { self.current.get().as_ref() }.cause()
+        unsafe { self.current.get().as_ref() }
     }
 
     /// Owner: the deadline in force.
@@ -159,6 +208,31 @@ impl Waiter {
             .claim
             .win(outcome, waiter.is_thread())
             .then_some(Claimed(this))
+    }
+}
+
+/// The one that waits for something to change, kept behind the lock of that.
+///
+/// It is taken out of there, and dropped, under that lock before its wait returns, unless it was claimed: that is what
+/// the `forget` of each wait is for.
+pub(crate) struct Armed(NonNull<Waiter>);
+
+// SAFETY: the waiter behind the pointer is touched by the holder of the lock alone, while it waits.
+unsafe impl Send for Armed {}
+
+impl Armed {
+    /// Arms `waiter`, which [`claim`](Self::claim) wakes from here on.
+    #[inline]
+    pub(crate) fn new(waiter: &Waiter, cancellable: bool) -> Self {
+        waiter.claim.arm(cancellable);
+        Self(NonNull::from(waiter))
+    }
+
+    /// Ends its wait, if nobody else has.
+    #[inline]
+    pub(crate) fn claim(self) -> Option<Claimed> {
+        // SAFETY: it is in its wait, since this is taken away before that returns.
+        unsafe { Waiter::claim(self.0, Outcome::Notified) }
     }
 }
 

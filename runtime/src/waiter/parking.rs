@@ -1,8 +1,6 @@
 //! The token of `park` and `unpark`: it ends a wait, or is kept for the next.
 
-use std::ptr::NonNull;
-
-use super::{Claimed, Outcome, Waiter};
+use super::{Armed, Claimed, Waiter};
 use crate::sys::spin::SpinLock;
 
 /// One waiter's token.
@@ -10,7 +8,7 @@ pub(crate) struct Parking(SpinLock<Parked>);
 
 struct Parked {
     token: bool,
-    waiting: Option<NonNull<Waiter>>,
+    waiting: Option<Armed>,
 }
 
 impl Parking {
@@ -27,8 +25,7 @@ impl Parking {
         if std::mem::take(&mut parked.token) {
             return false;
         }
-        waiter.claim.arm(true);
-        parked.waiting = Some(NonNull::from(waiter));
+        parked.waiting = Some(Armed::new(waiter, true));
         true
     }
 
@@ -40,20 +37,13 @@ impl Parking {
     /// Ends the wait, or leaves the token for the next.
     pub(crate) fn unpark(&self) -> Option<Claimed> {
         let mut parked = self.0.lock();
-        let claimed = parked
-            .waiting
-            .take()
-            // SAFETY: a waiting owner takes itself out under this lock before its wait returns.
-            .and_then(|waiter| unsafe { Waiter::claim(waiter, Outcome::Notified) });
+        let claimed = parked.waiting.take().and_then(Armed::claim);
         if claimed.is_none() {
             parked.token = true;
         }
         claimed
     }
 }
-
-// SAFETY: the waiter behind the pointer is touched under the lock alone, while it waits.
-unsafe impl Send for Parked {}
 
 #[cfg(all(test, loom))]
 mod loom_models {

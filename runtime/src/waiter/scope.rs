@@ -24,7 +24,7 @@
 
 use std::{cell::Cell, ptr::NonNull};
 
-use super::{Claimed, Outcome, Waiter};
+use super::{Armed, Claimed, Outcome, Waiter};
 use crate::{
     error::Cause,
     loom::{AtomicBool, AtomicU8, Ordering, order_store_before_load},
@@ -65,11 +65,8 @@ pub(crate) enum Target {
 struct Below {
     scopes: List<Scope>,
     /// The waiter that waits until `scopes` is empty.
-    awaiting_empty: Option<NonNull<Waiter>>,
+    awaiting_empty: Option<Armed>,
 }
-
-// SAFETY: the waiting waiter is touched under the lock alone.
-unsafe impl Send for Below {}
 
 // SAFETY: a scope is shared between threads by design: its flag is atomic, its lists are behind its
 // lock, its links behind its parent's, the way back is written and read by the one who set the flag, and its
@@ -101,7 +98,7 @@ impl Scope {
         }
     }
 
-    pub(crate) fn set_target(&mut self, target: Target) {
+    pub(super) fn set_target(&mut self, target: Target) {
         self.target = target;
     }
 
@@ -170,11 +167,7 @@ impl Scope {
         if !below.scopes.is_empty() {
             return;
         }
-        let claimed = below
-            .awaiting_empty
-            .take()
-            // SAFETY: a waiter that awaits emptiness stays until it has been woken.
-            .and_then(|waiter| unsafe { Waiter::claim(waiter, Outcome::Notified) });
+        let claimed = below.awaiting_empty.take().and_then(Armed::claim);
         drop(below);
         // The waiter takes this lock once more before it lets the scope go, and that was the last
         // touch of the scope here.
@@ -189,8 +182,7 @@ impl Scope {
         if below.scopes.is_empty() {
             return false;
         }
-        below.awaiting_empty = Some(NonNull::from(waiter));
-        waiter.claim.arm(cancellable);
+        below.awaiting_empty = Some(Armed::new(waiter, cancellable));
         true
     }
 
