@@ -98,7 +98,9 @@ fn each_is_small_and_stands_in_the_book() {
         let text = fs::read_to_string(&path).unwrap();
         let is_code = |line: &&str| !line.trim().is_empty() && !line.starts_with("//!");
         let lines = text.lines().filter(is_code).count();
-        assert!((15..=40).contains(&lines), "{name} has {lines} lines");
+        // A whole service has more to show than one thing.
+        let most = if name == "rest" { 100 } else { 40 };
+        assert!((15..=most).contains(&lines), "{name} has {lines} lines");
         assert!(!text.contains("clap"), "{name}");
         let command = format!("--bin {name}`");
         assert!(text.contains(&command), "{name} says how to try it");

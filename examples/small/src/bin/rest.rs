@@ -1,8 +1,9 @@
-//! A REST service: notes that are made, listed, read, changed and deleted, as JSON; what is wrong is told as
-//! `application/problem+json`, with the field.
+//! A REST service: notes that are made, listed, read, changed and deleted, as JSON; what is wrong
+//! is told as `application/problem+json`, with the field.
 //!
-//! Try it: `cargo run --bin rest`, then `curl -H 'content-type: application/json' -d '{"text": "buy nails"}'
-//! http://127.0.0.1:8080/notes`, `curl http://127.0.0.1:8080/notes?contains=nails` and `curl -X DELETE .../notes/1`.
+//! Try it: `cargo run --bin rest`, then, with the address in place of ADDRESS,
+//! `curl -H 'content-type: application/json' -d '{"text": "buy nails"}' ADDRESS/notes`,
+//! `curl ADDRESS/notes?contains=nails` and `curl -X DELETE ADDRESS/notes/1`.
 
 use std::{collections::BTreeMap, env, io, sync::Arc, time::Instant};
 
