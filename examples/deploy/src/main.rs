@@ -4,8 +4,8 @@
 //! Try it: `cargo run --bin greeter`, then `curl http://127.0.0.1:8080/hello/you`. Where
 //! `CONTROL=/tmp/greeter` is set, `cargo run --bin greeter ctl status` asks that service.
 //!
-//! With `--tls-self-signed` it speaks HTTPS with a certificate for `localhost` that it makes at start, for development; with
-//! `TLS_CERT` and `TLS_KEY` with one in files.
+//! With `--tls-self-signed` it speaks HTTPS with a certificate for `localhost` that it makes itself,
+//! for development; with `TLS_CERT` and `TLS_KEY` with one in files.
 
 use std::{env, io, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -104,7 +104,8 @@ fn serve(mut worker: Worker) -> io::Result<()> {
     let mut _reloading = None;
     if let Some(config) = security()? {
         if !worker.is_supervised() {
-            _reloading = Some(config.reload_at_hangup()?); // of several, new processes read the files anew
+            // Of several processes, new ones read the files anew.
+            _reloading = Some(config.reload_at_hangup()?);
         }
         http = http.tls(config);
     }
