@@ -39,8 +39,8 @@ impl Request {
 
     /// `https` if the client uses TLS, as far as is known, else `http`.
     ///
-    /// What a trusted proxy says by `X-Forwarded-Proto`, or `Forwarded`, counts first; then the PROXY protocol's word of
-    /// TLS.
+    /// What a trusted proxy says by `X-Forwarded-Proto`, or `Forwarded`, counts first; then whether this connection speaks
+    /// TLS, and the PROXY protocol's word of it.
     pub fn scheme(&self) -> &'static str {
         let said = match self.trusted_fields() {
             Fields::None => None,
@@ -50,7 +50,11 @@ impl Request {
         let is_secure = match said {
             Some(scheme) if scheme.eq_ignore_ascii_case(b"https") => true,
             Some(scheme) if scheme.eq_ignore_ascii_case(b"http") => false,
-            _ => self.proxy().is_some_and(|header| header.tls().is_some()),
+            _ => {
+                let connection = self.exchange.connection();
+                connection.transport.is_secure()
+                    || self.proxy().is_some_and(|header| header.tls().is_some())
+            }
         };
         if is_secure { "https" } else { "http" }
     }

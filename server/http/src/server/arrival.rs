@@ -31,7 +31,11 @@ pub(super) fn read_proxy_header(
                     return Err(io::Error::new(io::ErrorKind::InvalidData, text));
                 }
             };
-            match connection.transport.read(&mut buffer[filled..wanted])? {
+            match connection
+                .transport
+                .below_tls()
+                .read(&mut buffer[filled..wanted])?
+            {
                 0 if filled == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 0 => {
                     let text = "no PROXY header: it is cut";

@@ -229,6 +229,24 @@ impl Transport {
         }
     }
 
+    /// What is below TLS, where that is spoken: which carries what comes before its handshake.
+    pub(crate) fn below_tls(&self) -> &Transport {
+        match self {
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.below(),
+            _ => self,
+        }
+    }
+
+    /// Whether TLS is spoken on it.
+    pub(crate) fn is_secure(&self) -> bool {
+        match self {
+            #[cfg(feature = "tls")]
+            Transport::Tls(_) => true,
+            _ => false,
+        }
+    }
+
     /// By which it is waited for without a coroutine.
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {

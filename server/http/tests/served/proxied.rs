@@ -17,7 +17,7 @@ use maniple_server::{
     transport::{IntoListener, Listener, Trust},
 };
 
-use super::statuses;
+use super::{statuses, transports::tls_configs};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -320,4 +320,29 @@ fn a_trusted_peer_may_have_more_connections_than_others() {
         }
         assert_eq!(statuses(&served.say(get("").as_bytes())), [status]);
     }
+}
+
+#[test]
+fn a_proxys_header_comes_before_the_handshake_of_tls() {
+    let (config, client) = tls_configs();
+    let listener = Listener::try_from(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
+    let listener = listener.trust("127.0.0.1".parse().unwrap());
+    let served = Served::by(listener.proxy_protocol(true).tls(config), |settings| {
+        settings
+    });
+    let mut below = maniple::net::TcpStream::connect(served.handle.local_addr()).unwrap();
+    below
+        .write_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 5000 443\r\n")
+        .unwrap();
+    let mut stream = client.stream(below, "localhost").unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.ends_with("192.0.2.7 https h proxy local=false\n"),
+        "{answer}"
+    );
 }

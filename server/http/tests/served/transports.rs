@@ -108,7 +108,7 @@ impl tls::Transport for InMemory {
     }
 }
 
-fn tls_configs() -> (ServerConfig, ClientConfig) {
+pub(super) fn tls_configs() -> (ServerConfig, ClientConfig) {
     let certificate = self_signed(["localhost"]).unwrap();
     let client = ClientConfig::builder().roots_pem(certificate.chain_pem());
     let server = ServerConfig::builder().certificate(certificate);
