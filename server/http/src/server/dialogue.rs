@@ -331,6 +331,10 @@ impl Dialogue<'_> {
         }
         match after_answer(sent, keep, || self.nothing_more_came()) {
             Next::Request => {}
+            // The client's own end is bytes: left unread, they would have the kernel take the answer away.
+            Next::Close if self.exchange().connection().transport.ends_by_bytes() => {
+                return Ok(Flow::Linger);
+            }
             Next::Close => return Ok(Flow::Close),
             Next::Linger => return Ok(Flow::Linger),
             Next::Reset => return Ok(Flow::Reset),

@@ -93,6 +93,15 @@ impl Transport {
         }
     }
 
+    /// Whether a peer says by bytes that it ends, which may still be on their way when this end closes.
+    pub(crate) fn ends_by_bytes(&self) -> bool {
+        match self {
+            Transport::Tcp(_) | Transport::Unix(_) | Transport::Memory(_) => false,
+            #[cfg(feature = "tls")]
+            Transport::Tls(_) => true,
+        }
+    }
+
     /// Whether it has taken in bytes that were not read, so that its descriptor does not tell of them.
     pub(crate) fn holds_input(&self) -> bool {
         match self {

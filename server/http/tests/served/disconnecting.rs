@@ -81,7 +81,7 @@ fn tcp(settings: impl FnOnce(Builder) -> Builder) -> (super::Served, Told) {
 
 fn each(disconnects: Disconnects) -> Vec<(transports::Served, Told)> {
     let (told, kept) = unbounded();
-    let served = transports::Served::each(|| {
+    let served = transports::Served::each_without_tls(|| {
         let (routes, of_them) = routes();
         told.send(of_them).ok();
         Server::builder(routes).disconnects(disconnects)

@@ -143,8 +143,8 @@ impl Served {
         ]
     }
 
-    /// Those that our client can connect to.
-    fn each_without_tls(make: impl Fn() -> Builder) -> [Self; 3] {
+    /// Those that our client can connect to, and whose clients end without a byte.
+    pub(super) fn each_without_tls(make: impl Fn() -> Builder) -> [Self; 3] {
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = unix_address();
         let unix = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
