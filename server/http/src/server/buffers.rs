@@ -214,11 +214,15 @@ impl Input {
         }
     }
 
-    /// Drops what is there if it is nothing but empty lines, which begin no message (RFC 9112, 2.2); whether it was.
+    /// Drops what is there if it is nothing but an empty line or two, which begin no message (RFC 9112, 2.2); whether it
+    /// was. More of them count as a head that does not end.
     #[cold]
     pub(crate) fn drop_empty_lines(&mut self) -> bool {
         let (lines, rest) = self.bytes[self.start..self.filled].as_chunks();
-        if lines.is_empty() || !rest.is_empty() || lines.iter().any(|line| line != b"\r\n") {
+        if !(1..=2).contains(&lines.len())
+            || !rest.is_empty()
+            || lines.iter().any(|line| line != b"\r\n")
+        {
             return false;
         }
         self.clear();

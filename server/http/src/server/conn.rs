@@ -96,6 +96,7 @@ pub(crate) fn serve(
         out: None,
         wait,
     };
+    let mut asked = conn.wait.requests;
     let mut flow = match waited {
         None => conn.turn(),
         Some(_) => conn.turn_after_standby(),
@@ -103,7 +104,11 @@ pub(crate) fn serve(
     loop {
         match flow {
             Ok(Flow::Keep) => {
-                conn.wait.renew(service.timeouts.idle);
+                // Empty lines ask for nothing, and earn no time.
+                if conn.wait.requests != asked {
+                    asked = conn.wait.requests;
+                    conn.wait.renew(service.timeouts.idle);
+                }
                 if (is_rare || is_imbalanced()) && conn.may_stand_by() {
                     return Left::Waits(conn.wait);
                 }
