@@ -109,7 +109,7 @@ pub(crate) fn of_sleeping(
 }
 
 /// Has a thread that runs answer where it is; `None` if it is not on that stack or at that turn any more, or does
-/// not answer within 100 ms.
+/// not answer within a second: on a machine with much to do it may take long until it runs.
 ///
 /// # Errors
 /// If the handler cannot be installed, memory not be read, or there is no such thread.
@@ -125,7 +125,7 @@ pub(crate) fn of_running(query: &Query<'_>) -> io::Result<Option<StackCopy>> {
     }
     // It answers within microseconds if a processor is free for it. The sooner that is seen, the less likely has it
     // gone on to its next turn.
-    for tries in 0..200 {
+    for tries in 0..1_100 {
         match exchange::is_answered() {
             true => break,
             false if tries < 100 => std::thread::yield_now(),
