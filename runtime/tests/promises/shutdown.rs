@@ -127,10 +127,11 @@ fn what_waits_on_a_worker_that_gets_no_processor_is_reported_too() {
     while !waits() {
         std::thread::yield_now();
     }
-    // SAFETY: the handler only sleeps, and the thread lives until its runtime is shut down.
+    // SAFETY: the handler only sleeps, nothing else in this process uses the signal, and the thread lives until its
+    // runtime is shut down.
     unsafe {
-        libc::signal(libc::SIGURG, starve as *const () as libc::sighandler_t);
-        assert_eq!(libc::pthread_kill(thread, libc::SIGURG), 0);
+        libc::signal(libc::SIGVTALRM, starve as *const () as libc::sighandler_t);
+        assert_eq!(libc::pthread_kill(thread, libc::SIGVTALRM), 0);
     }
     let report = runtime.shutdown();
     let [stuck] = report.stuck() else {
