@@ -20,7 +20,7 @@ use super::{Address, Transport, memory};
 /// # Examples
 /// ```
 /// use maniple_server::{Client, Request, Router, Server, transport::memory};
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// maniple::run(|| {
 ///     let router = Router::new().get("/", |_: &mut Request| "no port was needed");
 ///     let (listener, connector) = memory::listener();
