@@ -55,7 +55,7 @@ impl Balance {
 
     /// Whether some worker had much to do lately while another slept.
     #[inline]
-    pub(super) fn is_uneven(&self, now: impl FnOnce() -> Instant) -> bool {
+    pub(super) fn is_imbalanced(&self, now: impl FnOnce() -> Instant) -> bool {
         let until = self.uneven_until.load(Ordering::Relaxed);
         until > 0 && self.millis(now()) < until
     }

@@ -697,7 +697,7 @@ impl Worker {
     }
 
     /// Queues a task for the worker with the fewest coroutines, if this one has many more.
-    pub(crate) fn spawn_where_fewest(&self, task: Unstarted) {
+    pub(crate) fn spawn_least_loaded(&self, task: Unstarted) {
         let own = self.home.live.load(Ordering::Relaxed);
         match self.scheduler.fewest() {
             Some((home, fewest)) if own > fewest + fewest / 8 + MARGIN => {
@@ -747,8 +747,8 @@ impl Worker {
 
     /// Whether what waits for its next piece of work had better let any worker take it.
     #[inline]
-    pub(crate) fn load_is_uneven(&self) -> bool {
-        self.scheduler.workers() > 1 && self.scheduler.balance.is_uneven(|| self.recent())
+    pub(crate) fn is_imbalanced(&self) -> bool {
+        self.scheduler.workers() > 1 && self.scheduler.balance.is_imbalanced(|| self.recent())
     }
 
     /// Whether `slot`'s owner registered it with this worker.

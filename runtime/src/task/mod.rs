@@ -198,7 +198,7 @@ where
 {
     let (task, handle) = make_with(name, class, locals, body);
     match Worker::current() {
-        Some(worker) => worker.spawn_where_fewest(task),
+        Some(worker) => worker.spawn_least_loaded(task),
         None => scheduler.spawn(task),
     }
     JoinHandle::new(handle)

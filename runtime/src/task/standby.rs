@@ -77,5 +77,5 @@ where
 /// its user faster if it waits with [`spawn_when_readable`]. False on one worker, and on plain threads.
 #[inline]
 pub fn is_imbalanced() -> bool {
-    Worker::current().is_some_and(Worker::load_is_uneven)
+    Worker::current().is_some_and(Worker::is_imbalanced)
 }
