@@ -102,6 +102,8 @@ impl Runtime {
     /// the report. It never goes on, and all that it may have lent to others is kept for as long as the process
     /// lives: its memory, its worker, and that worker's thread with its thread-locals. A coroutine that holds
     /// its worker with a computation or a blocking call may end later; its worker then ends too.
+    /// A worker that no coroutine holds, and that gets no processor, is waited for up to ten seconds longer: only that
+    /// worker can tell what is left on it.
     pub fn shutdown(self) -> ShutdownReport {
         self.end()
     }
