@@ -420,8 +420,10 @@ impl WebSocket {
         match self.life {
             // Errors are over with the connection.
             Life::Open => _ = self.close(code, ""),
-            // What came in between must not reset the connection, and take the Close away from the peer.
+            // What came in between must not reset the connection, and take the Close away from the peer. Some also send
+            // behind their own Close (RFC 6455, 7.1.1, has a server wait like this).
             Life::Broken => self.await_end(),
+            Life::Closed(_) if self.is_server => self.await_end(),
             Life::Closed(_) | Life::Gone => {}
         }
         self.end();
@@ -457,7 +459,7 @@ pub(super) const PROTOCOL: &str = "websocket";
 
 const PING: &str = "Ping";
 
-/// What is read away of a peer that has broken the protocol.
+/// What is read away of a peer that has broken the protocol, or sends behind its Close.
 const MOST_DISCARDED: usize = 16 * 1024 * 1024;
 
 impl Drop for WebSocket {

@@ -433,6 +433,19 @@ fn a_close_is_answered_with_its_code_and_nothing_behind_it_counts() {
 }
 
 #[test]
+fn what_comes_behind_a_close_does_not_reset_the_connection() {
+    let serving = Serving::echo();
+    let raw = serving.open();
+    raw.send(&close(1000));
+    assert_eq!(raw.receive(), Sent::Close(1000));
+    assert_eq!(raw.receive(), Sent::End);
+    for _ in 0..100 {
+        raw.send(&frame(0x89, b"late"));
+        assert_eq!(raw.receive(), Sent::End);
+    }
+}
+
+#[test]
 fn large_messages_come_back_in_whatever_frames_they_came() {
     let mut cases = Vec::new();
     for (at, length) in [64 << 10, 256 << 10, 1 << 20, 4 << 20]
