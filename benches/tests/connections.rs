@@ -21,7 +21,10 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn two_hundred_connections_are_held_served_and_closed() {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    // Of this run alone: another may go on beside it.
+    let name = format!("connections-{}", std::process::id());
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).unwrap();
     let json = folder.join("connections.json");
     let output = run(&[
         "--count=201",
@@ -67,6 +70,7 @@ fn two_hundred_connections_are_held_served_and_closed() {
         let curve = figures["curve"].as_array().unwrap();
         assert_eq!(curve.last().unwrap()["connections"], 201);
     }
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

@@ -23,7 +23,8 @@ fn run(arguments: &str, path: Option<&str>) -> String {
 
 /// A folder for a `PATH`, with a toolchain that tells this version and builds nothing.
 fn toolchain(version: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("go-{version}"));
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("go-{version}-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let script =
         format!("#!/bin/sh\n[ $1 = version ] && echo go version go{version} linux/amd64\n");
