@@ -241,14 +241,22 @@ mod modes {
 }
 
 mod backends {
+    use std::os::fd::OwnedFd;
+
     use super::*;
+
+    /// A bound socket at which nobody listens, and nobody else can meanwhile.
+    fn refusing() -> (OwnedFd, SocketAddr) {
+        use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&socket, &"127.0.0.1:0".parse::<SocketAddr>().unwrap()).unwrap();
+        let address = getsockname(&socket).unwrap().try_into().unwrap();
+        (socket, address)
+    }
 
     #[test]
     fn a_dead_one_fails_in_the_report_and_gives_one_line() {
-        let dead = {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            listener.local_addr().unwrap()
-        };
+        let (_kept, dead) = refusing();
         let alive = Scripted::start(vec![Reply::Status(200); 3]);
         let flags = [
             "--backend",

@@ -23,9 +23,7 @@ use crate::{LONG, SHORT, on};
 #[test]
 fn a_connection_to_nobody_is_refused() {
     on(1, || {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let (_kept, address) = refusing();
         for error in [
             TcpStream::connect(address),
             TcpStream::connect_timeout(&address, LONG),

@@ -1,6 +1,6 @@
 //! Services that call others: what their clients see when a call fails.
 
-use std::{net::TcpListener, time::Duration};
+use std::{net::SocketAddr, os::fd::OwnedFd, time::Duration};
 
 use maniple_server::{
     Client, ClientError, ClientResponse, IntoResponse, Request, Router, StatusCode,
@@ -8,10 +8,13 @@ use maniple_server::{
 
 use super::Served;
 
-/// An address at which nobody listens.
-fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}/", listener.local_addr().unwrap())
+/// The URL of a bound socket at which nobody listens, and nobody else can meanwhile.
+fn nobody() -> (OwnedFd, String) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &"127.0.0.1:0".parse::<SocketAddr>().unwrap()).unwrap();
+    let address: SocketAddr = getsockname(&socket).unwrap().try_into().unwrap();
+    (socket, format!("http://{address}/"))
 }
 
 #[test]
@@ -64,7 +67,8 @@ fn a_call_that_fails_is_an_answer_which_does_not_name_hosts() {
         }),
         |builder| builder.drain_grace(Duration::ZERO),
     );
-    let (slow, dead) = (backend.url("/slow"), nobody());
+    let slow = backend.url("/slow");
+    let (_kept, dead) = nobody();
     let client = Client::new();
     let theirs = client.clone();
     let gateway = Router::new()
