@@ -471,6 +471,18 @@ impl Body {
         }
     }
 
+    /// The bytes, or itself if they are still to be made.
+    pub(crate) fn into_at_hand(self) -> Result<Bytes, Self> {
+        match self.kind {
+            BodyKind::Static(bytes) => Ok(Bytes::from_static(bytes)),
+            BodyKind::Owned(bytes) => Ok(bytes.into()),
+            BodyKind::Shared(bytes) => Ok(bytes),
+            BodyKind::Problem(problem) => Ok(problem.line().to_owned().into()),
+            BodyKind::Takeover(_) => Ok(Bytes::new()),
+            BodyKind::Reader { .. } | BodyKind::Writer { .. } => Err(self),
+        }
+    }
+
     /// Whether it is made while it is sent.
     #[cold]
     pub(crate) fn is_streamed(&self) -> bool {

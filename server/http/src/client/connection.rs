@@ -2,23 +2,38 @@
 //!
 //! A request is sent and its response received by the same coroutine, in turns: while it waits for more of the response
 //! it sends what is left of the request. So a server may answer before it has read everything (RFC 9112, 9.5),
-//! and one that echoes as it reads finds a reader.
+//! and one that echoes as it reads finds a reader. A body that is made while it is sent has a coroutine of its own for that:
+//! see [`upload`](super::upload).
 
-use std::{io, sync::Arc, thread::ThreadId, time::Instant};
+use std::{
+    io,
+    sync::Arc,
+    thread::ThreadId,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, Method,
-    header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+    HeaderMap, Method, StatusCode,
+    header::{CONTENT_LENGTH, EXPECT, HOST, TRAILER, TRANSFER_ENCODING},
 };
-use maniple::cancel::check;
+use maniple::{
+    cancel::{check, is_cancelled_error},
+    net::Shutdown,
+    time::coarse_now,
+};
 
-use super::{error::ClientError, url::Url};
+use super::{
+    error::ClientError,
+    upload::{Courier, Progress, Sender, State},
+    url::Url,
+};
 use crate::{
     http1::{
         conversation::{Awaiting, MAX_HEAD},
         reply::{Reply, Search},
     },
+    response::Body,
     transport::Transport,
 };
 
@@ -26,9 +41,11 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) host: Arc<str>,
-    stream: Transport,
+    stream: Arc<Transport>,
     pub(super) input: Inbox,
     sending: Sending,
+    /// Of a body that others send.
+    upload: Option<Upload>,
     /// When it was put into the pool, and by whom: where its readiness is watched already.
     pub(super) kept: Option<(Instant, ThreadId)>,
 }
@@ -40,6 +57,36 @@ pub(super) struct Outgoing<'a> {
     pub(super) url: Url<'a>,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: &'a Bytes,
+    /// The body is made while it is sent; its length, if that is known.
+    pub(super) streamed: Option<Option<u64>>,
+    /// How long the server may take to say that it wants the body.
+    pub(super) expect: Option<Duration>,
+}
+
+/// A body that is sent by others than who reads the answer.
+#[derive(Debug)]
+struct Upload {
+    stream: Arc<Transport>,
+    progress: Arc<Progress>,
+    _courier: Option<Courier>,
+}
+
+/// A final answer, or word that the body is wanted.
+#[derive(Debug)]
+enum Heard {
+    Final(Reply),
+    GoOn,
+}
+
+/// What is heard of answers before the final one.
+pub(super) type OnInterim<'a> = &'a mut dyn FnMut(StatusCode, HeaderMap);
+
+/// The search for the head of the final answer.
+#[derive(Debug, Default)]
+struct Hearing {
+    search: Search,
+    awaiting: Awaiting,
+    heard: bool,
 }
 
 /// Why an exchange failed.
@@ -49,62 +96,200 @@ pub(super) struct Failed {
     /// Not a byte came back, and no wait was cut short: the server may have closed before it saw the
     /// request.
     pub(super) unheard: bool,
+    /// Not even the head has left.
+    pub(super) unsent: bool,
 }
 
 /// Bodies up to this are copied behind their head, and so is the beginning of longer ones.
 const COPIED_BODY: usize = 4 * 1024;
 
+/// In place of a time that never comes.
+const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
+
 impl Connection {
     pub(super) fn new(host: &str, stream: Transport) -> Self {
         Self {
             host: host.into(),
-            stream,
+            stream: Arc::new(stream),
             input: Inbox::default(),
             sending: Sending::default(),
+            upload: None,
             kept: None,
         }
     }
 
     /// Sends a request and reads the head of its final response. That may come before all has been sent: the rest is
-    /// sent while more is received.
-    pub(super) fn exchange(&mut self, request: &Outgoing<'_>) -> Result<Reply, Failed> {
-        self.sending.load(request);
-        let mut heard = false;
-        let mut search = Search::default();
-        let mut awaiting = Awaiting::default();
+    /// sent while more is received. A body that is made meanwhile is taken out of `body` once the server may have it.
+    pub(super) fn exchange(
+        &mut self,
+        request: &Outgoing<'_>,
+        body: &mut Option<Body>,
+        on_interim: OnInterim<'_>,
+    ) -> Result<Reply, Failed> {
+        if request.streamed.is_none() && request.expect.is_none() {
+            self.sending.load(request);
+            return self.hear(request.method, on_interim);
+        }
+        let mut hearing = Hearing::default();
+        if let Some(early) = self.begin_in(request, &mut hearing, on_interim)? {
+            return Ok(early);
+        }
+        match (request.streamed, body.take()) {
+            (Some(_), Some(body)) => {
+                let sender = self.sender(request);
+                let progress = sender.progress();
+                let courier = Courier::send(sender, body.kind);
+                let courier = courier.map_err(|error| self.failed(error, true))?;
+                self.upload = Some(Upload {
+                    stream: self.stream.clone(),
+                    progress,
+                    _courier: Some(courier),
+                });
+            }
+            _ => self.sending.load_body(request),
+        }
+        self.hear_in(request.method, &mut hearing, on_interim)
+    }
+
+    /// Reads the head of the final response to what has been sent, or is being sent.
+    pub(super) fn hear(
+        &mut self,
+        method: &Method,
+        on_interim: OnInterim<'_>,
+    ) -> Result<Reply, Failed> {
+        self.hear_in(method, &mut Hearing::default(), on_interim)
+    }
+
+    fn begin_in(
+        &mut self,
+        request: &Outgoing<'_>,
+        hearing: &mut Hearing,
+        on_interim: OnInterim<'_>,
+    ) -> Result<Option<Reply>, Failed> {
+        self.sending.load_head(request);
+        while !self.sending.is_over() {
+            let written = self.stream.write(self.sending.unsent());
+            match written {
+                Ok(count) => self.sending.sent += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let unsent = self.sending.sent == 0;
+                    self.sending.let_go();
+                    return Err(Failed {
+                        unsent,
+                        ..self.failed(error, false)
+                    });
+                }
+            }
+        }
+        let flushed = self.stream.flush();
+        flushed.map_err(|error| self.failed(error, false))?;
+        let Some(patience) = request.expect else {
+            return Ok(None);
+        };
+        // Until it is found out that the server wants it, nothing of the body has been sent.
+        self.sending.withheld = true;
+        let now = coarse_now();
+        let until = now.checked_add(patience).unwrap_or(now + LONG);
+        match self.hear_until(request.method, hearing, Some(until), on_interim)? {
+            Heard::Final(reply) => Ok(Some(reply)),
+            Heard::GoOn => {
+                self.sending.withheld = false;
+                Ok(None)
+            }
+        }
+    }
+
+    fn sender(&self, request: &Outgoing<'_>) -> Sender {
+        let mut announced = HeaderMap::new();
+        for names in request.headers.get_all(TRAILER) {
+            announced.append(TRAILER, names.clone());
+        }
+        Sender::new(self.stream.clone(), request.streamed.flatten(), announced)
+    }
+
+    fn hear_in(
+        &mut self,
+        method: &Method,
+        hearing: &mut Hearing,
+        on_interim: OnInterim<'_>,
+    ) -> Result<Reply, Failed> {
+        loop {
+            if let Heard::Final(reply) = self.hear_until(method, hearing, None, on_interim)? {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// Reads heads up to the final response's. With a time, also up to that, and to `100 Continue`.
+    fn hear_until(
+        &mut self,
+        method: &Method,
+        hearing: &mut Hearing,
+        until: Option<Instant>,
+        on_interim: OnInterim<'_>,
+    ) -> Result<Heard, Failed> {
         loop {
             let unread = self.input.unread();
-            let found = search.find(unread).map_err(|text| self.malformed(text))?;
+            let found = hearing.search.find(unread);
+            let found = found.map_err(|text| self.malformed(text))?;
             let Some(length) = found.filter(|&length| length <= MAX_HEAD) else {
                 if unread.len() > MAX_HEAD {
                     return Err(self.malformed("head too large"));
+                }
+                if let Some(until) = until
+                    && !self.has_come_until(until)?
+                {
+                    return Ok(Heard::GoOn);
                 }
                 match self.fill() {
                     Ok(0) => {
                         let text = "connection closed before the response";
                         let gone = io::Error::new(io::ErrorKind::UnexpectedEof, text);
-                        return Err(self.failed(gone, heard));
+                        return Err(self.failed(gone, hearing.heard));
                     }
-                    Ok(_) => heard = true,
-                    Err(error) => return Err(self.failed(error, heard)),
+                    Ok(_) => hearing.heard = true,
+                    Err(error) => return Err(self.failed(error, hearing.heard)),
                 }
                 continue;
             };
-            let parsed = Reply::parse(&unread[..length], request.method);
+            let parsed = Reply::parse(&unread[..length], method);
             let reply = parsed.map_err(|reason| self.malformed(&reason))?;
             self.input.consume(length);
-            let is_final = awaiting.is_final(reply.status, length);
+            let is_final = hearing.awaiting.is_final(reply.status, length);
             if is_final.map_err(|text| self.malformed(text))? {
-                return Ok(reply);
+                return Ok(Heard::Final(reply));
             }
-            search = Search::default();
+            hearing.search = Search::default();
+            let is_continue = reply.status == StatusCode::CONTINUE;
+            on_interim(reply.status, reply.headers);
+            if is_continue && until.is_some() {
+                return Ok(Heard::GoOn);
+            }
+        }
+    }
+
+    /// Whether something has come of the server before that time.
+    fn has_come_until(&self, until: Instant) -> Result<bool, Failed> {
+        match self.stream.wait_readable_until(until) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && coarse_now() >= until => {
+                Ok(false)
+            }
+            Err(error) => Err(self.failed(error, false)),
         }
     }
 
     /// Whether the request has been sent whole, once what there is room for now has been.
     pub(super) fn has_sent_all(&mut self) -> bool {
+        if let Some(upload) = &self.upload {
+            if upload.progress.state_behind_the_answer() != State::Whole {
+                return false;
+            }
+            self.upload = None;
+        }
         while let Ok(true) = self.sending.advance(&self.stream) {}
-        self.sending.is_over() && self.sending.refused.is_none()
+        self.sending.is_over() && self.sending.refused.is_none() && !self.sending.withheld
     }
 
     /// An idle connection has nothing to say: bytes or an end mean that it is of no use.
@@ -117,7 +302,8 @@ impl Connection {
 
     /// Receives more; 0 at the end.
     pub(super) fn fill(&mut self) -> io::Result<usize> {
-        let count = read(&self.stream, &mut self.sending, self.input.room())?;
+        let upload = self.upload.as_ref();
+        let count = read(&self.stream, &mut self.sending, upload, self.input.room())?;
         self.input.end += count;
         Ok(count)
     }
@@ -126,7 +312,8 @@ impl Connection {
     pub(super) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let unread = self.input.unread();
         if unread.is_empty() {
-            return read(&self.stream, &mut self.sending, buffer);
+            let upload = self.upload.as_ref();
+            return read(&self.stream, &mut self.sending, upload, buffer);
         }
         let count = unread.len().min(buffer.len());
         buffer[..count].copy_from_slice(&unread[..count]);
@@ -138,6 +325,7 @@ impl Connection {
         let error = ClientError::io(&self.host, error);
         Failed {
             unheard: !heard && matches!(error, ClientError::Io { .. }),
+            unsent: false,
             error,
         }
     }
@@ -145,18 +333,34 @@ impl Connection {
     fn malformed(&self, reason: &str) -> Failed {
         Failed {
             unheard: false,
+            unsent: false,
             error: ClientError::protocol(&self.host, reason),
         }
     }
 }
 
+impl Drop for Upload {
+    /// Whatever its maker does meanwhile, the server sees the end.
+    fn drop(&mut self) {
+        if matches!(self.progress.state(), State::Going | State::Ending) {
+            // An error says that the connection is gone already.
+            let _ = self.stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
 /// Reads what comes, and sends what is left while nothing does; 0 at the end.
-fn read(stream: &Transport, sending: &mut Sending, buffer: &mut [u8]) -> io::Result<usize> {
-    while !sending.is_over() {
+fn read(
+    stream: &Transport,
+    sending: &mut Sending,
+    upload: Option<&Upload>,
+    buffer: &mut [u8],
+) -> io::Result<usize> {
+    while !sending.is_over() || stream.unsent() > 0 {
         // Neither try looks at the scope, and both may always succeed.
         check()?;
         let has_moved = sending.advance(stream)?;
-        if sending.is_over() {
+        if sending.is_over() && stream.unsent() == 0 {
             break;
         }
         match stream.try_read(buffer) {
@@ -168,12 +372,30 @@ fn read(stream: &Transport, sending: &mut Sending, buffer: &mut [u8]) -> io::Res
             read => return read,
         }
     }
-    match (stream.read(buffer), sending.refused) {
-        // A reset is reported once. Told to the sender, it looks to the reader like a clean end.
-        (Ok(0), Some(io::ErrorKind::ConnectionReset)) if !buffer.is_empty() => {
-            Err(io::ErrorKind::ConnectionReset.into())
-        }
-        (read, _) => read,
+    let read = stream.read(buffer);
+    let Some(upload) = upload else {
+        return told(read, sending.refused == Some(RESET), buffer);
+    };
+    let is_the_callers =
+        |error: &io::Error| is_cancelled_error(error) || error.kind() == io::ErrorKind::TimedOut;
+    let has_ended = match &read {
+        Ok(count) => *count == 0 && !buffer.is_empty(),
+        Err(error) => !is_the_callers(error),
+    };
+    // Its sender may have ended it.
+    match has_ended.then(|| upload.progress.reason()).flatten() {
+        Some(reason) => Err(reason),
+        None => told(read, upload.progress.state() == State::Reset, buffer),
+    }
+}
+
+const RESET: io::ErrorKind = io::ErrorKind::ConnectionReset;
+
+/// A reset is reported once. Told to the sender, it looks to the reader like a clean end.
+fn told(read: io::Result<usize>, is_reset: bool, buffer: &[u8]) -> io::Result<usize> {
+    match read {
+        Ok(0) if is_reset && !buffer.is_empty() => Err(RESET.into()),
+        read => read,
     }
 }
 
@@ -188,16 +410,30 @@ struct Sending {
     sent: usize,
     /// The server takes no more; it may have answered before.
     refused: Option<io::ErrorKind>,
+    /// The body is not sent before the server says that it wants it.
+    withheld: bool,
 }
 
 impl Sending {
     fn load(&mut self, request: &Outgoing<'_>) {
-        self.start.clear();
-        write_head(&mut self.start, request);
+        self.load_head(request);
         let copied = request.body.len().min(COPIED_BODY);
         self.start.extend_from_slice(&request.body[..copied]);
         self.rest = request.body.slice(copied..);
-        (self.sent, self.refused) = (0, None);
+    }
+
+    fn load_head(&mut self, request: &Outgoing<'_>) {
+        self.start.clear();
+        write_head(&mut self.start, request);
+        self.rest = Bytes::new();
+        (self.sent, self.refused, self.withheld) = (0, None, false);
+    }
+
+    /// What follows a head that has been sent.
+    fn load_body(&mut self, request: &Outgoing<'_>) {
+        self.start.clear();
+        self.sent = 0;
+        self.rest = request.body.clone();
     }
 
     /// Whether nothing more is to be sent.
@@ -220,7 +456,7 @@ impl Sending {
 
     /// Sends what there is room for; whether there was any.
     fn advance(&mut self, stream: &Transport) -> io::Result<bool> {
-        if self.is_over() {
+        if self.is_over() && stream.unsent() == 0 {
             return Ok(false);
         }
         match stream.try_write(self.unsent()) {
@@ -251,6 +487,8 @@ fn write_head(out: &mut Vec<u8>, request: &Outgoing<'_>) {
         url,
         headers,
         body,
+        streamed,
+        expect,
     } = request;
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
@@ -261,16 +499,26 @@ fn write_head(out: &mut Vec<u8>, request: &Outgoing<'_>) {
     }
     for (name, value) in *headers {
         // The message is framed by what is sent, not by what is claimed.
-        if name != CONTENT_LENGTH && name != TRANSFER_ENCODING {
+        if ![CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].contains(name) {
             out.extend_from_slice(name.as_str().as_bytes());
             field(out, b": ", value.as_bytes());
         }
     }
+    if expect.is_some() {
+        out.extend_from_slice(b"expect: 100-continue\r\n");
+    }
     let expects_body = [Method::POST, Method::PUT, Method::PATCH].contains(method);
-    if !body.is_empty() || expects_body {
-        let mut digits = itoa::Buffer::new();
-        let length = digits.format(body.len()).as_bytes();
-        field(out, b"content-length: ", length);
+    let length = match streamed {
+        Some(length) => *length,
+        None if !body.is_empty() || expects_body => Some(body.len() as u64),
+        None => return out.extend_from_slice(b"\r\n"),
+    };
+    match length {
+        Some(length) => {
+            let mut digits = itoa::Buffer::new();
+            field(out, b"content-length: ", digits.format(length).as_bytes());
+        }
+        None => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -336,6 +584,8 @@ mod tests {
             url: Url::parse("http://h:80?q").unwrap(),
             headers: &headers,
             body: &Bytes::new(),
+            streamed: None,
+            expect: None,
         };
         write_head(&mut out, &request);
         assert_eq!(

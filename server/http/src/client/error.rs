@@ -5,6 +5,8 @@ use std::io;
 use http::StatusCode;
 use maniple::cancel::is_cancelled_error;
 
+use super::upload::Unmade;
+
 /// Why a request has no response. Messages name the host and port, and what was being done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -50,6 +52,14 @@ pub enum ClientError {
     Cancelled {
         /// Host and port.
         host: String,
+    },
+    /// What makes the request's body failed, or did not keep to the length that was told.
+    #[error("{host}: the request's body could not be sent: {error}")]
+    Body {
+        /// Host and port.
+        host: String,
+        /// What the reader or function said.
+        error: io::Error,
     },
     /// The connection failed.
     #[error("{host}: {error}")]
@@ -100,7 +110,7 @@ impl ClientError {
         match self {
             _ if self.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
             ClientError::Cancelled { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            ClientError::Url { .. } | ClientError::Header { .. } => {
+            ClientError::Url { .. } | ClientError::Header { .. } | ClientError::Body { .. } => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             _ => StatusCode::BAD_GATEWAY,
@@ -109,6 +119,14 @@ impl ClientError {
 
     /// What an error of the connection means.
     pub(super) fn io(host: &str, error: io::Error) -> Self {
+        if error.get_ref().is_some_and(|inner| inner.is::<Unmade>()) {
+            let inner = error
+                .into_inner()
+                .and_then(|inner| inner.downcast::<Unmade>().ok());
+            let error = inner.map_or_else(|| io::ErrorKind::Other.into(), |unmade| unmade.0);
+            let host = host.to_owned();
+            return ClientError::Body { host, error };
+        }
         Self::cut(host, error).unwrap_or_else(|error| ClientError::Io {
             host: host.to_owned(),
             error,
@@ -157,6 +175,7 @@ impl From<ClientError> for io::Error {
             ClientError::Url { .. } | ClientError::Header { .. } => io::ErrorKind::InvalidInput,
             ClientError::Resolve { error, .. }
             | ClientError::Connect { error, .. }
+            | ClientError::Body { error, .. }
             | ClientError::Io { error, .. } => error.kind(),
             ClientError::Timeout { .. } => io::ErrorKind::TimedOut,
             ClientError::Cancelled { .. } => return maniple::cancel::Cancelled.into(),

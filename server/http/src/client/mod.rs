@@ -9,6 +9,7 @@ mod error;
 mod pool;
 mod response;
 mod shared;
+mod upload;
 pub(crate) mod url;
 
 use std::{borrow::Cow, fmt, io, sync::Arc, time::Duration};
@@ -22,11 +23,14 @@ pub use builder::Builder;
 pub use error::ClientError;
 pub use response::ClientResponse;
 
-use connection::{Connection, Outgoing};
+use connection::{Connection, OnInterim, Outgoing};
 use shared::Shared;
 use url::Url;
 
-use crate::transport::Transport;
+use crate::{
+    response::{Body, BodyKind},
+    transport::Transport,
+};
 
 /// Requests other services; clones share the pool of connections.
 ///
@@ -87,12 +91,15 @@ impl Client {
     /// If the URL is not allowed, the connection fails, the answer is malformed, or the caller's scope is cancelled or
     /// past its deadline: see [`Request::send`].
     pub fn get(&self, url: &str) -> Result<ClientResponse, ClientError> {
-        self.send(&Outgoing {
+        let request = Outgoing {
             method: &Method::GET,
             url: Url::parse(url)?,
             headers: &HeaderMap::new(),
             body: &Bytes::new(),
-        })
+            streamed: None,
+            expect: None,
+        };
+        self.send(&request, None, &mut |_, _| {})
     }
 
     /// Begins a `POST`: give it a body, and send it.
@@ -107,12 +114,18 @@ impl Client {
             method,
             url: url.to_owned(),
             headers: HeaderMap::new(),
-            body: Bytes::new(),
+            body: Body::empty(),
+            expect: None,
             bad_header: None,
         }
     }
 
-    fn send(&self, request: &Outgoing<'_>) -> Result<ClientResponse, ClientError> {
+    fn send(
+        &self,
+        request: &Outgoing<'_>,
+        mut body: Option<Body>,
+        on_interim: OnInterim<'_>,
+    ) -> Result<ClientResponse, ClientError> {
         let host = request.url.authority;
         if *request.method == Method::CONNECT {
             let url = format!("http://{host}");
@@ -124,15 +137,19 @@ impl Client {
             return Err(ClientError::Timeout { host });
         }
         if let Some(mut kept) = self.shared.pool.take(host) {
-            match kept.exchange(request) {
+            match kept.exchange(request, &mut body, on_interim) {
                 Ok(reply) => return Ok(ClientResponse::new(reply, kept, self.shared.clone())),
                 // The server closed it just before: nothing was lost that may not be repeated.
-                Err(failed) if failed.unheard && request.method.is_idempotent() => {}
+                Err(failed) if failed.unsent => {}
+                Err(failed)
+                    if failed.unheard
+                        && request.method.is_idempotent()
+                        && (body.is_some() || request.streamed.is_none()) => {}
                 Err(failed) => return Err(failed.error),
             }
         }
         let mut fresh = self.connect(&request.url)?;
-        match fresh.exchange(request) {
+        match fresh.exchange(request, &mut body, on_interim) {
             Ok(reply) => Ok(ClientResponse::new(reply, fresh, self.shared.clone())),
             Err(failed) => Err(failed.error),
         }
@@ -214,7 +231,8 @@ pub struct Request<'a> {
     method: Method,
     url: String,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
+    expect: Option<Duration>,
     /// The name of a header field that was not allowed.
     bad_header: Option<String>,
 }
@@ -234,9 +252,41 @@ impl Request<'_> {
         self
     }
 
-    /// Sets the body.
-    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
-        self.body = body.into().into();
+    /// Sets the body: bytes, or one that is made while it is sent, by [`Body::from_reader`], [`Body::from_sized_reader`],
+    /// [`Body::from_fn`] or [`Body::from_sized_fn`].
+    ///
+    /// One that is made is sent by a coroutine of its own, `http client upload`, as fast as the server takes it: each part
+    /// that a reader gives, and each that a function writes, unless it sets another [`Flush`](crate::Flush). Without a
+    /// length it goes in chunks. If its maker fails, or does not keep to the length, the connection is closed so that the
+    /// server sees that the request is incomplete, and the error is [`ClientError::Body`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use std::{fs::File, io::Write};
+    /// use maniple_server::{Body, Client};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::new();
+    /// let file = File::open("backup.tar")?;
+    /// let length = file.metadata()?.len();
+    /// client.post("http://127.0.0.1:9001/files").body(Body::from_sized_reader(file, length)).send()?;
+    ///
+    /// let lines = Body::from_fn(|out| (1..=9).try_for_each(|number| writeln!(out, "{number}")));
+    /// client.post("http://127.0.0.1:9001/lines").body(lines).send()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn body(mut self, body: impl Into<Body>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Asks the server first whether it wants the body (`Expect: 100-continue`), and sends it once it says so, or has said
+    /// nothing for so long. If it answers before that, nothing of the body is made or sent, and the connection is closed.
+    /// Default: the body is sent at once.
+    ///
+    /// Nothing is asked of a request without a body.
+    pub fn expect_continue(mut self, patience: Duration) -> Self {
+        self.expect = Some(patience);
         self
     }
 
@@ -257,8 +307,8 @@ impl Request<'_> {
 
     /// Sends the request and returns the response once its head has come.
     ///
-    /// A kept connection that the server had closed is replaced once, if the method is idempotent and
-    /// nothing of an answer had come.
+    /// A kept connection that the server had closed is replaced once, if nothing of the request has left; or if the method
+    /// is idempotent, nothing of an answer had come, and nothing of a body was made that cannot be made again.
     ///
     /// A server may answer before it has taken the whole body, as one does that refuses it (RFC 9112, 9.5). The answer is
     /// returned then; see [`ClientResponse`] for what becomes of the rest.
@@ -271,11 +321,24 @@ impl Request<'_> {
         if let Some(name) = self.bad_header {
             return Err(ClientError::Header { name });
         }
-        self.client.send(&Outgoing {
+        let streamed = match &self.body.kind {
+            BodyKind::Reader { length, .. } | BodyKind::Writer { length, .. } => Some(*length),
+            _ => None,
+        };
+        let (bytes, body) = match self.body.into_at_hand() {
+            Ok(bytes) => (bytes, None),
+            Err(made) => (Bytes::new(), Some(made)),
+        };
+        let request = Outgoing {
             method: &self.method,
             url: Url::parse(&self.url)?,
             headers: &self.headers,
-            body: &self.body,
-        })
+            body: &bytes,
+            streamed,
+            expect: self
+                .expect
+                .filter(|_| streamed.is_some() || !bytes.is_empty()),
+        };
+        self.client.send(&request, body, &mut |_, _| {})
     }
 }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::{connection::Connection, error::ClientError, shared::Shared};
 use crate::http1::{
-    chunk::Step,
+    chunk::{self, Step},
     reply::{Ending, Reply},
 };
 
@@ -30,6 +30,8 @@ pub struct ClientResponse {
     headers: HeaderMap,
     ending: Ending,
     keep_alive: bool,
+    /// The lines behind a body in chunks.
+    trailers: Vec<u8>,
     /// Until the body has come to its end.
     connection: Option<Connection>,
     host: Arc<str>,
@@ -48,6 +50,7 @@ impl ClientResponse {
             headers: reply.headers,
             ending: reply.ending,
             keep_alive: reply.keep_alive,
+            trailers: Vec::new(),
             host: connection.host.clone(),
             connection: Some(connection),
             shared,
@@ -83,6 +86,16 @@ impl ClientResponse {
     /// The first value of a header field, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The fields behind a body that came in chunks, once it has been read to its end; empty before, and for other bodies.
+    ///
+    /// Fields that say how the message is to be read, such as `Content-Length`, are left out (RFC 9110, 6.5.1).
+    pub fn trailers(&self) -> HeaderMap {
+        match self.ending {
+            Ending::Done => chunk::trailers(&self.trailers),
+            _ => HeaderMap::new(),
+        }
     }
 
     /// The whole body.
@@ -205,7 +218,7 @@ impl ClientResponse {
             };
             let unread = connection.input.unread();
             let step = decoder
-                .step(unread)
+                .step_keeping(unread, &mut self.trailers)
                 .map_err(|reject| ClientError::protocol(&connection.host, reject.reason))?;
             let used = match step {
                 Step::Done(used) => {

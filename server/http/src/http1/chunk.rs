@@ -118,6 +118,7 @@ impl Decoder {
     }
 
     /// Decodes framing at the start of `input` up to the next data or the end.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn step(&mut self, input: &[u8]) -> Result<Step, Reject> {
         self.step_by(input, |_| {})
     }

@@ -1,6 +1,6 @@
 //! Response heads and chunks, as bytes.
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::conversation::Ending;
 
@@ -166,6 +166,57 @@ pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// Before the trailers of a chunked body, and behind them.
 pub(crate) const LAST_SIZE: &[u8] = b"0\r\n";
 pub(crate) const END_OF_TRAILERS: &[u8] = b"\r\n";
+
+/// All trailers of a message.
+const MAX_TRAILERS: usize = 8 * 1024;
+
+/// Appends a line to the trailers of a message with these fields, whose `Trailer` must list its name; why not, if not.
+#[cold]
+pub(crate) fn append_trailer(
+    trailers: &mut Vec<u8>,
+    headers: Option<&HeaderMap>,
+    name: &HeaderName,
+    value: &HeaderValue,
+) -> Result<(), String> {
+    if FRAMES.contains(name) {
+        return Err(format!("{name} cannot be a trailer"));
+    }
+    let listed = headers
+        .iter()
+        .flat_map(|headers| headers.get_all(header::TRAILER));
+    let is_listed = listed
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .any(|item| {
+            item.trim_ascii()
+                .eq_ignore_ascii_case(name.as_str().as_bytes())
+        });
+    if !is_listed {
+        return Err(format!("the Trailer field does not list {name}"));
+    }
+    if trailers.len() + name.as_str().len() + value.len() > MAX_TRAILERS {
+        return Err(format!("trailers are longer than {MAX_TRAILERS} bytes"));
+    }
+    write_field(trailers, name, value);
+    Ok(())
+}
+
+/// Fields that say how a message, or what it carries, is to be read: behind it they come too late (RFC 9110, 6.5.1).
+const FRAMES: [HeaderName; 14] = [
+    header::TRANSFER_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::CONTENT_TYPE,
+    header::CONTENT_RANGE,
+    header::TRAILER,
+    header::HOST,
+    header::CONNECTION,
+    header::UPGRADE,
+    header::TE,
+    header::DATE,
+    header::LOCATION,
+    header::SET_COOKIE,
+    header::WWW_AUTHENTICATE,
+];
 
 /// The last chunk of what has been collected: more data can be added to it, as its size has room for that.
 #[derive(Clone, Copy, Debug)]

@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use maniple::panics;
 
 use super::{answer::Way, faults::report_broken_body};
 use crate::{
     http1::{
         conversation::{Ending, Sent},
-        response::{Chunk, END_OF_TRAILERS, LAST_CHUNK, LAST_SIZE, write_chunk, write_field},
+        response::{Chunk, END_OF_TRAILERS, LAST_CHUNK, LAST_SIZE, append_trailer, write_chunk},
     },
     response::BodyKind,
     writer::{BodyWriter, Flush, Sink},
@@ -28,9 +28,6 @@ const STREAM_READ: usize = 16 * 1024;
 
 /// A function's body is sent when so much of it is there.
 const FULL: usize = 16 * 1024;
-
-/// All trailers of an answer.
-const MAX_TRAILERS: usize = 8 * 1024;
 
 /// Sends a body as it is made; `asked` is that of the request. An error is the connection's.
 #[cold]
@@ -252,45 +249,7 @@ impl Sink for Written<'_> {
     }
 
     fn trailer(&mut self, name: HeaderName, value: HeaderValue) -> io::Result<()> {
-        let wrong = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        if FRAMES.contains(&name) {
-            return wrong(format!("{name} cannot be a trailer"));
-        }
-        let listed = self
-            .headers
-            .iter()
-            .flat_map(|headers| headers.get_all(header::TRAILER));
-        let is_listed = listed
-            .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
-            .any(|item| {
-                item.trim_ascii()
-                    .eq_ignore_ascii_case(name.as_str().as_bytes())
-            });
-        if !is_listed {
-            return wrong(format!("the Trailer field does not list {name}"));
-        }
-        if self.trailers.len() + name.as_str().len() + value.len() > MAX_TRAILERS {
-            return wrong(format!("trailers are longer than {MAX_TRAILERS} bytes"));
-        }
-        write_field(&mut self.trailers, &name, &value);
-        Ok(())
+        let appended = append_trailer(&mut self.trailers, self.headers, &name, &value);
+        appended.map_err(|text| io::Error::new(io::ErrorKind::InvalidInput, text))
     }
 }
-
-/// Fields that say how a message, or what it carries, is to be read: behind it they come too late (RFC 9110, 6.5.1).
-const FRAMES: [HeaderName; 14] = [
-    header::TRANSFER_ENCODING,
-    header::CONTENT_LENGTH,
-    header::CONTENT_ENCODING,
-    header::CONTENT_TYPE,
-    header::CONTENT_RANGE,
-    header::TRAILER,
-    header::HOST,
-    header::CONNECTION,
-    header::UPGRADE,
-    header::TE,
-    header::DATE,
-    header::LOCATION,
-    header::SET_COOKIE,
-    header::WWW_AUTHENTICATE,
-];

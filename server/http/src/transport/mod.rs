@@ -93,6 +93,16 @@ impl Transport {
         }
     }
 
+    /// Bytes that writes have taken and that are still to be given to what is below, as only TLS has them.
+    #[inline]
+    pub(crate) fn unsent(&self) -> usize {
+        match self {
+            Transport::Tcp(_) | Transport::Unix(_) | Transport::Memory(_) => 0,
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.unsent(),
+        }
+    }
+
     /// Whether a peer says by bytes that it ends, which may still be on their way when this end closes.
     pub(crate) fn ends_by_bytes(&self) -> bool {
         match self {

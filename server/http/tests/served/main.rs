@@ -19,6 +19,7 @@ mod secure;
 mod standby;
 mod streaming;
 mod transports;
+mod uploads;
 
 use std::{
     io::{Read, Write},
