@@ -8,16 +8,19 @@ use std::{
 
 use maniple_models::work::backend::PATIENCE;
 
-use super::{http::ask, process::Running};
+use super::{
+    http::ask,
+    process::{Ports, Running},
+};
 
 #[test]
 fn a_call_that_cannot_be_interrupted_is_left_behind() {
     // The kernel takes their connections and what is sent over them; nobody will ever answer.
-    let silent = [0; 3].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    let addresses = silent
-        .each_ref()
-        .map(|listener| listener.local_addr().unwrap().to_string())
-        .join(",");
+    let ports = Ports::reserve();
+    let silent = ports
+        .addresses()
+        .map(|port| TcpListener::bind(port).unwrap());
+    let addresses = ports.said();
     let mut server = Running::start(&[
         "blocking-client",
         "--listen=127.0.0.1:0",

@@ -17,7 +17,7 @@ use maniple_models::{
 
 use rustix::net::sockopt;
 
-use super::process::Running;
+use super::process::{Ports, Running};
 
 /// How many workers a model with a fixed number has here.
 const WORKERS: usize = 4;
@@ -29,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const STALLED: Duration = Duration::from_millis(100);
 
 pub fn conforms(model: &Model) {
-    let backends = Running::start(&["backends"]);
+    let ports = Ports::reserve();
+    let backends = Running::start(&["backends", "--backends", &ports.said()]);
     let workers = WORKERS.to_string();
     let mut server = Running::start(&[
         model.name,

@@ -3,12 +3,15 @@
 use std::{
     io::{self, BufRead, BufReader},
     net::SocketAddr,
-    os::unix::process::CommandExt,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     process::{Child, Command, Output, Stdio},
 };
 
 use io_uring::IoUring;
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use rustix::{
+    net::{self, AddressFamily, SocketType},
+    process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit},
+};
 
 /// Allows this process, and those that it starts, as many descriptors as the system lets it have.
 pub fn raise_descriptor_limit() {
@@ -18,6 +21,33 @@ pub fn raise_descriptor_limit() {
         maximum,
     };
     setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+/// Ports for backends that nobody else is given while this lives, also while no backend listens there: they are bound, with
+/// `SO_REUSEADDR`, which a listener with the same may be beside.
+pub struct Ports([(OwnedFd, SocketAddr); 3]);
+
+impl Ports {
+    pub fn reserve() -> Self {
+        Self([0; 3].map(|_| {
+            let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+            net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+            net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+            let address = net::getsockname(&socket).unwrap();
+            (socket, address.try_into().unwrap())
+        }))
+    }
+
+    pub fn addresses(&self) -> [SocketAddr; 3] {
+        self.0.each_ref().map(|(_, address)| *address)
+    }
+
+    /// As an option has them.
+    pub fn said(&self) -> String {
+        self.addresses()
+            .map(|address| address.to_string())
+            .join(",")
+    }
 }
 
 /// The program that runs models.
