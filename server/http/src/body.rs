@@ -149,6 +149,16 @@ impl BodyState {
     }
 }
 
+/// What reads a body that travels in a coding.
+pub(crate) trait Decode: Send {
+    /// Reads some of what is in the body, into a buffer that is not empty; 0 at its end. `raw` reads of what travels.
+    fn read(
+        &mut self,
+        raw: &mut dyn FnMut(&mut [u8]) -> Result<usize, BodyError>,
+        buffer: &mut [u8],
+    ) -> Result<usize, BodyError>;
+}
+
 /// How fast a body comes.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {

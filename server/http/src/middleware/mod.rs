@@ -24,9 +24,15 @@
 mod access_log;
 mod auth;
 mod chain;
+#[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
+mod coding;
+#[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
+mod compression;
 mod concurrency_limit;
 mod cors;
 mod cross_site;
+#[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
+mod decompression;
 mod request_id;
 mod security_headers;
 
@@ -34,8 +40,12 @@ pub use access_log::AccessLog;
 pub use auth::{BasicAuth, BearerAuth, equal_secrets};
 pub(crate) use chain::{Form, Link, give_form};
 pub use chain::{Middleware, Next};
+#[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
+pub use compression::Compression;
 pub use concurrency_limit::ConcurrencyLimit;
 pub use cors::Cors;
 pub use cross_site::RefuseCrossSite;
+#[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
+pub use decompression::Decompression;
 pub use request_id::{RequestId, request_id};
 pub use security_headers::SecurityHeaders;

@@ -7,6 +7,7 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
+    fmt,
     rc::Rc,
     sync::Arc,
 };
@@ -16,7 +17,7 @@ use maniple::panics;
 
 use super::{lookout::enlist, out::Out};
 use crate::{
-    body::{BodyState, Pace},
+    body::{BodyState, Decode, Pace},
     http1::head::{Field, Head, header_map},
     router::{params::Params, states::States, template::Template},
 };
@@ -40,6 +41,16 @@ pub(crate) struct Scratch {
     uri: OnceCell<Uri>,
     pub(crate) extensions: Extensions,
     states: Option<Arc<States>>,
+    pub(crate) decoder: Option<Decoder>,
+}
+
+/// What reads the body in hand, if it travels in a coding. None while it reads, and for good where that unwound.
+pub(crate) struct Decoder(pub(crate) Option<Box<dyn Decode>>);
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Decoder")
+    }
 }
 
 /// Received bytes. The head in hand begins at `start`; what follows it has been used up to `used`.
@@ -108,6 +119,7 @@ impl Scratch {
             uri: OnceCell::new(),
             extensions: Extensions::new(),
             states: None,
+            decoder: None,
         })
     }
 
@@ -169,6 +181,13 @@ impl Scratch {
         &mut self.extensions
     }
 
+    /// From now on the body in hand is read by it.
+    #[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
+    pub(crate) fn set_decoder(&mut self, decoder: Box<dyn Decode>) {
+        self.has_more.set(true);
+        self.decoder = Some(Decoder(Some(decoder)));
+    }
+
     /// Drops what is users' own, which may wait, and panic.
     #[cold]
     fn forget_extensions(&mut self) {
@@ -185,6 +204,7 @@ impl Scratch {
         self.forget_extensions();
         self.headers = OnceCell::new();
         self.uri = OnceCell::new();
+        self.decoder = None;
     }
 
     /// Room to read behind the head in hand.

@@ -176,6 +176,9 @@ impl Exchange {
         let BodyState::Length(length) = scratch.body else {
             return None;
         };
+        if scratch.decoder.is_some() {
+            return None;
+        }
         let length = usize::try_from(length).ok()?;
         let from = scratch.input.used;
         if scratch.head.framing != Framing::Length(length as u64)
@@ -188,17 +191,62 @@ impl Exchange {
         Some(from..from + length)
     }
 
+    /// How long a body may be as it travels.
+    #[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
+    pub(crate) fn most_of_body(&self) -> u64 {
+        self.body_limits.length
+    }
+
+    /// From now on the body in hand is what this makes of it.
+    #[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
+    #[cold]
+    pub(crate) fn decode_with(&mut self, decoder: Box<dyn crate::body::Decode>) {
+        self.scratch_mut().set_decoder(decoder);
+    }
+
     /// Reads some of the body; 0 at its end.
     pub(crate) fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, BodyError> {
+        match self.scratch().decoder {
+            None => self.read_raw(buffer),
+            Some(_) => self.read_decoded(buffer),
+        }
+    }
+
+    #[cold]
+    fn read_decoded(&mut self, buffer: &mut [u8]) -> Result<usize, BodyError> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let kept = &mut self.scratch_mut().decoder;
+        let Some(mut decoder) = kept.as_mut().and_then(|kept| kept.0.take()) else {
+            return Err(BodyError::Disconnected);
+        };
+        let read = decoder.read(&mut |buffer| self.read_raw(buffer), buffer);
+        if let Err(error) = &read {
+            self.broke(error);
+        }
+        if let Some(kept) = &mut self.scratch_mut().decoder {
+            kept.0 = Some(decoder);
+        }
+        read
+    }
+
+    /// Reads some of the body as it travels; 0 at its end.
+    fn read_raw(&mut self, buffer: &mut [u8]) -> Result<usize, BodyError> {
         if buffer.is_empty() {
             return Ok(0);
         }
         let read = self.read_step(buffer);
         if let Err(error) = &read {
-            self.scratch_mut().body = BodyState::Broken;
-            report(&self.peer, error.status(), &error.to_string());
+            self.broke(error);
         }
         read
+    }
+
+    #[cold]
+    fn broke(&mut self, error: &BodyError) {
+        self.scratch_mut().body = BodyState::Broken;
+        report(&self.peer, error.status(), &error.to_string());
     }
 
     fn read_step(&mut self, buffer: &mut [u8]) -> Result<usize, BodyError> {
@@ -472,7 +520,7 @@ impl Exchange {
         let mut discarded = 0;
         let mut buffer = [0; 1024];
         while discarded <= MAX_DISCARD {
-            match self.read_some(&mut buffer) {
+            match self.read_raw(&mut buffer) {
                 Ok(0) => return true,
                 Ok(count) => discarded += count as u64,
                 Err(_) => return false,

@@ -1,6 +1,7 @@
 //! The server and the client over real sockets.
 
 mod calling;
+mod compressing;
 mod disconnecting;
 mod draining;
 mod early;
