@@ -15,7 +15,7 @@ mod faults;
 mod health;
 mod lookout;
 pub(crate) mod out;
-mod overrun;
+pub(crate) mod overrun;
 mod refusal;
 mod service;
 mod shared;

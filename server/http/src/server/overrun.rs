@@ -1,14 +1,32 @@
 //! What went beyond a limit: in the log, once in a while for each kind.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use http::StatusCode;
 use maniple::{log_limit::LogLimit, log_within};
 
 use crate::transport::Peer;
 
 /// Kinds of limits, of which each has its own lines.
-const KINDS: usize = 7;
+const KINDS: [&str; 7] = [
+    "time",
+    "body_bytes",
+    "target_bytes",
+    "header_bytes",
+    "answer_rate",
+    "connections_per_peer",
+    "connections",
+];
 
-static RATES: [LogLimit; KINDS] = [const { LogLimit::new(1) }; KINDS];
+static RATES: [LogLimit; KINDS.len()] = [const { LogLimit::new(1) }; KINDS.len()];
+
+static COUNTS: [AtomicU64; KINDS.len()] = [const { AtomicU64::new(0) }; KINDS.len()];
+
+/// How often each has been, in all servers.
+pub(crate) fn counts() -> impl Iterator<Item = (&'static str, u64)> {
+    let counts = COUNTS.iter().map(|count| count.load(Relaxed));
+    KINDS.into_iter().zip(counts)
+}
 
 /// A request was refused with that status, or its body; nothing is said of what is no limit.
 #[cold]
@@ -20,18 +38,21 @@ pub(crate) fn report(peer: &Peer, status: StatusCode, what: &str) {
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => 3,
         _ => return,
     };
+    COUNTS[kind].fetch_add(1, Relaxed);
     log_within!(RATES[kind], warn, "{peer}: {what}");
 }
 
 /// A client took too little of its answer.
 #[cold]
 pub(crate) fn report_slow_reader(peer: &Peer) {
+    COUNTS[4].fetch_add(1, Relaxed);
     log_within!(RATES[4], warn, "{peer} takes its answer too slowly");
 }
 
 /// A client has as many connections as one may.
 #[cold]
 pub(crate) fn report_crowd(peer: &Peer, limit: usize) {
+    COUNTS[5].fetch_add(1, Relaxed);
     log_within!(
         RATES[5],
         warn,
@@ -42,6 +63,7 @@ pub(crate) fn report_crowd(peer: &Peer, limit: usize) {
 /// All connections that may be open are.
 #[cold]
 pub(crate) fn report_full(limit: usize) {
+    COUNTS[6].fetch_add(1, Relaxed);
     log_within!(
         RATES[6],
         warn,

@@ -2,6 +2,7 @@
 
 mod calling;
 mod compressing;
+mod counting;
 mod disconnecting;
 mod draining;
 mod early;
