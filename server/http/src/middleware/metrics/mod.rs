@@ -100,7 +100,7 @@ impl Metrics {
     /// # Examples
     /// The connections of a server, and the queue of a pool:
     /// ```
-    /// use maniple::OffloadPool;
+    /// use maniple::offload::OffloadPool;
     /// use maniple_server::{ServerHandle, middleware::Metrics};
     ///
     /// fn tell(metrics: &Metrics, server: ServerHandle, pool: &'static OffloadPool) {
