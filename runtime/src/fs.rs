@@ -178,6 +178,36 @@ impl Iterator for ReadDir {
     }
 }
 
+/// Runs `job`, which may look at files and must change nothing, on a thread of the pool for files while the calling
+/// coroutine waits: several calls for the price of one hand-over. A plain thread runs it itself.
+///
+/// Once begun it is left behind like [`read`], if the wait is cut short; what it brings then is dropped.
+///
+/// # Errors
+/// That of `job`, and if the pool's queue is full, or the call was cut short.
+///
+/// # Panics
+/// With the panic of `job`.
+///
+/// # Examples
+/// ```
+/// use std::os::unix::fs::FileExt;
+/// let begin = maniple::run(|| maniple::fs::reading(|| {
+///     let file = std::fs::File::open("/proc/version")?;
+///     let mut begin = [0; 5];
+///     file.read_exact_at(&mut begin, 0).map(|()| begin)
+/// }))?;
+/// assert_eq!(&begin, b"Linux");
+/// # Ok::<_, std::io::Error>(())
+/// ```
+pub fn reading<T, F>(job: F) -> io::Result<T>
+where
+    F: FnOnce() -> io::Result<T> + Send + 'static,
+    T: Send + 'static,
+{
+    file_leaving(job, &mut false)?
+}
+
 /// Makes a directory and those above it that are missing; as [`std::fs::create_dir_all`].
 ///
 /// # Errors

@@ -41,6 +41,7 @@
 mod body;
 pub mod client;
 pub mod extract;
+mod files;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -58,6 +59,7 @@ pub mod server;
 pub mod sse;
 mod testing;
 pub mod transport;
+mod validators;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 mod writer;
@@ -72,6 +74,7 @@ pub use body::BodyError;
 pub use bytes::Bytes;
 pub use client::{Client, ClientError, ClientResponse};
 pub use cookie::Cookie;
+pub use files::Files;
 pub use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 pub use maniple::drain::DrainReport;
 pub use problem::Problem;
@@ -82,6 +85,7 @@ pub use router::{
     handler::{Handler, IntoHandler},
 };
 pub use server::{Server, ServerHandle, upgrade::Upgraded};
+pub use validators::Validators;
 pub use writer::{BodyWriter, Flush};
 
 // Here, since neither the client nor the server knows the other.

@@ -5,8 +5,10 @@
 //! be known.
 
 pub(crate) mod chunk;
+pub(crate) mod condition;
 pub(crate) mod conversation;
 pub(crate) mod head;
+pub(crate) mod range;
 pub(crate) mod reply;
 pub(crate) mod response;
 mod scan;

@@ -33,6 +33,7 @@ mod cors;
 mod cross_site;
 #[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
 mod decompression;
+mod etag;
 mod metrics;
 mod request_id;
 mod security_headers;
@@ -48,6 +49,7 @@ pub use cors::Cors;
 pub use cross_site::RefuseCrossSite;
 #[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
 pub use decompression::Decompression;
+pub use etag::ETag;
 pub use metrics::{Exposition, Metrics};
 pub use request_id::{RequestId, request_id};
 pub use security_headers::SecurityHeaders;

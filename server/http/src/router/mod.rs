@@ -20,6 +20,7 @@ use self::{
     subtree::Subtree,
 };
 use crate::{
+    files::Files,
     http1::head::ascii,
     middleware::{Form, Link, Middleware, Next, give_form},
     problem::Problem,
@@ -105,6 +106,28 @@ impl Router {
     #[track_caller]
     pub fn get<K>(self, path: &str, handler: impl IntoHandler<K>) -> Self {
         self.route(Method::GET, path, handler)
+    }
+
+    /// Answers `GET` and `HEAD` below a prefix with files: `/static`, `/static/` and all below it. `/` is for all that has no
+    /// other route. See [`Files`] for an example.
+    ///
+    /// # Panics
+    /// If the prefix does not begin with `/`, ends with one, or has a `{*rest}`; and as [`Router::get`].
+    #[track_caller]
+    pub fn files(self, prefix: &str, files: Files) -> Self {
+        let prefix = if prefix == "/" { "" } else { prefix };
+        let is_prefix = prefix.is_empty() || prefix.starts_with('/');
+        assert!(
+            is_prefix && !prefix.ends_with('/') && !prefix.contains("{*"),
+            "files {prefix}: a prefix begins with / and ends before one, without a {{*rest}}"
+        );
+        let with_slash = self
+            .get(&format!("{prefix}/{{*path}}"), files.clone())
+            .get(&format!("{prefix}/"), files.clone());
+        match prefix {
+            "" => with_slash,
+            prefix => with_slash.get(prefix, files),
+        }
     }
 
     /// Adds a handler for `POST`; panics as [`Router::get`].

@@ -7,6 +7,7 @@ mod disconnecting;
 mod draining;
 mod early;
 mod events;
+mod files;
 mod gateways;
 mod handover;
 mod leaving;
