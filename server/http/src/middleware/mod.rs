@@ -35,6 +35,7 @@ mod cross_site;
 mod decompression;
 mod etag;
 mod metrics;
+mod rate_limit;
 mod request_id;
 mod security_headers;
 
@@ -51,5 +52,6 @@ pub use cross_site::RefuseCrossSite;
 pub use decompression::Decompression;
 pub use etag::ETag;
 pub use metrics::{Exposition, Metrics};
+pub use rate_limit::RateLimit;
 pub use request_id::{RequestId, request_id};
 pub use security_headers::SecurityHeaders;

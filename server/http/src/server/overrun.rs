@@ -8,7 +8,7 @@ use maniple::{log_limit::LogLimit, log_within};
 use crate::transport::Peer;
 
 /// Kinds of limits, of which each has its own lines.
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 8] = [
     "time",
     "body_bytes",
     "target_bytes",
@@ -16,6 +16,7 @@ const KINDS: [&str; 7] = [
     "answer_rate",
     "connections_per_peer",
     "connections",
+    "request_rate",
 ];
 
 static RATES: [LogLimit; KINDS.len()] = [const { LogLimit::new(1) }; KINDS.len()];
@@ -68,5 +69,16 @@ pub(crate) fn report_full(limit: usize) {
         RATES[6],
         warn,
         "{limit} connections are open, and no more may (max_connections): others wait"
+    );
+}
+
+/// A client asks more often than it may.
+#[cold]
+pub(crate) fn report_rate(peer: &Peer) {
+    COUNTS[7].fetch_add(1, Relaxed);
+    log_within!(
+        RATES[7],
+        warn,
+        "{peer} asks more often than it may (RateLimit)"
     );
 }
