@@ -413,6 +413,92 @@ pub fn forwarded(bytes: &[u8]) {
     }
 }
 
+/// Reads `bytes` as what a client asks of a file: a path, then values of `Range` and of the conditions, a line each.
+///
+/// # Panics
+/// If a path leads out, ranges are not within the file or too many, or conditions that exclude each other hold both.
+pub fn file(bytes: &[u8], length: u64) {
+    use crate::{
+        files::place::place,
+        http1::{
+            condition::{Conditions, Verdict, Version, is_tag, is_this},
+            range::{MOST_RANGES, Wanted, wanted},
+        },
+    };
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Component};
+
+    let mut lines = bytes.split(|&byte| byte == b'\n');
+    let mut line = || lines.next().unwrap_or_default();
+    if let Ok(path) = std::str::from_utf8(line())
+        && let Some(place) = place(path, false)
+    {
+        for component in place.path.components() {
+            let Component::Normal(name) = component else {
+                panic!("{path:?} leads to {place:?}");
+            };
+            let is_hidden = name.as_bytes().starts_with(b".");
+            assert!(!is_hidden || name == OsStr::new(".well-known"), "{path:?}");
+        }
+        let has_nul = place.path.as_os_str().as_bytes().contains(&0);
+        assert!(!has_nul && !place.path.is_absolute(), "{path:?}");
+    }
+    if let Wanted::Parts(parts) = wanted(line(), length) {
+        assert!(!parts.is_empty() && parts.len() <= MOST_RANGES);
+        let within = |part: &Range<u64>| part.start < part.end && part.end <= length;
+        assert!(parts.iter().all(within), "{parts:?} of {length}");
+        let total: u64 = parts.iter().map(|part| part.end - part.start).sum();
+        assert!(total <= length, "{parts:?} of {length}");
+    }
+    let (tag, lists, date) = (line(), [line(), line()], line());
+    let version = Version {
+        exists: true,
+        tag: is_tag(tag).then_some(tag),
+        modified: Some(length),
+    };
+    let judge = |conditions: Conditions<'_>, reads| conditions.judge(version, reads);
+    let if_match = |reads| {
+        let if_match = lists.to_vec();
+        judge(
+            Conditions {
+                if_match,
+                ..Conditions::default()
+            },
+            reads,
+        )
+    };
+    let if_none_match = |reads| {
+        let if_none_match = lists.to_vec();
+        judge(
+            Conditions {
+                if_none_match,
+                ..Conditions::default()
+            },
+            reads,
+        )
+    };
+    assert_eq!(if_match(true), if_match(false));
+    // What matches strongly matches weakly.
+    if if_match(true) == Verdict::Proceed {
+        assert_eq!(if_none_match(true), Verdict::NotModified);
+        assert_eq!(if_none_match(false), Verdict::Failed);
+    }
+    let modified = |since, until| {
+        let conditions = Conditions {
+            if_modified_since: since,
+            if_unmodified_since: until,
+            ..Conditions::default()
+        };
+        judge(conditions, true)
+    };
+    if modified(None, Some(date)) == Verdict::Failed {
+        assert_eq!(modified(Some(date), None), Verdict::Proceed);
+    }
+    if is_this(date, version, false) {
+        assert_eq!(version.tag, Some(date.trim_ascii()));
+        assert!(!date.trim_ascii().starts_with(b"W/"));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -474,6 +560,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_lines_ask_of_a_file_by_the_rules(
+            text in "(\\PC|[.%2eEfF5cC/\\x00]){0,40}\n(bytes=)?[0-9, -]{0,30}\n(W/)?\"a\"\n[Wab/\",* ]{0,20}\n[Wab/\",* ]{0,20}\n.{0,9}",
+            length in any::<u64>(),
+        ) {
+            super::file(text.as_bytes(), length % 50);
+            super::file(text.as_bytes(), length);
+        }
+
         #[test]
         fn any_bytes_are_read_by_the_rules(bytes in vec(any::<u8>(), 0..300)) {
             super::request(&bytes);
@@ -558,6 +653,10 @@ mod tests {
             if let Some((&first, bytes)) = seed.split_first() {
                 super::websocket(bytes, usize::from(first >> 1) + 1, first & 1 == 0);
             }
+        }
+        for seed in seeds("file") {
+            let length = u64::from(seed.first().copied().unwrap_or(0));
+            super::file(seed.get(1..).unwrap_or_default(), length);
         }
         for seed in seeds("event") {
             super::event(&seed);

@@ -6,18 +6,18 @@ use percent_encoding::percent_decode_str;
 
 /// A place below a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Relative, and without `.` and `..`; empty for the directory itself.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// It ended with `/`, so it is to be a directory.
-    pub(super) is_directory: bool,
+    pub(crate) is_directory: bool,
 }
 
 /// The place of a path as it was sent, without its first `/`. `None` if there is none: a segment is empty, `.` or `..`, has
 /// a `/`, a `\` or a NUL in it once decoded, or begins with `.` and `hidden` is not set.
 ///
 /// `.well-known` at the beginning is no hidden one (RFC 8615).
-pub(super) fn place(sent: &str, hidden: bool) -> Option<Place> {
+pub(crate) fn place(sent: &str, hidden: bool) -> Option<Place> {
     let mut path = PathBuf::new();
     if sent.is_empty() {
         return Some(Place {
