@@ -22,7 +22,13 @@ struct Running {
 impl Running {
     /// Starts a server on a free port and learns that from its first line.
     fn start(program: &str) -> Running {
+        Running::start_with(program, "")
+    }
+
+    /// The same in front of another server.
+    fn start_with(program: &str, upstream: &str) -> Running {
         let mut command = Command::new(program);
+        command.env("UPSTREAM", upstream);
         command.arg("127.0.0.1:0").stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let mut output = BufReader::new(process.stdout.take().unwrap());
@@ -244,6 +250,21 @@ fn chat_tells_all_who_are_in_a_room() {
         socket.close(1000, "").unwrap();
     }
     assert!(chat.wait().success());
+}
+
+#[test]
+fn gateway_asks_the_server_behind_and_says_so_where_there_is_none() {
+    let hello = Running::start(env!("CARGO_BIN_EXE_hello"));
+    let program = env!("CARGO_BIN_EXE_gateway");
+    let gateway = Running::start_with(program, &format!("http://{}", hello.address));
+    let (direct, passed) = (hello.get("/hello/Ann"), gateway.get("/api/hello/Ann"));
+    let body = |answer: &str| answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+    assert!(passed.starts_with("HTTP/1.1 200 ") && passed.contains("x-request-id: "));
+    assert_eq!(body(&passed), body(&direct));
+    assert!(gateway.get("/").ends_with("ask below /api\n"));
+    drop(hello);
+    let answer = gateway.get("/api/hello/Ann");
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
 }
 
 #[test]

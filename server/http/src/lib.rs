@@ -29,6 +29,7 @@
 //! - [`middleware`]: what is done around handlers.
 //! - [`Server`]: limits and timeouts with defaults, graceful drain.
 //! - [`Client`]: keep-alive connections; deadlines are those of the caller's scope.
+//! - [`Proxy`]: a gateway as one route.
 //!
 //! Worker pools, hubs of topics and members, and servers for a protocol of your own are the crate
 //! `maniple-parts`.
@@ -50,6 +51,7 @@ pub mod middleware;
 mod origin;
 mod problem;
 mod proxied;
+mod proxy;
 mod request;
 mod response;
 mod router;
@@ -78,6 +80,7 @@ pub use files::Files;
 pub use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 pub use maniple::drain::DrainReport;
 pub use problem::Problem;
+pub use proxy::Proxy;
 pub use request::{BodyReader, Request};
 pub use response::{Body, Html, IntoResponse, Json, Response};
 pub use router::{

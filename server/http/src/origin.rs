@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::{
     proxied::{
-        forwarded::{Client, Element, client, elements_from_end, list_from_end},
+        forwarded::{Client, Element, address, client, elements_from_end, list_from_end},
         header::ProxyHeader,
         trust::Fields,
     },
@@ -77,6 +77,34 @@ impl Request {
     /// [listener](crate::transport::Listener::proxy_protocol) that reads it.
     pub fn proxy(&self) -> Option<&ProxyHeader> {
         self.exchange.connection().proxy()
+    }
+
+    /// Those who have passed it on, from the client to who is connected: as far as trusted proxies say, and nothing that
+    /// others have written before them.
+    pub(crate) fn hops(&self) -> Vec<IpAddr> {
+        let mut hops = Vec::new();
+        if let Client::Address(nearest) = self.nearest() {
+            hops.push(nearest);
+        }
+        let mut add = |node: &[u8]| {
+            let address = address(node);
+            hops.extend(address);
+            address.is_some_and(|address| self.trusts(address))
+        };
+        match self.trusted_fields() {
+            Fields::None => {}
+            Fields::XForwarded => {
+                let mut said = list_from_end(self.fields_of("x-forwarded-for"));
+                while said.next().is_some_and(&mut add) {}
+            }
+            Fields::Forwarded => {
+                let elements = elements_from_end(self.fields_of("forwarded"));
+                let mut said = elements.iter().filter_map(|element| element.client);
+                while said.next().is_some_and(&mut add) {}
+            }
+        }
+        hops.reverse();
+        hops
     }
 
     /// Who is connected, or for whom by the PROXY protocol.

@@ -370,7 +370,7 @@ pub(crate) enum BodyKind {
 
 /// A function that writes a body, and may read that of the request meanwhile.
 pub(crate) type Write =
-    Box<dyn FnOnce(&mut dyn Read, &mut BodyWriter<'_>) -> io::Result<()> + Send>;
+    Box<dyn FnOnce(&mut (dyn Read + Send), &mut BodyWriter<'_>) -> io::Result<()> + Send>;
 
 impl Body {
     /// No bytes.
@@ -456,14 +456,18 @@ impl Body {
     /// # let _ = router;
     /// ```
     pub fn duplex(
-        write: impl FnOnce(&mut dyn Read, &mut BodyWriter<'_>) -> io::Result<()> + Send + 'static,
+        write: impl FnOnce(&mut (dyn Read + Send), &mut BodyWriter<'_>) -> io::Result<()>
+        + Send
+        + 'static,
     ) -> Self {
         Self::written(None, write)
     }
 
-    fn written(
+    pub(crate) fn written(
         length: Option<u64>,
-        write: impl FnOnce(&mut dyn Read, &mut BodyWriter<'_>) -> io::Result<()> + Send + 'static,
+        write: impl FnOnce(&mut (dyn Read + Send), &mut BodyWriter<'_>) -> io::Result<()>
+        + Send
+        + 'static,
     ) -> Self {
         let write = Box::new(write);
         Self {

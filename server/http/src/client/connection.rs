@@ -39,28 +39,28 @@ use crate::{
 
 /// A connection, what is still to be sent on it, and what has been received on it but not used.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) host: Arc<str>,
+pub(crate) struct Connection {
+    pub(crate) host: Arc<str>,
     stream: Arc<Transport>,
-    pub(super) input: Inbox,
+    pub(crate) input: Inbox,
     sending: Sending,
     /// Of a body that others send.
     upload: Option<Upload>,
     /// When it was put into the pool, and by whom: where its readiness is watched already.
-    pub(super) kept: Option<(Instant, ThreadId)>,
+    pub(crate) kept: Option<(Instant, ThreadId)>,
 }
 
 /// What is sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Outgoing<'a> {
-    pub(super) method: &'a Method,
-    pub(super) url: Url<'a>,
-    pub(super) headers: &'a HeaderMap,
-    pub(super) body: &'a Bytes,
+pub(crate) struct Outgoing<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) url: Url<'a>,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: &'a Bytes,
     /// The body is made while it is sent; its length, if that is known.
-    pub(super) streamed: Option<Option<u64>>,
+    pub(crate) streamed: Option<Option<u64>>,
     /// How long the server may take to say that it wants the body.
-    pub(super) expect: Option<Duration>,
+    pub(crate) expect: Option<Duration>,
 }
 
 /// A body that is sent by others than who reads the answer.
@@ -79,7 +79,7 @@ enum Heard {
 }
 
 /// What is heard of answers before the final one.
-pub(super) type OnInterim<'a> = &'a mut dyn FnMut(StatusCode, HeaderMap);
+pub(crate) type OnInterim<'a> = &'a mut dyn FnMut(StatusCode, HeaderMap);
 
 /// The search for the head of the final answer.
 #[derive(Debug, Default)]
@@ -91,13 +91,13 @@ struct Hearing {
 
 /// Why an exchange failed.
 #[derive(Debug)]
-pub(super) struct Failed {
-    pub(super) error: ClientError,
+pub(crate) struct Failed {
+    pub(crate) error: ClientError,
     /// Not a byte came back, and no wait was cut short: the server may have closed before it saw the
     /// request.
-    pub(super) unheard: bool,
+    pub(crate) unheard: bool,
     /// Not even the head has left.
-    pub(super) unsent: bool,
+    pub(crate) unsent: bool,
 }
 
 /// Bodies up to this are copied behind their head, and so is the beginning of longer ones.
@@ -107,7 +107,7 @@ const COPIED_BODY: usize = 4 * 1024;
 const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Connection {
-    pub(super) fn new(host: &str, stream: Transport) -> Self {
+    pub(crate) fn new(host: &str, stream: Transport) -> Self {
         Self {
             host: host.into(),
             stream: Arc::new(stream),
@@ -120,7 +120,7 @@ impl Connection {
 
     /// Sends a request and reads the head of its final response. That may come before all has been sent: the rest is
     /// sent while more is received. A body that is made meanwhile is taken out of `body` once the server may have it.
-    pub(super) fn exchange(
+    pub(crate) fn exchange(
         &mut self,
         request: &Outgoing<'_>,
         body: &mut Option<Body>,
@@ -151,8 +151,50 @@ impl Connection {
         self.hear_in(request.method, &mut hearing, on_interim)
     }
 
+    /// Sends the head of a request whose body the caller sends, by the [`Sender`] that comes back.
+    pub(crate) fn begin(&mut self, request: &Outgoing<'_>) -> Result<Sender, Failed> {
+        self.begin_in(request, &mut Hearing::default(), &mut |_, _| {})?;
+        let sender = self.sender(request);
+        self.upload = Some(Upload {
+            stream: self.stream.clone(),
+            progress: sender.progress(),
+            _courier: None,
+        });
+        Ok(sender)
+    }
+
+    /// Reads the head of the final response to a request whose body is being sent. Once that is over, the head has between
+    /// one and two times `timeout` to come.
+    pub(crate) fn hear_in_time(
+        &mut self,
+        method: &Method,
+        timeout: Duration,
+    ) -> Result<Reply, ClientError> {
+        let is_going = |upload: &Option<Upload>| {
+            let upload = upload.as_ref();
+            upload.is_some_and(|upload| upload.progress.is_going())
+        };
+        let mut hearing = Hearing::default();
+        let mut was_going = true;
+        loop {
+            let now = coarse_now();
+            let until = now.checked_add(timeout).unwrap_or(now + LONG);
+            match self.hear_until(method, &mut hearing, Some(until), &mut |_, _| {}) {
+                Ok(Heard::Final(reply)) => return Ok(reply),
+                // An interim answer, or the time.
+                Ok(Heard::GoOn) if was_going || coarse_now() < until => {}
+                Ok(Heard::GoOn) => {
+                    let host = self.host.to_string();
+                    return Err(ClientError::Timeout { host });
+                }
+                Err(failed) => return Err(failed.error),
+            }
+            was_going = is_going(&self.upload);
+        }
+    }
+
     /// Reads the head of the final response to what has been sent, or is being sent.
-    pub(super) fn hear(
+    pub(crate) fn hear(
         &mut self,
         method: &Method,
         on_interim: OnInterim<'_>,
@@ -280,8 +322,16 @@ impl Connection {
         }
     }
 
+    /// The connection, and what has been received on it beyond the head, for another protocol; `None` if something is
+    /// still sent on it.
+    pub(crate) fn into_parts(self) -> Option<(Transport, Vec<u8>)> {
+        let Self { stream, input, .. } = self;
+        let ahead = input.unread().to_vec();
+        Some((Arc::into_inner(stream)?, ahead))
+    }
+
     /// Whether the request has been sent whole, once what there is room for now has been.
-    pub(super) fn has_sent_all(&mut self) -> bool {
+    pub(crate) fn has_sent_all(&mut self) -> bool {
         if let Some(upload) = &self.upload {
             if upload.progress.state_behind_the_answer() != State::Whole {
                 return false;
@@ -293,7 +343,7 @@ impl Connection {
     }
 
     /// An idle connection has nothing to say: bytes or an end mean that it is of no use.
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         match self.stream.try_read(&mut [0]) {
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
             Ok(_) => false,
@@ -301,7 +351,7 @@ impl Connection {
     }
 
     /// Receives more; 0 at the end.
-    pub(super) fn fill(&mut self) -> io::Result<usize> {
+    pub(crate) fn fill(&mut self) -> io::Result<usize> {
         let upload = self.upload.as_ref();
         let count = read(&self.stream, &mut self.sending, upload, self.input.room())?;
         self.input.end += count;
@@ -309,7 +359,7 @@ impl Connection {
     }
 
     /// What was received already, else from the connection; 0 at the end.
-    pub(super) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let unread = self.input.unread();
         if unread.is_empty() {
             let upload = self.upload.as_ref();
@@ -342,7 +392,7 @@ impl Connection {
 impl Drop for Upload {
     /// Whatever its maker does meanwhile, the server sees the end.
     fn drop(&mut self) {
-        if matches!(self.progress.state(), State::Going | State::Ending) {
+        if self.progress.is_going() {
             // An error says that the connection is gone already.
             let _ = self.stream.shutdown(Shutdown::Both);
         }
@@ -531,7 +581,7 @@ fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 /// Received bytes, of which those from `start` to `end` are unread.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
@@ -541,11 +591,11 @@ pub(super) struct Inbox {
 const READ: usize = 4 * 1024;
 
 impl Inbox {
-    pub(super) fn unread(&self) -> &[u8] {
+    pub(crate) fn unread(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
-    pub(super) fn consume(&mut self, count: usize) {
+    pub(crate) fn consume(&mut self, count: usize) {
         self.start += count;
         if self.start == self.end {
             (self.start, self.end) = (0, 0);

@@ -4,12 +4,12 @@
 //! is. A connection goes back to the pool only when its response has been read to the end.
 
 mod builder;
-mod connection;
+pub(crate) mod connection;
 mod error;
 mod pool;
 mod response;
 mod shared;
-mod upload;
+pub(crate) mod upload;
 pub(crate) mod url;
 
 use std::{borrow::Cow, fmt, io, sync::Arc, time::Duration};
@@ -25,9 +25,11 @@ pub use response::ClientResponse;
 
 use connection::{Connection, OnInterim, Outgoing};
 use shared::Shared;
+use upload::Sender;
 use url::Url;
 
 use crate::{
+    http1::reply::Reply,
     response::{Body, BodyKind},
     transport::Transport,
 };
@@ -99,7 +101,7 @@ impl Client {
             streamed: None,
             expect: None,
         };
-        self.send(&request, None, &mut |_, _| {})
+        self.send(&request, None)
     }
 
     /// Begins a `POST`: give it a body, and send it.
@@ -124,21 +126,55 @@ impl Client {
         &self,
         request: &Outgoing<'_>,
         mut body: Option<Body>,
-        on_interim: OnInterim<'_>,
     ) -> Result<ClientResponse, ClientError> {
-        let host = request.url.authority;
-        if *request.method == Method::CONNECT {
-            let url = format!("http://{host}");
-            let reason = "CONNECT asks for a tunnel, which there is none here".to_owned();
-            return Err(ClientError::Url { url, reason });
+        let (reply, connection) = self.exchange(request, &mut body, &mut |_, _| {})?;
+        Ok(self.response(reply, connection))
+    }
+
+    /// Has a request without a body answered, for who looks at the head first.
+    pub(crate) fn ask(
+        &self,
+        request: &Outgoing<'_>,
+        on_interim: OnInterim<'_>,
+    ) -> Result<(Reply, Connection), ClientError> {
+        self.exchange(request, &mut None, on_interim)
+    }
+
+    /// Sends the head of a request whose body the caller sends.
+    pub(crate) fn begin(
+        &self,
+        request: &Outgoing<'_>,
+    ) -> Result<(Connection, Sender), ClientError> {
+        self.check(request)?;
+        if let Some(mut kept) = self.shared.pool.take(request.url.authority) {
+            match kept.begin(request) {
+                Ok(sender) => return Ok((kept, sender)),
+                Err(failed) if failed.unsent => {}
+                Err(failed) => return Err(failed.error),
+            }
         }
-        if self.shared.timeout == Some(Duration::ZERO) {
-            let host = host.to_owned();
-            return Err(ClientError::Timeout { host });
+        let mut fresh = self.connect(&request.url)?;
+        match fresh.begin(request) {
+            Ok(sender) => Ok((fresh, sender)),
+            Err(failed) => Err(failed.error),
         }
-        if let Some(mut kept) = self.shared.pool.take(host) {
-            match kept.exchange(request, &mut body, on_interim) {
-                Ok(reply) => return Ok(ClientResponse::new(reply, kept, self.shared.clone())),
+    }
+
+    /// The answer whose head has come.
+    pub(crate) fn response(&self, reply: Reply, connection: Connection) -> ClientResponse {
+        ClientResponse::new(reply, connection, self.shared.clone())
+    }
+
+    fn exchange(
+        &self,
+        request: &Outgoing<'_>,
+        body: &mut Option<Body>,
+        on_interim: OnInterim<'_>,
+    ) -> Result<(Reply, Connection), ClientError> {
+        self.check(request)?;
+        if let Some(mut kept) = self.shared.pool.take(request.url.authority) {
+            match kept.exchange(request, body, on_interim) {
+                Ok(reply) => return Ok((reply, kept)),
                 // The server closed it just before: nothing was lost that may not be repeated.
                 Err(failed) if failed.unsent => {}
                 Err(failed)
@@ -149,10 +185,24 @@ impl Client {
             }
         }
         let mut fresh = self.connect(&request.url)?;
-        match fresh.exchange(request, &mut body, on_interim) {
-            Ok(reply) => Ok(ClientResponse::new(reply, fresh, self.shared.clone())),
+        match fresh.exchange(request, body, on_interim) {
+            Ok(reply) => Ok((reply, fresh)),
             Err(failed) => Err(failed.error),
         }
+    }
+
+    fn check(&self, request: &Outgoing<'_>) -> Result<(), ClientError> {
+        let host = request.url.authority;
+        if *request.method == Method::CONNECT {
+            let url = format!("http://{host}");
+            let reason = "CONNECT asks for a tunnel, which there is none here".to_owned();
+            return Err(ClientError::Url { url, reason });
+        }
+        if self.shared.timeout == Some(Duration::ZERO) {
+            let host = host.to_owned();
+            return Err(ClientError::Timeout { host });
+        }
+        Ok(())
     }
 
     fn connect(&self, url: &Url<'_>) -> Result<Connection, ClientError> {
@@ -339,6 +389,6 @@ impl Request<'_> {
                 .expect
                 .filter(|_| streamed.is_some() || !bytes.is_empty()),
         };
-        self.client.send(&request, body, &mut |_, _| {})
+        self.client.send(&request, body)
     }
 }

@@ -48,7 +48,7 @@ pub(crate) struct Progress {
 /// What makes a body failed: no error of the connection.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Unmade(pub(super) io::Error);
+pub(crate) struct Unmade(pub(crate) io::Error);
 
 /// The states of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl Progress {
         }
     }
 
-    fn is_going(&self) -> bool {
+    pub(crate) fn is_going(&self) -> bool {
         matches!(self.state(), State::Going | State::Ending)
     }
 
@@ -135,6 +135,8 @@ pub(crate) struct Sender {
     /// The names that the head has announced, and the lines.
     announced: HeaderMap,
     trailers: Vec<u8>,
+    /// The last chunk has been made.
+    has_ended: bool,
 }
 
 impl Sender {
@@ -149,6 +151,7 @@ impl Sender {
             full: 1,
             announced,
             trailers: Vec::new(),
+            has_ended: false,
         }
     }
 
@@ -177,7 +180,10 @@ impl Sender {
                 let text = format!("the body ended {left} bytes before its length");
                 return self.fail(io::Error::new(io::ErrorKind::UnexpectedEof, text));
             }
+            // A call before may have been cut short.
+            None if self.has_ended => {}
             None => {
+                self.has_ended = true;
                 self.made.extend_from_slice(LAST_SIZE);
                 self.made.append(&mut self.trailers);
                 self.made.extend_from_slice(END_OF_TRAILERS);
@@ -327,13 +333,13 @@ impl Sink for Sender {
 
 /// A coroutine that sends a body; ended when it is dropped.
 #[derive(Debug)]
-pub(super) struct Courier {
+pub(crate) struct Courier {
     handle: JoinHandle<()>,
 }
 
 impl Courier {
     /// Has the body sent while its caller goes on.
-    pub(super) fn send(sender: Sender, body: BodyKind) -> io::Result<Self> {
+    pub(crate) fn send(sender: Sender, body: BodyKind) -> io::Result<Self> {
         let builder = task::Builder::new().name("http client upload");
         let handle = builder.spawn(move || sender.send_all(body))?;
         Ok(Self { handle })

@@ -32,7 +32,7 @@ pub(crate) fn client<'a>(
 }
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
-fn address(node: &[u8]) -> Option<IpAddr> {
+pub(crate) fn address(node: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(node).ok()?.trim();
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(address);

@@ -12,7 +12,11 @@ use std::{
 };
 
 use http::{HeaderMap, StatusCode};
-use maniple::{cancel::CancelToken, net::Shutdown, time::coarse_now};
+use maniple::{
+    cancel::{CancelToken, is_cancelled_error},
+    net::Shutdown,
+    time::coarse_now,
+};
 
 use super::{buffers::Scratch, out, overrun::report, state::Connection};
 use crate::{
@@ -204,6 +208,11 @@ impl Exchange {
         self.scratch_mut().set_decoder(decoder);
     }
 
+    /// From now on the body is read as it travels: for who passes it on.
+    pub(crate) fn do_not_decode(&mut self) {
+        self.scratch_mut().decoder = None;
+    }
+
     /// Reads some of the body; 0 at its end.
     pub(crate) fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, BodyError> {
         match self.scratch().decoder {
@@ -245,7 +254,10 @@ impl Exchange {
 
     #[cold]
     fn broke(&mut self, error: &BodyError) {
-        self.scratch_mut().body = BodyState::Broken;
+        // A wait that was cut has taken nothing.
+        if !matches!(error, BodyError::Io(error) if is_cancelled_error(error)) {
+            self.scratch_mut().body = BodyState::Broken;
+        }
         report(&self.peer, error.status(), &error.to_string());
     }
 

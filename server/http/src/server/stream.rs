@@ -36,7 +36,7 @@ pub(super) fn send(
     body: &mut BodyKind,
     headers: Option<&HeaderMap>,
     ending: Ending,
-    asked: &mut dyn Read,
+    asked: &mut (dyn Read + Send),
 ) -> io::Result<Sent> {
     match body {
         BodyKind::Reader { reader, length } => send_read(way, reader, *length, ending),

@@ -18,6 +18,7 @@ mod pooling;
 mod programs;
 mod protocol;
 mod proxied;
+mod proxying;
 mod secure;
 mod standby;
 mod streaming;
