@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use maniple_server::{BodyError, Request, Router, StatusCode, server::Builder};
+use maniple_server::{
+    BodyError, Request, Router, StatusCode, middleware::RateLimit, server::Builder,
+};
 use rustix::net::{AddressFamily, SocketType};
 
 use super::{Served, routes, statuses};
@@ -108,6 +110,30 @@ fn one_address_may_have_so_many_connections_and_others_have_their_own() {
     assert_eq!(statuses(&answer(&mut third)), [200]);
     let mut fourth = connect_from(one, &served);
     assert!(answer(&mut fourth).contains(" 429 "));
+}
+
+#[test]
+fn one_address_may_ask_so_often_over_any_of_its_connections() {
+    let limit = RateLimit::new(2, Duration::from_secs(1_000_000));
+    let routes = Router::new()
+        .with(limit)
+        .get("/", |_: &mut Request| "hello");
+    let served = Served::of(routes, |builder| builder);
+    let ask = |from| {
+        let mut stream = connect_from(from, &served);
+        let asked = "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        stream.write_all(asked.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let (one, other) = (Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3));
+    assert_eq!(statuses(&ask(one)), [200]);
+    assert_eq!(statuses(&ask(one)), [200]);
+    let refused = ask(one);
+    assert_eq!(statuses(&refused), [429]);
+    assert!(refused.contains("retry-after: "), "{refused}");
+    assert_eq!(statuses(&ask(other)), [200]);
 }
 
 #[test]
