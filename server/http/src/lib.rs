@@ -60,6 +60,7 @@ mod secure;
 pub mod server;
 pub mod sse;
 mod testing;
+mod trace_context;
 pub mod transport;
 mod validators;
 #[cfg(feature = "websocket")]

@@ -34,6 +34,7 @@ use crate::{
         reply::{Reply, Search},
     },
     response::Body,
+    trace_context::{TRACEPARENT, TRACESTATE, trace_context},
     transport::Transport,
 };
 
@@ -552,6 +553,15 @@ fn write_head(out: &mut Vec<u8>, request: &Outgoing<'_>) {
         if ![CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].contains(name) {
             out.extend_from_slice(name.as_str().as_bytes());
             field(out, b": ", value.as_bytes());
+        }
+    }
+    if !headers.contains_key(TRACEPARENT)
+        && let Some(context) = trace_context()
+    {
+        let (parent, state) = context.for_call();
+        field(out, b"traceparent: ", parent.as_bytes());
+        if let Some(state) = state.filter(|_| !headers.contains_key(TRACESTATE)) {
+            field(out, b"tracestate: ", state.as_bytes());
         }
     }
     if expect.is_some() {

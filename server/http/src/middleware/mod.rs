@@ -38,6 +38,7 @@ mod metrics;
 mod rate_limit;
 mod request_id;
 mod security_headers;
+mod trace;
 
 pub use access_log::AccessLog;
 pub use auth::{BasicAuth, BearerAuth, equal_secrets};
@@ -55,3 +56,6 @@ pub use metrics::{Exposition, Metrics};
 pub use rate_limit::RateLimit;
 pub use request_id::{RequestId, request_id};
 pub use security_headers::SecurityHeaders;
+pub use trace::Trace;
+
+pub use crate::trace_context::{TraceContext, trace_context};

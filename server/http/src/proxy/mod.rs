@@ -41,6 +41,7 @@ use crate::{
     request::Request,
     response::{Body, IntoResponse, Response},
     router::handler::Handler,
+    trace_context::{TRACEPARENT, TRACESTATE, trace_context},
 };
 use fields::{Asker, Telling};
 use relay::Fed;
@@ -225,6 +226,11 @@ impl Proxy {
             return Ok(Response::new(StatusCode::NO_CONTENT));
         }
         fields::without_own(&mut headers);
+        if trace_context().is_some() {
+            // The client has its own part in it.
+            headers.remove(TRACEPARENT);
+            headers.remove(TRACESTATE);
+        }
         if let Some(host) = host.filter(|_| self.keeps_host) {
             headers.insert(HOST, host);
         }

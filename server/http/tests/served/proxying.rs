@@ -536,3 +536,49 @@ fn a_proxy_behind_middleware_is_a_handler_like_others() {
         .header("x-key", "secret");
     assert_eq!(asked.send().unwrap().text().unwrap(), "7");
 }
+
+#[test]
+fn a_trace_goes_on_behind_with_a_new_parent_for_each_call() {
+    use maniple_server::middleware::{Trace, trace_context};
+    let server = Served::of(Router::new().fallback(mirror), |builder| builder);
+    let (client, url) = (Client::new(), server.url("/called"));
+    let router = Router::new()
+        .with(Trace::new())
+        .get("/calls", move |_: &mut Request| {
+            let call = || client.get(&url).unwrap().text().unwrap();
+            // In children too.
+            let (one, other) = maniple::join!(call(), call());
+            format!(
+                "{one}\n{other}\nspan {}\n",
+                trace_context().unwrap().span_id()
+            )
+        })
+        .fallback(Proxy::to(&server.url("")));
+    let gate = Served::of(router, |builder| builder);
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-";
+    for path in ["/calls", "/passed"] {
+        let answer = gate.say(format!(
+            "GET {path} HTTP/1.1\r\nHost: h\r\ntraceparent: {trace}00f067aa0ba902b7-01\r\ntracestate: a=1\r\n\r\n"
+        ));
+        let parents: Vec<&str> = answer
+            .lines()
+            .filter_map(|line| line.strip_prefix("traceparent: "))
+            .collect();
+        assert_eq!(
+            parents.len(),
+            if path == "/calls" { 2 } else { 1 },
+            "{answer}"
+        );
+        assert!(
+            parents
+                .iter()
+                .all(|parent| parent.starts_with(trace) && parent.ends_with("-01"))
+        );
+        assert!(!answer.contains("00f067aa0ba902b7"), "{answer}");
+        assert!(answer.contains("\ntracestate: a=1"), "{answer}");
+        assert_ne!(parents.first(), parents.get(1));
+    }
+    // Without the middleware a client adds nothing.
+    let plain = Client::new().get(&server.url("/")).unwrap().text().unwrap();
+    assert!(!plain.contains("traceparent"), "{plain}");
+}
