@@ -5,6 +5,7 @@
 //! a lock is not a wait in this sense, so destructors may lock.
 
 use std::{
+    any::Any,
     fmt, io,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
@@ -261,6 +262,34 @@ pub fn cancel_at<T>(after: u32, f: impl FnOnce() -> T) -> (Result<T, Cancelled>,
     crate::waiter::fault::arm(after, Box::new(move || theirs.cancel()));
     let result = token.run(f);
     (result, !crate::waiter::fault::disarm())
+}
+
+/// Whether what was caught is no panic, but a wait that cannot return an error and was cut short: by a cancelled scope, or a
+/// deadline.
+///
+/// Who catches panics to make something of them hands such a payload on to [`resume_unwind`](std::panic::resume_unwind), since
+/// it is on its way to the edge of that scope.
+///
+/// # Examples
+/// ```
+/// use std::{panic::{AssertUnwindSafe, catch_unwind, resume_unwind}, time::Duration};
+/// use maniple::cancel::is_cut_short;
+///
+/// fn guarded(f: impl FnOnce()) {
+///     match catch_unwind(AssertUnwindSafe(f)) {
+///         Err(cut) if is_cut_short(&*cut) => resume_unwind(cut),
+///         Err(_) => println!("a panic, and no more of it"),
+///         Ok(()) => {}
+///     }
+/// }
+/// maniple::run(|| {
+///     guarded(|| panic!("intended"));
+///     let soon = Duration::from_millis(5);
+///     assert!(maniple::timeout(soon, || guarded(|| maniple::sleep(60 * soon))).is_err());
+/// });
+/// ```
+pub fn is_cut_short(payload: &(dyn Any + Send)) -> bool {
+    payload.is::<Unwind>()
 }
 
 /// Whether an I/O error says that the caller's scope was cancelled.

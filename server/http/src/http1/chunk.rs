@@ -117,6 +117,11 @@ impl Decoder {
         }
     }
 
+    /// Allows less data from now on, if it allows more.
+    pub(crate) fn allow_at_most(&mut self, data: u64) {
+        self.allowance = self.allowance.min(data);
+    }
+
     /// Decodes framing at the start of `input` up to the next data or the end.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn step(&mut self, input: &[u8]) -> Result<Step, Reject> {

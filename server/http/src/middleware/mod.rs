@@ -23,6 +23,8 @@
 
 mod access_log;
 mod auth;
+mod body_limit;
+mod catch_panic;
 mod chain;
 #[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
 mod coding;
@@ -34,14 +36,18 @@ mod cross_site;
 #[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
 mod decompression;
 mod etag;
+mod https_only;
 mod metrics;
 mod rate_limit;
 mod request_id;
 mod security_headers;
+mod timeout;
 mod trace;
 
 pub use access_log::AccessLog;
 pub use auth::{BasicAuth, BearerAuth, equal_secrets};
+pub use body_limit::BodyLimit;
+pub use catch_panic::CatchPanic;
 pub(crate) use chain::{Form, Link, give_form};
 pub use chain::{Middleware, Next};
 #[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
@@ -52,10 +58,12 @@ pub use cross_site::RefuseCrossSite;
 #[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
 pub use decompression::Decompression;
 pub use etag::ETag;
+pub use https_only::HttpsOnly;
 pub use metrics::{Exposition, Metrics};
 pub use rate_limit::RateLimit;
 pub use request_id::{RequestId, request_id};
 pub use security_headers::SecurityHeaders;
+pub use timeout::Timeout;
 pub use trace::Trace;
 
 pub use crate::trace_context::{TraceContext, trace_context};

@@ -42,6 +42,8 @@ pub(crate) struct Scratch {
     pub(crate) extensions: Extensions,
     states: Option<Arc<States>>,
     pub(crate) decoder: Option<Decoder>,
+    /// How long the body in hand may be, if that is less than bodies of the connection may be.
+    body_limit: Option<u64>,
 }
 
 /// What reads the body in hand, if it travels in a coding. None while it reads, and for good where that unwound.
@@ -120,6 +122,7 @@ impl Scratch {
             extensions: Extensions::new(),
             states: None,
             decoder: None,
+            body_limit: None,
         })
     }
 
@@ -188,6 +191,17 @@ impl Scratch {
         self.decoder = Some(Decoder(Some(decoder)));
     }
 
+    /// How long the body in hand may be, of those that may be so long.
+    pub(crate) fn body_limit(&self, of_all: u64) -> u64 {
+        self.body_limit.map_or(of_all, |limit| limit.min(of_all))
+    }
+
+    /// The body in hand may be no longer.
+    pub(crate) fn set_body_limit(&mut self, limit: u64) {
+        self.has_more.set(true);
+        self.body_limit = Some(self.body_limit(limit));
+    }
+
     /// Drops what is users' own, which may wait, and panic.
     #[cold]
     fn forget_extensions(&mut self) {
@@ -205,6 +219,7 @@ impl Scratch {
         self.headers = OnceCell::new();
         self.uri = OnceCell::new();
         self.decoder = None;
+        self.body_limit = None;
     }
 
     /// Room to read behind the head in hand.

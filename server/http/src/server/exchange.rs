@@ -195,10 +195,28 @@ impl Exchange {
         Some(from..from + length)
     }
 
-    /// How long a body may be as it travels.
-    #[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
+    /// How long the body in hand may be as it travels.
     pub(crate) fn most_of_body(&self) -> u64 {
-        self.body_limits.length
+        self.scratch().body_limit(self.body_limits.length)
+    }
+
+    /// Has what is left of the body in hand be no longer.
+    #[cold]
+    pub(crate) fn limit_body(&mut self, limit: u64) -> Result<(), BodyError> {
+        let scratch = self.scratch_mut();
+        scratch.set_body_limit(limit);
+        match &mut scratch.body {
+            BodyState::Length(length) | BodyState::Expected(Framing::Length(length))
+                if *length > limit =>
+            {
+                let error = BodyError::TooLarge { limit };
+                report(&self.peer, error.status(), &error.to_string());
+                return Err(error);
+            }
+            BodyState::Chunked(decoder) => decoder.allow_at_most(limit),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// From now on the body in hand is what this makes of it.
@@ -267,8 +285,12 @@ impl Exchange {
                 BodyState::Done => return Ok(0),
                 BodyState::Broken => return Err(BodyError::Disconnected),
                 BodyState::Expected(framing) => {
-                    let started = BodyState::started(*framing, &self.body_limits);
-                    self.scratch_mut().body = started;
+                    let framing = *framing;
+                    let limits = BodyLimits {
+                        length: self.most_of_body(),
+                        ..self.body_limits
+                    };
+                    self.scratch_mut().body = BodyState::started(framing, &limits);
                     self.ask_for_body()?;
                 }
                 BodyState::Length(left) => {
@@ -294,11 +316,8 @@ impl Exchange {
 
     /// One step through a chunked body; `None` if only framing was read.
     fn read_chunked(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, BodyError> {
-        let BodyLimits {
-            length: limit,
-            overhead,
-            ..
-        } = self.body_limits;
+        let overhead = self.body_limits.overhead;
+        let limit = self.most_of_body();
         let scratch = self.scratch.as_deref_mut().expect(IN_HAND);
         let BodyState::Chunked(decoder) = &mut scratch.body else {
             return Ok(Some(0));

@@ -7,7 +7,9 @@ use std::{
 };
 
 use maniple_server::{
-    BodyError, Request, Router, StatusCode, middleware::RateLimit, server::Builder,
+    BodyError, Request, Router, StatusCode,
+    middleware::{BodyLimit, RateLimit},
+    server::Builder,
 };
 use rustix::net::{AddressFamily, SocketType};
 
@@ -246,4 +248,43 @@ fn limits_that_let_nothing_through_are_errors() {
         let error = builder.bind("127.0.0.1:0").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
+}
+
+#[test]
+fn a_route_may_have_shorter_bodies_than_others() {
+    let read = |request: &mut Request| request.read_body().map(|body| body.len().to_string());
+    let short = Router::new().with(BodyLimit::new(10)).post("/short", read);
+    let routes = Router::new().post("/long", read).merge(short);
+    let served = Served::of(routes, |builder| builder);
+    let ask = |path: &str, fields: &str, body: &str| {
+        served.say(format!(
+            "POST {path} HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n{body}"
+        ))
+    };
+    let ten = "0123456789";
+    assert!(ask("/short", "Content-Length: 10", ten).ends_with("\r\n\r\n10"));
+    assert!(ask("/long", "Content-Length: 11", "0123456789a").ends_with("\r\n\r\n11"));
+    let chunked = "Transfer-Encoding: chunked";
+    let told = ask("/short", chunked, "4\r\n0123\r\n6\r\n456789\r\n0\r\n\r\n");
+    assert!(told.ends_with("\r\n\r\n10"), "{told}");
+    for (fields, body) in [
+        ("Content-Length: 11", "0123456789a"),
+        (chunked, "4\r\n0123\r\n7\r\n456789a\r\n0\r\n\r\n"),
+        (chunked, "b\r\n0123456789a\r\n0\r\n\r\n"),
+        // It is not asked for what would be too much.
+        ("Content-Length: 11\r\nExpect: 100-continue", ""),
+    ] {
+        let told = ask("/short", fields, body);
+        assert_eq!(statuses(&told), [413], "{fields}: {told}");
+    }
+    let expected = ask(
+        "/short",
+        &format!("{chunked}\r\nExpect: 100-continue"),
+        "b\r\n0123456789a\r\n0\r\n\r\n",
+    );
+    assert_eq!(statuses(&expected), [100, 413], "{expected}");
+    // The next request of the connection has the limit of its own route.
+    let both = "POST /short HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n0123456789\
+                POST /long HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n0123456789a\r\n0\r\n\r\n";
+    assert_eq!(statuses(&served.say(both)), [200, 200]);
 }
