@@ -264,11 +264,11 @@ pub fn cancel_at<T>(after: u32, f: impl FnOnce() -> T) -> (Result<T, Cancelled>,
     (result, !crate::waiter::fault::disarm())
 }
 
-/// Whether what was caught is no panic, but a wait that cannot return an error and was cut short: by a cancelled scope, or a
-/// deadline.
+/// Whether what was caught is no panic, but a wait that cannot return an error and was cut short: by a cancelled
+/// scope, or a deadline.
 ///
-/// Who catches panics to make something of them hands such a payload on to [`resume_unwind`](std::panic::resume_unwind), since
-/// it is on its way to the edge of that scope.
+/// Who catches panics to make something of them hands such a payload on to [`std::panic::resume_unwind`], since it is
+/// on its way to the edge of that scope.
 ///
 /// # Examples
 /// ```

@@ -118,7 +118,7 @@ impl fmt::Display for TraceContext {
 }
 
 /// The trace of the request that this coroutine, or the one that spawned it, answers; `None` without a
-/// [`Trace`](super::Trace).
+/// [`Trace`](crate::middleware::Trace).
 pub fn trace_context() -> Option<Arc<TraceContext>> {
     // A destructor of another local may log when this one is gone.
     let current = CURRENT.try_with(|current| current.try_borrow().ok()?.clone());
