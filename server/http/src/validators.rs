@@ -80,7 +80,7 @@ impl Validators {
     /// work with it.
     ///
     /// # Panics
-    /// As [`Validators::etag`].
+    /// If it has a character that a tag may not have, like that of [`Validators::etag`].
     #[track_caller]
     pub fn weak_etag(self, opaque: &str) -> Self {
         self.tagged(format!("W/\"{opaque}\""))

@@ -2,7 +2,8 @@
 //!
 //! Each bucket is one number, as in GCRA: the time at which it is full again. A key has one bucket in each of some rows,
 //! found by its hash, and what it has left is what the fullest of them has. Others may share some of its buckets, and
-//! seldom all. So nothing is ever thrown out: whoever invents keys can take from others, and never give them anything back.
+//! seldom all. So nothing is ever thrown out: a client that invents keys can take from others, and never give them
+//! anything back.
 
 use std::{
     array,
