@@ -260,7 +260,9 @@ impl Files {
             Some((version, false)) => Some(version),
             None => None,
         };
-        let known = kept.as_ref().map(|version| version.identity);
+        // A version whose tag is weak because of its age alone is made anew, until it is strong.
+        let lasting = kept.as_ref().filter(|version| version.is_sure);
+        let known = lasting.map(|version| version.identity);
         let looked = self.look(place, codings, known, cache.largest());
         match (looked, kept) {
             (Ok(Looked::Same), Some(version)) => {

@@ -35,6 +35,8 @@ pub(super) struct Version {
     pub(super) validators: Validators,
     /// Whether the date alone tells this version from others.
     pub(super) date_is_sure: bool,
+    /// Whether its tag is strong.
+    pub(super) is_sure: bool,
     /// Whether a later change would be seen in its identity.
     pub(super) is_settled: bool,
     pub(super) fields: HeaderMap,
@@ -164,6 +166,7 @@ fn take(
         identity: Identity::of(&metadata),
         length: metadata.len(),
         date_is_sure,
+        is_sure,
         is_settled: is_steady && changed.is_some_and(|age| age >= SETTLED),
         fields: fields(settings, name, coding, &validators),
         validators,
@@ -224,6 +227,7 @@ pub(super) fn for_test(length: usize) -> Arc<Version> {
         length: length as u64,
         validators: Validators::new(),
         date_is_sure: true,
+        is_sure: true,
         is_settled: true,
         fields: HeaderMap::new(),
     })

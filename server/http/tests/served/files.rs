@@ -422,6 +422,23 @@ fn a_change_is_seen_once_what_is_kept_is_old() {
 }
 
 #[test]
+fn the_tag_of_what_is_kept_becomes_strong_with_time() {
+    let dir = Dir::new();
+    dir.write("a", "kept");
+    let files = Files::new(&dir.0).cache(1 << 20, Duration::ZERO);
+    let router = Router::new().files("/", files);
+    let begun = Instant::now();
+    loop {
+        let answer = get(&router, "/a", &[]);
+        if answer.header("etag").unwrap().starts_with('"') {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "it stays weak");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn what_is_kept_is_used_for_its_age_without_another_look() {
     let dir = Dir::new();
     dir.write("a", "old");
