@@ -67,7 +67,8 @@ mod validators;
 pub mod websocket;
 mod writer;
 
-/// TLS: settings of a server that [speaks](server::Builder::bind_tls) it, and what its handlers [learn](Request::tls).
+/// TLS: settings of a server that [speaks](server::Builder::bind_tls) it, what its handlers [learn](Request::tls), and settings
+/// of a client that [speaks](client::Builder::tls) it.
 ///
 /// With the feature `tls`.
 #[cfg(feature = "tls")]

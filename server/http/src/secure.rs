@@ -1,14 +1,15 @@
-//! HTTPS: a server that speaks TLS, and what its handlers learn of it.
+//! HTTPS: a server that speaks TLS, what its handlers learn of it, and a client that speaks it.
 
 use std::io;
 
 use maniple::net::ToSocketAddrs;
-use maniple_tls::{Info, ServerConfig};
+use maniple_tls::{ClientConfig, Info, ServerConfig};
 
 use crate::{
+    client,
     request::Request,
     server::{Builder, Server},
-    transport::Listener,
+    transport::{ClientTls, Listener},
 };
 
 impl Builder {
@@ -59,5 +60,29 @@ impl Request {
     /// ```
     pub fn tls(&self) -> Option<&Info> {
         self.exchange.connection().transport.tls()
+    }
+}
+
+impl client::Builder {
+    /// How `https` URLs are asked: whom to believe, a certificate of the client's own, the time for a handshake. Default: the
+    /// roots that [this machine believes](maniple_tls::ClientBuilder::system_roots), and 10 s, which begin when the
+    /// connection has been made.
+    ///
+    /// With the feature `tls`. Over a [connector](client::Builder::connector) `https` URLs are asked by TLS, too, and the server has
+    /// to have a certificate for the name in the URL.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use maniple_server::{Client, tls::ClientConfig};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let ours = ClientConfig::builder().roots("company-ca.pem").build()?;
+    /// let client = Client::builder().tls(ours).build();
+    /// println!("{}", client.get("https://internal.example/")?.text()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn tls(mut self, config: ClientConfig) -> Self {
+        self.security = ClientTls::by(config);
+        self
     }
 }

@@ -1,6 +1,11 @@
 //! A client's settings: whom it believes, and who it is.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use rustls::{RootCertStore, pki_types::ServerName};
 
@@ -36,6 +41,7 @@ pub struct ClientConfig {
 #[must_use = "a builder does nothing until it builds"]
 pub struct ClientBuilder {
     roots: Vec<Source>,
+    has_system_roots: bool,
     certificate: Option<Certificate>,
     alpn: Vec<Vec<u8>>,
     handshake_timeout: Duration,
@@ -47,6 +53,7 @@ impl ClientConfig {
     pub fn builder() -> ClientBuilder {
         ClientBuilder {
             roots: Vec::new(),
+            has_system_roots: false,
             certificate: None,
             alpn: Vec::new(),
             handshake_timeout: Duration::from_secs(10),
@@ -96,6 +103,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Believes servers whose certificates lead to one that this machine believes, too: those in the file that
+    /// `SSL_CERT_FILE` names, or where distributions have them. What cannot be a root there is passed over.
+    pub fn system_roots(mut self) -> Self {
+        self.has_system_roots = true;
+        self
+    }
+
     /// Shows servers that ask for one this certificate.
     pub fn certificate(mut self, certificate: Certificate) -> Self {
         self.certificate = Some(certificate);
@@ -135,6 +149,11 @@ impl ClientBuilder {
         for source in &self.roots {
             roots.roots.extend(root_store(&source.read()?)?.roots);
         }
+        if self.has_system_roots {
+            let bundle = Source::file(&system_bundle()?).read()?;
+            let found = bundle.certificates()?.into_iter().map(|found| found.item);
+            roots.add_parsable_certificates(found);
+        }
         if roots.is_empty() {
             return Err(ConfigError::Range(
                 "a client needs roots, or it believes no server",
@@ -159,4 +178,22 @@ impl ClientBuilder {
             handshake_timeout: self.handshake_timeout,
         })
     }
+}
+
+/// Where Debian, Fedora, openSUSE and Alpine have the roots that the machine believes.
+const BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+fn system_bundle() -> Result<PathBuf, ConfigError> {
+    if let Some(named) = std::env::var_os("SSL_CERT_FILE") {
+        return Ok(named.into());
+    }
+    let mut known = BUNDLES.into_iter().map(PathBuf::from);
+    known.find(|path| path.exists()).ok_or(ConfigError::Range(
+        "this machine has no roots where they are looked for: set SSL_CERT_FILE",
+    ))
 }

@@ -52,6 +52,45 @@ impl Error {
     }
 }
 
+/// What is wrong with a peer's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CertificateFault {
+    /// It leads to no root that is believed.
+    Unknown,
+    /// Its time is over.
+    Expired,
+    /// Its time is still to come.
+    NotYetValid,
+    /// It is for other names than the one that was asked for.
+    WrongName,
+    /// It has been revoked.
+    Revoked,
+    /// Something else, which the error says.
+    Other,
+}
+
+impl Error {
+    /// What is wrong with the peer's certificate, if that is what the handshake failed of.
+    pub fn certificate_fault(&self) -> Option<CertificateFault> {
+        use rustls::CertificateError as Fault;
+        let Error::Handshake(rustls::Error::InvalidCertificate(fault)) = self else {
+            return None;
+        };
+        Some(match fault {
+            // Of a root that has the name of one that is believed, and another key.
+            Fault::UnknownIssuer | Fault::BadSignature => CertificateFault::Unknown,
+            Fault::Expired | Fault::ExpiredContext { .. } => CertificateFault::Expired,
+            Fault::NotValidYet | Fault::NotValidYetContext { .. } => CertificateFault::NotYetValid,
+            Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
+                CertificateFault::WrongName
+            }
+            Fault::Revoked => CertificateFault::Revoked,
+            _ => CertificateFault::Other,
+        })
+    }
+}
+
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {

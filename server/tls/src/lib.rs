@@ -58,7 +58,7 @@ mod transport;
 
 pub use certificate::Certificate;
 pub use client::{ClientBuilder, ClientConfig};
-pub use error::{ConfigError, Error, Place};
+pub use error::{CertificateFault, ConfigError, Error, Place};
 pub use info::Info;
 pub use provider::Provider;
 pub use reload::Reloading;

@@ -6,13 +6,14 @@ use super::{
     pool::{Limits, Pool},
     shared::Shared,
 };
-use crate::transport::Connector;
+use crate::transport::{ClientTls, Connector};
 
 /// Settings of a [`Client`](crate::Client); made by [`Client::builder`](crate::Client::builder).
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it builds"]
 pub struct Builder {
     connector: Option<Connector>,
+    pub(crate) security: ClientTls,
     connect_timeout: Duration,
     timeout: Option<Duration>,
     idle: Limits,
@@ -23,6 +24,7 @@ impl Builder {
     pub(super) fn new() -> Self {
         Self {
             connector: None,
+            security: ClientTls::default(),
             connect_timeout: Duration::from_secs(5),
             timeout: None,
             idle: Limits {
@@ -106,6 +108,7 @@ impl Builder {
         Shared {
             pool: Pool::new(self.idle),
             connector: self.connector,
+            security: self.security,
             connect_timeout: self.connect_timeout,
             timeout: self.timeout,
             max_body_bytes: self.max_body_bytes,

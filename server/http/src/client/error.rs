@@ -41,6 +41,15 @@ pub enum ClientError {
         /// What the system said of the last address.
         error: io::Error,
     },
+    /// The TLS handshake with the server of an `https` URL failed: its certificate does not hold, most likely.
+    /// `tls::Error::of` has the reason in types, and its `certificate_fault` what is wrong with the certificate.
+    #[error("{host}: {error}")]
+    Tls {
+        /// Scheme, host and port.
+        host: String,
+        /// What the handshake came to.
+        error: io::Error,
+    },
     /// The deadline of the caller's scope, or the client's timeout, passed.
     #[error("{host}: no answer in time")]
     Timeout {
@@ -175,6 +184,7 @@ impl From<ClientError> for io::Error {
             ClientError::Url { .. } | ClientError::Header { .. } => io::ErrorKind::InvalidInput,
             ClientError::Resolve { error, .. }
             | ClientError::Connect { error, .. }
+            | ClientError::Tls { error, .. }
             | ClientError::Body { error, .. }
             | ClientError::Io { error, .. } => error.kind(),
             ClientError::Timeout { .. } => io::ErrorKind::TimedOut,

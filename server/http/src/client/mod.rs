@@ -12,7 +12,7 @@ mod shared;
 pub(crate) mod upload;
 pub(crate) mod url;
 
-use std::{borrow::Cow, fmt, io, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
@@ -31,12 +31,13 @@ use url::Url;
 use crate::{
     http1::reply::Reply,
     response::{Body, BodyKind},
-    transport::Transport,
+    transport::{Transport, Unsecured},
 };
 
 /// Requests other services; clones share the pool of connections.
 ///
-/// Speaks HTTP/1.1 over plain TCP, or over what [`Builder::connector`] connects to. Follows no redirects, and adds no header fields but `Host` and
+/// Speaks HTTP/1.1 over TCP, with TLS for `https` URLs (with the feature `tls`), or over what [`Builder::connector`]
+/// connects to. Follows no redirects, and adds no header fields but `Host` and
 /// `Content-Length`. Works in coroutines and in plain threads, which it blocks.
 ///
 /// What a URL has in its path and query is sent as it is, so it must be a URI: anything else has to be percent-encoded,
@@ -146,7 +147,7 @@ impl Client {
         request: &Outgoing<'_>,
     ) -> Result<(Connection, Sender), ClientError> {
         self.check(request)?;
-        if let Some(mut kept) = self.shared.pool.take(request.url.authority) {
+        if let Some(mut kept) = self.shared.pool.take(request.url.origin) {
             match kept.begin(request) {
                 Ok(sender) => return Ok((kept, sender)),
                 Err(failed) if failed.unsent => {}
@@ -172,7 +173,7 @@ impl Client {
         on_interim: OnInterim<'_>,
     ) -> Result<(Reply, Connection), ClientError> {
         self.check(request)?;
-        if let Some(mut kept) = self.shared.pool.take(request.url.authority) {
+        if let Some(mut kept) = self.shared.pool.take(request.url.origin) {
             match kept.exchange(request, body, on_interim) {
                 Ok(reply) => return Ok((reply, kept)),
                 // The server closed it just before: nothing was lost that may not be repeated.
@@ -198,6 +199,12 @@ impl Client {
             let reason = "CONNECT asks for a tunnel, which there is none here".to_owned();
             return Err(ClientError::Url { url, reason });
         }
+        if request.url.is_secure
+            && let Some(reason) = self.shared.security.refusal()
+        {
+            let (url, reason) = (request.url.origin.to_owned(), reason.to_owned());
+            return Err(ClientError::Url { url, reason });
+        }
         if self.shared.timeout == Some(Duration::ZERO) {
             let host = host.to_owned();
             return Err(ClientError::Timeout { host });
@@ -206,20 +213,36 @@ impl Client {
     }
 
     fn connect(&self, url: &Url<'_>) -> Result<Connection, ClientError> {
+        let mut stream = self.connect_plainly(url)?;
+        if url.is_secure {
+            let host = || url.origin.to_owned();
+            let secured = self.shared.security.secure(stream, url.name());
+            stream = secured.map_err(|unsecured| match unsecured {
+                Unsecured::Late(error) => ClientError::Connect {
+                    host: host(),
+                    error,
+                },
+                Unsecured::Refused(error) => ClientError::Tls {
+                    host: host(),
+                    error,
+                },
+                Unsecured::Broken(error) => ClientError::connect(url.origin, error),
+            })?;
+            let limited = self.limit_waits(&stream);
+            limited.map_err(|error| ClientError::connect(url.origin, error))?;
+        }
+        Ok(Connection::new(url.origin, stream))
+    }
+
+    fn connect_plainly(&self, url: &Url<'_>) -> Result<Transport, ClientError> {
         if let Some(connector) = &self.shared.connector {
             let connected = self.connect_by(|timeout| connector.connect(timeout));
-            return match connected {
-                Ok(stream) => Ok(Connection::new(url.authority, stream)),
-                Err(error) => {
-                    let to = connector.address().to_string();
-                    Err(ClientError::connect(&to, error))
-                }
-            };
+            return connected.map_err(|error| {
+                let to = connector.address().to_string();
+                ClientError::connect(&to, error)
+            });
         }
-        let host = match url.port_is_named {
-            true => Cow::Borrowed(url.authority),
-            false => Cow::Owned(format!("{}:80", url.authority)),
-        };
+        let host = url.address();
         let addresses = host.to_socket_addrs();
         let addresses = addresses.map_err(|error| ClientError::resolve(&host, error))?;
         let mut failed = ClientError::resolve(
@@ -228,7 +251,7 @@ impl Client {
         );
         for address in addresses {
             match self.connect_by(|timeout| Transport::connect_tcp(&address, timeout)) {
-                Ok(stream) => return Ok(Connection::new(url.authority, stream)),
+                Ok(stream) => return Ok(stream),
                 Err(error) => failed = ClientError::connect(&host, error),
             }
             if matches!(
@@ -246,18 +269,20 @@ impl Client {
         connect: impl FnOnce(Duration) -> io::Result<Transport>,
     ) -> io::Result<Transport> {
         let Shared {
-            connect_timeout,
-            timeout,
-            ..
+            connect_timeout, ..
         } = *self.shared;
         if connect_timeout.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let stream = connect(connect_timeout)?;
         stream.set_nodelay();
-        stream.set_read_timeout(timeout)?;
-        stream.set_write_timeout(timeout)?;
+        self.limit_waits(&stream)?;
         Ok(stream)
+    }
+
+    fn limit_waits(&self, stream: &Transport) -> io::Result<()> {
+        stream.set_read_timeout(self.shared.timeout)?;
+        stream.set_write_timeout(self.shared.timeout)
     }
 }
 

@@ -1,14 +1,20 @@
 //! The parts of a URL that a request needs.
 
+use std::borrow::Cow;
+
 use super::error::ClientError;
 use crate::http1::target::is_host;
 
-/// An `http` URL in parts.
+/// An `http` or `https` URL in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Url<'a> {
     /// Host, and port if it is named: what the `Host` field says.
     pub(crate) authority: &'a str,
     pub(crate) port_is_named: bool,
+    /// Whether it is an `https` URL.
+    pub(crate) is_secure: bool,
+    /// What a connection is kept by: the authority, of `https` with the scheme in front.
+    pub(crate) origin: &'a str,
     /// Path and query as they are sent, but for a `/` in front that may be missing.
     target: &'a str,
 }
@@ -25,8 +31,9 @@ impl<'a> Url<'a> {
         let (scheme, rest) = url
             .split_once("://")
             .ok_or("no scheme, expected http://HOST[:PORT]/PATH")?;
-        if !scheme.eq_ignore_ascii_case("http") {
-            return Err("only http is spoken here");
+        let is_secure = scheme.eq_ignore_ascii_case("https");
+        if !is_secure && !scheme.eq_ignore_ascii_case("http") {
+            return Err("only http and https are spoken here");
         }
         let rest = rest.split('#').next().unwrap_or(rest);
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -56,11 +63,32 @@ impl<'a> Url<'a> {
         if !escapes.all(|escape| is_hex(escape.first()) && is_hex(escape.get(1))) {
             return Err("a % in the path or query must begin a percent-encoded byte, or be %25");
         }
+        let whole = scheme.len() + "://".len() + authority.len();
         Ok(Self {
             authority,
+            is_secure,
+            origin: if is_secure { &url[..whole] } else { authority },
             port_is_named: port.is_some(),
             target,
         })
+    }
+
+    /// The host's name or address, which a certificate is to be for.
+    pub(crate) fn name(&self) -> &'a str {
+        let name = match self.port_is_named {
+            true => self.authority.rsplit_once(':').map_or("", |(name, _)| name),
+            false => self.authority,
+        };
+        name.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// Host and port.
+    pub(crate) fn address(&self) -> Cow<'a, str> {
+        match (self.port_is_named, self.is_secure) {
+            (true, _) => Cow::Borrowed(self.authority),
+            (false, false) => Cow::Owned(format!("{}:80", self.authority)),
+            (false, true) => Cow::Owned(format!("{}:443", self.authority)),
+        }
     }
 
     /// Appends the request target in origin form.
@@ -105,9 +133,24 @@ mod tests {
     }
 
     #[test]
+    fn https_has_a_port_and_connections_of_its_own() {
+        for (url, name, address, origin) in [
+            ("https://h/a", "h", "h:443", "https://h"),
+            ("https://h:8443", "h", "h:8443", "https://h:8443"),
+            ("https://[::1]/?q", "::1", "[::1]:443", "https://[::1]"),
+            ("https://[::1]:1/", "::1", "[::1]:1", "https://[::1]:1"),
+            ("http://h/", "h", "h:80", "h"),
+        ] {
+            let parts = Url::parse(url).unwrap();
+            let found = (parts.name(), &*parts.address(), parts.origin);
+            assert_eq!(found, (name, address, origin), "{url}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_requested_is_refused_with_a_reason() {
         for (url, reason) in [
-            ("https://h/", "only http"),
+            ("ftp://h/", "only http"),
             ("h/", "no scheme"),
             ("/a", "no scheme"),
             ("http://u@h/", "user information"),

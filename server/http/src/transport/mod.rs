@@ -5,7 +5,7 @@
 
 mod connector;
 pub mod memory;
-#[cfg(feature = "tls")]
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 
 use std::{
@@ -28,6 +28,7 @@ pub use crate::proxied::{
     trust::Trust,
 };
 pub use connector::Connector;
+pub(crate) use tls::{ClientTls, Unsecured};
 
 /// A connection of any kind.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice, Read, Write},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -9,11 +10,11 @@ use maniple::{
     net::{Shutdown, TcpListener, ToSocketAddrs},
     time::coarse_now,
 };
-use maniple_tls::{Error, Info, ServerConfig};
+use maniple_tls::{ClientConfig, Error, Info, ServerConfig};
 
 use super::{Kind, Listener, Peer, Transport};
 
-/// A connection over TLS, on the server's side.
+/// A connection over TLS.
 #[derive(Debug)]
 pub(crate) struct Secure {
     stream: maniple_tls::Stream<Transport>,
@@ -204,6 +205,63 @@ impl Transport {
             Transport::Tls(secure) => secure.stream.info(),
             _ => None,
         }
+    }
+}
+
+/// How a client speaks TLS: whom it believes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ClientTls {
+    given: Option<ClientConfig>,
+    /// Made of this machine's roots when it is first needed.
+    system: OnceLock<ClientConfig>,
+}
+
+/// Why there is no TLS on a connection of a client's.
+#[derive(Debug)]
+pub(crate) enum Unsecured {
+    /// The handshake took too long.
+    Late(io::Error),
+    /// The handshake failed, or the settings are none.
+    Refused(io::Error),
+    /// The connection failed, or the wait was cut short.
+    Broken(io::Error),
+}
+
+impl ClientTls {
+    /// By these settings.
+    pub(crate) fn by(config: ClientConfig) -> Self {
+        Self {
+            given: Some(config),
+            system: OnceLock::new(),
+        }
+    }
+
+    /// Why it cannot be spoken, if it cannot.
+    pub(crate) fn refusal(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Shakes hands with the server of that name.
+    pub(crate) fn secure(&self, below: Transport, name: &str) -> Result<Transport, Unsecured> {
+        let config = self.config().map_err(Unsecured::Refused)?;
+        let stream = config.stream(below, name).map_err(Unsecured::Refused)?;
+        if let Err(error) = stream.handshake() {
+            return Err(match Error::of(&error) {
+                Some(Error::HandshakeTimeout(_)) => Unsecured::Late(error),
+                Some(_) => Unsecured::Refused(error),
+                None => Unsecured::Broken(error),
+            });
+        }
+        Ok(Transport::Tls(Box::new(Secure { stream })))
+    }
+
+    fn config(&self) -> io::Result<&ClientConfig> {
+        if let Some(config) = self.given.as_ref().or_else(|| self.system.get()) {
+            return Ok(config);
+        }
+        let system = ClientConfig::builder().system_roots().alpn(["http/1.1"]);
+        let system = system.build()?;
+        Ok(self.system.get_or_init(|| system))
     }
 }
 

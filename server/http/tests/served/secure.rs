@@ -406,3 +406,72 @@ fn handshakes_that_are_made_at_once_leave_their_places_to_others() {
     served.until_there_are(0);
     assert_eq!(served.config.free_handshakes(), 2);
 }
+
+/// A client that believes this server alone.
+fn asking(served: &Served) -> maniple_server::Client {
+    maniple_server::Client::builder()
+        .tls(served.client.clone())
+        .build()
+}
+
+fn url(served: &Served, host: &str, path: &str) -> String {
+    format!("https://{host}:{}{path}", served.handle.local_addr().port())
+}
+
+#[test]
+fn the_client_asks_https_urls_by_name_and_address_over_kept_connections() {
+    let served = Served::start(routes());
+    let client = asking(&served);
+    for host in ["localhost", "127.0.0.1"] {
+        for _ in 0..3 {
+            let answer = client.get(&url(&served, host, "/user/7")).unwrap();
+            assert_eq!(answer.text().unwrap(), "7");
+        }
+        let large = vec![b'z'; 500_000];
+        let made = maniple_server::Body::from_reader(io::Cursor::new(large.clone()));
+        for body in [large.into(), made] {
+            let asked = client.post(&url(&served, host, "/echo")).body(body).send();
+            assert_eq!(asked.unwrap().bytes().unwrap().len(), 500_000);
+        }
+    }
+    assert_eq!(served.handle.connections(), 2, "one for each name");
+}
+
+#[test]
+fn a_certificate_that_does_not_hold_is_told_by_its_fault() {
+    use maniple_server::{Client, ClientError, tls::CertificateFault};
+    let served = Served::start(routes());
+    let fault = |client: &Client, host: &str| {
+        let error = client.get(&url(&served, host, "/")).unwrap_err();
+        assert_eq!(error.status(), StatusCode::BAD_GATEWAY);
+        let ClientError::Tls { error, .. } = error else {
+            panic!("{error}");
+        };
+        Error::of(&error).unwrap().certificate_fault()
+    };
+    let other = self_signed(["localhost"]).unwrap().chain_pem();
+    let other = ClientConfig::builder().roots_pem(other).build().unwrap();
+    let stranger = Client::builder().tls(other).build();
+    assert_eq!(
+        fault(&stranger, "localhost"),
+        Some(CertificateFault::Unknown)
+    );
+    // Another name of the same place.
+    assert_eq!(
+        fault(&asking(&served), "[::ffff:127.0.0.1]"),
+        Some(CertificateFault::WrongName)
+    );
+    maniple::run(|| served.until_there_are(0));
+}
+
+#[test]
+fn a_handshake_that_nobody_answers_ends_in_time() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let believed = self_signed(["localhost"]).unwrap().chain_pem();
+    let config = ClientConfig::builder().roots_pem(believed);
+    let config = config.handshake_timeout(MOMENT).build().unwrap();
+    let client = maniple_server::Client::builder().tls(config).build();
+    let url = format!("https://{}/", silent.local_addr().unwrap());
+    let error = client.get(&url).unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+}

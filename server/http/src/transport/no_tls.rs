@@ -1,0 +1,30 @@
+//! In place of TLS where the feature `tls` is off.
+
+use std::io;
+
+use super::Transport;
+
+/// How a client speaks TLS: not at all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ClientTls;
+
+/// Why there is no TLS on a connection of a client's.
+#[derive(Debug)]
+#[allow(dead_code, reason = "as where the feature is on")]
+pub(crate) enum Unsecured {
+    Late(io::Error),
+    Refused(io::Error),
+    Broken(io::Error),
+}
+
+impl ClientTls {
+    /// Why it cannot be spoken.
+    pub(crate) fn refusal(&self) -> Option<&'static str> {
+        Some("https needs the feature `tls`")
+    }
+
+    /// Refuses, if it is called all the same.
+    pub(crate) fn secure(&self, _: Transport, _: &str) -> Result<Transport, Unsecured> {
+        Err(Unsecured::Refused(io::ErrorKind::Unsupported.into()))
+    }
+}
