@@ -132,6 +132,22 @@ impl Compression {
     }
 }
 
+impl Compression {
+    /// A 304 has the fields of the 200 that it stands for (RFC 9110, 15.4.5). What that would have been is not known, and a
+    /// weak tag is right of either.
+    fn unmodified(&self, request: &Request, mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        vary(headers);
+        let accepted = request.header_values("accept-encoding");
+        if preferred(accepted, &self.codings).is_some()
+            && let Some(weak) = headers.get(ETAG).and_then(weakened)
+        {
+            headers.insert(ETAG, weak);
+        }
+        response
+    }
+}
+
 /// That of a body, if it is known.
 struct Length(Option<u64>);
 
@@ -195,6 +211,9 @@ impl Middleware for Compression {
     fn handle(&self, request: &mut Request, next: Next<'_>) -> Response {
         let mut response = next.run(request);
         let of_head = request.method() == Method::HEAD;
+        if response.status == StatusCode::NOT_MODIFIED {
+            return self.unmodified(request, response);
+        }
         let Some(Length(length)) = self.suits(&response, of_head) else {
             return response;
         };
@@ -203,7 +222,12 @@ impl Middleware for Compression {
         else {
             return response;
         };
+        let is_at_hand = matches!(response.body.bytes(), Some(bytes) if !bytes.is_empty() && bytes.len() <= PIECE);
         let body = match of_head {
+            // Whether it gains is found out as for a GET.
+            true if is_at_hand => {
+                compressed(&mut response.body, coding, length).map(|_| Body::empty())
+            }
             // Its length is known only to who compresses it, so that it is left out.
             true => Some(Body::empty()),
             false => compressed(&mut response.body, coding, length),
@@ -621,6 +645,32 @@ mod tests {
         });
         assert_eq!(short.header("content-encoding"), None);
         assert_eq!(short.header("content-length"), Some("9"));
+    }
+
+    #[test]
+    fn a_head_of_what_gains_nothing_has_the_fields_of_its_get() {
+        let noise = || {
+            let mut state = 1_u32;
+            let bytes = (0..2048).map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            });
+            Response::text(bytes.collect::<Vec<u8>>()).with_header("etag", "\"a\"")
+        };
+        for method in ["GET", "HEAD"] {
+            let answer = ask(method, "gzip", noise);
+            assert_eq!(answer.header("content-encoding"), None, "{method}");
+            assert_eq!(answer.header("etag"), Some("\"a\""), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_304_has_the_fields_of_its_200() {
+        let unmodified = || Response::new(StatusCode::NOT_MODIFIED).with_header("etag", "\"a\"");
+        let answer = ask("GET", "gzip", unmodified);
+        assert_eq!(answer.header("vary"), Some("accept-encoding"));
+        assert_eq!(answer.header("etag"), Some("W/\"a\""));
+        assert_eq!(ask("GET", "", unmodified).header("etag"), Some("\"a\""));
     }
 
     #[test]
