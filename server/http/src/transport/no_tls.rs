@@ -6,7 +6,7 @@ use super::Transport;
 
 /// How a client speaks TLS: not at all.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ClientTls;
+pub(crate) struct ClientTls(());
 
 /// Why there is no TLS on a connection of a client's.
 #[derive(Debug)]
