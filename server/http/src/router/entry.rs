@@ -11,7 +11,7 @@ use super::{
     template::Template,
 };
 use crate::{
-    middleware::Link,
+    middleware::{Link, Middleware},
     problem::Problem,
     request::Request,
     response::{IntoResponse, Response},
@@ -226,6 +226,13 @@ impl Route {
         self.handlers.push((None, Box::new(handler.into_handler())));
         self
     }
+
+    /// Puts a middleware around these handlers, whether they are added before or after. The first that was added is the
+    /// outermost.
+    pub fn with(mut self, middleware: impl Middleware) -> Self {
+        self.around.push(Arc::new(middleware));
+        self
+    }
 }
 
 impl fmt::Debug for Route {
@@ -236,7 +243,7 @@ impl fmt::Debug for Route {
 }
 
 /// Whether RFC 9110 or RFC 5789 defines the method: 405 knows it, 501 does not.
-pub(super) fn is_standard(method: &Method) -> bool {
+fn is_standard(method: &Method) -> bool {
     [
         Method::GET,
         Method::HEAD,
@@ -251,6 +258,16 @@ pub(super) fn is_standard(method: &Method) -> bool {
     .contains(method)
 }
 
-pub(super) fn not_implemented() -> Response {
+/// Answers where there is no route.
+pub(super) fn nothing(request: &mut Request) -> Response {
+    match request.path() {
+        _ if *request.method() == Method::CONNECT => not_implemented(),
+        "*" => Response::new(StatusCode::NO_CONTENT),
+        _ if !is_standard(request.method()) => not_implemented(),
+        _ => Problem::new(StatusCode::NOT_FOUND, "not found").into_response(),
+    }
+}
+
+fn not_implemented() -> Response {
     Problem::new(StatusCode::NOT_IMPLEMENTED, "method not implemented").into_response()
 }

@@ -1,0 +1,157 @@
+//! The way of a request through a router: its handler, within what is around that, or what answers where there is none.
+
+use std::sync::Arc;
+
+use http::Method;
+use maniple::{inspect::depth_label, panics};
+
+use super::{Router, entry::Endpoint, handler::Handler, states::States};
+use crate::{
+    middleware::{Link, Next, give_form},
+    problem::Problem,
+    request::Request,
+    response::{IntoResponse, Response},
+    server::buffers::Scratch,
+};
+
+impl Router {
+    /// Answers a request: calls the handler for its path and method, or else says that there is none.
+    ///
+    /// The server calls this for each request, and a test may, with [`Request::for_test`]. What the server adds to an
+    /// answer, and leaves out of it for `HEAD`, is not there yet.
+    ///
+    /// # Panics
+    /// If the handler panics, or a middleware.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::{Request, Router, StatusCode};
+    /// let router = Router::new().get("/users/{id}", |request: &mut Request| {
+    ///     format!("user {}", request.param("id").unwrap_or("?"))
+    /// });
+    /// let answer = router.answer(&mut Request::for_test("GET", "/users/7"));
+    /// assert_eq!(answer.into_text().unwrap(), "user 7");
+    /// let answer = router.answer(&mut Request::for_test("GET", "/"));
+    /// assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+    /// ```
+    #[inline]
+    pub fn answer(&self, request: &mut Request) -> Response {
+        let scratch = request.exchange.scratch_mut();
+        let endpoint = {
+            let Scratch {
+                input,
+                head,
+                params,
+                ..
+            } = &mut *scratch;
+            let path = head.path_in(&input.bytes[input.start..]);
+            let base = path.as_ptr().addr();
+            self.find(&head.method, path, |name, value| {
+                let at = head.path.start + (value.as_ptr().addr() - base);
+                params.push(name, value, at);
+            })
+        };
+        scratch.route = endpoint.template;
+        if endpoint.is_bare {
+            return endpoint.handler.call(request);
+        }
+        self.answer_within(endpoint, request)
+    }
+
+    #[inline(never)]
+    fn answer_within(&self, endpoint: &Endpoint, request: &mut Request) -> Response {
+        if endpoint.template.is_none() {
+            return self.answer_without_route(request);
+        }
+        let states = endpoint.states.clone();
+        self.run(states, &endpoint.around, &*endpoint.handler, request)
+    }
+
+    #[cold]
+    fn answer_without_route(&self, request: &mut Request) -> Response {
+        depth_label("no route");
+        if *request.method() == Method::CONNECT {
+            let handler = self.connect.as_deref().unwrap_or(&*self.nowhere.handler);
+            return self.run(self.all_states(), &[], handler, request);
+        }
+        let path = request.path();
+        let subtrees = self.subtrees.iter().filter(|subtree| subtree.has(path));
+        let mut subtrees: Vec<_> = subtrees.collect();
+        subtrees.sort_by_key(|subtree| std::cmp::Reverse(subtree.depth()));
+        let fallbacks = subtrees.iter().map(|subtree| &subtree.fallback);
+        let fallback = match path {
+            "*" => None,
+            _ => fallbacks.chain([&self.fallback]).find_map(Option::as_ref),
+        };
+        let inner = subtrees.first().map_or(&[][..], |deepest| &deepest.around);
+        let handler = fallback.map_or(&*self.nowhere.handler, |fallback| &**fallback);
+        let states = match subtrees.iter().find(|subtree| subtree.fallback.is_some()) {
+            Some(subtree) => States::below(subtree.own_states.as_ref(), &self.states),
+            None => self.all_states(),
+        };
+        self.run(states, inner, handler, request)
+    }
+
+    fn all_states(&self) -> Option<Arc<States>> {
+        States::below(None, &self.states)
+    }
+
+    fn run(
+        &self,
+        states: Option<Arc<States>>,
+        inner: &[Link],
+        handler: &dyn Handler,
+        request: &mut Request,
+    ) -> Response {
+        if states.is_some() {
+            request.exchange.scratch_mut().set_states(states);
+        }
+        let next = Next::new(&self.around, inner, handler);
+        next.with_form(self.form.as_deref()).run(request)
+    }
+
+    /// A problem that comes to no handler, in the form that it has here.
+    #[cold]
+    pub(crate) fn tell(&self, problem: Problem, request: Option<&Request>) -> Response {
+        let plain = problem.clone().into_response();
+        let Some(form) = &self.form else {
+            return plain;
+        };
+        let formed = panics::catch(|| give_form(&**form, problem.into_response(), request));
+        formed.unwrap_or(plain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn router() -> Router {
+        Router::new()
+            .get("/", |_: &mut Request| "root")
+            .post("/", |_: &mut Request| "posted")
+            .get("/a/{x}/{*rest}", |_: &mut Request| "deep")
+    }
+
+    fn answer(method: Method, path: &str) -> u16 {
+        let mut request = Request::for_test(method.as_str(), path);
+        router().answer(&mut request).status().as_u16()
+    }
+
+    #[test]
+    fn paths_and_methods_decide() {
+        assert_eq!(answer(Method::GET, "/"), 200);
+        assert_eq!(answer(Method::HEAD, "/"), 200);
+        assert_eq!(answer(Method::PUT, "/"), 405);
+        assert_eq!(answer(Method::OPTIONS, "/"), 204);
+        assert_eq!(answer(Method::GET, "/nowhere"), 404);
+        assert_eq!(answer(Method::from_bytes(b"BREW").unwrap(), "/"), 501);
+    }
+
+    #[test]
+    fn refusals_list_what_is_allowed() {
+        let router = router();
+        let answer = router.answer(&mut Request::for_test("PUT", "/"));
+        assert_eq!(answer.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
+    }
+}
