@@ -34,15 +34,7 @@ impl Router {
         let index = match self.entries.iter().position(|entry| entry.path == path) {
             Some(index) => index,
             None => {
-                self.paths
-                    .insert(path, self.entries.len())
-                    .map_err(|error| failed(error.to_string()))?;
-                if !path.contains(['{', '}']) {
-                    let least = path.len() + 1;
-                    self.literal
-                        .resize_with(self.literal.len().max(least), Vec::new);
-                    self.literal[path.len()].push((path.as_bytes().into(), self.entries.len()));
-                }
+                self.paths.add(path, self.entries.len()).map_err(failed)?;
                 let mut refusal = Endpoint::new(Box::new(nothing), around, endpoint.added);
                 refusal.template = Some(template);
                 refusal.own_states.clone_from(&endpoint.own_states);

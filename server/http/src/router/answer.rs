@@ -46,10 +46,14 @@ impl Router {
             } = &mut *scratch;
             let path = head.path_in(&input.bytes[input.start..]);
             let base = path.as_ptr().addr();
-            self.find(&head.method, path, |name, value| {
+            let entry = self.paths.find(path, |name, value| {
                 let at = head.path.start + (value.as_ptr().addr() - base);
                 params.push(name, value, at);
-            })
+            });
+            match entry {
+                Some(entry) => self.entries[entry].find(&head.method),
+                None => &self.nowhere,
+            }
         };
         scratch.route = endpoint.template;
         if endpoint.is_bare {

@@ -1,15 +1,15 @@
 //! Which handler answers which path and method: the routes, and what is around them.
 //!
-//! How they are added is in `add` and `nest`, which of them a path has in `find`, a request's way through them in `answer`.
+//! How they are added is in `add` and `nest`, which of them a path has in `paths`, a request's way through them in `answer`.
 
 mod add;
 mod answer;
 mod entry;
 mod error;
-mod find;
 pub(crate) mod handler;
 mod nest;
 pub(crate) mod params;
+mod paths;
 pub(crate) mod states;
 mod subtree;
 pub(crate) mod template;
@@ -25,6 +25,7 @@ use self::{
     entry::{Endpoint, Entry, nothing},
     error::or_panic,
     handler::{Handler, IntoHandler},
+    paths::Paths,
     states::States,
     subtree::Subtree,
 };
@@ -62,10 +63,7 @@ use crate::{
 /// # let _ = router;
 /// ```
 pub struct Router {
-    paths: matchit::Router<usize>,
-    /// Those of the paths that are written out in full, by their length. What they match, they match before any
-    /// other, so that they need not be looked for among all.
-    literal: Vec<Vec<(Box<[u8]>, usize)>>,
+    paths: Paths,
     entries: Vec<Entry>,
     /// Around everything.
     around: Vec<Link>,
@@ -82,8 +80,7 @@ impl Router {
     /// A router without routes.
     pub fn new() -> Self {
         Self {
-            paths: matchit::Router::new(),
-            literal: Vec::new(),
+            paths: Paths::default(),
             entries: Vec::new(),
             around: Vec::new(),
             fallback: None,

@@ -1,62 +1,70 @@
-//! Which entry a path has, among those of the routes.
+//! The paths of routes, and which of them a request has.
 
-use http::Method;
-
-use super::{Router, entry::Endpoint};
 use crate::http1::head::ascii;
 
-impl Router {
-    /// Finds what answers a path, which is ASCII; `param` is called with each path parameter's name and value.
+/// Paths, each with the place of its entry.
+#[derive(Default)]
+pub(super) struct Paths {
+    all: matchit::Router<usize>,
+    /// Those that are written out in full, by their length. What they match, they match before any other, so that they
+    /// need not be looked for among all.
+    literal: Vec<Vec<(Box<[u8]>, usize)>>,
+}
+
+impl Paths {
+    /// Adds a path, or says why not.
+    pub(super) fn add(&mut self, path: &str, entry: usize) -> Result<(), String> {
+        self.all
+            .insert(path, entry)
+            .map_err(|error| error.to_string())?;
+        if !path.contains(['{', '}']) {
+            let least = path.len() + 1;
+            self.literal
+                .resize_with(self.literal.len().max(least), Vec::new);
+            self.literal[path.len()].push((path.as_bytes().into(), entry));
+        }
+        Ok(())
+    }
+
+    /// The entry of what matches a path, which is ASCII; `param` is called with each path parameter's name and value.
     #[inline]
-    pub(super) fn find(
-        &self,
-        method: &Method,
-        path: &[u8],
-        param: impl FnMut(&str, &str),
-    ) -> &Endpoint {
+    pub(super) fn find(&self, path: &[u8], param: impl FnMut(&str, &str)) -> Option<usize> {
         let same_length = self.literal.get(path.len());
         match same_length.and_then(|paths| paths.iter().find(|(literal, _)| **literal == *path)) {
-            Some((_, entry)) => self.entries[*entry].find(method),
-            None => self.find_among_all(method, ascii(path), param),
+            Some((_, entry)) => Some(*entry),
+            None => self.find_among_all(ascii(path), param),
         }
     }
 
-    fn find_among_all(
-        &self,
-        method: &Method,
-        path: &str,
-        mut param: impl FnMut(&str, &str),
-    ) -> &Endpoint {
-        let Ok(matched) = self.paths.at(path) else {
-            return &self.nowhere;
-        };
+    fn find_among_all(&self, path: &str, mut param: impl FnMut(&str, &str)) -> Option<usize> {
+        let matched = self.all.at(path).ok()?;
         for (name, value) in matched.params.iter() {
             param(name, value);
         }
-        self.entries[*matched.value].find(method)
+        Some(*matched.value)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Request;
 
-    fn router() -> Router {
-        Router::new()
-            .get("/", |_: &mut Request| "root")
-            .post("/", |_: &mut Request| "posted")
-            .get("/a/{x}/{*rest}", |_: &mut Request| "deep")
+    fn paths(routes: &[&str]) -> Paths {
+        let mut paths = Paths::default();
+        for (entry, route) in routes.iter().enumerate() {
+            paths.add(route, entry).unwrap();
+        }
+        paths
     }
 
     #[test]
     fn parameters_are_given_by_name() {
-        let router = router();
+        let paths = paths(&["/", "/a/{x}/{*rest}"]);
         let mut values = Vec::new();
-        let found = router.find(&Method::GET, b"/a/1/2/3", |name, value| {
+        let found = paths.find(b"/a/1/2/3", |name, value| {
             values.push((name.to_owned(), value.to_owned()));
         });
-        assert!(found.template.is_some());
+        assert_eq!(found, Some(1));
         let expected = [("x", "1"), ("rest", "2/3")];
         assert_eq!(
             values,
@@ -66,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_rest_has_at_least_one_byte() {
-        let router = Router::new().get("/files/{*rest}", |_: &mut Request| "files");
+        let paths = paths(&["/files/{*rest}"]);
         for (path, is_found) in [
             ("/files/a", true),
             ("/files/a/", true),
@@ -74,14 +82,14 @@ mod tests {
             ("/files/", false),
             ("/files", false),
         ] {
-            let found = router.find(&Method::GET, path.as_bytes(), |_, _| {});
-            assert_eq!(found.template.is_some(), is_found, "{path}");
+            let found = paths.find(path.as_bytes(), |_, _| {});
+            assert_eq!(found.is_some(), is_found, "{path}");
         }
     }
 
     #[test]
     fn a_path_that_is_written_out_is_found_before_all_others() {
-        let routes = [
+        let paths = paths(&[
             "/",
             "/a",
             "/b",
@@ -96,11 +104,7 @@ mod tests {
             "/c/d",
             "/e/",
             "/{x}/f",
-        ];
-        let mut router = Router::new();
-        for route in routes {
-            router = router.get(route, move |_: &mut Request| route);
-        }
+        ]);
         let mut parts = vec![String::new()];
         for _ in 0..4 {
             let longer = |path: &String| {
@@ -113,14 +117,14 @@ mod tests {
             let note = |into: &mut Vec<_>, name: &str, value: &str| {
                 into.push((name.to_owned(), value.to_owned()));
             };
-            let found = router.find(&Method::GET, path.as_bytes(), |name, value| {
+            let found = paths.find(path.as_bytes(), |name, value| {
                 note(&mut direct, name, value);
             });
-            let expected = router.find_among_all(&Method::GET, path, |name, value| {
+            let expected = paths.find_among_all(path, |name, value| {
                 note(&mut among_all, name, value);
             });
             assert_eq!(direct, among_all, "{path}");
-            assert_eq!(found.template, expected.template, "{path}");
+            assert_eq!(found, expected, "{path}");
         }
     }
 }
