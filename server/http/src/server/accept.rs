@@ -19,18 +19,9 @@ use maniple::{
 use rustix::process::{Resource, getrlimit};
 
 use super::{
-    arrival::read_proxy_header,
-    conn::{self, Left, Standby},
-    dialogue::Handover,
-    drain::Seat,
-    ending::linger,
-    faults::report_takeover_panic,
-    out,
-    refusal::Refusals,
-    service::Service,
-    shared::Shared,
-    state::Connection,
-    upgrade::Upgraded,
+    arrival::read_proxy_header, conn, dialogue::Handover, drain::Seat, ending::linger,
+    faults::report_takeover_panic, left::Left, out, refusal::Refusals, service::Service,
+    shared::Shared, standby::Standby, state::Connection, upgrade::Upgraded,
 };
 use crate::transport::{Address, Listener, Peer, Policy, Transport};
 

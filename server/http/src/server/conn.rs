@@ -20,52 +20,22 @@
 //! Requests that arrive together are answered by one write, unless a handler keeps the others waiting: see
 //! [`out`](super::out).
 
-use std::{
-    io,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, rc::Rc, sync::Arc};
 
-use http::StatusCode;
-use maniple::{panics, task::is_imbalanced, time::coarse_now};
+use maniple::{task::is_imbalanced, time::coarse_now};
 
 use super::{
     buffers::Scratch,
-    dialogue::{Dialogue, Flow, Handover},
-    ending::{linger, reset},
+    dialogue::{Dialogue, Flow},
     exchange::{Begun, Exchange},
+    left::Left,
     lookout::Post,
-    out::{Out, Patience, is_own_timeout},
-    overrun::report_slow_reader,
+    out::{Out, Patience},
     service::Service,
+    standby::Standby,
     state::Connection,
 };
-use crate::{
-    http1::{Reject, head},
-    transport::Peer,
-};
-
-/// How long a coroutine waits for the next request before the connection goes on standby, where it needs none.
-const SOON: Duration = Duration::from_secs(2);
-
-/// A wait for the next request without a coroutine.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Standby {
-    since: Instant,
-    pub(crate) until: Instant,
-    /// When the connection is too old, and how much it may still be asked.
-    old_at: Instant,
-    requests: u64,
-}
-
-/// What becomes of a connection that a coroutine need not serve any more.
-pub(crate) enum Left {
-    Ended,
-    /// It waits for the next request. What serves it on once there is something to read hands that in.
-    Waits(Standby),
-    HandedOver(Handover),
-}
+use crate::{http1::head, transport::Peer};
 
 /// Serves a connection until either side ends it, it is handed over, or it has to wait for the next request where no
 /// coroutine should.
@@ -83,8 +53,7 @@ pub(crate) fn serve(
             .set_write_timeout(Some(Patience::period(service.body_limits.stall)));
         Standby::of_new(service)
     });
-    // A client that asks now and then does not need a coroutine in between.
-    let is_rare = coarse_now().saturating_duration_since(wait.since) > SOON;
+    let is_rare = wait.is_long();
     let mut conn = Conn {
         post: Post::take(&connection, service.disconnects),
         rested: connection.has_rested(),
@@ -96,7 +65,7 @@ pub(crate) fn serve(
         out: None,
         wait,
     };
-    let mut asked = conn.wait.requests;
+    let mut asked = conn.wait.requests();
     let mut flow = match waited {
         None => conn.turn(),
         Some(_) => conn.turn_after_standby(),
@@ -105,8 +74,8 @@ pub(crate) fn serve(
         match flow {
             Ok(Flow::Keep) => {
                 // Empty lines ask for nothing, and earn no time.
-                if conn.wait.requests != asked {
-                    asked = conn.wait.requests;
+                if conn.wait.requests() != asked {
+                    asked = conn.wait.requests();
                     conn.wait.renew(service.timeouts.idle);
                 }
                 if (is_rare || is_imbalanced()) && conn.may_stand_by() {
@@ -114,54 +83,8 @@ pub(crate) fn serve(
                 }
                 flow = conn.turn();
             }
-            Ok(Flow::StandBy) => return Left::Waits(conn.wait),
-            Ok(Flow::HandOver) => {
-                let handover = conn.dialogue.take_handover();
-                return handover.map_or(Left::Ended, Left::HandedOver);
-            }
-            Ok(Flow::Close) => return Left::Ended,
-            Ok(Flow::Linger) => {
-                linger(
-                    conn.dialogue.exchange().connection(),
-                    service.body_limits.stall,
-                );
-                return Left::Ended;
-            }
-            Ok(Flow::Reset) => {
-                reset(
-                    conn.dialogue.exchange().connection(),
-                    service.body_limits.stall,
-                );
-                return Left::Ended;
-            }
-            Err(error) => {
-                let peer = conn.dialogue.exchange().peer();
-                if is_own_timeout(&error) {
-                    report_slow_reader(peer);
-                }
-                panics::catch(|| log::debug!("connection from {peer}: {error}"));
-                return Left::Ended;
-            }
+            flow => return Left::by(flow, &mut conn.dialogue, conn.wait),
         }
-    }
-}
-
-impl Standby {
-    /// That of a connection which has just been made.
-    fn of_new(service: &Service) -> Self {
-        let since = coarse_now();
-        Self {
-            since,
-            until: since + service.timeouts.header,
-            old_at: since + service.life.age,
-            requests: service.life.requests,
-        }
-    }
-
-    /// The wait that follows.
-    fn renew(&mut self, patience: Duration) {
-        self.since = coarse_now();
-        self.until = self.since + patience;
     }
 }
 
@@ -209,10 +132,7 @@ impl Conn<'_> {
                 self.dialogue.service.registry.end_idle(connection);
             }
         }
-        let soon = match self.stands_by {
-            true => self.wait.until.min(self.wait.since + SOON),
-            false => self.wait.until,
-        };
+        let soon = self.wait.with_coroutine(self.stands_by);
         if let Err(error) = self.dialogue.exchange().await_readable(soon) {
             return match error.kind() {
                 io::ErrorKind::TimedOut if self.wait.until <= soon => Ok(Flow::Close),
@@ -245,7 +165,7 @@ impl Conn<'_> {
         self.dialogue.exchange_mut().lend(scratch);
         self.post.begin(&out);
         let turn = out.busy.turn.get();
-        self.dialogue.is_last = self.is_old();
+        self.dialogue.is_last = self.wait.is_last();
         self.out = Some(out);
         let flow = match read(self.dialogue.exchange_mut()) {
             Ok(0) => Ok(Flow::Close),
@@ -261,16 +181,10 @@ impl Conn<'_> {
         {
             // Two for each request.
             let answered = u64::from(out.busy.turn.get().wrapping_sub(turn) / 2);
-            self.wait.requests = self.wait.requests.saturating_sub(answered);
+            self.wait.count(answered);
             scratch.put_back(out);
         }
         flow
-    }
-
-    /// Whether the connection ends with what it is asked next.
-    #[inline]
-    fn is_old(&self) -> bool {
-        self.wait.requests <= 1 || self.wait.since >= self.wait.old_at
     }
 
     #[inline]
@@ -322,45 +236,11 @@ impl Conn<'_> {
                     let until = *deadline.get_or_insert_with(|| {
                         coarse_now() + self.dialogue.service.timeouts.header
                     });
-                    if let Some(flow) = self.complete_head(until, out)? {
+                    if let Some(flow) = self.dialogue.complete_head(until, out)? {
                         return Ok(flow);
                     }
                 }
                 Err(reject) => return self.dialogue.refuse(reject, out),
-            }
-        }
-    }
-
-    /// Reads until the head may be complete; the flow if it will not be.
-    #[cold]
-    fn complete_head(&mut self, until: Instant, out: &Rc<Out>) -> io::Result<Option<Flow>> {
-        self.dialogue.way(out).flush()?;
-        loop {
-            // Only the end of a head makes it worth parsing again, or a head cut into single bytes
-            // would be parsed once for each.
-            let searched = {
-                let input = &self.dialogue.exchange().scratch().input;
-                input.filled - input.start
-            };
-            if let Err(error) = self.dialogue.exchange().await_readable(until) {
-                if error.kind() != io::ErrorKind::TimedOut {
-                    return Err(error);
-                }
-                let late = Reject::new(StatusCode::REQUEST_TIMEOUT, "header did not come in time");
-                return self.dialogue.refuse(late, out).map(Some);
-            }
-            if self.dialogue.exchange_mut().fill()? == 0 {
-                if self.dialogue.exchange().connection().is_ending() {
-                    // The drain shut a connection that had been idle: the client repeats this elsewhere.
-                    return Ok(Some(Flow::Close));
-                }
-                let cut = Reject::bad("connection closed within the header");
-                return self.dialogue.refuse(cut, out).map(Some);
-            }
-            let input = &self.dialogue.exchange().scratch().input;
-            let head = &input.bytes[input.start..input.filled];
-            if head::may_be_complete(head, searched, &self.dialogue.service.limits) {
-                return Ok(None);
             }
         }
     }
