@@ -218,6 +218,8 @@ fn read(
         false => target::split(bytes, start..end, &method, meaning.host)?,
     };
     (head.framing, head.keep_alive) = meaning.conclude(http_11)?;
+    // What comes behind it may have been sent for the tunnel, which whoever answers otherwise has not made.
+    head.keep_alive &= is_origin_form || method != Method::CONNECT;
     head.of_head = method == Method::HEAD;
     head.method = method;
     head.target = start..end;

@@ -279,7 +279,8 @@ impl Router {
     }
 
     /// Adds the handler for `CONNECT`, which names a host and a port in place of a path: [`Request::path`] has them.
-    /// Without one the answer is 501.
+    /// Without one the answer is 501. An answer that makes no tunnel ends the connection: what comes behind may have been sent
+    /// for the tunnel.
     ///
     /// It answers with [`Response::tunnel`], or with a refusal. Any other answer that is a success would have the client
     /// take it for a tunnel, so it is logged and sent as 500.

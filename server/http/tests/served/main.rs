@@ -7,6 +7,7 @@ mod disconnecting;
 mod draining;
 mod early;
 mod events;
+mod exchanges;
 mod files;
 mod gateways;
 mod handover;

@@ -173,6 +173,7 @@ impl Served {
             Way::Tcp => {
                 let stream = TcpStream::connect(self.handle.local_addr()).unwrap();
                 stream.set_read_timeout(Some(LONG)).unwrap();
+                stream.set_nodelay(true).unwrap();
                 Box::new(stream)
             }
             Way::Unix(address) => {
@@ -202,9 +203,16 @@ impl Served {
 
     /// Sends bytes, ends the sending side, and returns all that comes back, without dates.
     pub(super) fn say(&self, bytes: impl AsRef<[u8]>) -> String {
+        self.say_in(std::iter::once(bytes.as_ref()))
+    }
+
+    /// The same with bytes that are sent piece by piece.
+    pub(super) fn say_in<'b>(&self, pieces: impl Iterator<Item = &'b [u8]>) -> String {
         let mut stream = self.connect();
-        // It may have answered, and ended, before it has read everything.
-        let _ = stream.write_all(bytes.as_ref());
+        for piece in pieces {
+            // It may have answered, and ended, before it has read everything.
+            let _ = stream.write_all(piece);
+        }
         let _ = stream.end_writing();
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
