@@ -11,12 +11,15 @@ use bytes::Bytes;
 use cookie::Cookie;
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{CONNECTION, CONTENT_TYPE, SET_COOKIE, UPGRADE},
+    header::{CONNECTION, CONTENT_TYPE, LOCATION, SET_COOKIE, UPGRADE},
 };
 use serde::Serialize;
 
 use crate::{
-    http1::response::{ContentType, HTML, JSON, OCTETS, TEXT},
+    http1::{
+        reference,
+        response::{ContentType, HTML, JSON, OCTETS, TEXT},
+    },
     problem::Problem,
     server::upgrade::{Takeover, Upgraded},
     writer::BodyWriter,
@@ -85,6 +88,42 @@ impl Response {
         static RATE: LogLimit = LogLimit::new(1);
         log_within!(RATE, error, "response could not be serialised: {error}");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// 303, which sends the client there by `GET`: for the answer to a form that was posted.
+    ///
+    /// `place` is a URL, or a path of this server's; what may not stand in a URI is percent-encoded, so that any text may be
+    /// given. Text that a client has sent may name another server (`//example.net`): look at it before.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::Response;
+    /// let response = Response::see_other("/orders/7 a");
+    /// assert_eq!(response.header("location"), Some("/orders/7%20a"));
+    /// ```
+    pub fn see_other(place: &str) -> Self {
+        Self::redirect(StatusCode::SEE_OTHER, place)
+    }
+
+    /// 307, which sends the client there for this time, with the same method and body. See [`Response::see_other`].
+    pub fn temporary_redirect(place: &str) -> Self {
+        Self::redirect(StatusCode::TEMPORARY_REDIRECT, place)
+    }
+
+    /// 308, which sends the client there for good, with the same method and body. Browsers keep it without an end unless
+    /// `Cache-Control` says otherwise. See [`Response::see_other`].
+    ///
+    /// Not 301, after which clients do different things with methods and bodies.
+    pub fn permanent_redirect(place: &str) -> Self {
+        Self::redirect(StatusCode::PERMANENT_REDIRECT, place)
+    }
+
+    fn redirect(status: StatusCode, place: &str) -> Self {
+        let mut response = Self::new(status);
+        response
+            .headers_mut()
+            .insert(LOCATION, reference::value(place));
+        response
     }
 
     /// 101, and the connection for `f`: from then on the bytes are those of another protocol.

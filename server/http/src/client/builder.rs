@@ -18,6 +18,7 @@ pub struct Builder {
     timeout: Option<Duration>,
     idle: Limits,
     max_body_bytes: u64,
+    max_redirects: usize,
 }
 
 impl Builder {
@@ -33,6 +34,7 @@ impl Builder {
                 age: Duration::from_secs(30),
             },
             max_body_bytes: 16 * 1024 * 1024,
+            max_redirects: 0,
         }
     }
 
@@ -104,6 +106,35 @@ impl Builder {
         self
     }
 
+    /// How many redirects are followed for one request. Default: none, and the answer that tells of one is returned.
+    /// Beyond that, requests end with [`ClientError::Redirect`](crate::ClientError::Redirect).
+    ///
+    /// 301, 302, 303, 307 and 308 with a `Location` are followed. 303 is followed by `GET`, or `HEAD` after one; so are 301
+    /// and 302 after a `POST`. Any other time method and body stay (RFC 9110, 15.4). An answer that asks for a body again
+    /// which was made while it was sent is returned, since that cannot be sent again.
+    ///
+    /// **Secrets stay with their origin**: to another scheme, host or port go the method, the body with the fields that
+    /// describe it, and of the other fields `Accept` and its kin, `Cache-Control`, `Range`, `TE` and `User-Agent`. Not
+    /// followed, but an error: from `https` to `http`; with user information; to a place that is no URL; to another
+    /// origin where a [`connector`](Self::connector) leads to one server.
+    ///
+    /// [`ClientResponse::redirected_to`](crate::ClientResponse::redirected_to) is where the answer came from in the end.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use maniple_server::Client;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::builder().max_redirects(5).build();
+    /// let page = client.get("http://127.0.0.1:9001/latest")?;
+    /// println!("found at {}", page.redirected_to().unwrap_or("the same place"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_redirects(mut self, redirects: usize) -> Self {
+        self.max_redirects = redirects;
+        self
+    }
+
     pub(super) fn into_shared(self) -> Shared {
         Shared {
             pool: Pool::new(self.idle),
@@ -112,6 +143,7 @@ impl Builder {
             connect_timeout: self.connect_timeout,
             timeout: self.timeout,
             max_body_bytes: self.max_body_bytes,
+            max_redirects: self.max_redirects,
         }
     }
 }

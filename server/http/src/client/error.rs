@@ -88,6 +88,17 @@ pub enum ClientError {
         /// What it answered.
         status: StatusCode,
     },
+    /// A redirect is not followed: there were too many, or it leads to where it may not. Only with
+    /// [`Builder::max_redirects`](super::Builder::max_redirects).
+    #[error("{url}: redirected to {location:?}: {reason}")]
+    Redirect {
+        /// The URL that answered.
+        url: String,
+        /// Where it sends the client.
+        location: String,
+        /// Why it is not followed.
+        reason: String,
+    },
     /// The answer is not HTTP, or exceeds a limit.
     #[error("{host}: malformed response: {reason}")]
     Protocol {
@@ -189,7 +200,9 @@ impl From<ClientError> for io::Error {
             | ClientError::Io { error, .. } => error.kind(),
             ClientError::Timeout { .. } => io::ErrorKind::TimedOut,
             ClientError::Cancelled { .. } => return maniple::cancel::Cancelled.into(),
-            ClientError::Protocol { .. } => io::ErrorKind::InvalidData,
+            ClientError::Protocol { .. } | ClientError::Redirect { .. } => {
+                io::ErrorKind::InvalidData
+            }
             ClientError::Status { .. } => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)

@@ -7,6 +7,7 @@ mod builder;
 pub(crate) mod connection;
 mod error;
 mod pool;
+pub(crate) mod redirect;
 mod response;
 mod shared;
 pub(crate) mod upload;
@@ -37,7 +38,7 @@ use crate::{
 /// Requests other services; clones share the pool of connections.
 ///
 /// Speaks HTTP/1.1 over TCP, with TLS for `https` URLs (with the feature `tls`), or over what [`Builder::connector`]
-/// connects to. Follows no redirects, and adds no header fields but `Host` and
+/// connects to. Follows redirects if [`Builder::max_redirects`] says so, and adds no header fields but `Host` and
 /// `Content-Length`. Works in coroutines and in plain threads, which it blocks.
 ///
 /// What a URL has in its path and query is sent as it is, so it must be a URI: anything else has to be percent-encoded,
@@ -94,6 +95,9 @@ impl Client {
     /// If the URL is not allowed, the connection fails, the answer is malformed, or the caller's scope is cancelled or
     /// past its deadline: see [`Request::send`].
     pub fn get(&self, url: &str) -> Result<ClientResponse, ClientError> {
+        if self.shared.max_redirects > 0 {
+            return self.request(Method::GET, url).send();
+        }
         let request = Outgoing {
             method: &Method::GET,
             url: Url::parse(url)?,
@@ -391,7 +395,8 @@ impl Request<'_> {
     /// # Errors
     /// If the URL or a header field is not allowed, the connection fails, the answer is malformed (its head, or all the
     /// interim ones before it, of more than 64 KiB; more than 128 of these), or the caller's scope is cancelled or past
-    /// its deadline. `CONNECT` is refused, as what makes no URL.
+    /// its deadline. `CONNECT` is refused, as what makes no URL. What becomes of redirects:
+    /// [`Builder::max_redirects`].
     pub fn send(self) -> Result<ClientResponse, ClientError> {
         if let Some(name) = self.bad_header {
             return Err(ClientError::Header { name });
@@ -400,20 +405,58 @@ impl Request<'_> {
             BodyKind::Reader { length, .. } | BodyKind::Writer { length, .. } => Some(*length),
             _ => None,
         };
-        let (bytes, body) = match self.body.into_at_hand() {
+        let (mut bytes, mut body) = match self.body.into_at_hand() {
             Ok(bytes) => (bytes, None),
             Err(made) => (Bytes::new(), Some(made)),
         };
-        let request = Outgoing {
-            method: &self.method,
-            url: Url::parse(&self.url)?,
-            headers: &self.headers,
-            body: &bytes,
-            streamed,
-            expect: self
-                .expect
-                .filter(|_| streamed.is_some() || !bytes.is_empty()),
-        };
-        self.client.send(&request, body)
+        let (mut method, mut url, mut headers) = (self.method, self.url, self.headers);
+        let mut streamed = streamed;
+        let mut followed = 0;
+        loop {
+            let request = Outgoing {
+                method: &method,
+                url: Url::parse(&url)?,
+                headers: &headers,
+                body: &bytes,
+                streamed,
+                expect: self
+                    .expect
+                    .filter(|_| streamed.is_some() || !bytes.is_empty()),
+            };
+            let mut response = self.client.send(&request, body.take())?;
+            let limit = self.client.shared.max_redirects;
+            let next = match limit {
+                0 => None,
+                _ => redirect::next(response.status(), response.headers(), &method, &url)?,
+            };
+            // What was made while it was sent cannot be sent again.
+            let next = next.filter(|next| !next.keeps_body || streamed.is_none());
+            let Some(next) = next else {
+                if followed > 0 {
+                    response.url = Some(url.into_boxed_str());
+                }
+                return Ok(response);
+            };
+            let refused = |reason| ClientError::Redirect {
+                url: url.clone(),
+                location: next.url.clone(),
+                reason,
+            };
+            if followed == limit {
+                return Err(refused(format!("it would be more than {limit} redirects")));
+            }
+            if next.is_elsewhere && self.client.shared.connector.is_some() {
+                return Err(refused(
+                    "the connector leads to one server alone".to_owned(),
+                ));
+            }
+            response.skim();
+            followed += 1;
+            next.keep_fields(&mut headers);
+            if !next.keeps_body {
+                (bytes, streamed) = (Bytes::new(), None);
+            }
+            (method, url) = (next.method, next.url);
+        }
     }
 }

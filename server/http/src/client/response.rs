@@ -35,6 +35,8 @@ pub struct ClientResponse {
     /// Until the body has come to its end.
     connection: Option<Connection>,
     host: Arc<str>,
+    /// Where redirects have led to.
+    pub(super) url: Option<Box<str>>,
     shared: Arc<Shared>,
 }
 
@@ -53,6 +55,7 @@ impl ClientResponse {
             trailers: Vec::new(),
             host: connection.host.clone(),
             connection: Some(connection),
+            url: None,
             shared,
         };
         response.finish_if_done();
@@ -86,6 +89,11 @@ impl ClientResponse {
     /// The first value of a header field, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The URL that answered, if redirects led to another than was asked.
+    pub fn redirected_to(&self) -> Option<&str> {
+        self.url.as_deref()
     }
 
     /// The fields behind a body that came in chunks, once it has been read to its end; empty before, and for other bodies.
@@ -241,6 +249,16 @@ impl ClientResponse {
                 if filled.map_err(|error| ClientError::io(&connection.host, error))? == 0 {
                     return Err(self.incomplete());
                 }
+            }
+        }
+    }
+
+    /// Reads a short body away that nobody wants, for the connection's sake.
+    pub(super) fn skim(&mut self) {
+        let mut skimmed = [0; 1024];
+        for _ in 0..8 {
+            if !matches!(self.read_some(&mut skimmed), Ok(1..)) {
+                break;
             }
         }
     }

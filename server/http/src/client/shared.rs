@@ -13,4 +13,6 @@ pub(super) struct Shared {
     pub(super) connect_timeout: Duration,
     pub(super) timeout: Option<Duration>,
     pub(super) max_body_bytes: u64,
+    /// That are followed for one request.
+    pub(super) max_redirects: usize,
 }

@@ -9,6 +9,7 @@ pub(crate) mod condition;
 pub(crate) mod conversation;
 pub(crate) mod head;
 pub(crate) mod range;
+pub(crate) mod reference;
 pub(crate) mod reply;
 pub(crate) mod response;
 mod scan;

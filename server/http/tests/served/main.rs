@@ -20,6 +20,7 @@ mod programs;
 mod protocol;
 mod proxied;
 mod proxying;
+mod redirecting;
 mod secure;
 mod standby;
 mod streaming;
