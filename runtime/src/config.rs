@@ -2,7 +2,7 @@
 
 use std::{io, num::NonZeroUsize, time::Duration};
 
-use crate::stack::{StackGuard, StackLimits};
+use crate::stack::{Guarding, StackGuard, StackLimits};
 
 /// What [`Builder`](crate::runtime::Builder) collects.
 #[derive(Clone, Debug)]
@@ -11,8 +11,7 @@ pub(crate) struct Config {
     pub(crate) pin_workers: bool,
     /// Bytes of address space per stack, guard included.
     pub(crate) stack_size: usize,
-    /// `None` only by `runtime::Builder::without_stack_guards`.
-    pub(crate) stack_guard: Option<StackGuard>,
+    pub(crate) stack_guard: Guarding,
     /// Free stacks of each size that keep their memory, if not as many as suit the size.
     pub(crate) warm_stacks: Option<usize>,
     /// How long a coroutine waits before memory that it does not need meanwhile is given back.
@@ -47,7 +46,7 @@ impl Default for Config {
             workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             pin_workers: false,
             stack_size: DEFAULT_STACK_SIZE,
-            stack_guard: Some(StackGuard::Auto),
+            stack_guard: Guarding::By(StackGuard::Auto),
             warm_stacks: None,
             idle_trim: Some(DEFAULT_IDLE_TRIM),
             paint_stacks: false,

@@ -10,11 +10,12 @@ use std::{
 use crate::{
     config::Config,
     scheduler::{Scheduler, Stuck},
+    stack::Guarding,
     sys::fenced,
     task::{self, JoinHandle},
 };
 
-pub use crate::stack::StackGuard;
+pub use crate::{stack::StackGuard, sys::memory::NoOverflow};
 
 /// Workers that run coroutines.
 ///
@@ -167,20 +168,28 @@ impl Builder {
     /// How stacks are guarded against overflow. Default: [`StackGuard::Auto`], the best there is;
     /// [`inspect::stacks`](crate::inspect::stacks) tells what that was.
     pub fn stack_guard(mut self, guard: StackGuard) -> Self {
-        self.config.stack_guard = Some(guard);
+        self.config.stack_guard = Guarding::By(guard);
         self
     }
 
     /// Leaves stacks without guards, to measure what guards cost. A later call of
     /// [`stack_guard`](Self::stack_guard) takes it back.
     ///
-    /// # Safety
-    /// No coroutine of the runtime may ever need more than its stack's size: one that does
-    /// overwrites what lies below, such as the stack of another, unnoticed. No test can show this
-    /// for any input; hence this is for experiments only.
-    #[allow(unsafe_code, reason = "users vouch for what no test can show")]
-    pub unsafe fn without_stack_guards(mut self) -> Self {
-        self.config.stack_guard = None;
+    /// What takes the place of the guards is a promise, [`NoOverflow`], which only unsafe code can make.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple::runtime::{NoOverflow, Runtime};
+    /// # fn main() -> std::io::Result<()> {
+    /// // SAFETY: nothing here comes near the end of its stack.
+    /// let promise = unsafe { NoOverflow::promised() };
+    /// let runtime = Runtime::builder().without_stack_guards(promise).build()?;
+    /// assert_eq!(runtime.run(|| 42), 42);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn without_stack_guards(mut self, promise: NoOverflow) -> Self {
+        self.config.stack_guard = Guarding::NotAtAll(promise);
         self
     }
 

@@ -45,7 +45,7 @@ pub(crate) mod child;
 use std::io;
 use std::num::NonZeroUsize;
 
-use crate::sys::memory::{self, Slot};
+use crate::sys::memory::{self, NoOverflow, Slot};
 
 /// What the stacks of one runtime may use.
 #[derive(Clone, Copy, Debug)]
@@ -55,10 +55,16 @@ pub(crate) struct StackLimits {
     pub(crate) default_size: usize,
     /// How many stacks may exist outside the slabs at once.
     pub(crate) max_stacks: usize,
-    /// How stacks are guarded; `None` for not at all, which only an unsafe promise permits.
-    pub(crate) guard: Option<StackGuard>,
+    pub(crate) guard: Guarding,
     /// How many free stacks of each size keep their memory; `None` for what suits the size.
     pub(crate) warm: Option<usize>,
+}
+
+/// How stacks are guarded, or by which promise they are not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Guarding {
+    By(StackGuard),
+    NotAtAll(NoOverflow),
 }
 
 /// What sees to it that a coroutine which overflows its stack faults, rather than writes over its
@@ -95,14 +101,17 @@ pub enum GuardKind {
 }
 
 impl GuardKind {
-    /// What can be had of what was asked for, where `None` stands for no guards.
-    fn resolve(choice: Option<StackGuard>) -> Result<GuardKind, StackError> {
-        match choice {
-            None => Ok(GuardKind::None),
-            Some(StackGuard::Mprotect) => Ok(GuardKind::Mprotect),
-            Some(_) if memory::has_guard_regions() => Ok(GuardKind::Madvise),
-            Some(StackGuard::Auto) => Ok(GuardKind::Mprotect),
-            Some(StackGuard::Madvise) => Err(StackError::NoGuardRegions),
+    /// What can be had of what was asked for.
+    fn resolve(choice: Guarding) -> Result<GuardKind, StackError> {
+        let guard = match choice {
+            Guarding::NotAtAll(NoOverflow { .. }) => return Ok(GuardKind::None),
+            Guarding::By(guard) => guard,
+        };
+        match guard {
+            StackGuard::Mprotect => Ok(GuardKind::Mprotect),
+            _ if memory::has_guard_regions() => Ok(GuardKind::Madvise),
+            StackGuard::Auto => Ok(GuardKind::Mprotect),
+            StackGuard::Madvise => Err(StackError::NoGuardRegions),
         }
     }
 }

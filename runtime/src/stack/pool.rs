@@ -169,10 +169,10 @@ const SHARE: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stack::{StackGuard, StackLimits};
+    use crate::stack::{Guarding, StackGuard, StackLimits};
 
     fn slabs(max_stacks: usize) -> Arc<Slabs> {
-        let guard = Some(StackGuard::Auto);
+        let guard = Guarding::By(StackGuard::Auto);
         Slabs::new(StackLimits {
             default_size: 64 << 10,
             max_stacks,

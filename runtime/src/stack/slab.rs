@@ -458,13 +458,14 @@ const MAX_WARM_STACKS: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stack::{StackGuard, child};
+    use crate::stack::{Guarding, StackGuard, child};
+    use crate::sys::memory::NoOverflow;
 
     fn limits(max_stacks: usize, guard: StackGuard) -> StackLimits {
         StackLimits {
             default_size: 256 << 10,
             max_stacks,
-            guard: Some(guard),
+            guard: Guarding::By(guard),
             warm: None,
         }
     }
@@ -542,7 +543,8 @@ mod tests {
     #[test]
     fn without_guards_the_lowest_page_is_as_any_other() {
         let slabs = Slabs::new(StackLimits {
-            guard: None,
+            // SAFETY: nothing runs on these.
+            guard: Guarding::NotAtAll(unsafe { NoOverflow::promised() }),
             ..limits(1, StackGuard::Auto)
         })
         .unwrap();

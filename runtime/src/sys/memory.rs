@@ -27,6 +27,24 @@ pub(crate) fn page_size() -> usize {
     rustix::param::page_size()
 }
 
+/// The promise that no coroutine needs more than its stack's size, with which stacks may be without guards: see
+/// [`Builder::without_stack_guards`](crate::runtime::Builder::without_stack_guards).
+#[derive(Clone, Copy, Debug)]
+pub struct NoOverflow(());
+
+impl NoOverflow {
+    /// Makes the promise.
+    ///
+    /// # Safety
+    /// No coroutine of a runtime that is built with it may ever need more than its stack's size: one that does
+    /// overwrites what lies below, such as the stack of another, unnoticed. No test can show this for any input;
+    /// hence this is for experiments only.
+    #[must_use]
+    pub const unsafe fn promised() -> Self {
+        Self(())
+    }
+}
+
 /// A range of private anonymous memory, backed by the kernel page by page as it is touched.
 ///
 /// Dropping it keeps the range mapped, because stacks may still be suspended in it: see

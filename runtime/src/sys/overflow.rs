@@ -267,7 +267,7 @@ mod tests {
     use super::*;
     use crate::stack::pool::StackPool;
     use crate::stack::slab::Slabs;
-    use crate::stack::{Stack, StackGuard, StackLimits, child};
+    use crate::stack::{Guarding, Stack, StackGuard, StackLimits, child};
     use crate::sys::handler::{AltStack, install_for_overflows};
 
     /// An address on the page at zero, which no process has mapped.
@@ -278,7 +278,7 @@ mod tests {
         let limits = StackLimits {
             default_size: 64 << 10,
             max_stacks: usize::MAX,
-            guard: Some(guard),
+            guard: Guarding::By(guard),
             warm: None,
         };
         let slabs = Slabs::new(limits).unwrap();

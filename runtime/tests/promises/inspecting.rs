@@ -8,7 +8,7 @@ use std::sync::{
 use maniple::{
     Runtime, inspect,
     net::TcpListener,
-    runtime::StackGuard,
+    runtime::{NoOverflow, StackGuard},
     sync::{Mutex, channel},
     task::Builder,
 };
@@ -116,7 +116,8 @@ fn each_choice_of_guards_is_told_and_runs() {
     use inspect::GuardKind;
     let builder = |name| Runtime::builder().workers(1).thread_name(name);
     // SAFETY: nothing here comes near the end of its stack.
-    let unguarded = unsafe { builder("seen-bare").without_stack_guards() };
+    let promise = unsafe { NoOverflow::promised() };
+    let unguarded = builder("seen-bare").without_stack_guards(promise);
     let pages = builder("seen-pages").stack_guard(StackGuard::Mprotect);
     for (name, builder, kind) in [
         ("seen-bare", unguarded, GuardKind::None),

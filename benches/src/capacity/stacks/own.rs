@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use maniple::{
     JoinHandle, Runtime,
     inspect::{self, GuardKind},
-    runtime::StackGuard,
+    runtime::{NoOverflow, StackGuard},
     spawn,
     sync::Semaphore,
     yield_now,
@@ -33,7 +33,7 @@ pub(super) fn run(spec: &Spec) -> Result<()> {
         Guard::Mprotect => builder.stack_guard(StackGuard::Mprotect),
         // SAFETY: `Spec::refused` leaves room on each stack for the pages touched and for the engine's frames, and
         // nothing else runs there.
-        Guard::None => unsafe { builder.without_stack_guards() },
+        Guard::None => builder.without_stack_guards(unsafe { NoOverflow::promised() }),
     };
     let runtime = builder.build()?;
     let mut stages = Stages::begin(spec.count, guard()?)?;
