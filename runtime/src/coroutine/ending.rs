@@ -3,10 +3,7 @@
 
 use std::{io, ptr::NonNull, task::Waker};
 
-use super::{
-    header::{Header, OwnStage},
-    task::TaskRef,
-};
+use super::task::{Header, OwnStage, TaskRef};
 use crate::{sys::fenced, waiter::Claimed};
 
 /// This file, by which its frames are known in a backtrace.

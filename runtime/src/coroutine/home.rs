@@ -31,11 +31,10 @@ use std::{
 use super::{
     ending,
     gate::{Gate, Looks, looks},
-    header::{Header, OwnStage},
     remote::Remote,
     sighting::{Sighting, Sweep},
     switch::prefetch,
-    task::TaskRef,
+    task::{Header, OwnStage, TaskRef},
     unstarted::{Refused, Unstarted},
 };
 use crate::{

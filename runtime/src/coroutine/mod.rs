@@ -23,19 +23,16 @@ mod alarm;
 mod completion;
 mod ending;
 mod gate;
-mod header;
 mod home;
 mod origin;
 mod remote;
 mod sighting;
-mod stage;
 mod switch;
 mod task;
 mod unstarted;
 
 pub(crate) use alarm::Alarm;
 pub(crate) use gate::{Gate, Looks, looks};
-pub(crate) use header::{Header, Record};
 pub(crate) use home::{
     Act, Fired, Home, Host, Ready, Running, Still, TOP, Timed, WaiterAct, act, current_waiter,
     is_running, on_running, on_waiter, send_home,
@@ -43,13 +40,13 @@ pub(crate) use home::{
 pub(crate) use origin::{Failure, Name, Origin, Yields, next_id};
 pub(crate) use remote::Remote;
 pub(crate) use sighting::{Sighting, Sweep};
-pub(crate) use task::TaskRef;
+pub(crate) use task::{Header, Record, TaskRef};
 pub(crate) use unstarted::{Refused, Unstarted};
 
 /// The files by which a coroutine's way in and out is known in a backtrace.
 pub(crate) const FILES: [&str; 5] = [
     switch::FILE,
-    stage::FILE,
+    task::stage::FILE,
     home::FILE,
     unstarted::FILE,
     ending::FILE,

@@ -7,7 +7,7 @@ use std::{
 
 use crossbeam_deque::Injector;
 
-use super::{header::Header, unstarted::Unstarted};
+use super::{task::Header, unstarted::Unstarted};
 use crate::{
     driver::Registrar,
     idle::Parker,

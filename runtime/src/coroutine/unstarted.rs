@@ -4,10 +4,8 @@ use std::{mem::ManuallyDrop, ptr::NonNull, time::Instant};
 
 use super::{
     ending,
-    header::{Header, OwnStage},
     origin::{Failure, Origin},
-    stage,
-    task::TaskRef,
+    task::{Header, OwnStage, TaskRef, stage},
 };
 use crate::{
     stack::Stack,

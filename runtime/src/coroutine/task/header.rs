@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
+use super::super::{
     alarm::Alarm,
     completion::Completion,
     origin::{Failure, Origin, Unseen},
@@ -31,27 +31,27 @@ pub(crate) struct Header {
     /// First, so that a waiter's address is its header's.
     pub(crate) waiter: Waiter,
     // What each turn touches lies together.
-    pub(super) engine: Engine,
-    pub(super) mark: Mark,
+    pub(in crate::coroutine) engine: Engine,
+    pub(in crate::coroutine) mark: Mark,
     /// Where it is sent once it is woken elsewhere: its home worker's.
-    pub(super) home: Cell<*const Parker<Header>>,
+    pub(in crate::coroutine) home: Cell<*const Parker<Header>>,
     /// What it waits for, while it waits.
     pub(crate) reason: Cell<Reason>,
     pub(crate) alarm: Alarm,
     next: AtomicPtr<Header>,
     live: Links<Header>,
     /// The group that it is linked into, if any.
-    pub(super) parent: Cell<Option<NonNull<Scope>>>,
-    pub(super) references: References,
+    pub(in crate::coroutine) parent: Cell<Option<NonNull<Scope>>>,
+    pub(in crate::coroutine) references: References,
     /// Whether it got no stack, and runs only to drop what it owns. Set before it runs.
-    pub(super) is_refused: Cell<bool>,
-    pub(super) vtable: &'static VTable,
-    pub(super) completion: Completion,
+    pub(in crate::coroutine) is_refused: Cell<bool>,
+    pub(in crate::coroutine) vtable: &'static VTable,
+    pub(in crate::coroutine) completion: Completion,
     pub(crate) parking: Parking,
     /// Empty, or inherited, until it runs; then its own alone.
     pub(crate) locals: Locals,
     /// Where its stack lies, once it has one: one that got no stack of the size it asked for may end on another.
-    pub(super) bounds: Bounds,
+    pub(in crate::coroutine) bounds: Bounds,
     pub(crate) origin: Origin,
     /// How it spent its time, as far as that is kept.
     pub(crate) record: Record,
@@ -70,7 +70,7 @@ pub(crate) struct Record {
 
 impl Header {
     #[inline(always)]
-    pub(super) fn new(
+    pub(in crate::coroutine) fn new(
         vtable: &'static VTable,
         origin: Origin,
         stack: Option<Stack>,
@@ -119,8 +119,8 @@ impl Header {
         self.mark.end_of_frames()
     }
 
-    /// Tells addresses, where [`Still::sight`](super::Still::sight) tells pages.
-    pub(super) fn sighted(&self, sweep: Sweep) -> Sighting<Range<usize>> {
+    /// Tells addresses, where [`Still::sight`](crate::coroutine::Still::sight) tells pages.
+    pub(in crate::coroutine) fn sighted(&self, sweep: Sweep) -> Sighting<Range<usize>> {
         self.mark.sight(sweep, &self.stack_range())
     }
 
@@ -161,13 +161,13 @@ impl Chained for Header {
 }
 
 /// How many references to a task are counted: the runtime's, until it is complete, and one for each handle.
-pub(super) struct References(AtomicU32);
+pub(in crate::coroutine) struct References(AtomicU32);
 
 impl References {
     /// Counts one more. As with `Arc`, references can be forgotten without end in safe code; long before the
     /// count could come round to zero the process ends.
     #[inline]
-    pub(super) fn add(&self) {
+    pub(in crate::coroutine) fn add(&self) {
         if self.0.fetch_add(1, Ordering::Relaxed) > Self::MOST {
             fenced::abort("two thousand million references to one coroutine");
         }
@@ -175,7 +175,7 @@ impl References {
 
     /// Whether that was the last.
     #[inline]
-    pub(super) fn remove(&self) -> bool {
+    pub(in crate::coroutine) fn remove(&self) -> bool {
         // Release what this holder did; the last one acquires what all others did.
         let was_last = self.0.fetch_sub(1, Ordering::Release) == 1;
         if was_last {
@@ -190,40 +190,40 @@ impl References {
 
 /// What is done with a task without knowing its types. Reached through the task's own header alone, so each is given
 /// tasks of its own types.
-pub(super) struct VTable {
-    pub(super) run: fn(OwnStage),
-    pub(super) fail: fn(OwnStage, Failure),
-    pub(super) take: fn(OwnStage, *mut ()) -> Option<Failure>,
-    pub(super) drop_result: fn(OwnStage) -> Unseen,
-    pub(super) free: fn(OwnStage),
+pub(in crate::coroutine) struct VTable {
+    pub(in crate::coroutine) run: fn(OwnStage),
+    pub(in crate::coroutine) fail: fn(OwnStage, Failure),
+    pub(in crate::coroutine) take: fn(OwnStage, *mut ()) -> Option<Failure>,
+    pub(in crate::coroutine) drop_result: fn(OwnStage) -> Unseen,
+    pub(in crate::coroutine) free: fn(OwnStage),
 }
 
 /// The right to a task's closure or result: its holder's until it has begun, the coroutine's until the result is
 /// settled, the handle's from there on. Nobody else touches them meanwhile.
-pub(super) struct OwnStage(NonNull<Header>);
+pub(in crate::coroutine) struct OwnStage(NonNull<Header>);
 
 impl OwnStage {
     /// # Safety
     /// The task is there for as long as this, and its stage is the caller's.
     #[inline]
-    pub(super) unsafe fn of(task: NonNull<Header>) -> Self {
+    pub(in crate::coroutine) unsafe fn of(task: NonNull<Header>) -> Self {
         Self(task)
     }
 
     #[inline]
-    pub(super) fn header(&self) -> &Header {
+    pub(in crate::coroutine) fn header(&self) -> &Header {
         // SAFETY: by the promise at `of`.
         unsafe { self.0.as_ref() }
     }
 
     /// Runs the closure, if it has not run, and keeps what it returns, or why it does not.
     #[inline]
-    pub(super) fn run(&self) {
+    pub(in crate::coroutine) fn run(&self) {
         (self.header().vtable.run)(Self(self.0));
     }
 
     /// Drops the closure and keeps why it does not run.
-    pub(super) fn fail(&self, failure: Failure) {
+    pub(in crate::coroutine) fn fail(&self, failure: Failure) {
         (self.header().vtable.fail)(Self(self.0), failure);
     }
 
@@ -232,22 +232,22 @@ impl OwnStage {
     /// # Safety
     /// `into` has room for the result, which is of the task's own type.
     #[inline]
-    pub(super) unsafe fn take_into<T>(self, into: *mut T) -> Option<Failure> {
+    pub(in crate::coroutine) unsafe fn take_into<T>(self, into: *mut T) -> Option<Failure> {
         (self.header().vtable.take)(Self(self.0), into.cast())
     }
 
     /// Drops the result.
-    pub(super) fn drop_result(&self) -> Unseen {
+    pub(in crate::coroutine) fn drop_result(&self) -> Unseen {
         (self.header().vtable.drop_result)(Self(self.0))
     }
 
     /// Drops what is left and frees the memory, to which nobody holds a reference any more.
-    pub(super) fn free(self) {
+    pub(in crate::coroutine) fn free(self) {
         (self.header().vtable.free)(Self(self.0));
     }
 
     #[inline(always)]
-    pub(super) fn pointer(&self) -> NonNull<Header> {
+    pub(in crate::coroutine) fn pointer(&self) -> NonNull<Header> {
         self.0
     }
 }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
+    super::origin::{Failure, Unseen},
     header::{Header, OwnStage, VTable},
-    origin::{Failure, Unseen},
 };
 use crate::{
     error::{Interrupt, Unwind},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// This file, by which its frames are known in a backtrace.
-pub(super) const FILE: &str = file!();
+pub(in crate::coroutine) const FILE: &str = file!();
 
 /// One heap object: the header, which does not know the types, and behind it what does.
 #[repr(C)]
@@ -30,7 +30,7 @@ struct Task<F, T> {
 
 /// Puts a task on the heap, where it stays.
 #[inline(always)]
-pub(super) fn make<F: FnOnce() -> T, T>(
+pub(in crate::coroutine) fn make<F: FnOnce() -> T, T>(
     body: F,
     header: impl FnOnce(&'static VTable) -> Header,
 ) -> NonNull<Header> {

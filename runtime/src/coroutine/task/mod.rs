@@ -1,12 +1,14 @@
 //! Counted references to a task.
 
+mod header;
+pub(super) mod stage;
+
 use std::{mem::MaybeUninit, ptr::NonNull, task::Waker};
 
-use super::{
-    header::{Header, OwnStage},
-    origin::{Failure, Unseen},
-};
+use super::origin::{Failure, Unseen};
 use crate::waiter::Waiter;
+pub(super) use header::OwnStage;
+pub(crate) use header::{Header, Record};
 
 /// One counted reference to a task.
 pub(crate) struct TaskRef(NonNull<Header>);
