@@ -77,15 +77,14 @@ use std::{
     cell::Cell,
     hint::spin_loop,
     io,
-    ptr::NonNull,
     sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
 
 use crate::{
-    inbox::{Chained, Inbox},
+    inbox::Inbox,
     loom::{AtomicUsize, Ordering, fence},
-    sys::event::Bell,
+    sys::{event::Bell, list::Handle},
 };
 
 /// Looks at the inbox before a worker parks after all; about ten microseconds.
@@ -104,14 +103,14 @@ const FIRST_SEARCH: Duration = Duration::from_millis(1);
 const MOST_DOUBLINGS: u32 = 4;
 
 /// A worker's bed as others see it: where they leave woken coroutines, and what they ring.
-pub(crate) struct Parker<T> {
-    inbox: Inbox<T>,
+pub(crate) struct Parker<H: Handle> {
+    inbox: Inbox<H>,
     bell: Bell,
     /// Whether it was woken to search for work that others may not come to.
     must_search: AtomicBool,
 }
 
-impl<T: Chained> Parker<T> {
+impl<H: Handle> Parker<H> {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             inbox: Inbox::new(),
@@ -124,13 +123,9 @@ impl<T: Chained> Parker<T> {
         &self.bell
     }
 
-    /// Gives the worker a node.
-    ///
-    /// # Safety
-    /// `node` is in no inbox and stays alive until the owner has taken it. The worker does not end before it has.
-    pub(crate) unsafe fn send(&self, node: NonNull<T>) {
-        // SAFETY: the caller's promise.
-        if unsafe { self.inbox.push(node) } {
+    /// Gives the worker a node, which it does not end before it has taken.
+    pub(crate) fn send(&self, handle: H) {
+        if self.inbox.push(handle) {
             // Still there: see "Rings that are owed".
             self.bell.ring();
         }
@@ -208,7 +203,7 @@ pub(crate) struct Sleeper {
 
 impl Sleeper {
     /// Takes all that was sent, oldest first. The worker is awake from here on.
-    pub(crate) fn take<T: Chained>(&self, parker: &Parker<T>, each: impl FnMut(NonNull<T>)) {
+    pub(crate) fn take<H: Handle>(&self, parker: &Parker<H>, each: impl FnMut(H)) {
         if parker.inbox.take(each) {
             self.rings_owed.set(self.rings_owed.get() + 1);
         }
@@ -216,7 +211,7 @@ impl Sleeper {
 
     /// Waits for something to be sent, without a system call, where it has come that fast lately: two coroutines
     /// on different workers that answer each other need none then. True if something came.
-    pub(crate) fn spin<T: Chained>(&self, parker: &Parker<T>) -> bool {
+    pub(crate) fn spin<H: Handle>(&self, parker: &Parker<H>) -> bool {
         let spins = self.spins.get();
         if spins == 0 {
             return false;
@@ -251,7 +246,7 @@ impl Sleeper {
     }
 
     /// When to search again; `None` if others can be relied on to wake it.
-    fn search_in<T>(&self, parker: &Parker<T>, others_awake: bool) -> Option<Duration> {
+    fn search_in<H: Handle>(&self, parker: &Parker<H>, others_awake: bool) -> Option<Duration> {
         if parker.must_search.swap(false, Ordering::Relaxed) {
             self.searches.set(MOST_DOUBLINGS);
         } else if !others_awake {
@@ -266,9 +261,9 @@ impl Sleeper {
     ///
     /// Between their push and their ring they may be held up for any time, by the kernel or a debugger: false if
     /// that is not over by `until`, and then the parker has to stay for good.
-    pub(crate) fn hear_rings<T>(
+    pub(crate) fn hear_rings<H: Handle>(
         &self,
-        parker: &Parker<T>,
+        parker: &Parker<H>,
         until: Instant,
         now: impl Fn() -> Instant,
     ) -> bool {
@@ -303,9 +298,9 @@ impl Idle {
 
     /// Wakes a worker that is parked, if there is one, for what the caller has published before.
     #[inline]
-    pub(crate) fn wake_one<'a, T: Chained + 'a>(
+    pub(crate) fn wake_one<'a, H: Handle + 'a>(
         &self,
-        parkers: impl Iterator<Item = &'a Parker<T>>,
+        parkers: impl Iterator<Item = &'a Parker<H>>,
     ) {
         order_work_before_look();
         if self.workers == 1 || self.any_parked() {
@@ -316,7 +311,7 @@ impl Idle {
     /// Tells of work that a worker which is awake will most likely come to itself: nobody is woken for it now, as by
     /// [`wake_one`](Self::wake_one), but another worker looks some milliseconds later, in case it is still there.
     #[inline]
-    pub(crate) fn offer<'a, T: Chained + 'a>(&self, parkers: impl Iterator<Item = &'a Parker<T>>) {
+    pub(crate) fn offer<'a, H: Handle + 'a>(&self, parkers: impl Iterator<Item = &'a Parker<H>>) {
         order_work_before_look();
         if self.any_parked() && self.searching.load(Ordering::Relaxed) == 0 {
             send_first_to_search(parkers);
@@ -326,9 +321,9 @@ impl Idle {
     /// Sleeps, unless `has_work` finds something: `wait` waits in the kernel until the worker's bell rings, or
     /// whatever else it waits for comes, or the given time has passed.
     #[inline]
-    pub(crate) fn sleep<T: Chained>(
+    pub(crate) fn sleep<H: Handle>(
         &self,
-        parker: &Parker<T>,
+        parker: &Parker<H>,
         sleeper: &Sleeper,
         has_work: impl FnOnce() -> bool,
         wait: impl FnOnce(Option<Duration>),
@@ -355,12 +350,12 @@ impl Idle {
 }
 
 #[cold]
-fn unpark_first<'a, T: Chained + 'a>(mut parkers: impl Iterator<Item = &'a Parker<T>>) {
+fn unpark_first<'a, H: Handle + 'a>(mut parkers: impl Iterator<Item = &'a Parker<H>>) {
     _ = parkers.any(Parker::unpark);
 }
 
 #[cold]
-fn send_first_to_search<'a, T: Chained + 'a>(mut parkers: impl Iterator<Item = &'a Parker<T>>) {
+fn send_first_to_search<'a, H: Handle + 'a>(mut parkers: impl Iterator<Item = &'a Parker<H>>) {
     _ = parkers.any(Parker::send_to_search);
 }
 
@@ -372,6 +367,7 @@ mod loom_models {
     use crate::{
         loom::{AtomicBool, AtomicPtr, yield_now},
         scheduler::now,
+        sys::list::Chained,
     };
 
     /// Whose fence a model leaves out, to see that it is missed.
@@ -402,7 +398,7 @@ mod loom_models {
     /// Two workers, one of which goes to sleep, and a queue.
     struct Two {
         idle: Idle,
-        parkers: [Parker<Nobody>; 2],
+        parkers: [Parker<Box<Nobody>>; 2],
         queue: AtomicBool,
         /// Each that had to wake a sleeper has done so.
         is_over: AtomicBool,
@@ -476,7 +472,7 @@ mod loom_models {
     }
 
     #[test]
-    fn loom_work_for_anybody_is_found_by_whoever_goes_to_sleep_or_wakes_it() {
+    fn loom_work_for_anybody_is_found_by_the_one_that_goes_to_sleep_or_wakes_it() {
         beside(wake_one, finds_it_or_is_woken);
     }
 

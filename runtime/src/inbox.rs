@@ -1,9 +1,8 @@
 //! The inbox: how other threads hand a worker the coroutines they have woken.
 //!
-//! Many threads push, the owner takes everything at once. The nodes are intrusive, so a push never
-//! allocates or fails; since the owner takes the whole chain there is no ABA problem. One word holds
-//! both the chain and whether the owner is parked, so exactly one pusher learns that it has to ring
-//! the bell, and none has to when the owner is awake.
+//! Many threads push, the owner takes everything at once. It is a [`Chain`], so a push never allocates or fails. One
+//! word holds both the chain and whether the owner is parked, so exactly one pusher learns that it has to ring the
+//! bell, and none has to when the owner is awake.
 //!
 //! ```text
 //!   EMPTY ── push ──► chain ── push ──► chain ── take ──► EMPTY
@@ -13,122 +12,63 @@
 //!
 //! When the owner parks, who rings, and what else it must look at before it sleeps: see [`idle`](crate::idle).
 
-use std::ptr::NonNull;
+use crate::{
+    loom::Ordering,
+    sys::list::{Chain, Handle, Mark},
+};
 
-use crate::loom::{AtomicPtr, Ordering};
+/// The chain of what was pushed, and below it one of the marks that are here.
+pub(crate) struct Inbox<H: Handle>(Chain<H>);
 
-/// Holds pointers to nodes that their pushers gave away; only the owner reads them again, after an acquiring exchange.
-pub(crate) struct Inbox<T> {
-    head: AtomicPtr<T>,
-}
+const AWAKE: Mark = Mark::None;
 
-/// Tells the inbox where a node keeps the link to the one pushed before it.
-pub(crate) trait Chained: Sized {
-    fn next(&self) -> &AtomicPtr<Self>;
-}
+/// The owner sleeps.
+const PARKED: Mark = Mark::First;
 
-impl<T: Chained> Inbox<T> {
+/// The owner's sleep was ended by somebody who gave it nothing.
+const NUDGED: Mark = Mark::Second;
+
+impl<H: Handle> Inbox<H> {
     pub(crate) fn new() -> Self {
-        Self {
-            head: AtomicPtr::new(std::ptr::null_mut()),
-        }
+        Self(Chain::new())
     }
 
-    /// Gives `node` to the owner; true if the owner is parked and the caller must wake it. Then the inbox is
-    /// still there until it has; otherwise it may be gone.
-    ///
-    /// # Safety
-    /// `node` is in no inbox and stays alive until the owner has taken it.
-    pub(crate) unsafe fn push(&self, node: NonNull<T>) -> bool {
-        let mut head = self.head.load(Ordering::Relaxed);
-        loop {
-            // SAFETY: alive by the caller's promise.
-            unsafe { node.as_ref() }
-                .next()
-                .store(head, Ordering::Relaxed);
-            // Release: the owner's acquiring swap sees the node's link and all that led to the push.
-            match self.head.compare_exchange_weak(
-                head,
-                node.as_ptr(),
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return head == parked(),
-                Err(now) => head = now,
-            }
-        }
+    /// Gives the owner a node; true if the owner is parked and the caller must wake it. Then the inbox is still there
+    /// until it has; otherwise it may be gone.
+    pub(crate) fn push(&self, handle: H) -> bool {
+        self.0.push(handle, PARKED)
     }
 
     /// Owner: whether there is nothing to take, at a glance.
     #[inline]
     pub(crate) fn looks_empty(&self) -> bool {
-        self.head.load(Ordering::Relaxed).is_null()
+        self.0.looks_empty()
     }
 
     /// Owner: takes all nodes, oldest first, and is awake from now on. True if somebody has ended its sleep,
     /// and has rung the bell for it or is about to.
-    pub(crate) fn take(&self, mut each: impl FnMut(NonNull<T>)) -> bool {
-        let mut at = self.head.swap(std::ptr::null_mut(), Ordering::Acquire);
-        if at == parked() {
-            return false;
+    pub(crate) fn take(&self, each: impl FnMut(H)) -> bool {
+        match self.0.take(each) {
+            (AWAKE, _) | (PARKED, false) => false,
+            (PARKED, true) | (NUDGED, _) => true,
         }
-        let mut oldest_first = std::ptr::null_mut::<T>();
-        while is_node(at) {
-            // SAFETY: pushed nodes are alive until given to `each`.
-            let next = unsafe { &*at }.next();
-            let below = next.load(Ordering::Relaxed);
-            next.store(oldest_first, Ordering::Relaxed);
-            oldest_first = at;
-            at = below;
-        }
-        let rung_for = !at.is_null();
-        while let Some(node) = NonNull::new(oldest_first) {
-            // SAFETY: as above; the link is read before the node is given away.
-            oldest_first = unsafe { node.as_ref() }.next().load(Ordering::Relaxed);
-            each(node);
-        }
-        rung_for
     }
 
     /// Owner: announces that it is about to sleep; false if there is something to take first.
     pub(crate) fn park(&self) -> bool {
         // Nothing is handed over by it.
-        self.head
-            .compare_exchange(
-                std::ptr::null_mut(),
-                parked(),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            )
-            .is_ok()
+        self.0.replace(AWAKE, PARKED, Ordering::Relaxed)
     }
 
     /// Makes a parked owner's claim to be asleep void; true if the caller must wake it.
     pub(crate) fn nudge(&self) -> bool {
         // Release: the owner's acquiring swap sees what led to it.
-        self.head.load(Ordering::Relaxed) == parked()
-            && self
-                .head
-                .compare_exchange(parked(), nudged(), Ordering::Release, Ordering::Relaxed)
-                .is_ok()
+        self.0.looks_like(PARKED) && self.0.replace(PARKED, NUDGED, Ordering::Release)
     }
 }
 
-/// A head that is no node: the owner sleeps.
-fn parked<T>() -> *mut T {
-    std::ptr::without_provenance_mut(align_of::<T>())
-}
-
-/// The word of an owner whose sleep somebody has ended without giving it anything.
-fn nudged<T>() -> *mut T {
-    std::ptr::without_provenance_mut(2 * align_of::<T>())
-}
-
-/// Whether it is a node, not the end of the chain. The lowest page holds none.
-#[inline]
-fn is_node<T>(at: *mut T) -> bool {
-    at > nudged()
-}
+#[cfg(test)]
+use crate::{loom::AtomicPtr, sys::list::Chained};
 
 #[cfg(test)]
 struct Node {
@@ -144,18 +84,17 @@ impl Chained for Node {
 }
 
 #[cfg(test)]
-fn node(value: u32) -> NonNull<Node> {
-    NonNull::from(Box::leak(Box::new(Node {
+fn node(value: u32) -> Box<Node> {
+    Box::new(Node {
         next: AtomicPtr::new(std::ptr::null_mut()),
         value,
-    })))
+    })
 }
 
 #[cfg(test)]
-fn drain(inbox: &Inbox<Node>) -> Vec<u32> {
+fn drain(inbox: &Inbox<Box<Node>>) -> Vec<u32> {
     let mut values = Vec::new();
-    // SAFETY: made by `node` above and taken once.
-    inbox.take(|n| values.push(unsafe { Box::from_raw(n.as_ptr()) }.value));
+    inbox.take(|node| values.push(node.value));
     values
 }
 
@@ -167,8 +106,7 @@ mod tests {
     fn takes_all_in_the_order_of_pushing() {
         let inbox = Inbox::new();
         for value in 0..5 {
-            // SAFETY: leaked nodes live until drained.
-            assert!(!unsafe { inbox.push(node(value)) });
+            assert!(!inbox.push(node(value)));
         }
         assert_eq!(drain(&inbox), [0, 1, 2, 3, 4]);
         assert!(inbox.looks_empty());
@@ -178,11 +116,8 @@ mod tests {
     fn only_one_pusher_rings_for_a_parked_owner() {
         let inbox = Inbox::new();
         assert!(inbox.park());
-        // SAFETY: leaked nodes live until drained.
-        unsafe {
-            assert!(inbox.push(node(1)), "the owner slept");
-            assert!(!inbox.push(node(2)), "it is being woken");
-        }
+        assert!(inbox.push(node(1)), "the owner slept");
+        assert!(!inbox.push(node(2)), "it is being woken");
         assert!(!inbox.nudge());
         assert!(!inbox.park(), "there is something to take");
         assert_eq!(drain(&inbox), [1, 2]);
@@ -190,27 +125,20 @@ mod tests {
 
     #[test]
     fn the_owner_learns_of_each_ring_that_it_is_owed() {
-        let inbox = Inbox::<Node>::new();
-        let take = || {
-            // SAFETY: made by `node` and taken once.
-            inbox.take(|n| drop(unsafe { Box::from_raw(n.as_ptr()) }))
-        };
+        let inbox = Inbox::<Box<Node>>::new();
+        let take = || inbox.take(drop);
         assert!(!take());
         assert!(inbox.park());
         assert!(!take(), "nobody came");
         for push_after in [false, true] {
             assert!(inbox.park() && inbox.nudge());
-            // SAFETY: leaked nodes live until taken.
-            assert!(!push_after || !unsafe { inbox.push(node(1)) });
+            assert!(!push_after || !inbox.push(node(1)));
             assert!(take(), "it was nudged");
         }
-        // SAFETY: as above.
-        unsafe {
-            assert!(!inbox.push(node(1)));
-            assert!(!take(), "it did not sleep");
-            assert!(inbox.park() && inbox.push(node(2)) && !inbox.push(node(3)));
-            assert!(take());
-        }
+        assert!(!inbox.push(node(1)));
+        assert!(!take(), "it did not sleep");
+        assert!(inbox.park() && inbox.push(node(2)) && !inbox.push(node(3)));
+        assert!(take());
         assert!(!take(), "each ring once");
     }
 }
@@ -231,8 +159,7 @@ mod loom_models {
                 .map(|value| {
                     let shared = shared.clone();
                     loom::thread::spawn(move || {
-                        // SAFETY: leaked nodes live until drained.
-                        if unsafe { shared.0.push(node(value)) } {
+                        if shared.0.push(node(value)) {
                             shared.1.store(true, Ordering::Release);
                         }
                     })
@@ -256,7 +183,7 @@ mod loom_models {
 
     /// What the owner lets go at its end. An access to the cell after that is what the model looks for.
     struct Remote {
-        inbox: Inbox<Node>,
+        inbox: Inbox<Box<Node>>,
         descriptor: loom::cell::UnsafeCell<()>,
     }
 
@@ -292,7 +219,7 @@ mod loom_models {
     /// The owner ends once it has run what it waited for and has heard the rings that it is owed, also if others have
     /// woken it in between, the clock too: nobody looks at it after that.
     #[test]
-    fn loom_a_home_outlasts_whoever_has_to_ring() {
+    fn loom_a_home_outlasts_those_who_have_to_ring() {
         end_a_home(|counter, owed| assert_eq!(counter.hear(owed), owed, "each ring ends a sleep"));
     }
 
@@ -311,7 +238,7 @@ mod loom_models {
                 descriptor: loom::cell::UnsafeCell::new(()),
             });
             let counter = Arc::new(Counter::default());
-            let act = |wakes: fn(&Inbox<Node>) -> bool| {
+            let act = |wakes: fn(&Inbox<Box<Node>>) -> bool| {
                 let (home, counter) = (home.clone(), counter.clone());
                 loom::thread::spawn(move || {
                     if wakes(&home.inbox) {
@@ -319,8 +246,7 @@ mod loom_models {
                     }
                 })
             };
-            // SAFETY: leaked nodes live until drained.
-            act(|inbox| unsafe { inbox.push(node(1)) });
+            act(|inbox| inbox.push(node(1)));
             act(Inbox::nudge);
             let (mut heard, mut owed, mut came) = (0, 0, false);
             // The first sleep is ended by the clock.
@@ -329,11 +255,7 @@ mod loom_models {
                 if home.inbox.park() && !std::mem::take(&mut timer) {
                     heard = counter.hear(heard + 1);
                 }
-                let rung_for = home.inbox.take(|node| {
-                    // SAFETY: made by `node` and taken once.
-                    drop(unsafe { Box::from_raw(node.as_ptr()) });
-                    came = true;
-                });
+                let rung_for = home.inbox.take(|_node| came = true);
                 owed += usize::from(rung_for);
             }
             wait(&counter, owed);

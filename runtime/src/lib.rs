@@ -53,9 +53,7 @@ mod driver;
 mod error;
 #[cfg(feature = "fault-injection")]
 mod faults;
-#[allow(unsafe_code)]
 mod idle;
-#[allow(unsafe_code)]
 mod inbox;
 mod loom;
 #[allow(unsafe_code)]

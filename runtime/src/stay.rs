@@ -88,7 +88,7 @@ impl<'scope> Frame<'scope> {
         assert!(self.scope.is_linked(), "nobody is in the frame");
         // SAFETY: entered by a borrow of `'scope`, of which this is one too, so `lead` has not returned; before it
         // does it waits until nothing is linked here.
-        unsafe { task.link_below(&self.scope) };
+        unsafe { task.own().link_below(&self.scope) };
     }
 
     /// Runs `f` in the frame, which is linked below the scope that the leader is in. Leaving waits, whatever

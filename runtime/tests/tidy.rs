@@ -165,7 +165,10 @@ fn every_unsafe_function_states_its_contract() {
 }
 
 /// Lines of shipped code with `unsafe` in them. It may fall, and this number with it; it may not rise.
-const UNSAFE_LINES: usize = 247;
+const UNSAFE_LINES: usize = 233;
+
+/// Files of the fence. They may become fewer, and not more.
+const UNSAFE_FILES: usize = 20;
 
 /// The files of the table of the fence.
 fn fence() -> BTreeSet<String> {
@@ -220,6 +223,12 @@ fn unsafe_code_stays_behind_the_fence() {
         safe.is_empty(),
         "safe by now, so out of the table: {safe:?}"
     );
+}
+
+#[test]
+fn files_with_unsafe_code_become_fewer() {
+    let files = unsafe_lines().into_keys();
+    assert_eq!(files.len(), UNSAFE_FILES, "{:?}", files.collect::<Vec<_>>());
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The end of a coroutine: its result goes to its handle, its locals and what nobody wants are dropped, its joiner is
 //! woken, and it leaves its group.
 
-use std::{io, ptr::NonNull, task::Waker};
+use std::{io, task::Waker};
 
-use super::task::{Header, OwnStage, TaskRef};
+use super::task::{Header, Over, OwnStage};
 use crate::{sys::fenced, waiter::Claimed};
 
 /// This file, by which its frames are known in a backtrace.
@@ -11,9 +11,9 @@ pub(super) const FILE: &str = file!();
 
 /// Runs the task's closure, up to the end of the user's code: on the coroutine's stack, or as a part of the caller.
 #[inline]
-pub(super) fn run(stage: OwnStage) {
+pub(super) fn run(stage: &OwnStage) {
     stage.run();
-    finish(&stage, |_| {});
+    finish(stage, |_| {});
     if stage.header().waiter.has_stays() {
         ended_inside(stage.header());
     }
@@ -69,24 +69,13 @@ fn ended_inside(header: &Header) -> ! {
 }
 
 /// Publishes the end of a task: wakes who joins it, leaves its group, drops the runtime's reference.
-///
-/// # Safety
-/// The task has its result and does not run any more. This is the runtime's reference.
 #[inline]
-pub(super) unsafe fn complete(task: TaskRef, mut ready: impl FnMut(Claimed)) {
-    let header = task.header();
-    if let Some(joiner) = header.completion.finish() {
+pub(super) fn complete(task: Over, mut ready: impl FnMut(Claimed)) {
+    if let Some(joiner) = task.header().completion.finish() {
         ready(joiner);
     }
-    // What the task borrowed may go as soon as it has left its group: nothing below touches it.
-    if let Some(parent) = header.parent.take() {
-        // SAFETY: linked by `link_below`; the group waits for this.
-        unsafe {
-            parent
-                .as_ref()
-                .unlink(NonNull::from(header.waiter.own_scope()), ready);
-        }
-    }
+    // The last touch of what the task borrowed.
+    task.leave_group(ready);
 }
 
 #[cfg(all(test, loom))]
@@ -97,13 +86,12 @@ mod loom_models {
 
     use super::*;
     use crate::{
-        coroutine::Unstarted,
+        coroutine::{TaskRef, make_free},
         loom::{AtomicU32, Ordering},
         scheduler::ready,
         stack::SizeClass,
         task::{join_task, origin},
         wait::Interruptible,
-        waiter::Locals,
     };
 
     /// What the coroutine returns: loom finds it lost, dropped twice, or read before it was written.
@@ -118,9 +106,7 @@ mod loom_models {
             value
         };
         let class = SizeClass::for_size(64 << 10).unwrap();
-        // SAFETY: nothing is borrowed.
-        let (task, handle) =
-            unsafe { Unstarted::new(body, origin(None, class), None, None, Locals::new()) };
+        let (task, handle) = make_free(body, origin(None, class));
         let worker = spawn(move || {
             task.run_here(ready);
         });

@@ -19,9 +19,8 @@ use std::{
     io,
     marker::PhantomData,
     mem::ManuallyDrop,
-    ops::{Deref, Range},
+    ops::Deref,
     ptr::{self, NonNull},
-    slice,
     sync::{
         Arc,
         atomic::{Ordering, compiler_fence},
@@ -34,7 +33,7 @@ use super::{
     remote::Remote,
     sighting::{Sighting, Sweep},
     switch::prefetch,
-    task::{Header, OwnStage, TaskRef},
+    task::{Header, Over, OwnStage, TaskRef, Won},
     unstarted::{Refused, Unstarted},
 };
 use crate::{
@@ -43,7 +42,7 @@ use crate::{
     sys::{
         fenced,
         list::List,
-        memory::{self, page_size},
+        memory::{Resting, Vacant, page_size},
         trace::Trace,
     },
     waiter::{Claimed, Outcome, Waiter},
@@ -149,9 +148,8 @@ impl Deref for Running<'_> {
 impl Running<'_> {
     /// A counted reference to it.
     pub(crate) fn counted(self) -> TaskRef {
-        self.references.add();
-        // SAFETY: just counted.
-        unsafe { TaskRef::counted(self.0.0) }
+        // SAFETY: it has not ended, so the runtime's is not given up.
+        unsafe { TaskRef::to(self.0.0) }
     }
 
     /// Leaves its stack until it is resumed. The winner of its wait sees to that; without a wait nobody does.
@@ -356,7 +354,7 @@ impl Home {
     pub(crate) fn begin(&self, task: Unstarted, stack: Option<Stack>) -> Ready {
         let reserved = task.header().engine.take_reserved();
         let stack = reserved.or(stack).expect("a task is started with a stack");
-        self.bind(task, stack, ending::run)
+        self.bind(task, stack, |stage| ending::run(&stage))
     }
 
     /// Begins a coroutine, like [`begin`](Self::begin), that drops its closure and its locals and then ends. `told`
@@ -442,7 +440,7 @@ impl Home {
         // once. Nothing knows it any more but by counted references: see the opening.
         unsafe {
             self.begun.remove(task.0);
-            ending::complete(TaskRef::counted(task.0), |claimed| host.ready(claimed));
+            ending::complete(Over::ended(task.0), |claimed| host.ready(claimed));
         }
     }
 
@@ -473,7 +471,7 @@ impl Home {
     pub(crate) fn take_in(&self, claimed: Claimed) -> Option<Ready> {
         let task = Won::of(claimed)?;
         if ptr::eq(task.home.get(), &raw const self.remote.parker) {
-            return Some(Ready(Begun(task.0)));
+            return Some(Ready(Begun(task.pointer())));
         }
         task.send();
         None
@@ -481,8 +479,10 @@ impl Home {
 
     /// Takes all that others have sent here.
     pub(crate) fn take_sent(&self, sleeper: &Sleeper, mut each: impl FnMut(Ready)) {
-        // What is sent to this parker was begun here, and waits: see `send`.
-        sleeper.take(&self.remote.parker, |task| each(Ready(Begun(task))));
+        // Sent to this parker, so begun here: see `Won::send`.
+        sleeper.take(&self.remote.parker, |task| {
+            each(Ready(Begun(task.pointer())));
+        });
     }
 }
 
@@ -529,17 +529,6 @@ impl Rest<'_> {
         }
         Some(self.still(Begun(task)))
     }
-
-    /// Gives these pages back to the kernel.
-    ///
-    /// # Errors
-    /// If it does not take them: memory that is locked stays.
-    pub(crate) fn give_back(&self, pages: &[Unused<'_>]) -> io::Result<()> {
-        let ranges: Vec<_> = pages.iter().map(|pages| pages.range.clone()).collect();
-        // SAFETY: pages of stacks whose coroutines are suspended on this thread, between the guard and the frames that
-        // they are suspended in. Nothing lives there until one is resumed, which nobody does before this returns.
-        unsafe { memory::discard(&ranges) }
-    }
 }
 
 /// A coroutine of this thread that does not run, and will not before this is gone.
@@ -554,71 +543,26 @@ impl Deref for Still<'_> {
     }
 }
 
-/// Pages of a stack that a suspended coroutine does not need before it is resumed.
-pub(crate) struct Unused<'a> {
-    range: Range<usize>,
-    _still: PhantomData<&'a Home>,
-}
-
-impl Unused<'_> {
-    pub(crate) fn range(&self) -> Range<usize> {
-        self.range.clone()
-    }
-}
-
 /// What a context switch puts on a stack on which nothing has run takes less, and every coroutine takes more.
 pub(crate) const TOP: usize = 512;
 
 impl<'a> Still<'a> {
     /// What a sweep over the suspended coroutines finds here, and leaves for the next to find.
-    pub(crate) fn sight(&self, sweep: Sweep) -> Sighting<Unused<'a>> {
-        self.sighted(sweep).map(|range| Unused {
-            range,
-            _still: PhantomData,
-        })
+    pub(crate) fn sight(&self, sweep: Sweep) -> Sighting<Vacant<'a>> {
+        self.sighted(sweep).map(|pages| self.stack().vacant(&pages))
     }
 
-    /// The addresses on its stack where nothing lives, above the guard and below its frames. None are known if it was
-    /// suspended on another stack.
-    fn vacant(&self) -> Range<usize> {
+    /// Its stack. Where something lives there is not known if it was suspended on another.
+    pub(crate) fn stack(&self) -> Resting<'a> {
         let stack = self.stack_range();
-        let start = stack.start + page_size();
-        let end = match self.was_suspended() {
+        let frames = match self.was_suspended() {
             false => stack.end - TOP,
             true if stack.contains(&self.mark.suspended_at()) => self.end_of_frames(),
-            true => start,
+            true => stack.start,
         };
-        start..end.max(start)
-    }
-
-    /// Gives the whole pages in that part of its stack back, but for those where something lives; false if these are
-    /// all.
-    ///
-    /// # Errors
-    /// If the kernel does not take them: memory that is locked stays.
-    pub(crate) fn discard(&self, part: Range<usize>) -> io::Result<bool> {
-        let Range { start, end } = overlap(&part, &self.vacant());
-        let pages = start.next_multiple_of(page_size())..end & !(page_size() - 1);
-        if pages.is_empty() {
-            return Ok(false);
-        }
-        // SAFETY: whole pages of its stack in which nothing lives before it is resumed, on this thread.
-        unsafe { memory::discard(slice::from_ref(&pages)) }.map(|()| true)
-    }
-
-    /// Paints that part of its stack, but for where something lives.
-    pub(crate) fn paint(&self, part: Range<usize>) {
-        let part = overlap(&part, &self.vacant());
-        // SAFETY: above the guard of its stack, where nothing lives before it is resumed, on this thread.
-        unsafe { memory::paint(part) };
-    }
-
-    /// The lowest address in that part of its stack that has changed since it was painted.
-    pub(crate) fn lowest_change(&self, part: Range<usize>) -> Option<usize> {
-        let stack = self.stack_range();
-        let part = overlap(&part, &(stack.start + page_size()..stack.end));
-        // SAFETY: of its stack, above the guard, on which nothing runs.
-        unsafe { memory::lowest_change(part) }
+        // SAFETY: it goes only at the end of a turn, and nothing is resumed before this is gone. What lives on its
+        // stack are its frames.
+        unsafe { Resting::new(stack, frames) }
     }
 
     /// Has it write down its own frames; false if its stack has too little room for that.
@@ -633,11 +577,6 @@ impl<'a> Still<'a> {
         unsafe { self.engine.trace(trace) };
         true
     }
-}
-
-fn overlap(one: &Range<usize>, other: &Range<usize>) -> Range<usize> {
-    let start = one.start.max(other.start);
-    start..one.end.min(other.end).max(start)
 }
 
 impl Gate {
@@ -687,34 +626,6 @@ pub(crate) fn send_home(claimed: Claimed) {
     }
 }
 
-/// A coroutine whose wait was won, on whatever thread: it waits until it is resumed.
-struct Won(NonNull<Header>);
-
-impl Deref for Won {
-    type Target = Header;
-
-    #[inline(always)]
-    fn deref(&self) -> &Header {
-        // SAFETY: it waits, so it is there.
-        unsafe { self.0.as_ref() }
-    }
-}
-
-impl Won {
-    #[inline(always)]
-    fn of(claimed: Claimed) -> Option<Self> {
-        // A coroutine's waiter is the first field of its header.
-        Some(Self(claimed.into_coroutine()?.cast()))
-    }
-
-    /// Sends it to its home. Out of line: most are woken at home.
-    #[inline(never)]
-    fn send(self) {
-        // SAFETY: it waits until it is resumed, on its home worker, which lives as long.
-        unsafe { (*self.home.get()).send(self.0) };
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::rc::Rc;
@@ -725,6 +636,7 @@ mod tests {
         super::{
             origin::{Origin, next_id},
             sighting::SWITCH_BYTES,
+            task::stage::make,
         },
         *,
     };
@@ -871,7 +783,7 @@ mod tests {
             class,
         };
         // SAFETY: it borrows nothing, and stays on this thread.
-        let (task, handle) = unsafe { Unstarted::new(body, origin, None, None, Locals::new()) };
+        let (task, handle) = unsafe { make(body, origin, None, None, Locals::new()) };
         assert!(handle.detach().is_none());
         home.begin(task, Some(slabs.acquire(class).unwrap()))
     }

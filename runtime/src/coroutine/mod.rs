@@ -40,7 +40,10 @@ pub(crate) use home::{
 pub(crate) use origin::{Failure, Name, Origin, Yields, next_id};
 pub(crate) use remote::Remote;
 pub(crate) use sighting::{Sighting, Sweep};
-pub(crate) use task::{Header, Record, TaskRef};
+pub(crate) use task::{
+    Header, Record, TaskRef, Won,
+    stage::{make, make_free},
+};
 pub(crate) use unstarted::{Refused, Unstarted};
 
 /// The files by which a coroutine's way in and out is known in a backtrace.

@@ -7,7 +7,10 @@ use std::{
 
 use crossbeam_deque::Injector;
 
-use super::{task::Header, unstarted::Unstarted};
+use super::{
+    task::{Header, Won},
+    unstarted::Unstarted,
+};
 use crate::{
     driver::Registrar,
     idle::Parker,
@@ -19,7 +22,7 @@ use crate::{
 /// driver's registrar for descriptors that are closed elsewhere.
 pub(crate) struct Remote {
     /// Where coroutines are sent that were woken elsewhere; see `idle`.
-    pub(crate) parker: Parker<Header>,
+    pub(crate) parker: Parker<Won>,
     /// Unique in the process.
     pub(crate) worker_id: u32,
     /// The worker's thread in the system's terms, while it runs its loop; otherwise 0.
@@ -49,7 +52,7 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn new(parker: Parker<Header>, registrar: Registrar) -> Self {
+    pub(crate) fn new(parker: Parker<Won>, registrar: Registrar) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let worker_id = NEXT.fetch_add(1, Ordering::Relaxed);
         if worker_id == 0 {

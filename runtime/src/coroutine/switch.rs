@@ -127,7 +127,7 @@ impl Engine {
         // with the trace until this suspends again.
         unsafe {
             while let Some(mut trace) = (*self.yielder.get()).suspend(()) {
-                trace.as_mut().capture();
+                walk(trace.as_mut());
             }
         }
     }
@@ -160,6 +160,20 @@ unsafe impl corosensei::stack::Stack for Bound {
     fn limit(&self) -> NonZeroUsize {
         self.0.limit()
     }
+}
+
+/// Adds the frames of the caller's stack, as far as there is room; zero marks the end of the outermost stack.
+///
+/// Takes no lock: naming frames, which holds the one of the library for seconds, must not hold up a worker.
+#[inline(never)]
+fn walk(trace: &mut Trace) {
+    let add = |frame: &backtrace::Frame| {
+        let address = frame.ip().addr();
+        address != 0 && trace.add(address)
+    };
+    // SAFETY: the library's lock is for platforms whose walking is not safe on several threads at once. On Linux it is
+    // the unwinder's, which keeps its state on the stack and reads what the loader shares without locks.
+    unsafe { backtrace::trace_unsynchronized(add) };
 }
 
 /// The stack pointer of the function that this is inlined into, which moves it no more until it returns.

@@ -1,46 +1,23 @@
 //! A task that has not begun: made, linked into a group, and begun by some home, or ended without having run.
 
-use std::{mem::ManuallyDrop, ptr::NonNull, time::Instant};
-
 use super::{
     ending,
-    origin::{Failure, Origin},
-    task::{Header, OwnStage, TaskRef, stage},
+    origin::Failure,
+    task::{Header, Own, OwnStage},
 };
-use crate::{
-    stack::Stack,
-    waiter::{Claimed, Locals, Scope},
-};
+use crate::{stack::Stack, waiter::Claimed};
 
 /// This file, by which its frames are known in a backtrace.
 pub(super) const FILE: &str = file!();
 
 /// A task that has not run yet: it may still go to any worker. Holds the runtime's reference, and keeps it if it is
 /// dropped.
-pub(crate) struct Unstarted(ManuallyDrop<TaskRef>);
+pub(crate) struct Unstarted(Own);
 
 impl Unstarted {
-    /// Makes a task and returns the runtime's reference and the handle's.
-    ///
-    /// # Safety
-    /// Whatever `F` and `T` borrow outlives the task's completion, and `T` is taken or dropped by
-    /// its handle, or detached, before that ends.
-    pub(crate) unsafe fn new<F, T>(
-        body: F,
-        origin: Origin,
-        stack: Option<Stack>,
-        deadline: Option<Instant>,
-        locals: Locals,
-    ) -> (Unstarted, TaskRef)
-    where
-        F: FnOnce() -> T,
-    {
-        let task = stage::make(body, |vtable| {
-            Header::new(vtable, origin, stack, deadline, locals)
-        });
-        // SAFETY: a header begins with two references.
-        let [own, handle] = unsafe { [TaskRef::counted(task), TaskRef::counted(task)] };
-        (Unstarted(ManuallyDrop::new(own)), handle)
+    #[inline(always)]
+    pub(super) fn new(task: Own) -> Self {
+        Self(task)
     }
 
     #[inline]
@@ -48,36 +25,21 @@ impl Unstarted {
         self.0.header()
     }
 
-    /// Its closure, which `spawn_local` does not let leave the thread.
+    /// What may be done with it while nobody else knows it.
     #[inline]
-    fn stage(&self) -> OwnStage {
-        // SAFETY: an unstarted task is its holder's, who gives it up with this.
-        unsafe { OwnStage::of(self.0.pointer()) }
+    pub(crate) fn own(&self) -> &Own {
+        &self.0
     }
 
     /// What its home needs to begin it.
     #[inline]
     pub(super) fn into_stage(self) -> OwnStage {
-        self.stage()
-    }
-
-    /// Links the task's scope below a group's.
-    ///
-    /// # Safety
-    /// The scope outlives the task's completion.
-    pub(crate) unsafe fn link_below(&self, parent: &Scope) {
-        let header = self.header();
-        header.parent.set(Some(NonNull::from(parent)));
-        // SAFETY: the own scope sits in the boxed header; completion unlinks it.
-        unsafe { parent.link(NonNull::from(header.waiter.own_scope())) };
+        self.0.into_stage()
     }
 
     /// Lets the group know that a child of it cannot begin.
     pub(crate) fn cancel_group(&self, ready: &mut dyn FnMut(Claimed)) {
-        if let Some(parent) = self.header().parent.get() {
-            // SAFETY: the group waits for this task.
-            unsafe { parent.as_ref() }.starve(ready);
-        }
+        self.0.cancel_group(ready);
     }
 
     /// Whether it needs a stack, that is, none was reserved.
@@ -94,22 +56,17 @@ impl Unstarted {
     /// Ends the task without running it; returns the stack it had reserved.
     pub(crate) fn fail(self, failure: Failure, ready: impl FnMut(Claimed)) -> Option<Stack> {
         let stack = self.header().engine.take_reserved();
-        let stage = self.stage();
-        stage.fail(failure);
-        ending::finish(&stage, |_| {});
-        self.complete(ready);
+        let fail = |stage: &OwnStage| {
+            stage.fail(failure);
+            ending::finish(stage, |_| {});
+        };
+        ending::complete(self.0.end_by(fail), ready);
         stack
     }
 
     /// Runs the task on the caller's stack, as a part of the caller: it has got none of its own.
     pub(crate) fn run_here(self, ready: impl FnMut(Claimed)) {
-        ending::run(self.stage());
-        self.complete(ready);
-    }
-
-    fn complete(self, ready: impl FnMut(Claimed)) {
-        // SAFETY: it has its result, and is consumed here.
-        unsafe { ending::complete(ManuallyDrop::into_inner(self.0), ready) };
+        ending::complete(self.0.end_by(ending::run), ready);
     }
 
     /// The task will not run its closure; it needs a stack all the same, on which that is dropped.

@@ -51,7 +51,7 @@ pub(crate) use worker::Worker;
 use crate::{
     config::Config,
     coroutine::{
-        self, Failure, Header, Remote, Running, TaskRef, Unstarted, WaiterAct, on_running,
+        self, Failure, Header, Remote, Running, TaskRef, Unstarted, WaiterAct, Won, on_running,
     },
     driver::Standby,
     error::Interrupt,
@@ -267,7 +267,7 @@ impl Scheduler {
     }
 
     #[inline]
-    fn parkers(&self) -> impl Iterator<Item = &Parker<Header>> {
+    fn parkers(&self) -> impl Iterator<Item = &Parker<Won>> {
         self.remotes.iter().map(|home| &home.parker)
     }
 

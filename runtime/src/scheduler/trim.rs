@@ -174,7 +174,7 @@ impl Worker {
                 trimmer.left.set(trimmer.left.get() - 1);
                 match task.sight(trimmer.sweep.get()) {
                     Sighting::First => trimmer.found.set(true),
-                    Sighting::Again(pages) => match memory::resident(pages.range()) {
+                    Sighting::Again(pages) => match pages.resident() {
                         Ok(0) | Err(_) => {}
                         Ok(_) if keeps_pages(&task) => {}
                         Ok(resident) => {
@@ -189,7 +189,7 @@ impl Worker {
                 }
             }
             // Memory that is locked stays.
-            if !unused.is_empty() && rest.give_back(&unused).is_ok() {
+            if !unused.is_empty() && memory::give_back(&unused).is_ok() {
                 self.scheduler.slabs.trimmed(unused.len(), bytes);
             }
         });

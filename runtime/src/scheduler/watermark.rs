@@ -24,7 +24,8 @@ pub(super) fn before_turn(task: &Still<'_>, paint: bool) {
     let stack = task.stack_range();
     if depth::wants_fresh_stacks() {
         // What the context switch has put there lies in the page at the top. If it fails they are counted as backed.
-        let _ = task.discard(stack.start + page_size()..stack.end - page_size());
+        let below_top = stack.start..stack.end - page_size();
+        let _ = memory::give_back(&[task.stack().vacant(&below_top)]);
     }
     let mut watermark = Box::new(new_watermark(task));
     watermark.from_begin = true;
@@ -39,7 +40,7 @@ pub(super) fn before_turn(task: &Still<'_>, paint: bool) {
                 &mut watermark,
             );
         }
-        task.paint(painted);
+        task.stack().paint(&painted);
     }
     task.record.watermark.set(Some(watermark));
 }
@@ -133,7 +134,7 @@ fn paintable(stack: &Range<usize>) -> Range<usize> {
 /// Notes how deep the last turn came, and paints over it.
 fn read_paint(task: &Still<'_>, watermark: &mut Watermark, ended: bool) {
     let Range { start, end } = paintable(&task.stack_range());
-    let painted = task.lowest_change(start..end).unwrap_or(end);
+    let painted = task.stack().lowest_change(&(start..end)).unwrap_or(end);
     let lowest = match painted < start + page_size() {
         true => below_paint(task, watermark).unwrap_or(painted),
         false => painted,
@@ -145,7 +146,7 @@ fn read_paint(task: &Still<'_>, watermark: &mut Watermark, ended: bool) {
         if lowest < start {
             clear(task, lowest..start, watermark);
         }
-        task.paint(painted..end);
+        task.stack().paint(&(painted..end));
     }
 }
 
@@ -171,9 +172,12 @@ fn below_paint(header: &Header, watermark: &mut Watermark) -> Option<usize> {
 
 /// Gives pages back below the paint, so that those that are backed later tell how deep the coroutine came.
 fn clear(task: &Still<'_>, pages: Range<usize>, watermark: &mut Watermark) {
-    watermark.backed_before = match task.discard(pages.clone()) {
-        Ok(true) => watermark.paint,
-        Ok(false) => return,
+    let vacant = task.stack().vacant(&pages);
+    if vacant.is_empty() {
+        return;
+    }
+    watermark.backed_before = match memory::give_back(&[vacant]) {
+        Ok(()) => watermark.paint,
         // Memory that is locked stays.
         Err(_) => pages.start,
     };

@@ -51,8 +51,8 @@ use crate::{
     error::{Cause, Interrupt},
     idle::{Parker, Sleeper},
     stack::{SizeClass, Stack, pool::StackPool, slab::Slabs},
-    sys::{fenced, handler::AltStack, later, overflow::Culprit, thread_trace},
-    waiter::{Claimed, Locals, Outcome, Waiter},
+    sys::{fenced, handler::AltStack, later, memory, overflow::Culprit, thread_trace},
+    waiter::{Claimed, Outcome, Waiter},
     wheel::Key,
 };
 
@@ -211,7 +211,7 @@ impl Worker {
 
     /// Lets others see where this thread and its coroutines are.
     fn show(&self) {
-        let stack = thread_trace::own_stack();
+        let stack = memory::own_stack();
         let [lowest, highest] = &self.home.thread_stack;
         lowest.store(stack.start, Ordering::Relaxed);
         highest.store(stack.end, Ordering::Relaxed);
@@ -457,9 +457,7 @@ impl Worker {
             spawned_at: Location::caller(),
             class: self.scheduler.default_class,
         };
-        // SAFETY: nothing is borrowed, and the result is nothing.
-        let (task, handle) =
-            unsafe { Unstarted::new(later::say_all, origin, None, None, Locals::new()) };
+        let (task, handle) = coroutine::make_free(later::say_all, origin);
         // Nothing has begun, so there is no error yet.
         _ = handle.detach();
         self.spawn_local(task);

@@ -1,9 +1,22 @@
-//! An intrusive doubly linked list: its nodes live where their owners put them, often on a suspended stack.
+//! Intrusive lists: their nodes live where their owners put them, often on a suspended stack.
 //!
-//! The list never owns a node and never allocates. Who may touch the links is the business of
-//! whatever encloses the list: a spin lock, or the rule that only one thread sees it.
+//! A [`List`] is linked in both directions. It never owns a node and never allocates. Who may touch the links is the
+//! business of whatever encloses the list: a spin lock, or the rule that only one thread sees it.
+//!
+//! A [`Chain`] has nodes that many threads give away and one takes, all at once. It owns them meanwhile, so it is safe
+//! to use; what gives a node away, and gets it back, is its [`Handle`]. Since it takes the whole chain there is no ABA
+//! problem.
 
-use std::{cell::Cell, fmt, mem::MaybeUninit, ptr::NonNull};
+use std::{
+    cell::Cell,
+    fmt,
+    marker::PhantomData,
+    mem::MaybeUninit,
+    ops::Deref,
+    ptr::{self, NonNull},
+};
+
+use crate::loom::{AtomicPtr, Ordering};
 
 /// The links of one node; `T` embeds one for each list that it can be in at a time.
 ///
@@ -193,6 +206,143 @@ impl<T: Linked> List<T> {
             at = unsafe { node.as_ref().links().next() };
             f(node);
         }
+    }
+}
+
+/// Has a node, and gives it away to a [`Chain`].
+///
+/// # Safety
+/// A node that was given stays where it is, and its link is the chain's alone, until it is regained. Any thread may
+/// regain it.
+pub(crate) unsafe trait Handle: Deref<Target: Chained> + Sized {
+    fn give(self) -> NonNull<Self::Target>;
+
+    /// # Safety
+    /// The node was given, and has not been regained since.
+    unsafe fn regain(node: NonNull<Self::Target>) -> Self;
+}
+
+/// Tells a chain where a node keeps the link to the one given before it.
+pub(crate) trait Chained: Sized {
+    fn next(&self) -> &AtomicPtr<Self>;
+}
+
+/// One word: nodes that were given away, on a mark.
+pub(crate) struct Chain<H: Handle> {
+    head: AtomicPtr<H::Target>,
+    handles: PhantomData<fn(H) -> H>,
+}
+
+/// What lies below the nodes of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    None,
+    First,
+    Second,
+}
+
+impl Mark {
+    /// As a word that is no node: the lowest page holds none.
+    #[inline]
+    fn word<T>(self) -> *mut T {
+        ptr::without_provenance_mut(self as usize * align_of::<T>())
+    }
+
+    #[inline]
+    fn of<T>(word: *mut T) -> Option<Self> {
+        let all = [Self::None, Self::First, Self::Second];
+        all.into_iter().find(|mark| mark.word() == word)
+    }
+}
+
+impl<H: Handle> Chain<H> {
+    pub(crate) fn new() -> Self {
+        Self {
+            head: AtomicPtr::new(Mark::None.word()),
+            handles: PhantomData,
+        }
+    }
+
+    /// Whether there are neither nodes nor a mark, at a glance.
+    #[inline]
+    pub(crate) fn looks_empty(&self) -> bool {
+        self.head.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Whether there is that mark and nothing on it, at a glance.
+    #[inline]
+    pub(crate) fn looks_like(&self, mark: Mark) -> bool {
+        self.head.load(Ordering::Relaxed) == mark.word()
+    }
+
+    /// Gives a node away; true if it is the first on that mark.
+    pub(crate) fn push(&self, handle: H, mark: Mark) -> bool {
+        let node = handle.give();
+        let mut head = self.head.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: given, and in no chain yet, so it is there.
+            let next = unsafe { node.as_ref() }.next();
+            next.store(head, Ordering::Relaxed);
+            // Release: the taker's acquiring swap sees the node's link and all that led to the push.
+            match self.head.compare_exchange_weak(
+                head,
+                node.as_ptr(),
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return head == mark.word(),
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Takes all nodes, oldest first, and the mark that they lay on; whether there were any is told too.
+    pub(crate) fn take(&self, mut each: impl FnMut(H)) -> (Mark, bool) {
+        let mut at = self.head.swap(Mark::None.word(), Ordering::Acquire);
+        if let Some(mark) = Mark::of(at) {
+            return (mark, false);
+        }
+        let mut oldest_first = ptr::null_mut::<H::Target>();
+        let mark = loop {
+            // SAFETY: a node that was given stays until it is regained.
+            let next = unsafe { &*at }.next();
+            let below = next.load(Ordering::Relaxed);
+            next.store(oldest_first, Ordering::Relaxed);
+            oldest_first = at;
+            match Mark::of(below) {
+                Some(mark) => break mark,
+                None => at = below,
+            }
+        };
+        while let Some(node) = NonNull::new(oldest_first) {
+            // SAFETY: as above; the link is read before the node is regained, which is once.
+            let handle = unsafe {
+                oldest_first = node.as_ref().next().load(Ordering::Relaxed);
+                H::regain(node)
+            };
+            each(handle);
+        }
+        (mark, true)
+    }
+
+    /// Puts one mark in the place of another, if that is there and nothing on it.
+    pub(crate) fn replace(&self, from: Mark, to: Mark, success: Ordering) -> bool {
+        self.head
+            .compare_exchange(from.word(), to.word(), success, Ordering::Relaxed)
+            .is_ok()
+    }
+}
+
+#[cfg(test)]
+// SAFETY: a box that was leaked stays, and what is in it is nobody else's.
+unsafe impl<T: Chained + Send> Handle for Box<T> {
+    fn give(self) -> NonNull<T> {
+        NonNull::from(Box::leak(self))
+    }
+
+    unsafe fn regain(node: NonNull<T>) -> Self {
+        // SAFETY: given above.
+        unsafe { Box::from_raw(node.as_ptr()) }
     }
 }
 

@@ -8,9 +8,10 @@
 //! A mapping, and each [`Slot`] that was carved from it, is its owner's alone: nobody else may use its addresses. So an
 //! owner may guard it, empty it and give it back without a promise. Who puts something there, or has others do so,
 //! makes a pointer from an address, which is unsafe; the promise is made there, and is to keep what owns the memory for
-//! as long. The calls for addresses whose owner is elsewhere, as of stacks that are suspended, are `unsafe` themselves.
+//! as long. What is done with a stack on which something is suspended is in [`Resting`], whose making is the promise.
 
 use std::io;
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::ops::{ControlFlow, Range};
 use std::ptr;
@@ -274,6 +275,103 @@ pub(crate) fn has_guard_regions() -> bool {
     })
 }
 
+/// A stack on which nothing runs for `'a`, above its guard: what lives there is suspended.
+#[derive(Debug)]
+pub(crate) struct Resting<'a> {
+    addresses: Range<usize>,
+    /// Where nothing lives: from the guard up.
+    vacant: Range<usize>,
+    lent: PhantomData<&'a ()>,
+}
+
+/// Whole pages of a resting stack, in which nothing lives.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Vacant<'a> {
+    pages: Range<usize>,
+    lent: PhantomData<&'a ()>,
+}
+
+impl<'a> Resting<'a> {
+    /// `stack` begins with its guard page.
+    ///
+    /// # Safety
+    /// The stack stays mapped, and nothing runs on it or else touches it, for `'a`. Nothing lives between its guard and
+    /// `frames`.
+    pub(crate) unsafe fn new(stack: Range<usize>, frames: usize) -> Self {
+        let start = stack.start + page_size();
+        Self {
+            vacant: start..frames.clamp(start, stack.end),
+            addresses: start..stack.end,
+            lent: PhantomData,
+        }
+    }
+
+    /// The whole pages in that part of it in which nothing lives.
+    pub(crate) fn vacant(&self, part: &Range<usize>) -> Vacant<'a> {
+        let Range { start, end } = overlap(part, &self.vacant);
+        let (start, end) = (
+            start.next_multiple_of(page_size()),
+            end & !(page_size() - 1),
+        );
+        Vacant {
+            pages: start..end.max(start),
+            lent: PhantomData,
+        }
+    }
+
+    /// Fills that part with a pattern, but for where something lives: by it one can tell afterwards how deep a
+    /// coroutine came.
+    ///
+    /// What the coroutine has written over is no pattern any more, so the lowest byte that differs tells its depth.
+    /// Bytes that it reserved and never wrote do not show, nor does what happens to look like the pattern.
+    pub(crate) fn paint(&mut self, part: &Range<usize>) {
+        let part = overlap(part, &self.vacant);
+        let start = ptr::with_exposed_provenance_mut::<u8>(part.start);
+        open_to_all(&part);
+        // SAFETY: mapped, and of no use to anybody meanwhile, by the promise at `new`.
+        unsafe { start.write_bytes(PATTERN, part.len()) };
+    }
+
+    /// The lowest address in that part that has changed since it was painted.
+    pub(crate) fn lowest_change(&self, part: &Range<usize>) -> Option<usize> {
+        let part = overlap(part, &self.addresses);
+        let start = ptr::with_exposed_provenance::<u8>(part.start);
+        open_to_all(&part);
+        // SAFETY: mapped, so initialised, if only by the kernel; nobody writes there, by the promise at `new`.
+        let bytes = unsafe { slice::from_raw_parts(start, part.len()) };
+        let differs = |chunk: &[u8]| chunk != &CHUNK[..chunk.len()];
+        let index = bytes.chunks(CHUNK.len()).position(differs)? * CHUNK.len();
+        let within = bytes[index..].iter().position(|byte| *byte != PATTERN)?;
+        Some(part.start + index + within)
+    }
+}
+
+fn overlap(one: &Range<usize>, other: &Range<usize>) -> Range<usize> {
+    let start = one.start.max(other.start);
+    start..one.end.min(other.end).max(start)
+}
+
+impl Vacant<'_> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pages.is_empty()
+    }
+
+    /// The bytes of them that memory backs now.
+    pub(crate) fn resident(&self) -> io::Result<usize> {
+        resident(self.pages.clone())
+    }
+}
+
+/// Gives pages of resting stacks back to the kernel.
+///
+/// # Errors
+/// If it does not take them: memory that is locked stays.
+pub(crate) fn give_back(pages: &[Vacant<'_>]) -> io::Result<()> {
+    let ranges: Vec<_> = pages.iter().map(|vacant| vacant.pages.clone()).collect();
+    // SAFETY: nothing lives there, nor is put there while they are lent.
+    unsafe { discard(&ranges) }
+}
+
 /// Gives the pages behind `ranges` back to the kernel. The addresses stay mapped and read as zero;
 /// guards stay.
 ///
@@ -313,33 +411,22 @@ pub(crate) unsafe fn discard(ranges: &[Range<usize>]) -> io::Result<()> {
     Ok(())
 }
 
-/// Fills the addresses with a pattern, by which one can tell afterwards how deep a coroutine came.
-///
-/// What the coroutine has written over is no pattern any more, so the lowest byte that differs tells its depth.
-/// Bytes that it reserved and never wrote do not show, nor does what happens to look like the pattern.
-///
-/// # Safety
-/// They belong to a stack of the caller's, above its guard, and nothing lives there.
-pub(crate) unsafe fn paint(range: Range<usize>) {
-    let start = ptr::with_exposed_provenance_mut::<u8>(range.start);
-    open_to_all(&range);
-    // SAFETY: mapped, and of no use to anybody, by the caller's promise.
-    unsafe { start.write_bytes(PATTERN, range.len()) };
-}
-
-/// The lowest address that has changed since the range was painted.
-///
-/// # Safety
-/// The range was painted, and nothing runs on the stack that it belongs to.
-pub(crate) unsafe fn lowest_change(range: Range<usize>) -> Option<usize> {
-    let start = ptr::with_exposed_provenance::<u8>(range.start);
-    open_to_all(&range);
-    // SAFETY: painted, so mapped and initialised; nobody writes there while nothing runs on the stack.
-    let bytes = unsafe { slice::from_raw_parts(start, range.len()) };
-    let differs = |chunk: &[u8]| chunk != &CHUNK[..chunk.len()];
-    let index = bytes.chunks(CHUNK.len()).position(differs)? * CHUNK.len();
-    let within = bytes[index..].iter().position(|byte| *byte != PATTERN)?;
-    Some(range.start + index + within)
+/// The addresses of the calling thread's own stack; empty if they cannot be known.
+pub(crate) fn own_stack() -> Range<usize> {
+    let (mut start, mut length) = (ptr::null_mut(), 0);
+    // SAFETY: the attributes are written whole before they are read, and given back.
+    let known = unsafe {
+        let mut attributes = std::mem::zeroed();
+        libc::pthread_getattr_np(libc::pthread_self(), &mut attributes) == 0 && {
+            let got = libc::pthread_attr_getstack(&attributes, &mut start, &mut length);
+            libc::pthread_attr_destroy(&mut attributes);
+            got == 0
+        }
+    };
+    match known {
+        true => start.addr()..start.addr() + length,
+        false => 0..0,
+    }
 }
 
 /// Takes AddressSanitizer's marks away, with which frames forbid what lies between their variables: they do not
@@ -582,15 +669,40 @@ mod tests {
         let mut memory = vec![0_u8; 3 * CHUNK.len() + 17];
         let start = memory.as_mut_ptr().expose_provenance();
         let range = start..start + memory.len();
-        // SAFETY: the vector's bytes, which nobody else uses.
-        unsafe { paint(range.clone()) };
-        // SAFETY: painted just now.
-        assert_eq!(unsafe { lowest_change(range.clone()) }, None);
+        let mut stack = Resting {
+            addresses: range.clone(),
+            vacant: range.clone(),
+            lent: PhantomData,
+        };
+        stack.paint(&range);
+        assert_eq!(stack.lowest_change(&range), None);
         for at in (range.start..range.end).rev().step_by(5) {
             // SAFETY: within the vector.
             unsafe { ptr::with_exposed_provenance_mut::<u8>(at).write(0) };
-            // SAFETY: painted above.
-            assert_eq!(unsafe { lowest_change(range.clone()) }, Some(at));
+            assert_eq!(stack.lowest_change(&range), Some(at));
         }
+    }
+
+    #[test]
+    fn of_a_resting_stack_only_that_is_touched_in_which_nothing_lives() {
+        let (mapping, range) = mapped();
+        let (page, frames) = (page_size(), range.end - page_size() - 64);
+        // SAFETY: nothing but this test uses the mapping.
+        let mut stack = unsafe { Resting::new(range.clone(), frames) };
+        let everything = 0..usize::MAX;
+        stack.paint(&everything);
+        assert_eq!(stack.lowest_change(&everything), Some(frames));
+        assert_eq!(stack.lowest_change(&(0..range.start)), None);
+        let vacant = stack.vacant(&everything);
+        let pages = range.start + page..range.end - 2 * page;
+        assert_eq!(vacant.pages, pages);
+        assert_eq!(vacant.resident().unwrap(), pages.len());
+        give_back(&[vacant]).unwrap();
+        assert_eq!(resident(pages).unwrap(), 0);
+        assert!(stack.vacant(&(0..range.start + page)).is_empty());
+        // SAFETY: as above.
+        let full = unsafe { Resting::new(range.clone(), range.start) };
+        assert!(full.vacant(&everything).is_empty());
+        mapping.unmap().unwrap();
     }
 }

@@ -6,95 +6,66 @@
 //!
 //! With the feature `sanitizer` nothing is kept: a block that is taken again at once hides who still uses it.
 
-use std::{
-    alloc::{Layout, alloc, dealloc, handle_alloc_error},
-    cell::{Cell, RefCell},
-    ptr::NonNull,
-};
+use std::{cell::RefCell, mem::MaybeUninit};
 
-/// Sizes are rounded up to multiples of this, a cache line, which is also every block's alignment.
+/// Memory that belongs to nobody yet: so many lines, and what is there says nothing.
+pub(crate) type Block = Box<[MaybeUninit<Line>]>;
+
+/// As much memory as a cache line, and aligned like one.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(crate) struct Line(#[allow(dead_code, reason = "it is room")] [u8; STEP]);
+
+/// How many lines hold a `T`, which may begin where a line does.
+pub(crate) const fn lines_for<T>() -> Option<usize> {
+    if align_of::<T>() > align_of::<Line>() {
+        return None;
+    }
+    let lines = size_of::<T>().div_ceil(STEP);
+    Some(if lines == 0 { 1 } else { lines })
+}
+
 const STEP: usize = 64;
 
-/// Blocks larger than this many steps are left to the allocator.
+/// Blocks of more lines than this are left to the allocator.
 const CLASSES: usize = if cfg!(feature = "sanitizer") { 0 } else { 16 };
 
 /// Blocks that a thread keeps of each size.
 const KEPT: usize = 1024;
 
 thread_local! {
-    static FREE: Free = const { Free { lists: [const { RefCell::new(Vec::new()) }; CLASSES], open: Cell::new(true) } };
+    static FREE: [RefCell<Vec<Block>>; CLASSES] = const { [const { RefCell::new(Vec::new()) }; CLASSES] };
 }
 
-struct Free {
-    lists: [RefCell<Vec<NonNull<u8>>>; CLASSES],
-    open: Cell<bool>,
+/// A block of so many lines, one at the least.
+#[inline]
+pub(crate) fn take(lines: usize) -> Block {
+    let class = lines - 1;
+    let kept = match class < CLASSES {
+        true => FREE.try_with(|free| free[class].borrow_mut().pop()),
+        false => Ok(None),
+    };
+    kept.ok().flatten().unwrap_or_else(|| allocate(lines))
 }
 
-impl Drop for Free {
-    fn drop(&mut self) {
-        self.open.set(false);
-        for (class, list) in self.lists.iter().enumerate() {
-            for block in list.take() {
-                // SAFETY: a kept block was allocated with its class's layout.
-                unsafe { dealloc(block.as_ptr(), class_layout(class)) };
+/// Keeps a block for its next user, or frees it.
+#[inline]
+pub(crate) fn give(block: Block) {
+    let class = block.len().wrapping_sub(1);
+    if class < CLASSES {
+        // Freed if this thread ends, since what it kept has gone then.
+        let _kept = FREE.try_with(|free| {
+            let mut kept = free[class].borrow_mut();
+            if kept.len() < KEPT {
+                kept.push(block);
             }
-        }
+        });
     }
-}
-
-/// Memory for `layout`, uninitialised.
-#[inline]
-pub(crate) fn take(layout: Layout) -> NonNull<u8> {
-    let Some(class) = class_of(layout) else {
-        return allocate(layout);
-    };
-    FREE.try_with(|free| free.lists[class].borrow_mut().pop())
-        .ok()
-        .flatten()
-        .unwrap_or_else(|| allocate(class_layout(class)))
-}
-
-/// Gives memory back that [`take`] returned for the same `layout`.
-///
-/// # Safety
-/// The block came from `take(layout)` and is not used any more.
-#[inline]
-pub(crate) unsafe fn give(block: NonNull<u8>, layout: Layout) {
-    let Some(class) = class_of(layout) else {
-        // SAFETY: `take` allocated it with this layout.
-        return unsafe { dealloc(block.as_ptr(), layout) };
-    };
-    let kept = FREE.try_with(|free| {
-        let mut list = free.lists[class].borrow_mut();
-        let keep = free.open.get() && list.len() < KEPT;
-        if keep {
-            list.push(block);
-        }
-        keep
-    });
-    if kept != Ok(true) {
-        // SAFETY: `take` allocated it with its class's layout.
-        unsafe { dealloc(block.as_ptr(), class_layout(class)) };
-    }
-}
-
-#[inline]
-fn class_of(layout: Layout) -> Option<usize> {
-    let class = layout.size().div_ceil(STEP).max(1) - 1;
-    (class < CLASSES && layout.align() <= STEP).then_some(class)
-}
-
-#[inline]
-fn class_layout(class: usize) -> Layout {
-    // SAFETY: the alignment is a power of two and the size a small multiple of it.
-    unsafe { Layout::from_size_align_unchecked((class + 1) * STEP, STEP) }
 }
 
 #[cold]
-fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: the layout is not empty: classes start at one step, larger ones exceed them all, and
-    // where there are none, what is recycled is a task, which has a header.
-    NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
+fn allocate(lines: usize) -> Block {
+    Box::new_uninit_slice(lines)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -104,40 +75,43 @@ mod tests {
     #[cfg(not(feature = "sanitizer"))]
     #[test]
     fn a_block_given_back_is_taken_again() {
-        let layout = Layout::new::<[u64; 40]>();
-        let first = take(layout);
-        // SAFETY: taken above with the same layout.
-        unsafe { give(first, layout) };
-        let second = take(layout);
-        assert_eq!(first, second);
-        assert_eq!(second.as_ptr().addr() % STEP, 0);
-        // SAFETY: as above.
-        unsafe { give(second, layout) };
+        let first = take(5);
+        let place = first.as_ptr();
+        assert_eq!((first.len(), place.addr() % STEP), (5, 0));
+        give(first);
+        let again = take(5);
+        assert_eq!(again.as_ptr(), place);
     }
 
     #[test]
-    fn large_and_strictly_aligned_blocks_pass_through() {
-        for layout in [
-            Layout::new::<[u64; 4096]>(),
-            Layout::from_size_align(64, 4096).unwrap(),
-        ] {
-            let block = take(layout);
-            assert_eq!(block.as_ptr().addr() % layout.align(), 0);
-            // SAFETY: taken above with the same layout.
-            unsafe { give(block, layout) };
-        }
+    fn large_blocks_pass_through() {
+        let block = take(500);
+        assert_eq!(block.len(), 500);
+        give(block);
+        assert!(FREE.with(|free| free.iter().all(|kept| kept.borrow().is_empty())));
+    }
+
+    #[test]
+    fn what_is_aligned_more_strictly_than_a_line_has_no_lines() {
+        #[repr(align(128))]
+        struct Strict;
+        assert_eq!(lines_for::<Strict>(), None);
+        assert_eq!(lines_for::<()>(), Some(1));
+        assert_eq!(lines_for::<[u64; 8]>(), Some(1));
+        assert_eq!(lines_for::<[u64; 9]>(), Some(2));
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_kept() {
+        let all: Vec<_> = (0..KEPT + 10).map(|_| take(2)).collect();
+        all.into_iter().for_each(give);
+        let kept = FREE.with(|free| free.get(1).map_or(0, |kept| kept.borrow().len()));
+        assert!(kept <= KEPT, "{kept}");
     }
 
     #[test]
     fn blocks_may_be_given_back_on_another_thread() {
-        let layout = Layout::new::<[u64; 20]>();
-        let block = take(layout).as_ptr().expose_provenance();
-        std::thread::spawn(move || {
-            let block = NonNull::new(std::ptr::with_exposed_provenance_mut(block)).unwrap();
-            // SAFETY: taken above with the same layout, and given away.
-            unsafe { give(block, layout) };
-        })
-        .join()
-        .unwrap();
+        let block = take(3);
+        std::thread::spawn(move || give(block)).join().unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! The backtrace of a thread: of another, as far as it can be had without harm, and of the caller.
+//! The backtrace of another thread, as far as it can be had without harm.
 //!
 //! A thread that sleeps in a system call is not disturbed: a receive with a time limit, for one, is never taken up
 //! again after a signal. The kernel tells its stack pointer, though no other register, so that the trace may end
@@ -13,7 +13,6 @@
 use std::{
     fs, io,
     ops::{ControlFlow, Range},
-    ptr,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -153,50 +152,17 @@ fn sleep_a_millisecond() {
     std::thread::sleep(Duration::from_millis(1));
 }
 
-/// Calls `visit` with the return addresses of the caller's stack, innermost first, until it says false.
-///
-/// Takes no lock: naming frames, which holds the one of the library for seconds, must not hold up a worker
-/// or a signal handler.
-#[inline]
-pub(crate) fn walk_own(mut visit: impl FnMut(usize) -> bool) {
-    // SAFETY: the library's lock is for platforms whose walking is not safe on several threads at once. On
-    // Linux it is the unwinder's, which keeps its state on the stack and reads what the loader shares
-    // without locks.
-    unsafe {
-        backtrace::trace_unsynchronized(|frame| {
-            // Zero marks the end of the outermost stack.
-            let address = frame.ip().addr();
-            address != 0 && visit(address)
-        });
-    }
-}
-
 /// The calling thread's number in the system.
 pub(crate) fn thread_id() -> i32 {
     rustix::thread::gettid().as_raw_pid()
 }
 
-/// The addresses of the calling thread's own stack; empty if they cannot be known.
-pub(crate) fn own_stack() -> Range<usize> {
-    let (mut start, mut length) = (ptr::null_mut(), 0);
-    // SAFETY: the attributes are written whole before they are read, and given back.
-    let known = unsafe {
-        let mut attributes = std::mem::zeroed();
-        libc::pthread_getattr_np(libc::pthread_self(), &mut attributes) == 0 && {
-            let got = libc::pthread_attr_getstack(&attributes, &mut start, &mut length);
-            libc::pthread_attr_destroy(&mut attributes);
-            got == 0
-        }
-    };
-    match known {
-        true => start.addr()..start.addr() + length,
-        false => 0..0,
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{super::trace::Trace, *};
+    use super::{
+        super::{memory::own_stack, trace::Trace},
+        *,
+    };
     use std::sync::{
         Arc,
         atomic::{AtomicBool, AtomicI32, AtomicUsize},
@@ -363,7 +329,7 @@ mod tests {
             unsafe {
                 let mut action: libc::sigaction = std::mem::zeroed();
                 action.sa_sigaction = others as extern "C" fn(libc::c_int) as usize;
-                libc::sigaction(libc::SIGURG, &action, ptr::null_mut());
+                libc::sigaction(libc::SIGURG, &action, std::ptr::null_mut());
             }
             beside(busy_in_here, |shared| {
                 let stack = shared.stack.lock().unwrap().clone();

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::thread_trace::walk_own;
-
 /// The return addresses of a stack, innermost first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trace {
@@ -22,16 +20,13 @@ impl Trace {
     /// Stack that walking the caller's stack may take; a third of it was seen.
     pub(crate) const STACK_BYTES: usize = 8 * 1024;
 
-    /// Walks the stack of the caller. Does not allocate: frames beyond the room made are left out.
-    #[inline(never)]
-    pub(crate) fn capture(&mut self) {
-        let addresses = &mut self.addresses;
-        walk_own(|address| {
-            if addresses.len() < addresses.capacity() {
-                addresses.push(address);
-            }
-            addresses.len() < addresses.capacity()
-        });
+    /// Adds a frame, further out than those that are there; false once there is no room for more. Does not allocate.
+    #[inline]
+    pub(crate) fn add(&mut self, address: usize) -> bool {
+        if self.addresses.len() < self.addresses.capacity() {
+            self.addresses.push(address);
+        }
+        self.addresses.len() < self.addresses.capacity()
     }
 
     /// An empty trace with room for so many frames.
@@ -93,7 +88,10 @@ mod tests {
     #[inline(never)]
     fn a_function_to_be_found() -> Trace {
         let mut trace = Trace::with_room(64);
-        trace.capture();
+        backtrace::trace(|frame| match frame.ip().addr() {
+            0 => false,
+            address => trace.add(address),
+        });
         std::hint::black_box(trace)
     }
 
@@ -112,7 +110,7 @@ mod tests {
     #[test]
     fn frames_beyond_the_room_are_left_out() {
         let mut trace = Trace::with_room(2);
-        trace.capture();
-        assert_eq!(trace.addresses.len(), 2);
+        assert!(trace.add(1) && !trace.add(2) && !trace.add(3));
+        assert_eq!(trace.addresses, [1, 2]);
     }
 }

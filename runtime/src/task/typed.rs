@@ -24,7 +24,7 @@ use std::{
 
 use super::JoinError;
 use crate::{
-    coroutine::{Name, Origin, TaskRef, Unstarted, Yields, next_id},
+    coroutine::{self, Name, Origin, TaskRef, Unstarted, Yields, next_id},
     error::{Cause, Interrupt},
     local,
     scheduler::{Scheduler, Worker, refusal},
@@ -239,7 +239,7 @@ where
     let stack = reserve()?;
     // SAFETY: the caller's promise; the handle takes the result or detaches it, while it lives.
     let (unstarted, task) =
-        unsafe { Unstarted::new(body, origin(name, class), stack, deadline, locals) };
+        unsafe { coroutine::make(body, origin(name, class), stack, deadline, locals) };
     let handle = Handle {
         task,
         taken: false,

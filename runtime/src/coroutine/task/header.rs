@@ -16,12 +16,11 @@ use super::super::{
 };
 use crate::{
     idle::Parker,
-    inbox::Chained,
     loom::{AtomicPtr, AtomicU32, Ordering, fence},
     stack::{Stack, depth::Watermark},
     sys::{
         fenced,
-        list::{Linked, Links},
+        list::{Chained, Linked, Links},
     },
     waiter::{Locals, Parking, Reason, Scope, Waiter},
 };
@@ -31,27 +30,27 @@ pub(crate) struct Header {
     /// First, so that a waiter's address is its header's.
     pub(crate) waiter: Waiter,
     // What each turn touches lies together.
-    pub(in crate::coroutine) engine: Engine,
-    pub(in crate::coroutine) mark: Mark,
+    pub(in super::super) engine: Engine,
+    pub(in super::super) mark: Mark,
     /// Where it is sent once it is woken elsewhere: its home worker's.
-    pub(in crate::coroutine) home: Cell<*const Parker<Header>>,
+    pub(in super::super) home: Cell<*const Parker<Won>>,
     /// What it waits for, while it waits.
     pub(crate) reason: Cell<Reason>,
     pub(crate) alarm: Alarm,
     next: AtomicPtr<Header>,
     live: Links<Header>,
     /// The group that it is linked into, if any.
-    pub(in crate::coroutine) parent: Cell<Option<NonNull<Scope>>>,
-    pub(in crate::coroutine) references: References,
+    pub(super) parent: Cell<Option<NonNull<Scope>>>,
+    pub(super) references: References,
     /// Whether it got no stack, and runs only to drop what it owns. Set before it runs.
-    pub(in crate::coroutine) is_refused: Cell<bool>,
-    pub(in crate::coroutine) vtable: &'static VTable,
-    pub(in crate::coroutine) completion: Completion,
+    pub(in super::super) is_refused: Cell<bool>,
+    pub(super) vtable: &'static VTable,
+    pub(in super::super) completion: Completion,
     pub(crate) parking: Parking,
     /// Empty, or inherited, until it runs; then its own alone.
     pub(crate) locals: Locals,
     /// Where its stack lies, once it has one: one that got no stack of the size it asked for may end on another.
-    pub(in crate::coroutine) bounds: Bounds,
+    pub(in super::super) bounds: Bounds,
     pub(crate) origin: Origin,
     /// How it spent its time, as far as that is kept.
     pub(crate) record: Record,
@@ -70,7 +69,7 @@ pub(crate) struct Record {
 
 impl Header {
     #[inline(always)]
-    pub(in crate::coroutine) fn new(
+    pub(super) fn new(
         vtable: &'static VTable,
         origin: Origin,
         stack: Option<Stack>,
@@ -120,7 +119,7 @@ impl Header {
     }
 
     /// Tells addresses, where [`Still::sight`](crate::coroutine::Still::sight) tells pages.
-    pub(in crate::coroutine) fn sighted(&self, sweep: Sweep) -> Sighting<Range<usize>> {
+    pub(in super::super) fn sighted(&self, sweep: Sweep) -> Sighting<Range<usize>> {
         self.mark.sight(sweep, &self.stack_range())
     }
 
@@ -133,16 +132,6 @@ impl Header {
     #[inline]
     pub(crate) fn is_refused(&self) -> bool {
         self.is_refused.get()
-    }
-
-    /// The coroutine that leads the group this one belongs to, if a coroutine does.
-    pub(crate) fn leader(&self) -> Option<u64> {
-        let parent = self.parent.get()?;
-        // SAFETY: a group and its leader outlive its children; a coroutine's waiter is the first field of its header.
-        unsafe {
-            let waiter = parent.as_ref().waiter()?;
-            (!waiter.as_ref().is_thread()).then(|| waiter.cast::<Header>().as_ref().origin.id)
-        }
     }
 }
 
@@ -161,13 +150,13 @@ impl Chained for Header {
 }
 
 /// How many references to a task are counted: the runtime's, until it is complete, and one for each handle.
-pub(in crate::coroutine) struct References(AtomicU32);
+pub(super) struct References(AtomicU32);
 
 impl References {
     /// Counts one more. As with `Arc`, references can be forgotten without end in safe code; long before the
     /// count could come round to zero the process ends.
     #[inline]
-    pub(in crate::coroutine) fn add(&self) {
+    pub(super) fn add(&self) {
         if self.0.fetch_add(1, Ordering::Relaxed) > Self::MOST {
             fenced::abort("two thousand million references to one coroutine");
         }
@@ -175,7 +164,7 @@ impl References {
 
     /// Whether that was the last.
     #[inline]
-    pub(in crate::coroutine) fn remove(&self) -> bool {
+    pub(super) fn remove(&self) -> bool {
         // Release what this holder did; the last one acquires what all others did.
         let was_last = self.0.fetch_sub(1, Ordering::Release) == 1;
         if was_last {
@@ -190,67 +179,20 @@ impl References {
 
 /// What is done with a task without knowing its types. Reached through the task's own header alone, so each is given
 /// tasks of its own types.
-pub(in crate::coroutine) struct VTable {
-    pub(in crate::coroutine) run: fn(OwnStage),
-    pub(in crate::coroutine) fail: fn(OwnStage, Failure),
-    pub(in crate::coroutine) take: fn(OwnStage, *mut ()) -> Option<Failure>,
-    pub(in crate::coroutine) drop_result: fn(OwnStage) -> Unseen,
-    pub(in crate::coroutine) free: fn(OwnStage),
+pub(super) struct VTable {
+    pub(super) run: fn(OwnStage),
+    pub(super) fail: fn(OwnStage, Failure),
+    pub(super) take: fn(OwnStage, *mut ()) -> Option<Failure>,
+    pub(super) drop_result: fn(OwnStage) -> Unseen,
+    pub(super) free: fn(OwnStage),
 }
 
 /// The right to a task's closure or result: its holder's until it has begun, the coroutine's until the result is
-/// settled, the handle's from there on. Nobody else touches them meanwhile.
-pub(in crate::coroutine) struct OwnStage(NonNull<Header>);
+/// settled, the handle's from there on. Nobody else touches them meanwhile. Made in this folder alone.
+pub(in super::super) struct OwnStage(pub(super) NonNull<Header>);
 
-impl OwnStage {
-    /// # Safety
-    /// The task is there for as long as this, and its stage is the caller's.
-    #[inline]
-    pub(in crate::coroutine) unsafe fn of(task: NonNull<Header>) -> Self {
-        Self(task)
-    }
-
-    #[inline]
-    pub(in crate::coroutine) fn header(&self) -> &Header {
-        // SAFETY: by the promise at `of`.
-        unsafe { self.0.as_ref() }
-    }
-
-    /// Runs the closure, if it has not run, and keeps what it returns, or why it does not.
-    #[inline]
-    pub(in crate::coroutine) fn run(&self) {
-        (self.header().vtable.run)(Self(self.0));
-    }
-
-    /// Drops the closure and keeps why it does not run.
-    pub(in crate::coroutine) fn fail(&self, failure: Failure) {
-        (self.header().vtable.fail)(Self(self.0), failure);
-    }
-
-    /// Moves the result away, or returns why there is none.
-    ///
-    /// # Safety
-    /// `into` has room for the result, which is of the task's own type.
-    #[inline]
-    pub(in crate::coroutine) unsafe fn take_into<T>(self, into: *mut T) -> Option<Failure> {
-        (self.header().vtable.take)(Self(self.0), into.cast())
-    }
-
-    /// Drops the result.
-    pub(in crate::coroutine) fn drop_result(&self) -> Unseen {
-        (self.header().vtable.drop_result)(Self(self.0))
-    }
-
-    /// Drops what is left and frees the memory, to which nobody holds a reference any more.
-    pub(in crate::coroutine) fn free(self) {
-        (self.header().vtable.free)(Self(self.0));
-    }
-
-    #[inline(always)]
-    pub(in crate::coroutine) fn pointer(&self) -> NonNull<Header> {
-        self.0
-    }
-}
+/// A coroutine whose wait was won, on whatever thread: it waits until it is resumed. Made in this folder alone.
+pub(crate) struct Won(pub(super) NonNull<Header>);
 
 #[cfg(all(test, not(loom)))]
 mod tests {

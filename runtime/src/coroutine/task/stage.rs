@@ -1,25 +1,33 @@
 //! A task's closure, until it runs, then its result: what the rest of the task does not know the type of.
 
 use std::{
-    alloc::Layout,
     cell::{Cell, UnsafeCell},
-    mem::ManuallyDrop,
+    mem::{ManuallyDrop, MaybeUninit},
     panic::{AssertUnwindSafe, catch_unwind},
     ptr::NonNull,
+    time::Instant,
 };
 
 use super::{
-    super::origin::{Failure, Unseen},
+    super::{
+        origin::{Failure, Origin, Unseen},
+        unstarted::Unstarted,
+    },
+    Own, TaskRef,
     header::{Header, OwnStage, VTable},
 };
 use crate::{
     error::{Interrupt, Unwind},
-    sys::{fenced, recycle},
-    waiter::Waiter,
+    stack::Stack,
+    sys::{
+        fenced,
+        recycle::{self, Block, lines_for},
+    },
+    waiter::{Locals, Waiter},
 };
 
 /// This file, by which its frames are known in a backtrace.
-pub(in crate::coroutine) const FILE: &str = file!();
+pub(in super::super) const FILE: &str = file!();
 
 /// One heap object: the header, which does not know the types, and behind it what does.
 #[repr(C)]
@@ -28,34 +36,62 @@ struct Task<F, T> {
     stage: Stage<F, T>,
 }
 
-/// Puts a task on the heap, where it stays.
-#[inline(always)]
-pub(in crate::coroutine) fn make<F: FnOnce() -> T, T>(
+/// Makes a task, on the heap, where it stays; returns it and the handle's reference.
+///
+/// # Safety
+/// Whatever `F` and `T` borrow outlives the task's completion, and `T` is taken or dropped by its handle, or detached,
+/// before that ends. The task runs on this thread, or both are `Send`.
+pub(crate) unsafe fn make<F, T>(
     body: F,
-    header: impl FnOnce(&'static VTable) -> Header,
-) -> NonNull<Header> {
-    let task = recycle::take(Layout::new::<Task<F, T>>()).cast::<Task<F, T>>();
-    let header = header(
-        const {
-            &VTable {
-                run: run::<F, T>,
-                fail: fail::<F, T>,
-                take: take::<F, T>,
-                drop_result: drop_result::<F, T>,
-                free: free::<F, T>,
-            }
-        },
-    );
+    origin: Origin,
+    stack: Option<Stack>,
+    deadline: Option<Instant>,
+    locals: Locals,
+) -> (Unstarted, TaskRef)
+where
+    F: FnOnce() -> T,
+{
+    let task = room::<F, T>();
+    let vtable = const {
+        &VTable {
+            run: run::<F, T>,
+            fail: fail::<F, T>,
+            take: take::<F, T>,
+            drop_result: drop_result::<F, T>,
+            free: free::<F, T>,
+        }
+    };
+    let header = Header::new(vtable, origin, stack, deadline, locals);
     // SAFETY: fresh memory of the right layout, where the task stays for good; not shared yet. The parts are
-    // written one by one, which spares the stack a copy of the closure.
-    unsafe {
+    // written one by one, which spares the stack a copy of the closure. A header begins with two references.
+    let (own, handle) = unsafe {
         let made = task.as_ptr();
         (&raw mut (*made).header).write(header);
         (&raw mut (*made).stage.slot).cast::<F>().write(body);
         (&raw mut (*made).stage.holds).write(Cell::new(Holds::Closure));
         Waiter::settle_in(task.cast());
+        Own::with_handle(task.cast())
+    };
+    (Unstarted::new(own), handle)
+}
+
+/// Makes a task like [`make`], of what any thread may run, at any time.
+pub(crate) fn make_free<F, T>(body: F, origin: Origin) -> (Unstarted, TaskRef)
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    // SAFETY: nothing is borrowed.
+    unsafe { make(body, origin, None, None, Locals::new()) }
+}
+
+/// Room for a task, of which nothing is written.
+#[inline(always)]
+fn room<F, T>() -> NonNull<Task<F, T>> {
+    match const { lines_for::<Task<F, T>>() } {
+        Some(lines) => NonNull::from(Box::leak(recycle::take(lines))).cast(),
+        None => NonNull::from(Box::leak(Box::<Task<F, T>>::new_uninit())).cast(),
     }
-    task.cast()
 }
 
 /// A closure, then its result. Either may be large beside a stack, so both are moved here and away directly, and not
@@ -129,7 +165,7 @@ impl<F, T> Drop for Stage<F, T> {
 /// The stage of a task that was made with these types.
 #[inline(always)]
 fn of<F, T>(own: &OwnStage) -> &Stage<F, T> {
-    // SAFETY: there for as long as this, by the promise at `OwnStage::of`. The functions below are reached by the
+    // SAFETY: there for as long as this, for that is what an `OwnStage` says. The functions below are reached by the
     // header's table alone, which `make` has paired with its types.
     &unsafe { own.pointer().cast::<Task<F, T>>().as_ref() }.stage
 }
@@ -175,7 +211,7 @@ fn take<F, T>(own: OwnStage, into: *mut ()) -> Option<Failure> {
     let stage = of::<F, T>(&own);
     if stage.holds.get() == Holds::Value {
         stage.holds.set(Holds::Nothing);
-        // SAFETY: it was there, and is not any more; by the promise at `take_into` there is room for it.
+        // SAFETY: it was there, and is not any more; by the promise at `TaskRef::take_into` there is room for it.
         unsafe { into.cast::<T>().copy_from_nonoverlapping(stage.slot(), 1) };
         return None;
     }
@@ -205,9 +241,17 @@ fn drop_result<F, T>(own: OwnStage) -> Unseen {
 
 fn free<F, T>(own: OwnStage) {
     let task = own.pointer().cast::<Task<F, T>>();
-    // SAFETY: made in `make`; nobody refers to it any more.
+    // SAFETY: made in `make`, in what `room` leaked; nobody refers to it any more.
     unsafe {
         task.drop_in_place();
-        recycle::give(task.cast(), Layout::new::<Task<F, T>>());
+        match const { lines_for::<Task<F, T>>() } {
+            Some(lines) => {
+                let block = NonNull::slice_from_raw_parts(task.cast(), lines);
+                recycle::give(Block::from_raw(block.as_ptr()));
+            }
+            None => drop(Box::<MaybeUninit<Task<F, T>>>::from_raw(
+                task.cast().as_ptr(),
+            )),
+        }
     }
 }
