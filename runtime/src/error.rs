@@ -81,7 +81,7 @@ impl fmt::Display for Cause {
             Cause::Sibling => "since a sibling failed",
             Cause::NoStack => "since a sibling got no stack",
             Cause::Shutdown => "by the shutdown of the runtime",
-            Cause::Disconnected => "since whoever asked has gone",
+            Cause::Disconnected => "since the client that asked has gone",
         })
     }
 }

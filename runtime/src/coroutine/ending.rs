@@ -144,7 +144,7 @@ mod loom_models {
 
     /// Others hold references, as `Current` does: the last one to be let go frees the task.
     #[test]
-    fn loom_the_last_reference_frees_the_task_whoevers_it_is() {
+    fn loom_the_last_reference_frees_the_task_be_it_the_workers_or_anothers() {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(2);
         model.check(|| {

@@ -63,7 +63,7 @@ impl Act for Suspend<'_> {
         task.alarm.due.set(Alarm::NEVER);
         let outcome = waiter.claim.outcome();
         waiter.claim.settle();
-        outcome.expect("a coroutine is resumed by whoever claimed its wait")
+        outcome.expect("the one that claimed a coroutine's wait has it resumed")
     }
 }
 

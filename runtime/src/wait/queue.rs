@@ -842,7 +842,7 @@ mod loom_models {
 
     /// One who waits is cancelled while a parcel is given: it is handed over, or kept for the next.
     #[test]
-    fn loom_waiters_what_is_handed_over_is_had_once_whoever_gives_up() {
+    fn loom_waiters_what_is_handed_over_is_had_once_also_if_a_waiter_gives_up() {
         model(3, || {
             let (shop, token) = (Arc::new(Shop::new(Vec::new())), CancelToken::new());
             let (theirs, under) = (shop.clone(), token.clone());

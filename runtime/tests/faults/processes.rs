@@ -95,7 +95,7 @@ fn a_cut_call_for_output_or_status_leaves_no_process_that_reads() {
     for call in calls {
         let points = at_every_suspension(|after| {
             let (mut command, writer) = repeater(Stdio::piped());
-            // Whoever runs holds the other end.
+            // The program that runs holds the other end.
             let (mut held, errors) = io::pipe().unwrap();
             rustix::io::ioctl_fionbio(&held, true).unwrap();
             command.stderr(errors);

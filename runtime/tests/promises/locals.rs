@@ -264,7 +264,7 @@ fn who_is_spawned_without_locals_keeps_nothing_of_its_spawner() {
 }
 
 #[test]
-fn a_value_that_an_unjoined_result_makes_is_of_whoever_comes_last_the_coroutine_or_its_handle() {
+fn a_value_that_an_unjoined_result_makes_belongs_to_the_last_of_coroutine_and_handle() {
     on(2, || {
         for ends_first in [true, false] {
             let (dropped, seen) = channel::bounded(1);

@@ -69,7 +69,7 @@ fn a_barrier_for_one_or_none_is_open() {
 }
 
 #[test]
-fn whoever_leaves_a_barrier_counts_as_if_it_had_not_come() {
+fn one_that_leaves_a_barrier_counts_as_if_it_had_not_come() {
     on(1, || {
         let barrier = Arc::new(Barrier::new(2));
         let begun = Instant::now();

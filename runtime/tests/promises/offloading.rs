@@ -426,7 +426,7 @@ fn a_call_in_a_cancelled_scope_does_not_touch_the_file() {
     });
 }
 
-/// A pipe with a name, from which nothing comes until somebody writes, and whoever opens it stands still.
+/// A pipe with a name: who opens it for reading stands still until somebody writes.
 struct Fifo(Folder);
 
 impl Fifo {

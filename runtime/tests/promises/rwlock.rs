@@ -370,7 +370,7 @@ fn downgrading_lets_waiting_readers_in_and_no_writer() {
 }
 
 #[test]
-fn whoever_gives_up_lets_those_in_that_waited_because_of_it() {
+fn one_that_gives_up_lets_those_in_that_waited_because_of_it() {
     on(1, || {
         let lock = Arc::new(RwLock::new(()));
         let first = lock.read();

@@ -486,7 +486,7 @@ fn a_case_that_was_not_chosen_leaves_its_queue_in_order() {
     });
 }
 
-/// Go's `select7`: a try in a select meets whoever waits, plainly or in a select.
+/// Go's `select7`: a try in a select meets those who wait, plainly or in a select.
 #[test]
 fn a_select_that_does_not_wait_meets_those_who_do() {
     on(1, || {

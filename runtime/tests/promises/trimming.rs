@@ -297,7 +297,7 @@ fn keeps_every_frame(name: &'static str, guard: StackGuard) {
 }
 
 #[test]
-fn no_frame_is_lost_whoever_waits_where() {
+fn no_frame_is_lost_wherever_a_coroutine_waits() {
     keeps_every_frame("trim-stress", StackGuard::Auto);
 }
 

@@ -77,7 +77,7 @@ fn a_cancelled_read_is_no_interruption_that_is_tried_again() {
 }
 
 #[test]
-fn whoever_fails_over_and_over_keeps_nobody_else_from_running() {
+fn a_coroutine_that_fails_over_and_over_keeps_no_other_from_running() {
     on(1, || {
         let (mut client, _server) = pair();
         client.shutdown(Shutdown::Write).unwrap();

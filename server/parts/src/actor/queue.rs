@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_has_ended_is_found_out_by_whoever_waits_for_it() {
+    fn senders_that_wait_for_an_actor_learn_that_it_has_ended() {
         let runtime = maniple::Runtime::builder().workers(1).build().unwrap();
         runtime.run(|| {
             let (tail, head) = small(Laggard::Disconnect);

@@ -238,7 +238,7 @@ impl Codec for Bytes {
     }
 }
 
-/// Closes whoever says something.
+/// Closes each connection that says something.
 struct Mute;
 
 impl Actor for Mute {
