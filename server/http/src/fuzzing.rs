@@ -4,14 +4,19 @@
 use std::ops::Range;
 
 use crate::{
-    extract::parts::{PartHead, Parts, Step as Part, boundary, part_head},
+    extract::{
+        Cookies,
+        parts::{PartHead, Parts, Step as Part, boundary, part_head},
+    },
     http1::{
         Reject,
         chunk::{Decoder, Step, TOO_LARGE, USUAL_OVERHEAD},
         head::{self, Field, Framing, Head, Limits},
+        reply::{Ending, Reply, Search},
     },
 };
 
+pub use crate::proxy::fuzzing::passed_on;
 pub use crate::sse::fuzzing::event;
 #[cfg(feature = "websocket")]
 pub use crate::websocket::fuzzing::websocket;
@@ -43,6 +48,99 @@ pub fn request(bytes: &[u8]) {
     }
     check_prefixes(bytes, &whole);
     check_against_httparse(bytes, &whole);
+}
+
+/// Reads requests for the target that `bytes` are, by methods that have different forms of it.
+///
+/// # Panics
+/// As [`request`] does; and if a form is taken that the method has not.
+pub fn target(bytes: &[u8]) {
+    for method in ["GET", "OPTIONS", "CONNECT", "BREW"] {
+        let text = [
+            method.as_bytes(),
+            b" ",
+            bytes,
+            b" HTTP/1.1\r\nHost:\r\n\r\n",
+        ]
+        .concat();
+        request(&text);
+        if let Ok(Some((head, _))) = read(&text) {
+            let path = &text[head.path.clone()];
+            assert!(path != b"*" || matches!(method, "OPTIONS" | "CONNECT"));
+            let names_port = path.rsplit(|&byte| byte == b':').next() != Some(path);
+            assert!(method != "CONNECT" || names_port, "a tunnel has a port");
+        }
+    }
+}
+
+/// Reads `bytes` as the head of a response to `HEAD` or to another method, whole and in pieces.
+///
+/// # Panics
+/// If these differ, or what frames the body is read in two ways.
+pub fn response(bytes: &[u8], piece: usize, of_head: bool) {
+    let whole = Search::default().find(bytes);
+    let (mut search, mut known) = (Search::default(), 0);
+    let in_pieces = loop {
+        known = (known + piece.max(1)).min(bytes.len());
+        match search.find(&bytes[..known]) {
+            Ok(None) if known < bytes.len() => {}
+            found => break found,
+        }
+    };
+    assert_eq!(in_pieces, whole, "in pieces of {piece}");
+    let Ok(Some(length)) = whole else {
+        return;
+    };
+    assert!(length <= bytes.len());
+    let method = match of_head {
+        true => http::Method::HEAD,
+        false => http::Method::GET,
+    };
+    let Ok(reply) = Reply::parse(&bytes[..length], &method) else {
+        return;
+    };
+    let code = reply.status.as_u16();
+    let values = |name: &str| reply.headers.get_all(name).iter().count();
+    let (lengths, encodings) = (values("content-length"), values("transfer-encoding"));
+    if of_head || code < 200 || code == 204 || code == 304 {
+        assert!(matches!(reply.ending, Ending::Done), "it has no body");
+        return;
+    }
+    assert!(lengths == 0 || encodings == 0, "{:?}", reply.headers);
+    match reply.ending {
+        Ending::Chunked(_) => assert_eq!(encodings, 1),
+        Ending::Length(length) => assert!(lengths > 0 && length > 0),
+        Ending::Done => assert!(lengths > 0 && encodings == 0),
+        Ending::Close => {
+            assert!(lengths == 0 && encodings == 0);
+            assert!(!reply.keep_alive, "its end is the connection's");
+        }
+    }
+}
+
+/// Reads the lines of `bytes` as fields of cookies.
+///
+/// # Panics
+/// If one is not as it was sent, or depends on how they are spread over fields.
+pub fn cookies(bytes: &[u8]) {
+    let fields = || bytes.split(|&byte| byte == b'\n');
+    let all = Cookies::of(fields());
+    let found: Vec<(&str, &str)> = all.iter().collect();
+    let text: Vec<_> = fields().map(String::from_utf8_lossy).collect();
+    let is_blank = |character: char| character == ' ' || character == '\t';
+    for &(name, value) in &found {
+        assert!(!name.is_empty() && name.trim_matches(is_blank) == name);
+        assert!(!name.contains(['=', ';']) && !value.contains(';'));
+        let sent = |text: &str| text.contains(name) && text.contains(value);
+        assert!(text.iter().any(|text| sent(text)), "{name:?}={value:?}");
+        let first = found.iter().find(|(other, _)| *other == name);
+        assert_eq!(all.get(name), first.map(|(_, value)| *value));
+    }
+    let alone: Vec<_> = fields()
+        .map(|field| Cookies::of([field].into_iter()))
+        .collect();
+    let alone: Vec<_> = alone.iter().flat_map(Cookies::iter).collect();
+    assert_eq!(alone, found);
 }
 
 /// Reads `bytes` as a chunked body, whole and in pieces.
@@ -570,6 +668,29 @@ mod tests {
         }
 
         #[test]
+        fn any_fields_are_passed_on_by_the_rules(
+            text in "(a[.:]example|/\\.%2e/x|[/.%2eE\"\\\\]{0,9})\n((Connection|TE|X-Mine|Via|Max-Forwards|X-Forwarded-For|Forwarded|Keep-Alive|A): ?[a-zA-Z0-9:;=,. \"\\[\\]-]{0,30}\n){0,6}",
+        ) {
+            super::passed_on(text.as_bytes());
+        }
+
+        #[test]
+        fn any_cookies_are_read_as_they_were_sent(text in "([a-c\"é]{0,2}[=;, \t\n]?){0,20}") {
+            super::cookies(text.as_bytes());
+        }
+
+        #[test]
+        fn any_lines_of_a_response_are_read_by_the_rules(
+            code in prop_oneof![Just("200"), Just("204"), Just("101"), Just("304"), Just("999"), Just("20")],
+            lines in vec(select(&RESPONSE[..]), 0..6),
+            piece in 1_usize..9,
+            of_head in any::<bool>(),
+        ) {
+            let text = format!("HTTP/1.1 {code} x\r\n{}\r\n", lines.concat());
+            super::response(text.as_bytes(), piece, of_head);
+        }
+
+        #[test]
         fn any_bytes_are_read_by_the_rules(bytes in vec(any::<u8>(), 0..300)) {
             super::request(&bytes);
         }
@@ -611,6 +732,22 @@ mod tests {
         }
     }
 
+    /// What heads of responses are made of, right and wrong.
+    const RESPONSE: [&str; 12] = [
+        "Content-Length: 5\r\n",
+        "Content-Length: 0\r\n",
+        "Content-Length: 5, 5\r\n",
+        "content-length: 6\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Connection: close\r\n",
+        "Connection: keep-alive\r\n",
+        "A: b\n",
+        " folded\r\n",
+        "A\r\n",
+        "\r\n",
+    ];
+
     /// What forms are made of, right and wrong.
     const FORM: [&str; 14] = [
         "--B",
@@ -647,6 +784,20 @@ mod tests {
         }
         for seed in seeds("forwarded") {
             super::forwarded(&seed);
+        }
+        for seed in seeds("target") {
+            super::target(&seed);
+        }
+        for seed in seeds("cookies") {
+            super::cookies(&seed);
+        }
+        for seed in seeds("passed_on") {
+            super::passed_on(&seed);
+        }
+        for seed in seeds("response") {
+            if let Some((&first, bytes)) = seed.split_first() {
+                super::response(bytes, usize::from(first >> 1) + 1, first & 1 == 0);
+            }
         }
         #[cfg(feature = "websocket")]
         for seed in seeds("websocket") {

@@ -36,6 +36,17 @@ pub struct Cookies {
 }
 
 impl Cookies {
+    pub(crate) fn of<'v>(fields: impl Iterator<Item = &'v [u8]>) -> Self {
+        let mut text = String::new();
+        for value in fields {
+            if !text.is_empty() {
+                text.push(';');
+            }
+            text.push_str(&String::from_utf8_lossy(value));
+        }
+        Self { text }
+    }
+
     /// The value of the first of that name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter()
@@ -64,14 +75,7 @@ impl FromHead for Cookies {
     type Rejection = Infallible;
 
     fn from_head(request: &Request) -> Result<Self, Infallible> {
-        let mut text = String::new();
-        for value in request.header_values(COOKIE.as_str()) {
-            if !text.is_empty() {
-                text.push(';');
-            }
-            text.push_str(&String::from_utf8_lossy(value));
-        }
-        Ok(Self { text })
+        Ok(Self::of(request.header_values(COOKIE.as_str())))
     }
 
     fn is_absent(request: &Request) -> bool {

@@ -7,6 +7,8 @@
 //! ```
 
 mod fields;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod relay;
 
 use std::{
