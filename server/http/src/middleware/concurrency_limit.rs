@@ -1,19 +1,12 @@
 //! So many requests at a time, and so many that wait for their turn.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
-use maniple::sync::Semaphore;
-
-use super::chain::{Middleware, Next};
-use crate::{
-    problem::Problem,
-    request::Request,
-    response::{IntoResponse, Response},
+use super::{
+    chain::{Middleware, Next},
+    line::Line,
 };
+use crate::{request::Request, response::Response};
 
 /// Lets so many requests be answered at a time; further ones wait, so many and so long, and are then answered with 503
 /// and `Retry-After`.
@@ -32,11 +25,7 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct ConcurrencyLimit {
-    places: Semaphore,
-    waiting: AtomicUsize,
-    queue: usize,
-    patience: Duration,
-    retry_after: Duration,
+    line: Line,
 }
 
 impl ConcurrencyLimit {
@@ -48,69 +37,34 @@ impl ConcurrencyLimit {
     pub fn new(at_a_time: usize) -> Self {
         assert!(at_a_time > 0, "a limit of 0 requests at a time");
         Self {
-            places: Semaphore::new(at_a_time),
-            waiting: AtomicUsize::new(0),
-            queue: at_a_time,
-            patience: Duration::from_secs(1),
-            retry_after: Duration::from_secs(1),
+            line: Line::new(at_a_time, at_a_time),
         }
     }
 
     /// How many may wait. Default: as many as are answered at a time. With 0, none waits.
     pub fn queue(mut self, length: usize) -> Self {
-        self.queue = length;
+        self.line.settings.length = length;
         self
     }
 
     /// How long one may wait. Default: a second. More than its client waits is wasted.
     pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.line.settings.patience = patience;
         self
     }
 
     /// What `Retry-After` says, in whole seconds, rounded up. Default: a second.
     pub fn retry_after(mut self, after: Duration) -> Self {
-        self.retry_after = after;
+        self.line.settings.retry_after = after;
         self
-    }
-
-    #[cold]
-    fn refuse(&self) -> Response {
-        let reason = "too many requests at a time";
-        let mut response = Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
-        let seconds = self.retry_after.as_secs() + u64::from(self.retry_after.subsec_nanos() > 0);
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(seconds));
-        response
-    }
-}
-
-/// One of those who wait.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Middleware for ConcurrencyLimit {
     fn handle(&self, request: &mut Request, next: Next<'_>) -> Response {
-        if let Ok(_place) = self.places.try_acquire() {
-            return next.run(request);
-        }
-        let ahead = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let waiting = Waiting(&self.waiting);
-        if ahead >= self.queue {
-            return self.refuse();
-        }
-        match self.places.acquire_timeout(self.patience) {
-            Ok(_place) => {
-                drop(waiting);
-                next.run(request)
-            }
-            Err(_) => self.refuse(),
+        match self.line.enter() {
+            Ok(_place) => next.run(request),
+            Err(refusal) => refusal,
         }
     }
 }
@@ -118,6 +72,8 @@ impl Middleware for ConcurrencyLimit {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use http::StatusCode;
 
     use super::*;
     use crate::router::Router;

@@ -22,6 +22,7 @@
 //! ```
 
 mod access_log;
+mod adaptive_limit;
 mod auth;
 mod body_limit;
 mod catch_panic;
@@ -37,6 +38,7 @@ mod cross_site;
 mod decompression;
 mod etag;
 mod https_only;
+mod line;
 mod metrics;
 mod rate_limit;
 mod request_id;
@@ -45,6 +47,7 @@ mod timeout;
 mod trace;
 
 pub use access_log::AccessLog;
+pub use adaptive_limit::AdaptiveLimit;
 pub use auth::{BasicAuth, BearerAuth, equal_secrets};
 pub use body_limit::BodyLimit;
 pub use catch_panic::CatchPanic;

@@ -1,5 +1,6 @@
 //! The server and the client over real sockets.
 
+mod adapting;
 mod calling;
 mod compressing;
 mod counting;
