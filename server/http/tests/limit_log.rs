@@ -7,19 +7,25 @@ use std::{
 };
 
 use maniple::Runtime;
-use maniple_server::{Request, Router, Server};
+use maniple_server::{Request, Router, Server, middleware::AccessLog};
 
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Those of the access log.
+static ACCESSES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 struct Kept;
 
 impl log::Log for Kept {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.level() <= log::Level::Warn && metadata.target().starts_with("maniple_server")
+        let is_of_the_server = metadata.target().starts_with("maniple_server");
+        metadata.level() <= log::Level::Warn && is_of_the_server || metadata.target() == "access"
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        if self.enabled(record.metadata()) {
+        if record.target() == "access" {
+            ACCESSES.lock().unwrap().push(record.args().to_string());
+        } else if self.enabled(record.metadata()) {
             LINES.lock().unwrap().push(record.args().to_string());
         }
     }
@@ -31,11 +37,13 @@ impl log::Log for Kept {
 #[test]
 fn a_hundred_requests_beyond_a_limit_are_a_line_for_each_kind() {
     log::set_logger(&Kept).unwrap();
-    log::set_max_level(log::LevelFilter::Warn);
+    log::set_max_level(log::LevelFilter::Info);
     let runtime = Runtime::builder().workers(2).build().unwrap();
-    let routes = Router::new().post("/", |request: &mut Request| {
-        request.read_body().map(|body| body.to_vec())
-    });
+    let routes = Router::new()
+        .with(AccessLog::common())
+        .post("/", |request: &mut Request| {
+            request.read_body().map(|body| body.to_vec())
+        });
     let server = Server::builder(routes)
         .max_body_bytes(10)
         .max_target_bytes(100)
@@ -115,4 +123,22 @@ fn a_hundred_requests_beyond_a_limit_are_a_line_for_each_kind() {
         !lines.iter().any(|line| line.contains("invalid method")),
         "{lines:?}"
     );
+    // But each is in the access log, with what came of it.
+    let accesses = ACCESSES.lock().unwrap();
+    for (line, status) in [
+        ("what is this", 400),
+        ("GET / HTTP/1.1", 431),
+        ("POST / HTTP/1.1", 413),
+    ] {
+        let has = |access: &&String| access.ends_with(&format!("\"{line}\" {status} -"));
+        let with_bytes = |access: &&String| access.contains(&format!("\"{line}\" {status} "));
+        let told = accesses
+            .iter()
+            .filter(|of| has(of) || with_bytes(of))
+            .count();
+        assert!(
+            [25, 50].contains(&told),
+            "{line} {status}: {told} in {accesses:?}"
+        );
+    }
 }

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::chain::{Middleware, Next};
+use super::{
+    chain::{Middleware, Next},
+    refused::Refused,
+};
 use crate::{request::Request, response::Response, transport::Peer};
 
 /// Logs a line for each request, through the `log` crate: level `info`, target `access`.
@@ -13,6 +16,9 @@ use crate::{request::Request, response::Response, transport::Peer};
 /// Put it around everything, as the first [`Router::with`](crate::Router::with). It sees an answer before it is sent:
 /// the bytes that it tells are those of the answer's body, and `-` where the body is made while it is sent. The time is
 /// UTC, and that at which the request was taken up. What unwinds, by a panic or a cancellation, is told with 500.
+///
+/// What the server refused before it was a request ([`Refused`]) has a line too: with its first line as it came, and `-` for
+/// what is not known. In JSON that is `time`, `peer`, `line`, `status` and `reason`.
 ///
 /// What a client sent is told so that it can neither end a line nor command a terminal: quotes, backslashes, control
 /// characters and bytes beyond ASCII are written as `\xhh`, in JSON as `\u00hh`.
@@ -86,6 +92,17 @@ impl Middleware for AccessLog {
         entry.bytes = response.body.bytes().map(<[u8]>::len);
         response
     }
+
+    fn refused(&self, refused: &Refused<'_>) {
+        if !log::log_enabled!(target: TARGET, log::Level::Info) {
+            return;
+        }
+        let now = SystemTime::now();
+        match self.format {
+            Format::Json => log::info!(target: TARGET, "{}", refused_json(refused, now)),
+            format => log::info!(target: TARGET, "{}", refused_line(refused, format, now)),
+        }
+    }
 }
 
 /// What a client said that is told.
@@ -100,19 +117,13 @@ struct Said {
 
 impl Said {
     fn of(request: &Request) -> Self {
-        let field = |name| {
-            let value = request.header(name)?;
-            Some(value.escape_ascii().to_string().replace("\\'", "'"))
-        };
+        let field = |name| request.header(name).map(escaped);
         let target = match request.query() {
             Some(query) => format!("{}?{query}", request.path()),
             None => request.path().to_owned(),
         };
         Self {
-            peer: match request.peer() {
-                Peer::Tcp(address) => address.ip().to_string(),
-                other => other.to_string(),
-            },
+            peer: name(request.peer()),
             method: request.method().to_string(),
             target: target.escape_default().to_string().replace("\\'", "'"),
             version: match request.version() {
@@ -123,6 +134,43 @@ impl Said {
             user_agent: field("user-agent"),
         }
     }
+}
+
+/// Who sent it, without the port.
+fn name(peer: &Peer) -> String {
+    match peer {
+        Peer::Tcp(address) => address.ip().to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn escaped(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string().replace("\\'", "'")
+}
+
+/// As of a request, as far as it came.
+fn refused_line(refused: &Refused<'_>, format: Format, now: SystemTime) -> String {
+    let (peer, time) = (name(refused.peer()), Clf(now));
+    let request = match refused.line() {
+        [] => "-".to_owned(),
+        line => escaped(line),
+    };
+    let status = refused.status().as_u16();
+    let rest = match format {
+        Format::Combined => " \"-\" \"-\" 0.000000",
+        _ => "",
+    };
+    format!("{peer} - - [{time}] \"{request}\" {status} -{rest}")
+}
+
+fn refused_json(refused: &Refused<'_>, now: SystemTime) -> serde_json::Value {
+    serde_json::json!({
+        "time": Rfc3339(now).to_string(),
+        "peer": name(refused.peer()),
+        "line": escaped(refused.line()),
+        "status": refused.status().as_u16(),
+        "reason": refused.reason(),
+    })
 }
 
 /// A request that is being answered; its line is logged when it is dropped.
@@ -273,6 +321,32 @@ mod tests {
         let line = entry(Format::Combined, &request).line(Duration::ZERO);
         assert!(line.contains(r#" "\"a\tb\xc2\x9b\\" "#), "{line}");
         assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+    }
+
+    #[test]
+    fn what_was_no_request_is_told_as_far_as_it_came() {
+        let at = UNIX_EPOCH + Duration::from_secs(971_186_136);
+        let refused = |line: &'static [u8]| {
+            Refused::new(
+                &Peer::Memory,
+                http::StatusCode::BAD_REQUEST,
+                "invalid method",
+                line,
+            )
+        };
+        let peer = Peer::Memory.to_string();
+        assert_eq!(
+            refused_line(&refused(b"G\x1b[2J\"T /\r\nA: b"), Format::Common, at),
+            format!(r#"{peer} - - [10/Oct/2000:13:55:36 +0000] "G\x1b[2J\"T /" 400 -"#)
+        );
+        assert_eq!(
+            refused_line(&refused(b""), Format::Combined, at),
+            format!(r#"{peer} - - [10/Oct/2000:13:55:36 +0000] "-" 400 - "-" "-" 0.000000"#)
+        );
+        let json = refused_json(&refused(b"GE T /"), at);
+        assert_eq!(json["line"], "GE T /");
+        assert_eq!(json["reason"], "invalid method");
+        assert_eq!(json["status"], 400);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::{fmt, sync::Arc};
 
+use super::refused::Refused;
 use crate::{
     problem::Problem,
     request::Request,
@@ -64,6 +65,15 @@ use crate::{
 pub trait Middleware: Send + Sync + 'static {
     /// Answers one request, with or without the rest of the chain.
     fn handle(&self, request: &mut Request, next: Next<'_>) -> Response;
+
+    /// Hears of what came to no handler, since the server could not take it for a request; for logs and counts. By
+    /// default it does nothing.
+    ///
+    /// It is called of what is around a [server](crate::Server)'s whole router, as it is not known what else it would have
+    /// come to. The answer is the server's: see [`Router::on_error`](crate::Router::on_error).
+    fn refused(&self, refused: &Refused<'_>) {
+        let _ = refused;
+    }
 }
 
 impl<F, R> Middleware for F

@@ -7,7 +7,7 @@ use maniple::{inspect::depth_label, panics};
 
 use super::{Router, entry::Endpoint, handler::Handler, states::States};
 use crate::{
-    middleware::{Link, Next, give_form},
+    middleware::{Link, Next, Refused, give_form},
     problem::Problem,
     request::Request,
     response::{IntoResponse, Response},
@@ -112,6 +112,14 @@ impl Router {
         }
         let next = Next::new(&self.around, inner, handler);
         next.with_form(self.form.as_deref()).run(request)
+    }
+
+    /// Tells what is around everything of what came to no handler.
+    #[cold]
+    pub(crate) fn hear_of(&self, refused: &Refused<'_>) {
+        for middleware in &self.around {
+            panics::catch(|| middleware.refused(refused));
+        }
     }
 
     /// A problem that comes to no handler, in the form that it has here.

@@ -32,6 +32,7 @@ use crate::{
         conversation::{Next, Sent, after_answer},
         head,
     },
+    middleware::Refused,
     problem::Problem,
     request::Request,
     response::{Body, BodyKind, IntoResponse, Response},
@@ -377,6 +378,10 @@ impl Dialogue<'_> {
         let problem = Problem::new(reject.status, reject.reason);
         let mut response = self.service.router.tell(problem, None);
         let input = &self.exchange().scratch().input;
+        let received = &input.bytes[input.start..input.filled];
+        let peer = self.exchange().peer();
+        let refused = Refused::new(peer, reject.status, reject.reason, received);
+        self.service.router.hear_of(&refused);
         // There may be no head in hand: only this matters to an answer.
         let asked = Asked {
             of_head: head::is_of_head(&input.bytes[input.start..input.filled]),

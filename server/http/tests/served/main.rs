@@ -22,6 +22,7 @@ mod protocol;
 mod proxied;
 mod proxying;
 mod redirecting;
+mod refusing;
 mod secure;
 mod standby;
 mod streaming;

@@ -21,7 +21,10 @@ pub use exposition::Exposition;
 use exposition::Kind;
 use series::{BYTES, Counted, ENDS, Histogram, SECONDS, Series};
 
-use super::chain::{Middleware, Next};
+use super::{
+    chain::{Middleware, Next},
+    refused::Refused,
+};
 use crate::{
     request::Request,
     response::{Body, BodyKind, Response},
@@ -41,6 +44,7 @@ use crate::{
 /// | `http_server_requests_total` | `route`, `method`, `code` | by class of status; `none` where a handler was cut or panicked |
 /// | `http_server_responses_cut_total` | `route`, `method` | answers whose body broke off |
 /// | `http_server_requests_in_flight` | | being answered now |
+/// | `http_server_requests_refused_total` | `code` | by status, what was no request: malformed, too long, too late ([`Refused`]) |
 /// | `http_server_request_duration_seconds` | `route`, `method` | histogram, 1 ms to 10 s |
 /// | `http_server_request_body_bytes` | `route`, `method` | histogram of lengths that were told, 256 B to 16 MiB |
 /// | `http_server_response_body_bytes` | `route`, `method` | histogram, without chunks' framing |
@@ -78,7 +82,12 @@ struct Shared {
     id: u64,
     series: Mutex<Vec<Arc<Series>>>,
     collectors: Mutex<Vec<Collector>>,
+    /// What was no request, by its answer.
+    refused: [AtomicU64; REFUSALS.len()],
 }
+
+/// What the server answers to what is no request; the last is any other.
+const REFUSALS: [&str; 8] = ["400", "408", "413", "414", "431", "501", "505", "other"];
 
 type Collector = Arc<dyn Fn(&mut Exposition) + Send + Sync>;
 
@@ -91,6 +100,7 @@ impl Metrics {
                 id: IDS.fetch_add(1, Relaxed),
                 series: Mutex::default(),
                 collectors: Mutex::default(),
+                refused: [const { AtomicU64::new(0) }; REFUSALS.len()],
             }),
         }
     }
@@ -189,6 +199,14 @@ impl Metrics {
             Kind::Gauge,
         );
         out.sample("", &[], in_flight);
+        out.begin(
+            "http_server_requests_refused_total",
+            "What was no request.",
+            Kind::Counter,
+        );
+        for (code, count) in REFUSALS.iter().zip(&self.shared.refused) {
+            out.sample("", &[("code", code)], count.load(Relaxed));
+        }
         let families = &sorted;
         histograms(
             out,
@@ -347,6 +365,12 @@ impl Middleware for Metrics {
             None => response.body = until_its_end(response.body, counted),
         }
         response
+    }
+
+    fn refused(&self, refused: &Refused<'_>) {
+        let status = refused.status();
+        let at = REFUSALS.iter().position(|code| *code == status.as_str());
+        self.shared.refused[at.unwrap_or(REFUSALS.len() - 1)].fetch_add(1, Relaxed);
     }
 }
 
