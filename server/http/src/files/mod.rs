@@ -2,7 +2,6 @@
 
 mod answer;
 mod cache;
-mod coding;
 mod content;
 mod media;
 mod open;
@@ -26,12 +25,12 @@ use maniple::{log_limit::LogLimit, log_within};
 
 use self::{
     cache::{Cache, Key},
-    coding::{Coding, taken},
     place::{Place, below, place},
     settings::Settings,
     version::{Looked, Version, look},
 };
 use crate::{
+    http1::accepted::{Accepted, Coding},
     problem::Problem,
     request::Request,
     response::{IntoResponse, Response},
@@ -239,7 +238,10 @@ impl Files {
     /// The version to send; `None` if it is a directory that was asked for without its `/`.
     fn find(&self, request: &Request, place: Place) -> io::Result<Option<Arc<Version>>> {
         let codings = match self.settings.siblings {
-            true => taken(request.header_values("accept-encoding")),
+            true => {
+                let accepted = Accepted::of(request.header_values("accept-encoding"));
+                accepted.taken(&Coding::ALL, |coding| coding)
+            }
             false => Vec::new(),
         };
         let Some(cache) = &self.cache else {

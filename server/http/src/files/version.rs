@@ -17,14 +17,22 @@ use http::{
 };
 
 use super::{
-    coding::Coding,
     content::Content,
     media::media_type,
     open::{Found, Identity, below, file},
     place::Place,
     settings::Settings,
 };
-use crate::validators::Validators;
+use crate::{http1::accepted::Coding, validators::Validators};
+
+/// What the name of a sibling in that coding ends with.
+fn suffix(coding: Coding) -> &'static str {
+    match coding {
+        Coding::Brotli => ".br",
+        Coding::Zstd => ".zst",
+        Coding::Gzip => ".gz",
+    }
+}
 
 /// A version of a file.
 #[derive(Debug)]
@@ -94,7 +102,7 @@ pub(super) fn look(
     let mut coding = None;
     for one in codings {
         let mut sibling = name.clone().into_os_string();
-        sibling.push(one.suffix());
+        sibling.push(suffix(*one));
         if let Ok(Found::File(file, metadata)) = open(Path::new(&sibling)) {
             found = Found::File(file, metadata);
             coding = Some(*one);
@@ -177,7 +185,7 @@ fn take(
 /// Of time and length, as servers side by side have them; of a file whose time tells nothing, of what this machine knows.
 fn tag(metadata: &Metadata, coding: Option<Coding>, is_dated: bool, is_sure: bool) -> HeaderValue {
     let weak = if is_sure { "" } else { "W/" };
-    let coding = coding.map_or("", Coding::suffix);
+    let coding = coding.map_or("", suffix);
     let (length, seconds, nanos) = (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
     let tag = match is_dated {
         true => format!("{weak}\"{seconds:x}.{nanos:x}-{length:x}{coding}\""),

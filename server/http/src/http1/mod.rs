@@ -4,6 +4,7 @@
 //! status to answer with; the connection is closed after it, since where the next message begins cannot
 //! be known.
 
+pub(crate) mod accepted;
 pub(crate) mod chunk;
 pub(crate) mod condition;
 pub(crate) mod conversation;
