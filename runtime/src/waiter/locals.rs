@@ -80,8 +80,16 @@ impl Locals {
 
     /// Drops the values, the youngest first, and those that their destructors make. A destructor's panic
     /// ends that destructor alone.
+    #[inline]
     pub(crate) fn clear(&self) {
-        let Some(entries) = self.0.get() else { return };
+        if let Some(entries) = self.0.get() {
+            Self::clear_all(entries);
+        }
+    }
+
+    /// Out of line: most coroutines end without any.
+    #[cold]
+    fn clear_all(entries: &RefCell<Vec<Entry>>) {
         loop {
             let youngest = {
                 let mut entries = entries.borrow_mut();
@@ -97,6 +105,7 @@ impl Locals {
 }
 
 impl Drop for Locals {
+    #[inline]
     fn drop(&mut self) {
         self.clear();
     }
