@@ -22,7 +22,10 @@ use std::{
     collections::VecDeque,
     io,
     os::fd::{BorrowedFd, OwnedFd},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -160,6 +163,14 @@ impl Epoll {
         self.registered -= 1;
     }
 
+    /// Forgets those whose descriptors other threads have taken out.
+    #[cold]
+    fn forget_retired(&mut self) {
+        for slot in self.registrar.take_retired() {
+            self.forget(slot);
+        }
+    }
+
     /// Takes a registration out, whose descriptor is open still.
     pub(super) fn remove(&mut self, slot: Slot, fd: BorrowedFd<'_>) {
         self.registrar.unwatch(fd);
@@ -249,8 +260,8 @@ impl Epoll {
         now: impl FnOnce() -> Instant,
         mut wake: impl FnMut(Token),
     ) -> io::Result<Polled> {
-        for slot in self.registrar.take_retired() {
-            self.forget(slot);
+        if self.registrar.has_retired.load(Ordering::Relaxed) {
+            self.forget_retired();
         }
         let mut polled = Polled::default();
         let may_wait = timeout != Some(Duration::ZERO);
@@ -323,6 +334,8 @@ pub(crate) struct Registrar {
     epoll: OwnedFd,
     /// Registrations whose descriptors were taken out, for the driver to forget.
     retired: SpinLock<Vec<Slot>>,
+    /// Whether there are any. It changes while they are locked; a driver that sees it late forgets them a poll later.
+    has_retired: AtomicBool,
 }
 
 impl Registrar {
@@ -340,13 +353,16 @@ impl Registrar {
         Ok(Self {
             epoll,
             retired: SpinLock::new(Vec::new()),
+            has_retired: AtomicBool::new(false),
         })
     }
 
     /// Takes out a registration that nobody waits for, whose descriptor is open still.
     pub(super) fn retire(&self, slot: Slot, fd: BorrowedFd<'_>) {
         self.unwatch(fd);
-        self.retired.lock().push(slot);
+        let mut retired = self.retired.lock();
+        retired.push(slot);
+        self.has_retired.store(true, Ordering::Relaxed);
     }
 
     fn unwatch(&self, fd: BorrowedFd<'_>) {
@@ -357,7 +373,9 @@ impl Registrar {
     }
 
     fn take_retired(&self) -> Vec<Slot> {
-        std::mem::take(&mut *self.retired.lock())
+        let mut retired = self.retired.lock();
+        self.has_retired.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *retired)
     }
 }
 
