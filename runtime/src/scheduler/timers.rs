@@ -15,6 +15,8 @@ pub(super) struct Timers {
     wheel: RefCell<Wheel<Timed>>,
     /// Timers that fired before their coroutine's wait was over, to be armed again.
     early: RefCell<Vec<Timed>>,
+    /// The wheel's next expiry, and when that is, while it is known: none fires before. A poll looks here, not there.
+    next: Cell<Option<(u64, Instant)>>,
     clock: Clock,
 }
 
@@ -23,6 +25,7 @@ impl Timers {
         Self {
             wheel: RefCell::new(Wheel::new(0)),
             early: RefCell::new(Vec::new()),
+            next: Cell::new(None),
             clock: Clock::start(),
         }
     }
@@ -49,26 +52,47 @@ impl Timers {
         let due = self.clock.tick_at_or_after(deadline);
         task.set_alarm(
             due,
-            |due, timed| self.wheel.borrow_mut().insert(due, timed),
+            |due, timed| {
+                if self.next.get().is_some_and(|(next, _)| due < next) {
+                    self.next.set(None);
+                }
+                self.wheel.borrow_mut().insert(due, timed)
+            },
             |timer| self.disarm(timer),
         );
     }
 
     #[inline]
     pub(super) fn disarm(&self, timer: Key) -> Option<Timed> {
+        self.next.set(None);
         self.wheel.borrow_mut().remove(timer)
+    }
+
+    /// None fires before this.
+    #[inline]
+    pub(super) fn next(&self) -> Option<Instant> {
+        if self.next.get().is_none() {
+            let next = self.wheel.borrow().next_expiry();
+            self.next
+                .set(next.map(|tick| (tick, self.clock.time_of(tick))));
+        }
+        self.next.get().map(|(_, at)| at)
     }
 
     /// Ends the waits that are due, and hands on whose they were.
     #[inline]
     pub(super) fn fire(&self, ready: impl FnMut(Ready)) {
-        if !self.wheel.borrow().is_empty() {
+        if self.wheel.borrow().is_empty() {
+            return;
+        }
+        if self.next().is_some_and(|next| next <= self.recent()) {
             self.fire_due(ready);
         }
     }
 
     fn fire_due(&self, mut ready: impl FnMut(Ready)) {
         let present = self.clock.ticks_until(self.recent());
+        self.next.set(None);
         let mut wheel = self.wheel.borrow_mut();
         let mut early = self.early.borrow_mut();
         wheel.advance(present, &mut |timed: Timed| match timed.fire(present) {
@@ -79,11 +103,6 @@ impl Timers {
         for timed in early.drain(..) {
             timed.arm_again(|due, timed| wheel.insert(due, timed));
         }
-    }
-
-    pub(super) fn until_next(&self) -> Option<Duration> {
-        let tick = self.wheel.borrow().next_expiry()?;
-        Some(self.clock.time_of(tick).saturating_duration_since(now()))
     }
 }
 

@@ -14,7 +14,11 @@
 //!
 //! The free stacks of pools that stay unused go the same way.
 
-use std::{cell::Cell, sync::atomic::Ordering, time::Duration};
+use std::{
+    cell::Cell,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -47,14 +51,16 @@ pub(super) struct Trimmer {
     /// Coroutines that the worker had begun when it last looked at its free stacks.
     begun: Cell<u64>,
     busy_rounds: Cell<u32>,
+    /// Until then there is nothing to do, whatever runs, by the worker's own clock: it need not read this one's.
+    quiet_until: Cell<Option<Instant>>,
 }
 
 /// What a worker that is about to sleep should know.
 pub(super) enum Tidy {
     /// There is nothing to give back before a coroutine runs.
     Done,
-    /// There may be, after this time.
-    In(Duration),
+    /// There may be, from this time on.
+    At(Instant),
     /// There is, now.
     Unfinished,
 }
@@ -94,6 +100,7 @@ impl Trimmer {
             pools_settled: Cell::new(0),
             begun: Cell::new(0),
             busy_rounds: Cell::new(0),
+            quiet_until: Cell::new(None),
         }
     }
 }
@@ -104,8 +111,17 @@ impl Worker {
     pub(super) fn tidy(&self) -> Tidy {
         let trimmer = &self.trimmer;
         let turn = self.home.turn.load(Ordering::Relaxed);
-        if trimmer.stacks_settled.get() == turn && trimmer.pools_settled.get() == turn {
+        let stacks_are_settled = trimmer.stacks_settled.get() == turn;
+        let pools_are_settled = trimmer.pools_settled.get() == turn;
+        if stacks_are_settled && pools_are_settled {
             return Tidy::Done;
+        }
+        if let Some(until) = trimmer.quiet_until.get()
+            && !stacks_are_settled
+            && !pools_are_settled
+            && self.recent() < until
+        {
+            return Tidy::At(until);
         }
         match trimmer.after {
             None => Tidy::Done,
@@ -130,6 +146,7 @@ impl Worker {
             return Tidy::Unfinished;
         }
         let now = coarse_now();
+        trimmer.quiet_until.set(None);
         let mut next = Duration::MAX;
         if trimmer.stacks_settled.get() != turn {
             if now >= trimmer.due.get() {
@@ -145,7 +162,12 @@ impl Worker {
             }
             next = next.min(trimmer.pools_due.get());
         }
-        Tidy::In(next - now)
+        let at = self.recent().checked_add(next - now);
+        // What is settled is so until a coroutine runs.
+        if trimmer.stacks_settled.get() != turn && trimmer.pools_settled.get() != turn {
+            trimmer.quiet_until.set(at);
+        }
+        at.map_or(Tidy::Done, Tidy::At)
     }
 
     fn begin_sweep(&self, turn: u64, now: Duration, after: Duration) {

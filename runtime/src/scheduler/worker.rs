@@ -227,7 +227,6 @@ impl Worker {
     }
 
     fn round(&self) {
-        self.timers.begin_round();
         if !self.home.parker.looks_empty() {
             self.take_inbox();
         }
@@ -263,6 +262,7 @@ impl Worker {
             }
             self.poll(Some(Duration::ZERO));
         } else if self.steal() {
+            self.timers.begin_round();
             count(&self.counts.stolen);
             self.sleeper.note_found();
         } else {
@@ -311,7 +311,9 @@ impl Worker {
             } else if self.home.parker.announce() && self.scheduler.requests[self.index].is_empty()
             {
                 let refused = self.has_refused.get().then_some(REFUSED_PATIENCE);
-                let timer = sooner(self.timers.until_next(), refused);
+                let next = self.timers.next();
+                let next = next.map(|at| at.saturating_duration_since(now()));
+                let timer = sooner(next, refused);
                 self.poll(Some(left.min(timer.unwrap_or(left))));
             }
         }
@@ -516,12 +518,13 @@ impl Worker {
         let scheduler = &*self.scheduler;
         let alone = scheduler.workers() == 1;
         if !alone && self.sleeper.spin(&self.home.parker) {
+            self.timers.begin_round();
             self.take_inbox();
             return;
         }
-        let tidy_in = match self.tidy() {
+        let tidy_at = match self.tidy() {
             Tidy::Done => None,
-            Tidy::In(time) => Some(time),
+            Tidy::At(at) => Some(at),
             Tidy::Unfinished => {
                 self.poll(Some(Duration::ZERO));
                 self.awake_since.set(self.recent());
@@ -542,9 +545,12 @@ impl Worker {
         let wait = |search_in| {
             count(&self.counts.sleeps);
             let refused = self.has_refused.get().then_some(REFUSED_PATIENCE);
-            let timeout = sooner(sooner(self.timers.until_next(), tidy_in), refused);
-            self.poll(sooner(timeout, search_in));
+            let next = sooner(self.timers.next(), tidy_at);
+            let timeout = next.map(|at| at.saturating_duration_since(now()));
+            self.poll(sooner(sooner(timeout, refused), search_in));
         };
+        // It does not wait if something has come.
+        self.timers.begin_round();
         let parker = &self.home.parker;
         scheduler.idle.sleep(parker, &self.sleeper, has_work, wait);
         let before = self.counts.woken_from_elsewhere.get();
@@ -844,8 +850,8 @@ pub(super) fn culprit(limit: usize, report: &mut dyn FnMut(Option<Culprit<'_>>))
     });
 }
 
-/// The shorter of two timeouts, where `None` is for ever.
-fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+/// The shorter of two timeouts, or the earlier of two times, where `None` is for ever.
+fn sooner<T: Copy + Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         _ => one.or(other),

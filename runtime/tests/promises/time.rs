@@ -46,6 +46,32 @@ fn sleepers_wake_in_the_order_of_their_times() {
     assert_eq!(order, (0..10).collect::<Vec<_>>());
 }
 
+/// A worker remembers when its next timer is due, and must learn of each that is armed for sooner, or is no more.
+#[test]
+fn a_short_sleep_ends_in_its_time_whatever_longer_ones_begin_or_end_around_it() {
+    on(1, || {
+        let sleeper = |span: Duration| maniple::spawn(move || maniple::sleep(span));
+        let far = sleeper(20 * LONG);
+        for round in 0..20 {
+            let longer = [10, 15].map(|times| sleeper(times * LONG));
+            maniple::sleep(SHORT);
+            let shorter = sleeper(SHORT);
+            let [ended, kept] = longer;
+            ended.cancel();
+            ended.join().unwrap_err();
+            if round % 2 == 0 {
+                maniple::yield_now();
+            }
+            shorter.join().unwrap();
+            kept.cancel();
+            maniple::sleep(SHORT / 10);
+            kept.join().unwrap_err();
+        }
+        far.cancel();
+        far.join().unwrap_err();
+    });
+}
+
 #[test]
 fn a_hundred_thousand_sleepers_all_wake_and_none_too_early() {
     on(2, || {
