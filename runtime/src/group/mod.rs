@@ -309,12 +309,21 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
     }
 
     #[inline]
-    fn full_name(&self, own: Option<Cow<'static, str>>) -> Option<Cow<'static, str>> {
-        match (self.prefix.get(), own) {
-            (None, own) => own,
-            (Some(prefix), None) => Some(prefix.clone()),
-            (Some(prefix), Some(own)) => Some(format!("{prefix}/{own}").into()),
+    fn full_name(&self, own: Option<Cow<'static, str>>) -> Option<Name> {
+        match self.prefix.get() {
+            None => own.map(Name::Text),
+            Some(_) => self.prefixed(own),
         }
+    }
+
+    /// A child's name, with that of its group in front.
+    #[cold]
+    fn prefixed(&self, own: Option<Cow<'static, str>>) -> Option<Name> {
+        let prefix = self.prefix.get()?;
+        Some(Name::Text(match own {
+            None => prefix.clone(),
+            Some(own) => format!("{prefix}/{own}").into(),
+        }))
     }
 
     /// A builder for a child with a name or a stack size of its own.
@@ -371,7 +380,7 @@ impl<'scope, 'env, E> Group<'scope, 'env, E> {
         let class = self.scheduler.default_class;
         let (task, handle) = task::make_below(
             &self.frame,
-            self.full_name(name).map(Name::Text),
+            self.full_name(name),
             class,
             self.deadline,
             body,
@@ -561,7 +570,7 @@ impl<'scope, 'env, E> Builder<'scope, 'env, E> {
         let class = self.builder.class(group.scheduler)?;
         let (task, handle) = task::make_below_reserved(
             &group.frame,
-            group.full_name(self.builder.into_name()).map(Name::Text),
+            group.full_name(self.builder.into_name()),
             class,
             group.deadline,
             || group.scheduler.reserve_stack(class),
