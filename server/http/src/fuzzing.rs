@@ -45,6 +45,7 @@ pub fn request(bytes: &[u8]) {
         if head.framing == Framing::Chunked {
             body(&bytes[head.length..], 1);
         }
+        check_behind(alone, &bytes[head.length..]);
     }
     check_prefixes(bytes, &whole);
     check_against_httparse(bytes, &whole);
@@ -254,6 +255,24 @@ fn read(bytes: &[u8]) -> Read {
     let (mut head, mut fields) = (Head::default(), Vec::new());
     let complete = head::parse(bytes, &LIMITS, &mut fields, &mut head)?;
     Ok(complete.then_some((head, fields)))
+}
+
+/// A head is read behind another as it is alone, also if that other says the same in its fields.
+fn check_behind(first: &[u8], bytes: &[u8]) {
+    let again = [&b"GET /a?b HTTP/1.1\r\n"[..], first].concat();
+    let line = first.windows(2).position(|two| two == b"\r\n");
+    let same_fields = [
+        &b"GET /a?b HTTP/1.1\r\n"[..],
+        &first[line.map_or(first.len(), |at| at + 2)..],
+    ]
+    .concat();
+    for second in [bytes, first, &again, &same_fields] {
+        let (mut head, mut fields) = read(first).expect("good").expect("whole");
+        let former = &first[head.field_lines()];
+        let behind = head::parse_behind(Some(former), second, &LIMITS, &mut fields, &mut head);
+        let behind = behind.map(|complete| complete.then_some((head, fields)));
+        assert_eq!(format!("{behind:?}"), format!("{:?}", read(second)));
+    }
 }
 
 /// No beginning of a good head, or of an unfinished one, is bad or a head itself.

@@ -32,11 +32,19 @@ pub(crate) struct Head {
     pub(crate) framing: Framing,
     pub(crate) keep_alive: bool,
     pub(crate) expects_continue: bool,
+    /// Where the field lines begin.
+    fields: usize,
     /// Length in bytes, the empty line included.
     pub(crate) length: usize,
 }
 
 impl Head {
+    /// Where its field lines are, with the empty line behind them.
+    #[inline]
+    pub(crate) fn field_lines(&self) -> Range<usize> {
+        self.fields..self.length
+    }
+
     /// The path, given the bytes that the head was parsed from; all ASCII.
     #[inline]
     pub(crate) fn path_in<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
@@ -125,10 +133,28 @@ pub(crate) fn parse(
     fields: &mut Vec<Field>,
     head: &mut Head,
 ) -> Result<bool, Reject> {
-    match read(bytes, limits, fields, head) {
+    parse_behind(None, bytes, limits, fields, head)
+}
+
+/// Parses a head like [`parse`], with the [field lines](Head::field_lines) of another at hand, which `fields` and `head` still
+/// describe: a client that sends many requests at once says the same of each, and then it need not be read again.
+#[inline]
+pub(crate) fn parse_behind(
+    former: Option<&[u8]>,
+    bytes: &[u8],
+    limits: &Limits,
+    fields: &mut Vec<Field>,
+    head: &mut Head,
+) -> Result<bool, Reject> {
+    match read(former, bytes, limits, fields, head) {
         Ok(()) => Ok(true),
-        Err(Stop::Short) => check_partial(bytes, limits).map(|()| false),
-        Err(Stop::Wrong(reject)) => Err(reject),
+        Err(stop) => {
+            fields.clear();
+            match stop {
+                Stop::Short => check_partial(bytes, limits).map(|()| false),
+                Stop::Wrong(reject) => Err(reject),
+            }
+        }
     }
 }
 
@@ -157,12 +183,12 @@ fn unexpected(bytes: &[u8], at: usize, reason: &'static str) -> Stop {
 
 #[inline]
 fn read(
+    former: Option<&[u8]>,
     bytes: &[u8],
     limits: &Limits,
     fields: &mut Vec<Field>,
     head: &mut Head,
 ) -> Result<(), Stop> {
-    fields.clear();
     // Whether the target is in origin form is clear for the method that most requests have.
     let (method, start, is_origin_form) = match bytes.starts_with(b"GET /") {
         true => (Method::GET, 4, true),
@@ -172,11 +198,79 @@ fn read(
         true => target::origin_form_ends(bytes, start),
         false => target::any_form_ends(bytes, start)?,
     };
-    let (http_11, mut at) = match bytes[end..].starts_with(HTTP_11) {
+    let (http_11, lines) = match bytes[end..].starts_with(HTTP_11) {
         true => (true, end + HTTP_11.len()),
         false => read_version(bytes, end)?,
     };
+    // A target in another form is held against the `Host`, and behind a tunnel that was not made comes nothing.
+    let same = former.filter(|former| {
+        is_origin_form
+            && http_11 == head.http_11
+            && head.method != Method::CONNECT
+            && bytes[lines..].starts_with(former)
+    });
     let mut meaning = Meaning::default();
+    let length = match same {
+        Some(same) => {
+            move_fields(fields, head.fields, lines);
+            lines + same.len()
+        }
+        None => read_fields(bytes, lines, limits, fields, &mut meaning)?,
+    };
+    if length > limits.unsuspicious() {
+        check_sizes(&bytes[..length], limits, fields)?;
+    }
+    if end - start > limits.line_bytes {
+        return Err(LINE_TOO_LONG.into());
+    }
+    let (path, query) = match is_origin_form {
+        true => (start..path_end, (path_end < end).then(|| path_end + 1..end)),
+        false => target::split(bytes, start..end, &method, meaning.host)?,
+    };
+    if same.is_none() {
+        (head.framing, head.keep_alive) = meaning.conclude(http_11)?;
+        // What comes behind it may have been sent for the tunnel, which whoever answers otherwise has not made.
+        head.keep_alive &= is_origin_form || method != Method::CONNECT;
+        head.expects_continue = meaning.expects_continue && http_11;
+    }
+    head.of_head = method == Method::HEAD;
+    head.method = method;
+    head.target = start..end;
+    head.path = path;
+    head.query = query;
+    head.http_11 = http_11;
+    head.fields = lines;
+    head.length = length;
+    Ok(())
+}
+
+/// Has fields whose lines began at `from` be those of the same lines at `to`.
+#[inline]
+fn move_fields(fields: &mut [Field], from: usize, to: usize) {
+    if from != to {
+        for Field { name, value } in fields {
+            for at in [
+                &mut name.start,
+                &mut name.end,
+                &mut value.start,
+                &mut value.end,
+            ] {
+                *at = *at - from + to;
+            }
+        }
+    }
+}
+
+/// Reads the field lines from `at` on; where the head ends.
+#[inline]
+fn read_fields<'b>(
+    bytes: &'b [u8],
+    mut at: usize,
+    limits: &Limits,
+    fields: &mut Vec<Field>,
+    meaning: &mut Meaning<'b>,
+) -> Result<usize, Stop> {
+    fields.clear();
     // The field that most requests begin with needs no look at its name.
     if let Some(end) = target::usual_host_line(&bytes[at..]) {
         let (name, value) = (at..at + 4, at + 6..at + end - 2);
@@ -186,7 +280,7 @@ fn read(
     }
     loop {
         if bytes[at..].starts_with(b"\r\n") {
-            break;
+            return Ok(at + 2);
         }
         let name = at..token_end(bytes, at);
         if name.is_empty() || bytes.get(name.end) != Some(&b':') {
@@ -206,29 +300,6 @@ fn read(
         }
         fields.push(Field { name, value });
     }
-    let length = at + 2;
-    if length > limits.unsuspicious() {
-        check_sizes(&bytes[..length], limits, fields)?;
-    }
-    if end - start > limits.line_bytes {
-        return Err(LINE_TOO_LONG.into());
-    }
-    let (path, query) = match is_origin_form {
-        true => (start..path_end, (path_end < end).then(|| path_end + 1..end)),
-        false => target::split(bytes, start..end, &method, meaning.host)?,
-    };
-    (head.framing, head.keep_alive) = meaning.conclude(http_11)?;
-    // What comes behind it may have been sent for the tunnel, which whoever answers otherwise has not made.
-    head.keep_alive &= is_origin_form || method != Method::CONNECT;
-    head.of_head = method == Method::HEAD;
-    head.method = method;
-    head.target = start..end;
-    head.path = path;
-    head.query = query;
-    head.http_11 = http_11;
-    head.expects_continue = meaning.expects_continue && http_11;
-    head.length = length;
-    Ok(())
 }
 
 const HTTP_11: &[u8; 11] = b" HTTP/1.1\r\n";
@@ -749,6 +820,44 @@ mod tests {
             .prop_map(|(start, parts)| [start.as_bytes(), &parts.concat()].concat())
     }
 
+    /// A head of few kinds, so that two of them often say the same of the message; whole or not, right or not.
+    fn request() -> impl Strategy<Value = String> {
+        let line = select(vec![
+            "GET / HTTP/1.1",
+            "GET /a/b?c=d HTTP/1.1",
+            "POST / HTTP/1.1",
+            "\r\nHEAD /a HTTP/1.1",
+            "GET / HTTP/1.0",
+            "GET http://h/ HTTP/1.1",
+            "GET http://i/ HTTP/1.1",
+            "OPTIONS * HTTP/1.1",
+            "CONNECT h:1 HTTP/1.1",
+            "GET /\u{1} HTTP/1.1",
+        ]);
+        let fields = select(vec![
+            "Host: h\r\n",
+            "Host: h\r\nA: b\r\n",
+            "Accept: c\r\nhost: h\r\n",
+            "A: b\r\n",
+            "",
+            "Host: h\r\nContent-Length: 3\r\n",
+            "Host: h\r\nContent-Length: 3\r\nExpect: 100-continue\r\n",
+            "Host: h\r\nTransfer-Encoding: chunked\r\n",
+            "Host: h\r\nConnection: close\r\n",
+            "Host: h\r\nConnection: keep-alive\r\n",
+            "Host: h\r\nHost: h\r\n",
+        ]);
+        let end = select(vec![
+            "\r\n",
+            "\r\nGET / HTTP/1.1\r\n",
+            "\r\nabc",
+            "\r",
+            "\n",
+            "",
+        ]);
+        (line, fields, end).prop_map(|(line, fields, end)| format!("{line}\r\n{fields}{end}"))
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -769,6 +878,22 @@ mod tests {
                 head.map(|head| head.map(|head| (head.framing, fields.iter().map(value).collect::<Vec<_>>())))
             };
             prop_assert_eq!(read("Host: "), read("hOst: "));
+        }
+
+        #[test]
+        fn a_head_behind_another_is_read_as_if_it_were_alone(one in request(), other in request()) {
+            let (mut head, mut fields) = (Head::default(), Vec::new());
+            if parse(one.as_bytes(), &LIMITS, &mut fields, &mut head) == Ok(true) {
+                let former = &one.as_bytes()[head.field_lines()];
+                let other = other.as_bytes();
+                let behind = parse_behind(Some(former), other, &LIMITS, &mut fields, &mut head);
+                let (mut alone, mut its_fields) = (Head::default(), Vec::new());
+                prop_assert_eq!(&behind, &parse(other, &LIMITS, &mut its_fields, &mut alone));
+                prop_assert_eq!(&fields, &its_fields);
+                if behind == Ok(true) {
+                    prop_assert_eq!(format!("{head:?}"), format!("{alone:?}"));
+                }
+            }
         }
 
         #[test]

@@ -18,7 +18,10 @@ use maniple::panics;
 use super::{lookout::enlist, out::Out};
 use crate::{
     body::{BodyState, Decode, Pace},
-    http1::head::{Field, Head, header_map},
+    http1::{
+        Reject,
+        head::{Field, Head, Limits, header_map, parse_behind},
+    },
     router::{params::Params, states::States, template::Template},
 };
 
@@ -66,6 +69,8 @@ pub(crate) struct Input {
     pub(crate) start: usize,
     pub(crate) used: usize,
     pub(crate) filled: usize,
+    /// Where the head of the message before is, while it is there whole, and its fields in the tables.
+    former: Option<usize>,
 }
 
 const INPUT_BYTES: usize = 8 * 1024;
@@ -108,6 +113,7 @@ impl Scratch {
                 start: 0,
                 used: 0,
                 filled: 0,
+                former: None,
             },
             fields: Vec::with_capacity(16),
             params: Params::default(),
@@ -143,6 +149,24 @@ impl Scratch {
 }
 
 impl Scratch {
+    /// Parses what has come as a head; false if its end has not come yet.
+    #[inline]
+    pub(crate) fn parse(&mut self, limits: &Limits) -> Result<bool, Reject> {
+        let Input {
+            bytes,
+            start,
+            filled,
+            former,
+            ..
+        } = &mut self.input;
+        let former = former.take().map(|former| {
+            let lines = self.head.field_lines();
+            &bytes[former + lines.start..former + lines.end]
+        });
+        let bytes = &bytes[*start..*filled];
+        parse_behind(former, bytes, limits, &mut self.fields, &mut self.head)
+    }
+
     /// Drops what belongs to the request that was in hand.
     #[inline]
     pub(crate) fn forget_request(&mut self) {
@@ -231,6 +255,7 @@ impl Scratch {
 impl Input {
     fn clear(&mut self) {
         (self.start, self.used, self.filled) = (0, 0, 0);
+        self.former = None;
     }
 
     /// The bytes that no message has claimed yet.
@@ -245,6 +270,7 @@ impl Input {
         if self.used == self.filled {
             self.clear();
         } else {
+            self.former = Some(self.start);
             self.start = self.used;
         }
     }
@@ -271,6 +297,7 @@ impl Input {
             self.used -= self.start;
             self.filled -= self.start;
             self.start = 0;
+            self.former = None;
         }
         if self.bytes.len() - self.filled < least {
             self.bytes
@@ -306,6 +333,7 @@ mod tests {
             start: 0,
             used: 0,
             filled: 0,
+            former: None,
         };
         input.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
         input.filled += bytes.len();

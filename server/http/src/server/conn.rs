@@ -35,7 +35,7 @@ use super::{
     standby::Standby,
     state::Connection,
 };
-use crate::{http1::head, transport::Peer};
+use crate::transport::Peer;
 
 /// Serves a connection until either side ends it, it is handed over, or it has to wait for the next request where no
 /// coroutine should.
@@ -195,14 +195,7 @@ impl Conn<'_> {
         let out = &out;
         loop {
             let scratch = self.dialogue.request.exchange.scratch_mut();
-            let (start, filled) = (scratch.input.start, scratch.input.filled);
-            let parsed = head::parse(
-                &scratch.input.bytes[start..filled],
-                &self.dialogue.service.limits,
-                &mut scratch.fields,
-                &mut scratch.head,
-            );
-            match parsed {
+            match scratch.parse(&self.dialogue.service.limits) {
                 Ok(true) => {
                     deadline = None;
                     match self.dialogue.exchange_mut().begin() {

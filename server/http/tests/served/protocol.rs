@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use maniple_server::{Body, Method, Request, Response, Router, StatusCode};
+use maniple_server::{Body, BodyError, Method, Request, Response, Router, StatusCode};
 
 use super::{Served, statuses};
 
@@ -107,6 +107,38 @@ fn pipelined_requests_are_answered_in_order() {
         .map(|part| part.split("HTTP").next().unwrap())
         .collect();
     assert_eq!(ids, (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+/// More than a buffer holds: most say of the message what the one before said, some do not, some have a body.
+#[test]
+fn requests_that_come_together_have_each_its_own_fields() {
+    let echo = |request: &mut Request| -> Result<String, BodyError> {
+        let body = String::from_utf8(request.read_body()?.to_vec()).unwrap();
+        let field = |name: &str| String::from_utf8_lossy(request.header(name).unwrap_or(b"?"));
+        let (path, host, of) = (request.path(), field("host"), field("x-of"));
+        Ok(format!("<{path} {host} {of} {body}>"))
+    };
+    let router = Router::new().any("/{*rest}", echo);
+    let served = Served::of(router, |builder| builder);
+    let (mut requests, mut expected) = (String::new(), Vec::new());
+    for number in 0..600_usize {
+        let (path, of) = ("p".repeat(1 + number % 5), number / 7 % 3);
+        let body = "b".repeat(number / 11 % 4);
+        let host = "h".repeat(1 + number / 50 % 2);
+        let mut head = format!("PUT /{path} HTTP/1.1\r\nHost: {host}\r\nX-Of: {of}\r\n");
+        if !body.is_empty() {
+            head += &format!("Content-Length: {}\r\n", body.len());
+        }
+        requests += &format!("{head}\r\n{body}");
+        expected.push(format!("/{path} {host} {of} {body}"));
+    }
+    let answer = served.say(&requests);
+    let told: Vec<_> = answer
+        .split('<')
+        .skip(1)
+        .map(|rest| rest.split('>').next().unwrap())
+        .collect();
+    assert_eq!(told, expected);
 }
 
 #[test]
