@@ -110,7 +110,7 @@ impl Content<'_> {
 #[inline]
 pub(crate) fn connection_option(keep: bool, http_11: bool, ending: Ending) -> Option<&'static str> {
     match (keep, http_11) {
-        _ if ending == Ending::Close => Some("close"),
+        _ if matches!(ending, Ending::Close) => Some("close"),
         (false, _) => Some("close"),
         (true, false) => Some("keep-alive"),
         (true, true) => None,

@@ -64,14 +64,15 @@ impl Way<'_> {
     /// Appends a response whose body is there.
     #[inline(always)]
     pub(super) fn send(self, response: &Response, keep: bool, asked: Asked) -> io::Result<Sent> {
-        let (ending, has_body) = self.append_head(response, keep, asked);
+        let mut output = self.out.bytes();
+        let (ending, has_body) = append_head(&mut output, response, keep, asked);
         match response.body.bytes() {
             Some(bytes) if has_body => {
                 if bytes.len() > COPIED_BODY {
+                    drop(output);
                     self.out.flush_with(bytes, self.connection, self.stall)?;
                     return Ok(Sent::Whole);
                 }
-                let mut output = self.out.bytes();
                 output.extend_from_slice(bytes);
                 if output.len() > MAX_OUTPUT {
                     drop(output);
@@ -84,37 +85,13 @@ impl Way<'_> {
     }
 
     /// Appends the head of a response; how its body ends, and whether it is sent.
-    #[inline(always)]
     pub(super) fn append_head(
         self,
         response: &Response,
         keep: bool,
         asked: Asked,
     ) -> (Ending, bool) {
-        let content = Content {
-            status: response.status,
-            headers: response.headers.as_deref(),
-            length: match &response.body.kind {
-                BodyKind::Reader { length, .. } | BodyKind::Writer { length, .. } => *length,
-                _ => response.body.bytes().map(|bytes| bytes.len() as u64),
-            },
-            of_head: asked.of_head,
-            http_11: asked.http_11,
-        };
-        let (ending, has_body) = content.ending();
-        let mut output = self.out.bytes();
-        write_head(
-            &mut output,
-            &Head {
-                status: response.status,
-                content_type: response.content_type,
-                headers: response.headers.as_deref(),
-                ending,
-                connection: connection_option(keep, asked.http_11, ending),
-            },
-        );
-        date::end_head(&mut output);
-        (ending, has_body)
+        append_head(&mut self.out.bytes(), response, keep, asked)
     }
 
     /// Sends a head behind which the bytes are no longer HTTP's (RFC 9110, 7.8 and 9.3.6).
@@ -135,4 +112,37 @@ impl Way<'_> {
         drop(output);
         self.flush()
     }
+}
+
+/// Appends the head of a response to what is collected; how its body ends, and whether it is sent.
+#[inline(always)]
+fn append_head(
+    output: &mut Vec<u8>,
+    response: &Response,
+    keep: bool,
+    asked: Asked,
+) -> (Ending, bool) {
+    let content = Content {
+        status: response.status,
+        headers: response.headers.as_deref(),
+        length: match &response.body.kind {
+            BodyKind::Reader { length, .. } | BodyKind::Writer { length, .. } => *length,
+            _ => response.body.bytes().map(|bytes| bytes.len() as u64),
+        },
+        of_head: asked.of_head,
+        http_11: asked.http_11,
+    };
+    let (ending, has_body) = content.ending();
+    write_head(
+        output,
+        &Head {
+            status: response.status,
+            content_type: response.content_type,
+            headers: response.headers.as_deref(),
+            ending,
+            connection: connection_option(keep, asked.http_11, ending),
+        },
+    );
+    date::end_head(output);
+    (ending, has_body)
 }

@@ -190,50 +190,48 @@ impl Conn<'_> {
     #[inline]
     fn answer_all(&mut self) -> io::Result<Flow> {
         let mut deadline = None;
-        // At hand for all of them.
-        let out = self.out.clone().expect("a busy connection has a buffer");
-        let out = &out;
+        let Self { dialogue, out, .. } = self;
+        let out = out.as_ref().expect("a busy connection has a buffer");
         loop {
-            let scratch = self.dialogue.request.exchange.scratch_mut();
-            match scratch.parse(&self.dialogue.service.limits) {
+            let scratch = dialogue.request.exchange.scratch_mut();
+            match scratch.parse(&dialogue.service.limits) {
                 Ok(true) => {
                     deadline = None;
-                    match self.dialogue.exchange_mut().begin() {
+                    match dialogue.exchange_mut().begin() {
                         Ok(Begun::AtOnce) => {}
                         // What it is asked with goes straight to the client, behind all else.
                         Ok(Begun::WhenAsked) => {
                             out.busy.mute_next();
-                            self.dialogue.way(out).flush()?;
+                            dialogue.way(out).flush()?;
                         }
-                        Err(reject) => return self.dialogue.refuse(reject, out),
+                        Err(reject) => return dialogue.refuse(reject, out),
                     }
-                    match self.dialogue.answer(out)? {
+                    match dialogue.answer(out)? {
                         Flow::Keep => {}
                         flow => return Ok(flow),
                     }
-                    let scratch = self.dialogue.exchange_mut().scratch_mut();
+                    let scratch = dialogue.exchange_mut().scratch_mut();
                     scratch.input.next_message();
                     if scratch.input.unused().is_empty() {
-                        self.dialogue.way(out).flush()?;
+                        dialogue.way(out).flush()?;
                         return Ok(Flow::Keep);
                     }
-                    self.dialogue.way(out).keep_back()?;
+                    dialogue.way(out).keep_back()?;
                     // What it was given may wait when it is dropped.
-                    self.dialogue.exchange_mut().scratch_mut().forget_request();
+                    dialogue.exchange_mut().scratch_mut().forget_request();
                 }
                 Ok(false) => {
                     if scratch.input.drop_empty_lines() {
-                        self.dialogue.way(out).flush()?;
+                        dialogue.way(out).flush()?;
                         return Ok(Flow::Keep);
                     }
-                    let until = *deadline.get_or_insert_with(|| {
-                        coarse_now() + self.dialogue.service.timeouts.header
-                    });
-                    if let Some(flow) = self.dialogue.complete_head(until, out)? {
+                    let until = *deadline
+                        .get_or_insert_with(|| coarse_now() + dialogue.service.timeouts.header);
+                    if let Some(flow) = dialogue.complete_head(until, out)? {
                         return Ok(flow);
                     }
                 }
-                Err(reject) => return self.dialogue.refuse(reject, out),
+                Err(reject) => return dialogue.refuse(reject, out),
             }
         }
     }

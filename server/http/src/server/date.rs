@@ -1,15 +1,16 @@
 //! The `Date` field, formatted once a second on each worker.
 
 use std::{
-    cell::RefCell,
+    cell::Cell,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::http1::response::DateLine;
 
 thread_local! {
-    /// Until when it is right, and the line.
-    static CACHED: RefCell<Option<(Instant, DateLine)>> = const { RefCell::new(None) };
+    static LINE: Cell<DateLine> = const { Cell::new([b' '; _]) };
+    /// Until when it is right.
+    static VALID_UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Appends the field line with the current time (RFC 9110, 5.6.7), as of the worker's recent clock, and the empty
@@ -17,24 +18,26 @@ thread_local! {
 #[inline]
 pub(crate) fn end_head(out: &mut Vec<u8>) {
     let recent = maniple::time::coarse_now();
-    CACHED.with(|cached| match &mut *cached.borrow_mut() {
-        Some((valid_until, line)) if recent < *valid_until => out.extend_from_slice(line),
-        outdated => out.extend_from_slice(refresh(outdated, recent)),
-    });
+    let line = match VALID_UNTIL.get() {
+        Some(valid_until) if recent < valid_until => LINE.get(),
+        _ => refresh(recent),
+    };
+    out.extend_from_slice(&line);
 }
 
 #[cold]
-fn refresh(cached: &mut Option<(Instant, DateLine)>, recent: Instant) -> &DateLine {
+fn refresh(recent: Instant) -> DateLine {
     let now = SystemTime::now();
     let text = format!("date: {}\r\n\r\n", httpdate::fmt_http_date(now));
-    let mut bytes: DateLine = [b' '; _];
-    let length = bytes.len();
-    bytes.copy_from_slice(&text.as_bytes()[..length]);
+    let mut line: DateLine = [b' '; _];
+    let length = line.len();
+    line.copy_from_slice(&text.as_bytes()[..length]);
     let into_second = now
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.subsec_nanos());
     let left = Duration::from_secs(1) - Duration::from_nanos(into_second.into());
-    let (_, line) = cached.insert((recent + left, bytes));
+    LINE.set(line);
+    VALID_UNTIL.set(Some(recent + left));
     line
 }
 
