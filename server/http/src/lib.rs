@@ -41,6 +41,8 @@
 
 mod body;
 pub mod client;
+#[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
+mod coding;
 pub mod extract;
 mod files;
 #[cfg(any(test, fuzzing))]

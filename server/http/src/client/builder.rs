@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use super::{
     pool::{Limits, Pool},
-    shared::Shared,
+    shared::{Decoding, Shared},
 };
 use crate::transport::{ClientTls, Connector};
 
@@ -19,6 +19,7 @@ pub struct Builder {
     idle: Limits,
     max_body_bytes: u64,
     max_redirects: usize,
+    pub(crate) decoding: Option<Decoding>,
 }
 
 impl Builder {
@@ -35,6 +36,7 @@ impl Builder {
             },
             max_body_bytes: 16 * 1024 * 1024,
             max_redirects: 0,
+            decoding: None,
         }
     }
 
@@ -144,6 +146,7 @@ impl Builder {
             timeout: self.timeout,
             max_body_bytes: self.max_body_bytes,
             max_redirects: self.max_redirects,
+            decoding: self.decoding,
         }
     }
 }

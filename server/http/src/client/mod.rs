@@ -9,14 +9,17 @@ mod error;
 mod pool;
 pub(crate) mod redirect;
 mod response;
-mod shared;
+pub(crate) mod shared;
 pub(crate) mod upload;
 pub(crate) mod url;
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{ACCEPT_ENCODING, CONTENT_TYPE, RANGE},
+};
 use maniple::net::ToSocketAddrs;
 use serde::Serialize;
 
@@ -95,7 +98,7 @@ impl Client {
     /// If the URL is not allowed, the connection fails, the answer is malformed, or the caller's scope is cancelled or
     /// past its deadline: see [`Request::send`].
     pub fn get(&self, url: &str) -> Result<ClientResponse, ClientError> {
-        if self.shared.max_redirects > 0 {
+        if self.shared.max_redirects > 0 || self.shared.decoding.is_some() {
             return self.request(Method::GET, url).send();
         }
         let request = Outgoing {
@@ -412,6 +415,14 @@ impl Request<'_> {
         let (mut method, mut url, mut headers) = (self.method, self.url, self.headers);
         let mut streamed = streamed;
         let mut followed = 0;
+        let asks = |headers: &HeaderMap| {
+            headers.contains_key(ACCEPT_ENCODING) || headers.contains_key(RANGE)
+        };
+        let decoding = self.client.shared.decoding.as_ref();
+        let decoding = decoding.filter(|_| !asks(&headers));
+        if let Some(decoding) = decoding {
+            headers.insert(ACCEPT_ENCODING, decoding.accepted.clone());
+        }
         loop {
             let request = Outgoing {
                 method: &method,
@@ -432,6 +443,9 @@ impl Request<'_> {
             // What was made while it was sent cannot be sent again.
             let next = next.filter(|next| !next.keeps_body || streamed.is_none());
             let Some(next) = next else {
+                if let Some(decoding) = decoding {
+                    response.decode(decoding);
+                }
                 if followed > 0 {
                     response.url = Some(url.into_boxed_str());
                 }

@@ -12,10 +12,17 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::{connection::Connection, error::ClientError, shared::Shared};
-use crate::http1::{
-    chunk::{self, Step},
-    reply::{Ending, Reply},
+use super::{
+    connection::Connection,
+    error::ClientError,
+    shared::{Decoding, Shared},
+};
+use crate::{
+    body::{BodyError, Decode},
+    http1::{
+        chunk::{self, Step},
+        reply::{Ending, Reply},
+    },
 };
 
 /// An answer: status and header fields, and a body that is read as it comes.
@@ -37,6 +44,8 @@ pub struct ClientResponse {
     host: Arc<str>,
     /// Where redirects have led to.
     pub(super) url: Option<Box<str>>,
+    /// What reads a body that travels in a coding.
+    decoder: Option<Box<dyn Decode>>,
     shared: Arc<Shared>,
 }
 
@@ -56,6 +65,7 @@ impl ClientResponse {
             host: connection.host.clone(),
             connection: Some(connection),
             url: None,
+            decoder: None,
             shared,
         };
         response.finish_if_done();
@@ -122,6 +132,8 @@ impl ClientResponse {
         let limit = self.shared.max_body_bytes;
         let too_large = || format!("body is larger than {limit} bytes");
         let mut body = match self.ending {
+            // How much comes out is not known.
+            Ending::Length(_) if self.decoder.is_some() => vec![0; PART],
             Ending::Length(length) if length > limit => return Err(self.malformed(too_large())),
             Ending::Length(length) => vec![0; to_size(length.min(MAX_CLAIMED))],
             Ending::Done => return Ok(Vec::new()),
@@ -141,7 +153,7 @@ impl ClientResponse {
             if filled as u64 > limit {
                 return Err(self.malformed(too_large()));
             }
-            if matches!(self.ending, Ending::Done) {
+            if matches!(self.ending, Ending::Done) && self.decoder.is_none() {
                 break;
             }
         }
@@ -170,7 +182,44 @@ impl ClientResponse {
             .map_err(|error| ClientError::protocol(&host, format!("invalid JSON: {error}")))
     }
 
+    /// Has the body read out of the coding in which it travels.
+    pub(super) fn decode(&mut self, decoding: &Decoding) {
+        if !matches!(self.ending, Ending::Done) {
+            self.decoder = (decoding.decoder)(&mut self.headers);
+        }
+    }
+
     fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, ClientError> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let Some(mut decoder) = self.decoder.take() else {
+            return self.read_raw(buffer);
+        };
+        let mut failed = None;
+        let mut raw = |buffer: &mut [u8]| {
+            self.read_raw(buffer).map_err(|error| {
+                failed = Some(error);
+                BodyError::Io(io::ErrorKind::Other.into())
+            })
+        };
+        let read = decoder.read(&mut raw, buffer);
+        let count = read.map_err(|error| {
+            failed.unwrap_or_else(|| {
+                // Where the next response would begin is not looked for.
+                self.connection = None;
+                self.ending = Ending::Close;
+                match error {
+                    BodyError::Malformed { reason } => self.malformed(reason),
+                    error => self.malformed(error.to_string()),
+                }
+            })
+        })?;
+        self.decoder = Some(decoder);
+        Ok(count)
+    }
+
+    fn read_raw(&mut self, buffer: &mut [u8]) -> Result<usize, ClientError> {
         if buffer.is_empty() {
             return Ok(0);
         }

@@ -15,11 +15,9 @@ use http::{
     },
 };
 
-use super::{
-    chain::{Middleware, Next},
-    coding::{CODINGS, Coding, preferred},
-};
+use super::chain::{Middleware, Next};
 use crate::{
+    coding::{CODINGS, Coding, preferred},
     request::Request,
     response::{Body, BodyKind, Response},
     writer::{BodyWriter, Flush, Sink},

@@ -28,8 +28,6 @@ mod body_limit;
 mod catch_panic;
 mod chain;
 #[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
-mod coding;
-#[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
 mod compression;
 mod concurrency_limit;
 mod cors;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use maniple_server::{Files, Request, Response, Router};
+use maniple_server::{Client, Files, Request, Response, Router};
 
 use super::Served;
 
@@ -553,4 +553,20 @@ fn curl_resumes_takes_ranges_and_asks_for_what_is_newer() {
     let path = half.to_str().unwrap();
     curl(&["-C", "-", "-o", path]);
     assert_eq!(fs::read_to_string(&half).unwrap(), "0123456789");
+}
+
+#[test]
+fn a_client_that_takes_codings_reads_a_compressed_sibling_as_the_file() {
+    let dir = Dir::new();
+    let text = "some text, and ".repeat(10_000);
+    let mut coded = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    coded.write_all(text.as_bytes()).unwrap();
+    dir.write("a.txt.gz", coded.finish().unwrap());
+    dir.write("a.txt", "another");
+    let files = Files::new(&dir.0).precompressed(true);
+    let served = Served::of(Router::new().files("/", files), |builder| builder);
+    let client = Client::builder().decompression(true).build();
+    let answer = client.get(&served.url("/a.txt")).unwrap();
+    assert_eq!(answer.header("content-encoding"), None);
+    assert_eq!(answer.text().unwrap(), text);
 }

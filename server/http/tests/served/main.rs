@@ -4,6 +4,7 @@ mod adapting;
 mod calling;
 mod compressing;
 mod counting;
+mod decoding;
 mod disconnecting;
 mod draining;
 mod early;

@@ -1,5 +1,8 @@
 //! The codings of bodies that are built in.
 
+mod client;
+pub(crate) mod decoder;
+
 use crate::http1::accepted::{self, Accepted};
 
 /// A coding that is built in, by the features `gzip`, `brotli` and `zstd`.
@@ -75,4 +78,30 @@ pub(crate) fn preferred<'a>(
 ) -> Option<Coding> {
     let taken = Accepted::of(fields).taken(offered, Coding::known);
     taken.first().copied()
+}
+
+/// How a body travels, by the fields `Content-Encoding`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Travels {
+    Plain,
+    In(Coding),
+    /// In a coding that is not built in.
+    Unknown,
+    InSeveral,
+}
+
+impl Travels {
+    pub(crate) fn of<'v>(fields: impl Iterator<Item = &'v [u8]>) -> Self {
+        let names = fields.flat_map(|value| value.split(|&byte| byte == b','));
+        let mut named = names
+            .map(<[u8]>::trim_ascii)
+            .filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"));
+        let (first, second) = (named.next(), named.next());
+        match (first.map(Coding::named), second) {
+            (None, _) => Self::Plain,
+            (Some(Some(coding)), None) => Self::In(coding),
+            (Some(None), None) => Self::Unknown,
+            _ => Self::InSeveral,
+        }
+    }
 }
