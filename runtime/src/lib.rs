@@ -101,6 +101,7 @@ pub mod panics;
 pub mod process;
 pub mod runtime;
 pub mod signal;
+pub mod sim;
 pub mod sync;
 pub mod task;
 pub mod time;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    coroutine::Header,
     scheduler::on_coroutine,
     waiter::{Heir, Local, Locals},
 };
@@ -125,6 +126,14 @@ impl<T: 'static> LocalKey<T> {
             None => self.make(|| (self.init)())?,
         };
         Ok(f(typed(&*value)))
+    }
+
+    /// Hands `look` the value of a coroutine of this thread that does not run, if it has one.
+    pub(crate) fn of<R>(&'static self, task: &Header, look: impl FnOnce(&T) -> R) -> Option<R> {
+        match task.locals.find(self.key()) {
+            Local::Value(value) => Some(look(typed(&*value))),
+            Local::Unmade | Local::Dropped => None,
+        }
     }
 
     fn key(&'static self) -> usize {

@@ -26,6 +26,7 @@ use rustix::{
 
 use crate::{
     cancel,
+    driver::sim,
     group::group,
     net::{self, PipeReader, PipeWriter},
     sys::{socket::exit_status, spin::SpinLock},
@@ -135,6 +136,7 @@ impl Command {
     /// # Errors
     /// If it cannot be started, or the parent has no descriptor left for it.
     pub fn spawn(&mut self) -> io::Result<Child> {
+        sim::refuse("a child process");
         LEFT.sweep();
         Child::new(self.command.spawn()?, self.kill_on_drop)
     }

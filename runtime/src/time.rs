@@ -8,7 +8,7 @@ use std::{
 pub use crate::error::Elapsed;
 use crate::{
     error::Unwind,
-    scheduler::{now, on_waiter},
+    scheduler::{self, on_waiter},
     stay,
     wait::{self, Interruptible, Reason, Waited},
     waiter::Waiter,
@@ -118,6 +118,22 @@ pub fn deadline<T>(at: Instant, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
 pub fn remaining() -> Option<Duration> {
     let deadline = on_waiter(Waiter::deadline)?;
     Some(deadline.saturating_duration_since(now()))
+}
+
+/// The clock that sleeps and deadlines go by: [`Instant::now`], and in a [simulated world](crate::sim) the world's.
+///
+/// Code that is to be simulated asks here, since there `Instant::now` tells of another time.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// let begun = maniple::time::now();
+/// maniple::sleep(Duration::from_millis(2));
+/// assert!(maniple::time::now() - begun >= Duration::from_millis(2));
+/// ```
+#[inline]
+pub fn now() -> Instant {
+    scheduler::now()
 }
 
 /// The clock as of the worker's last look at it: cheap, and behind by no more than the time since the worker last

@@ -123,6 +123,11 @@ impl Epoll {
         self.registered == 0
     }
 
+    /// Whether a read was put off, so that a poll does not wait.
+    pub(super) fn has_deferred(&self) -> bool {
+        !self.deferred.is_empty()
+    }
+
     /// How many descriptors are registered.
     pub(super) fn len(&self) -> usize {
         self.registered

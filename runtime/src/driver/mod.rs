@@ -6,8 +6,9 @@
 //! the [`Registrar`], to take out a descriptor that they close, and [`Standby`], which all workers share.
 //!
 //! The driver knows no coroutines: a waiter is a [`Token`] that it hands back. It reads no clock: instants come
-//! with the call. Which kind it is, nobody above can tell, nor needs to. Today there is one, [`epoll`]; a further
-//! kind is one more arm of [`Driver`], with the same methods and these promises, which `promises` tests of each.
+//! with the call. Which kind it is, nobody above can tell, nor needs to. There are two, chosen when it is made:
+//! [`epoll`], and in a simulated [world](sim::World) [`sim`], which differs in how it waits, and so in [`Driver::poll`]
+//! alone. A further kind is one more arm of [`Kind`], with these promises, which `promises` tests of each.
 //!
 //! # A registration
 //! [`Driver::register`] watches a descriptor for both directions until it is taken out. [`Slot`] names it. Its
@@ -47,6 +48,7 @@ pub(crate) mod hangups;
 mod promises;
 mod read_predictor;
 mod shared;
+pub(crate) mod sim;
 
 use std::{
     io,
@@ -63,6 +65,7 @@ use crate::{
     waiter::Waiter,
 };
 use epoll::Epoll;
+use sim::World;
 
 /// Who is told that a descriptor is ready; the driver only hands it back.
 pub(crate) type Token = NonNull<Waiter>;
@@ -78,43 +81,46 @@ pub(crate) struct Polled {
     pub(crate) standby: bool,
 }
 
-/// A worker's driver, of whichever kind.
-pub(crate) enum Driver {
-    Epoll(Epoll),
+/// A worker's driver.
+pub(crate) struct Driver {
+    /// What is known of descriptors. All kinds have this in common, so calls about one do not ask which kind it is.
+    ready: Epoll,
+    kind: Kind,
 }
 
-/// What other threads may do with a worker's driver.
+/// How a driver waits.
+pub(crate) enum Kind {
+    /// For the kernel.
+    Epoll,
+    /// For nothing: the world's time moves on.
+    Sim(Arc<World>),
+}
+
+/// What other threads may do with a worker's driver, and what it will be.
 #[derive(Clone)]
-pub(crate) enum Registrar {
-    Epoll(Arc<epoll::Registrar>),
-}
-
-/// Hands a call on to the kind that it is.
-macro_rules! each {
-    ($driver:expr, $kind:ident => $call:expr) => {
-        match $driver {
-            Self::Epoll($kind) => $call,
-        }
-    };
+pub(crate) struct Registrar {
+    ready: Arc<epoll::Registrar>,
+    world: Option<Arc<World>>,
 }
 
 impl Driver {
     /// The driver that belongs to `registrar`, of which there is one; made on the thread that calls it.
     pub(crate) fn of(registrar: Registrar) -> Self {
-        match registrar {
-            Registrar::Epoll(registrar) => Self::Epoll(Epoll::of(registrar)),
+        Self {
+            ready: Epoll::of(registrar.ready),
+            kind: registrar.world.map_or(Kind::Epoll, Kind::Sim),
         }
     }
 
     /// Whether no descriptor is registered, so that a poll that does not wait finds nothing.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {
-        each!(self, kind => kind.is_idle())
+        self.ready.is_idle()
     }
 
     /// How many descriptors are registered.
     pub(crate) fn len(&self) -> usize {
-        each!(self, kind => kind.len())
+        self.ready.len()
     }
 
     /// Registers `fd` for both directions. It counts as not ready until a poll has found otherwise, which the next
@@ -123,60 +129,60 @@ impl Driver {
     /// # Errors
     /// If the kernel cannot watch it, as with regular files, or will watch no more.
     pub(crate) fn register(&mut self, fd: BorrowedFd<'_>) -> io::Result<Slot> {
-        each!(self, kind => kind.register(fd))
+        self.ready.register(fd)
     }
 
     /// Takes a registration out that nobody waits for, whose descriptor is still open.
     pub(crate) fn remove(&mut self, slot: Slot, fd: BorrowedFd<'_>) {
-        each!(self, kind => kind.remove(slot, fd));
+        self.ready.remove(slot, fd);
     }
 
     /// Whether nobody waits for it.
     pub(crate) fn is_unawaited(&self, slot: Slot) -> bool {
-        each!(self, kind => kind.is_unawaited(slot))
+        self.ready.is_unawaited(slot)
     }
 
     /// Whether an operation in that direction may succeed, as far as is known.
     #[inline]
     pub(crate) fn is_ready(&self, slot: Slot, direction: Direction) -> bool {
-        each!(self, kind => kind.is_ready(slot, direction))
+        self.ready.is_ready(slot, direction)
     }
 
     /// Whether to try a read now. If not, the reader waits: the read may have been deferred, in which case a poll
     /// hands the reader back even if nothing comes.
     #[inline]
     pub(crate) fn is_worth_reading(&mut self, slot: Slot, now: impl FnOnce() -> Instant) -> bool {
-        each!(self, kind => kind.is_worth_reading(slot, now))
+        self.ready.is_worth_reading(slot, now)
     }
 
     /// An operation moved less than it could have. Not ready any more, unless `doubtful`, or something that is known
     /// here, says that this may have had another reason.
     #[inline]
     pub(crate) fn came_short(&mut self, slot: Slot, direction: Direction, doubtful: bool) {
-        each!(self, kind => kind.came_short(slot, direction, doubtful));
+        self.ready.came_short(slot, direction, doubtful);
     }
 
     /// A read filled its buffer: there may be more, or not.
     #[inline]
     pub(crate) fn came_filled(&mut self, slot: Slot) {
-        each!(self, kind => kind.came_filled(slot));
+        self.ready.came_filled(slot);
     }
 
     /// An operation would have had to wait. Returns whether to try once more all the same.
     #[inline]
     pub(crate) fn would_block(&mut self, slot: Slot, direction: Direction) -> bool {
-        each!(self, kind => kind.would_block(slot, direction))
+        self.ready.would_block(slot, direction)
     }
 
     /// Has the next poll that finds the direction ready hand back `waiter`, once.
     #[inline]
     pub(crate) fn add_waiter(&mut self, slot: Slot, direction: Direction, waiter: Token) {
-        each!(self, kind => kind.add_waiter(slot, direction, waiter));
+        self.ready.add_waiter(slot, direction, waiter);
     }
 
     /// Takes a waiter out that something else has woken; does nothing if it was handed back.
     pub(crate) fn remove_waiter(&mut self, slot: Slot, direction: Direction, waiter: Token) {
-        each!(self, kind => kind.remove_waiter(slot, direction, waiter));
+        self.ready.remove_waiter(slot, direction, waiter);
     }
 
     /// Waits until something has come or the bell rings, at most for `timeout` (`None`: for ever), and hands back
@@ -188,26 +194,32 @@ impl Driver {
     pub(crate) fn poll(
         &mut self,
         timeout: Option<Duration>,
-        now: impl FnOnce() -> Instant,
+        now: impl Fn() -> Instant,
         wake: impl FnMut(Token),
     ) -> io::Result<Polled> {
-        each!(self, kind => kind.poll(timeout, now, wake))
+        match &self.kind {
+            Kind::Epoll => self.ready.poll(timeout, now, wake),
+            Kind::Sim(world) => sim::poll(&mut self.ready, world, timeout, &now, &mut { wake }),
+        }
     }
 }
 
 impl Registrar {
     /// For a driver whose waits `bell` ends, and that reports what is due on `standby`. Made first, since a driver
-    /// never leaves its thread.
+    /// never leaves its thread. On a thread that is in a world, for a simulation's.
     ///
     /// # Errors
     /// If the process has no descriptor left.
     pub(crate) fn new<T>(bell: &Bell, standby: &Standby<T>) -> io::Result<Self> {
-        let registrar = epoll::Registrar::new(bell, standby)?;
-        Ok(Self::Epoll(Arc::new(registrar)))
+        let ready = epoll::Registrar::new(bell, standby)?;
+        Ok(Self {
+            ready: Arc::new(ready),
+            world: sim::current(),
+        })
     }
 
     /// Takes a registration out that nobody waits for, whose descriptor is still open.
     pub(crate) fn retire(&self, slot: Slot, fd: BorrowedFd<'_>) {
-        each!(self, kind => kind.retire(slot, fd));
+        self.ready.retire(slot, fd);
     }
 }

@@ -26,6 +26,7 @@ use rustix::{
     },
 };
 
+use super::sim;
 use crate::{
     sys::{
         event::{refused, timespec},
@@ -139,6 +140,9 @@ impl<T> Standby<T> {
                 None => self.take_late(&mut hand_out),
             }
         }
+        if sim::current().is_some() {
+            self.take_late(&mut hand_out);
+        }
     }
 
     /// Hands out what has its deadline behind it.
@@ -181,6 +185,11 @@ impl<T> Standby<T> {
         }
         let at = Duration::from_nanos(next.saturating_mul(1 << TICK_NANOS_SHIFT));
         let left = at.saturating_sub((self.clock)().saturating_duration_since(self.start));
+        if let Some(world) = sim::current() {
+            world.set_alarm(left);
+            state.alarm_at = Some(next);
+            return Ok(());
+        }
         // Zero would switch it off.
         let setting = Itimerspec {
             it_interval: timespec(Duration::ZERO),

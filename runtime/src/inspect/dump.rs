@@ -5,8 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use super::{Coroutine, Snapshot, State, Worker, collect};
-use crate::{cancel, coroutine, scheduler::suspend, sys::trace::Frame, wait};
+use super::{Coroutine, Snapshot, State, Told, Worker, collect};
+use crate::{
+    cancel, coroutine,
+    scheduler::{now, snapshot::WorkerView, suspend},
+    sys::trace::Frame,
+    wait,
+};
 
 /// All workers and coroutines of the process as text, each suspended coroutine with its backtrace, like a
 /// dump of goroutines or threads.
@@ -32,6 +37,17 @@ pub fn dump() -> String {
     let theirs = seen.clone();
     let named = cancel::shield(|| crate::offload(move || render(&theirs)));
     named.unwrap_or_else(|_| render(&seen))
+}
+
+/// What a worker tells of itself and its coroutines, as the report has it.
+pub(crate) fn text_of(name: String, view: WorkerView) -> String {
+    let at = now();
+    render(&Snapshot {
+        at,
+        workers: vec![Worker::new(name, Told::Answer(view), at)],
+        offload_queued: 0,
+        on_standby: 0,
+    })
 }
 
 fn render(seen: &Snapshot) -> String {

@@ -42,6 +42,7 @@ use std::{
 
 pub use depths::{DepthsOf, Distribution, MeasureDepths, depth_label, depths, measure_depths};
 pub use dump::dump;
+pub(crate) use dump::text_of;
 pub use quit::dump_on_sigquit;
 pub use stacks::{GuardKind, Stacks, stacks};
 pub use stall::{StallWatch, watch_stalls};

@@ -14,6 +14,7 @@ use rustix::{io::Errno, net::sockopt};
 
 use super::{
     resolve::no_address,
+    simulated,
     socket::tcp_socket,
     source::{Source, wait_any},
 };
@@ -24,6 +25,9 @@ const STAGGER: Duration = Duration::from_millis(250);
 
 /// Connects to the address.
 pub(super) fn to(address: &SocketAddr, until: Option<Instant>) -> io::Result<Source> {
+    if let Some(world) = simulated::world() {
+        return simulated::connect(&world, address, until).map(Source::new);
+    }
     match begin(address)? {
         Begun::Done(source) => Ok(source),
         Begun::Pending(source) => {
@@ -36,6 +40,10 @@ pub(super) fn to(address: &SocketAddr, until: Option<Instant>) -> io::Result<Sou
 /// Connects to the addresses, each [`STAGGER`] after the one before or as soon as that has failed, until one
 /// answers. The last error if none does.
 pub(super) fn to_first_of(addresses: Vec<SocketAddr>) -> io::Result<Source> {
+    if simulated::world().is_some() {
+        // A name stands for one address there.
+        return to(addresses.first().ok_or_else(no_address)?, None);
+    }
     let mut race = Race {
         ahead: interleaved(addresses),
         running: Vec::new(),

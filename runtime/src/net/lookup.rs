@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::simulated;
 use crate::{offload, scheduler::now, sys::spin::SpinLock, wait};
 
 /// How long the addresses of a name are remembered, unless [`set_name_ttl`] says otherwise.
@@ -52,6 +53,9 @@ static NAMES: LazyLock<SpinLock<Names>> = LazyLock::new(|| SpinLock::new(Names::
 /// The addresses of a name, from memory or from getaddrinfo(3) on a thread.
 pub(super) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     wait::check()?;
+    if let Some(world) = simulated::world() {
+        return simulated::look_up(&world, host, port).map(|address| vec![address]);
+    }
     let remembers = TTL_NANOS.load(Ordering::Relaxed) != 0;
     if remembers && let Some(addresses) = NAMES.lock().get(host, port, now()) {
         return Ok(addresses);

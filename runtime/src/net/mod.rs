@@ -13,6 +13,7 @@ mod hangups;
 mod lookup;
 mod pipe;
 mod resolve;
+pub(crate) mod simulated;
 mod socket;
 mod source;
 mod splice;

@@ -12,7 +12,7 @@ use rustix::net::{
     AddressFamily, Shutdown as RawShutdown, SocketAddrAny, SocketFlags, SocketType, ipproto,
 };
 
-use super::Shutdown;
+use super::{Shutdown, simulated};
 
 pub(in crate::net) const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
@@ -63,7 +63,11 @@ pub(in crate::net) fn slices_at_once<'a, 'b>(slices: &'a [IoSlice<'b>]) -> &'a [
 const MOST_SLICES: usize = 1024;
 
 pub(in crate::net) fn to_inet(address: SocketAddrAny) -> io::Result<SocketAddr> {
-    SocketAddr::try_from(address).map_err(|_| {
+    let simulated = || simulated::address(&address);
+    let address = SocketAddr::try_from(address.clone())
+        .ok()
+        .or_else(simulated);
+    address.ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidData,
             "the socket has no internet address",

@@ -20,6 +20,7 @@ use rustix::{
     net::{RecvFlags, sockopt},
 };
 
+use super::simulated;
 use crate::{
     coroutine::Remote,
     driver::Slot,
@@ -160,6 +161,9 @@ impl Source {
     /// be it a write, and to reads behind that a clean end: they get the error too.
     #[cold]
     pub(crate) fn at_end(&self) -> rustix::io::Result<Moved<usize>> {
+        if let Some(errno) = simulated::fate(self.as_fd()) {
+            return Err(errno);
+        }
         match self
             .fate
             .get()

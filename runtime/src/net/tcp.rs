@@ -16,6 +16,7 @@ use rustix::{
 use super::{
     Shutdown, ToSocketAddrs, connect,
     resolve::each_address,
+    simulated,
     socket::{
         DEFAULT_BACKLOG, Timeout, conversions, raw_shutdown, reader, tcp_socket, timeouts, to_inet,
         writer, zero_timeout,
@@ -253,6 +254,9 @@ impl TcpStream {
     /// # Errors
     /// If the connection is gone.
     pub fn reset_on_close(&self) -> io::Result<()> {
+        if simulated::reset_on_close(self.source.as_fd()) {
+            return Ok(());
+        }
         Ok(sockopt::set_socket_linger(
             &self.source,
             Some(Duration::ZERO),
@@ -301,7 +305,8 @@ impl TcpStream {
     /// # Errors
     /// If the connection is gone.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        Ok(sockopt::set_tcp_nodelay(&self.source, nodelay)?)
+        let set = sockopt::set_tcp_nodelay(&self.source, nodelay);
+        simulated::option(&self.source, set, ())
     }
 
     /// Whether `TCP_NODELAY` is set.
@@ -309,7 +314,8 @@ impl TcpStream {
     /// # Errors
     /// If the connection is gone.
     pub fn nodelay(&self) -> io::Result<bool> {
-        Ok(sockopt::tcp_nodelay(&self.source)?)
+        let nodelay = sockopt::tcp_nodelay(&self.source);
+        simulated::option(&self.source, nodelay, false)
     }
 
     /// What becomes of bytes that are still to be sent when the connection is dropped (`SO_LINGER`, socket(7)).
@@ -339,7 +345,7 @@ impl TcpStream {
     /// # Errors
     /// If the value is out of range.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        Ok(sockopt::set_ip_ttl(&self.source, ttl)?)
+        simulated::option(&self.source, sockopt::set_ip_ttl(&self.source, ttl), ())
     }
 
     /// What `IP_TTL` is.
@@ -347,7 +353,7 @@ impl TcpStream {
     /// # Errors
     /// If the system cannot tell.
     pub fn ttl(&self) -> io::Result<u32> {
-        Ok(sockopt::ip_ttl(&self.source)?)
+        simulated::option(&self.source, sockopt::ip_ttl(&self.source), 64)
     }
 
     /// Takes the connection's pending error.
@@ -492,7 +498,7 @@ impl TcpListener {
     /// # Errors
     /// If the value is out of range.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        Ok(sockopt::set_ip_ttl(&self.source, ttl)?)
+        simulated::option(&self.source, sockopt::set_ip_ttl(&self.source, ttl), ())
     }
 
     /// What `IP_TTL` is.
@@ -500,7 +506,7 @@ impl TcpListener {
     /// # Errors
     /// If the system cannot tell.
     pub fn ttl(&self) -> io::Result<u32> {
-        Ok(sockopt::ip_ttl(&self.source)?)
+        simulated::option(&self.source, sockopt::ip_ttl(&self.source), 64)
     }
 
     /// Takes the socket's pending error.
@@ -587,6 +593,10 @@ impl ListenOptions {
     }
 
     fn bind_one(&self, address: &SocketAddr) -> io::Result<TcpListener> {
+        if let Some(world) = simulated::world() {
+            let fd = simulated::listen(&world, address, self.backlog)?;
+            return Ok(TcpListener::with_source(Source::new(fd)));
+        }
         let fd = tcp_socket(address)?;
         sockopt::set_socket_reuseaddr(&fd, true)?;
         if self.reuse_port {

@@ -20,7 +20,7 @@ use super::{
     transfer::Partial,
     udp_batch::{self, RecvBatch},
 };
-use crate::sys::event::Direction;
+use crate::{driver::sim, sys::event::Direction};
 
 /// A UDP socket, in the shape of [`std::net::UdpSocket`].
 ///
@@ -68,6 +68,7 @@ impl UdpSocket {
     }
 
     fn bind_one(address: &SocketAddr) -> io::Result<Self> {
+        sim::refuse("a UDP socket");
         let udp = Some(ipproto::UDP);
         let fd = rustix::net::socket_with(family(address), SocketType::DGRAM, FLAGS, udp)?;
         rustix::net::bind(&fd, address)?;

@@ -28,8 +28,9 @@ use pool::{Pool, Settings};
 use ticket::{Begun, Ticket};
 
 use crate::{
+    driver::sim::{self, World},
     scheduler::{may_block_thread, on_coroutine},
-    wait::{self, Reason},
+    wait::{self, Interruptible, Reason, Waited},
 };
 
 /// Threads that the shared pool starts at most, and the default of others.
@@ -77,6 +78,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
+    sim::refuse("a file");
     run_unless_thread(&FILES, job, Begun::IsAwaited, &mut false)
 }
 
@@ -86,6 +88,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
+    sim::refuse("a file");
     run_unless_thread(&FILES, job, Begun::IsLeft, left)
 }
 
@@ -195,6 +198,9 @@ impl OffloadPool {
         T: Send + 'static,
     {
         wait::check()?;
+        if let Some(world) = sim::current() {
+            return in_world(&world, job);
+        }
         if self.pool.serves_here() {
             return Ok(job());
         }
@@ -222,6 +228,32 @@ impl OffloadPool {
         self.pool.queued()
     }
 }
+
+/// In a simulated world, which has no threads: the job runs where it is, after a time that is drawn, and takes none.
+#[cold]
+fn in_world<T>(world: &World, job: impl FnOnce() -> T) -> io::Result<T> {
+    let begins = world.now() + Duration::from_nanos(world.draw(LONGEST_QUEUING));
+    loop {
+        let waited = wait::wait(
+            Reason::Offload,
+            Some(begins),
+            Interruptible::Yes,
+            |waiter| {
+                waiter.claim.arm(true);
+                true
+            },
+            || {},
+        );
+        match waited {
+            Waited::Interrupted(interrupt) => return Err(interrupt.into()),
+            Waited::Again => {}
+            Waited::TimedOut | Waited::AtOnce | Waited::Notified => return Ok(job()),
+        }
+    }
+}
+
+/// Nanoseconds, in a simulated world, before a job begins.
+const LONGEST_QUEUING: u64 = 1_000_000;
 
 impl Drop for OffloadPool {
     fn drop(&mut self) {

@@ -22,6 +22,7 @@ pub(crate) mod refusal;
 mod requests;
 mod run_queue;
 mod shutdown;
+pub(crate) mod simulated;
 pub(crate) mod snapshot;
 pub(crate) mod suspend;
 mod timers;
@@ -53,7 +54,7 @@ use crate::{
     coroutine::{
         self, Failure, Header, Remote, Running, TaskRef, Unstarted, WaiterAct, Won, on_running,
     },
-    driver::Standby,
+    driver::{Standby, sim},
     error::Interrupt,
     idle::{Idle, Parker},
     stack::{SizeClass, Stack, pool::StackPool, slab::Slabs},
@@ -80,6 +81,32 @@ pub(crate) struct Scheduler {
 impl Scheduler {
     /// Makes a scheduler and starts its workers.
     pub(crate) fn start(config: Config) -> io::Result<Arc<Scheduler>> {
+        if sim::current().is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a simulated world has the one runtime that it runs on: no other begins in it",
+            ));
+        }
+        let (scheduler, seeds) = Self::make(config)?;
+        snapshot::register(&scheduler);
+        for (index, seed) in seeds.into_iter().enumerate() {
+            let own = scheduler.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("{}-{index}", scheduler.config.thread_name))
+                .spawn(move || Worker::run(own, index, seed));
+            match thread {
+                Ok(thread) => scheduler.ending.add_thread(thread),
+                Err(error) => {
+                    scheduler.shut_down(Duration::ZERO);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(scheduler)
+    }
+
+    /// Makes a scheduler, and what its workers grow from.
+    fn make(config: Config) -> io::Result<(Arc<Scheduler>, Vec<worker::Seed>)> {
         warn_without_unwinding();
         crate::sys::handler::install_for_overflows()?;
         crate::sys::overflow::set_culprit(worker::culprit);
@@ -104,21 +131,7 @@ impl Scheduler {
             ending: shutdown::Ending::default(),
             config,
         });
-        snapshot::register(&scheduler);
-        for (index, seed) in seeds.into_iter().enumerate() {
-            let own = scheduler.clone();
-            let thread = std::thread::Builder::new()
-                .name(format!("{}-{index}", scheduler.config.thread_name))
-                .spawn(move || Worker::run(own, index, seed));
-            match thread {
-                Ok(thread) => scheduler.ending.add_thread(thread),
-                Err(error) => {
-                    scheduler.shut_down(Duration::ZERO);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(scheduler)
+        Ok((scheduler, seeds))
     }
 
     pub(crate) fn workers(&self) -> usize {
@@ -352,12 +365,26 @@ pub(crate) fn current_task() -> Option<TaskRef> {
     on_running(|running| running.map(Running::counted))
 }
 
-/// The clock, read now.
+/// The clock, read now; in a simulated world, the world's.
 #[inline]
 #[allow(
     clippy::disallowed_methods,
     reason = "the scheduler's clock: everything else asks here"
 )]
 pub(crate) fn now() -> Instant {
-    Instant::now()
+    match sim::is_any() {
+        false => Instant::now(),
+        true => now_by_world(),
+    }
+}
+
+/// Kept out of line: what reads the clock is small enough to be inlined nearly everywhere.
+#[cold]
+#[inline(never)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the scheduler's clock, where another thread is in a world"
+)]
+fn now_by_world() -> Instant {
+    sim::now().unwrap_or_else(Instant::now)
 }

@@ -7,7 +7,7 @@ use std::{cell::RefCell, collections::VecDeque};
 
 use crossbeam_deque::{Injector, Steal, Stealer, Worker as Deque};
 
-use crate::coroutine::{Ready, Unstarted};
+use crate::coroutine::{Header, Ready, Unstarted};
 
 pub(super) struct RunQueue {
     ready: RefCell<VecDeque<Ready>>,
@@ -33,6 +33,12 @@ pub(super) enum Queued {
     Behind,
     /// Here is no room for it.
     No(Unstarted),
+}
+
+/// What was drawn to have the next turn.
+pub(super) enum Drawn {
+    Ready(Ready),
+    Unstarted(Unstarted),
 }
 
 impl RunQueue {
@@ -116,6 +122,32 @@ impl RunQueue {
             return Some(task);
         }
         self.local.borrow_mut().pop_front()
+    }
+
+    /// Any of those that may run, by the number that `draw` takes below how many there are; and both numbers.
+    pub(super) fn draw(&self, draw: impl FnOnce(u64) -> u64) -> Option<(Drawn, usize, usize)> {
+        let (mut ready, mut local) = (self.ready.borrow_mut(), self.local.borrow_mut());
+        while let Some(task) = self.shared.pop() {
+            local.push_back(task);
+        }
+        let count = ready.len() + local.len();
+        if count == 0 {
+            return None;
+        }
+        let drawn = draw(count as u64) as usize;
+        // What is left changes its order, which is drawn anyhow.
+        let task = match drawn.checked_sub(ready.len()) {
+            None => Drawn::Ready(ready.swap_remove_back(drawn)?),
+            Some(drawn) => Drawn::Unstarted(local.swap_remove_back(drawn)?),
+        };
+        Some((task, count, drawn))
+    }
+
+    /// Shows the new coroutines that must begin here.
+    pub(super) fn each_unstarted(&self, look: &mut dyn FnMut(&Header)) {
+        for task in &*self.local.borrow() {
+            look(task.header());
+        }
     }
 
     /// Takes a batch from what several may take from; returns the first of it.

@@ -73,6 +73,11 @@ impl Ending {
         self.lock().give_up_at.unwrap_or_else(now)
     }
 
+    /// What was reported; nothing the next time.
+    pub(super) fn take_stuck(&self) -> Vec<Stuck> {
+        std::mem::take(&mut self.lock().stuck)
+    }
+
     pub(super) fn report(&self, header: &Header, runs: bool) {
         let stuck = Stuck {
             id: header.origin.id,
@@ -95,12 +100,8 @@ impl Scheduler {
     /// Ends everything within `grace`; returns what did not end. Later calls return nothing.
     pub(crate) fn shut_down(&self, grace: Duration) -> Vec<Stuck> {
         let give_up_at = now() + grace.min(LONGEST_GRACE);
-        let threads = {
-            let mut state = self.ending.lock();
-            state.give_up_at.get_or_insert(give_up_at);
-            std::mem::take(&mut state.threads)
-        };
-        self.stopping.store(true, Ordering::SeqCst);
+        self.begin_end(give_up_at);
+        let threads = std::mem::take(&mut self.ending.lock().threads);
         for home in &self.remotes {
             home.parker.wake();
         }
@@ -118,7 +119,13 @@ impl Scheduler {
         self.refuse_injected();
         super::refusal::tell_rest();
         later::say_all();
-        std::mem::take(&mut self.ending.lock().stuck)
+        self.ending.take_stuck()
+    }
+
+    /// Has workers wind down, once they come to look.
+    pub(super) fn begin_end(&self, give_up_at: Instant) {
+        (self.ending.lock().give_up_at).get_or_insert(give_up_at);
+        self.stopping.store(true, Ordering::SeqCst);
     }
 
     fn await_workers(&self, expected: usize, until: Instant) -> bool {

@@ -15,6 +15,7 @@ use std::{
 use super::{Scheduler, Worker};
 use crate::{
     coroutine::{Gate, Header, Name, Origin, Remote, Still},
+    driver::sim,
     sys::{
         memory,
         spin::SpinLock,
@@ -33,8 +34,12 @@ pub(super) fn register(scheduler: &Arc<Scheduler>) {
     all.push(Arc::downgrade(scheduler));
 }
 
-/// The schedulers of this process, the oldest first.
+/// The schedulers of this process, the oldest first; in a simulated world, the one that it has.
 pub(crate) fn schedulers() -> Vec<Arc<Scheduler>> {
+    if sim::current().is_some() {
+        let own = Worker::current().map(|worker| worker.scheduler.clone());
+        return own.into_iter().collect();
+    }
     ALL.lock().iter().filter_map(Weak::upgrade).collect()
 }
 

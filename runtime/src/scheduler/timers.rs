@@ -8,6 +8,7 @@ use std::{
 use super::now;
 use crate::{
     coroutine::{Fired, Ready, Running, Timed},
+    driver::sim,
     wheel::{Key, Wheel},
 };
 
@@ -109,6 +110,8 @@ impl Timers {
 /// Turns instants into the wheel's ticks, and has a reading that is shared by a round.
 struct Clock {
     start: Instant,
+    /// A tick has two to this power of nanoseconds.
+    tick_shift: u32,
     recent: Cell<Option<Instant>>,
 }
 
@@ -117,8 +120,14 @@ const TICK_NANOS_SHIFT: u32 = 16;
 
 impl Clock {
     fn start() -> Self {
+        let tick_shift = match sim::is_any() && sim::current().is_some() {
+            false => TICK_NANOS_SHIFT,
+            // In a world a timer fires at its very time.
+            true => 0,
+        };
         Self {
             start: now(),
+            tick_shift,
             recent: Cell::new(None),
         }
     }
@@ -151,16 +160,16 @@ impl Clock {
 
     #[inline]
     fn tick_at_or_after(&self, at: Instant) -> u64 {
-        (self.nanos(at) >> TICK_NANOS_SHIFT) + 1
+        (self.nanos(at).saturating_sub(1) >> self.tick_shift) + 1
     }
 
     #[inline]
     fn ticks_until(&self, at: Instant) -> u64 {
-        self.nanos(at) >> TICK_NANOS_SHIFT
+        self.nanos(at) >> self.tick_shift
     }
 
     fn time_of(&self, tick: u64) -> Instant {
-        let nanos = tick.saturating_mul(1 << TICK_NANOS_SHIFT);
+        let nanos = tick.saturating_mul(1 << self.tick_shift);
         self.start
             .checked_add(Duration::from_nanos(nanos))
             .unwrap_or_else(|| now() + Duration::from_secs(3600))

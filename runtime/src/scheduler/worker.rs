@@ -63,13 +63,13 @@ pub(crate) struct Worker {
     pub(super) home: Home,
 
     // What there is to do, and with what.
-    queue: RunQueue,
+    pub(super) queue: RunQueue,
     /// Got no stack, and wait for the one on which they can drop what they own.
     refused: RefCell<VecDeque<Refused>>,
-    has_refused: Cell<bool>,
+    pub(super) has_refused: Cell<bool>,
     /// When the last of these had its turn.
     refused_at: Cell<Instant>,
-    timers: Timers,
+    pub(super) timers: Timers,
     driver: RefCell<Driver>,
     pub(super) stacks: RefCell<StackPool>,
 
@@ -124,7 +124,7 @@ const MARGIN: usize = 8;
 
 /// For so long a coroutine that got no stack may wait while it drops what it owns, before the next of these
 /// takes a stack from those that can begin.
-const REFUSED_PATIENCE: Duration = Duration::from_millis(10);
+pub(super) const REFUSED_PATIENCE: Duration = Duration::from_millis(10);
 
 /// For so long beyond the grace time what has not begun may still be told to drop what it owns.
 const LATE: Duration = Duration::from_millis(100);
@@ -158,10 +158,25 @@ impl Worker {
     /// The body of a worker's thread. If anything unwound out of it, coroutines would be left that others wait
     /// for and that nobody resumes.
     pub(super) fn run(scheduler: Arc<Scheduler>, index: usize, seed: Seed) {
-        fenced::or_abort("a worker's loop", || Self::work(scheduler, index, seed));
+        let live = |worker: &Self| {
+            while !worker.scheduler.is_stopping() {
+                worker.round();
+            }
+        };
+        fenced::or_abort("a worker's loop", || {
+            Self::work(scheduler, index, seed, live, |(), _| ());
+        });
     }
 
-    fn work(scheduler: Arc<Scheduler>, index: usize, seed: Seed) {
+    /// Makes a worker, which goes on as `live` says until it winds down; then `told` gets what that had to say, and
+    /// whether all has ended.
+    pub(super) fn work<V>(
+        scheduler: Arc<Scheduler>,
+        index: usize,
+        seed: Seed,
+        live: impl FnOnce(&Self) -> V,
+        told: impl FnOnce(V, bool),
+    ) {
         if scheduler.config.pin_workers {
             pin_to_core(index);
         }
@@ -190,14 +205,13 @@ impl Worker {
         };
         worker.show();
         CURRENT.set(&worker);
-        while !worker.scheduler.is_stopping() {
-            worker.round();
-        }
+        let value = live(&worker);
         let all_ended = worker.wind_down();
         worker.scheduler.requests[index].close();
         worker.hide();
         if !all_ended {
             worker.scheduler.ending.worker_gave_up(index);
+            told(value, false);
             // Suspended stacks may hold whatever they can reach, and lend it to others: their worker, and the
             // values of this thread, which would go with it.
             loop {
@@ -207,6 +221,7 @@ impl Worker {
         worker.await_rings();
         CURRENT.set(ptr::null());
         worker.scheduler.ending.worker_ended(index);
+        told(value, true);
     }
 
     /// Lets others see where this thread and its coroutines are.
@@ -331,7 +346,7 @@ impl Worker {
 
     /// Does what other threads ask of it.
     #[inline]
-    fn run_requests(&self) {
+    pub(super) fn run_requests(&self) {
         let requests = &self.scheduler.requests[self.index];
         if !requests.is_empty() {
             requests.run(self);
@@ -341,7 +356,13 @@ impl Worker {
     /// Always inlined, for the reason that `suspend` gives.
     #[inline(always)]
     fn resume(&self, next: Ready) {
-        self.budget.set(BUDGET);
+        self.resume_within(next, BUDGET);
+    }
+
+    /// A turn, with so many operations that need not wait.
+    #[inline(always)]
+    pub(super) fn resume_within(&self, next: Ready, budget: u32) {
+        self.budget.set(budget);
         let next = match looks().any() {
             false => next,
             true => self.look_before(next),
@@ -387,7 +408,7 @@ impl Worker {
     }
 
     #[inline]
-    fn begin(&self, task: Unstarted) {
+    pub(super) fn begin(&self, task: Unstarted) {
         let stack = if task.needs_stack() {
             match self.acquire_stack(task.header().origin.class) {
                 Ok(stack) => Some(stack),
@@ -418,7 +439,7 @@ impl Worker {
     /// Has those who got no stack drop what they own, one by one on the stack that is kept for that. If one of
     /// them waits so long that it may wait for another, they take their share of all stacks.
     #[cold]
-    fn begin_refused(&self) {
+    pub(super) fn begin_refused(&self) {
         while self.has_refused.get() {
             let reserve = self.stacks.borrow_mut().take_reserve();
             let stack = reserve.or_else(|| {
@@ -479,7 +500,7 @@ impl Worker {
     }
 
     /// New work from other threads: what only this worker may begin, what it should, what any may.
-    fn take_from_others(&self) -> Option<Unstarted> {
+    pub(super) fn take_from_others(&self) -> Option<Unstarted> {
         if let Some(task) = self.home.assigned.lock().pop_front() {
             return Some(task);
         }
@@ -566,7 +587,7 @@ impl Worker {
     }
 
     /// Asks the kernel for news, waiting at most for `timeout`, and fires what is due.
-    fn poll(&self, timeout: Option<Duration>) {
+    pub(super) fn poll(&self, timeout: Option<Duration>) {
         let mut driver = self.driver.borrow_mut();
         let mut standby_is_due = false;
         let mut failed = None;
@@ -632,7 +653,7 @@ impl Worker {
         }
     }
 
-    fn take_inbox(&self) {
+    pub(super) fn take_inbox(&self) {
         self.home.take_sent(&self.sleeper, |task| {
             count(&self.counts.woken_from_elsewhere);
             self.push_ready(task);
@@ -805,7 +826,7 @@ impl Host for Worker {
 
 /// Cancels a coroutine because its runtime ends. The children of another are cancelled with that one, or kept
 /// by its shields.
-fn shut_down(task: &Header) {
+pub(super) fn shut_down(task: &Header) {
     if task.leader().is_none() {
         task.waiter.own_scope().cancel(Cause::Shutdown, &mut ready);
     }
@@ -851,7 +872,7 @@ pub(super) fn culprit(limit: usize, report: &mut dyn FnMut(Option<Culprit<'_>>))
 }
 
 /// The shorter of two timeouts, or the earlier of two times, where `None` is for ever.
-fn sooner<T: Copy + Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+pub(super) fn sooner<T: Copy + Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         _ => one.or(other),

@@ -21,7 +21,7 @@ use super::{
     source::{Moved, Source},
     transfer::Partial,
 };
-use crate::sys::event::Direction;
+use crate::{driver::sim, sys::event::Direction};
 
 /// A Unix-domain datagram socket, in the shape of [`std::os::unix::net::UnixDatagram`].
 ///
@@ -57,6 +57,7 @@ impl UnixDatagram {
     /// # Errors
     /// If the process has no descriptor left.
     pub fn unbound() -> io::Result<Self> {
+        sim::refuse("a Unix-domain socket with an address");
         let kind = SocketType::DGRAM;
         let fd = rustix::net::socket_with(AddressFamily::UNIX, kind, FLAGS, None)?;
         Ok(Self::with_source(Source::new(fd)))

@@ -24,7 +24,10 @@ use super::{
     source::{Moved, Source, until},
     transfer::Partial,
 };
-use crate::sys::{event::Direction, socket::send_queue};
+use crate::{
+    driver::sim,
+    sys::{event::Direction, socket::send_queue},
+};
 
 /// A Unix-domain connection, in the shape of [`std::os::unix::net::UnixStream`].
 ///
@@ -247,6 +250,7 @@ impl Iterator for UnixIncoming<'_> {
 
 /// A socket of that kind, connected.
 pub(super) fn connected(kind: SocketType, address: &SocketAddr) -> io::Result<OwnedFd> {
+    sim::refuse("a Unix-domain socket with an address");
     let address = to_raw(address)?;
     let fd = rustix::net::socket_with(AddressFamily::UNIX, kind, FLAGS, None)?;
     patiently(fd.as_fd(), None, |fd| rustix::net::connect(fd, &address))?;
@@ -255,6 +259,7 @@ pub(super) fn connected(kind: SocketType, address: &SocketAddr) -> io::Result<Ow
 
 /// A socket of that kind, listening.
 pub(super) fn listening(kind: SocketType, address: &SocketAddr) -> io::Result<OwnedFd> {
+    sim::refuse("a Unix-domain socket with an address");
     let fd = rustix::net::socket_with(AddressFamily::UNIX, kind, FLAGS, None)?;
     rustix::net::bind(&fd, &to_raw(address)?)?;
     rustix::net::listen(&fd, DEFAULT_BACKLOG)?;

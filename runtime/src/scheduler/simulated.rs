@@ -1,0 +1,153 @@
+//! A runtime in a simulated world: one worker, whose order of turns is drawn, and which ends with its scenario.
+//!
+//! What differs from a worker in service is its [loop](Worker::live_in) and its driver. Coroutines, waits, timers and
+//! what is built on them are the same code.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    Scheduler, Worker, now,
+    run_queue::Drawn,
+    shutdown::Stuck,
+    snapshot::WorkerView,
+    worker::{REFUSED_PATIENCE, shut_down, sooner},
+};
+use crate::{
+    config::Config,
+    coroutine::Header,
+    driver::sim::{Turn, World},
+    sys::fenced,
+};
+
+/// How a scenario has ended.
+pub(crate) struct Outcome {
+    /// What was left when the world ended by itself, before the scenario did.
+    pub(crate) left: Option<WorkerView>,
+    /// What did not end when it was cancelled. Its worker's thread never ends then, for the sake of their stacks.
+    pub(crate) stuck: Vec<Stuck>,
+}
+
+/// Operations that may succeed without a suspension, in a turn, are drawn up to so many.
+const MOST_BUDGET: u64 = 32;
+
+/// While something can run, the kernel is asked, and timers that are due are fired, once in so many turns.
+const POLL_EVERY: u64 = 8;
+
+impl Scheduler {
+    /// Runs what `begin` spawns, in `world`, on the calling thread, which is in that world and is no worker's, until
+    /// `is_over`. Then everything is cancelled; `told` gets the outcome.
+    ///
+    /// # Errors
+    /// If the system refuses what a runtime takes.
+    pub(crate) fn simulate(
+        world: &World,
+        config: Config,
+        is_over: &AtomicBool,
+        begin: impl FnOnce(&Arc<Scheduler>),
+        told: impl FnOnce(Outcome),
+    ) -> io::Result<()> {
+        let (scheduler, mut seeds) = Self::make(Config {
+            workers: 1,
+            idle_trim: None,
+            ..config
+        })?;
+        let seed = seeds.pop().expect("one worker");
+        begin(&scheduler);
+        let own = scheduler.clone();
+        let live = |worker: &Worker| worker.live_in(world, is_over);
+        let told = |left, _| {
+            let stuck = own.ending.take_stuck();
+            told(Outcome { left, stuck });
+        };
+        fenced::or_abort("a worker's loop", || {
+            Worker::work(scheduler, 0, seed, live, told);
+        });
+        own.refuse_injected();
+        super::refusal::tell_rest();
+        Ok(())
+    }
+}
+
+impl Worker {
+    /// Goes on until the scenario is over or the world ends by itself; what was left then.
+    fn live_in(&self, world: &World, is_over: &AtomicBool) -> Option<WorkerView> {
+        while !is_over.load(Ordering::Relaxed) && !world.is_over() {
+            self.drawn_round(world);
+        }
+        let left = world.is_over().then(|| self.snapshot(true, true));
+        world.wind_down();
+        let scheduler = &self.scheduler;
+        scheduler.begin_end(now() + scheduler.config.shutdown_grace);
+        left
+    }
+
+    /// A round of one turn: anybody's who can run.
+    fn drawn_round(&self, world: &World) {
+        self.timers.begin_round();
+        self.take_inbox();
+        self.run_requests();
+        while let Some(task) = self.take_from_others() {
+            self.spawn_local(task);
+        }
+        match self.queue.draw(|count| world.draw(count)) {
+            Some((Drawn::Ready(task), of, drawn)) => {
+                note(world, &task, of, drawn);
+                let budget = world.draw(MOST_BUDGET) as u32;
+                self.resume_within(task, budget);
+            }
+            Some((Drawn::Unstarted(task), of, drawn)) => {
+                note(world, task.header(), of, drawn);
+                self.begin(task);
+            }
+            None => return self.rest_in_world(),
+        }
+        self.begin_refused();
+        if world.draw(POLL_EVERY) == 0 {
+            self.poll(Some(Duration::ZERO));
+        }
+    }
+
+    /// Nothing can run: the driver finds what is next.
+    fn rest_in_world(&self) {
+        self.begin_refused();
+        if self.home.parker.announce() {
+            let refused = self.has_refused.get().then_some(REFUSED_PATIENCE);
+            let next = self.timers.next();
+            let next = next.map(|at| at.saturating_duration_since(now()));
+            self.poll(sooner(next, refused));
+        }
+        self.take_inbox();
+    }
+
+    /// Cancels those of its coroutines that are meant, begun or not; how many there are.
+    pub(crate) fn cancel_those(&self, are_meant: &dyn Fn(&Header) -> bool) -> usize {
+        let mut count = 0;
+        let mut cancel = |task: &Header| {
+            if are_meant(task) {
+                count += 1;
+                shut_down(task);
+            }
+        };
+        self.home.rest(|rest| rest.for_each(|task| cancel(task)));
+        self.queue.each_unstarted(&mut cancel);
+        count
+    }
+}
+
+fn note(world: &World, task: &Header, of: usize, drawn: usize) {
+    let name = task.origin.name.as_ref();
+    world.note_turn(&Turn {
+        of,
+        drawn,
+        spawned_at: task.origin.spawned_at,
+        name: name.map(|name| name as _),
+        waited_for: &task.reason.get(),
+    });
+}
