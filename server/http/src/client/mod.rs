@@ -41,8 +41,8 @@ use crate::{
 /// Requests other services; clones share the pool of connections.
 ///
 /// Speaks HTTP/1.1 over TCP, with TLS for `https` URLs (with the feature `tls`), or over what [`Builder::connector`]
-/// connects to. Follows redirects if [`Builder::max_redirects`] says so, and adds no header fields but `Host` and
-/// `Content-Length`. Works in coroutines and in plain threads, which it blocks.
+/// connects to. Follows redirects, and asks for compressed answers, if its builder says so; else it adds no header fields
+/// but `Host` and `Content-Length`. Works in coroutines and in plain threads, which it blocks.
 ///
 /// What a URL has in its path and query is sent as it is, so it must be a URI: anything else has to be percent-encoded,
 /// and is refused ([`ClientError::Url`]).
@@ -206,12 +206,7 @@ impl Client {
             let reason = "CONNECT asks for a tunnel, which there is none here".to_owned();
             return Err(ClientError::Url { url, reason });
         }
-        if request.url.is_secure
-            && let Some(reason) = self.shared.security.refusal()
-        {
-            let (url, reason) = (request.url.origin.to_owned(), reason.to_owned());
-            return Err(ClientError::Url { url, reason });
-        }
+        self.check_scheme(&request.url)?;
         if self.shared.timeout == Some(Duration::ZERO) {
             let host = host.to_owned();
             return Err(ClientError::Timeout { host });
@@ -219,7 +214,23 @@ impl Client {
         Ok(())
     }
 
+    fn check_scheme(&self, url: &Url<'_>) -> Result<(), ClientError> {
+        match self.shared.security.refusal() {
+            Some(reason) if url.is_secure => Err(ClientError::Url {
+                url: url.origin.to_owned(),
+                reason: reason.to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn connect(&self, url: &Url<'_>) -> Result<Connection, ClientError> {
+        Ok(Connection::new(url.origin, self.reach(url)?))
+    }
+
+    /// A connection of its own to where that URL is asked.
+    pub(crate) fn reach(&self, url: &Url<'_>) -> Result<Transport, ClientError> {
+        self.check_scheme(url)?;
         let mut stream = self.connect_plainly(url)?;
         if url.is_secure {
             let host = || url.origin.to_owned();
@@ -238,7 +249,7 @@ impl Client {
             let limited = self.limit_waits(&stream);
             limited.map_err(|error| ClientError::connect(url.origin, error))?;
         }
-        Ok(Connection::new(url.origin, stream))
+        Ok(stream)
     }
 
     fn connect_plainly(&self, url: &Url<'_>) -> Result<Transport, ClientError> {

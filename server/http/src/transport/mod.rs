@@ -146,6 +146,17 @@ impl Transport {
         each!(self, stream => stream.wait_readable_until(until))
     }
 
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> io::Result<Peer> {
+        match self {
+            Transport::Tcp(stream) => stream.peer_addr().map(Peer::Tcp),
+            Transport::Unix(_) => Ok(Peer::Unix),
+            Transport::Memory(_) => Ok(Peer::Memory),
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.below().peer(),
+        }
+    }
+
     pub(crate) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         each!(self, stream => stream.set_read_timeout(timeout))
     }

@@ -3,11 +3,10 @@
 use std::{
     hash::{BuildHasher, RandomState},
     io::{self, Write},
-    time::Duration,
+    sync::LazyLock,
 };
 
 use http::{Method, StatusCode};
-use maniple::net::ToSocketAddrs;
 
 use super::{
     error::Error,
@@ -16,7 +15,7 @@ use super::{
     socket::{PROTOCOL, WebSocket},
 };
 use crate::{
-    client::url::Url,
+    client::{Client, ClientError, url::Url},
     http1::{
         conversation::MAX_HEAD,
         reply::{Reply, Search},
@@ -25,12 +24,13 @@ use crate::{
     transport::{Peer, Transport, memory},
 };
 
-/// Connects to a `ws` URL with the default [`Settings`].
+/// Connects to a `ws` URL, or with the feature `tls` to a `wss` URL, with the default [`Settings`].
 ///
-/// The caller's deadline holds for the handshake. `wss` is not spoken yet.
+/// The caller's deadline holds for connecting and for the handshakes.
 ///
 /// # Errors
-/// If the URL is none, the connection fails, or the server does not switch to WebSocket.
+/// If the URL is none, the connection fails, the server has no certificate that holds, or does not switch to WebSocket. An
+/// error of connecting has the [`ClientError`] in it.
 ///
 /// # Examples
 /// ```no_run
@@ -51,23 +51,17 @@ impl Settings {
     /// # Errors
     /// Those of [`connect`].
     pub fn connect(&self, url: &str) -> Result<WebSocket, Error> {
+        /// For those who have set none.
+        static CLIENT: LazyLock<Client> = LazyLock::new(Client::new);
         let http = http_url(url)?;
         let parts = parse(url, &http)?;
-        let host = match parts.port_is_named {
-            true => parts.authority.to_owned(),
-            false => format!("{}:80", parts.authority),
-        };
-        let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in host.to_socket_addrs()? {
-            match Transport::connect_tcp(&address, CONNECT_TIMEOUT) {
-                Ok(transport) => {
-                    transport.set_nodelay();
-                    return self.open(transport, Peer::Tcp(address), url, &parts);
-                }
-                Err(error) => failed = error,
-            }
-        }
-        Err(failed.into())
+        let client = self.client.as_ref().unwrap_or(&CLIENT);
+        let transport = client.reach(&parts).map_err(|error| match error {
+            ClientError::Url { reason, .. } => refused(url, &reason),
+            error => io::Error::from(error).into(),
+        })?;
+        let peer = transport.peer()?;
+        self.open(transport, peer, url, &parts)
     }
 
     /// Opens a WebSocket over a connection within the process; nothing is connected to the host that the URL names.
@@ -77,6 +71,9 @@ impl Settings {
     pub fn connect_over(&self, stream: memory::Stream, url: &str) -> Result<WebSocket, Error> {
         let http = http_url(url)?;
         let parts = parse(url, &http)?;
+        if parts.is_secure {
+            return Err(refused(url, "there is no TLS within the process"));
+        }
         self.open(Transport::Memory(stream), Peer::Memory, url, &parts)
     }
 
@@ -108,6 +105,11 @@ impl Settings {
             }
             write!(request, "sec-websocket-protocol: {protocols}\r\n")?;
         }
+        for (name, value) in &self.headers {
+            write!(request, "{name}: ")?;
+            request.extend_from_slice(value.as_bytes());
+            request.extend_from_slice(b"\r\n");
+        }
         request.extend_from_slice(b"\r\n");
         let (reply, ahead) = exchange(&transport, &request, url)?;
         if reply.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -115,13 +117,13 @@ impl Settings {
         }
         let protocol = confirm(&reply.headers, &key, &self.protocols);
         let protocol = protocol.map_err(|reason| refused(url, reason))?;
+        // Those of a client were for the handshake.
+        transport.set_read_timeout(None)?;
+        transport.set_write_timeout(None)?;
         let connection = Upgraded::over(transport, peer, PROTOCOL, ahead);
         WebSocket::new(connection, self, protocol, false)
     }
 }
-
-/// How long one address of the host may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends a request and reads the head of the answer; also what came behind it.
 fn exchange(transport: &Transport, request: &[u8], url: &str) -> Result<(Reply, Vec<u8>), Error> {
@@ -132,6 +134,7 @@ fn exchange(transport: &Transport, request: &[u8], url: &str) -> Result<(Reply, 
             count => sent += count,
         }
     }
+    transport.flush()?;
     let (mut bytes, mut search) = (Vec::new(), Search::default());
     let mut room = [0; 1024];
     loop {
@@ -156,11 +159,13 @@ fn exchange(transport: &Transport, request: &[u8], url: &str) -> Result<(Reply, 
 }
 
 fn http_url(url: &str) -> Result<String, Error> {
-    match url.split_once("://") {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("ws") => Ok(format!("http://{rest}")),
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    match scheme.to_ascii_lowercase().as_str() {
+        "ws" => Ok(format!("http://{rest}")),
+        "wss" => Ok(format!("https://{rest}")),
         _ => Err(refused(
             url,
-            "only ws is spoken here, expected ws://HOST[:PORT]/PATH",
+            "only ws and wss are spoken here, expected ws://HOST[:PORT]/PATH",
         )),
     }
 }

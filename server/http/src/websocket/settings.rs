@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use super::handshake::Origins;
+use crate::client::Client;
 
 /// Settings of WebSockets, made once and used for many.
 ///
@@ -39,7 +42,19 @@ pub struct Settings {
     pub(super) protocols: Vec<String>,
     pub(super) origins: Origins,
     pub(super) needs_key: bool,
+    /// Of the request that a client sends.
+    pub(super) headers: HeaderMap,
+    pub(super) client: Option<Client>,
 }
+
+/// Fields that a client's request has in any case, or must not have.
+const OURS: [&str; 5] = [
+    "host",
+    "connection",
+    "upgrade",
+    "content-length",
+    "transfer-encoding",
+];
 
 impl Settings {
     /// The defaults.
@@ -54,6 +69,8 @@ impl Settings {
             protocols: Vec::new(),
             origins: Origins::Own,
             needs_key: true,
+            headers: HeaderMap::new(),
+            client: None,
         }
     }
 
@@ -99,6 +116,31 @@ impl Settings {
     /// How long a send may wait for the peer to take something. Default: 30 s.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
         self.write_timeout = timeout;
+        self
+    }
+
+    /// Adds a field to the request by which a client opens: `Authorization`, `Cookie`, `Origin`. Default: none but those of
+    /// the protocol.
+    ///
+    /// # Panics
+    /// If the name or the value is not allowed, or the name is one that the protocol sets: `Host`, `Connection`, `Upgrade`,
+    /// `Content-Length`, `Transfer-Encoding`, or one that begins with `Sec-WebSocket-`.
+    #[track_caller]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        let given = HeaderName::from_bytes(name.as_bytes()).ok();
+        let given = given.zip(HeaderValue::from_str(value).ok());
+        let (name, value) = given.unwrap_or_else(|| panic!("header field {name:?} is not allowed"));
+        let is_ours = OURS.contains(&name.as_str()) || name.as_str().starts_with("sec-websocket-");
+        assert!(!is_ours, "header field {name} is the protocol's");
+        self.headers.append(name, value);
+        self
+    }
+
+    /// Connects as that client does: by its time limit for connecting, its [connector](crate::client::Builder::connector) to a Unix-domain
+    /// socket or within the process, and for `wss` by what it believes of certificates. Default: as
+    /// [`Client::new`] does. A WebSocket is none of the client's kept connections.
+    pub fn client(mut self, client: &Client) -> Self {
+        self.client = Some(client.clone());
         self
     }
 

@@ -5,4 +5,6 @@
 mod clients;
 mod conformance;
 mod raw;
+#[cfg(feature = "tls")]
+mod secure;
 mod serving;

@@ -37,10 +37,16 @@ impl Serving {
         settings: Settings,
         f: impl Fn(&mut WebSocket) -> Result<(), BoxError> + Clone + Send + Sync + 'static,
     ) -> Self {
-        let handler = move |request: &mut Request| -> Response {
+        Self::of(move |request: &mut Request| {
             let f = f.clone();
             settings.upgrade(request, move |socket| f(socket))
-        };
+        })
+    }
+
+    /// Has `handler` answer.
+    pub(super) fn of(
+        handler: impl Fn(&mut Request) -> Response + Clone + Send + Sync + 'static,
+    ) -> Self {
         let router = Router::new().get("/", handler.clone()).post("/", handler);
         let (listener, connector) = memory::listener();
         let server = Server::builder(router)

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use maniple_server::websocket::{Error, Frame, Lag, Message, Settings, WebSocket, code};
+use maniple_server::{
+    Client, Request,
+    websocket::{self, Error, Frame, Lag, Message, Settings, WebSocket, code},
+};
 
 use super::raw::{LONG, Raw, Sent, Serving, close, echo, frame, request, text, wait_until};
 
@@ -88,8 +91,8 @@ fn a_client_is_told_why_there_is_no_websocket() {
     let serving = Serving::with(Settings::new(), echo);
     for (url, reason) in [
         ("ws://h/none", "404"),
-        ("wss://h/", "only ws is spoken"),
-        ("http://h/", "only ws is spoken"),
+        ("wss://h/", "no TLS within the process"),
+        ("http://h/", "only ws and wss are spoken"),
         ("ws://", "no host"),
     ] {
         let refused = Settings::new().connect_over(serving.connect(), url);
@@ -489,4 +492,51 @@ fn a_client_side_masks_and_closes_after_the_server() {
     assert_eq!(socket.closed().unwrap().code, code::NORMAL);
     assert!(matches!(socket.send("x"), Err(Error::Closed)));
     wait_until("it has left", || serving.handle.connections() == 0);
+}
+
+#[test]
+fn a_clients_own_fields_go_with_its_request() {
+    let serving = Serving::of(|request: &mut Request| {
+        let text = ["authorization", "cookie", "x-a"]
+            .map(|name| request.header_str(name).unwrap_or("-").to_owned())
+            .join(" ");
+        websocket::upgrade(request, move |socket| Ok(socket.send(text)?))
+    });
+    let settings = Settings::new()
+        .header("authorization", "Bearer b")
+        .header("x-a", "c");
+    let mut socket = settings.connect_over(serving.connect(), "ws://h/").unwrap();
+    assert_eq!(socket.receive().unwrap(), Some("Bearer b - c".into()));
+    for name in [
+        "host",
+        "Connection",
+        "sec-websocket-key",
+        "sec-websocket-protocol",
+        "a b",
+    ] {
+        let refused = std::panic::catch_unwind(|| Settings::new().header(name, "x"));
+        assert!(refused.is_err(), "{name}");
+    }
+}
+
+#[test]
+fn a_client_connects_as_another_client_does() {
+    let serving = Serving::with(Settings::new(), echo);
+    let client = Client::builder()
+        .connector(serving.connector.clone())
+        .unwrap();
+    // That bounds the handshake, and not how long there may be silence.
+    let client = client.timeout(SOON).build();
+    let mut socket = Settings::new()
+        .client(&client)
+        .connect("ws://elsewhere/")
+        .unwrap();
+    let began = Instant::now();
+    let _cut = maniple::timeout(4 * SOON, || socket.receive());
+    assert!(
+        began.elapsed() >= 4 * SOON,
+        "the scope's time, not the client's"
+    );
+    socket.send("hello").unwrap();
+    assert_eq!(socket.receive().unwrap(), Some("hello".into()));
 }
