@@ -168,6 +168,40 @@ impl TcpStream {
         })
     }
 
+    /// Sends bytes of a file from `offset` on, which the kernel does not copy to this process (sendfile(2)); waits for
+    /// room. Returns how many were sent: 0 only where the file has no more, or `bytes` is 0.
+    ///
+    /// What of the file is not in memory is read from the disk meanwhile, and the worker stands still for that: have it
+    /// read before, by [`fs::reading`](crate::fs::reading). Where the peer has closed, the call raises `SIGPIPE` beside
+    /// its error, which Rust programs ignore unless told otherwise.
+    ///
+    /// # Errors
+    /// Past the write timeout (kind `TimedOut`), if the connection or the file cannot be used, or if the wait was cut
+    /// short.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple::net::{TcpListener, TcpStream};
+    /// use std::io::Read;
+    /// # fn main() -> std::io::Result<()> {
+    /// maniple::run(|| {
+    ///     let listener = TcpListener::bind("127.0.0.1:0")?;
+    ///     let mut client = TcpStream::connect(listener.local_addr()?)?;
+    ///     let (server, _) = listener.accept()?;
+    ///     let file = std::fs::File::open("/proc/self/exe")?;
+    ///     assert_eq!(server.send_file(&file, 1, 3)?, 3);
+    ///     let mut bytes = [0; 3];
+    ///     client.read_exact(&mut bytes)?;
+    ///     assert_eq!(&bytes, b"ELF");
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    pub fn send_file(&self, file: impl AsFd, offset: u64, bytes: usize) -> io::Result<usize> {
+        let timeout = self.write_timeout.load();
+        self.source.send_file(timeout, file.as_fd(), offset, bytes)
+    }
+
     /// Waits until there is something to read or room to write, the peer has closed, or the connection failed.
     ///
     /// For one coroutine that does both, so that a peer that writes before it has read all does not have both sides

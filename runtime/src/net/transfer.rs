@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
-    os::fd::OwnedFd,
+    os::fd::{BorrowedFd, OwnedFd},
     time::Duration,
 };
 
@@ -105,6 +105,20 @@ impl Source {
                 Partial::Telling if n < wanted => Moved::Short(n),
                 _ => Moved::Fully(n),
             })
+        })
+    }
+
+    /// Waits for room, and sends of a file (sendfile(2)). That less was sent may be the file's end, and says nothing.
+    pub(in crate::net) fn send_file(
+        &self,
+        timeout: Option<Duration>,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        bytes: usize,
+    ) -> io::Result<usize> {
+        self.io(Direction::Write, timeout, |fd| {
+            let mut at = offset;
+            rustix::fs::sendfile(fd, file, Some(&mut at), bytes).map(Moved::Fully)
         })
     }
 

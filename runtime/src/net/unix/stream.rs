@@ -125,6 +125,16 @@ impl UnixStream {
         })
     }
 
+    /// Sends bytes of a file from `offset` on, as [`TcpStream::send_file`](crate::net::TcpStream::send_file).
+    ///
+    /// # Errors
+    /// Past the write timeout (kind `TimedOut`), if the connection or the file cannot be used, or if the wait was cut
+    /// short.
+    pub fn send_file(&self, file: impl AsFd, offset: u64, bytes: usize) -> io::Result<usize> {
+        let timeout = self.write_timeout.load();
+        self.source.send_file(timeout, file.as_fd(), offset, bytes)
+    }
+
     /// Waits until there is something to read or room to write, the peer has closed, or the connection failed.
     ///
     /// It waits no longer than the read timeout and the write timeout, and may return early.

@@ -1,6 +1,7 @@
 //! Sockets over loopback: what std promises of its own holds here too, and waiting leaves the worker to others.
 
 mod connecting;
+mod files;
 mod hangups;
 mod sharing;
 mod tcp;
