@@ -60,6 +60,7 @@ mod router;
 #[cfg(feature = "tls")]
 mod secure;
 pub mod server;
+mod source;
 pub mod sse;
 mod testing;
 mod trace_context;

@@ -22,6 +22,7 @@ use crate::{
     },
     problem::Problem,
     server::upgrade::{Takeover, Upgraded},
+    source::{Plain, Source},
     writer::BodyWriter,
 };
 
@@ -393,7 +394,7 @@ pub(crate) enum BodyKind {
     Owned(Vec<u8>),
     Shared(Bytes),
     Reader {
-        reader: Box<dyn Read + Send>,
+        reader: Box<dyn Source>,
         length: Option<u64>,
     },
     /// What the function writes, which is lent the request's body.
@@ -424,7 +425,7 @@ impl Body {
     pub fn from_reader(reader: impl Read + Send + 'static) -> Self {
         Self {
             kind: BodyKind::Reader {
-                reader: Box::new(reader),
+                reader: Box::new(Plain(reader)),
                 length: None,
             },
         }
@@ -432,9 +433,14 @@ impl Body {
 
     /// The first `length` bytes that `reader` gives; fewer break the connection off.
     pub fn from_sized_reader(reader: impl Read + Send + 'static, length: u64) -> Self {
+        Self::from_source(Plain(reader.take(length)), length)
+    }
+
+    /// What a source gives, which is of that length.
+    pub(crate) fn from_source(source: impl Source + 'static, length: u64) -> Self {
         Self {
             kind: BodyKind::Reader {
-                reader: Box::new(reader.take(length)),
+                reader: Box::new(source),
                 length: Some(length),
             },
         }

@@ -290,7 +290,7 @@ impl Sender {
         }
     }
 
-    fn send_read(&mut self, mut reader: Box<dyn Read + Send>) -> io::Result<()> {
+    fn send_read(&mut self, mut reader: impl Read) -> io::Result<()> {
         let mut buffer = vec![0; PART];
         loop {
             match reader.read(&mut buffer) {

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 
-use crate::response::Body;
+use crate::{response::Body, source::Source};
 
 /// Bytes of a file that are read, and in memory, at a time.
 const AT_ONCE: u64 = 256 * 1024;
@@ -53,7 +53,7 @@ impl Content {
             left: pieces.into(),
             at_hand: Bytes::new(),
         };
-        Body::from_sized_reader(reader, length)
+        Body::from_source(reader, length)
     }
 
     fn read(&self, from: u64, bytes: u64) -> io::Result<Bytes> {
@@ -101,6 +101,27 @@ impl Read for Pieces {
         let count = self.at_hand.len().min(buffer.len());
         self.at_hand.copy_to_slice(&mut buffer[..count]);
         Ok(count)
+    }
+}
+
+impl Source for Pieces {
+    fn in_file(&self) -> Option<(&Arc<File>, Range<u64>)> {
+        match (self.left.front(), &self.content) {
+            (Some(Piece::Of(range)), Content::Disk(file)) if self.at_hand.is_empty() => {
+                (!range.is_empty()).then(|| (file, range.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    fn pass(&mut self, bytes: u64) {
+        if let Some(Piece::Of(range)) = self.left.front_mut() {
+            range.start += bytes;
+        }
+    }
+
+    fn at_once(&self) -> usize {
+        64 * 1024
     }
 }
 

@@ -51,9 +51,10 @@ use crate::{
 /// `Last-Modified` with the four conditions on them. The tag is of time and length, and weak as long as the file was changed less
 /// than two seconds ago; times of 0 and 1, as builds that can be repeated give, and times to come are not told.
 ///
-/// **How.** Opening and reading are done on the pool for [files](maniple::fs), large files 256 KiB at a time. A file
-/// that becomes shorter while it is sent breaks the connection off. Files of up to 1 MiB are kept in memory, 16 MiB of them in all,
-/// and looked at again after a second: until then a change is not seen. See [`Files::cache`].
+/// **How.** Opening and reading are done on the pool for [files](maniple::fs). The kernel sends large files by itself
+/// (sendfile(2)); over TLS they are read 256 KiB at a time. A file that becomes shorter while it is sent breaks the connection
+/// off. Files of up to 1 MiB are kept in memory, 16 MiB of them in all, and looked at again after a second: until then a change
+/// is not seen. See [`Files::cache`].
 ///
 /// # Examples
 /// ```

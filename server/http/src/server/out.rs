@@ -15,14 +15,17 @@
 
 use std::{
     cell::{Cell, RefCell, RefMut},
+    fs::File,
     io::{self, IoSlice},
     mem,
+    ops::Range,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use maniple::{sync::Notify, time::Elapsed, time::coarse_now};
+use rustix::io::Errno;
 
 use super::state::Connection;
 
@@ -217,6 +220,31 @@ impl Out {
         finish(connection, &mut bytes, more, begun, stall)
     }
 
+    /// Has the kernel send a part of a file; how much of it, which is less where the file has no more, or the kernel cannot.
+    pub(crate) fn send_file(
+        &self,
+        file: &File,
+        part: Range<u64>,
+        connection: &Connection,
+        stall: Duration,
+    ) -> io::Result<u64> {
+        // The way is taken until then.
+        let _bytes = self.bytes();
+        let whole = (part.end - part.start) as usize;
+        let write = |sent: usize| {
+            let at = part.start + sent as u64;
+            connection.transport.send_file(file, at, whole - sent)
+        };
+        match go_on(connection, whole, write(0), stall, write) {
+            Ok(()) => Ok(whole as u64),
+            Err((error, sent)) if is_of_file(&error) => Ok(sent as u64),
+            Err((error, _)) => {
+                connection.transport.reset_on_close();
+                Err(error)
+            }
+        }
+    }
+
     /// Sends an interim answer that means nothing, if one can be sent now: no byte of the answer in hand has left, and none
     /// of those before it is held back. Whether it was.
     #[cold]
@@ -320,6 +348,13 @@ pub(crate) fn send(
     }
 }
 
+/// Whether sending a file failed for what the file is, and not for the client.
+fn is_of_file(error: &io::Error) -> bool {
+    let of_file = [Errno::INVAL, Errno::IO, Errno::NOSYS, Errno::OPNOTSUPP];
+    error.kind() == io::ErrorKind::WriteZero
+        || Errno::from_io_error(error).is_some_and(|errno| of_file.contains(&errno))
+}
+
 /// Goes on with a write of two pieces that has not sent all, for as long as the client takes something.
 #[cold]
 fn send_slowly(
@@ -329,8 +364,25 @@ fn send_slowly(
     begun: io::Result<usize>,
     stall: Duration,
 ) -> Result<(), (io::Error, usize)> {
-    let transport = &connection.transport;
     let whole = one.len() + other.len();
+    go_on(connection, whole, begun, stall, |sent| {
+        let slices = [
+            IoSlice::new(&one[sent.min(one.len())..]),
+            IoSlice::new(&other[sent.saturating_sub(one.len())..]),
+        ];
+        connection.transport.write_vectored(&slices)
+    })
+}
+
+/// Writes until all is sent, for as long as the client takes something; `write` is told how much is.
+fn go_on(
+    connection: &Connection,
+    whole: usize,
+    begun: io::Result<usize>,
+    stall: Duration,
+    write: impl Fn(usize) -> io::Result<usize>,
+) -> Result<(), (io::Error, usize)> {
+    let transport = &connection.transport;
     let mut sent = 0;
     let mut written = begun;
     let mut patience = Patience::with(connection, stall);
@@ -357,11 +409,7 @@ fn send_slowly(
             return Err((error, sent));
         }
         written = if sent < whole {
-            let slices = [
-                IoSlice::new(&one[sent.min(one.len())..]),
-                IoSlice::new(&other[sent.saturating_sub(one.len())..]),
-            ];
-            transport.write_vectored(&slices)
+            write(sent)
         } else if transport.is_behind() {
             transport.flush().map(|()| 0)
         } else {

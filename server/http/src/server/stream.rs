@@ -1,17 +1,28 @@
 //! Bodies that are sent as they are made: given by a reader, or written by a function.
 //!
+//! What of a body is in a file is sent by the kernel, where it can (sendfile(2)).
+//!
 //! What is made is collected in the connection's [`Out`](super::out::Out) as it is to go over the wire, so that the courier
 //! can send it at any moment while users' code waits.
 
 use std::{
-    io::{self, Read},
+    fs::File,
+    io::{self, IoSliceMut, Read},
     mem,
+    num::NonZeroU64,
+    ops::Range,
+    os::unix::fs::FileExt,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Duration,
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use maniple::panics;
+use rustix::{
+    fs::{Advice, fadvise},
+    io::{Errno, ReadWriteFlags, preadv2},
+};
 
 use super::{answer::Way, faults::report_broken_body};
 use crate::{
@@ -20,11 +31,9 @@ use crate::{
         response::{Chunk, END_OF_TRAILERS, LAST_CHUNK, LAST_SIZE, append_trailer, write_chunk},
     },
     response::BodyKind,
+    source::Source,
     writer::{BodyWriter, Flush, Sink},
 };
-
-/// Read at a time of a body that a handler's reader gives.
-const STREAM_READ: usize = 16 * 1024;
 
 /// A function's body is sent when so much of it is there.
 const FULL: usize = 16 * 1024;
@@ -39,7 +48,7 @@ pub(super) fn send(
     asked: &mut (dyn Read + Send),
 ) -> io::Result<Sent> {
     match body {
-        BodyKind::Reader { reader, length } => send_read(way, reader, *length, ending),
+        BodyKind::Reader { reader, length } => send_read(way, &mut **reader, *length, ending),
         BodyKind::Writer { .. } => match mem::replace(body, BodyKind::Static(b"")) {
             BodyKind::Writer { write, length } => {
                 send_written(way, headers, length, ending, |out| write(asked, out))
@@ -53,14 +62,30 @@ pub(super) fn send(
 /// Sends what a reader gives, each read at once.
 fn send_read(
     way: Way<'_>,
-    reader: &mut (dyn Read + Send),
+    reader: &mut dyn Source,
     length: Option<u64>,
     ending: Ending,
 ) -> io::Result<Sent> {
-    let mut buffer = vec![0; STREAM_READ];
+    let mut buffer = Vec::new();
     let mut sent = 0;
+    let mut by_kernel =
+        matches!(ending, Ending::Length(_)) && way.connection.transport.sends_files();
     loop {
+        if by_kernel && let Some((file, part)) = reader.in_file() {
+            let file = file.clone();
+            let wanted = (part.end - part.start).min(FILE_STEP);
+            let count = send_of_file(way, &file, part.start..part.start + wanted)?;
+            reader.pass(count);
+            sent += count;
+            // Where it did not send all of it, reading says why.
+            by_kernel = count == wanted;
+            maniple::yield_now();
+            continue;
+        }
         way.keep_back()?;
+        if buffer.is_empty() {
+            buffer.resize(reader.at_once(), 0);
+        }
         let read = catch_unwind(AssertUnwindSafe(|| reader.read(&mut buffer)));
         let count = match read {
             Ok(Ok(0)) => break,
@@ -76,14 +101,13 @@ fn send_read(
             }
         };
         sent += count as u64;
-        {
-            let mut output = way.out.bytes();
-            match ending {
-                Ending::Chunked => write_chunk(&mut output, &buffer[..count]),
-                _ => output.extend_from_slice(&buffer[..count]),
-            }
+        if ending == Ending::Chunked {
+            write_chunk(&mut way.out.bytes(), &buffer[..count]);
+            way.flush()?;
+        } else {
+            let body = &buffer[..count];
+            way.out.flush_with(body, way.connection, way.stall)?;
         }
-        way.flush()?;
     }
     match ending {
         Ending::Chunked => {
@@ -94,6 +118,65 @@ fn send_read(
         _ if length == Some(sent) => Ok(Sent::Whole),
         _ => Ok(Sent::Cut),
     }
+}
+
+/// Bytes of a file that are sent before others have their turn.
+const FILE_STEP: u64 = 256 * 1024;
+
+/// Bytes of a file between two looks at whether it is in memory: the kernel reads at least as much at a time.
+const LOOK: usize = 64 * 1024;
+
+/// Bytes of a file that are read at a time where they are not in memory.
+const READ_AHEAD: u64 = 1024 * 1024;
+
+/// Has the kernel send a part of a file, behind what is collected; how much it sent, which is less than all where it cannot
+/// or the file has no more.
+fn send_of_file(way: Way<'_>, file: &Arc<File>, part: Range<u64>) -> io::Result<u64> {
+    match is_in_memory(file, &part) {
+        Some(true) => {}
+        Some(false) => {
+            // sendfile(2) would wait for the disk, and all of this worker with it.
+            way.keep_back()?;
+            let (file, part) = (file.clone(), part.start..part.start + READ_AHEAD);
+            if maniple::fs::reading(move || read_ahead(&file, part)).is_err() {
+                return Ok(0);
+            }
+        }
+        None => return Ok(0),
+    }
+    way.flush()?;
+    way.out.send_file(file, part, way.connection, way.stall)
+}
+
+/// Whether the kernel has those bytes of a file in memory, as far as it can be asked: it might have given up some between two
+/// looks.
+fn is_in_memory(file: &File, part: &Range<u64>) -> Option<bool> {
+    let mut byte = [0];
+    let looks = part.clone().step_by(LOOK).chain([part.end - 1]);
+    for at in looks {
+        let into = &mut [IoSliceMut::new(&mut byte)];
+        match preadv2(file, into, at, ReadWriteFlags::NOWAIT) {
+            // None where the file has become shorter.
+            Ok(_) => {}
+            Err(Errno::AGAIN | Errno::INTR) => return Some(false),
+            // The kernel or the file system does not know that question.
+            Err(_) => return None,
+        }
+    }
+    Some(true)
+}
+
+/// Has the kernel read those bytes of a file, and more behind them.
+fn read_ahead(file: &File, part: Range<u64>) -> io::Result<()> {
+    let more = NonZeroU64::new(4 * READ_AHEAD);
+    let _ = fadvise(file, part.start, more, Advice::WillNeed);
+    let mut scratch = vec![0; LOOK];
+    for at in part.step_by(LOOK) {
+        if file.read_at(&mut scratch, at)? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Sends what a function writes.

@@ -10,6 +10,7 @@ mod tls;
 
 use std::{
     fmt,
+    fs::File,
     io::{self, IoSlice, Read, Write},
     net::{IpAddr, Ipv6Addr, SocketAddr},
     os::{
@@ -17,7 +18,7 @@ use std::{
         linux::net::SocketAddrExt,
         unix::net::SocketAddr as UnixAddr,
     },
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
@@ -39,6 +40,15 @@ pub(crate) enum Transport {
     #[cfg(feature = "tls")]
     Tls(Box<tls::Secure>),
 }
+
+/// Whether a write to a peer that is gone is no more than an error: sendfile(2) cannot be told to raise no signal. Rust programs
+/// ignore that one, unless told otherwise.
+static SIGPIPE_IS_HARMLESS: LazyLock<bool> = LazyLock::new(|| {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask >> (rustix::process::Signal::PIPE.as_raw() - 1) & 1 == 1)
+});
 
 /// The same for each kind.
 macro_rules! each {
@@ -73,6 +83,20 @@ impl Transport {
             stream => (&mut &*stream).write_vectored(slices),
             secure => secure.write_vectored(slices)
         )
+    }
+
+    /// Sends bytes of a file like a write, where the kernel can ([`sends_files`](Self::sends_files)); 0 if the file has no more.
+    pub(crate) fn send_file(&self, file: &File, offset: u64, bytes: usize) -> io::Result<usize> {
+        match self {
+            Transport::Tcp(stream) => stream.send_file(file, offset, bytes),
+            Transport::Unix(stream) => stream.send_file(file, offset, bytes),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Whether the kernel can send of a file by itself, and no signal would come of it.
+    pub(crate) fn sends_files(&self) -> bool {
+        matches!(self, Transport::Tcp(_) | Transport::Unix(_)) && *SIGPIPE_IS_HARMLESS
     }
 
     /// Sends what writes have taken and not sent, which only those over TLS do.

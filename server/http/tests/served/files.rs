@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use maniple_server::{Client, Files, Request, Response, Router};
+use maniple_server::{Client, Files, Request, Response, Router, Server};
 
-use super::Served;
+use super::{Served, transports};
 
 /// A directory that is removed at the end.
 struct Dir(PathBuf);
@@ -569,4 +569,136 @@ fn a_client_that_takes_codings_reads_a_compressed_sibling_as_the_file() {
     let answer = client.get(&served.url("/a.txt")).unwrap();
     assert_eq!(answer.header("content-encoding"), None);
     assert_eq!(answer.text().unwrap(), text);
+}
+
+/// More than all buffers between two sockets hold.
+const HUGE: u64 = 64 << 20;
+
+/// A file of that length, of which nothing is on the disk.
+fn sparse(dir: &Dir, name: &str, length: u64) -> fs::File {
+    let file = fs::File::create(dir.path(name)).unwrap();
+    file.set_len(length).unwrap();
+    file
+}
+
+/// Has the kernel forget what it holds of a file, so that it must be read from the disk.
+fn forget(path: &Path) {
+    let file = fs::File::open(path).unwrap();
+    file.sync_all().unwrap();
+    // It need not.
+    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+#[test]
+fn a_large_file_and_its_ranges_are_the_same_over_each_transport() {
+    let dir = Dir::new();
+    let text: String = (0..400_000)
+        .map(|number| format!("{number:07}\n"))
+        .collect();
+    dir.write("large.txt", &text);
+    let make = || Server::builder(Router::new().files("/", Files::new(&dir.0)));
+    for served in transports::Served::each(make) {
+        forget(&dir.path("large.txt"));
+        let ask = |fields: &str| {
+            let head = "GET /large.txt HTTP/1.1\r\nHost: h\r\n";
+            let answer = served.say(format!("{head}{fields}\r\n"));
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            (head.to_owned(), body.to_owned())
+        };
+        let (head, body) = ask("");
+        assert!(head.contains("content-length: 3200000"), "{head}");
+        assert!(body == text);
+        // From within one step of sending to within another, the last byte, and all but the first.
+        for range in [5..6, 262_143..524_290, 3_199_999..3_200_000, 1..3_200_000] {
+            let (head, body) = ask(&format!(
+                "Range: bytes={}-{}\r\n",
+                range.start,
+                range.end - 1
+            ));
+            assert!(head.starts_with("HTTP/1.1 206 "), "{head}");
+            assert!(body == text[range.clone()], "{range:?}");
+        }
+        let (head, body) = ask("Range: bytes=0-9,1000000-1999999,-3\r\n");
+        let boundary = head.split_once("boundary=").unwrap().1;
+        let boundary = boundary.split("\r\n").next().unwrap();
+        let parts: Vec<_> = body.split(&format!("--{boundary}")).collect();
+        let has = |part: &str, range: std::ops::Range<usize>| {
+            part.strip_suffix("\r\n").unwrap().ends_with(&text[range])
+        };
+        assert_eq!(parts.len(), 5);
+        assert!(has(parts[1], 0..10) && has(parts[2], 1_000_000..2_000_000));
+        assert!(has(parts[3], 3_199_997..3_200_000));
+        // Another request is answered where the file has ended.
+        let get = "GET /large.txt HTTP/1.1\r\nHost: h\r\n\r\n";
+        let answers = served.say(get.repeat(2));
+        assert_eq!(super::statuses(&answers), [200, 200]);
+        assert!(answers.ends_with(&text));
+    }
+}
+
+#[test]
+fn a_client_that_leaves_within_a_file_leaves_nothing_behind() {
+    let dir = Dir::new();
+    let _file = sparse(&dir, "huge", HUGE);
+    dir.write("small", "here");
+    let make = || Server::builder(Router::new().files("/", Files::new(&dir.0)));
+    for served in transports::Served::each(make) {
+        for read in [1, 3_000_000] {
+            let mut stream = served.connect();
+            stream
+                .write_all(b"GET /huge HTTP/1.1\r\nHost: h\r\n\r\n")
+                .unwrap();
+            std::io::copy(&mut (&mut stream).take(read), &mut std::io::sink()).unwrap();
+        }
+        let answer = served.say("GET /small HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        assert!(answer.ends_with("\r\n\r\nhere"), "{answer}");
+        let patience = Instant::now() + Duration::from_secs(60);
+        while served.handle.connections() > 0 {
+            assert!(Instant::now() < patience, "somebody is still served");
+            maniple::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// Counts, whatever the end.
+struct Sink(u64);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_file_that_becomes_shorter_never_looks_complete_over_any_transport() {
+    let dir = Dir::new();
+    let make = || Server::builder(Router::new().files("/", Files::new(&dir.0).no_cache()));
+    for served in transports::Served::each(make) {
+        for left in [0, 1 << 20, (1 << 20) + 1, HUGE - 1] {
+            let file = sparse(&dir, "shrinks", HUGE);
+            let mut stream = served.connect();
+            stream
+                .write_all(b"GET /shrinks HTTP/1.1\r\nHost: h\r\n\r\n")
+                .unwrap();
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") {
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8(head).unwrap();
+            assert!(
+                head.contains(&format!("content-length: {HUGE}\r\n")),
+                "{head}"
+            );
+            file.set_len(left).unwrap();
+            let mut sink = Sink(0);
+            let ended = std::io::copy(&mut stream, &mut sink);
+            assert!(sink.0 < HUGE, "{} bytes of {left}, {ended:?}", sink.0);
+        }
+    }
 }

@@ -6,8 +6,10 @@ mod series;
 use std::{
     collections::BTreeMap,
     fmt,
+    fs::File,
     io::{self, Read, Write},
     mem,
+    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -29,6 +31,7 @@ use crate::{
     request::Request,
     response::{Body, BodyKind, Response},
     server::overrun,
+    source::Source,
     writer::{BodyWriter, Flush, Sink},
 };
 
@@ -407,8 +410,23 @@ fn until_its_end(mut body: Body, counted: Counted) -> Body {
 }
 
 struct CountedReader {
-    reader: Box<dyn Read + Send>,
+    reader: Box<dyn Source>,
     counted: Counted,
+}
+
+impl Source for CountedReader {
+    fn in_file(&self) -> Option<(&Arc<File>, Range<u64>)> {
+        self.reader.in_file()
+    }
+
+    fn pass(&mut self, bytes: u64) {
+        self.counted.sent += bytes;
+        self.reader.pass(bytes);
+    }
+
+    fn at_once(&self) -> usize {
+        self.reader.at_once()
+    }
 }
 
 impl Read for CountedReader {
