@@ -79,11 +79,14 @@ fn check(came: &HeaderMap, passed: &HeaderMap) {
             "te",
             "transfer-encoding",
             "upgrade",
+            "proxy-authenticate",
+            "proxy-authentication-info",
+            "proxy-authorization",
+            "proxy-connection",
+            "http2-settings",
         ];
-        let is_of_one_hop = of_one_hop.contains(&name.as_str())
-            || name.as_str().starts_with("proxy-auth")
-            || ["proxy-connection", "http2-settings"].contains(&name.as_str())
-            || named.iter().any(|one| one == name.as_str());
+        let is_of_one_hop =
+            of_one_hop.contains(&name.as_str()) || named.iter().any(|one| one == name.as_str());
         let values =
             |headers: &HeaderMap| headers.get_all(name).iter().cloned().collect::<Vec<_>>();
         match is_of_one_hop {
