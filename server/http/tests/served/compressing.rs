@@ -4,16 +4,19 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::Command,
+    time::Duration,
 };
 
 use flate2::{read::GzDecoder, write::GzEncoder};
-use maniple::sync::channel::unbounded;
+use maniple::{Runtime, sync::channel::unbounded};
 use maniple_server::{
-    Body, BodyError, Request, Response, Router,
+    Body, BodyError, Files, Request, Response, Router, Server,
     middleware::{Compression, Decompression},
 };
 
 use super::{Served, statuses};
+
+const LONG: Duration = Duration::from_secs(60);
 
 fn lines() -> String {
     (0..50_000).map(|number| format!("{number}\n")).collect()
@@ -187,4 +190,119 @@ fn what_is_too_large_once_it_is_out_ends_with_413() {
     all.extend(&body);
     let said = served().say(all);
     assert_eq!(statuses(&said), [413], "{said}");
+}
+
+/// What is compressed here has no end, so that a neighbour is answered in between or never.
+#[test]
+fn a_neighbour_on_the_worker_has_its_turn_while_bodies_are_compressed() {
+    let routes = Router::new()
+        .with(Compression::new())
+        .get("/read", |_: &mut Request| {
+            Response::text(Body::from_reader(io::repeat(b'x')))
+        })
+        .get("/written", |_: &mut Request| {
+            Response::text(Body::from_fn(|out| {
+                loop {
+                    out.write_all(&[b'x'; 4096])?;
+                }
+            }))
+        })
+        .get("/neighbour", |_: &mut Request| "here");
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let server = Server::builder(routes).bind("127.0.0.1:0").unwrap();
+    let handle = server.handle();
+    let serving = runtime.spawn(move || server.serve());
+    let connect = || {
+        let stream = TcpStream::connect(handle.local_addr()).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream
+    };
+    for path in ["/read", "/written"] {
+        let mut endless = connect();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip\r\n\r\n");
+        endless.write_all(request.as_bytes()).unwrap();
+        // It is being compressed: the beginning is there.
+        endless.read_exact(&mut [0; 300]).unwrap();
+        let reads = endless.try_clone().unwrap();
+        let reader = std::thread::spawn(move || io::copy(&mut { reads }, &mut io::sink()));
+        for _ in 0..3 {
+            let mut neighbour = connect();
+            let request = "GET /neighbour HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+            neighbour.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            neighbour.read_to_string(&mut answer).unwrap();
+            assert!(
+                answer.ends_with("\r\n\r\nhere"),
+                "beside {path}: {answer:?}"
+            );
+        }
+        endless.shutdown(std::net::Shutdown::Both).unwrap();
+        let _ = reader.join().unwrap();
+    }
+    handle.drain();
+    serving.join().unwrap().unwrap();
+}
+
+#[test]
+fn files_are_compressed_whole_and_not_in_parts() {
+    let dir = std::env::temp_dir().join(format!("maniple-compressed-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let text = lines().repeat(5);
+    assert!(text.len() > 1 << 20, "more than is kept in memory");
+    std::fs::write(dir.join("large.txt"), &text).unwrap();
+    std::fs::write(dir.join("small.txt"), lines()).unwrap();
+    let routes = Router::new()
+        .with(Compression::new())
+        .files("/", Files::new(&dir));
+    let served = Served::of(routes, |builder| builder);
+    for (name, text) in [("large.txt", text), ("small.txt", lines())] {
+        let ask = |fields: &str| {
+            let mut stream = served.connect();
+            let end = "Connection: close\r\n\r\n";
+            write!(stream, "GET /{name} HTTP/1.1\r\nHost: h\r\n{fields}{end}").unwrap();
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).unwrap();
+            let end = all.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+            let body = all.split_off(end + 4);
+            (String::from_utf8(all).unwrap(), body)
+        };
+        let (head, body) = ask("Accept-Encoding: gzip\r\n");
+        assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
+        assert!(head.contains("vary: accept-encoding\r\n"), "{head}");
+        // The tag is of the file, and so weak for what was made of it.
+        assert!(head.contains("etag: W/\""), "{head}");
+        let coded = match head.contains("transfer-encoding: chunked\r\n") {
+            true => unchunked(&body),
+            false => body,
+        };
+        assert!(coded.len() < text.len() / 2, "{} bytes", coded.len());
+        let mut plain = String::new();
+        GzDecoder::new(&*coded).read_to_string(&mut plain).unwrap();
+        assert!(plain == text, "{name} is what it was");
+        let (head, body) = ask("Accept-Encoding: gzip\r\nRange: bytes=10-19\r\n");
+        assert!(head.starts_with("HTTP/1.1 206 "), "{head}");
+        assert!(!head.contains("content-encoding"), "{head}");
+        assert_eq!(body, text.as_bytes()[10..20]);
+        let (head, body) = ask("");
+        assert!(
+            head.contains(&format!("content-length: {}\r\n", text.len())),
+            "{head}"
+        );
+        assert!(body == text.as_bytes());
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+fn unchunked(mut body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    loop {
+        let end = body.windows(2).position(|two| two == b"\r\n").unwrap();
+        let size = std::str::from_utf8(&body[..end]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            return whole;
+        }
+        whole.extend_from_slice(&body[end + 2..][..size]);
+        body = &body[end + 2 + size + 2..];
+    }
 }

@@ -13,6 +13,7 @@ use std::{
 use maniple::{JoinHandle, Runtime};
 use maniple_server::{
     DrainReport, Request, Router, Server, ServerHandle,
+    middleware::HttpsOnly,
     server::Builder,
     transport::{IntoListener, Listener, Trust},
 };
@@ -44,8 +45,15 @@ struct Served {
 
 impl Served {
     fn by(listener: impl IntoListener, settings: impl FnOnce(Builder) -> Builder) -> Self {
+        Self::of(Router::new().get("/", who), listener, settings)
+    }
+
+    fn of(
+        router: Router,
+        listener: impl IntoListener,
+        settings: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
         let runtime = Runtime::builder().workers(2).build().unwrap();
-        let router = Router::new().get("/", who);
         let server = settings(Server::builder(router))
             .listener(listener)
             .unwrap();
@@ -345,4 +353,40 @@ fn a_proxys_header_comes_before_the_handshake_of_tls() {
         answer.ends_with("192.0.2.7 https h proxy local=false\n"),
         "{answer}"
     );
+}
+
+#[test]
+fn plain_text_is_sent_on_to_https_unless_a_trusted_proxy_says_that_it_was_none() {
+    let asked = |trusted: &str, fields: &str| {
+        let listener = Listener::try_from(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
+        let trust = match trusted {
+            "" => Trust::nobody(),
+            peers => trust(peers),
+        };
+        let router = Router::new()
+            .with(HttpsOnly::new().hosts(["a.example"]))
+            .get("/x", |_: &mut Request| "here");
+        let served = Served::of(router, listener.trust(trust), |settings| settings);
+        let host = "Host: a.example\r\nConnection: close\r\n";
+        served.say(format!("GET /x?y=z HTTP/1.1\r\n{host}{fields}\r\n").as_bytes())
+    };
+    let moved = "location: https://a.example/x?y=z\r\n";
+    for (trusted, fields, is_let_through) in [
+        ("127.0.0.1", "X-Forwarded-Proto: https\r\n", true),
+        ("127.0.0.1", "X-Forwarded-Proto: http\r\n", false),
+        ("127.0.0.1", "", false),
+        // The nearest proxy has the last word.
+        ("127.0.0.1", "X-Forwarded-Proto: https, http\r\n", false),
+        ("", "X-Forwarded-Proto: https\r\n", false),
+        ("192.0.2.1", "X-Forwarded-Proto: https\r\n", false),
+    ] {
+        let answer = asked(trusted, fields);
+        let expected = if is_let_through { 200 } else { 308 };
+        assert_eq!(statuses(&answer), [expected], "{trusted:?} {fields:?}");
+        assert_eq!(answer.contains(moved), !is_let_through, "{answer}");
+        assert_eq!(answer.ends_with("here"), is_let_through, "{answer}");
+    }
+    // Where the host is not one of ours, nobody is sent anywhere.
+    let answer = asked("127.0.0.1", "X-Forwarded-Host: evil.example\r\n");
+    assert_eq!(statuses(&answer), [400], "{answer}");
 }
