@@ -13,17 +13,18 @@
 //! | type | whose it is |
 //! |---|---|
 //! | [`Unstarted`] | its holder's alone, who may take it to any worker |
-//! | those of `home` | this thread's, where it has begun: its engine, mark, alarm, links and waiter's context |
+//! | those of `begun` | this thread's, where it has begun: its engine, mark, alarm, links and waiter's context |
 //! | [`TaskRef`] | anybody's: the waiter's claim and scopes, `completion` and the count of references |
 //!
 //! `next` belongs to the thread that has claimed the wait. The count of references is one for the runtime, until the
 //! task is complete, and one for each handle.
 
 mod alarm;
+mod begun;
 mod completion;
 mod ending;
 mod gate;
-mod home;
+
 mod origin;
 mod remote;
 mod sighting;
@@ -32,11 +33,11 @@ mod task;
 mod unstarted;
 
 pub(crate) use alarm::Alarm;
-pub(crate) use gate::{Gate, Looks, looks};
-pub(crate) use home::{
+pub(crate) use begun::{
     Act, Fired, Home, Host, Ready, Running, Still, TOP, Timed, WaiterAct, act, current_waiter,
     is_running, on_running, on_waiter, send_home,
 };
+pub(crate) use gate::{Gate, Looks, looks};
 pub(crate) use origin::{Failure, Name, Origin, Yields, next_id};
 pub(crate) use remote::Remote;
 pub(crate) use sighting::{Sighting, Sweep};
@@ -50,7 +51,7 @@ pub(crate) use unstarted::{Refused, Unstarted};
 pub(crate) const FILES: [&str; 5] = [
     switch::FILE,
     task::stage::FILE,
-    home::FILE,
+    begun::FILE,
     unstarted::FILE,
     ending::FILE,
 ];

@@ -1,4 +1,4 @@
-//! A task, by those who may hold it: what has a pointer to one is a type here, or has begun (see `home`).
+//! A task, by those who may hold it: what has a pointer to one is a type here, or has begun (see `begun`).
 //!
 //! # Why the blocks of unsafe code here are sound
 //!
