@@ -135,7 +135,7 @@ impl Asked {
             Box::new(move |worker| {
                 theirs.store(true, Ordering::Relaxed);
                 // Nobody listens any more if it took too long.
-                let _ = tell.try_send(worker.snapshot(true, traces));
+                let _ = tell.try_send(snapshot::of_worker(worker, true, traces));
             }),
         );
         Self { begun, answer }

@@ -16,7 +16,7 @@ use super::{
     Scheduler, Worker, now,
     run_queue::Drawn,
     shutdown::Stuck,
-    snapshot::WorkerView,
+    snapshot::{self, WorkerView},
     worker::{REFUSED_PATIENCE, shut_down, sooner},
 };
 use crate::{
@@ -75,13 +75,14 @@ impl Scheduler {
     }
 }
 
+// A loop of the worker's, apart from the one in service, whose parts it calls.
 impl Worker {
     /// Goes on until the scenario is over or the world ends by itself; what was left then.
     fn live_in(&self, world: &World, is_over: &AtomicBool) -> Option<WorkerView> {
         while !is_over.load(Ordering::Relaxed) && !world.is_over() {
             self.drawn_round(world);
         }
-        let left = world.is_over().then(|| self.snapshot(true, true));
+        let left = world.is_over().then(|| snapshot::of_worker(self, true, true));
         world.wind_down();
         let scheduler = &self.scheduler;
         scheduler.begin_end(now() + scheduler.config.shutdown_grace);

@@ -276,28 +276,25 @@ pub(crate) struct CoroutineView {
 /// Frames that a trace keeps.
 const MOST_FRAMES: usize = 128;
 
-impl Worker {
-    /// Describes this worker, and its coroutines if wanted; with backtraces if wanted.
-    pub(crate) fn snapshot(&self, coroutines: bool, traces: bool) -> WorkerView {
-        let mut view = self.own_view();
-        if coroutines {
-            let seen = &mut view.coroutines;
-            let mut look = |task: &Still<'_>| {
-                let trace = traces.then(|| {
-                    let mut trace = Trace::with_room(MOST_FRAMES);
-                    task.trace(&mut trace).then_some(trace)
-                });
-                seen.push(CoroutineView {
-                    trace: trace.flatten(),
-                    ..describe(task)
-                });
-            };
-            self.home.rest(|rest| rest.for_each(&mut look));
-        }
-        view
+/// Describes a worker, on its own thread, and its coroutines if wanted; with backtraces if wanted.
+pub(crate) fn of_worker(worker: &Worker, coroutines: bool, traces: bool) -> WorkerView {
+    let mut view = worker.own_view();
+    if coroutines {
+        let seen = &mut view.coroutines;
+        let mut look = |task: &Still<'_>| {
+            let trace = traces.then(|| {
+                let mut trace = Trace::with_room(MOST_FRAMES);
+                task.trace(&mut trace).then_some(trace)
+            });
+            seen.push(CoroutineView {
+                trace: trace.flatten(),
+                ..describe(task)
+            });
+        };
+        worker.home.rest(|rest| rest.for_each(&mut look));
     }
+    view
 }
-
 /// What others may tell of a coroutine while it runs, kept by the gate.
 fn describe_running(header: &Header) -> CoroutineView {
     CoroutineView {

@@ -103,99 +103,93 @@ impl Trimmer {
             quiet_until: Cell::new(None),
         }
     }
-}
 
-impl Worker {
-    /// Gives back a batch, if it is time to, before the worker sleeps.
+    /// Gives back a batch, if it is time to, before the worker sleeps, whose own this is.
     #[inline]
-    pub(super) fn tidy(&self) -> Tidy {
-        let trimmer = &self.trimmer;
-        let turn = self.home.turn.load(Ordering::Relaxed);
-        let stacks_are_settled = trimmer.stacks_settled.get() == turn;
-        let pools_are_settled = trimmer.pools_settled.get() == turn;
+    pub(super) fn tidy(&self, worker: &Worker) -> Tidy {
+        let turn = worker.home.turn.load(Ordering::Relaxed);
+        let stacks_are_settled = self.stacks_settled.get() == turn;
+        let pools_are_settled = self.pools_settled.get() == turn;
         if stacks_are_settled && pools_are_settled {
             return Tidy::Done;
         }
-        if let Some(until) = trimmer.quiet_until.get()
+        if let Some(until) = self.quiet_until.get()
             && !stacks_are_settled
             && !pools_are_settled
-            && self.recent() < until
+            && worker.recent() < until
         {
             return Tidy::At(until);
         }
-        match trimmer.after {
+        match self.after {
             None => Tidy::Done,
-            Some(after) => self.tidy_up(turn, after),
+            Some(after) => self.tidy_up(worker, turn, after),
         }
     }
 
     /// Does the work of [`tidy`](Self::tidy) in one of many rounds.
     #[inline]
-    pub(super) fn tidy_while_busy(&self) {
-        let rounds = self.trimmer.busy_rounds.get().wrapping_add(1);
-        self.trimmer.busy_rounds.set(rounds);
+    pub(super) fn tidy_while_busy(&self, worker: &Worker) {
+        let rounds = self.busy_rounds.get().wrapping_add(1);
+        self.busy_rounds.set(rounds);
         if rounds.is_multiple_of(BUSY_ROUNDS) {
-            self.tidy();
+            self.tidy(worker);
         }
     }
 
-    fn tidy_up(&self, turn: u64, after: Duration) -> Tidy {
-        let trimmer = &self.trimmer;
-        if trimmer.left.get() > 0 {
-            self.sweep_on();
+    fn tidy_up(&self, worker: &Worker, turn: u64, after: Duration) -> Tidy {
+        if self.left.get() > 0 {
+            self.sweep_on(worker);
             return Tidy::Unfinished;
         }
         let now = coarse_now();
-        trimmer.quiet_until.set(None);
+        self.quiet_until.set(None);
         let mut next = Duration::MAX;
-        if trimmer.stacks_settled.get() != turn {
-            if now >= trimmer.due.get() {
-                self.begin_sweep(turn, now, after);
+        if self.stacks_settled.get() != turn {
+            if now >= self.due.get() {
+                self.begin_sweep(worker, turn, now, after);
                 return Tidy::Unfinished;
             }
-            next = trimmer.due.get();
+            next = self.due.get();
         }
-        if trimmer.pools_settled.get() != turn {
-            if now >= trimmer.pools_due.get() {
-                self.shrink_pools(turn, now, after * POOL_PATIENCE);
+        if self.pools_settled.get() != turn {
+            if now >= self.pools_due.get() {
+                self.shrink_pools(worker, turn, now, after * POOL_PATIENCE);
                 return Tidy::Unfinished;
             }
-            next = next.min(trimmer.pools_due.get());
+            next = next.min(self.pools_due.get());
         }
-        let at = self.recent().checked_add(next - now);
+        let at = worker.recent().checked_add(next - now);
         // What is settled is so until a coroutine runs.
-        if trimmer.stacks_settled.get() != turn && trimmer.pools_settled.get() != turn {
-            trimmer.quiet_until.set(at);
+        if self.stacks_settled.get() != turn && self.pools_settled.get() != turn {
+            self.quiet_until.set(at);
         }
         at.map_or(Tidy::Done, Tidy::At)
     }
 
-    fn begin_sweep(&self, turn: u64, now: Duration, after: Duration) {
-        let trimmer = &self.trimmer;
-        let coroutines = self.home.live.load(Ordering::Relaxed);
+    fn begin_sweep(&self, worker: &Worker, turn: u64, now: Duration, after: Duration) {
+        let coroutines = worker.home.live.load(Ordering::Relaxed);
         let pace = PACE.saturating_mul(coroutines.try_into().unwrap_or(u32::MAX));
-        trimmer.due.set(now + after.max(pace));
-        trimmer.sweep.set(trimmer.sweep.get().next());
-        trimmer.since.set(turn);
-        trimmer.found.set(false);
-        trimmer.left.set(coroutines);
-        self.sweep_on();
+        self.due.set(now + after.max(pace));
+        self.sweep.set(self.sweep.get().next());
+        self.since.set(turn);
+        self.found.set(false);
+        self.left.set(coroutines);
+        self.sweep_on(worker);
     }
 
     /// One batch of the sweep under way.
     #[cold]
-    fn sweep_on(&self) {
-        let trimmer = &self.trimmer;
-        self.home.rest(|rest| {
+    fn sweep_on(&self, worker: &Worker) {
+        worker.home.rest(|rest| {
             let (mut unused, mut bytes) = (Vec::new(), 0);
-            for _ in 0..LOOKS.min(trimmer.left.get()) {
+            for _ in 0..LOOKS.min(self.left.get()) {
                 let Some(task) = rest.next_in_turn() else {
-                    trimmer.left.set(0);
+                    self.left.set(0);
                     break;
                 };
-                trimmer.left.set(trimmer.left.get() - 1);
-                match task.sight(trimmer.sweep.get()) {
-                    Sighting::First => trimmer.found.set(true),
+                self.left.set(self.left.get() - 1);
+                match task.sight(self.sweep.get()) {
+                    Sighting::First => self.found.set(true),
                     Sighting::Again(pages) => match pages.resident() {
                         Ok(0) | Err(_) => {}
                         Ok(_) if keeps_pages(&task) => {}
@@ -212,32 +206,31 @@ impl Worker {
             }
             // Memory that is locked stays.
             if !unused.is_empty() && memory::give_back(&unused).is_ok() {
-                self.scheduler.slabs.trimmed(unused.len(), bytes);
+                worker.scheduler.slabs.trimmed(unused.len(), bytes);
             }
         });
-        if trimmer.left.get() == 0 && !trimmer.found.get() {
-            trimmer.stacks_settled.set(trimmer.since.get());
+        if self.left.get() == 0 && !self.found.get() {
+            self.stacks_settled.set(self.since.get());
         } else {
-            trimmer.stacks_settled.set(NEVER);
+            self.stacks_settled.set(NEVER);
         }
     }
 
     /// A batch of the free stacks that went unused for `patience`.
     #[cold]
-    fn shrink_pools(&self, turn: u64, now: Duration, patience: Duration) {
-        let trimmer = &self.trimmer;
-        let slabs = &self.scheduler.slabs;
+    fn shrink_pools(&self, worker: &Worker, turn: u64, now: Duration, patience: Duration) {
+        let slabs = &worker.scheduler.slabs;
         let due = slabs.shrink(now, patience, DISCARDS);
         if due.is_some_and(|due| due <= now) {
-            trimmer.pools_due.set(now);
+            self.pools_due.set(now);
             return;
         }
-        let begun = self.counts.begun.get();
-        let unused = trimmer.begun.replace(begun) == begun;
-        let mut at_hand = self.stacks.borrow_mut();
+        let begun = worker.counts.begun.get();
+        let unused = self.begun.replace(begun) == begun;
+        let mut at_hand = worker.stacks.borrow_mut();
         match due {
-            None if at_hand.is_empty() => trimmer.pools_settled.set(turn),
-            due => trimmer.pools_due.set(due.unwrap_or(now + patience)),
+            None if at_hand.is_empty() => self.pools_settled.set(turn),
+            due => self.pools_due.set(due.unwrap_or(now + patience)),
         }
         if unused {
             at_hand.give_back_all();

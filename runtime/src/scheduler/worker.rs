@@ -270,7 +270,7 @@ impl Worker {
             self.have_lines_said();
         }
         if !self.queue.is_empty() {
-            self.tidy_while_busy();
+            self.trimmer.tidy_while_busy(self);
             if self.scheduler.workers() > 1 {
                 let since = self.awake_since.get();
                 self.scheduler.compare_load(since, self.recent());
@@ -543,7 +543,7 @@ impl Worker {
             self.take_inbox();
             return;
         }
-        let tidy_at = match self.tidy() {
+        let tidy_at = match self.trimmer.tidy(self) {
             Tidy::Done => None,
             Tidy::At(at) => Some(at),
             Tidy::Unfinished => {
