@@ -1,24 +1,24 @@
-//! Home: a worker's own side of its coroutines, on its thread.
+//! What has begun on this thread: coroutines by pointer, and who may have one.
 //!
 //! # Why the blocks of unsafe code here are sound
 //!
-//! A coroutine begins in [`Home::begin`] and goes in [`Home::resume`], when it has ended: until then it is there.
-//! What else knows it by a pointer is one of the types here, none of which leaves the thread or is copied:
+//! A coroutine begins in [`Here::begin`] and goes in [`Ended::go`], after its last [`Here::turn`]: until then it is
+//! there. What else knows it by a pointer is one of the types here, none of which leaves the thread or is copied by
+//! others:
 //!
 //! | type | what it stands for | why the coroutine is there |
 //! |---|---|---|
 //! | [`Ready`] | the right to its next turn, of which there is one at a time | it cannot end before that turn |
 //! | [`Running`] | it runs, and the code that has this runs in it | it has not ended |
-//! | [`Timed`] | its timer | its end takes its timer back |
-//! | [`Still`] | it is looked at while nothing runs | nothing is resumed meanwhile: see [`Home::rest`] |
+//! | [`Timed`] | its timer, of which there is one at a time | its end takes its timer back, or ends the process |
+//! | [`Still`] | it is looked at while nothing runs | nothing is resumed meanwhile: see [`Here::rest`] |
+//! | [`Ended`] | it has ended | this is what lets it go |
 //!
-//! Which one runs is known for each thread in one place, which [`Home::resume`] alone changes.
+//! Which one runs is known for each thread in one place, which [`Here::turn`] alone changes.
 
 use std::{
     cell::Cell,
-    io,
     marker::PhantomData,
-    mem::ManuallyDrop,
     ops::Deref,
     ptr::{self, NonNull},
     sync::{
@@ -28,13 +28,12 @@ use std::{
 };
 
 use super::{
-    ending,
     gate::{Gate, Looks, looks},
     remote::Remote,
     sighting::{Sighting, Sweep},
     switch::prefetch,
     task::{Header, Over, OwnStage, TaskRef, Won},
-    unstarted::{Refused, Unstarted},
+    unstarted::Unstarted,
 };
 use crate::{
     idle::Sleeper,
@@ -45,7 +44,7 @@ use crate::{
         memory::{Resting, Vacant, page_size},
         trace::Trace,
     },
-    waiter::{Claimed, Outcome, Waiter},
+    waiter::{Outcome, Waiter},
     wheel::Key,
 };
 
@@ -162,106 +161,62 @@ impl Running<'_> {
 
     /// Leaves its stack until its next turn, which its worker queues.
     #[inline(always)]
-    pub(crate) fn give_way(self, host: &impl Host) {
-        host.queue(Ready(self.0));
+    pub(crate) fn give_way(self, queue: impl FnOnce(Ready)) {
+        queue(Ready(self.0));
         self.leave();
     }
 
-    /// Has its wait end at the tick `due`. `insert` keeps a timer that fires then, and `remove` takes out one that
-    /// would fire later.
-    #[inline(always)]
-    pub(crate) fn set_alarm(
-        self,
-        due: u64,
-        insert: impl FnOnce(u64, Timed) -> Key,
-        remove: impl FnOnce(Key) -> Option<Timed>,
-    ) {
-        let alarm = &self.alarm;
-        alarm.due.set(due);
-        if alarm.timer.get().is_none() || alarm.armed_for.get() > due {
-            self.set_timer(due, insert, remove);
+    /// Its timer, to be armed. There must be none yet.
+    pub(super) fn timer(self) -> Timed {
+        if self.has_timer.replace(true) {
+            lost_a_timer();
         }
-    }
-
-    fn set_timer(
-        self,
-        due: u64,
-        insert: impl FnOnce(u64, Timed) -> Key,
-        remove: impl FnOnce(Key) -> Option<Timed>,
-    ) {
-        take_timer_back(self.0, remove);
-        Timed(self.0).arm(due, insert);
+        Timed(self.0)
     }
 }
 
-/// Takes a coroutine's timer out of where it is kept, if it has one.
-#[inline]
-fn take_timer_back(task: Begun, remove: impl FnOnce(Key) -> Option<Timed>) {
-    if let Some(key) = task.alarm.timer.take()
-        && remove(key).is_none_or(|timed| timed.0 != task)
-    {
-        lost_a_timer();
-    }
-}
-
-#[cold]
-fn lost_a_timer() -> ! {
-    fenced::abort("a coroutine's timer is not where it was put");
-}
-
-/// A coroutine's timer, while it is armed: there is one at most, which the coroutine's end takes back.
+/// A coroutine's timer: there is one at most, which the coroutine's end takes back.
 pub(crate) struct Timed(Begun);
 
-/// What a timer that has fired means.
-pub(crate) enum Fired {
-    /// Its coroutine waits for longer, and the timer is to be armed again.
-    Early(Timed),
-    /// Its coroutine's wait is over, which has its next turn.
-    Due(Ready),
-    /// Nothing any more.
-    Late,
+impl Deref for Timed {
+    type Target = Header;
+
+    #[inline]
+    fn deref(&self) -> &Header {
+        &self.0
+    }
 }
 
 impl Timed {
+    /// Has `insert` keep it, and notes where, and that it fires at the tick `due`.
     #[inline]
-    fn arm(self, due: u64, insert: impl FnOnce(u64, Timed) -> Key) {
-        /// Else a timer might be kept of which its coroutine knows nothing.
-        struct Unarmed;
-        impl Drop for Unarmed {
-            fn drop(&mut self) {
-                lost_a_timer();
-            }
-        }
+    pub(super) fn arm(self, due: u64, insert: impl FnOnce(u64, Timed) -> Key) {
         let task = self.0;
-        let unarmed = Unarmed;
         let key = insert(due, self);
-        let _armed = ManuallyDrop::new(unarmed);
         task.alarm.timer.set(Some(key));
         task.alarm.armed_for.set(due);
     }
 
-    /// Arms the timer again that has fired early.
-    pub(crate) fn arm_again(self, insert: impl FnOnce(u64, Timed) -> Key) {
-        let due = self.0.alarm.due.get();
-        self.arm(due, insert);
+    /// It is not needed any more.
+    #[inline]
+    pub(super) fn settle(self) {
+        self.has_timer.set(false);
     }
 
-    /// It has fired at the tick `present`.
-    pub(crate) fn fire(self, present: u64) -> Fired {
-        let alarm = &self.0.alarm;
-        if alarm.due.get() > present && alarm.is_set() {
-            return Fired::Early(self);
-        }
-        alarm.timer.set(None);
-        if alarm.due.get() > present {
-            return Fired::Late;
-        }
+    /// Ends its coroutine's wait, if that is not over: then the coroutine has its next turn.
+    #[inline]
+    pub(super) fn win(self) -> Option<Ready> {
+        let task = self.0;
+        self.settle();
         // The winner of the wait has the next turn.
-        match self.0.waiter.claim.win(Outcome::TimedOut, false) {
-            true => Fired::Due(Ready(self.0)),
-            false => Fired::Late,
-        }
+        let won = task.waiter.claim.win(Outcome::TimedOut, false);
+        won.then_some(Ready(task))
     }
+}
+
+#[cold]
+pub(super) fn lost_a_timer() -> ! {
+    fenced::abort("a coroutine's timer is not where it was put");
 }
 
 /// The right to a coroutine's next turn, on this thread: the winner of its wait has it, and it itself as it gives
@@ -292,85 +247,47 @@ impl Ready {
     }
 }
 
-/// A worker's own side: what other threads see of it, and the coroutines that have begun here and not ended.
-pub(crate) struct Home {
+/// What has begun on this thread and not ended, and what other threads see of that.
+pub(super) struct Here {
     remote: Arc<Remote>,
-    begun: List<Header>,
+    /// Others may look at it where it is: see `Gate`.
+    begun: Box<List<Header>>,
     /// Keeps it on its thread.
     _here: PhantomData<*const ()>,
 }
 
-/// What a home's worker does around a turn.
-pub(crate) trait Host {
-    /// Notes what is wanted of a turn that is over.
-    fn look(&self, task: &Still<'_>, looks: Looks, ended: bool);
-    /// Takes the stack of a coroutine that has ended.
-    fn take_stack(&self, stack: Stack);
-    /// Takes a timer out.
-    fn disarm(&self, timer: Key) -> Option<Timed>;
-    /// Puts a claimed waiter where it will be resumed.
-    fn ready(&self, claimed: Claimed);
-    /// Queues the next turn of a coroutine.
-    fn queue(&self, next: Ready);
-}
-
-impl Deref for Home {
-    type Target = Remote;
-
-    #[inline]
-    fn deref(&self) -> &Remote {
-        &self.remote
-    }
-}
-
-impl Home {
+impl Here {
     /// # Panics
-    /// If this thread is a home already, or the remote that of another.
-    pub(crate) fn new(remote: Arc<Remote>) -> Self {
+    /// If this thread has one already, or the remote.
+    pub(super) fn new(remote: Arc<Remote>) -> Self {
         let is_taken = remote.has_home.swap(true, Ordering::Relaxed);
         assert!(
             !is_taken && !HAS_HOME.replace(true),
             "one home a remote, and a thread"
         );
+        let begun = Box::new(List::new());
+        let shown = ptr::from_ref(&*begun).cast_mut();
+        remote.begun.store(shown, Ordering::Relaxed);
         Self {
             remote,
-            begun: List::new(),
+            begun,
             _here: PhantomData,
         }
     }
 
-    pub(crate) fn remote(&self) -> &Arc<Remote> {
-        &self.remote
-    }
-
-    /// Lets others see what has begun here; the home stays where it is from now on.
-    pub(crate) fn show(&self) {
-        let begun = ptr::from_ref(&self.begun).cast_mut();
-        self.remote.begun.store(begun, Ordering::Relaxed);
-    }
-
-    /// Binds a task to this thread, and to the stack that was reserved for it or else to this.
     #[inline]
-    pub(crate) fn begin(&self, task: Unstarted, stack: Option<Stack>) -> Ready {
-        let reserved = task.header().engine.take_reserved();
-        let stack = reserved.or(stack).expect("a task is started with a stack");
-        self.bind(task, stack, |stage| ending::run(&stage))
-    }
-
-    /// Begins a coroutine, like [`begin`](Self::begin), that drops its closure and its locals and then ends. `told`
-    /// gets an error that nobody will ask for, on that coroutine.
-    pub(crate) fn begin_refused(&self, task: Refused, stack: Stack, told: fn(io::Error)) -> Ready {
-        let (task, failure) = task.into_parts();
-        task.header().is_refused.set(true);
-        self.bind(task, stack, move |stage| {
-            stage.fail(failure);
-            ending::finish(&stage, told);
-        })
+    pub(super) fn remote(&self) -> &Arc<Remote> {
+        &self.remote
     }
 
     /// Makes the coroutine that will run `body`, which does not unwind.
     #[inline(always)]
-    fn bind(&self, task: Unstarted, stack: Stack, body: impl FnOnce(OwnStage) + 'static) -> Ready {
+    pub(super) fn begin(
+        &self,
+        task: Unstarted,
+        stack: Stack,
+        body: impl FnOnce(OwnStage) + 'static,
+    ) -> Ready {
         let stage = task.into_stage();
         let begun = Begun(stage.pointer());
         begun.home.set(&raw const self.remote.parker);
@@ -380,17 +297,17 @@ impl Home {
         unsafe { begun.engine.start(stack, move || body(stage)) };
         // SAFETY: the list is this thread's; the task is removed before it is completed.
         unsafe { self.begun.push_back(begun.0) };
-        let count = &self.remote.live;
-        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         Ready(begun)
     }
 
-    /// Runs a coroutine until it suspends or ends. If it has ended, publishes that: wakes who joins it, leaves its
-    /// group, drops the runtime's reference.
-    ///
-    /// Always inlined, for the reason that `scheduler::suspend` gives.
+    /// Runs a coroutine until it suspends or ends, and shows it to `look` then, if anything is to be noted of turns;
+    /// whether it has ended is told there too.
     #[inline(always)]
-    pub(crate) fn resume(&self, next: Ready, host: &impl Host) {
+    pub(super) fn turn(
+        &self,
+        next: Ready,
+        look: impl FnOnce(&Still<'_>, Looks, bool),
+    ) -> Option<Ended<'_>> {
         let task = next.0;
         if !RUNNING.replace(task.0.as_ptr()).is_null() {
             another_runs();
@@ -405,47 +322,27 @@ impl Home {
         let ended = unsafe { task.engine.resume() };
         RUNNING.set(ptr::null_mut());
         // Before this thread touches a coroutine, or anything of its own that others look at: see `Gate`.
-        self.remote
-            .running
-            .store(ptr::null_mut(), Ordering::Relaxed);
+        remote.running.store(ptr::null_mut(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         let looks = looks();
         if looks.any() {
-            self.look(task, looks, ended, host);
+            // By value: what others refer to would be written to memory in every turn.
+            self.look(task, looks, move |task| look(task, looks, ended));
         }
-        if ended {
-            self.end(task, host);
-        }
+        ended.then_some(Ended { here: self, task })
     }
 
     #[cold]
     #[inline(never)]
-    fn look(&self, task: Begun, looks: Looks, ended: bool, host: &impl Host) {
+    fn look(&self, task: Begun, looks: Looks, look: impl FnOnce(&Still<'_>)) {
         if looks.gated() {
             drop(self.remote.at_gate.lock());
         }
-        self.rest(|rest| host.look(&rest.still(task), looks, ended));
-    }
-
-    /// The end of a coroutine, after its last turn.
-    #[inline]
-    fn end(&self, task: Begun, host: &impl Host) {
-        if let Some(stack) = task.engine.take_stack() {
-            host.take_stack(stack);
-        }
-        take_timer_back(task, |key| host.disarm(key));
-        let count = &self.remote.live;
-        count.store(count.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
-        // SAFETY: begun here, since a thread has one home, so in this thread's list. It has ended, and comes here
-        // once. Nothing knows it any more but by counted references: see the opening.
-        unsafe {
-            self.begun.remove(task.0);
-            ending::complete(Over::ended(task.0), |claimed| host.ready(claimed));
-        }
+        self.rest(|rest| look(&rest.still(task)));
     }
 
     /// Whether nothing that has begun here is left.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.begun.is_empty()
     }
 
@@ -453,7 +350,7 @@ impl Home {
     ///
     /// # Panics
     /// If it is called by a coroutine, or within such a call.
-    pub(crate) fn rest<R>(&self, look: impl FnOnce(&Rest<'_>) -> R) -> R {
+    pub(super) fn rest<R>(&self, look: impl FnOnce(&Rest<'_>) -> R) -> R {
         struct Over;
         impl Drop for Over {
             fn drop(&mut self) {
@@ -466,19 +363,17 @@ impl Home {
         look(&Rest(self))
     }
 
-    /// The coroutine whose wait was won, if it is one of these; others are sent to their homes, and threads woken.
+    /// The coroutine whose wait was won, if it has begun here.
     #[inline]
-    pub(crate) fn take_in(&self, claimed: Claimed) -> Option<Ready> {
-        let task = Won::of(claimed)?;
-        if ptr::eq(task.home.get(), &raw const self.remote.parker) {
-            return Some(Ready(Begun(task.pointer())));
+    pub(super) fn take_in(&self, task: Won) -> Result<Ready, Won> {
+        match ptr::eq(task.home.get(), &raw const self.remote.parker) {
+            true => Ok(Ready(Begun(task.pointer()))),
+            false => Err(task),
         }
-        task.send();
-        None
     }
 
     /// Takes all that others have sent here.
-    pub(crate) fn take_sent(&self, sleeper: &Sleeper, mut each: impl FnMut(Ready)) {
+    pub(super) fn take_sent(&self, sleeper: &Sleeper, mut each: impl FnMut(Ready)) {
         // Sent to this parker, so begun here: see `Won::send`.
         sleeper.take(&self.remote.parker, |task| {
             each(Ready(Begun(task.pointer())));
@@ -486,7 +381,7 @@ impl Home {
     }
 }
 
-impl Drop for Home {
+impl Drop for Here {
     fn drop(&mut self) {
         if !self.begun.is_empty() {
             fenced::abort("a worker went before its coroutines");
@@ -500,8 +395,39 @@ fn another_runs() -> ! {
     fenced::abort("a coroutine was to be resumed by another, or while its worker looks at them");
 }
 
+/// A coroutine that has ended, to be let go.
+#[must_use = "a home does not go before its coroutines"]
+pub(super) struct Ended<'a> {
+    here: &'a Here,
+    task: Begun,
+}
+
+impl Ended<'_> {
+    #[inline]
+    pub(super) fn take_stack(&self) -> Option<Stack> {
+        self.task.engine.take_stack()
+    }
+
+    /// Lets it go. `take_timer_back` settles its timer, if it has one.
+    #[inline]
+    pub(super) fn go(self, take_timer_back: impl FnOnce(&Header)) -> Over {
+        if self.task.has_timer.get() {
+            take_timer_back(&self.task);
+            if self.task.has_timer.get() {
+                lost_a_timer();
+            }
+        }
+        // SAFETY: begun here, since a thread has one home, so in this thread's list. It has ended, and comes here
+        // once. Nothing knows it any more but by counted references: see the opening.
+        unsafe {
+            self.here.begun.remove(self.task.0);
+            Over::ended(self.task.0)
+        }
+    }
+}
+
 /// A home of which nothing runs, nor will be resumed.
-pub(crate) struct Rest<'a>(&'a Home);
+pub(crate) struct Rest<'a>(&'a Here);
 
 impl Rest<'_> {
     fn still(&self, task: Begun) -> Still<'_> {
@@ -532,7 +458,7 @@ impl Rest<'_> {
 }
 
 /// A coroutine of this thread that does not run, and will not before this is gone.
-pub(crate) struct Still<'a>(Begun, PhantomData<&'a Home>);
+pub(crate) struct Still<'a>(Begun, PhantomData<&'a Here>);
 
 impl Deref for Still<'_> {
     type Target = Header;
@@ -616,243 +542,5 @@ impl Others<'_> {
         };
         // SAFETY: as there, for as long as this.
         unsafe { self.begun.any(is_another) };
-    }
-}
-
-/// Wakes the one whose wait was won, from a thread that is no worker.
-pub(crate) fn send_home(claimed: Claimed) {
-    if let Some(task) = Won::of(claimed) {
-        task.send();
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use std::rc::Rc;
-
-    use std::panic::{AssertUnwindSafe, Location, catch_unwind};
-
-    use super::{
-        super::{
-            origin::{Origin, next_id},
-            sighting::SWITCH_BYTES,
-            task::stage::make,
-        },
-        *,
-    };
-    use crate::{
-        Runtime,
-        config::Config,
-        driver::{Registrar, Standby},
-        idle::Parker,
-        scheduler::{Worker, now},
-        spawn_local,
-        stack::{child, slab::Slabs},
-        waiter::Locals,
-        wheel::Wheel,
-        yield_now,
-    };
-
-    type Next = Rc<Cell<Option<Ready>>>;
-
-    /// Runs `body` with a coroutine that is suspended at its bare switch, and goes on in each turn.
-    fn with_suspended(body: impl FnOnce(&Next) + Send) {
-        let builder = Runtime::builder().workers(1).idle_trim(None);
-        builder.build().unwrap().run(|| {
-            let (next, ended) = (Next::default(), Rc::new(Cell::new(false)));
-            let (queue, end) = (Kept(next.clone()), ended.clone());
-            let suspended = spawn_local(move || {
-                while !end.get() {
-                    on_running(|own| own.unwrap().give_way(&queue));
-                }
-            });
-            yield_now();
-            body(&next);
-            ended.set(true);
-            turn(&next);
-            suspended.join().unwrap();
-        });
-    }
-
-    /// Lets it run to its next switch.
-    fn turn(next: &Next) {
-        let next = next.take().expect("it is suspended");
-        Worker::current().unwrap().push_ready(next);
-        yield_now();
-    }
-
-    fn look<R>(next: &Next, look: impl FnOnce(&Header) -> R) -> R {
-        let suspended = next.take().expect("it is suspended");
-        let seen = look(&suspended);
-        next.set(Some(suspended));
-        seen
-    }
-
-    #[test]
-    fn a_switch_touches_nothing_further_below_than_is_taken_for_it() {
-        with_suspended(|next| {
-            let (stack, depth) = look(next, |task| (task.stack_range(), task.depth()));
-            let end = stack.end - depth - SWITCH_BYTES;
-            let dead = stack.start + page_size()..end;
-            let bytes = |at| ptr::with_exposed_provenance_mut::<u8>(at);
-            // SAFETY: the coroutine is suspended, and this is below its frames and above its guard.
-            unsafe { bytes(dead.start).write_bytes(0xa5, dead.len()) };
-            for _ in 0..3 {
-                turn(next);
-            }
-            if cfg!(feature = "sanitizer") {
-                // Told of the switch, it runs there itself, and has returned when the switch is done.
-                return;
-            }
-            // SAFETY: as above.
-            let touched = dead.rev().find(|at| unsafe { *bytes(*at) } != 0xa5);
-            assert_eq!(touched.map(|at| end - at), None, "bytes below");
-        });
-    }
-
-    #[test]
-    fn a_coroutine_is_sighted_twice_before_its_pages_are_told_of_and_then_once() {
-        with_suspended(|next| {
-            let depth = look(next, Header::depth);
-            let sight = |sweep| look(next, |task| task.sighted(sweep));
-            for _ in 0..2 {
-                assert_eq!(sight(Sweep::Odd), Sighting::First);
-                assert_eq!(sight(Sweep::Odd), Sighting::First);
-                turn(next);
-                assert_eq!(sight(Sweep::Even), Sighting::First);
-                let Sighting::Again(dead) = sight(Sweep::Odd) else {
-                    panic!("it did not run in between");
-                };
-                let stack = look(next, Header::stack_range);
-                assert_eq!(dead.start, stack.start + page_size());
-                assert!(dead.end.is_multiple_of(page_size()));
-                assert!(dead.end < stack.end - depth);
-                assert!(dead.end + page_size() + SWITCH_BYTES > stack.end - depth);
-                assert_eq!(sight(Sweep::Even), Sighting::Done);
-                assert_eq!(sight(Sweep::Odd), Sighting::Done);
-                assert_eq!(look(next, Header::depth), depth);
-                turn(next);
-            }
-        });
-    }
-
-    /// What a home needs of its worker, for coroutines that never wait.
-    struct Nobody;
-
-    impl Host for Nobody {
-        fn look(&self, _: &Still<'_>, _: Looks, _: bool) {}
-        fn take_stack(&self, stack: Stack) {
-            let _kept = ManuallyDrop::new(stack);
-        }
-        fn disarm(&self, _: Key) -> Option<Timed> {
-            None
-        }
-        fn ready(&self, _: Claimed) {}
-        fn queue(&self, _: Ready) {}
-    }
-
-    /// Keeps the next turn in a place.
-    struct Kept(Next);
-
-    impl Host for Kept {
-        fn look(&self, _: &Still<'_>, _: Looks, _: bool) {}
-        fn take_stack(&self, _: Stack) {}
-        fn disarm(&self, _: Key) -> Option<Timed> {
-            None
-        }
-        fn ready(&self, _: Claimed) {}
-        fn queue(&self, next: Ready) {
-            self.0.set(Some(next));
-        }
-    }
-
-    fn home() -> Home {
-        let parker = Parker::new().unwrap();
-        let standby = Standby::<Unstarted>::new(now).unwrap();
-        let registrar = Registrar::new(parker.bell(), &standby).unwrap();
-        Home::new(Arc::new(Remote::new(parker, registrar)))
-    }
-
-    fn begin(home: &Home, body: impl FnOnce() + 'static) -> Ready {
-        let slabs = Slabs::new(Config::default().stack_limits()).unwrap();
-        let class = slabs.default_class();
-        let origin = Origin {
-            id: next_id(),
-            name: None,
-            spawned_at: Location::caller(),
-            class,
-        };
-        // SAFETY: it borrows nothing, and stays on this thread.
-        let (task, handle) = unsafe { make(body, origin, None, None, Locals::new()) };
-        assert!(handle.detach().is_none());
-        home.begin(task, Some(slabs.acquire(class).unwrap()))
-    }
-
-    #[test]
-    fn a_thread_is_one_home_and_free_again_after_it() {
-        let first = home();
-        assert!(catch_unwind(home).is_err(), "there is one");
-        first.resume(begin(&first, || ()), &Nobody);
-        drop(first);
-        drop(home());
-    }
-
-    #[test]
-    fn who_looks_at_coroutines_is_none_and_does_so_once_at_a_time() {
-        let home = Rc::new(home());
-        let rests = |home: &Home| catch_unwind(AssertUnwindSafe(|| home.rest(|_| ()))).is_ok();
-        assert!(home.rest(|_| !rests(&home)) && rests(&home));
-        let (theirs, seen) = (home.clone(), Rc::new(Cell::new(true)));
-        let saw = seen.clone();
-        home.resume(begin(&home, move || saw.set(rests(&theirs))), &Nobody);
-        assert!(!seen.get() && rests(&home));
-    }
-
-    fn ends_the_process(test: &str, why: &str, body: fn(Home)) {
-        let said = child::run(module_path!(), test, || body(home())).by_signal(libc::SIGABRT);
-        assert!(said.contains(why), "{said}");
-    }
-
-    /// Two would then run on one thread, and the wrong one be suspended.
-    #[test]
-    fn to_resume_one_in_the_turn_of_another_ends_the_process() {
-        let test = "to_resume_one_in_the_turn_of_another_ends_the_process";
-        ends_the_process(test, "was to be resumed by another", |home| {
-            let home = Rc::new(home);
-            let (theirs, second) = (home.clone(), begin(&home, || ()));
-            let first = begin(&home, move || theirs.resume(second, &Nobody));
-            home.resume(first, &Nobody);
-        });
-    }
-
-    #[test]
-    fn to_resume_one_while_they_are_looked_at_ends_the_process() {
-        let test = "to_resume_one_while_they_are_looked_at_ends_the_process";
-        ends_the_process(test, "while its worker looks at them", |home| {
-            let next = begin(&home, || ());
-            home.rest(|_| home.resume(next, &Nobody));
-        });
-    }
-
-    #[test]
-    fn a_home_that_goes_before_its_coroutines_ends_the_process() {
-        let test = "a_home_that_goes_before_its_coroutines_ends_the_process";
-        ends_the_process(test, "before its coroutines", |home| {
-            let _never = begin(&home, || ());
-        });
-    }
-
-    /// Else it could fire for a coroutine that is gone.
-    #[test]
-    fn a_timer_that_its_coroutine_does_not_get_back_at_its_end_ends_the_process() {
-        let test = "a_timer_that_its_coroutine_does_not_get_back_at_its_end_ends_the_process";
-        ends_the_process(test, "timer is not where it was put", |home| {
-            let next = begin(&home, || {
-                let mut wheel = Wheel::new(0);
-                let insert = |due, timed| wheel.insert(due, timed);
-                on_running(|own| own.unwrap().set_alarm(7, insert, |_| None));
-            });
-            home.resume(next, &Nobody);
-        });
     }
 }

@@ -70,7 +70,7 @@ pub(crate) fn looks() -> Looks {
 ///
 /// # How it works
 /// A worker clears `running` at the end of a turn, and passes its gate if it then finds the flag of the gates
-/// raised, before it touches a coroutine or its list of them: both in [`Home::resume`](super::Home::resume). Who
+/// raised, before it touches a coroutine or its list of them: both in `begun`, around the turn itself. Who
 /// looks raises the flag, has all threads pass a barrier, takes the gate's lock and reads `running`. By the barrier
 /// either the worker sees the flag, or the cleared pointer is seen here. So while `running` is there and the lock is
 /// held, nothing of the worker's changes but what the running coroutine itself changes.

@@ -24,20 +24,23 @@ mod begun;
 mod completion;
 mod ending;
 mod gate;
+mod home;
 
 mod origin;
 mod remote;
 mod sighting;
 mod switch;
 mod task;
+mod timed;
 mod unstarted;
 
 pub(crate) use alarm::Alarm;
 pub(crate) use begun::{
-    Act, Fired, Home, Host, Ready, Running, Still, TOP, Timed, WaiterAct, act, current_waiter,
-    is_running, on_running, on_waiter, send_home,
+    Act, Ready, Running, Still, TOP, Timed, WaiterAct, act, current_waiter, is_running, on_running,
+    on_waiter,
 };
 pub(crate) use gate::{Gate, Looks, looks};
+pub(crate) use home::{Home, Host, send_home};
 pub(crate) use origin::{Failure, Name, Origin, Yields, next_id};
 pub(crate) use remote::Remote;
 pub(crate) use sighting::{Sighting, Sweep};
@@ -45,13 +48,15 @@ pub(crate) use task::{
     Header, Record, TaskRef, Won,
     stage::{make, make_free},
 };
+pub(crate) use timed::{Fired, arm_again, fire, set_alarm};
 pub(crate) use unstarted::{Refused, Unstarted};
 
 /// The files by which a coroutine's way in and out is known in a backtrace.
-pub(crate) const FILES: [&str; 5] = [
+pub(crate) const FILES: [&str; 6] = [
     switch::FILE,
     task::stage::FILE,
     begun::FILE,
+    home::FILE,
     unstarted::FILE,
     ending::FILE,
 ];

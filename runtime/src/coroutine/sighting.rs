@@ -154,3 +154,98 @@ pub(super) const SWITCH_BYTES: usize = 1024;
 
 /// What a suspended operation's innermost frames take.
 const STACK_LINES_AHEAD: usize = 6;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::rc::Rc;
+
+    use super::{
+        super::begun::{Ready, on_running},
+        super::task::Header,
+        *,
+    };
+    use crate::{Runtime, scheduler::Worker, spawn_local, yield_now};
+
+    type Next = Rc<Cell<Option<Ready>>>;
+
+    /// Runs `body` with a coroutine that is suspended at its bare switch, and goes on in each turn.
+    fn with_suspended(body: impl FnOnce(&Next) + Send) {
+        let builder = Runtime::builder().workers(1).idle_trim(None);
+        builder.build().unwrap().run(|| {
+            let (next, ended) = (Next::default(), Rc::new(Cell::new(false)));
+            let (place, end) = (next.clone(), ended.clone());
+            let suspended = spawn_local(move || {
+                while !end.get() {
+                    on_running(|own| own.unwrap().give_way(|turn| place.set(Some(turn))));
+                }
+            });
+            yield_now();
+            body(&next);
+            ended.set(true);
+            turn(&next);
+            suspended.join().unwrap();
+        });
+    }
+
+    /// Lets it run to its next switch.
+    fn turn(next: &Next) {
+        let next = next.take().expect("it is suspended");
+        Worker::current().unwrap().push_ready(next);
+        yield_now();
+    }
+
+    fn look<R>(next: &Next, look: impl FnOnce(&Header) -> R) -> R {
+        let suspended = next.take().expect("it is suspended");
+        let seen = look(&suspended);
+        next.set(Some(suspended));
+        seen
+    }
+
+    #[test]
+    fn a_switch_touches_nothing_further_below_than_is_taken_for_it() {
+        with_suspended(|next| {
+            let (stack, depth) = look(next, |task| (task.stack_range(), task.depth()));
+            let end = stack.end - depth - SWITCH_BYTES;
+            let dead = stack.start + page_size()..end;
+            let bytes = |at| ptr::with_exposed_provenance_mut::<u8>(at);
+            // SAFETY: the coroutine is suspended, and this is below its frames and above its guard.
+            unsafe { bytes(dead.start).write_bytes(0xa5, dead.len()) };
+            for _ in 0..3 {
+                turn(next);
+            }
+            if cfg!(feature = "sanitizer") {
+                // Told of the switch, it runs there itself, and has returned when the switch is done.
+                return;
+            }
+            // SAFETY: as above.
+            let touched = dead.rev().find(|at| unsafe { *bytes(*at) } != 0xa5);
+            assert_eq!(touched.map(|at| end - at), None, "bytes below");
+        });
+    }
+
+    #[test]
+    fn a_coroutine_is_sighted_twice_before_its_pages_are_told_of_and_then_once() {
+        with_suspended(|next| {
+            let depth = look(next, Header::depth);
+            let sight = |sweep| look(next, |task| task.sighted(sweep));
+            for _ in 0..2 {
+                assert_eq!(sight(Sweep::Odd), Sighting::First);
+                assert_eq!(sight(Sweep::Odd), Sighting::First);
+                turn(next);
+                assert_eq!(sight(Sweep::Even), Sighting::First);
+                let Sighting::Again(dead) = sight(Sweep::Odd) else {
+                    panic!("it did not run in between");
+                };
+                let stack = look(next, Header::stack_range);
+                assert_eq!(dead.start, stack.start + page_size());
+                assert!(dead.end.is_multiple_of(page_size()));
+                assert!(dead.end < stack.end - depth);
+                assert!(dead.end + page_size() + SWITCH_BYTES > stack.end - depth);
+                assert_eq!(sight(Sweep::Even), Sighting::Done);
+                assert_eq!(sight(Sweep::Odd), Sighting::Done);
+                assert_eq!(look(next, Header::depth), depth);
+                turn(next);
+            }
+        });
+    }
+}

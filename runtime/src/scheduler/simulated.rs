@@ -82,7 +82,9 @@ impl Worker {
         while !is_over.load(Ordering::Relaxed) && !world.is_over() {
             self.drawn_round(world);
         }
-        let left = world.is_over().then(|| snapshot::of_worker(self, true, true));
+        let left = world
+            .is_over()
+            .then(|| snapshot::of_worker(self, true, true));
         world.wind_down();
         let scheduler = &self.scheduler;
         scheduler.begin_end(now() + scheduler.config.shutdown_grace);

@@ -165,8 +165,8 @@ impl Act for Yield {
         debug_assert!(task.waiter.claim.is_idle(), "it would be woken in between");
         task.reason.set(Reason::Yield);
         match std::thread::panicking() {
-            false => task.give_way(worker),
-            true => worker.without_panics(|| task.give_way(worker)),
+            false => task.give_way(|next| worker.push_ready(next)),
+            true => worker.without_panics(|| task.give_way(|next| worker.push_ready(next))),
         }
         true
     }

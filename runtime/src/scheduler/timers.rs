@@ -7,7 +7,7 @@ use std::{
 
 use super::now;
 use crate::{
-    coroutine::{Fired, Ready, Running, Timed},
+    coroutine::{self, Fired, Ready, Running, Timed},
     driver::sim,
     wheel::{Key, Wheel},
 };
@@ -51,7 +51,8 @@ impl Timers {
     #[inline]
     pub(super) fn set_alarm(&self, task: Running<'_>, deadline: Instant) {
         let due = self.clock.tick_at_or_after(deadline);
-        task.set_alarm(
+        coroutine::set_alarm(
+            task,
             due,
             |due, timed| {
                 if self.next.get().is_some_and(|(next, _)| due < next) {
@@ -96,13 +97,16 @@ impl Timers {
         self.next.set(None);
         let mut wheel = self.wheel.borrow_mut();
         let mut early = self.early.borrow_mut();
-        wheel.advance(present, &mut |timed: Timed| match timed.fire(present) {
-            Fired::Early(timed) => early.push(timed),
-            Fired::Due(task) => ready(task),
-            Fired::Late => {}
-        });
+        wheel.advance(
+            present,
+            &mut |timed: Timed| match coroutine::fire(timed, present) {
+                Fired::Early(timed) => early.push(timed),
+                Fired::Due(task) => ready(task),
+                Fired::Late => {}
+            },
+        );
         for timed in early.drain(..) {
-            timed.arm_again(|due, timed| wheel.insert(due, timed));
+            coroutine::arm_again(timed, |due, timed| wheel.insert(due, timed));
         }
     }
 }

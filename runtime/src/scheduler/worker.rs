@@ -230,7 +230,6 @@ impl Worker {
         let [lowest, highest] = &self.home.thread_stack;
         lowest.store(stack.start, Ordering::Relaxed);
         highest.store(stack.end, Ordering::Relaxed);
-        self.home.show();
         let thread_id = &self.home.thread_id;
         thread_id.store(thread_trace::thread_id(), Ordering::Relaxed);
     }
@@ -816,11 +815,6 @@ impl Host for Worker {
     #[inline]
     fn ready(&self, claimed: Claimed) {
         Worker::ready(self, claimed);
-    }
-
-    #[inline(always)]
-    fn queue(&self, next: Ready) {
-        self.push_ready(next);
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Header {
     pub(super) references: References,
     /// Whether it got no stack, and runs only to drop what it owns. Set before it runs.
     pub(in super::super) is_refused: Cell<bool>,
+    /// Owner: whether its timer is about, armed or on its way.
+    pub(in super::super) has_timer: Cell<bool>,
     pub(super) vtable: &'static VTable,
     pub(in super::super) completion: Completion,
     pub(crate) parking: Parking,
@@ -88,6 +90,7 @@ impl Header {
             parent: Cell::new(None),
             references: References(AtomicU32::new(2)),
             is_refused: Cell::new(false),
+            has_timer: Cell::new(false),
             vtable,
             completion: Completion::new(),
             parking: Parking::new(),
