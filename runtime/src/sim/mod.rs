@@ -298,20 +298,20 @@ fn on_own_thread(
     let course = Arc::new(Course::new(sweep));
     let _followed = course.clone().follow();
     let begin = |scheduler: &Arc<Scheduler>| {
-        let (inner, course) = (inner.clone(), course.clone());
+        let world = World::new(inner.clone(), course.clone());
+        let course = course.clone();
         let name = Some(Name::Text("scenario".into()));
         // Its end is the course's to tell.
         drop(task::spawn_on(scheduler, name, move || {
-            let world = World::new(inner.clone(), course.clone());
-            course.clone().run(|| scenario(&world));
-            course.finish(inner.elapsed());
+            course.run(|| scenario(&world));
+            course.finish();
         }));
     };
     let told = |outcome: Outcome| {
         let (trace, turns) = inner.trace();
         let run = Run {
             seed,
-            lasted: course.lasted().unwrap_or_else(|| inner.elapsed()),
+            lasted: inner.lasted(),
             trace,
             turns,
         };
@@ -351,8 +351,8 @@ fn what_failed(course: &Course, world: &sim::World, outcome: Outcome) -> Option<
             stuck.spawned_at
         ));
     }
-    match course.lasted() {
-        Some(_) => None,
-        None => Some("the scenario was cancelled by itself".to_owned()),
+    match course.has_finished() {
+        true => None,
+        false => Some("the scenario was cancelled by itself".to_owned()),
     }
 }

@@ -9,7 +9,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use crate::{cancel, driver::sim::now, error::Unwind, panics};
@@ -141,7 +140,7 @@ pub(super) struct Course {
 #[derive(Default)]
 struct State {
     failure: Option<String>,
-    lasted: Option<Duration>,
+    has_finished: bool,
 }
 
 impl Course {
@@ -166,13 +165,13 @@ impl Course {
     }
 
     /// The scenario has come to its end.
-    pub(super) fn finish(&self, lasted: Duration) {
-        lock(&self.state).lasted = Some(lasted);
+    pub(super) fn finish(&self) {
+        lock(&self.state).has_finished = true;
         self.is_over.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn lasted(&self) -> Option<Duration> {
-        lock(&self.state).lasted
+    pub(super) fn has_finished(&self) -> bool {
+        lock(&self.state).has_finished
     }
 
     /// The world ends with this, unless something has failed before.

@@ -16,8 +16,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Sends back what comes, and ends as its client does.
 fn echo() {
     let listener = TcpListener::bind("0.0.0.0:7").unwrap();
-    loop {
-        let (stream, _) = listener.accept().unwrap();
+    while let Ok((stream, _)) = listener.accept() {
         maniple::spawn(move || -> io::Result<()> {
             let mut buffer = [0; 700];
             loop {

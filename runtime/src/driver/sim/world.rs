@@ -92,8 +92,8 @@ struct State {
     turns_at_once: u64,
     /// Why it has ended by itself.
     end: Option<End>,
-    /// Whether the scenario has ended, so that what is left is to end.
-    winds_down: bool,
+    /// When the scenario ended, after which what is left is to end.
+    wound_down_at: Option<u64>,
 }
 
 /// Why a world has ended by itself.
@@ -183,7 +183,7 @@ impl World {
                 settling: Vec::new(),
                 turns_at_once: 0,
                 end: None,
-                winds_down: false,
+                wound_down_at: None,
             }),
         }))
     }
@@ -224,6 +224,12 @@ impl World {
         (state.trace.hash, state.trace.turns)
     }
 
+    /// How long it had lasted when the scenario ended.
+    pub(crate) fn lasted(&self) -> Duration {
+        let state = self.lock();
+        Duration::from_nanos(state.wound_down_at.unwrap_or(state.plan.now))
+    }
+
     /// Notes that a coroutine has its turn.
     pub(crate) fn note_turn(&self, turn: &Turn<'_>) {
         let mut state = self.lock();
@@ -236,7 +242,7 @@ impl World {
         let place = turn.spawned_at;
         trace.add(u64::from(place.line()) << 32 | u64::from(place.column()));
         state.turns_at_once += 1;
-        if state.turns_at_once > MOST_TURNS_AT_ONCE && !state.winds_down {
+        if state.turns_at_once > MOST_TURNS_AT_ONCE && state.wound_down_at.is_none() {
             state.end.get_or_insert(End::Standstill);
         }
         drop(state);
@@ -312,7 +318,7 @@ impl World {
                 return Called::Over;
             }
         };
-        if Duration::from_nanos(at) > LONGEST && !state.winds_down {
+        if Duration::from_nanos(at) > LONGEST && state.wound_down_at.is_none() {
             state.end = Some(End::TooLong);
             return Called::Over;
         }
@@ -333,7 +339,7 @@ impl World {
     /// From here on the scenario has ended, and what is left is told to end: time goes on for that.
     pub(crate) fn wind_down(&self) {
         let mut state = self.lock();
-        state.winds_down = true;
+        state.wound_down_at = Some(state.plan.now);
         state.turns_at_once = 0;
     }
 
@@ -351,7 +357,7 @@ impl World {
 
 impl State {
     fn is_over(&self) -> bool {
-        self.end.is_some() && !self.winds_down
+        self.end.is_some() && self.wound_down_at.is_none()
     }
 }
 
