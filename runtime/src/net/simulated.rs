@@ -112,6 +112,11 @@ pub(in crate::net) fn reset_on_close(socket: BorrowedFd<'_>) -> bool {
     true
 }
 
+/// Has a listener of a world hear of no new connections; false if it is not of one.
+pub(in crate::net) fn ignore_new(listener: BorrowedFd<'_>) -> bool {
+    world().is_some_and(|world| world.on_network(|network, _| network.ignore_new(listener)))
+}
+
 /// What an option of TCP is set to, or is, where the socket is of a world, which has no such options.
 pub(in crate::net) fn option<T>(
     socket: impl AsFd,

@@ -503,6 +503,9 @@ impl TcpListener {
     /// # }
     /// ```
     pub fn ignore_new(&self) -> io::Result<()> {
+        if simulated::ignore_new(self.source.as_fd()) {
+            return Ok(());
+        }
         ignore_new_connections(self.source.as_fd())
     }
 

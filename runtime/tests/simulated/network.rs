@@ -151,6 +151,28 @@ fn nobody_who_listens_refuses_and_nobody_who_is_there_times_out() {
 }
 
 #[test]
+fn a_listener_that_ignores_new_connections_leaves_them_to_who_listens_next() {
+    sim::check(0..20, |world| {
+        let listener = TcpListener::bind("0.0.0.0:7").unwrap();
+        let early = TcpStream::connect("scenario:7").unwrap();
+        listener.ignore_new().unwrap();
+        let late = maniple::spawn(|| TcpStream::connect("scenario:7"));
+        maniple::sleep(100 * MILLIS);
+        let (accepted, _) = listener.accept().unwrap();
+        assert_eq!(accepted.peer_addr().unwrap(), early.local_addr().unwrap());
+        assert_eq!(
+            listener.try_accept().unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        drop(listener);
+        let next = TcpListener::bind("0.0.0.0:7").unwrap();
+        next.accept().unwrap();
+        late.join().unwrap().unwrap();
+        assert!(world.now() >= Duration::from_secs(1), "asked again");
+    });
+}
+
+#[test]
 fn a_partition_holds_up_what_is_sent_until_it_heals() {
     sim::check(sim::seeds(100), |world| {
         let _server = world.host("server", echo);

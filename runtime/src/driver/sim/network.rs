@@ -86,6 +86,8 @@ pub(crate) struct Network {
     /// What broke connections, as the ends see it whose hosts have them still, for as long as the world lasts.
     fates: BTreeMap<u64, Errno>,
     made: u64,
+    /// Listeners that ignore new connections.
+    deaf: BTreeSet<(String, SocketAddr)>,
     watch: OwnedFd,
     cuts: u64,
 }
@@ -328,7 +330,18 @@ impl Network {
         let name = self.name(&listener_tag(host), SocketAddr::new(ip, port))?;
         bind(&fd, &name)?;
         listen(&fd, backlog)?;
+        self.deaf
+            .remove(&(listener_tag(host), SocketAddr::new(ip, port)));
         Ok(fd)
+    }
+
+    /// Has what a listener is asked from now on be lost on the way; false if it is not of a world.
+    pub(crate) fn ignore_new(&mut self, listener: BorrowedFd<'_>) -> bool {
+        let name = rustix::net::getsockname(listener).ok();
+        let name = name.and_then(|name| decode(&name));
+        let is_ours = name.is_some();
+        self.deaf.extend(name);
+        is_ours
     }
 
     /// Asks for a connection; the answer comes by itself, with a socket.
@@ -385,6 +398,7 @@ impl Network {
             ends: BTreeMap::new(),
             fates: BTreeMap::new(),
             made: 0,
+            deaf: BTreeSet::new(),
             watch: watch.map_err(|errno| refused("epoll_create1", errno))?,
             cuts: 0,
         })
@@ -527,6 +541,9 @@ impl Network {
     fn accept(&mut self, plan: &mut Plan, attempt: &Attempt, to: HostId) -> io::Result<OwnedFd> {
         let (of_client, of_server) = (self.made + 1, self.made + 2);
         let tag = listener_tag(to);
+        if self.deaf.contains(&(tag.clone(), attempt.to)) {
+            return Err(Errno::AGAIN.into());
+        }
         let far = socket()?;
         bind(&far, &self.name(&format!("e{of_server}"), attempt.client)?)?;
         let asked = connect(&far, &self.name(&tag, attempt.to)?);
