@@ -180,7 +180,7 @@ fn read(bytes: Vec<u8>, head_bytes: usize) -> Result<Request, &'static str> {
         Err(reject) => return Err(reject.reason),
     }
     exchange.lend(scratch);
-    exchange.begin().map_err(|reject| reject.reason)?;
+    exchange.begin();
     Ok(Request { exchange })
 }
 

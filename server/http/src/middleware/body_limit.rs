@@ -6,9 +6,8 @@ use crate::{
     response::{IntoResponse, Response},
 };
 
-/// Bounds the bodies of requests around which it is, below the server's
-/// [`max_body_bytes`](crate::server::Builder::max_body_bytes): so set that to the most that any route needs, and this around the
-/// others.
+/// Bounds the bodies of requests around which it is, below what they may have without it: see
+/// [`Router::max_body_bytes`](crate::Router::max_body_bytes), which raises the limit of a route too.
 ///
 /// A body whose length was told is answered 413 before anything of it is read, and before `100 Continue` is sent; one in
 /// chunks when it goes beyond. Of several the least counts. Of a compressed body it bounds what travels;

@@ -3,7 +3,9 @@
 //! A chain is two slices that the router made when it was built, and the handler behind them. [`Next`] is a view of what
 //! is left, on the stack, so a request allocates nothing for it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::StatusCode;
 
 use super::refused::Refused;
 use crate::{
@@ -108,6 +110,16 @@ pub(crate) fn give_form(form: &Form, response: Response, request: Option<&Reques
     response.in_form(formed)
 }
 
+/// Cuts the waits of what answers after a time.
+pub(super) fn answer_in_time(
+    time: Duration,
+    status: StatusCode,
+    answer: impl FnOnce() -> Response,
+) -> Response {
+    maniple::timeout(time, answer)
+        .unwrap_or_else(|_| Problem::new(status, "it took too long to answer").into_response())
+}
+
 /// A middleware of several chains.
 pub(crate) type Link = Arc<dyn Middleware>;
 
@@ -120,6 +132,8 @@ pub struct Next<'a> {
     inner: &'a [Link],
     handler: &'a dyn Handler,
     form: Option<&'a Form>,
+    /// For the handler.
+    time: Option<&'a Duration>,
 }
 
 impl<'a> Next<'a> {
@@ -130,12 +144,18 @@ impl<'a> Next<'a> {
             inner,
             handler,
             form: None,
+            time: None,
         }
     }
 
     /// With a form that problems are given as soon as they are answered, by whomever.
     pub(crate) fn with_form(self, form: Option<&'a Form>) -> Self {
         Self { form, ..self }
+    }
+
+    /// With a time for the handler.
+    pub(crate) fn in_time(self, time: Option<&'a Duration>) -> Self {
+        Self { time, ..self }
     }
 
     /// Runs with a form within that of the router around.
@@ -145,6 +165,7 @@ impl<'a> Next<'a> {
             inner: self.inner,
             handler: self.handler,
             form: Some(form),
+            time: self.time,
         };
         next.run(request)
     }
@@ -154,7 +175,15 @@ impl<'a> Next<'a> {
         let (first, rest) = match (self.outer, self.inner) {
             ([first, outer @ ..], _) => (first, Self { outer, ..self }),
             ([], [first, inner @ ..]) => (first, Self { inner, ..self }),
-            ([], []) => return in_form(self.form, self.handler.call(request), request),
+            ([], []) => {
+                let response = match self.time {
+                    None => self.handler.call(request),
+                    Some(time) => answer_in_time(*time, StatusCode::SERVICE_UNAVAILABLE, || {
+                        self.handler.call(request)
+                    }),
+                };
+                return in_form(self.form, response, request);
+            }
         };
         let form = self.form;
         in_form(form, first.handle(request, rest), request)

@@ -4,12 +4,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::chain::{Middleware, Next};
-use crate::{
-    problem::Problem,
-    request::Request,
-    response::{IntoResponse, Response},
-};
+use super::chain::{Middleware, Next, answer_in_time};
+use crate::{request::Request, response::Response};
 
 /// Cuts the waits of what it is around after a time, and answers 503.
 ///
@@ -17,6 +13,9 @@ use crate::{
 /// return one then, and a handler that makes its own answer of it, such as what has come in by then, has that sent. What
 /// cannot return an error unwinds. Children of the handler's groups are cut with it; a handler that computes goes on until
 /// it waits; what is [shielded](maniple::cancel::shield) goes on.
+///
+/// Of several around each other the first ends it. [`Router::timeout`](crate::Router::timeout) is for handlers alone, and a
+/// route's is in place of its router's.
 ///
 /// The time ends with the handler. A body that is made while it is sent comes after it.
 ///
@@ -57,10 +56,7 @@ impl Timeout {
 
 impl Middleware for Timeout {
     fn handle(&self, request: &mut Request, next: Next<'_>) -> Response {
-        let answered = maniple::timeout(self.after, || next.run(request));
-        answered.unwrap_or_else(|_| {
-            Problem::new(self.status, "it took too long to answer").into_response()
-        })
+        answer_in_time(self.after, self.status, || next.run(request))
     }
 }
 

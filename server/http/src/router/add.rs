@@ -38,18 +38,18 @@ impl Router {
                 let mut refusal = Endpoint::new(Box::new(nothing), around, endpoint.added);
                 refusal.template = Some(template);
                 refusal.own_states.clone_from(&endpoint.own_states);
-                refusal.settle(&self.states, self.is_bare());
+                refusal.own_rules = endpoint.own_rules;
+                refusal.settle(&self.setting());
                 self.entries.push(Entry::new(path, refusal));
                 self.entries.len() - 1
             }
         };
-        let is_bare = self.is_bare();
+        endpoint.template = Some(template);
+        endpoint.settle(&self.setting());
         let entry = &mut self.entries[index];
         if let Some(place) = entry.taken(method.as_ref()) {
             return Err(failed(format!("it has a handler already, of {place}")));
         }
-        endpoint.template = Some(template);
-        endpoint.settle(&self.states, is_bare);
         entry.add(method, endpoint);
         Ok(())
     }

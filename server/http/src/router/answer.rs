@@ -5,7 +5,14 @@ use std::sync::Arc;
 use http::Method;
 use maniple::{inspect::depth_label, panics};
 
-use super::{Router, entry::Endpoint, handler::Handler, states::States};
+use super::{
+    Router,
+    entry::Endpoint,
+    handler::Handler,
+    rules::{Rules, TooLong},
+    states::States,
+    subtree::Subtree,
+};
 use crate::{
     middleware::{Link, Next, Refused, give_form},
     problem::Problem,
@@ -36,30 +43,58 @@ impl Router {
     /// ```
     #[inline]
     pub fn answer(&self, request: &mut Request) -> Response {
-        let scratch = request.exchange.scratch_mut();
-        let endpoint = {
-            let Scratch {
-                input,
-                head,
-                params,
-                ..
-            } = &mut *scratch;
-            let path = head.path_in(&input.bytes[input.start..]);
-            let base = path.as_ptr().addr();
-            let entry = self.paths.find(path, |name, value| {
-                let at = head.path.start + (value.as_ptr().addr() - base);
-                params.push(name, value, at);
-            });
-            match entry {
-                Some(entry) => self.entries[entry].find(&head.method),
-                None => &self.nowhere,
-            }
-        };
-        scratch.route = endpoint.template;
+        let endpoint = self.find(request.exchange.scratch_mut());
         if endpoint.is_bare {
             return endpoint.handler.call(request);
         }
         self.answer_within(endpoint, request)
+    }
+
+    /// Finds what answers the request in hand, and notes its route and parameters.
+    #[inline(always)]
+    fn find(&self, scratch: &mut Scratch) -> &Endpoint {
+        let Scratch {
+            input,
+            head,
+            params,
+            ..
+        } = &mut *scratch;
+        let path = head.path_in(&input.bytes[input.start..]);
+        let base = path.as_ptr().addr();
+        let entry = self.paths.find(path, |name, value| {
+            let at = head.path.start + (value.as_ptr().addr() - base);
+            params.push(name, value, at);
+        });
+        let endpoint = match entry {
+            Some(entry) => self.entries[entry].find(&head.method),
+            None => &self.nowhere,
+        };
+        scratch.route = endpoint.template;
+        endpoint
+    }
+
+    /// How long the body of a request may be, if its route or a router says so.
+    #[cold]
+    pub(crate) fn max_body_bytes_of(&self, request: &Request) -> Option<u64> {
+        let path = request.path();
+        let entry = self.paths.find(path.as_bytes(), |_, _| {});
+        let rules = match entry {
+            Some(entry) => self.entries[entry].find(request.method()).rules,
+            None => self.rules_without_route(&self.subtrees_of(path)),
+        };
+        rules.body
+    }
+
+    /// Answers a request whose body is longer than it may be, within what is around its handler.
+    #[cold]
+    pub(crate) fn answer_too_long(&self, request: &mut Request, limit: u64) -> Response {
+        let endpoint = self.find(request.exchange.scratch_mut());
+        let states = match endpoint.template {
+            Some(_) => endpoint.states.clone(),
+            None => self.all_states(),
+        };
+        let (inner, handler, none) = (&endpoint.around, &TooLong { limit }, Rules::default());
+        self.run(states, inner, handler, &none, request)
     }
 
     #[inline(never)]
@@ -68,7 +103,8 @@ impl Router {
             return self.answer_without_route(request);
         }
         let states = endpoint.states.clone();
-        self.run(states, &endpoint.around, &*endpoint.handler, request)
+        let (inner, handler) = (&endpoint.around, &*endpoint.handler);
+        self.run(states, inner, handler, &endpoint.rules, request)
     }
 
     #[cold]
@@ -76,12 +112,11 @@ impl Router {
         depth_label("no route");
         if *request.method() == Method::CONNECT {
             let handler = self.connect.as_deref().unwrap_or(&*self.nowhere.handler);
-            return self.run(self.all_states(), &[], handler, request);
+            return self.run(self.all_states(), &[], handler, &self.rules, request);
         }
         let path = request.path();
-        let subtrees = self.subtrees.iter().filter(|subtree| subtree.has(path));
-        let mut subtrees: Vec<_> = subtrees.collect();
-        subtrees.sort_by_key(|subtree| std::cmp::Reverse(subtree.depth()));
+        let subtrees = self.subtrees_of(path);
+        let rules = self.rules_without_route(&subtrees);
         let fallbacks = subtrees.iter().map(|subtree| &subtree.fallback);
         let fallback = match path {
             "*" => None,
@@ -93,7 +128,25 @@ impl Router {
             Some(subtree) => States::below(subtree.own_states.as_ref(), &self.states),
             None => self.all_states(),
         };
-        self.run(states, inner, handler, request)
+        self.run(states, inner, handler, &rules, request)
+    }
+
+    /// Those that have the path, the deepest first.
+    fn subtrees_of(&self, path: &str) -> Vec<&Subtree> {
+        let subtrees = self.subtrees.iter().filter(|subtree| subtree.has(path));
+        let mut subtrees: Vec<_> = subtrees.collect();
+        subtrees.sort_by_key(|subtree| std::cmp::Reverse(subtree.depth()));
+        subtrees
+    }
+
+    /// Those of the fallback that answers.
+    fn rules_without_route(&self, subtrees: &[&Subtree]) -> Rules {
+        let mut with_fallback = subtrees.iter().filter(|subtree| subtree.fallback.is_some());
+        let own = match with_fallback.next() {
+            Some(subtree) => subtree.own_rules,
+            None => self.fallback_rules,
+        };
+        own.within(self.rules)
     }
 
     fn all_states(&self) -> Option<Arc<States>> {
@@ -105,13 +158,22 @@ impl Router {
         states: Option<Arc<States>>,
         inner: &[Link],
         handler: &dyn Handler,
+        rules: &Rules,
         request: &mut Request,
     ) -> Response {
         if states.is_some() {
             request.exchange.scratch_mut().set_states(states);
         }
-        let next = Next::new(&self.around, inner, handler);
-        next.with_form(self.form.as_deref()).run(request)
+        let too_long = rules.body.and_then(|limit| {
+            let allowed = request.exchange.allow_body(limit);
+            allowed.err().map(|_| TooLong { limit })
+        });
+        let handler = match &too_long {
+            None => handler,
+            Some(too_long) => too_long,
+        };
+        let next = Next::new(&self.around, inner, handler).with_form(self.form.as_deref());
+        next.in_time(rules.time.as_ref()).run(request)
     }
 
     /// Tells what is around everything of what came to no handler.

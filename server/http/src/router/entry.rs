@@ -1,12 +1,13 @@
 //! One path of a router: what answers it, by method, and what is around that.
 
-use std::{fmt, panic::Location, sync::Arc};
+use std::{fmt, panic::Location, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode, header::ALLOW};
 use maniple::inspect::depth_label;
 
 use super::{
     handler::{Handler, IntoHandler},
+    rules::Rules,
     states::States,
     template::Template,
 };
@@ -42,6 +43,7 @@ pub struct Route {
     /// For a method, or any.
     pub(super) handlers: Vec<(Option<Method>, Box<dyn Handler>)>,
     pub(super) around: Vec<Link>,
+    pub(super) rules: Rules,
 }
 
 /// What answers a method of a path, or all that no route has.
@@ -57,7 +59,19 @@ pub(super) struct Endpoint {
     pub(super) own_states: Option<Arc<States>>,
     /// These, and those of the router that it is in now.
     pub(super) states: Option<Arc<States>>,
+    /// Of the route, or the router that it was added to.
+    pub(super) own_rules: Rules,
+    /// These, within those of the router that it is in now.
+    pub(super) rules: Rules,
     pub(super) added: &'static Location<'static>,
+}
+
+/// What all endpoints of a router have.
+pub(super) struct Setting<'a> {
+    pub(super) states: &'a Arc<States>,
+    pub(super) rules: Rules,
+    /// Whether nothing is around them.
+    pub(super) is_bare: bool,
 }
 
 /// A path of a router.
@@ -157,14 +171,18 @@ impl Endpoint {
             handler,
             own_states: None,
             states: None,
+            own_rules: Rules::default(),
+            rules: Rules::default(),
             added,
         }
     }
 
-    /// Makes it one of a router with these states, and nothing around all routes if that is bare.
-    pub(super) fn settle(&mut self, states: &Arc<States>, router_is_bare: bool) {
-        self.states = States::below(self.own_states.as_ref(), states);
-        self.is_bare = router_is_bare && self.around.is_empty() && self.states.is_none();
+    /// Makes it one of a router.
+    pub(super) fn settle(&mut self, router: &Setting<'_>) {
+        self.states = States::below(self.own_states.as_ref(), router.states);
+        self.rules = self.own_rules.within(router.rules);
+        let has_none = self.states.is_none() && self.rules.bind_nobody();
+        self.is_bare = router.is_bare && self.around.is_empty() && has_none;
     }
 }
 
@@ -187,6 +205,20 @@ impl Route {
     /// One that answers nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Bounds the bodies of requests to these handlers, in place of what the server and the routers around say, to less or
+    /// to more: see [`Router::max_body_bytes`](crate::Router::max_body_bytes).
+    pub fn max_body_bytes(mut self, bytes: u64) -> Self {
+        self.rules.body = Some(bytes);
+        self
+    }
+
+    /// Cuts the waits of these handlers after a time, in place of what the routers around say: see
+    /// [`Router::timeout`](crate::Router::timeout).
+    pub fn timeout(mut self, after: Duration) -> Self {
+        self.rules.time = Some(after);
+        self
     }
 
     /// Has `handler` answer `GET`, and `HEAD`.

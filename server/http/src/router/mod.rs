@@ -10,22 +10,24 @@ pub(crate) mod handler;
 mod nest;
 pub(crate) mod params;
 mod paths;
+mod rules;
 pub(crate) mod states;
 mod subtree;
 pub(crate) mod template;
 mod unmet;
 
-use std::{fmt, panic::Location, sync::Arc};
+use std::{fmt, panic::Location, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
 use maniple::{log_limit::LogLimit, log_within};
 
 pub use self::{entry::Route, error::RouteError};
 use self::{
-    entry::{Endpoint, Entry, nothing},
+    entry::{Endpoint, Entry, Setting, nothing},
     error::or_panic,
     handler::{Handler, IntoHandler},
     paths::Paths,
+    rules::Rules,
     states::States,
     subtree::Subtree,
 };
@@ -68,10 +70,14 @@ pub struct Router {
     /// Around everything.
     around: Vec<Link>,
     fallback: Option<Arc<dyn Handler>>,
+    /// Of its own, if it came with another router.
+    fallback_rules: Rules,
     connect: Option<Arc<dyn Handler>>,
     subtrees: Vec<Subtree>,
     form: Option<Arc<Form>>,
     states: Arc<States>,
+    /// For all routes that have none of their own.
+    rules: Rules,
     /// Stands for the fallbacks where no path matches.
     nowhere: Endpoint,
 }
@@ -84,10 +90,12 @@ impl Router {
             entries: Vec::new(),
             around: Vec::new(),
             fallback: None,
+            fallback_rules: Rules::default(),
             connect: None,
             subtrees: Vec::new(),
             form: None,
             states: Arc::default(),
+            rules: Rules::default(),
             nowhere: Endpoint::new(Box::new(nothing), &[], Location::caller()),
         }
     }
@@ -192,7 +200,8 @@ impl Router {
     #[track_caller]
     pub fn try_at(&mut self, path: &str, route: Route) -> Result<(), RouteError> {
         for (method, handler) in route.handlers {
-            let endpoint = Endpoint::new(handler, &route.around, Location::caller());
+            let mut endpoint = Endpoint::new(handler, &route.around, Location::caller());
+            endpoint.own_rules = route.rules;
             self.add(method, path, &[], endpoint)?;
         }
         Ok(())
@@ -211,9 +220,71 @@ impl Router {
 
     /// After a change to what all of them have.
     fn settle_endpoints(&mut self) {
-        let is_bare = self.is_bare();
+        let setting = Setting {
+            states: &self.states,
+            rules: self.rules,
+            is_bare: self.around.is_empty() && self.form.is_none(),
+        };
         let endpoints = self.entries.iter_mut().flat_map(Entry::endpoints_mut);
-        endpoints.for_each(|endpoint| endpoint.settle(&self.states, is_bare));
+        endpoints.for_each(|endpoint| endpoint.settle(&setting));
+    }
+
+    /// Bounds the bodies of requests to this router, whether its routes are added before or after: in place of the
+    /// server's [`max_body_bytes`](crate::server::Builder::max_body_bytes), so to less or to more.
+    ///
+    /// What is nested or merged, and a [`Route`], may say otherwise: what is further in counts. The limit holds before
+    /// anything of the body is read. A body whose length was told is answered 413 then, within what is around the
+    /// route, and is not asked for by `100 Continue`; one in chunks fails when it goes beyond. Of a compressed body
+    /// it bounds what travels. A [`BodyLimit`](crate::middleware::BodyLimit) lowers it further.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::{BodyError, Request, Route, Router, StatusCode};
+    ///
+    /// fn count(request: &mut Request) -> Result<String, BodyError> {
+    ///     Ok(format!("{} bytes", request.read_body()?.len()))
+    /// }
+    ///
+    /// let router = Router::new()
+    ///     .max_body_bytes(1024)
+    ///     .post("/notes", count)
+    ///     .at("/pictures", Route::new().max_body_bytes(50 * 1024 * 1024).post(count));
+    /// let post = |path| router.answer(&mut Request::for_test("POST", path).with_body(vec![b'x'; 4096]));
+    /// assert_eq!(post("/notes").status(), StatusCode::PAYLOAD_TOO_LARGE);
+    /// assert_eq!(post("/pictures").into_text().unwrap(), "4096 bytes");
+    /// ```
+    pub fn max_body_bytes(mut self, bytes: u64) -> Self {
+        self.rules.body = Some(bytes);
+        self.settle_endpoints();
+        self
+    }
+
+    /// Cuts the waits of this router's handlers after a time, and answers 503, whether its routes are added before or after.
+    ///
+    /// What is nested or merged, and a [`Route`], may say otherwise, also with more: what is further in counts. It is the
+    /// handler's time, extractors included, and not that of what is around it: for that there is
+    /// [`Timeout`](crate::middleware::Timeout), which also says what becomes of what is cut. There is none by default.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use maniple_server::{Request, Route, Router, StatusCode};
+    ///
+    /// let slow = |_: &mut Request| maniple::sleep(Duration::from_millis(100));
+    /// let router = Router::new()
+    ///     .timeout(Duration::from_millis(10))
+    ///     .get("/page", slow)
+    ///     .at("/report", Route::new().timeout(Duration::from_secs(60)).get(slow));
+    /// maniple::run(move || {
+    ///     let get = |path| router.answer(&mut Request::for_test("GET", path)).status();
+    ///     assert_eq!(get("/page"), StatusCode::SERVICE_UNAVAILABLE);
+    ///     assert_eq!(get("/report"), StatusCode::OK);
+    /// });
+    /// ```
+    pub fn timeout(mut self, after: Duration) -> Self {
+        self.rules.time = Some(after);
+        self.settle_endpoints();
+        self
     }
 
     /// Gives all handlers of this router a value to share, whether they are added before or after: as an argument of
@@ -296,9 +367,12 @@ impl Router {
         self
     }
 
-    /// Whether nothing is around all of its routes.
-    fn is_bare(&self) -> bool {
-        self.around.is_empty() && self.form.is_none()
+    fn setting(&self) -> Setting<'_> {
+        Setting {
+            states: &self.states,
+            rules: self.rules,
+            is_bare: self.around.is_empty() && self.form.is_none(),
+        }
     }
 }
 

@@ -102,6 +102,7 @@ impl Router {
                 let endpoint = Endpoint {
                     around: join(endpoint.around),
                     own_states: endpoint.states.clone(),
+                    own_rules: endpoint.rules,
                     ..endpoint
                 };
                 self.add(method, &path, &around, endpoint)?;
@@ -113,6 +114,7 @@ impl Router {
                 around: join(subtree.around),
                 fallback: subtree.fallback,
                 own_states: States::below(subtree.own_states.as_ref(), &router.states),
+                own_rules: subtree.own_rules.within(router.rules),
             });
         }
         // Only what is its own goes around it.
@@ -140,11 +142,13 @@ impl Router {
                 around: join(Box::default()),
                 fallback: router.fallback,
                 own_states: States::below(None, &router.states),
+                own_rules: router.fallback_rules.within(router.rules),
             });
-        } else if let Some(fallback) = router.fallback.map(alone)
-            && self.fallback.replace(fallback).is_some()
-        {
-            return Err(both_have("a fallback"));
+        } else if let Some(fallback) = router.fallback.map(alone) {
+            if self.fallback.replace(fallback).is_some() {
+                return Err(both_have("a fallback"));
+            }
+            self.fallback_rules = router.fallback_rules.within(router.rules);
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ impl Paths {
     }
 
     /// The entry of what matches a path, which is ASCII; `param` is called with each path parameter's name and value.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, path: &[u8], param: impl FnMut(&str, &str)) -> Option<usize> {
         let same_length = self.literal.get(path.len());
         match same_length.and_then(|paths| paths.iter().find(|(literal, _)| **literal == *path)) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{handler::Handler, states::States};
+use super::{handler::Handler, rules::Rules, states::States};
 use crate::middleware::Link;
 
 /// A router that was nested: what is left of it beside its routes.
@@ -12,6 +12,7 @@ pub(super) struct Subtree {
     pub(super) around: Box<[Link]>,
     pub(super) fallback: Option<Arc<dyn Handler>>,
     pub(super) own_states: Option<Arc<States>>,
+    pub(super) own_rules: Rules,
 }
 
 impl Subtree {
@@ -51,6 +52,7 @@ mod tests {
             around: Box::default(),
             fallback: None,
             own_states: None,
+            own_rules: Rules::default(),
         };
         for (prefix, path, expected) in [
             ("/api", "/api", true),

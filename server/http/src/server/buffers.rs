@@ -45,7 +45,7 @@ pub(crate) struct Scratch {
     pub(crate) extensions: Extensions,
     states: Option<Arc<States>>,
     pub(crate) decoder: Option<Decoder>,
-    /// How long the body in hand may be, if that is less than bodies of the connection may be.
+    /// How long the body in hand may be, if that is not what bodies of the connection may be.
     body_limit: Option<u64>,
 }
 
@@ -215,15 +215,20 @@ impl Scratch {
         self.decoder = Some(Decoder(Some(decoder)));
     }
 
-    /// How long the body in hand may be, of those that may be so long.
-    pub(crate) fn body_limit(&self, of_all: u64) -> u64 {
-        self.body_limit.map_or(of_all, |limit| limit.min(of_all))
+    /// How long the body in hand may be, of those that may usually be so long.
+    pub(crate) fn body_limit(&self, usual: u64) -> u64 {
+        self.body_limit.unwrap_or(usual)
     }
 
     /// The body in hand may be no longer.
-    pub(crate) fn set_body_limit(&mut self, limit: u64) {
+    pub(crate) fn set_body_limit(&mut self, limit: u64, usual: u64) {
+        self.allow_body(self.body_limit(usual).min(limit));
+    }
+
+    /// The body in hand may be as long as that, and no longer.
+    pub(crate) fn allow_body(&mut self, limit: u64) {
         self.has_more.set(true);
-        self.body_limit = Some(self.body_limit(limit));
+        self.body_limit = Some(limit);
     }
 
     /// Drops what is users' own, which may wait, and panic.

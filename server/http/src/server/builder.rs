@@ -136,7 +136,7 @@ impl Builder {
         self
     }
 
-    /// Bytes of a request's body. Default: 2 MiB. Beyond it 413.
+    /// Bytes of a request's body, where its [route](crate::Router::max_body_bytes) says nothing else. Default: 2 MiB. Beyond it 413.
     pub fn max_body_bytes(mut self, bytes: u64) -> Self {
         self.body_limits.length = bytes;
         self

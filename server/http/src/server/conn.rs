@@ -198,13 +198,13 @@ impl Conn<'_> {
                 Ok(true) => {
                     deadline = None;
                     match dialogue.exchange_mut().begin() {
-                        Ok(Begun::AtOnce) => {}
-                        // What it is asked with goes straight to the client, behind all else.
-                        Ok(Begun::WhenAsked) => {
-                            out.busy.mute_next();
-                            dialogue.way(out).flush()?;
+                        Begun::AtOnce => {}
+                        Begun::WhenAsked => dialogue.before_asking(out)?,
+                        Begun::TooLong => {
+                            if let Some(flow) = dialogue.begin_long(out)? {
+                                return Ok(flow);
+                            }
                         }
-                        Err(reject) => return dialogue.refuse(reject, out),
                     }
                     match dialogue.answer(out)? {
                         Flow::Keep => {}

@@ -17,7 +17,7 @@ use maniple::panics;
 
 use super::{
     answer::{Asked, Way},
-    exchange::Exchange,
+    exchange::{Begun, Exchange},
     faults::{dispose, no_tunnel, not_final, report_panic},
     out::Out,
     overrun::report,
@@ -26,7 +26,7 @@ use super::{
     upgrade::Takeover,
 };
 use crate::{
-    body::BodyState,
+    body::{BodyError, BodyState},
     http1::{
         Reject,
         conversation::{Next, Sent, after_answer},
@@ -36,6 +36,7 @@ use crate::{
     problem::Problem,
     request::Request,
     response::{Body, BodyKind, IntoResponse, Response},
+    router::Router,
 };
 
 /// A connection that is served, as a handler's request and answer see it.
@@ -109,9 +110,45 @@ impl Dialogue<'_> {
     /// Calls the handler and appends its answer.
     #[inline]
     pub(super) fn answer(&mut self, out: &Rc<Out>) -> io::Result<Flow> {
+        self.answer_by(out, Router::answer)
+    }
+
+    /// What the body is asked for with goes straight to the client, behind all else.
+    #[cold]
+    pub(super) fn before_asking(&mut self, out: &Rc<Out>) -> io::Result<()> {
+        out.busy.mute_next();
+        self.way(out).flush()
+    }
+
+    /// Begins a request whose body is longer than bodies usually may be, if its route allows it; else it is refused before
+    /// anything of that is read.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn begin_long(&mut self, out: &Rc<Out>) -> io::Result<Option<Flow>> {
+        let usual = self.exchange().usual_body_limit();
+        let own = self.service.router.max_body_bytes_of(&self.request);
+        let limit = own.unwrap_or(usual);
+        match self.exchange_mut().begin_within(limit) {
+            Begun::AtOnce => return Ok(None),
+            Begun::WhenAsked => return self.before_asking(out).map(|()| None),
+            Begun::TooLong => {}
+        }
+        let error = BodyError::TooLarge { limit };
+        report(self.exchange().peer(), error.status(), &error.to_string());
+        let too_long =
+            |router: &Router, request: &mut Request| router.answer_too_long(request, limit);
+        self.answer_by(out, too_long).map(Some)
+    }
+
+    #[inline(always)]
+    fn answer_by(
+        &mut self,
+        out: &Rc<Out>,
+        call: impl FnOnce(&Router, &mut Request) -> Response,
+    ) -> io::Result<Flow> {
         let (router, request) = (&self.service.router, &mut self.request);
         out.busy.begin(request.exchange.head().http_11);
-        let called = catch_unwind(AssertUnwindSafe(|| router.answer(request)));
+        let called = catch_unwind(AssertUnwindSafe(|| call(router, request)));
         // Most have nothing to drop, and looking for it would take a while.
         let called = ManuallyDrop::new(called);
         out.busy.end();

@@ -51,6 +51,8 @@ pub(crate) enum Begun {
     AtOnce,
     /// Once it is sent `100 Continue`.
     WhenAsked,
+    /// Not at all, if it is not allowed to be as long as it is said to be.
+    TooLong,
 }
 
 impl Exchange {
@@ -74,29 +76,37 @@ impl Exchange {
 
     /// Makes the parsed head the request in hand.
     #[inline]
-    pub(crate) fn begin(&mut self) -> Result<Begun, Reject> {
-        let limits = self.body_limits;
-        let scratch = self.scratch_mut();
+    pub(crate) fn begin(&mut self) -> Begun {
+        self.begin_within(self.body_limits.length)
+    }
+
+    /// The same with a body that may be so long.
+    #[inline(always)]
+    pub(crate) fn begin_within(&mut self, length: u64) -> Begun {
+        let scratch = self.scratch.as_deref_mut().expect(IN_HAND);
         scratch.input.used = scratch.input.start + scratch.head.length;
         scratch.body = match scratch.head.framing {
             Framing::None => BodyState::Done,
-            Framing::Length(length) if length > limits.length => {
-                return Err(Reject::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "request body too large",
-                ));
+            Framing::Length(told) if told > length => {
+                // Until somebody allows it.
+                scratch.body = BodyState::Broken;
+                return Begun::TooLong;
             }
             framing if scratch.head.expects_continue => {
                 scratch.trailers.clear();
                 scratch.body = BodyState::Expected(framing);
-                return Ok(Begun::WhenAsked);
+                return Begun::WhenAsked;
             }
             framing => {
                 scratch.trailers.clear();
+                let limits = BodyLimits {
+                    length,
+                    ..self.body_limits
+                };
                 BodyState::started(framing, &limits)
             }
         };
-        Ok(Begun::AtOnce)
+        Begun::AtOnce
     }
 
     #[inline]
@@ -200,11 +210,32 @@ impl Exchange {
         self.scratch().body_limit(self.body_limits.length)
     }
 
+    /// How long the body in hand may be unless its route says otherwise.
+    pub(crate) fn usual_body_limit(&self) -> u64 {
+        self.body_limits.length
+    }
+
+    /// Has the body in hand, of which nothing has been read, be as long as that, and no longer.
+    #[cold]
+    pub(crate) fn allow_body(&mut self, limit: u64) -> Result<(), BodyError> {
+        let limits = BodyLimits {
+            length: limit,
+            ..self.body_limits
+        };
+        let scratch = self.scratch_mut();
+        scratch.allow_body(limit);
+        if matches!(scratch.body, BodyState::Chunked(_)) {
+            scratch.body = BodyState::started(Framing::Chunked, &limits);
+        }
+        self.limit_body(limit)
+    }
+
     /// Has what is left of the body in hand be no longer.
     #[cold]
     pub(crate) fn limit_body(&mut self, limit: u64) -> Result<(), BodyError> {
+        let usual = self.body_limits.length;
         let scratch = self.scratch_mut();
-        scratch.set_body_limit(limit);
+        scratch.set_body_limit(limit, usual);
         match &mut scratch.body {
             BodyState::Length(length) | BodyState::Expected(Framing::Length(length))
                 if *length > limit =>
@@ -486,7 +517,13 @@ impl Exchange {
     pub(crate) fn ask_if_expected(&mut self) {
         if let BodyState::Expected(framing) = self.scratch().body {
             self.scratch_mut().body = match self.ask_for_body() {
-                Ok(()) => BodyState::started(framing, &self.body_limits),
+                Ok(()) => {
+                    let limits = BodyLimits {
+                        length: self.most_of_body(),
+                        ..self.body_limits
+                    };
+                    BodyState::started(framing, &limits)
+                }
                 Err(_) => BodyState::Broken,
             };
         }

@@ -1,6 +1,6 @@
 //! Which handler answers.
 
-use maniple_server::{Request, Route, Router};
+use maniple_server::{BodyError, Request, Route, Router};
 
 use super::{ask, status, text};
 
@@ -113,4 +113,49 @@ fn what_is_merged_brings_its_fallback_and_its_subtrees() {
     let router = Router::new().get("/", echo).merge(other);
     assert_eq!(text(&router, "GET", "/in/x"), "in");
     assert_eq!(text(&router, "GET", "/x"), "other's");
+}
+
+#[test]
+fn limits_further_in_count_wherever_a_router_is_taken_in() {
+    fn read(request: &mut Request) -> Result<String, BodyError> {
+        request.read_body().map(|body| body.len().to_string())
+    }
+    let own = || {
+        Router::new()
+            .max_body_bytes(10)
+            .post("/", read)
+            .fallback(read)
+    };
+    let none = || Router::new().post("/", read);
+    let router = Router::new()
+        .merge(own())
+        .nest("/own", own())
+        .nest("/none", none().fallback(read))
+        .nest(
+            "/deep",
+            Router::new()
+                .max_body_bytes(30)
+                .nest("/none", none())
+                .nest("/own", own()),
+        )
+        .at("/route", Route::new().max_body_bytes(40).post(read))
+        .max_body_bytes(20);
+    for (path, limit) in [
+        ("/", 10),
+        // The fallback came with its router.
+        ("/nowhere", 10),
+        ("/own", 10),
+        ("/own/nowhere", 10),
+        ("/none", 20),
+        ("/none/nowhere", 20),
+        ("/deep/none", 30),
+        ("/deep/own", 10),
+        ("/route", 40),
+    ] {
+        let post = |length: usize| {
+            let mut request = Request::for_test("POST", path).with_body(vec![b'x'; length]);
+            router.answer(&mut request).status().as_u16()
+        };
+        assert_eq!((post(limit), post(limit + 1)), (200, 413), "{path}");
+    }
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use maniple_server::{
-    BodyError, Request, Router, StatusCode,
-    middleware::{BodyLimit, RateLimit},
+    BodyError, Problem, Request, Route, Router, StatusCode,
+    middleware::{BodyLimit, Next, RateLimit},
     server::Builder,
 };
 use rustix::net::{AddressFamily, SocketType};
@@ -287,4 +287,177 @@ fn a_route_may_have_shorter_bodies_than_others() {
     let both = "POST /short HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n0123456789\
                 POST /long HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n0123456789a\r\n0\r\n\r\n";
     assert_eq!(statuses(&served.say(both)), [200, 200]);
+}
+
+#[test]
+fn a_route_may_have_longer_bodies_than_the_server_allows_and_shorter_ones() {
+    let read = |request: &mut Request| request.read_body().map(|body| body.len().to_string());
+    let subtree = Router::new()
+        .max_body_bytes(10)
+        .post("/few", read)
+        .at("/many", Route::new().max_body_bytes(1_000).post(read))
+        .fallback(read);
+    let routes = Router::new()
+        .post("/usual", read)
+        .post("/ignored", |_: &mut Request| "not read")
+        .nest("/of", subtree);
+    let served = Served::of(routes, |builder| builder.max_body_bytes(100));
+    let say = |path: &str, fields: &str, body: &str| {
+        served.say(format!(
+            "POST {path} HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n{body}"
+        ))
+    };
+    for (path, limit) in [
+        ("/usual", 100),
+        ("/of/few", 10),
+        ("/of/many", 1_000),
+        ("/of/nowhere", 10),
+    ] {
+        let chunked = "Transfer-Encoding: chunked";
+        let cut = |length: usize| {
+            let (first, rest) = (length / 2, length - length / 2);
+            let (x, y) = ("x".repeat(first), "y".repeat(rest));
+            format!("{first:x}\r\n{x}\r\n{rest:x}\r\n{y}\r\n0\r\n\r\n")
+        };
+        let whole = "x".repeat(limit);
+        let told = format!("Content-Length: {limit}");
+        assert!(
+            say(path, &told, &whole).ends_with(&format!("\r\n\r\n{limit}")),
+            "{path}"
+        );
+        let fits = say(path, chunked, &cut(limit));
+        assert!(
+            fits.ends_with(&format!("\r\n\r\n{limit}")),
+            "{path}: {fits}"
+        );
+        let expected = say(path, &format!("{told}\r\nExpect: 100-continue"), &whole);
+        assert_eq!(statuses(&expected), [100, 200], "{path}: {expected}");
+        let expected = say(
+            path,
+            &format!("{chunked}\r\nExpect: 100-continue"),
+            &cut(limit),
+        );
+        assert_eq!(statuses(&expected), [100, 200], "{path}: {expected}");
+
+        let more = limit + 1;
+        let told = format!("Content-Length: {more}");
+        for body in ["", "xx", &"x".repeat(more)] {
+            assert_eq!(statuses(&say(path, &told, body)), [413], "{path}");
+        }
+        // What would be too much is not asked for.
+        let expected = say(path, &format!("{told}\r\nExpect: 100-continue"), "");
+        assert_eq!(statuses(&expected), [413], "{path}: {expected}");
+        assert_eq!(statuses(&say(path, chunked, &cut(more))), [413], "{path}");
+    }
+    let most = "Content-Length: 4000000000000000000";
+    for path in ["/usual", "/of/many", "/of/nowhere", "/nowhere", "/ignored"] {
+        assert_eq!(statuses(&say(path, most, "")), [413], "{path}");
+    }
+    // The next request of the connection has the limit of its own route.
+    let many = "x".repeat(1_000);
+    let both = format!(
+        "POST /of/many HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n{many}\
+         POST /usual HTTP/1.1\r\nHost: h\r\nContent-Length: 101\r\n\r\n"
+    );
+    assert_eq!(statuses(&served.say(both)), [200, 413]);
+}
+
+#[test]
+fn what_is_around_a_route_sees_that_a_body_is_too_long() {
+    let around = |request: &mut Request, next: Next<'_>| {
+        let route = request.route().unwrap_or("none").to_owned();
+        // There is nothing to be had of it.
+        let read = request.read_body().is_err();
+        next.run(request)
+            .with_header("x-route", &format!("{route} {read}"))
+    };
+    let routes = Router::new()
+        .with(around)
+        .on_error(|problem: &Problem, _: Option<&Request>| problem.to_json())
+        .post("/of/{id}", |_: &mut Request| "never")
+        .at(
+            "/less",
+            Route::new()
+                .max_body_bytes(5)
+                .post(|_: &mut Request| "never"),
+        );
+    let served = Served::of(routes, |builder| builder.max_body_bytes(10));
+    for (path, route, limit) in [("/of/7", "/of/{id}", 10), ("/nowhere", "none", 10)] {
+        let asked = format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n");
+        let answer = served.say(asked);
+        assert_eq!(statuses(&answer), [413], "{answer}");
+        assert!(
+            answer.contains(&format!("x-route: {route} true\r\n")),
+            "{answer}"
+        );
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        let detail = format!("request body is larger than {limit} bytes");
+        assert!(answer.contains(&detail), "{answer}");
+    }
+}
+
+#[test]
+fn a_client_that_sends_too_much_reads_its_answer_all_the_same() {
+    let read = |request: &mut Request| request.read_body().map(|body| body.len().to_string());
+    let served = Served::of(Router::new().post("/", read), |builder| {
+        builder.max_body_bytes(10)
+    });
+    let mut client = served.connect();
+    let body = vec![b'x'; 200_000];
+    let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n";
+    client.write_all(head.as_bytes()).unwrap();
+    let _ = client.write_all(&body);
+    let mut told = String::new();
+    client.read_to_string(&mut told).unwrap();
+    assert_eq!(statuses(&told), [413]);
+}
+
+#[test]
+fn a_route_may_take_longer_than_its_router_says() {
+    let slow = |_: &mut Request| {
+        maniple::sleep(Duration::from_millis(50));
+        "done"
+    };
+    let (short, long) = (Duration::from_millis(5), LONG);
+    let seen = |request: &mut Request, next: Next<'_>| {
+        // What is around it is not in its time.
+        maniple::sleep(Duration::from_millis(20));
+        let answer = next.run(request);
+        let status = answer.status().as_u16().to_string();
+        answer.with_header("x-seen", &status)
+    };
+    let inner = Router::new()
+        .get("/short", slow)
+        .at("/long", Route::new().timeout(long).get(slow));
+    let routes = Router::new()
+        .timeout(short)
+        .with(seen)
+        .get("/fast", |_: &mut Request| "done")
+        .nest("/in", inner)
+        .nest(
+            "/slow",
+            Router::new().timeout(long).get("/", slow).fallback(slow),
+        )
+        .fallback(slow);
+    let served = Served::of(routes, |builder| builder);
+    for (path, status) in [
+        ("/fast", 200),
+        ("/in/short", 503),
+        ("/in/long", 200),
+        ("/slow", 200),
+        ("/slow/nowhere", 200),
+        ("/nowhere", 503),
+    ] {
+        // One that ends its sending might be asked whether it is still there.
+        let mut client = served.connect();
+        let asked = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        client.write_all(asked.as_bytes()).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(statuses(&answer), [status], "{path}: {answer}");
+        assert!(
+            answer.contains(&format!("x-seen: {status}\r\n")),
+            "{answer}"
+        );
+    }
 }
