@@ -89,7 +89,7 @@ pub use proxy::Proxy;
 pub use request::{BodyReader, Request};
 pub use response::{Body, Html, IntoResponse, Json, Response};
 pub use router::{
-    Route, RouteError, Router,
+    Route, RouteError, Router, TrailingSlash,
     handler::{Handler, IntoHandler},
 };
 pub use server::{Server, ServerHandle, upgrade::Upgraded};

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
+    http1::head::ascii,
     proxied::{
         forwarded::{Client, Element, address, client, elements_from_end, list_from_end},
         header::ProxyHeader,
@@ -60,7 +61,7 @@ impl Request {
     }
 
     /// The host that the client asked for, with the port if it named one: what a trusted proxy says by
-    /// `X-Forwarded-Host`, or `Forwarded`, else `Host`.
+    /// `X-Forwarded-Host`, or `Forwarded`, else that of a target in absolute form, else `Host`.
     pub fn host(&self) -> Option<&str> {
         let said = match self.trusted_fields() {
             Fields::None => None,
@@ -70,7 +71,19 @@ impl Request {
         let said = said.and_then(|host| std::str::from_utf8(host).ok());
         // What could not stand in a URI is nobody's host.
         let said = said.filter(|host| host.parse::<http::uri::Authority>().is_ok());
+        let said = said.or_else(|| self.authority());
         said.or_else(|| self.header_str("host"))
+    }
+
+    /// That of a target in absolute form, which counts for more than `Host` (RFC 9112, 3.2.2).
+    fn authority(&self) -> Option<&str> {
+        let head = self.exchange.head();
+        let input = &self.exchange.scratch().input;
+        let target = ascii(&input.bytes[input.start..][head.target.clone()]);
+        let (_, rest) = target
+            .split_once("://")
+            .filter(|(scheme, _)| !scheme.contains(['/', '?']))?;
+        rest.split(['/', '?']).next()
     }
 
     /// What the PROXY protocol says of this connection, if it came from a trusted peer by a

@@ -30,6 +30,11 @@ impl Router {
         if let Some(reason) = path.split('/').find_map(misspelt) {
             return Err(failed(reason));
         }
+        if let Some(name) = twice(path) {
+            let reason =
+                format!("{{{name}}} stands there twice; give each parameter a name of its own");
+            return Err(failed(reason));
+        }
         let template = template::keep(path);
         let index = match self.entries.iter().position(|entry| entry.path == path) {
             Some(index) => index,
@@ -53,6 +58,27 @@ impl Router {
         entry.add(method, endpoint);
         Ok(())
     }
+}
+
+/// The name of a parameter that a path has twice.
+#[cold]
+fn twice(path: &str) -> Option<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        let Some((_, behind)) = segment.split_once('{') else {
+            continue;
+        };
+        // What is doubled stands for itself.
+        let Some((name, _)) = behind.split_once('}').filter(|_| !behind.starts_with('{')) else {
+            continue;
+        };
+        let name = name.strip_prefix('*').unwrap_or(name);
+        if names.contains(&name) {
+            return Some(name);
+        }
+        names.push(name);
+    }
+    None
 }
 
 /// Why a segment would not do what its writer most likely means, as others' routers write parameters.
@@ -108,6 +134,28 @@ mod tests {
             router
                 .try_route(Method::GET, "/a/{y}/{*rest}", |_: &mut Request| "")
                 .is_err()
+        );
+    }
+
+    #[test]
+    fn a_parameter_that_a_path_has_twice_is_named() {
+        let added = |path: &str| {
+            let added = Router::new().try_route(Method::GET, path, |_: &mut Request| "");
+            added.map_err(|error| error.to_string())
+        };
+        for path in ["/{id}/x/{id}", "/{id}/{*id}", "/a{id}/{id}.json"] {
+            let expected = "{id} stands there twice; give each parameter a name of its own";
+            assert_eq!(added(path), Err(format!("route GET {path}: {expected}")));
+        }
+        for path in ["/{id}/{id2}", "/{{id}}/{{id}}/{id}", "/id/{id}"] {
+            assert_eq!(added(path), Ok(()), "{path}");
+        }
+        let inner = Router::new().get("/{id}", |_: &mut Request| "");
+        let nested = Router::new().try_nest("/of/{id}", inner).unwrap_err();
+        assert!(
+            nested
+                .to_string()
+                .starts_with("route GET /of/{id}/{id}: {id} stands there twice")
         );
     }
 

@@ -7,9 +7,10 @@ use maniple::{inspect::depth_label, panics};
 
 use super::{
     Router,
-    entry::Endpoint,
+    entry::{Endpoint, Entry},
     handler::Handler,
     rules::{Rules, TooLong},
+    slash::{self, Moved, TrailingSlash},
     states::States,
     subtree::Subtree,
 };
@@ -43,11 +44,26 @@ impl Router {
     /// ```
     #[inline]
     pub fn answer(&self, request: &mut Request) -> Response {
-        let endpoint = self.find(request.exchange.scratch_mut());
+        let table = match &self.hosts {
+            None => self,
+            Some(_) => self.table_for(request),
+        };
+        let endpoint = table.find(request.exchange.scratch_mut());
         if endpoint.is_bare {
             return endpoint.handler.call(request);
         }
-        self.answer_within(endpoint, request)
+        self.answer_within(table, endpoint, request)
+    }
+
+    /// The routes for the host that is asked: this router's, if that has none of its own.
+    #[cold]
+    fn table_for(&self, request: &Request) -> &Router {
+        let hosts = self.hosts.as_ref();
+        let host = request
+            .host()
+            .filter(|_| *request.method() != Method::CONNECT);
+        let of_host = host.and_then(|host| hosts?.find(host));
+        of_host.unwrap_or(self)
     }
 
     /// Finds what answers the request in hand, and notes its route and parameters.
@@ -76,19 +92,28 @@ impl Router {
     /// How long the body of a request may be, if its route or a router says so.
     #[cold]
     pub(crate) fn max_body_bytes_of(&self, request: &Request) -> Option<u64> {
-        let path = request.path();
-        let entry = self.paths.find(path.as_bytes(), |_, _| {});
-        let rules = match entry {
-            Some(entry) => self.entries[entry].find(request.method()).rules,
-            None => self.rules_without_route(&self.subtrees_of(path)),
+        let (table, path) = (self.table_for(request), request.path());
+        let entry = table.paths.find(path.as_bytes(), |_, _| {});
+        let entry = entry.map(|entry| &table.entries[entry]);
+        let rules = match entry.or_else(|| table.with_other_slash(path)) {
+            Some(entry) => entry.find(request.method()).rules,
+            None => self.rules_without_route(table, &table.subtrees_of(path)),
         };
         rules.body
+    }
+
+    /// The route that answers a path with a `/` more or less, if it is one that does.
+    fn with_other_slash(&self, path: &str) -> Option<&Entry> {
+        let other = slash::other(path)?;
+        let entry = self.paths.find(other.as_bytes(), |_, _| {})?;
+        let entry = &self.entries[entry];
+        (entry.refusal.rules.slash == Some(TrailingSlash::Ignore)).then_some(entry)
     }
 
     /// Answers a request whose body is longer than it may be, within what is around its handler.
     #[cold]
     pub(crate) fn answer_too_long(&self, request: &mut Request, limit: u64) -> Response {
-        let endpoint = self.find(request.exchange.scratch_mut());
+        let endpoint = self.table_for(request).find(request.exchange.scratch_mut());
         let states = match endpoint.template {
             Some(_) => endpoint.states.clone(),
             None => self.all_states(),
@@ -98,29 +123,80 @@ impl Router {
     }
 
     #[inline(never)]
-    fn answer_within(&self, endpoint: &Endpoint, request: &mut Request) -> Response {
+    fn answer_within(
+        &self,
+        table: &Router,
+        endpoint: &Endpoint,
+        request: &mut Request,
+    ) -> Response {
         if endpoint.template.is_none() {
-            return self.answer_without_route(request);
+            return self.answer_without_route(table, request);
         }
+        self.answer_by(endpoint, request)
+    }
+
+    fn answer_by(&self, endpoint: &Endpoint, request: &mut Request) -> Response {
         let states = endpoint.states.clone();
         let (inner, handler) = (&endpoint.around, &*endpoint.handler);
         self.run(states, inner, handler, &endpoint.rules, request)
     }
 
+    /// Answers by the route that the path would have with a `/` more or less at its end, if there is one that takes that.
     #[cold]
-    fn answer_without_route(&self, request: &mut Request) -> Response {
+    fn answer_with_other_slash(&self, table: &Router, request: &mut Request) -> Option<Response> {
+        let (path, at) = (request.path(), request.exchange.head().path.start);
+        let other = slash::other(path)?;
+        let mut params = Vec::new();
+        let entry = table.paths.find(other.as_bytes(), |name, value| {
+            let from = value.as_ptr().addr() - other.as_ptr().addr();
+            params.push((name.to_owned(), from..from + value.len()));
+        })?;
+        let entry = &table.entries[entry];
+        let endpoint = entry.find(request.method());
+        let moved = match entry.refusal.rules.slash? {
+            TrailingSlash::Strict => return None,
+            // What that path does not have it need not be asked for.
+            TrailingSlash::Redirect if !std::ptr::eq(endpoint, &entry.refusal) => {
+                Some(Moved::new(&other, request.query()))
+            }
+            TrailingSlash::Redirect | TrailingSlash::Ignore => None,
+        };
+        // Parts of the path as it was sent.
+        let path = path.to_owned();
+        if params.iter().any(|(_, part)| part.end > path.len()) {
+            return None;
+        }
+        let scratch = request.exchange.scratch_mut();
+        for (name, part) in params {
+            scratch
+                .params
+                .push(&name, &path[part.clone()], at + part.start);
+        }
+        scratch.route = endpoint.template;
+        let Some(moved) = moved else {
+            return Some(self.answer_by(endpoint, request));
+        };
+        let (states, inner) = (endpoint.states.clone(), &endpoint.around);
+        Some(self.run(states, inner, &moved, &Rules::default(), request))
+    }
+
+    #[cold]
+    fn answer_without_route(&self, table: &Router, request: &mut Request) -> Response {
+        if let Some(answer) = self.answer_with_other_slash(table, request) {
+            return answer;
+        }
         depth_label("no route");
         if *request.method() == Method::CONNECT {
             let handler = self.connect.as_deref().unwrap_or(&*self.nowhere.handler);
             return self.run(self.all_states(), &[], handler, &self.rules, request);
         }
         let path = request.path();
-        let subtrees = self.subtrees_of(path);
-        let rules = self.rules_without_route(&subtrees);
+        let subtrees = table.subtrees_of(path);
+        let rules = self.rules_without_route(table, &subtrees);
         let fallbacks = subtrees.iter().map(|subtree| &subtree.fallback);
         let fallback = match path {
             "*" => None,
-            _ => fallbacks.chain([&self.fallback]).find_map(Option::as_ref),
+            _ => fallbacks.chain([&table.fallback]).find_map(Option::as_ref),
         };
         let inner = subtrees.first().map_or(&[][..], |deepest| &deepest.around);
         let handler = fallback.map_or(&*self.nowhere.handler, |fallback| &**fallback);
@@ -140,11 +216,11 @@ impl Router {
     }
 
     /// Those of the fallback that answers.
-    fn rules_without_route(&self, subtrees: &[&Subtree]) -> Rules {
+    fn rules_without_route(&self, table: &Router, subtrees: &[&Subtree]) -> Rules {
         let mut with_fallback = subtrees.iter().filter(|subtree| subtree.fallback.is_some());
         let own = match with_fallback.next() {
             Some(subtree) => subtree.own_rules,
-            None => self.fallback_rules,
+            None => table.fallback_rules,
         };
         own.within(self.rules)
     }

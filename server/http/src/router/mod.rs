@@ -7,10 +7,12 @@ mod answer;
 mod entry;
 mod error;
 pub(crate) mod handler;
+mod hosts;
 mod nest;
 pub(crate) mod params;
 mod paths;
 mod rules;
+mod slash;
 pub(crate) mod states;
 mod subtree;
 pub(crate) mod template;
@@ -21,11 +23,12 @@ use std::{fmt, panic::Location, sync::Arc, time::Duration};
 use http::{Method, StatusCode};
 use maniple::{log_limit::LogLimit, log_within};
 
-pub use self::{entry::Route, error::RouteError};
+pub use self::{entry::Route, error::RouteError, slash::TrailingSlash};
 use self::{
     entry::{Endpoint, Entry, Setting, nothing},
     error::or_panic,
     handler::{Handler, IntoHandler},
+    hosts::Hosts,
     paths::Paths,
     rules::Rules,
     states::States,
@@ -51,8 +54,10 @@ use crate::{
 /// begin one of them with something of its own, such as `/files/{*rest}`.
 ///
 /// `{*name}` stands for at least one byte: `/files/{*rest}` is neither `/files/` nor `/files`, which are routes of
-/// their own and may stand beside it. A `/` at the end counts: `/users` is not `/users/`. What no route has is the
-/// [`fallback`](Router::fallback)'s.
+/// their own and may stand beside it. A `/` at the end counts: `/users` is not `/users/`, unless
+/// [`trailing_slash`](Router::trailing_slash) says otherwise. What no route has is the [`fallback`](Router::fallback)'s.
+///
+/// Routes are for any host, or for [one](Router::host).
 ///
 /// # Examples
 /// ```
@@ -74,6 +79,8 @@ pub struct Router {
     fallback_rules: Rules,
     connect: Option<Arc<dyn Handler>>,
     subtrees: Vec<Subtree>,
+    /// With what is around their own routes on each of them, and nothing around all.
+    hosts: Option<Box<Hosts<Router>>>,
     form: Option<Arc<Form>>,
     states: Arc<States>,
     /// For all routes that have none of their own.
@@ -93,6 +100,7 @@ impl Router {
             fallback_rules: Rules::default(),
             connect: None,
             subtrees: Vec::new(),
+            hosts: None,
             form: None,
             states: Arc::default(),
             rules: Rules::default(),
@@ -225,8 +233,35 @@ impl Router {
             rules: self.rules,
             is_bare: self.around.is_empty() && self.form.is_none(),
         };
-        let endpoints = self.entries.iter_mut().flat_map(Entry::endpoints_mut);
+        let of_hosts = self.hosts.iter_mut().flat_map(|hosts| hosts.iter_mut());
+        let of_hosts = of_hosts.flat_map(|host| &mut host.routes.entries);
+        let entries = self.entries.iter_mut().chain(of_hosts);
+        let endpoints = entries.flat_map(Entry::endpoints_mut);
         endpoints.for_each(|endpoint| endpoint.settle(&setting));
+    }
+
+    /// What becomes of paths that no route of this router has, but one would with a `/` more or less at the end; whether its
+    /// routes are added before or after. Default: [`TrailingSlash::Strict`].
+    ///
+    /// What is nested or merged may say otherwise. A path that has a route of its own is answered by that. With a method that
+    /// the other path does not have, the answer is 405. Middleware sees the route that there is.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::{Request, Router, TrailingSlash};
+    ///
+    /// let router = Router::new()
+    ///     .trailing_slash(TrailingSlash::Redirect)
+    ///     .get("/users/", |_: &mut Request| "all")
+    ///     .get("/users/{id}", |_: &mut Request| "one");
+    /// let answer = router.answer(&mut Request::for_test("GET", "/users?page=2"));
+    /// assert_eq!(answer.status(), 308);
+    /// assert_eq!(answer.header("location"), Some("/users/?page=2"));
+    /// ```
+    pub fn trailing_slash(mut self, policy: TrailingSlash) -> Self {
+        self.rules.slash = Some(policy);
+        self.settle_endpoints();
+        self
     }
 
     /// Bounds the bodies of requests to this router, whether its routes are added before or after: in place of the
@@ -400,6 +435,8 @@ impl fmt::Debug for Router {
             .entries
             .iter()
             .map(|entry| (&entry.path, entry.allowed()));
-        f.debug_map().entries(routes).finish()
+        let hosts = self.hosts.iter().flat_map(|hosts| hosts.iter());
+        let hosts = hosts.map(|host| (&host.written, &host.routes));
+        f.debug_map().entries(routes).entries(hosts).finish()
     }
 }

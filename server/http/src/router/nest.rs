@@ -1,12 +1,13 @@
 //! Routers that are taken in by another: below a prefix, or beside its own routes.
 
-use std::sync::Arc;
+use std::{panic::Location, sync::Arc};
 
 use super::{
     Router,
     entry::Endpoint,
     error::{RouteError, or_panic},
     handler::Handler,
+    hosts::{Host, Hosts},
     states::States,
     subtree::Subtree,
 };
@@ -57,7 +58,78 @@ impl Router {
                 reason: "a prefix begins with / and ends before one, without a {*rest}".to_owned(),
             });
         }
-        self.take_in(prefix, router)
+        self.take_in(prefix, router, true)
+    }
+
+    /// Adds routes for a host alone: what is asked of it is answered by that router, as if it were
+    /// [nested](Router::nest) below no prefix, and by none of the routes for any host, not even where it has no route.
+    ///
+    /// A host is a name (`api.example.com`), an address (`[::1]` in brackets), or `*.example.com` for all that end so, also
+    /// `a.b.example.com`, but not `example.com` itself. Ports do not count, nor does the case of letters. A name goes before
+    /// endings, and of these the longest. Names with other letters are written as they are sent (`xn--…`).
+    ///
+    /// Which host is asked is what [`Request::host`] says. Other hosts, and requests that name none, have this router's
+    /// own routes, [`fallback`](Router::fallback) and 404. [`CONNECT`](Router::connect) has no host.
+    ///
+    /// # Panics
+    /// If the host is malformed, has routes already, or the router has routes for hosts itself; and as [`Router::merge`].
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::{Request, Router, StatusCode};
+    ///
+    /// let router = Router::new()
+    ///     .host("api.example.com", Router::new().get("/", |_: &mut Request| "the api"))
+    ///     .host("*.example.com", Router::new().get("/", |request: &mut Request| {
+    ///         format!("of {}", request.host().unwrap_or("?"))
+    ///     }))
+    ///     // 404 as long as nothing else is said. To clients over HTTP/1.1 it makes no difference.
+    ///     .fallback(|_: &mut Request| StatusCode::MISDIRECTED_REQUEST);
+    /// let get = |host| router.answer(&mut Request::for_test("GET", "/").with_header("host", host));
+    /// assert_eq!(get("API.example.com:8080").into_text().unwrap(), "the api");
+    /// assert_eq!(get("ann.example.com").into_text().unwrap(), "of ann.example.com");
+    /// assert_eq!(get("example.org").status(), StatusCode::MISDIRECTED_REQUEST);
+    /// ```
+    #[track_caller]
+    pub fn host(mut self, host: &str, router: Router) -> Self {
+        or_panic(self.try_host(host, router));
+        self
+    }
+
+    /// Adds routes for a host alone, or says why not.
+    ///
+    /// # Errors
+    /// Where [`Router::host`] panics. The error names both hosts, and where the first was added.
+    #[track_caller]
+    pub fn try_host(&mut self, host: &str, router: Router) -> Result<(), RouteError> {
+        self.add_host(host, router, Location::caller())
+    }
+
+    fn add_host(
+        &mut self,
+        host: &str,
+        router: Router,
+        added: &'static Location<'static>,
+    ) -> Result<(), RouteError> {
+        let failed = |reason: String| RouteError {
+            route: format!("host {host}"),
+            reason,
+        };
+        if router.hosts.is_some() {
+            let reason = "its router has routes for hosts itself: add these beside it";
+            return Err(failed(reason.to_owned()));
+        }
+        let mut alone = Router::new();
+        alone.take_in("", router, true)?;
+        if let Some(connect) = alone.connect.take()
+            && self.connect.replace(connect).is_some()
+        {
+            return Err(failed("both have a handler for CONNECT".to_owned()));
+        }
+        let hosts = self.hosts.get_or_insert_default();
+        hosts.add(host, alone, added).map_err(failed)?;
+        self.settle_endpoints();
+        Ok(())
     }
 
     /// Adds all that another router has. What is around its routes stays around them, and around no others.
@@ -76,11 +148,20 @@ impl Router {
     /// # Errors
     /// Where [`Router::merge`] panics; routes before the one that is at fault have been added.
     pub fn try_merge(&mut self, router: Router) -> Result<(), RouteError> {
-        self.take_in("", router)
+        self.take_in("", router, false)
     }
 
-    /// Adds all that another router has, below a prefix or none.
-    fn take_in(&mut self, prefix: &str, mut router: Router) -> Result<(), RouteError> {
+    /// Adds all that another router has, below a prefix or none; and what it answers where it has no route, if it is alone
+    /// there.
+    fn take_in(
+        &mut self,
+        prefix: &str,
+        mut router: Router,
+        is_alone: bool,
+    ) -> Result<(), RouteError> {
+        if let Some(hosts) = router.hosts.take() {
+            self.take_in_hosts(prefix, *hosts, &router)?;
+        }
         if let Some(form) = router.form.take() {
             let around =
                 move |request: &mut Request, next: Next<'_>| next.run_in_form(&*form, request);
@@ -136,7 +217,7 @@ impl Router {
         {
             return Err(both_have("a handler for CONNECT"));
         }
-        if !prefix.is_empty() {
+        if is_alone {
             self.subtrees.push(Subtree {
                 prefix: prefix.to_owned(),
                 around: join(Box::default()),
@@ -149,6 +230,36 @@ impl Router {
                 return Err(both_have("a fallback"));
             }
             self.fallback_rules = router.fallback_rules.within(router.rules);
+        }
+        Ok(())
+    }
+
+    /// Adds the hosts of a router that is merged, each with what that router had around it.
+    fn take_in_hosts(
+        &mut self,
+        prefix: &str,
+        hosts: Hosts<Router>,
+        of: &Router,
+    ) -> Result<(), RouteError> {
+        if !prefix.is_empty() {
+            return Err(RouteError {
+                route: format!("nest {prefix}"),
+                reason: "its router has routes for hosts, which no prefix can have".to_owned(),
+            });
+        }
+        for host in hosts.into_all() {
+            let Host {
+                written,
+                added,
+                routes: mut router,
+                ..
+            } = host;
+            router.around.clone_from(&of.around);
+            router.form.clone_from(&of.form);
+            router.states.clone_from(&of.states);
+            router.rules = of.rules;
+            router.settle_endpoints();
+            self.add_host(&written, router, added)?;
         }
         Ok(())
     }

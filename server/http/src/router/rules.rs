@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::handler::Handler;
+use super::{handler::Handler, slash::TrailingSlash};
 use crate::{
     body::BodyError,
     request::Request,
@@ -15,6 +15,7 @@ pub(super) struct Rules {
     pub(super) body: Option<u64>,
     /// For a handler.
     pub(super) time: Option<Duration>,
+    pub(super) slash: Option<TrailingSlash>,
 }
 
 impl Rules {
@@ -23,6 +24,7 @@ impl Rules {
         Self {
             body: self.body.or(outer.body),
             time: self.time.or(outer.time),
+            slash: self.slash.or(outer.slash),
         }
     }
 
@@ -50,12 +52,15 @@ mod tests {
     #[test]
     fn what_is_said_further_in_counts() {
         let (body, time) = (Some(1), Some(Duration::from_secs(1)));
-        let inner = Rules { body, time: None };
-        let outer = Rules {
-            body: Some(2),
-            time,
+        let inner = Rules {
+            body,
+            ..Rules::default()
         };
-        assert_eq!(inner.within(outer), Rules { body, time });
+        let slash = Some(TrailingSlash::Ignore);
+        let body = Some(2);
+        let outer = Rules { body, time, slash };
+        let body = Some(1);
+        assert_eq!(inner.within(outer), Rules { body, time, slash });
         assert_eq!(Rules::default().within(outer), outer);
         assert!(Rules::default().bind_nobody() && !inner.bind_nobody());
     }

@@ -20,20 +20,31 @@ impl Router {
                 missing.map(|of| format!("{what} needs a State<{of}>: call Router::state")),
             );
         };
-        for entry in &self.entries {
+        let hosts = self.hosts.iter().flat_map(|hosts| hosts.iter());
+        let hosts = hosts.map(|host| (&*host.written, &host.routes));
+        let tables: Vec<_> = [("", self)].into_iter().chain(hosts).collect();
+        let entries = tables.iter().flat_map(|(host, table)| {
+            let entries = table.entries.iter();
+            entries.map(move |entry| (host, entry))
+        });
+        for (host, entry) in entries {
             let methods = entry.methods.iter();
             let methods = methods.map(|(method, endpoint)| (method.as_str(), endpoint));
             let any = entry.any.iter().map(|endpoint| ("(any method)", endpoint));
             for (method, endpoint) in methods.chain(any) {
-                let what = format!("route {method} {}", entry.path);
+                let what = format!("route {method} {host}{}", entry.path);
                 look(&what, &*endpoint.handler, endpoint.states.as_ref());
             }
         }
-        for subtree in &self.subtrees {
+        let subtrees = tables.iter().flat_map(|(host, table)| {
+            let subtrees = table.subtrees.iter();
+            subtrees.map(move |subtree| (host, subtree))
+        });
+        for (host, subtree) in subtrees {
             if let Some(fallback) = &subtree.fallback {
                 let states = States::below(subtree.own_states.as_ref(), &self.states);
                 look(
-                    &format!("the fallback of {}", subtree.prefix),
+                    &format!("the fallback of {host}{}", subtree.prefix),
                     &**fallback,
                     states.as_ref(),
                 );
