@@ -136,8 +136,8 @@ pub(crate) fn parse(
     parse_behind(None, bytes, limits, fields, head)
 }
 
-/// Parses a head like [`parse`], with the [field lines](Head::field_lines) of another at hand, which `fields` and `head` still
-/// describe: a client that sends many requests at once says the same of each, and then it need not be read again.
+/// Parses a head like [`parse`], with the [field lines](Head::field_lines) of another at hand, which `fields` and `head`
+/// still describe: a client that sends many requests at once says the same of each, and it need not be read again.
 #[inline]
 pub(crate) fn parse_behind(
     former: Option<&[u8]>,
@@ -261,8 +261,9 @@ fn move_fields(fields: &mut [Field], from: usize, to: usize) {
     }
 }
 
-/// Reads the field lines from `at` on; where the head ends.
-#[inline]
+/// Reads the field lines from `at` on; where the head ends. Inlined, so that what they mean need not be laid out in
+/// memory.
+#[inline(always)]
 fn read_fields<'b>(
     bytes: &'b [u8],
     mut at: usize,

@@ -85,6 +85,27 @@ fn controls(eight: u64) -> u64 {
     (below_space | is_delete) & (EACH * 0x80)
 }
 
+/// How many digits there are at the start, of the first eight bytes.
+#[inline]
+pub(super) fn leading_digits(bytes: &[u8]) -> usize {
+    match bytes.first_chunk() {
+        Some(eight) => others_than_digits(u64::from_le_bytes(*eight)).trailing_zeros() as usize / 8,
+        None => bytes
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count(),
+    }
+}
+
+/// The high bit of each byte that is no digit, the lowest of which is exact: a carry comes from one that is marked
+/// rightly.
+#[inline]
+fn others_than_digits(eight: u64) -> u64 {
+    const EACH: u64 = u64::from_le_bytes([1; 8]);
+    let value = eight ^ (EACH * u64::from(b'0'));
+    (value.wrapping_add(EACH * 0x76) | value) & (EACH * 0x80)
+}
+
 /// Digits only: no sign, list, space or overflow.
 pub(super) fn parse_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
@@ -119,9 +140,14 @@ mod tests {
     fn each_byte_in_each_place_of_a_word_is_told_apart() {
         for byte in 0..=u8::MAX {
             for place in 0..8 {
-                for others in [b' ', b'~', 0xff, 0x80, b'\t'] {
+                for others in [b' ', b'~', 0xff, 0x80, b'\t', b'0', b'9'] {
                     let mut eight = [others; 8];
                     eight[place] = byte;
+                    let digits = eight.iter().take_while(|byte| byte.is_ascii_digit());
+                    assert_eq!(leading_digits(&eight), digits.count(), "{eight:?}");
+                    let short = &eight[..7];
+                    let digits = short.iter().take_while(|byte| byte.is_ascii_digit());
+                    assert_eq!(leading_digits(short), digits.count(), "{short:?}");
                     let first = eight.iter().position(|byte| byte.is_ascii_control());
                     let marked = controls(u64::from_le_bytes(eight));
                     let found = (marked != 0).then(|| marked.trailing_zeros() as usize / 8);

@@ -7,7 +7,10 @@ use std::{net::Ipv6Addr, ops::Range};
 
 use http::{Method, Uri};
 
-use super::{Reject, scan::run_end};
+use super::{
+    Reject,
+    scan::{leading_digits, run_end},
+};
 
 /// Where the path ends and where the target does, in origin form: at the first byte that cannot be in it.
 #[inline]
@@ -168,8 +171,7 @@ pub(super) fn usual_host_line(bytes: &[u8]) -> Option<usize> {
     let value = bytes.strip_prefix(b"Host: ")?;
     let mut end = run_end(value, 0, &IN_NAME);
     if let Some(b':') = value.get(end) {
-        let digits = value[end + 1..].iter().take(5);
-        end += 1 + digits.take_while(|digit| digit.is_ascii_digit()).count();
+        end += 1 + leading_digits(&value[end + 1..]).min(5);
     }
     let is_usual = end > 0 && value[end..].starts_with(b"\r\n");
     is_usual.then_some(b"Host: ".len() + end + 2)
