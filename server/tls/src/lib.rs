@@ -43,6 +43,7 @@
 mod buffers;
 mod certificate;
 mod client;
+mod counts;
 mod error;
 mod info;
 mod names;
@@ -58,6 +59,7 @@ mod transport;
 
 pub use certificate::Certificate;
 pub use client::{ClientBuilder, ClientConfig};
+pub use counts::Handshakes;
 pub use error::{CertificateFault, ConfigError, Error, Place};
 pub use info::Info;
 pub use provider::Provider;

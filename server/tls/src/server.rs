@@ -15,11 +15,12 @@ use rustls::{
 
 use crate::{
     certificate::{self, Certificate, Choice},
+    counts::{Counts, Handshakes},
     error::ConfigError,
     pem::{Source, Text},
     provider::Provider,
     session::Session,
-    stream::Stream,
+    stream::{OfServer, Stream},
     transport::Transport,
 };
 
@@ -48,6 +49,7 @@ struct Shared {
     settings: ServerBuilder,
     provider: Arc<CryptoProvider>,
     places: Arc<Semaphore>,
+    counts: Arc<Counts>,
     /// The secret of tickets outlives certificates.
     ticketer: Option<Arc<dyn ProducesTickets>>,
     present: RwLock<Present>,
@@ -108,8 +110,11 @@ impl ServerConfig {
     pub fn stream<T: Transport>(&self, transport: T) -> std::io::Result<Stream<T>> {
         let session = Session::server(self.present())?;
         let timeout = self.shared.settings.handshake_timeout;
-        let places = self.shared.places.clone();
-        Ok(Stream::new(transport, session, timeout, Some(places)))
+        let of_server = OfServer {
+            places: self.shared.places.clone(),
+            counts: self.shared.counts.clone(),
+        };
+        Ok(Stream::new(transport, session, timeout, Some(of_server)))
     }
 
     /// Reads certificates, keys and roots again, for connections that begin from now on; those that there are go on with
@@ -139,6 +144,25 @@ impl ServerConfig {
             drop(former);
         }
         Ok(is_new)
+    }
+
+    /// Handshakes so far, on all streams that this and its clones have made.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[cfg(feature = "self-signed")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use maniple_tls::{ServerConfig, self_signed};
+    /// let server = ServerConfig::builder().certificate(self_signed(["localhost"])?).build()?;
+    /// let so_far = server.handshakes();
+    /// assert_eq!((so_far.full, so_far.resumed, so_far.failed), (0, 0, 0));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "self-signed"))]
+    /// # fn main() {}
+    /// ```
+    pub fn handshakes(&self) -> Handshakes {
+        self.shared.counts.read()
     }
 
     /// Handshakes that may begin now before further ones have to wait.
@@ -267,6 +291,7 @@ impl ServerBuilder {
         Ok(ServerConfig {
             shared: Arc::new(Shared {
                 places: Arc::new(Semaphore::new(self.max_handshakes)),
+                counts: Arc::default(),
                 settings: self,
                 provider,
                 ticketer,

@@ -30,6 +30,7 @@ use maniple::{
 
 use crate::{
     buffers::Buffer,
+    counts::Counts,
     error::Error,
     info::Info,
     session::{Session, Step},
@@ -79,9 +80,18 @@ pub struct Stream<T: Transport> {
 struct Handshake {
     timeout: Duration,
     until: Option<Instant>,
-    /// Who may go on at the same time.
-    places: Option<Arc<Semaphore>>,
+    of_server: Option<OfServer>,
     place: Option<OwnedSemaphorePermit>,
+    /// Whether the client of a server has sent some of it.
+    has_begun: bool,
+}
+
+/// What the handshakes of a server share.
+#[derive(Debug)]
+pub(crate) struct OfServer {
+    /// Who may go on at the same time.
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) counts: Arc<Counts>,
 }
 
 #[derive(Debug)]
@@ -95,7 +105,7 @@ impl<T: Transport> Stream<T> {
         transport: T,
         session: Session,
         timeout: Duration,
-        places: Option<Arc<Semaphore>>,
+        of_server: Option<OfServer>,
     ) -> Self {
         Self {
             transport,
@@ -104,8 +114,9 @@ impl<T: Transport> Stream<T> {
             handshake: maniple::sync::Mutex::new(Handshake {
                 timeout,
                 until: coarse_now().checked_add(timeout),
-                places,
+                of_server,
                 place: None,
+                has_begun: false,
             }),
             reading: maniple::sync::Mutex::new(Reading { is_doubtful: true }),
             sending: maniple::sync::Mutex::new(Buffer::new()),
@@ -531,7 +542,7 @@ impl<T: Transport> Stream<T> {
             let is_done = *shaken.as_ref().unwrap_or(&false);
             self.send_with(shaken.map(drop), &mut sending)?;
             if is_done {
-                self.is_shaken();
+                self.is_shaken(handshake);
                 return Ok(());
             }
             if self.receive(None)?.has_ended() {
@@ -558,7 +569,7 @@ impl<T: Transport> Stream<T> {
             let sent = self.try_send(&mut sending);
             if shaken? {
                 handshake.place = None;
-                self.is_shaken();
+                self.is_shaken(&handshake);
                 break;
             }
             match sent.and_then(|()| self.try_receive()) {
@@ -572,8 +583,11 @@ impl<T: Transport> Stream<T> {
         Ok(true)
     }
 
-    fn is_shaken(&self) {
+    fn is_shaken(&self, handshake: &Handshake) {
         let info = self.session().info();
+        if let Some(of_server) = &handshake.of_server {
+            of_server.counts.done(info.is_resumed());
+        }
         self.info.get_or_init(|| Box::new(info));
         self.is_established.store(true, Ordering::Release);
     }
@@ -585,12 +599,13 @@ impl Handshake {
     }
 
     fn needs_place(&self) -> bool {
-        self.places.is_some() && self.place.is_none()
+        self.of_server.is_some() && self.place.is_none()
     }
 
     fn take_place(&mut self) -> io::Result<()> {
-        if let Some(places) = &self.places {
-            match places.clone().acquire_owned() {
+        self.has_begun = true;
+        if let Some(of_server) = &self.of_server {
+            match of_server.places.clone().acquire_owned() {
                 Ok(place) => self.place = Some(place),
                 Err(_) => {
                     check()?;
@@ -602,10 +617,9 @@ impl Handshake {
     }
 
     fn try_place(&mut self) -> bool {
-        self.place = self
-            .places
-            .clone()
-            .and_then(|places| places.try_acquire_owned().ok());
+        self.has_begun = true;
+        let places = self.of_server.as_ref().map(|of| of.places.clone());
+        self.place = places.and_then(|places| places.try_acquire_owned().ok());
         self.place.is_some()
     }
 }
@@ -626,6 +640,13 @@ impl<T: Transport> Drop for Stream<T> {
             .session
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
+        let handshake = self.handshake.get_mut();
+        if let Some(of_server) = &handshake.of_server
+            && !*self.is_established.get_mut()
+            && (handshake.has_begun || session.has_failed())
+        {
+            of_server.counts.failed();
+        }
         let sending = self.sending.get_mut();
         // Behind what has not left, it would come to nobody.
         if !*self.is_abandoned.get_mut()

@@ -61,6 +61,7 @@ pub use cross_site::RefuseCrossSite;
 pub use decompression::Decompression;
 pub use etag::ETag;
 pub use https_only::HttpsOnly;
+pub(crate) use metrics::ServerNumbers;
 pub use metrics::{Exposition, Metrics};
 pub use rate_limit::RateLimit;
 pub use refused::Refused;

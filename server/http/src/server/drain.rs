@@ -18,7 +18,7 @@ use maniple::{cancel::CancelToken, drain::DrainReport, sync::Notify, time::coars
 
 use super::{
     overrun::{report_crowd, report_full},
-    state::{Connection, FRESH, IDLE},
+    state::{Connection, FRESH, IDLE, STATES},
 };
 use crate::transport::Peer;
 
@@ -53,6 +53,9 @@ struct Open {
     /// Places for connections that are about to be accepted.
     reserved: usize,
 }
+
+/// Connections that are counted under one lock.
+const AT_ONCE: usize = 1024;
 
 impl Registry {
     pub(crate) fn new(drain: CancelToken, per_peer: usize) -> Self {
@@ -151,6 +154,19 @@ impl Registry {
 
     pub(crate) fn count(&self) -> usize {
         self.open().connections.len()
+    }
+
+    /// How many connections do what, in the order of [`STATES`]. Those who come and go wait for no more than some.
+    pub(crate) fn by_state(&self) -> [u64; STATES.len()] {
+        let mut counts = [0; STATES.len()];
+        let ids: Vec<u64> = self.open().connections.keys().copied().collect();
+        for some in ids.chunks(AT_ONCE) {
+            let open = self.open();
+            for connection in some.iter().filter_map(|id| open.connections.get(id)) {
+                counts[connection.doing()] += 1;
+            }
+        }
+        counts
     }
 
     /// Idle connections may send one request more within that time.

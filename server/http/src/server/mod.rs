@@ -49,6 +49,7 @@ use maniple::{
 
 use crate::{
     body::BodyLimits,
+    middleware::Metrics,
     router::Router,
     transport::{Address, IntoListener, Listener},
 };
@@ -147,6 +148,29 @@ impl ServerHandle {
     /// Connections that are open now.
     pub fn connections(&self) -> usize {
         self.shared.service.registry.count()
+    }
+
+    /// Has metrics tell how many of its connections do what, and what its handshakes came to: see [`Metrics`]. They go on
+    /// as long as the server is there.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::{Request, Router, Server, middleware::Metrics, transport::memory};
+    ///
+    /// maniple::run(|| {
+    ///     let metrics = Metrics::new();
+    ///     let router = Router::new().get("/metrics", metrics.handler());
+    ///     let (listener, _) = memory::listener();
+    ///     let server = Server::builder(router).listener(listener).unwrap();
+    ///     server.handle().report_to(&metrics);
+    ///     let told = metrics.handler()(&mut Request::for_test("GET", "/metrics")).into_text().unwrap();
+    ///     assert!(told.contains("http_server_connections{server=\"memory\",state=\"busy\"} 0\n"));
+    /// });
+    /// ```
+    pub fn report_to(&self, metrics: &Metrics) {
+        let shared = Arc::downgrade(&self.shared);
+        let ask = move || Some(shared.upgrade()?.numbers());
+        metrics.ask_server(self.address().to_string(), ask);
     }
 
     /// Connections that were accepted and then closed unserved, as no stack could be had for a coroutine: the
@@ -251,6 +275,8 @@ impl Builder {
             stall: never(self.body_limits.stall),
             ..self.body_limits
         };
+        let handshakes = self.listeners.iter().filter_map(Listener::tls_counts);
+        let handshakes = handshakes.collect();
         let stop = CancelToken::new();
         Ok(Server {
             listeners: self.listeners,
@@ -266,6 +292,7 @@ impl Builder {
                 ),
                 failed_accepts: LogLimit::new(1),
                 turned_away: Arc::new(()),
+                handshakes,
                 service: Arc::new(Service {
                     router: self.router,
                     limits: self.limits,

@@ -11,8 +11,11 @@ use std::{
 
 use maniple::{cancel::CancelToken, log_limit::LogLimit, sync::Notify};
 
-use super::{health::Health, refusal::Refusals, service::Service};
-use crate::transport::Address;
+use super::{health::Health, refusal::Refusals, service::Service, state::STATES};
+use crate::{
+    middleware::ServerNumbers,
+    transport::{Address, TlsCounts},
+};
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -27,6 +30,8 @@ pub(super) struct Shared {
     /// Held by each who is told that it is one too many.
     pub(super) turned_away: Arc<()>,
     pub(super) service: Arc<Service>,
+    /// Of listeners that speak TLS.
+    pub(super) handshakes: Vec<TlsCounts>,
 }
 
 impl Shared {
@@ -39,6 +44,27 @@ impl Shared {
         match self.address() {
             Address::Tcp(address) => *address,
             other => panic!("local_addr of a server that listens at {other}, not on TCP"),
+        }
+    }
+
+    /// What it tells for metrics.
+    pub(super) fn numbers(&self) -> ServerNumbers {
+        let by_state = self.service.registry.by_state();
+        let mut handshakes = Vec::new();
+        for (at, counts) in self.handshakes.iter().enumerate() {
+            let counts = counts.read();
+            match at {
+                0 => handshakes.extend(counts),
+                _ => handshakes
+                    .iter_mut()
+                    .zip(counts)
+                    .for_each(|(sum, one)| sum.1 += one.1),
+            }
+        }
+        ServerNumbers {
+            connections: STATES.into_iter().zip(by_state).collect(),
+            refused: self.refusals.count(),
+            handshakes,
         }
     }
 

@@ -61,6 +61,9 @@ const HANDED_OVER: u8 = 4;
 /// and then finds the end.
 const ENDING: u8 = 3;
 
+/// What connections do, by their state.
+pub(crate) const STATES: [&str; 5] = ["new", "idle", "busy", "ending", "handed_over"];
+
 impl Connection {
     pub(crate) fn new(transport: Transport, slowest: u64) -> Self {
         Self {
@@ -215,6 +218,11 @@ impl Connection {
     #[cold]
     pub(crate) fn is_cut(&self) -> bool {
         self.server().cancelled
+    }
+
+    /// What it is doing, as a place in [`STATES`].
+    pub(crate) fn doing(&self) -> usize {
+        usize::from(self.state.load(Ordering::Relaxed))
     }
 
     /// Whether it is in that state, at this moment.

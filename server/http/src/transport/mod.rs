@@ -29,7 +29,7 @@ pub use crate::proxied::{
     trust::Trust,
 };
 pub use connector::Connector;
-pub(crate) use tls::{ClientTls, Unsecured};
+pub(crate) use tls::{ClientTls, TlsCounts, Unsecured};
 
 /// A connection of any kind.
 #[derive(Debug)]

@@ -290,7 +290,31 @@ impl SecureListener {
     }
 }
 
+/// Where the handshakes of a listener are counted.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsCounts(ServerConfig);
+
+impl TlsCounts {
+    /// How many came to what.
+    pub(crate) fn read(&self) -> [(&'static str, u64); 3] {
+        let so_far = self.0.handshakes();
+        [
+            ("full", so_far.full),
+            ("resumed", so_far.resumed),
+            ("failed", so_far.failed),
+        ]
+    }
+}
+
 impl Listener {
+    /// Where its handshakes are counted, if it speaks TLS.
+    pub(crate) fn tls_counts(&self) -> Option<TlsCounts> {
+        match &self.kind {
+            Kind::Tls(secure) => Some(TlsCounts(secure.config.clone())),
+            _ => None,
+        }
+    }
+
     /// Speaks TLS with what connects.
     ///
     /// # Examples

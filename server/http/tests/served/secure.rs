@@ -13,6 +13,7 @@ use std::{
 use maniple::{JoinHandle, Runtime};
 use maniple_server::{
     DrainReport, Request, Response, Router, Server, ServerHandle, StatusCode,
+    middleware::Metrics,
     server::Builder,
     tls::{ClientConfig, Error, ServerBuilder, ServerConfig, Stream, self_signed},
 };
@@ -474,4 +475,32 @@ fn a_handshake_that_nobody_answers_ends_in_time() {
     let url = format!("https://{}/", silent.local_addr().unwrap());
     let error = client.get(&url).unwrap_err();
     assert!(error.is_timeout(), "{error}");
+}
+
+#[test]
+fn handshakes_are_told_by_what_they_came_to() {
+    let metrics = Metrics::new();
+    let served = Served::start(routes());
+    served.handle.report_to(&metrics);
+    let told = |result: &str, count: u64| {
+        let server = served.handle.local_addr();
+        let told = metrics.handler()(&mut Request::for_test("GET", "/"));
+        let told = told.into_text().unwrap();
+        let family = "http_server_tls_handshakes_total";
+        let line = format!("\n{family}{{server=\"{server}\",result=\"{result}\"}} {count}\n");
+        assert!(told.contains(&line), "no {line} in {told}");
+    };
+    told("full", 0);
+    let get = "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    for _ in 0..3 {
+        assert_eq!(statuses(&served.say(get)), [200]);
+    }
+    let mut plain = served.connect_plainly();
+    plain.write_all(get.as_bytes()).unwrap();
+    let _ = plain.read_to_string(&mut String::new());
+    drop(plain);
+    served.until_there_are(0);
+    told("full", 1);
+    told("resumed", 2);
+    told("failed", 1);
 }

@@ -231,3 +231,63 @@ fn handshakes_beyond_the_bound_wait_for_others_to_end() {
         assert_eq!(configs.0.free_handshakes(), 1);
     });
 }
+
+#[test]
+fn handshakes_are_counted_by_what_they_come_to() {
+    in_a_runtime(|| {
+        let configs = configs();
+        let counts = || {
+            let so_far = configs.0.handshakes();
+            (so_far.full, so_far.resumed, so_far.failed)
+        };
+        assert_eq!(counts(), (0, 0, 0));
+        for turn in 1..=3 {
+            let (client, server) = acquainted(&configs);
+            (&server).write_all(b"x").unwrap();
+            (&client).read_exact(&mut [0]).unwrap();
+            // A clone counts together with what it was made of.
+            assert_eq!(configs.0.clone().handshakes(), configs.0.handshakes());
+            assert_eq!(counts(), (1, turn - 1, 0));
+        }
+        // Who sends nothing has not begun.
+        let (client, server) = connected();
+        let server = configs.0.stream(server).unwrap();
+        drop(client);
+        assert!(server.handshake().is_err());
+        drop(server);
+        assert_eq!(counts(), (1, 2, 0));
+        // Nonsense, a client that breaks off, and one that does not believe.
+        for said in [&b"nonsense that is no TLS"[..], b"\x16\x03\x01"] {
+            let (mut client, server) = connected();
+            let server = configs.0.stream(server).unwrap();
+            client.write_all(said).unwrap();
+            drop(client);
+            assert!(server.handshake().is_err());
+        }
+        assert_eq!(counts(), (1, 2, 2));
+        let (_, stranger) = super::configs();
+        let (client, server) = connected();
+        let client = stranger.stream(client, "localhost").unwrap();
+        let server = configs.0.stream(server).unwrap();
+        let (one, other) =
+            maniple::join!(client.handshake().map(drop), server.handshake().map(drop));
+        assert!(one.is_err() && other.is_err());
+        drop(server);
+        assert_eq!(counts(), (1, 2, 3));
+    });
+}
+
+#[test]
+fn a_handshake_that_takes_too_long_has_failed() {
+    in_a_runtime(|| {
+        let (server, _) = configs_with(|builder| builder.handshake_timeout(MOMENT));
+        let (client, ours) = connected();
+        let stream = server.stream(ours).unwrap();
+        assert!(matches!(
+            tls_error(stream.handshake().map(drop)),
+            Error::HandshakeTimeout(_)
+        ));
+        drop((client, stream));
+        assert_eq!(server.handshakes().failed, 1);
+    });
+}

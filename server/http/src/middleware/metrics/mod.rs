@@ -2,6 +2,7 @@
 
 mod exposition;
 mod series;
+mod servers;
 
 use std::{
     collections::BTreeMap,
@@ -22,6 +23,8 @@ use maniple::{inspect, panics};
 pub use exposition::Exposition;
 use exposition::Kind;
 use series::{BYTES, Counted, ENDS, Histogram, SECONDS, Series};
+use servers::Asked;
+pub(crate) use servers::ServerNumbers;
 
 use super::{
     chain::{Middleware, Next},
@@ -51,12 +54,15 @@ use crate::{
 /// | `http_server_request_duration_seconds` | `route`, `method` | histogram, 1 ms to 10 s |
 /// | `http_server_request_body_bytes` | `route`, `method` | histogram of lengths that were told, 256 B to 16 MiB |
 /// | `http_server_response_body_bytes` | `route`, `method` | histogram, without chunks' framing |
+/// | `http_server_connections` | `server`, `state` | `new`, `idle`, `busy`, `ending`, `handed_over`; for servers that [report](crate::ServerHandle::report_to) |
+/// | `http_server_connections_refused_total` | `server` | for want of a stack |
+/// | `http_server_tls_handshakes_total` | `server`, `result` | `full`, `resumed`, `failed`; of servers that speak TLS |
 /// | `http_server_limits_exceeded_total` | `limit` | peers that went beyond a limit, in all servers of the process |
 /// | `maniple_workers`, `maniple_workers_busy` | | threads, and those that run a coroutine now |
 /// | `maniple_coroutines`, `_ready`, `_unstarted`, `_timers`, `_descriptors`, `_offload_queued` | | what they have in hand |
 /// | `maniple_turns_total`, `_begun_total`, `_steals_total`, `_polls_total`, `_sleeps_total` | | what they have done |
 ///
-/// Numbers of your own, and those of a server, pools and hubs, come by [`collect`](Self::collect). To ask looks at each
+/// Numbers of your own, and those of pools and hubs, come by [`collect`](Self::collect). To ask looks at each
 /// coroutine of the process, which with a million of them takes a good part of a second.
 ///
 /// # Examples
@@ -85,6 +91,7 @@ struct Shared {
     id: u64,
     series: Mutex<Vec<Arc<Series>>>,
     collectors: Mutex<Vec<Collector>>,
+    servers: Mutex<Vec<Asked>>,
     /// What was no request, by its answer.
     refused: [AtomicU64; REFUSALS.len()],
 }
@@ -103,6 +110,7 @@ impl Metrics {
                 id: IDS.fetch_add(1, Relaxed),
                 series: Mutex::default(),
                 collectors: Mutex::default(),
+                servers: Mutex::default(),
                 refused: [const { AtomicU64::new(0) }; REFUSALS.len()],
             }),
         }
@@ -111,15 +119,13 @@ impl Metrics {
     /// Has `collector` called whenever the numbers are asked for. What it writes before a panic stays.
     ///
     /// # Examples
-    /// The connections of a server, and the queue of a pool:
+    /// The queue of a pool:
     /// ```
     /// use maniple::offload::OffloadPool;
-    /// use maniple_server::{ServerHandle, middleware::Metrics};
+    /// use maniple_server::middleware::Metrics;
     ///
-    /// fn tell(metrics: &Metrics, server: ServerHandle, pool: &'static OffloadPool) {
+    /// fn tell(metrics: &Metrics, pool: &'static OffloadPool) {
     ///     metrics.collect(move |out| {
-    ///         out.gauge("http_server_connections", "Open connections.", server.connections() as f64);
-    ///         out.counter("http_server_connections_refused_total", "For want of a stack.", server.refused());
     ///         out.gauge("thumbnails_queued", "Pictures that wait for a thread.", pool.queued() as f64);
     ///     });
     /// }
@@ -127,6 +133,21 @@ impl Metrics {
     /// ```
     pub fn collect(&self, collector: impl Fn(&mut Exposition) + Send + Sync + 'static) {
         locked(&self.shared.collectors).push(Arc::new(collector));
+    }
+
+    /// Asks a server for its numbers, too.
+    pub(crate) fn ask_server(
+        &self,
+        name: String,
+        ask: impl Fn() -> Option<ServerNumbers> + Send + Sync + 'static,
+    ) {
+        let mut servers = locked(&self.shared.servers);
+        // A name is asked for once, and may be another server's by now.
+        servers.retain(|of| of.name != name);
+        servers.push(Asked {
+            name,
+            ask: Arc::new(ask),
+        });
     }
 
     /// A handler that tells the numbers: in Prometheus' text format 0.0.4, or in OpenMetrics 1.0 to who accepts that. Do not
@@ -148,6 +169,8 @@ impl Metrics {
     fn text(&self, is_open: bool) -> String {
         let mut out = Exposition::new(is_open);
         self.requests(&mut out);
+        let servers = locked(&self.shared.servers).clone();
+        servers::tell(&mut out, &servers);
         limits(&mut out);
         runtime(&mut out);
         let collectors = locked(&self.shared.collectors).clone();
