@@ -116,6 +116,16 @@ const SELDOM: Duration = Duration::from_secs(30);
 /// A baseline that has changed by so much is news; what is less may be chance.
 const NEWS: f64 = 1.5;
 
+impl Window {
+    /// How long what was answered took.
+    fn mean(&self) -> Option<f64> {
+        match self.answered {
+            0 => None,
+            count => Some(self.sum / f64::from(count)),
+        }
+    }
+}
+
 impl Controller {
     pub(super) fn new(bounds: Bounds) -> Self {
         let limit = bounds.initial as f64;
@@ -203,7 +213,7 @@ impl Controller {
             return;
         }
         if self.window.pending > 0 {
-            let Some(usual) = self.baseline else {
+            let Some(usual) = self.baseline.or(self.window.mean()) else {
                 return;
             };
             if now.saturating_sub(full).as_secs_f64() < MOST * usual {
@@ -229,10 +239,7 @@ impl Controller {
     fn change(&mut self, window: &Window) {
         let now = self.window.since;
         let overdue = f64::from(window.overdue) / f64::from(window.answered + window.overdue);
-        let mean = match window.answered {
-            0 => None,
-            count => Some(window.sum / f64::from(count)),
-        };
+        let mean = window.mean();
         if self.is_probing {
             self.is_probing = false;
             self.end_probe(mean, now);

@@ -293,6 +293,19 @@ fn one_request_that_takes_a_minute_changes_little() {
 }
 
 #[test]
+fn a_request_that_never_ends_does_not_keep_the_limit_where_it_began() {
+    let mut controller = Controller::new(bounds(20));
+    let never = controller.begin(Duration::ZERO, 20);
+    assert!(never.is_some());
+    tell(
+        &mut controller,
+        Duration::ZERO,
+        &[(Outcome::Answered, 2 * MS); 900],
+    );
+    assert!(controller.goal() > 20, "{}", controller.goal());
+}
+
+#[test]
 fn a_fixed_limit_stays_and_is_not_probed() {
     let fixed = Bounds {
         least: 8,
