@@ -98,6 +98,10 @@ impl<R> Hosts<R> {
             .binary_search_by(|of| in_any_case(of.name.as_bytes(), name.as_bytes()))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Host<R>> {
         let addresses = self.addresses.iter().map(|(_, host)| host);
         self.named.iter().chain(addresses).chain(&self.endings)

@@ -121,13 +121,15 @@ impl Router {
         }
         let mut alone = Router::new();
         alone.take_in("", router, true)?;
-        if let Some(connect) = alone.connect.take()
-            && self.connect.replace(connect).is_some()
-        {
+        let connect = alone.connect.take();
+        if connect.is_some() && self.connect.is_some() {
             return Err(failed("both have a handler for CONNECT".to_owned()));
         }
-        let hosts = self.hosts.get_or_insert_default();
-        hosts.add(host, alone, added).map_err(failed)?;
+        let mut hosts = self.hosts.take().unwrap_or_default();
+        let tried = hosts.add(host, alone, added);
+        self.hosts = Some(hosts).filter(|hosts| !hosts.is_empty());
+        tried.map_err(failed)?;
+        self.connect = self.connect.take().or(connect);
         self.settle_endpoints();
         Ok(())
     }

@@ -277,6 +277,11 @@ fn hosts_that_conflict_are_named_with_their_places() {
         port,
         "host a:80: write it without a port: any port is taken"
     );
+    // What was refused leaves nothing behind.
+    let mut none = Router::new();
+    assert!(none.try_host("a:80", Router::new().connect(echo)).is_err());
+    let within = Router::new().connect(echo).try_host("c", none);
+    assert_eq!(within, Ok(()));
     // The same path of two hosts, and of one and any, is no conflict.
     let two = Router::new()
         .get("/{id}", echo)
