@@ -1,4 +1,4 @@
-//! HTTPS with programs that others wrote: curl, openssl and Python's ssl.
+//! Programs that others wrote: curl, openssl and Python's ssl, by HTTPS; and curl in plain text.
 //!
 //! Where one is not installed its test says so and passes, unless `MANIPLE_REQUIRE_PROGRAMS` is set, as `.ci/run` does.
 
@@ -8,6 +8,8 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use maniple_server::{Request, Route, Router, TrailingSlash};
+
 use super::{routes, secure::Served};
 
 /// A served address, and the certificate in a file.
@@ -16,15 +18,21 @@ struct Site {
     believed: PathBuf,
 }
 
+fn is_installed(program: &str) -> bool {
+    let probe = Command::new(program).arg("--version").output();
+    let probe = probe.or_else(|_| Command::new(program).arg("version").output());
+    if probe.is_err() {
+        let is_required = std::env::var_os("MANIPLE_REQUIRE_PROGRAMS").is_some();
+        assert!(!is_required, "{program} is not installed");
+        eprintln!("skipped: {program} is not installed");
+    }
+    probe.is_ok()
+}
+
 impl Site {
     /// Nothing without the program.
     fn for_program(program: &str) -> Option<Self> {
-        let probe = Command::new(program).arg("--version").output();
-        let probe = probe.or_else(|_| Command::new(program).arg("version").output());
-        if probe.is_err() {
-            let is_required = std::env::var_os("MANIPLE_REQUIRE_PROGRAMS").is_some();
-            assert!(!is_required, "{program} is not installed");
-            eprintln!("skipped: {program} is not installed");
+        if !is_installed(program) {
             return None;
         }
         let served = Served::start(routes());
@@ -229,4 +237,50 @@ print("fine")
     let mut command = Command::new("python3");
     command.args(["-c", script, &site.port(), site.believed()]);
     assert_eq!(told(command.output().unwrap()), "fine\n");
+}
+
+#[test]
+fn curl_is_told_of_limits_hosts_and_slashes() {
+    if !is_installed("curl") {
+        return;
+    }
+    let count = |request: &mut Request| request.read_body().map(|body| body.len().to_string());
+    let routes = Router::new()
+        .trailing_slash(TrailingSlash::Redirect)
+        .post("/notes", count)
+        .at(
+            "/videos",
+            Route::new().max_body_bytes(10_000_000).post(count),
+        )
+        .host(
+            "*.example.com",
+            Router::new().get("/", |_: &mut Request| "ours"),
+        );
+    let served = super::Served::of(routes, |builder| builder);
+    let name = format!("maniple-{}-curl-body", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    std::fs::write(&file, vec![b'x'; 3_000_000]).unwrap();
+    let body = format!("@{}", file.display());
+    let curl = |arguments: &[&str], path: &str| {
+        let asked = Command::new("curl")
+            .args(["--silent", "--max-time", "60"])
+            .args(["--write-out", " %{http_code} %{size_upload}"])
+            .args(arguments)
+            .arg(served.url(path))
+            .output();
+        String::from_utf8(asked.unwrap().stdout).unwrap()
+    };
+    let upload = ["--header", "Expect: 100-continue", "--data-binary", &body];
+    let refused = "request body is larger than 2097152 bytes\n 413 0";
+    assert_eq!(curl(&upload, "/notes"), refused);
+    assert_eq!(curl(&upload, "/videos"), "3000000 200 3000000");
+    let chunked = [&upload[2..], &["--header", "Transfer-Encoding: chunked"]].concat();
+    // It counts what is around the chunks, too.
+    assert!(curl(&chunked, "/videos").starts_with("3000000 200 3000"));
+    // The redirect has it send the body again, by the same method.
+    let follow = ["--location", "--data-binary", "hello"];
+    assert!(curl(&follow, "/notes/").starts_with("5 200 "));
+    let host = ["--header", "Host: Ann.Example.com:99"];
+    assert_eq!(curl(&host, "/"), "ours 200 0");
+    let _ = std::fs::remove_file(file);
 }
