@@ -21,6 +21,7 @@ chapters! {
     extractors = "../../docs/src/extractors.md",
     streaming = "../../docs/src/streaming.md",
     parts = "../../docs/src/parts.md",
+    simulation = "../../docs/src/simulation.md",
     cookbook = "../../docs/src/cookbook.md",
     tls = "../../docs/src/tls.md",
     tcp_processes = "../../docs/src/tcp-processes.md",
