@@ -1,4 +1,5 @@
-//! Parts of servers on [`maniple`]: a pool of workers, topics with members, and servers for a protocol of your own.
+//! Parts of servers on [`maniple`]: a pool of workers, topics with members, calls that may fail, and servers for a protocol of
+//! your own.
 //!
 //! ```
 //! use maniple_parts::pool::{Pool, WhenFull};
@@ -16,6 +17,7 @@
 //!
 //! - [`pool`]: workers that were started ahead, behind a bounded queue.
 //! - [`hub`]: topics, members, and what becomes of members that fall behind.
+//! - [`resilience`]: calls that may fail: retries within a budget, and circuit breakers.
 //! - [`actor`]: servers for a protocol of your own, with one owner of all state.
 //!
 //! None of them knows HTTP; the server for that is the crate `maniple-server`. Each has its limits, and says
@@ -28,3 +30,4 @@ pub mod actor;
 pub mod hub;
 mod lines;
 pub mod pool;
+pub mod resilience;
