@@ -19,6 +19,7 @@
 use std::{
     cell::Cell,
     marker::PhantomData,
+    mem::ManuallyDrop,
     ops::Deref,
     ptr::{self, NonNull},
     sync::{
@@ -162,7 +163,17 @@ impl Running<'_> {
     /// Leaves its stack until its next turn, which its worker queues.
     #[inline(always)]
     pub(crate) fn give_way(self, queue: impl FnOnce(Ready)) {
+        /// Else its next turn might come after its end.
+        struct Unqueued;
+        impl Drop for Unqueued {
+            #[cold]
+            fn drop(&mut self) {
+                fenced::abort("a coroutine's next turn was not queued");
+            }
+        }
+        let unqueued = Unqueued;
         queue(Ready(self.0));
+        let _queued = ManuallyDrop::new(unqueued);
         self.leave();
     }
 

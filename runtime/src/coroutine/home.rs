@@ -298,6 +298,18 @@ mod tests {
         assert!(done.get() && home.is_empty() && wheel.borrow().is_empty());
     }
 
+    /// Its turn could be queued all the same, and come after its end.
+    #[test]
+    fn a_coroutine_whose_next_turn_cannot_be_queued_ends_the_process() {
+        let test = "a_coroutine_whose_next_turn_cannot_be_queued_ends_the_process";
+        ends_the_process(test, "next turn was not queued", |home| {
+            let next = begin(&home, || {
+                on_running(|own| own.unwrap().give_way(|_next| panic!("no room")));
+            });
+            home.resume(next, &Nobody);
+        });
+    }
+
     /// Two would be known of one coroutine, and one of them taken back at its end.
     #[test]
     fn to_have_a_second_timer_ends_the_process() {
