@@ -198,6 +198,10 @@ fn read(
         true => target::origin_form_ends(bytes, start),
         false => target::any_form_ends(bytes, start)?,
     };
+    // Before all else, so that the answer does not depend on how much has come.
+    if end - start > limits.line_bytes {
+        return Err(LINE_TOO_LONG.into());
+    }
     let (http_11, lines) = match bytes[end..].starts_with(HTTP_11) {
         true => (true, end + HTTP_11.len()),
         false => read_version(bytes, end)?,
@@ -219,9 +223,6 @@ fn read(
     };
     if length > limits.unsuspicious() {
         check_sizes(&bytes[..length], limits, fields)?;
-    }
-    if end - start > limits.line_bytes {
-        return Err(LINE_TOO_LONG.into());
     }
     let (path, query) = match is_origin_form {
         true => (start..path_end, (path_end < end).then(|| path_end + 1..end)),
@@ -631,6 +632,22 @@ mod tests {
                 );
             }
             assert!(parsed(text).unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_too_long_is_that_however_much_has_come() {
+        for length in [2_000, 5_000] {
+            let target = "a".repeat(length);
+            let fields = "A: b\r\n".repeat(200);
+            for text in [
+                format!("GET /{target} HTTP/1.1\r\nHost: h\r\n\r\n"),
+                format!("GET /{target} HTTP/1.1\r\nHost: h\r\n{fields}\r\n"),
+                format!("GET /{target} HTTP/3.0\r\n"),
+                format!("GET /{target}"),
+            ] {
+                assert_eq!(status(&text), 414, "{length}");
+            }
         }
     }
 
