@@ -18,6 +18,7 @@ mod outcome;
 mod process;
 mod scale;
 mod servers;
+mod soak;
 mod stats;
 mod terminal;
 
@@ -59,6 +60,11 @@ enum Command {
     Budget(budget::Options),
     /// Instructions of hot paths, held against those in the repository; needs valgrind.
     Count(count::Options),
+    /// A server under clients that do all that clients do wrong, with a verdict.
+    Soak(soak::Options),
+    /// The server of `soak`, which starts it.
+    #[command(hide = true)]
+    ServeSoak,
     /// One server of `compare http`, which starts it.
     #[command(hide = true)]
     Serve(servers::Options),
@@ -107,6 +113,8 @@ fn run(command: &Command) -> Result<()> {
         Command::Micro(options) => micro::run(options),
         Command::Budget(options) => budget::run(options),
         Command::Count(options) => count::run(options),
+        Command::Soak(options) => soak::run(options),
+        Command::ServeSoak => soak::server::run(),
         Command::Models(options) => models::run(options),
         Command::ModelServe(options) => models::server::run(options),
         Command::ModelBackends => models::server::run_backends(),
