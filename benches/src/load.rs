@@ -14,7 +14,10 @@ use clap::Args;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::process::{self, Core, cpu_time_of, kernel_share, ticks_of};
+use crate::{
+    process::{self, Core, cpu_time_of, kernel_share, ticks_of},
+    task::Task,
+};
 
 mod arrivals;
 mod connections;
@@ -43,6 +46,9 @@ pub(crate) struct Options {
     pub(crate) warm_up_seconds: f64,
     #[arg(long)]
     pub(crate) seconds: f64,
+    /// What is asked for in place of `/`.
+    #[arg(long)]
+    pub(crate) task: Option<Task>,
 }
 
 /// What one run saw, printed as one line of JSON.
@@ -123,13 +129,17 @@ impl Load {
         } = options;
         ensure!(pipeline > 0, "nothing to send");
         let connections = Connections::open(address, count)?;
+        let request = match options.task {
+            Some(task) => task.request(address),
+            None => connections.request("/"),
+        };
         let idle = Batch {
             sent_at: Instant::now(),
             missing: 0,
         };
         Ok(Self {
             batches: vec![idle; count],
-            batch: connections.request("/").repeat(pipeline),
+            batch: request.repeat(pipeline),
             connections,
             pipeline,
             answered: 0,

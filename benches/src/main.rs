@@ -20,6 +20,7 @@ mod scale;
 mod servers;
 mod soak;
 mod stats;
+mod task;
 mod terminal;
 
 use std::process::ExitCode;

@@ -5,20 +5,22 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{
     pair::Served,
     rows::{self, Figures},
+    tasks,
 };
 use crate::{
     go::enlist,
     json::JsonFile,
     load::Seen,
     process::raise_descriptor_limit,
-    servers::Name,
+    servers::{Name, nginx},
     stats::Machine,
+    task::Task,
     terminal::{progress, seconds},
 };
 
@@ -42,14 +44,22 @@ pub(crate) struct Options {
     pipeline: u16,
     /// How long each server is measured in each round.
     #[arg(long, default_value = "3", value_parser = seconds)]
-    seconds: f64,
+    pub(super) seconds: f64,
     /// How long each server runs under load before.
     #[arg(long, default_value = "0.5", value_parser = seconds)]
-    warm_up: f64,
+    pub(super) warm_up: f64,
     /// How often each server is measured.
     #[arg(long, value_name = "N", default_value_t = 5)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
-    rounds: u16,
+    pub(super) rounds: u16,
+    /// Other tasks than to say hello, in place of that, each beside a server that is known for it.
+    #[arg(long, value_name = "TASK,..", value_delimiter = ',', num_args = 0.., default_missing_value = "all")]
+    #[arg(value_parser = parse_task)]
+    pub(super) tasks: Vec<Chosen>,
+    /// Connections that ask for these tasks.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) task_connections: u16,
     /// The servers; all if none is named. Ratios need epoll.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     only: Vec<Name>,
@@ -103,6 +113,7 @@ struct Report<'a> {
     machine: Machine,
     options: &'a Options,
     loads: Vec<Comparison>,
+    tasks: Vec<tasks::Done>,
 }
 
 #[derive(Debug, Serialize)]
@@ -113,17 +124,32 @@ struct Comparison {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let loads = loads(options);
+    let tasks: Vec<Task> = options
+        .tasks
+        .iter()
+        .flat_map(|chosen| chosen.0.clone())
+        .collect();
+    let loads = match tasks.is_empty() {
+        true => loads(options),
+        false => Vec::new(),
+    };
     let most = loads.iter().map(|load| load.connections).max().unwrap_or(0);
     raise_descriptor_limit(u64::from(most) + SPARE_DESCRIPTORS)?;
     let file = JsonFile::create(options.json.as_deref())?;
     let mut machine = Machine::here(&CRATES);
-    let servers = enlist(&options.only, &Name::ALL, &[Name::Go], &mut machine);
+    let servers = match tasks.is_empty() {
+        true => enlist(&options.only, &Name::ALL, &[Name::Go], &mut machine),
+        false => Vec::new(),
+    };
     println!("{machine}");
+    if let (false, Some((_, version))) = (tasks.is_empty(), nginx::here()) {
+        println!("nginx {version}");
+    }
     let mut report = Report {
         machine,
         options,
         loads: Vec::new(),
+        tasks: tasks::run(options, &tasks)?,
     };
     for load in loads {
         let runs = measure(options, load, &servers);
@@ -143,6 +169,25 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         });
     }
     file.write(&report)
+}
+
+/// Tasks that an option names: one, or all.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Chosen(Vec<Task>);
+
+fn parse_task(text: &str) -> Result<Chosen, String> {
+    match text {
+        "all" => Ok(Chosen(Task::ALL.to_vec())),
+        name => Task::from_str(name, true)
+            .map(|task| Chosen(vec![task]))
+            .map_err(|_| {
+                let names = Task::ALL
+                    .iter()
+                    .filter_map(clap::ValueEnum::to_possible_value);
+                let names: Vec<_> = names.map(|value| value.get_name().to_owned()).collect();
+                format!("no such task; known are all, {}", names.join(", "))
+            }),
+    }
 }
 
 fn loads(options: &Options) -> Vec<Load> {

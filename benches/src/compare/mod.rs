@@ -9,6 +9,7 @@ pub(crate) mod skew;
 mod startup;
 pub(crate) mod streams;
 mod tails;
+mod tasks;
 pub(crate) mod tls;
 
 use anyhow::Result;

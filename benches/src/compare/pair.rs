@@ -14,7 +14,7 @@ use crate::{
 
 /// A server that listens.
 pub(super) struct Served {
-    name: Name,
+    name: String,
     child: Child,
     address: String,
 }
@@ -29,11 +29,16 @@ impl Served {
             _ => Child::start(own.iter().chain(arguments))?,
         };
         let address = child.line(START_PATIENCE)?;
-        Ok(Self {
-            name,
+        Ok(Self::of(&name.to_string(), child, address))
+    }
+
+    /// One that listens already.
+    pub(super) fn of(name: &str, child: Child, address: String) -> Self {
+        Self {
+            name: name.to_owned(),
             child,
             address,
-        })
+        }
     }
 
     /// Where it listens.

@@ -73,12 +73,23 @@ impl<C: Copy + Display + PartialEq> Row<C> {
 
 /// The rows as a table, of contenders of that `kind` that do such operations; what failed stands below.
 pub(super) fn table<C: Display>(kind: &str, operation: &str, rows: &[Row<C>]) -> Table {
+    table_against("epoll", kind, operation, rows)
+}
+
+/// The same with ratios to that contender.
+pub(super) fn table_against<C: Display>(
+    limit: &str,
+    kind: &str,
+    operation: &str,
+    rows: &[Row<C>],
+) -> Table {
+    let ratio = format!("× {limit}");
     let per_operation = format!("CPU µs/{operation}");
     let per_second = format!("{operation}s/s");
     let mut table = Table::new(&[
         kind,
         &per_operation,
-        "× epoll",
+        &ratio,
         &per_second,
         "p50 µs",
         "p99 µs",

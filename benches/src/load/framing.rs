@@ -1,4 +1,4 @@
-//! Where answers end, by their `Content-Length`.
+//! Where answers end: by their `Content-Length`, or their last chunk.
 
 use anyhow::{Context, Result, bail, ensure};
 use memchr::memmem;
@@ -8,15 +8,18 @@ use memchr::memmem;
 pub(crate) struct Framing {
     /// The beginning of a head that is not yet complete.
     head: Vec<u8>,
-    /// Bytes of the current body that are still to come.
+    /// Bytes of the current body, or of its current chunk with the line end behind it, that are still to come.
     body_left: usize,
+    /// Whether the current body is in chunks: then so much of the line before the next one has come.
+    chunk_line: Option<Vec<u8>>,
 }
 
 /// The head of an answer, with its empty line, and the length of the body.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
     head: Vec<u8>,
-    body_length: usize,
+    /// `None` for one in chunks.
+    body_length: Option<usize>,
 }
 
 impl Framing {
@@ -25,20 +28,59 @@ impl Framing {
     pub(crate) fn feed(&mut self, mut received: &[u8], usual: &mut Answer) -> Result<usize> {
         let mut answers = 0;
         while !received.is_empty() {
+            if self.body_left == 0 && self.chunk_line.is_some() {
+                received = self.take_chunk_line(received)?;
+                answers += usize::from(self.chunk_line.is_none());
+                continue;
+            }
             if self.body_left == 0 {
                 let Some(rest) = self.take_head(received, usual)? else {
                     return Ok(answers);
                 };
                 received = rest;
+                if self.chunk_line.is_some() {
+                    continue;
+                }
             }
             let now = self.body_left.min(received.len());
             self.body_left -= now;
             received = &received[now..];
-            if self.body_left == 0 {
+            if self.body_left == 0 && self.chunk_line.is_none() {
                 answers += 1;
             }
         }
         Ok(answers)
+    }
+
+    /// Takes the size of a chunk off `received`, or the end of the body: what comes behind is the next answer. There are no
+    /// trailers.
+    fn take_chunk_line<'a>(&mut self, received: &'a [u8]) -> Result<&'a [u8]> {
+        let Some(line) = &mut self.chunk_line else {
+            return Ok(received);
+        };
+        for (at, &byte) in received.iter().enumerate() {
+            line.push(byte);
+            ensure!(line.len() < 64, "a chunk's size does not end");
+            let is_last = line.starts_with(b"0");
+            if !line.ends_with(if is_last { b"\r\n\r\n" } else { b"\r\n" }) {
+                continue;
+            }
+            if is_last {
+                self.chunk_line = None;
+            } else {
+                let size = std::str::from_utf8(line).context("a chunk's size")?;
+                let size = usize::from_str_radix(size.trim_end(), 16).context("a chunk's size")?;
+                self.body_left = size + 2;
+                line.clear();
+            }
+            return Ok(&received[at + 1..]);
+        }
+        Ok(&[])
+    }
+
+    fn begin_body(&mut self, length: Option<usize>) {
+        self.body_left = length.unwrap_or(0);
+        self.chunk_line = length.is_none().then(Vec::new);
     }
 
     /// Takes a head off `received`; without a result if it is not complete yet.
@@ -48,7 +90,7 @@ impl Framing {
         usual: &mut Answer,
     ) -> Result<Option<&'a [u8]>> {
         if self.head.is_empty() && !usual.head.is_empty() && received.starts_with(&usual.head) {
-            self.body_left = usual.body_length;
+            self.begin_body(usual.body_length);
             return Ok(Some(&received[usual.head.len()..]));
         }
         let known = self.head.len();
@@ -61,23 +103,31 @@ impl Framing {
             return Ok(None);
         };
         self.head.truncate(end);
-        self.body_left = body_length(&self.head)?;
+        let length = body_length(&self.head)?;
+        self.begin_body(length);
         usual.head.clone_from(&self.head);
-        usual.body_length = self.body_left;
+        usual.body_length = length;
         self.head.clear();
         Ok(Some(&received[end - known..]))
     }
 }
 
-fn body_length(head: &[u8]) -> Result<usize> {
+/// `None` for one in chunks.
+fn body_length(head: &[u8]) -> Result<Option<usize>> {
     let head = std::str::from_utf8(head).context("an answer's head is not text")?;
     let mut lines = head.lines();
     let status = lines.next().unwrap_or_default();
     if status.split(' ').nth(1) != Some("200") {
         bail!("answered {status:?}");
     }
-    let mut fields = lines.filter_map(|line| line.split_once(':'));
-    let (_, length) = fields
+    let fields = lines.filter_map(|line| line.split_once(':'));
+    let is_chunked = |(name, value): (&str, &str)| {
+        name.eq_ignore_ascii_case("transfer-encoding") && value.trim() == "chunked"
+    };
+    if fields.clone().any(is_chunked) {
+        return Ok(None);
+    }
+    let (_, length) = { fields }
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
         .context("an answer without Content-Length")?;
     let length = length
@@ -85,7 +135,7 @@ fn body_length(head: &[u8]) -> Result<usize> {
         .parse()
         .context("an answer's Content-Length")?;
     ensure!(length > 0, "an answer without a body");
-    Ok(length)
+    Ok(Some(length))
 }
 
 #[cfg(test)]
@@ -119,6 +169,23 @@ mod tests {
             .collect();
         let first = memmem::find(TWO, b"hello").unwrap() + 4;
         assert_eq!(ends, [first, TWO.len() - 1]);
+    }
+
+    #[test]
+    fn answers_in_chunks_are_counted_however_they_are_split() {
+        let chunked: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+            5\r\nhello\r\n1a\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n\r\n";
+        let all = [chunked, TWO, chunked, chunked].concat();
+        for split in 0..=all.len() {
+            let (mut framing, mut usual) = (Framing::default(), Answer::default());
+            let (one, other) = all.split_at(split);
+            let mut count = |part| framing.feed(part, &mut usual).unwrap();
+            assert_eq!(count(one) + count(other), 5, "{split}");
+        }
+        let (mut framing, mut usual) = (Framing::default(), Answer::default());
+        let singly = all.iter().map(std::slice::from_ref);
+        let counts = singly.map(|byte| framing.feed(byte, &mut usual).unwrap());
+        assert_eq!(counts.sum::<usize>(), 5);
     }
 
     #[test]

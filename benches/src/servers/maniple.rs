@@ -24,7 +24,7 @@ pub(super) fn serve_with_workers(listening: &Listening, workers: usize) -> Resul
     serve_router(listening, workers, router)
 }
 
-fn serve_router(listening: &Listening, workers: usize, router: Router) -> Result<()> {
+pub(super) fn serve_router(listening: &Listening, workers: usize, router: Router) -> Result<()> {
     let runtime = maniple::Runtime::builder().workers(workers).build()?;
     runtime.run(|| {
         let mut server = Server::builder(router);

@@ -6,19 +6,24 @@ mod go;
 pub(crate) mod kernel;
 mod maniple;
 mod may;
+pub(crate) mod nginx;
 mod routes;
 pub(crate) mod streams;
+mod tasks;
 mod threads;
 mod tls;
 mod tokio;
 
-use std::{fmt, net::SocketAddr, num::NonZero, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 
-use crate::process::{self, Core};
+use crate::{
+    process::{self, Core},
+    task::Task,
+};
 
 /// A contender, by the name that it has on the command line and in tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -117,6 +122,15 @@ pub(crate) struct Options {
     /// first core, which knows `/` alone.
     #[arg(long)]
     workers: Option<NonZero<usize>>,
+    /// Other work than saying hello, on one core.
+    #[arg(long, requires = "root", conflicts_with = "workers")]
+    task: Option<Task>,
+    /// Where the files for that are.
+    #[arg(long)]
+    root: Option<PathBuf>,
+    /// Without what the task has around its handler.
+    #[arg(long)]
+    bare: bool,
     #[command(flatten)]
     listening: Listening,
 }
@@ -141,6 +155,10 @@ impl Listening {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if let (Some(task), Some(root)) = (options.task, &options.root) {
+        process::settle(Core::First)?;
+        return tasks::serve(options.server, &options.listening, task, root, options.bare);
+    }
     match options.workers {
         None if options.timed => {
             ensure!(options.server == Name::Epoll, "only epoll is timed");
