@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_at_an_empty_queue_gets_the_next() {
+    fn one_that_waits_at_an_empty_queue_gets_the_next() {
         let queue = Queue::new(1);
         std::thread::scope(|scope| {
             let takes = scope.spawn(|| queue.pop() + queue.pop());

@@ -1,4 +1,4 @@
-//! What every model must do, whoever waits where in it: each is started as a process of its own and met over real
+//! What every model must do, wherever its clients wait in it: each is started as a process of its own and met over real
 //! sockets.
 
 mod chat;
