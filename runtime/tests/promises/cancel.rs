@@ -20,7 +20,7 @@ use maniple::{
     time::Elapsed,
 };
 
-use super::{LONG, SHORT, on};
+use super::{LONG, SHORT, in_world, on};
 
 /// Runs `f` when dropped.
 struct Finally<F: FnMut()>(F);
@@ -51,7 +51,7 @@ fn hook_calls(name: &str) -> usize {
 #[test]
 fn a_cancelled_sleep_runs_destructors_and_does_not_call_the_panic_hook() {
     hook_calls("sleeper");
-    on(1, || {
+    in_world(|| {
         let order = Arc::new(std::sync::Mutex::new(Vec::new()));
         let theirs = order.clone();
         let body = move || {
@@ -122,7 +122,7 @@ fn a_value_is_kept_although_the_deadline_passed_meanwhile() {
 
 #[test]
 fn of_nested_timeouts_the_one_that_passed_catches() {
-    on(1, || {
+    in_world(|| {
         let inner = maniple::timeout(LONG, || maniple::timeout(SHORT, || maniple::sleep(LONG)));
         assert_eq!(inner, Ok(Err(Elapsed)));
         let outer = maniple::timeout(SHORT, || maniple::timeout(LONG, || maniple::sleep(LONG)));
@@ -220,7 +220,7 @@ fn a_token_reaches_the_groups_made_under_it_and_the_outer_one_the_inner() {
 
 #[test]
 fn a_shield_defers_and_delivers_afterwards() {
-    on(1, || {
+    in_world(|| {
         let token = CancelToken::new();
         let (shielded, after) = (Cell::new(false), Cell::new(false));
         let cut = token.run(|| {
@@ -265,7 +265,7 @@ fn a_wait_that_is_shielded_is_not_cut_by_what_comes_during_it() {
 
 #[test]
 fn timeouts_and_tokens_work_inside_a_shield() {
-    on(1, || {
+    in_world(|| {
         let outer = CancelToken::new();
         outer.cancel();
         let seen = outer.run(|| {
@@ -282,7 +282,7 @@ fn timeouts_and_tokens_work_inside_a_shield() {
 
 #[test]
 fn catching_the_unwinding_does_not_swallow_the_cancellation() {
-    on(1, || {
+    in_world(|| {
         let caught = Arc::new(AtomicUsize::new(0));
         let theirs = caught.clone();
         let (begin, begun) = channel::bounded(1);
@@ -345,7 +345,7 @@ fn a_cancelled_wait_on_a_condvar_leaves_the_mutex_usable() {
 
 #[test]
 fn a_destructor_may_wait_while_a_cancellation_unwinds() {
-    on(1, || {
+    in_world(|| {
         let lock = Arc::new(Mutex::new(0));
         let theirs = lock.clone();
         let (begin, begun) = channel::bounded(1);
@@ -532,7 +532,7 @@ fn a_destructor_may_join_while_a_cancellation_unwinds() {
             self.0.set(one + two);
         }
     }
-    on(1, || {
+    in_world(|| {
         let joined = std::cell::Cell::new(0);
         let token = CancelToken::new();
         let cut = token.run(|| {

@@ -49,12 +49,18 @@ use std::{
     time::Duration,
 };
 
-use maniple::Runtime;
+use maniple::{Runtime, sim};
 
 /// Bounds a wait that must end, so that a failure does not hang.
 const LONG: Duration = Duration::from_secs(60);
 /// Short enough to be waited out.
 const SHORT: Duration = Duration::from_millis(5);
+
+/// Runs `body` in simulated worlds, in an order of each seed: sleeps take no time, a hang is told as the deadlock that it
+/// is, and what is left must end when it is cancelled.
+fn in_world(body: impl Fn() + Send + Sync + 'static) {
+    sim::check(sim::seeds(50), move |_| body());
+}
 
 /// Runs `body` on so many workers and holds that no coroutine is left. A hang, which may be one that nothing
 /// can cut, ends the process with the test's name.

@@ -86,6 +86,8 @@ pub(crate) struct Network {
     /// What broke connections, as the ends see it whose hosts have them still, for as long as the world lasts.
     fates: BTreeMap<u64, Errno>,
     made: u64,
+    /// What is taken out of sockets comes by here.
+    buffer: Box<[u8]>,
     /// Listeners that ignore new connections.
     deaf: BTreeSet<(String, SocketAddr)>,
     watch: OwnedFd,
@@ -112,6 +114,8 @@ struct End {
     peer_host: HostId,
     far: OwnedFd,
     is_readable: bool,
+    /// Its end is to be found behind what can be read.
+    is_ending: bool,
     /// The host sends no more.
     has_ended: bool,
     /// The host neither sends nor receives any more.
@@ -398,6 +402,7 @@ impl Network {
             ends: BTreeMap::new(),
             fates: BTreeMap::new(),
             made: 0,
+            buffer: vec![0; MOST_BYTES].into(),
             deaf: BTreeSet::new(),
             watch: watch.map_err(|errno| refused("epoll_create1", errno))?,
             cuts: 0,
@@ -476,6 +481,7 @@ impl Network {
             };
             let is_over = flags.intersects(EventFlags::HUP | EventFlags::ERR);
             end.is_readable |= is_over || flags.intersects(EventFlags::IN | EventFlags::RDHUP);
+            end.is_ending |= is_over || flags.contains(EventFlags::RDHUP);
             end.is_gone |= is_over;
             stirred.insert(id);
         }
@@ -595,6 +601,7 @@ impl Network {
                 peer_host,
                 far,
                 is_readable: false,
+                is_ending: false,
                 has_ended: false,
                 is_gone: false,
                 resets_on_close: false,
@@ -616,12 +623,14 @@ impl Network {
             if !end.is_readable || end.has_ended || room == 0 {
                 return;
             }
-            let mut bytes = vec![0; room.min(MOST_BYTES)];
-            let what = match recv(&end.far, &mut bytes[..], RecvFlags::DONTWAIT) {
+            let buffer = &mut self.buffer[..room.min(MOST_BYTES)];
+            let what = match recv(&end.far, &mut *buffer, RecvFlags::DONTWAIT) {
                 Ok((0, _)) if end.resets_on_close && end.is_gone => What::Reset,
                 Ok((0, _)) => What::Fin,
                 Ok((count, _)) => {
-                    bytes.truncate(count);
+                    // Less than it could be: there is no more, and what comes next is told of.
+                    end.is_readable = count == buffer.len() || end.is_ending;
+                    let bytes = buffer[..count].to_vec();
                     What::Bytes { bytes, given: 0 }
                 }
                 Err(Errno::INTR) => continue,

@@ -284,18 +284,7 @@ impl World {
             return Called::Nobody;
         }
         if let Some(event) = plan.take_due() {
-            if matches!(event, Event::Alarm) {
-                return Called::Alarm;
-            }
-            let call = network.happen(plan, event);
-            drop(state);
-            return match call {
-                None => Called::Nobody,
-                Some(call) => {
-                    call();
-                    Called::Somebody
-                }
-            };
+            return happen(state, event);
         }
         if state.is_over() {
             return Called::Over;
@@ -325,9 +314,10 @@ impl World {
         state.turns_at_once = 0;
         state.plan.now = at.max(state.plan.now);
         self.nanos.store(state.plan.now, Ordering::Relaxed);
-        match next == Some(at) {
-            true => Called::Nobody,
-            false => Called::Somebody,
+        // At once: nothing has come meanwhile that could run. Timers that are due at the same time are fired after it.
+        match state.plan.take_due() {
+            Some(event) => happen(state, event),
+            None => Called::Somebody,
         }
     }
 
@@ -352,6 +342,23 @@ impl World {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does what is due.
+fn happen(mut state: MutexGuard<'_, State>, event: Event) -> Called {
+    if matches!(event, Event::Alarm) {
+        return Called::Alarm;
+    }
+    let State { plan, network, .. } = &mut *state;
+    let call = network.happen(plan, event);
+    drop(state);
+    match call {
+        None => Called::Nobody,
+        Some(call) => {
+            call();
+            Called::Somebody
+        }
     }
 }
 
