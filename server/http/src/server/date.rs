@@ -15,7 +15,7 @@ thread_local! {
 
 /// Appends the field line with the current time (RFC 9110, 5.6.7), as of the worker's recent clock, and the empty
 /// line: a head's end.
-#[inline]
+#[inline(always)]
 pub(crate) fn end_head(out: &mut Vec<u8>) {
     let recent = maniple::time::coarse_now();
     let line = match VALID_UNTIL.get() {
