@@ -562,17 +562,21 @@ impl Worker {
                 || !scheduler.requests[self.index].is_empty()
                 || scheduler.is_stopping()
         };
+        let waited = Cell::new(false);
         let wait = |search_in| {
+            waited.set(true);
             count(&self.counts.sleeps);
             let refused = self.has_refused.get().then_some(REFUSED_PATIENCE);
             let next = sooner(self.timers.next(), tidy_at);
             let timeout = next.map(|at| at.saturating_duration_since(now()));
             self.poll(sooner(sooner(timeout, refused), search_in));
         };
-        // It does not wait if something has come.
-        self.timers.begin_round();
         let parker = &self.home.parker;
         scheduler.idle.sleep(parker, &self.sleeper, has_work, wait);
+        if !waited.get() {
+            // Something had come before, so no poll has ended this round.
+            self.timers.begin_round();
+        }
         let before = self.counts.woken_from_elsewhere.get();
         self.take_inbox();
         let woken = self.counts.woken_from_elsewhere.get() != before;
