@@ -14,11 +14,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{BuildHasher, RandomState},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::Range,
     os::fd::{BorrowedFd, OwnedFd},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -443,8 +447,9 @@ impl Network {
     }
 
     fn name(&self, tag: &str, address: SocketAddr) -> io::Result<SocketAddrUnix> {
-        let (process, world) = (std::process::id(), self.number);
-        let name = format!("{NAME}/{process}/{world}/{tag}/{address}");
+        /// Processes have the same id in different namespaces, and these names in common.
+        static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
+        let name = format!("{NAME}/{:x}/{}/{tag}/{address}", *PROCESS, self.number);
         Ok(SocketAddrUnix::new_abstract_name(name.as_bytes())?)
     }
 

@@ -67,7 +67,7 @@ impl<C: Codec> Reader<C> {
     fn read_to_the_end(&mut self) -> Closed {
         let max_message_bytes = self.shared.limits.message;
         let mut input = Vec::new();
-        let mut pace = Instant::now();
+        let mut pace = maniple::time::now();
         loop {
             let filled = input.len();
             input.resize(filled + READ, 0);
@@ -124,7 +124,7 @@ impl<C: Codec> Reader<C> {
         let Some((messages, period)) = self.shared.limits.rate else {
             return;
         };
-        let now = Instant::now();
+        let now = maniple::time::now();
         *pace = (*pace).max(now) + period / messages;
         if let Some(ahead) = (*pace - now).checked_sub(period) {
             // Never a message. When the connection ends, what has been read is not waited for any more.
@@ -162,7 +162,7 @@ impl<C: Codec> Reader<C> {
     fn linger(&self, more: More) {
         // Never a message, only the end.
         let _ = self.sender_ended.recv();
-        let until = Instant::now() + LINGER;
+        let until = maniple::time::now() + LINGER;
         let mut buffer = vec![0; READ];
         let mut discarded = 0;
         if more == More::IfUnread {

@@ -4,7 +4,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use maniple::{cancel::shield, drain::DrainReport, net::TcpListener, sync::channel::bounded, task};
@@ -118,14 +118,14 @@ impl<C: Codec, A: Actor<In = C::In, Out = C::Out>> Server<C, A> {
         let before = shared.accepted.load(Ordering::Relaxed);
         let open = shared.senders.load(Ordering::Relaxed) as u64;
         let (ran, accepted) = shield(|| {
-            let over = Instant::now() + shared.limits.drain_grace;
+            let over = maniple::time::now() + shared.limits.drain_grace;
             let mut ran = ran
                 .and_then(|()| state.begin_drain())
                 .and_then(|()| state.drain(over));
             if ran.is_err() || !shared.wait_for_the_last(over) {
                 drain.cancelled = shared.senders.load(Ordering::Relaxed) as u64;
                 shared.abort.cancel();
-                let over = Instant::now() + AFTER_ABORT;
+                let over = maniple::time::now() + AFTER_ABORT;
                 if ran.is_ok() {
                     ran = state.drain(over);
                 }
@@ -133,7 +133,7 @@ impl<C: Codec, A: Actor<In = C::In, Out = C::Out>> Server<C, A> {
             // Connections hold on to their places through it, and readers find nobody to report to.
             let (actor, messages) = (state.actor, state.messages);
             drop((state.outbox, state.events));
-            shared.wait_for_the_last(Instant::now() + AFTER_ABORT);
+            shared.wait_for_the_last(maniple::time::now() + AFTER_ABORT);
             (
                 ran.map(|()| (actor, messages)),
                 // It ends at once, since it was told to stop.

@@ -43,7 +43,7 @@ enum Next<C: Codec> {
 impl<C: Codec, A: Actor<In = C::In, Out = C::Out>> State<C, A> {
     /// Until the server is to drain.
     pub(super) fn run(&mut self) -> Result<(), ServeError> {
-        let mut next_tick = self.tick.map(|period| Instant::now() + period);
+        let mut next_tick = self.tick.map(|period| maniple::time::now() + period);
         let mut has_ticked = false;
         loop {
             let next = self.next(next_tick, has_ticked);
@@ -54,7 +54,7 @@ impl<C: Codec, A: Actor<In = C::In, Out = C::Out>> State<C, A> {
                 Next::Tick => {
                     self.call("tick", |actor, out| actor.tick(out))?;
                     // Those that were missed are not made up for.
-                    next_tick = self.tick.map(|period| Instant::now() + period);
+                    next_tick = self.tick.map(|period| maniple::time::now() + period);
                 }
             }
             if self.outbox.wants_drain() {
@@ -65,7 +65,7 @@ impl<C: Codec, A: Actor<In = C::In, Out = C::Out>> State<C, A> {
 
     fn next(&self, tick: Option<Instant>, has_ticked: bool) -> Next<C> {
         // Events may never pause, and a tick is due all the same. Nor may ticks: an event and the drain have their turn.
-        if !has_ticked && tick.is_some_and(|tick| tick <= Instant::now()) {
+        if !has_ticked && tick.is_some_and(|tick| tick <= maniple::time::now()) {
             return Next::Tick;
         }
         let waited = self.shared.stop.run(|| match tick {
@@ -78,7 +78,7 @@ impl<C: Codec, A: Actor<In = C::In, Out = C::Out>> State<C, A> {
         match waited {
             Ok(Ok(event)) => Next::Event(event),
             Ok(Err(RecvTimeoutError::Timeout))
-                if tick.is_some_and(|tick| tick <= Instant::now()) =>
+                if tick.is_some_and(|tick| tick <= maniple::time::now()) =>
             {
                 Next::Tick
             }

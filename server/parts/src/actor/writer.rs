@@ -4,7 +4,6 @@ use std::{
     io::{self, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
-    time::Instant,
 };
 
 use maniple::{cancel::is_cancelled, net::Shutdown, panics, sync::channel::Sender};
@@ -71,7 +70,7 @@ impl<C: Codec> Writer<C> {
                 Err(reason) if output.is_empty() => return Err(reason),
                 over => over,
             };
-            let mut until = Instant::now() + timeout;
+            let mut until = maniple::time::now() + timeout;
             let is_last = self.wire.closing.load(Ordering::Acquire);
             if is_last {
                 // What is left has one timeout in all.
@@ -99,7 +98,7 @@ impl<C: Codec> Writer<C> {
                     return Err(Closed::WriteTimeout);
                 }
                 owed = left;
-                until = Instant::now() + timeout;
+                until = maniple::time::now() + timeout;
             }
             if over? {
                 return Ok(());

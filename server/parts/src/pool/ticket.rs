@@ -126,7 +126,7 @@ impl Queued {
     {
         let (promise, answer) = oneshot::channel();
         let token = CancelToken::new();
-        let since = Instant::now();
+        let since = maniple::time::now();
         let deadline = remaining().map(|left| since + left);
         let ticket = Ticket {
             pool: pool.clone(),
@@ -190,7 +190,7 @@ fn decide<T>(
     if token.is_cancelled() || stop.is_cancelled() {
         return (Ended::Withdrawn, Err(JobError::Cancelled { pool }));
     }
-    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+    if deadline.is_some_and(|deadline| deadline <= maniple::time::now()) {
         return (Ended::Elapsed, Err(JobError::Elapsed { pool }));
     }
     let timed = || match deadline {

@@ -151,7 +151,7 @@ impl Workers {
 
     /// Runs a job, on that worker or for its submitter.
     pub(super) fn run(&self, queued: Queued, worker: Option<usize>) {
-        let waited = Instant::now().saturating_duration_since(queued.since);
+        let waited = maniple::time::now().saturating_duration_since(queued.since);
         {
             let mut tally = self.tally.lock();
             tally.running += 1;
@@ -210,7 +210,7 @@ impl Workers {
     fn wait_for_workers(&self, until: Instant) -> bool {
         let mut tally = self.tally.lock();
         while tally.present > 0 {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(maniple::time::now());
             if left.is_zero() {
                 return false;
             }
@@ -309,5 +309,5 @@ const AFTER_CANCEL: Duration = Duration::from_secs(2);
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 fn after(bound: Duration) -> Instant {
-    Instant::now() + bound.min(NEVER)
+    maniple::time::now() + bound.min(NEVER)
 }
