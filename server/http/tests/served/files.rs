@@ -609,7 +609,12 @@ fn a_large_file_and_its_ranges_are_the_same_over_each_transport() {
         assert!(head.contains("content-length: 3200000"), "{head}");
         assert!(body == text);
         // From within one step of sending to within another, the last byte, and all but the first.
-        for range in [5..6, 262_143..524_290, 3_199_999..3_200_000, 1..3_200_000] {
+        for range in [
+            5..6,
+            1_048_575..2_097_154,
+            3_199_999..3_200_000,
+            1..3_200_000,
+        ] {
             let (head, body) = ask(&format!(
                 "Range: bytes={}-{}\r\n",
                 range.start,
