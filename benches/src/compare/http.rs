@@ -68,6 +68,17 @@ pub(crate) struct Options {
     json: Option<PathBuf>,
 }
 
+impl Options {
+    fn effort(&self) -> tasks::Effort {
+        tasks::Effort {
+            seconds: self.seconds,
+            warm_up: self.warm_up,
+            rounds: self.rounds,
+            connections: self.task_connections,
+        }
+    }
+}
+
 /// What the connections do at once.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Load {
@@ -149,7 +160,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         machine,
         options,
         loads: Vec::new(),
-        tasks: tasks::run(options, &tasks)?,
+        tasks: tasks::run(options.effort(), &tasks)?,
     };
     for load in loads {
         let runs = measure(options, load, &servers);

@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::{
-    http::Options,
     pair::Served,
     rows::{self, Figures, Row, Run},
 };
@@ -19,6 +18,15 @@ use crate::{
     task::{FILES, Task, note_of},
     terminal::progress,
 };
+
+/// How long, how often, and for how many connections each is measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effort {
+    pub(super) seconds: f64,
+    pub(super) warm_up: f64,
+    pub(super) rounds: u16,
+    pub(super) connections: u16,
+}
 
 /// Who does a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -124,7 +132,7 @@ impl Drop for Folder {
 }
 
 /// Does each task, and prints a table for it.
-pub(super) fn run(options: &Options, tasks: &[Task]) -> Result<Vec<Done>> {
+pub(super) fn run(effort: Effort, tasks: &[Task]) -> Result<Vec<Done>> {
     let folder = Folder::new()?;
     let mut all = Vec::new();
     for &task in tasks {
@@ -133,24 +141,24 @@ pub(super) fn run(options: &Options, tasks: &[Task]) -> Result<Vec<Done>> {
             println!("\n{}: left out, nginx is not installed", task.title());
             continue;
         }
-        all.push(compare(options, task, peer, &folder)?);
+        all.push(compare(effort, task, peer, &folder)?);
     }
     Ok(all)
 }
 
-fn compare(options: &Options, task: Task, peer: Contender, folder: &Folder) -> Result<Done> {
+fn compare(effort: Effort, task: Task, peer: Contender, folder: &Folder) -> Result<Done> {
     let contenders = [Contender::Maniple, peer];
     let mut runs: Vec<Run<Contender, Worked>> = Vec::new();
-    for round in 1..=options.rounds {
+    for round in 1..=effort.rounds {
         for contender in contenders {
             progress(&format!(
                 "{task:?}: round {round} of {}, {contender}",
-                options.rounds
+                effort.rounds
             ));
             runs.push(Run {
                 round,
                 contender,
-                outcome: measure(options, task, contender, folder).into(),
+                outcome: measure(effort, task, contender, folder).into(),
             });
         }
     }
@@ -161,11 +169,11 @@ fn compare(options: &Options, task: Task, peer: Contender, folder: &Folder) -> R
         let most = own.filter_map(|run| Some(run.outcome.seen()?.most_resident as f64));
         (contender, Spread::of(most))
     });
-    let (connections, rounds) = (options.task_connections, options.rounds);
+    let (connections, rounds) = (effort.connections, effort.rounds);
     println!(
         "\n{}; {connections} connections, median (min..max) of {rounds} × {} s\n",
         task.title(),
-        options.seconds
+        effort.seconds
     );
     print!(
         "{}",
@@ -191,7 +199,7 @@ fn compare(options: &Options, task: Task, peer: Contender, folder: &Folder) -> R
 
 const MIB: f64 = (1 << 20) as f64;
 
-fn measure(options: &Options, task: Task, contender: Contender, folder: &Folder) -> Result<Worked> {
+fn measure(effort: Effort, task: Task, contender: Contender, folder: &Folder) -> Result<Worked> {
     let named = clap::ValueEnum::to_possible_value(&task).context("a task without a name")?;
     let task = format!("--task={}", named.get_name());
     let mut arguments = vec![task.clone(), format!("--root={}", folder.0.display())];
@@ -208,13 +216,13 @@ fn measure(options: &Options, task: Task, contender: Contender, folder: &Folder)
         Contender::Axum => Served::start(Name::Axum, &arguments)?,
     };
     let load = [
-        format!("--connections={}", options.task_connections),
+        format!("--connections={}", effort.connections),
         "--pipeline=1".to_owned(),
-        format!("--warm-up-seconds={}", options.warm_up),
-        format!("--seconds={}", options.seconds),
+        format!("--warm-up-seconds={}", effort.warm_up),
+        format!("--seconds={}", effort.seconds),
         task,
     ];
-    let seen = served.under("load", &load, options.warm_up + options.seconds)?;
+    let seen = served.under("load", &load, effort.warm_up + effort.seconds)?;
     let status = fs::read_to_string(format!("/proc/{}/status", served.process()))?;
     let most = field(&status, "VmHWM:").context("no VmHWM")?;
     Ok(Worked {

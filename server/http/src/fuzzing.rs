@@ -54,7 +54,7 @@ pub fn request(bytes: &[u8]) {
 /// Reads requests for the target that `bytes` are, by methods that have different forms of it.
 ///
 /// # Panics
-/// As [`request`] does; and if a form is taken that the method has not.
+/// If what [`request`] holds does not hold here, or a form is taken that the method has not.
 pub fn target(bytes: &[u8]) {
     for method in ["GET", "OPTIONS", "CONNECT", "BREW"] {
         let text = [

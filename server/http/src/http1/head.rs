@@ -230,7 +230,7 @@ fn read(
     };
     if same.is_none() {
         (head.framing, head.keep_alive) = meaning.conclude(http_11)?;
-        // What comes behind it may have been sent for the tunnel, which whoever answers otherwise has not made.
+        // What comes behind it may have been sent for the tunnel, which another answer than 2xx does not make.
         head.keep_alive &= is_origin_form || method != Method::CONNECT;
         head.expects_continue = meaning.expects_continue && http_11;
     }

@@ -10,6 +10,7 @@ use crate::{request::Request, response::Response};
 /// What becomes of a path that no route has, but one would with a `/` at its end, or without the one that it has: for
 /// [`Router::trailing_slash`](crate::Router::trailing_slash).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TrailingSlash {
     /// It is another path: 404, or the fallback.
     #[default]

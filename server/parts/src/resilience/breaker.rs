@@ -117,7 +117,7 @@ impl CircuitBreaker {
     /// [`BreakerError::Open`] if it was not called, else what it returned.
     ///
     /// # Panics
-    /// As [`call`](Self::call).
+    /// If `f` or `fails` does; that counts as nothing.
     pub fn call_if<T, E>(
         &self,
         fails: impl FnOnce(&E) -> bool,
