@@ -6,6 +6,7 @@ use std::{
     fmt,
     io::{self, Read},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -302,14 +303,13 @@ impl ClientResponse {
         }
     }
 
-    /// Reads a short body away that nobody wants, for the connection's sake.
+    /// Reads a short body away that nobody wants, for the connection's sake, and waits no longer than a new one would take.
     pub(super) fn skim(&mut self) {
+        const PATIENCE: Duration = Duration::from_millis(50);
         let mut skimmed = [0; 1024];
-        for _ in 0..8 {
-            if !matches!(self.read_some(&mut skimmed), Ok(1..)) {
-                break;
-            }
-        }
+        let reads = || (0..8).all(|_| matches!(self.read_some(&mut skimmed), Ok(1..)));
+        // Cut short, the connection is closed.
+        let _cut = maniple::timeout(PATIENCE, reads);
     }
 
     /// Gives the connection back once nothing of the body is left.

@@ -1,6 +1,11 @@
 //! Redirects: as a handler answers them, and as the client follows them, over real connections.
 
-use std::process::Command;
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    process::Command,
+    time::Duration,
+};
 
 use maniple_server::{
     Body, Client, ClientError, IntoResponse, Method, Request, Response, Router, StatusCode,
@@ -128,6 +133,29 @@ fn a_body_that_was_made_while_it_was_sent_is_not_made_again() {
     assert_eq!(kept.unwrap().status(), StatusCode::TEMPORARY_REDIRECT);
     let left = client.post(&served.url("/see-other")).body(body()).send();
     assert_eq!(left.unwrap().text().unwrap(), "GET 0 - - - - -");
+}
+
+/// Its body is nobody's, so that nobody need wait for it.
+#[test]
+fn a_redirect_whose_body_never_comes_is_followed_all_the_same() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let serving = std::thread::spawn(move || {
+        let answers = [
+            "HTTP/1.1 307 T\r\nlocation: /there\r\ncontent-length: 9\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nthere",
+        ];
+        // Both connections stay open.
+        answers.map(|answer| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            stream
+        })
+    });
+    let asked = maniple::timeout(Duration::from_secs(60), || client().get(&url)?.text());
+    assert_eq!(asked.expect("it waits for no body").unwrap(), "there");
+    drop(serving.join().unwrap());
 }
 
 #[test]

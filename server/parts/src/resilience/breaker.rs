@@ -16,8 +16,8 @@ use super::window::Window;
 ///
 /// It is *closed* at first, which lets all calls through, and counts. When half of the calls of the last ten seconds failed, and
 /// there were at least twenty, it *opens*: calls are refused with [`BreakerError::Open`]. After a pause it is *half open*: one
-/// call is let through as a probe. If that succeeds it closes; if it fails it opens again, for twice as long. All these
-/// figures can be set.
+/// call is let through as a probe. If that succeeds it closes; if it fails it opens again, for twice as long. A probe that has
+/// not come to an end after the first pause keeps no other from trying. All these figures can be set.
 ///
 /// As in Hystrix, resilience4j and Envoy's outlier detection, of which only what one caller can see is here.
 #[derive(Clone)]
@@ -53,7 +53,7 @@ pub enum BreakerError<E> {
     /// It was not made.
     #[error("not called: the service has failed too often")]
     Open {
-        /// How long it is until it is worth trying: nothing while others probe.
+        /// How long it is until it is worth trying.
         after: Duration,
     },
     /// It was made, and failed.
@@ -209,6 +209,8 @@ enum State {
         /// That were let through and have not come to an end.
         probing: u32,
         succeeded: u32,
+        /// When the last one was let through.
+        since: Duration,
     },
 }
 
@@ -222,13 +224,24 @@ impl Machine {
             self.enter(State::HalfOpen {
                 probing: 0,
                 succeeded: 0,
+                since: now,
             });
         }
-        if let State::HalfOpen { probing, succeeded } = &mut self.state {
+        if let State::HalfOpen {
+            probing,
+            succeeded,
+            since,
+        } = &mut self.state
+        {
             if *probing + *succeeded >= settings.probes {
-                return Err(Duration::ZERO);
+                let given_up = since.saturating_add(*settings.pause.start());
+                if now < given_up {
+                    return Err(given_up - now);
+                }
+                *probing = 0;
             }
             *probing += 1;
+            *since = now;
         }
         Ok(self.generation)
     }
@@ -260,7 +273,12 @@ impl Machine {
                 self.relapses = self.relapses.saturating_add(1);
                 self.open(settings, now);
             }
-            (State::HalfOpen { probing, succeeded }, outcome) => {
+            (
+                State::HalfOpen {
+                    probing, succeeded, ..
+                },
+                outcome,
+            ) => {
                 *probing = probing.saturating_sub(1);
                 *succeeded += u32::from(outcome.is_some());
                 if *succeeded >= settings.probes {
@@ -351,15 +369,11 @@ mod tests {
         let settings = settings();
         let first = machine.admit(&settings, now).unwrap();
         let second = machine.admit(&settings, now).unwrap();
-        assert_eq!(
-            machine.admit(&settings, now),
-            Err(Duration::ZERO),
-            "two probes"
-        );
+        assert_eq!(machine.admit(&settings, now), Err(SECOND), "two probes");
         machine.settle(&settings, now, first, Some(false));
         assert_eq!(
             machine.admit(&settings, now),
-            Err(Duration::ZERO),
+            Err(SECOND),
             "one has succeeded"
         );
         machine.settle(&settings, now, second, Some(false));
@@ -387,6 +401,26 @@ mod tests {
             machine.settle(&settings, SECOND, probe, None);
         }
         assert!(matches!(machine.state, State::HalfOpen { probing: 0, .. }));
+    }
+
+    #[test]
+    fn a_probe_that_never_ends_does_not_keep_it_closed_to_others_for_ever() {
+        let mut machine = opened();
+        let settings = settings();
+        let stuck = machine.admit(&settings, SECOND).unwrap();
+        let other = machine.admit(&settings, SECOND).unwrap();
+        machine.settle(&settings, SECOND, other, Some(false));
+        let refused = machine.admit(&settings, SECOND + SECOND / 2);
+        assert_eq!(
+            refused,
+            Err(SECOND / 2),
+            "until it has taken as long as a pause"
+        );
+        let further = machine.admit(&settings, 2 * SECOND).unwrap();
+        machine.settle(&settings, 2 * SECOND, further, Some(false));
+        assert_eq!(machine.state, State::Closed);
+        machine.settle(&settings, 3 * SECOND, stuck, Some(true));
+        assert_eq!(machine.state, State::Closed);
     }
 
     #[test]

@@ -178,10 +178,15 @@ fn a_breaker_spares_a_service_that_fails_and_finds_out_when_it_works() {
 #[test]
 fn one_probe_goes_through_while_many_call() {
     maniple::run(|| {
+        // A probe may take as long before another is let through.
+        let pause = Duration::from_secs(1);
         let breaker = CircuitBreaker::new()
             .opens_at(1, 1, LONG)
-            .pause(Duration::ZERO..=Duration::ZERO);
+            .pause(pause..=pause);
         let _ = breaker.call(|| Err::<(), _>("down"));
+        while breaker.state() == BreakerState::Open {
+            maniple::sleep(Duration::from_millis(1));
+        }
         let asked = AtomicU32::new(0);
         let outcomes = group::map(100, 0..100, |_| {
             breaker.call(|| {
