@@ -34,7 +34,8 @@ pub enum Again {
     No,
     /// After a pause.
     Yes,
-    /// After at least so long, as the service says by `Retry-After`, for instance.
+    /// After at least so long, as the service says by `Retry-After`, for instance. If that is longer than the
+    /// [longest pause](Retry::backoff) there is no further attempt: what a service says is no reason to wait for a year.
     After(Duration),
 }
 
@@ -106,7 +107,8 @@ impl Retry {
                 Again::Yes => Duration::ZERO,
                 Again::After(least) => least,
             };
-            if number >= self.attempts || cancel::check().is_err() {
+            let is_too_long = least > *self.backoff.end();
+            if number >= self.attempts || is_too_long || cancel::check().is_err() {
                 return Err(error);
             }
             let pause = least.saturating_add(self.pause(number));

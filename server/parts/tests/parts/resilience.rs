@@ -41,9 +41,10 @@ fn attempts_end_with_success_or_with_the_last_error() {
 #[test]
 fn a_pause_is_as_long_as_the_service_says_and_never_passes_the_deadline() {
     maniple::run(|| {
+        let patient = Retry::new().backoff(Duration::ZERO..=3 * LONG);
         let least = Duration::from_millis(30);
         let began = Instant::now();
-        let outcome = at_once().attempts(2).run(
+        let outcome = patient.clone().attempts(2).run(
             |_| Again::After(least),
             |number| if number == 2 { Ok(()) } else { Err("busy") },
         );
@@ -51,10 +52,16 @@ fn a_pause_is_as_long_as_the_service_says_and_never_passes_the_deadline() {
 
         let began = Instant::now();
         let outcome = maniple::timeout(LONG, || {
-            at_once().run(|_| Again::After(2 * LONG), |_| Err::<(), _>("busy"))
+            patient.run(|_| Again::After(2 * LONG), |_| Err::<(), _>("busy"))
         });
         assert_eq!(outcome.unwrap(), Err("busy"));
         assert!(began.elapsed() < LONG, "nobody waits in vain");
+
+        // A number from the wire, and no deadline.
+        let began = Instant::now();
+        let outcome = patient.run(|_| Again::After(Duration::MAX), |_| Err::<(), _>("busy"));
+        assert_eq!(outcome, Err("busy"));
+        assert!(began.elapsed() < LONG);
     });
 }
 
