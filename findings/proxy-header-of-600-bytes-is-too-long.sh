@@ -1,0 +1,198 @@
+#!/usr/bin/env bash
+# A PROXY header of version 2 with 600 bytes of extensions is refused by Varnish, Apache and lighttpd; with 5,000 by nginx too.
+#
+# Version    Varnish 7.1.1, Apache 2.4.71, lighttpd 1.4.69, nginx 1.22.1, HAProxy 2.6.12, squid 5.7 (all Debian 12), gunicorn 27.0.1.
+# Behaviour  Behind the addresses stands one extension of a type for private use. Up to 100 bytes all answer; with 600 three close the connection, without a
+#            word to the sender; with 5,000 nginx does too. HAProxy, squid and gunicorn answer.
+# Guess      The length has 16 bits and is known after 16 bytes, so that what is not wanted can be skipped: "a receiver may
+#            choose to skip over and ignore" it.
+# Matters    A sender adds what it likes: the names and certificates of TLS clients, identifiers of clouds. The day on which it grows past what a receiver
+#            has on its stack, all connections fail at once. Add up what is configured, and try the longest.
+
+set -euo pipefail
+[ "${BOUNDED-}" ] || BOUNDED=1 exec timeout --kill-after=5 300 bash "$0"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+chmod 755 .
+installed() { for tool in "$@"; do [ -x "/usr/sbin/$tool" ] || return 1; done; }
+installed nginx haproxy apache2 squid varnishd lighttpd ||
+    apt-get install --quiet=2 --yes --no-install-recommends nginx-light haproxy apache2 squid varnish lighttpd >/dev/null 2>&1
+python3 -m venv venv
+venv/bin/pip install --quiet --disable-pip-version-check gunicorn==27.0.1
+
+cat >started.py <<'END'
+import os, socket, subprocess, threading, time
+
+HERE = os.getcwd()
+
+
+def free():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def serve(answer):
+    """Answers each request with what `answer` makes of its head, one a connection."""
+    def one(stream):
+        head = b""
+        while b"\r\n\r\n" not in head:
+            part = stream.recv(65536)
+            if not part:
+                return
+            head += part
+        fields, body = answer(head)
+        date = time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime())
+        told = "HTTP/1.1 200 OK\r\nConnection: close\r\n%s%sContent-Length: %d\r\n\r\n%s" % (date, fields, len(body), body)
+        stream.sendall(told.encode())
+        stream.close()
+
+    def accept():
+        while True:
+            threading.Thread(target=one, args=[listener.accept()[0]], daemon=True).start()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=accept, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+def write(name, text):
+    with open(name, "w") as file:
+        file.write(text)
+    return HERE + "/" + name
+
+
+def apache(port, more, *modules):
+    load = "".join("LoadModule %s_module /usr/lib/apache2/modules/mod_%s.so\n" % (name, name) for name in ("mpm_event", "authz_core", "proxy", "proxy_http") + modules)
+    conf = "ServerRoot %s\nPidFile apache.pid\nDefaultRuntimeDir %s\nListen 127.0.0.1:%d\nServerName a\nErrorLog apache.log\nUser nobody\nGroup nogroup\n"
+    return ["/usr/sbin/apache2", "-X", "-f", write("apache.conf", conf % (HERE, HERE, port) + load + more)]
+
+
+def nginx(port, listen, http, location):
+    paths = "".join("%s_temp_path %s/%s; " % (name, HERE, name) for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    conf = "daemon off; master_process off; error_log stderr crit; pid %s/nginx.pid; events {} http { access_log off; %s%s server { listen 127.0.0.1:%d%s; location / { %s } } }"
+    return ["/usr/sbin/nginx", "-c", write("nginx.conf", conf % (HERE, paths, http, port, listen, location))]
+
+
+def haproxy(port, bind, more, back):
+    conf = "defaults\n mode http\n timeout client 20s\n timeout server 20s\n timeout connect 20s\n option forwardfor\n%sfrontend f\n bind 127.0.0.1:%d%s\n default_backend b\nbackend b\n%s"
+    return ["/usr/sbin/haproxy", "-f", write("haproxy.cfg", conf % (more, port, bind, back))]
+
+
+def varnish(port, of, back, more):
+    vcl = 'vcl 4.1; backend b { .host = "127.0.0.1"; .port = "%d"; } %s' % (back, more)
+    return ["/usr/sbin/varnishd", "-F", "-n", HERE + "/varnish", "-a", "127.0.0.1:%d%s" % (port, of), "-f", write("of.vcl", vcl), "-s", "malloc,20m"]
+
+
+def squid(port, of, back, more=""):
+    conf = "http_port 127.0.0.1:%d %saccel defaultsite=a\nhttp_access allow all\ncache_peer 127.0.0.1 parent %d 0 no-query no-digest no-netdb-exchange originserver\nnever_direct allow all\ncache_mem 20 MB\n" \
+        "access_log none\ncache_log /dev/null\npid_filename none\nshutdown_lifetime 0 seconds\npinger_enable off\n%s"
+    return ["/usr/sbin/squid", "-N", "-f", write("squid.conf", conf % (port, of, back, more))]
+
+
+def run(servers, ask):
+    """Starts each of {name: (port, command)}, and asks each."""
+    running = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _, command in servers.values()]
+    try:
+        for name, (port, _) in servers.items():
+            for _ in range(1000):
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    time.sleep(0.02)
+            else:
+                raise SystemExit(name + " does not listen")
+        ask()
+    finally:
+        for one in running:
+            one.terminate()
+        for one in running:
+            try:
+                one.wait(5)
+            except subprocess.TimeoutExpired:
+                one.kill()
+
+
+def exchange(port, sent):
+    try:
+        with socket.create_connection(("127.0.0.1", port), 20) as stream:
+            stream.sendall(sent)
+            got = b""
+            while part := stream.recv(65536):
+                got += part
+    except ConnectionError:
+        pass
+    head, _, body = got.decode("latin-1").partition("\r\n\r\n")
+    return head, body
+END
+
+cat >asked.py <<'END'
+import struct
+from started import *
+
+
+back = serve(lambda head: ("", next((line.split(": ")[1] for line in head.decode().split("\r\n") if line.lower().startswith("x-forwarded-for")), "none")))
+names = "nginx", "Varnish", "squid", "lighttpd", "HAProxy", "Apache", "gunicorn"
+ports = {name: free() for name in names}
+light = 'server.document-root = "%s"\nserver.port = %d\nserver.bind = "127.0.0.1"\nserver.modules = ("mod_extforward", "mod_proxy")\nextforward.hap-PROXY = "enable"\n' \
+    'extforward.forwarder = ("all" => "trust")\nextforward.headers = ()\nproxy.server = ("" => (("host" => "127.0.0.1", "port" => %d)))\nserver.errorlog = "%s/light.log"\n'
+write("app.py", """
+def app(environ, start):
+    body = str(environ.get("REMOTE_ADDR")).encode()
+    start("200 OK", [("Content-Length", str(len(body))), ("Connection", "close")])
+    return [body]
+""")
+servers = {
+    "nginx": nginx(ports["nginx"], " proxy_protocol", "", "proxy_set_header X-Forwarded-For $proxy_protocol_addr; proxy_pass http://127.0.0.1:%d;" % back),
+    "Varnish": varnish(ports["Varnish"], ",PROXY", back, "sub vcl_recv { return (pass); }"),
+    "squid": squid(ports["squid"], "require-proxy-header ", back, "proxy_protocol_access allow all\ncache deny all\n"),
+    "lighttpd": ["/usr/sbin/lighttpd", "-D", "-f", write("light.conf", light % (HERE, ports["lighttpd"], back, HERE))],
+    "HAProxy": haproxy(ports["HAProxy"], " accept-proxy", "", " server s 127.0.0.1:%d\n" % back),
+    "Apache": apache(ports["Apache"], "RemoteIPProxyProtocol On\nProxyPass / http://127.0.0.1:%d/\n" % back, "remoteip"),
+    "gunicorn": ["venv/bin/gunicorn", "-b", "127.0.0.1:%d" % ports["gunicorn"], "--proxy-protocol", "v2", "--proxy-allow-from", "*", "app:app"],
+}
+
+
+def header(command, family, body):
+    return b"\r\n\r\n\0\r\nQUIT\n" + bytes([0x20 | command, family]) + struct.pack(">H", len(body)) + body
+
+
+INET = socket.inet_aton("192.0.2.1") + socket.inet_aton("192.0.2.2") + struct.pack(">HH", 1234, 80)
+
+
+def extension(length):
+    return b"\xe0" + struct.pack(">H", length) + b"x" * length
+
+
+def ask():
+    for name, port in ports.items():
+        told = []
+        for kind, sent in HEADERS.items():
+            head, body = exchange(port, sent + b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            told.append("%s %s" % (kind, head.split(" ")[1] if head else "closed"))
+        print("%-8s %s" % (name, ", ".join(told)))
+
+
+HEADERS = {str(length): header(1, 0x11, INET + extension(length)) for length in (0, 100, 600, 5000)}
+run({name: (ports[name], command) for name, command in servers.items()}, ask)
+END
+seen=$(python3 asked.py)
+
+expected=$(cat <<'END'
+nginx    0 200, 100 200, 600 200, 5000 closed
+Varnish  0 200, 100 200, 600 closed, 5000 closed
+squid    0 200, 100 200, 600 200, 5000 200
+lighttpd 0 200, 100 200, 600 closed, 5000 closed
+HAProxy  0 200, 100 200, 600 200, 5000 200
+Apache   0 200, 100 200, 600 closed, 5000 closed
+gunicorn 0 200, 100 200, 600 200, 5000 200
+END
+)
+
+printf '%s\n' "$seen"
+[ "$seen" = "$expected" ] || {
+    printf 'changed; it was:\n%s\n' "$expected" >&2
+    exit 1
+}

@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# An answer with trailers, or with an extension behind the size of a chunk, reaches Varnish's client cut off.
+#
+# Version    Varnish 7.1.1; nginx 1.22.1, HAProxy 2.6.12, Apache 2.4.71 and squid 5.7 beside (all Debian 12). RFC 9112, 7.1.1: a recipient MUST ignore
+#            chunk extensions that it does not know; 7.1.2: trailers may be discarded.
+# Behaviour  The server answers 200 with a chunk and a trailer: Varnish passes the 200 and the chunk on, and ends the connection without the last chunk, as
+#            for a server that broke; or it has seen the trailer by then, and answers 503. A chunk line `2;a=b` does it before the first byte. The other four answer whole; HAProxy passes the trailer on.
+# Guess      What a proxy has no use for it leaves out; a valid answer does not become a broken one.
+# Matters    A server that adds a digest or Server-Timing as a trailer, or has extensions in its chunks, works until Varnish stands before it, and then
+#            fails each request with a body that a client must not trust. Send trailers to those alone who say TE: trailers; Varnish does not.
+
+set -euo pipefail
+[ "${BOUNDED-}" ] || BOUNDED=1 exec timeout --kill-after=5 300 bash "$0"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+chmod 755 .
+installed() { for tool in "$@"; do [ -x "/usr/sbin/$tool" ] || return 1; done; }
+installed nginx haproxy apache2 squid varnishd ||
+    apt-get install --quiet=2 --yes --no-install-recommends nginx-light haproxy apache2 squid varnish >/dev/null 2>&1
+
+cat >started.py <<'END'
+import os, socket, subprocess, threading, time
+
+HERE = os.getcwd()
+
+
+def free():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def serve(answers, then=lambda stream: None):
+    """Sends what `answers` has for the path, and closes when `then` has returned."""
+    def one(stream):
+        head = b""
+        while b"\r\n\r\n" not in head:
+            part = stream.recv(65536)
+            if not part:
+                return
+            head += part
+        came.append(head.decode())
+        stream.sendall(answers[head.split()[1].decode()[1:]])
+        then(stream)
+        stream.close()
+
+    def accept():
+        while True:
+            threading.Thread(target=one, args=[listener.accept()[0]], daemon=True).start()
+
+    came = []
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=accept, daemon=True).start()
+    return listener.getsockname()[1], came
+
+
+def write(name, text):
+    with open(name, "w") as file:
+        file.write(text)
+    return HERE + "/" + name
+
+
+def apache(port, more, *modules):
+    load = "".join("LoadModule %s_module /usr/lib/apache2/modules/mod_%s.so\n" % (name, name) for name in ("mpm_event", "authz_core", "proxy", "proxy_http") + modules)
+    conf = "ServerRoot %s\nPidFile apache.pid\nDefaultRuntimeDir %s\nListen 127.0.0.1:%d\nServerName a\nErrorLog apache.log\nUser nobody\nGroup nogroup\n"
+    return ["/usr/sbin/apache2", "-X", "-f", write("apache.conf", conf % (HERE, HERE, port) + load + more)]
+
+
+def nginx(port, listen, http, location):
+    paths = "".join("%s_temp_path %s/%s; " % (name, HERE, name) for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    conf = "daemon off; master_process off; error_log stderr crit; pid %s/nginx.pid; events {} http { access_log off; %s%s server { listen 127.0.0.1:%d%s; location / { %s } } }"
+    return ["/usr/sbin/nginx", "-c", write("nginx.conf", conf % (HERE, paths, http, port, listen, location))]
+
+
+def haproxy(port, bind, more, back):
+    conf = "defaults\n mode http\n timeout client 20s\n timeout server 20s\n timeout connect 20s\n option forwardfor\n%sfrontend f\n bind 127.0.0.1:%d%s\n default_backend b\nbackend b\n%s"
+    return ["/usr/sbin/haproxy", "-f", write("haproxy.cfg", conf % (more, port, bind, back))]
+
+
+def varnish(port, of, back, more):
+    vcl = 'vcl 4.1; backend b { .host = "127.0.0.1"; .port = "%d"; } %s' % (back, more)
+    return ["/usr/sbin/varnishd", "-F", "-n", HERE + "/varnish", "-a", "127.0.0.1:%d%s" % (port, of), "-f", write("of.vcl", vcl), "-s", "malloc,20m"]
+
+
+def squid(port, of, back, more=""):
+    conf = "http_port 127.0.0.1:%d %saccel defaultsite=a\nhttp_access allow all\ncache_peer 127.0.0.1 parent %d 0 no-query no-digest no-netdb-exchange originserver\nnever_direct allow all\ncache_mem 20 MB\n" \
+        "access_log none\ncache_log /dev/null\npid_filename none\nshutdown_lifetime 0 seconds\npinger_enable off\n%s"
+    return ["/usr/sbin/squid", "-N", "-f", write("squid.conf", conf % (port, of, back, more))]
+
+
+def run(servers, ask):
+    """Starts each of {name: (port, command)}, and asks each."""
+    running = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _, command in servers.values()]
+    try:
+        for name, (port, _) in servers.items():
+            for _ in range(1000):
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    time.sleep(0.02)
+            else:
+                raise SystemExit(name + " does not listen")
+        ask()
+    finally:
+        for one in running:
+            one.terminate()
+        for one in running:
+            try:
+                one.wait(5)
+            except subprocess.TimeoutExpired:
+                one.kill()
+
+
+def exchange(port, sent):
+    try:
+        with socket.create_connection(("127.0.0.1", port), 20) as stream:
+            stream.sendall(sent)
+            got = b""
+            while part := stream.recv(65536):
+                got += part
+    except ConnectionError:
+        pass
+    head, _, body = got.decode("latin-1").partition("\r\n\r\n")
+    return head, body
+END
+
+cat >asked.py <<'END'
+from started import *
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+back, _ = serve({
+    "plain": HEAD + b"2\r\nok\r\n0\r\n\r\n",
+    "trailer": HEAD + b"2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n",
+    "extension": HEAD + b"2;a=b\r\nok\r\n0\r\n\r\n",
+})
+names = "nginx", "HAProxy", "Varnish", "Apache", "squid"
+ports = {name: free() for name in names}
+servers = {
+    "nginx": nginx(ports["nginx"], "", "", "proxy_http_version 1.1; proxy_set_header Connection ''; proxy_request_buffering off; proxy_pass http://127.0.0.1:%d;" % back),
+    "HAProxy": haproxy(ports["HAProxy"], "", "", " server s 127.0.0.1:%d\n" % back),
+    "Varnish": varnish(ports["Varnish"], "", back, "sub vcl_recv { return (pass); }"),
+    "Apache": apache(ports["Apache"], "ProxyPass / http://127.0.0.1:%d/\n" % back),
+    "squid": squid(ports["squid"], "", back, "cache deny all\n"),
+}
+
+
+def ask():
+    for name, port in ports.items():
+        told = []
+        for path in b"plain", b"trailer", b"extension":
+            head, body = exchange(port, b"GET /%s HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n" % path)
+            chunked = "transfer-encoding: chunked" in head.lower()
+            chunks = body.lstrip("0").split("\r\n")
+            whole = (chunks[:3] == ["2", "ok", "0"] and body.endswith("\r\n\r\n")) if chunked else body == "ok"
+            kept = ", passed on" if "x-sum" in body.lower() else ""
+            told.append("%s %s%s" % (path.decode(), "whole" if whole else "cut or 503", kept))
+        print("%-7s %s" % (name, "; ".join(told)))
+
+
+run({name: (ports[name], command) for name, command in servers.items()}, ask)
+END
+seen=$(python3 asked.py)
+
+expected=$(cat <<'END'
+nginx   plain whole; trailer whole; extension whole
+HAProxy plain whole; trailer whole, passed on; extension whole
+Varnish plain whole; trailer cut or 503; extension cut or 503
+Apache  plain whole; trailer whole; extension whole
+squid   plain whole; trailer whole; extension whole
+END
+)
+
+printf '%s\n' "$seen"
+[ "$seen" = "$expected" ] || {
+    printf 'changed; it was:\n%s\n' "$expected" >&2
+    exit 1
+}
