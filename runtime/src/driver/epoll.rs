@@ -35,7 +35,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Polled, Slot, Standby, Token, read_predictor::ReadPredictor};
+use super::{Polled, Slot, Standby, Token, lent::Lent, read_predictor::ReadPredictor};
 use crate::sys::{
     event::{Bell, Direction, refused, timespec},
     spin::SpinLock,
@@ -45,9 +45,11 @@ pub(crate) struct Epoll {
     registrar: Arc<Registrar>,
     slots: Vec<Registration>,
     free: Vec<u32>,
+    /// What events may come for: registrations, and waits for what others own.
     registered: usize,
     events: Vec<Event>,
     deferred: VecDeque<Deferred>,
+    lent: Lent,
 }
 
 /// One cache line: with thousands of connections each event meets a cold one.
@@ -114,6 +116,7 @@ impl Epoll {
             registered: 0,
             events: Vec::with_capacity(EVENTS_AT_ONCE),
             deferred: VecDeque::new(),
+            lent: Lent::default(),
         }
     }
 
@@ -145,8 +148,13 @@ impl Epoll {
         };
         let generation = self.slots[index as usize].generation;
         let data = u64::from(generation) << 32 | u64::from(index);
-        let flags = WATCHED;
-        if let Err(errno) = epoll::add(&self.registrar.epoll, fd, EventData::new_u64(data), flags) {
+        let (data, flags) = (EventData::new_u64(data), WATCHED);
+        let was_lent = self.lent.take_back(fd);
+        let added = match epoll::add(&self.registrar.epoll, fd, data, flags) {
+            Err(Errno::EXIST) if was_lent => epoll::modify(&self.registrar.epoll, fd, data, flags),
+            added => added,
+        };
+        if let Err(errno) = added {
             self.free.push(index);
             return Err(errno.into());
         }
@@ -180,6 +188,29 @@ impl Epoll {
     pub(super) fn remove(&mut self, slot: Slot, fd: BorrowedFd<'_>) {
         self.registrar.unwatch(fd);
         self.forget(slot);
+    }
+
+    /// Has the next event of `fd` that is one of `events` hand back `waiter`.
+    pub(super) fn watch_lent(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        events: u32,
+        waiter: Token,
+    ) -> rustix::io::Result<()> {
+        let set = &self.registrar.epoll;
+        self.lent.watch(set, fd, events, waiter)?;
+        self.registered += 1;
+        Ok(())
+    }
+
+    /// Takes a waiter out that something else has woken; does nothing if it was handed back.
+    pub(super) fn forget_lent(&mut self, fd: BorrowedFd<'_>, waiter: Token) {
+        self.registered -= self.lent.forget(fd, waiter);
+    }
+
+    /// What the event said that has handed back who waited for what others own; nothing, if that is not certain.
+    pub(super) fn came_lent(&self, fd: BorrowedFd<'_>) -> u32 {
+        self.lent.came(fd)
     }
 
     /// Whether nobody waits for it.
@@ -292,12 +323,11 @@ impl Epoll {
                 continue;
             }
             let (index, generation) = (data as u32, (data >> 32) as u32);
-            let Some(registration) = self.slots.get_mut(index as usize) else {
+            let registration = self.slots.get_mut(index as usize);
+            let Some(registration) = registration.filter(|it| it.generation == generation) else {
+                self.registered -= self.lent.fire(data, event.flags, &mut wake);
                 continue;
             };
-            if registration.generation != generation {
-                continue;
-            }
             let flags = event.flags;
             let broken = flags.intersects(EventFlags::HUP | EventFlags::ERR);
             // A half-closed stream can still be written to, and become full: only its reading ends.

@@ -31,6 +31,10 @@
 //! No readiness that comes after step 1 is lost: it is remembered, or ends the wait. One token may wait in several
 //! places at once; when one has handed it back, its owner takes it out of the others.
 //!
+//! # What others own
+//! A descriptor that its owner may close without a word is not registered, but watched for one wait:
+//! [`Driver::watch_lent`].
+//!
 //! # Cancellation
 //! A deadline, a cancellation or a shutdown wakes the coroutine, not the driver. The woken coroutine calls
 //! [`Driver::remove_waiter`] before it goes on, so no token outlives its wait. A token that was handed back and
@@ -44,6 +48,7 @@
 
 mod epoll;
 pub(crate) mod hangups;
+mod lent;
 #[cfg(all(test, not(loom)))]
 mod promises;
 mod read_predictor;
@@ -129,12 +134,43 @@ impl Driver {
     /// # Errors
     /// If the kernel cannot watch it, as with regular files, or will watch no more.
     pub(crate) fn register(&mut self, fd: BorrowedFd<'_>) -> io::Result<Slot> {
+        if let Kind::Sim(world) = &self.kind {
+            world.note_registered(sim::is_simulated(fd));
+        }
         self.ready.register(fd)
     }
 
     /// Takes a registration out that nobody waits for, whose descriptor is still open.
     pub(crate) fn remove(&mut self, slot: Slot, fd: BorrowedFd<'_>) {
         self.ready.remove(slot, fd);
+    }
+
+    /// Has the next poll that finds one of `events` (poll(2)) on `fd` hand back `waiter`, once, or for nothing. Others
+    /// own the descriptor, and may close it: nothing stays registered that is believed.
+    ///
+    /// # Errors
+    /// If the kernel cannot watch it, as with regular files, or will watch no more, or watches it for a registration.
+    pub(crate) fn watch_lent(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        events: u32,
+        waiter: Token,
+    ) -> rustix::io::Result<()> {
+        if let Kind::Sim(world) = &self.kind {
+            world.note_registered(false);
+        }
+        self.ready.watch_lent(fd, events, waiter)
+    }
+
+    /// Takes a waiter out of all its waits for what others own under that number.
+    pub(crate) fn forget_lent(&mut self, fd: BorrowedFd<'_>, waiter: Token) {
+        self.ready.forget_lent(fd, waiter);
+    }
+
+    /// What the event said (poll(2)) by which a poll has handed back who waited for that descriptor of others' alone;
+    /// nothing, if that is not certain.
+    pub(crate) fn came_lent(&self, fd: BorrowedFd<'_>) -> u32 {
+        self.ready.came_lent(fd)
     }
 
     /// Whether nobody waits for it.

@@ -26,7 +26,9 @@ struct World {
 /// Runs `check` on a new driver of each kind.
 fn each_kind(check: impl Fn(World)) {
     for name in KINDS {
-        let world = (name == "sim").then(|| sim::World::new(0, false).unwrap());
+        let world = (name == "sim").then(|| {
+            sim::World::new(0, sim::Order::drawn(0), false, sim::Wanted::default()).unwrap()
+        });
         let _inside = world.as_ref().map(sim::World::enter);
         let (bell, standby) = (Bell::new().unwrap(), Standby::new(clock).unwrap());
         let registrar = Registrar::new(&bell, &standby).unwrap();

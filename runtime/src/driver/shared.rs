@@ -111,6 +111,10 @@ impl<T> Standby<T> {
             Err(Errno::NOENT) => epoll::add(&self.epoll, fd, data, flags),
             done => done,
         };
+        if let Some(world) = sim::current() {
+            // It may be readable already.
+            world.note_registered(true);
+        }
         if watched.is_err()
             && let Some(item) = self.leave(&mut state, key)
         {

@@ -11,6 +11,7 @@ use std::{
     },
 };
 
+use super::{setting::Setting, sources};
 use crate::{cancel, driver::sim::now, error::Unwind, panics};
 
 /// Claims that a condition holds, here and now; in a [simulated world](crate::sim), its seed fails if it does not.
@@ -41,9 +42,11 @@ macro_rules! sim_always {
 }
 
 /// Claims that a condition holds sometimes: [`sim::check`](crate::sim::check) fails if it held in none of the seeds
-/// that came by here.
+/// that came by here, or if none came by.
 ///
-/// So a rare path that no seed takes any more is noticed. Outside of a check it means nothing.
+/// So a rare path that no seed takes any more is noticed. Outside of a check it means nothing. That none comes by is
+/// noticed of claims that stand in the scenario itself, and in functions of the same file that are called there: the
+/// check looks into the source, if that is still where it was.
 ///
 /// # Examples
 /// ```should_panic
@@ -108,16 +111,32 @@ impl Sweep {
     }
 
     /// # Panics
-    /// If a claim has not held in any seed.
+    /// If a claim has not held in any seed, or one of the check that was called there was not even come by.
     #[track_caller]
-    pub(super) fn check(&self) {
-        for (at, claim) in &*lock(&self.claims) {
+    pub(super) fn check(&self, call: &Location<'_>) {
+        let claims = lock(&self.claims);
+        for line in sources::claims_of(call) {
+            let is_it = |at: &Location<'_>| (at.file(), at.line()) == (call.file(), line);
+            assert!(
+                claims.keys().any(|at| is_it(at)),
+                "sometimes! was come by in no seed, at {}:{line}",
+                call.file()
+            );
+        }
+        for (at, claim) in &*claims {
             assert!(
                 claim.has_held,
                 "sometimes! has held in no seed, at {at}: {}",
                 claim.what
             );
         }
+    }
+}
+
+/// This thread's world ends with that, if it is in one, unless something has failed before.
+pub(super) fn fail_here(what: String) {
+    if let Some(course) = course() {
+        course.fail(what);
     }
 }
 
@@ -133,6 +152,7 @@ fn course() -> Option<Arc<Course>> {
 /// How it goes with one seed.
 pub(super) struct Course {
     sweep: Option<Arc<Sweep>>,
+    pub(super) setting: Setting,
     pub(super) is_over: AtomicBool,
     state: Mutex<State>,
 }
@@ -144,9 +164,10 @@ struct State {
 }
 
 impl Course {
-    pub(super) fn new(sweep: Option<Arc<Sweep>>) -> Self {
+    pub(super) fn new(sweep: Option<Arc<Sweep>>, setting: Setting) -> Self {
         Self {
             sweep,
+            setting,
             is_over: AtomicBool::new(false),
             state: Mutex::default(),
         }

@@ -1,8 +1,17 @@
 //! What a simulated world promises, and what it holds the runtime to: one file for each subject.
 
+mod claims;
+mod datagrams;
+mod failing;
 mod faults;
+mod files;
 mod groups;
 mod limits;
+mod local;
 mod meeting;
 mod network;
+mod orders;
+mod packets;
+mod policies;
+mod shortage;
 mod world;

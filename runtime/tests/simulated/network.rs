@@ -10,11 +10,11 @@ use maniple::{
     sim::{self, World},
 };
 
-const MILLIS: Duration = Duration::from_millis(1);
-const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const MILLIS: Duration = Duration::from_millis(1);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// Sends back what comes, and ends as its client does.
-fn echo() {
+pub(crate) fn echo() {
     let listener = TcpListener::bind("0.0.0.0:7").unwrap();
     while let Ok((stream, _)) = listener.accept() {
         maniple::spawn(move || -> io::Result<()> {
@@ -29,7 +29,7 @@ fn echo() {
     }
 }
 
-fn connected(world: &World) -> TcpStream {
+pub(crate) fn connected(world: &World) -> TcpStream {
     world.settle();
     TcpStream::connect("server:7").unwrap()
 }
@@ -169,6 +169,17 @@ fn a_listener_that_ignores_new_connections_leaves_them_to_who_listens_next() {
         next.accept().unwrap();
         late.join().unwrap().unwrap();
         assert!(world.now() >= Duration::from_secs(1), "asked again");
+    });
+}
+
+#[test]
+fn nobody_listens_where_a_listener_that_ignored_new_connections_was_closed() {
+    sim::check(0..20, |_| {
+        let listener = TcpListener::bind("0.0.0.0:7").unwrap();
+        listener.ignore_new().unwrap();
+        drop(listener);
+        let refused = TcpStream::connect("scenario:7").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     });
 }
 

@@ -134,7 +134,12 @@ fn a_world_that_goes_on_for_more_than_a_day_has_failed() {
             maniple::sleep(HOUR);
         }
     });
-    assert!(failure.unwrap_err().what().contains("longest time"));
+    assert!(
+        failure
+            .unwrap_err()
+            .what()
+            .contains("has not ended within 86400s")
+    );
 }
 
 #[test]
@@ -255,12 +260,10 @@ fn what_is_on_standby_begins_at_its_deadline_or_when_bytes_come() {
 
 #[test]
 fn what_is_real_is_refused_and_says_so() {
-    let failing: [(&str, fn()); 4] = [
-        ("UDP", || drop(maniple::net::UdpSocket::bind("127.0.0.1:0"))),
-        ("Unix-domain", || {
-            drop(maniple::net::UnixStream::connect("/nowhere"))
+    let failing: [(&str, fn()); 2] = [
+        ("a file", || {
+            drop(maniple::fs::reading(|| std::fs::read("/proc/version")))
         }),
-        ("a file", || drop(maniple::fs::read("/proc/version"))),
         ("child process", || {
             drop(maniple::process::Command::new("true").status())
         }),

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
     pub(super) fn new(seed: u64) -> Self {

@@ -1,4 +1,4 @@
-//! The network of a world: hosts with names and addresses, links between them, and TCP connections.
+//! The network of a world: hosts with names and addresses, who listens there, and who connects.
 //!
 //! A host's socket is a Unix-domain socket whose name spells the internet address that it stands for. What is at its
 //! other end is the world's, as is the other end of the peer's socket. The world takes out what a host has sent, keeps
@@ -13,213 +13,61 @@
 //! would do between two machines is done here: latency, handshakes, resets, retransmissions as delay, partitions.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    hash::{BuildHasher, RandomState},
+    collections::BTreeSet,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    ops::Range,
     os::fd::{BorrowedFd, OwnedFd},
-    sync::{
-        LazyLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
 };
 
 use rustix::{
-    event::epoll::{self, CreateFlags, EventData, EventFlags},
     io::Errno,
     net::{
-        AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix, SocketFlags,
-        SocketType, acceptfrom_with, bind, connect, getpeername, listen, recv, send, shutdown,
-        socket_with, sockopt,
+        AddressFamily, SocketAddrUnix, SocketType, acceptfrom_with, bind, connect, listen,
+        socket_with,
     },
 };
 
-use super::plan::{Call, Plan as PlanOf};
-use crate::sys::event::{refused, timespec};
-
-/// Which host; 0 is where the scenario itself runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct HostId(pub(crate) u32);
-
-/// How a link behaves, one way.
-#[derive(Clone, Debug)]
-pub(crate) struct LinkSettings {
-    /// In nanoseconds.
-    pub(crate) latency: Range<u64>,
-    /// How many packets of one are lost; TCP sends them again.
-    pub(crate) loss: f64,
-}
-
-pub(crate) type Answer = Box<dyn FnOnce(io::Result<OwnedFd>) + Send>;
+use super::{
+    chronicle::Moment,
+    datagram::{Datagrams, own},
+    event::{Answer, Attempt, Event, Happened},
+    host::HostId,
+    link::{LinkSettings, Links, PacketKind, Rule, Way},
+    local::Locals,
+    name::{FLAGS, Names, address_of, decode, host_of, own_end},
+    plan::Plan as PlanOf,
+    stream::{Around, Streams},
+};
 
 type Plan = PlanOf<Event>;
 
-/// What happens in the network at some time.
-pub(crate) enum Event {
-    /// A request for a connection arrives.
-    Syn(Attempt),
-    /// Its answer arrives.
-    Answered(Attempt, io::Result<OwnedFd>),
-    /// Something that this end has sent is due.
-    Due(u64),
-    /// The connection is broken, as this end learns now.
-    Broken(u64, Errno),
-    /// Something is to be called.
-    Call(Call),
-    /// Something on standby has its deadline.
-    Alarm,
-}
-
-pub(crate) struct Attempt {
-    from: HostId,
-    client: SocketAddr,
-    to: SocketAddr,
-    tries: u32,
-    answer: Answer,
-}
-
 pub(crate) struct Network {
-    /// Tells worlds of a process apart, in the names of sockets.
-    number: u64,
+    names: Names,
     hosts: Vec<Host>,
-    links: BTreeMap<(HostId, HostId), Link>,
-    usual: LinkSettings,
-    ends: BTreeMap<u64, End>,
-    /// What broke connections, as the ends see it whose hosts have them still, for as long as the world lasts.
-    fates: BTreeMap<u64, Errno>,
-    made: u64,
-    /// What is taken out of sockets comes by here.
-    buffer: Box<[u8]>,
+    /// Which hosts are up.
+    up: Vec<bool>,
+    links: Links,
+    streams: Streams,
+    datagrams: Datagrams,
+    locals: Locals,
     /// Listeners that ignore new connections.
     deaf: BTreeSet<(String, SocketAddr)>,
-    watch: OwnedFd,
-    cuts: u64,
 }
 
 struct Host {
-    name: String,
-    is_up: bool,
     next_port: u16,
 }
 
-#[derive(Default)]
-struct Link {
-    settings: Option<LinkSettings>,
-    /// Partitions in force, by number.
-    cuts: BTreeSet<u64>,
-}
-
-/// The world's side of one end of a connection.
-struct End {
-    host: HostId,
-    peer: u64,
-    peer_host: HostId,
-    far: OwnedFd,
-    is_readable: bool,
-    /// Its end is to be found behind what can be read.
-    is_ending: bool,
-    /// The host sends no more.
-    has_ended: bool,
-    /// The host neither sends nor receives any more.
-    is_gone: bool,
-    resets_on_close: bool,
-    /// What the host has sent and the peer does not have yet, by the time at which it is due.
-    flight: VecDeque<Segment>,
-    bytes_in_flight: usize,
-    /// Bytes that may be in flight.
-    window: usize,
-}
-
-struct Segment {
-    due: u64,
-    what: What,
-}
-
-enum What {
-    Bytes { bytes: Vec<u8>, given: usize },
-    Fin,
-    Reset,
-}
-
-const MICROSECOND: u64 = 1_000;
 const MILLISECOND: u64 = 1_000_000;
-
-/// Between hosts whose link nobody has set.
-const USUAL_LATENCY: Range<u64> = 100 * MICROSECOND..MILLISECOND;
-
-/// Within a host.
-const LOOPBACK_LATENCY: Range<u64> = 5 * MICROSECOND..50 * MICROSECOND;
-
-/// The least that TCP waits before it sends something again (`TCP_RTO_MIN`, Linux); doubled each time.
-const FIRST_RETRANSMISSION: u64 = 200 * MILLISECOND;
-const MOST_RETRANSMISSIONS: u32 = 8;
 
 /// A request for a connection is repeated after one second, then two, and so on (`tcp_syn_retries`, tcp(7)).
 const FIRST_SYN_RETRY: u64 = 1_000 * MILLISECOND;
 const MOST_SYN_RETRIES: u32 = 6;
 
-/// Most that is taken out of a socket at once.
-const MOST_BYTES: usize = 16 * 1024;
-
-const EVENTS_AT_ONCE: usize = 128;
-
-const WINDOWS: Range<u64> = 2 * 1024..64 * 1024;
-
 const FIRST_EPHEMERAL_PORT: u16 = 49_152;
-
-const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
-
-const NAME: &str = "maniple-sim";
-
-/// The internet address that a socket's name stands for, if the socket is one of a world.
-pub(crate) fn decode_address(name: &SocketAddrAny) -> Option<SocketAddr> {
-    decode(name).map(|(_, address)| address)
-}
-
-/// Whether that socket is one of a world.
-pub(crate) fn is_simulated(fd: BorrowedFd<'_>) -> bool {
-    let name = rustix::net::getsockname(fd);
-    name.is_ok_and(|name| decode(&name).is_some())
-}
-
-fn decode(name: &SocketAddrAny) -> Option<(String, SocketAddr)> {
-    let name = SocketAddrUnix::try_from(name.clone()).ok()?;
-    let text = str::from_utf8(name.abstract_name()?).ok()?;
-    let mut parts = text.split('/');
-    if parts.next() != Some(NAME) {
-        return None;
-    }
-    let (_process, _world, tag) = (parts.next()?, parts.next()?, parts.next()?);
-    Some((tag.to_owned(), parts.next()?.parse().ok()?))
-}
-
-/// Which end that socket belongs to: the name of its far end says so.
-fn own_end(socket: BorrowedFd<'_>) -> Option<u64> {
-    let (tag, _) = decode(&getpeername(socket).ok()??)?;
-    tag.strip_prefix('e')?.parse().ok()
-}
 
 fn listener_tag(host: HostId) -> String {
     format!("l{}", host.0)
-}
-
-fn address_of(host: HostId) -> IpAddr {
-    let [_, high, middle, low] = (host.0 + 1).to_be_bytes();
-    Ipv4Addr::new(10, high, middle, low).into()
-}
-
-/// The host of that address, as seen from `from`; there may be none of that number.
-fn host_of(from: HostId, ip: IpAddr) -> HostId {
-    match ip {
-        IpAddr::V4(v4) if !v4.is_loopback() && v4.octets()[0] == 10 => {
-            let [_, high, middle, low] = v4.octets();
-            HostId(u32::from_be_bytes([0, high, middle, low]).wrapping_sub(1))
-        }
-        ip if ip.is_loopback() => from,
-        _ => HostId(u32::MAX),
-    }
 }
 
 fn socket() -> io::Result<OwnedFd> {
@@ -232,10 +80,8 @@ fn socket() -> io::Result<OwnedFd> {
 }
 
 impl Host {
-    fn new(name: &str) -> Self {
+    fn new() -> Self {
         Self {
-            name: name.to_owned(),
-            is_up: true,
             next_port: FIRST_EPHEMERAL_PORT,
         }
     }
@@ -251,23 +97,28 @@ impl Host {
 impl Network {
     /// Adds a host.
     pub(crate) fn add_host(&mut self, name: &str) -> HostId {
-        let hosts = &mut self.hosts;
         assert!(
-            !hosts.iter().any(|host| host.name == name),
+            self.links.host_named(name).is_none(),
             "there is a host {name:?} already"
         );
-        hosts.push(Host::new(name));
-        HostId(hosts.len() as u32 - 1)
+        self.links.add_host(name);
+        self.hosts.push(Host::new());
+        self.up.push(true);
+        HostId(self.hosts.len() as u32 - 1)
     }
 
     /// The host of that name.
     pub(crate) fn host_named(&self, name: &str) -> Option<HostId> {
-        let at = (self.hosts.iter()).position(|host| host.name == name);
-        at.map(|at| HostId(at as u32))
+        self.links.host_named(name)
+    }
+
+    /// The names of all hosts.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.links.names().to_vec()
     }
 
     pub(crate) fn name_of(&self, host: HostId) -> String {
-        self.hosts[host.0 as usize].name.clone()
+        self.links.name_of(host).to_owned()
     }
 
     /// The address that a name stands for, to one who asks on `host`.
@@ -280,40 +131,41 @@ impl Network {
 
     /// Sets a link, in both directions.
     pub(crate) fn set_link(&mut self, a: HostId, b: HostId, set: impl Fn(&mut LinkSettings)) {
-        for pair in [(a, b), (b, a)] {
-            let mut settings = self.settings(pair.0, pair.1);
-            set(&mut settings);
-            self.links.entry(pair).or_default().settings = Some(settings);
-        }
+        self.links.set(a, b, set);
     }
 
     /// Lets nothing through from each of these to each of those, until it is [healed](Self::heal).
     pub(crate) fn cut(&mut self, pairs: &[(HostId, HostId)]) -> u64 {
-        self.cuts += 1;
-        for pair in pairs {
-            let link = self.links.entry(*pair).or_default();
-            link.cuts.insert(self.cuts);
-        }
-        self.cuts
+        self.links.cut(pairs)
     }
 
-    pub(crate) fn heal(&mut self, plan: &mut Plan, cut: u64) {
-        for link in self.links.values_mut() {
-            link.cuts.remove(&cut);
-        }
-        self.send_again(plan);
+    pub(crate) fn heal(&mut self, cut: u64) {
+        self.links.heal(cut);
+    }
+
+    /// Has each packet be judged by that rule, too.
+    pub(crate) fn add_rule(&mut self, rule: Rule) -> u64 {
+        self.links.add_rule(rule)
+    }
+
+    /// The rule, for the caller to drop once it has let go of the world.
+    pub(crate) fn remove_rule(&mut self, number: u64) -> Option<Rule> {
+        self.links.remove_rule(number)
     }
 
     /// The host stops, like a machine without power: its connections are forgotten, and nobody is told.
-    pub(crate) fn power_off(&mut self, host: HostId) {
-        self.hosts[host.0 as usize].is_up = false;
-        self.ends.retain(|_, end| end.host != host);
+    pub(crate) fn power_off(&mut self, plan: &mut Plan, host: HostId) {
+        plan.note(Moment::Power { host, is_on: false });
+        self.up[host.0 as usize] = false;
+        self.streams.forget_those_of(host);
+        self.streams.ask();
+        self.datagrams.forget_those_of(host);
     }
 
     /// The host is there again. Who sends to one of its former connections is told that there is none.
     pub(crate) fn power_on(&mut self, plan: &mut Plan, host: HostId) {
-        self.hosts[host.0 as usize].is_up = true;
-        self.send_again(plan);
+        plan.note(Moment::Power { host, is_on: true });
+        self.up[host.0 as usize] = true;
     }
 
     /// A listening socket.
@@ -323,24 +175,80 @@ impl Network {
         address: &SocketAddr,
         backlog: i32,
     ) -> io::Result<OwnedFd> {
-        let ip = match address.ip() {
-            ip if ip.is_unspecified() => address_of(host),
-            ip => ip,
+        let address = self.take_address(host, address)?;
+        let fd = socket()?;
+        let name = self.names.of(&listener_tag(host), address)?;
+        bind(&fd, &name)?;
+        listen(&fd, backlog)?;
+        self.deaf.remove(&(listener_tag(host), address));
+        Ok(fd)
+    }
+
+    /// A socket for datagrams.
+    pub(crate) fn bind(&mut self, host: HostId, address: &SocketAddr) -> io::Result<OwnedFd> {
+        let address = self.take_address(host, address)?;
+        self.datagrams.bind(&self.names, host, address)
+    }
+
+    /// Has a socket for datagrams receive from that address alone, and send there.
+    pub(crate) fn connect_datagrams(
+        &mut self,
+        host: HostId,
+        socket: BorrowedFd<'_>,
+        to: SocketAddr,
+    ) -> io::Result<()> {
+        self.datagrams.connect(&self.names, host, socket, to)
+    }
+
+    /// Sends a datagram, to where the socket is connected if nothing else is said.
+    pub(crate) fn send_datagram(
+        &mut self,
+        plan: &mut Plan,
+        host: HostId,
+        socket: BorrowedFd<'_>,
+        to: Option<SocketAddr>,
+        bytes: &[u8],
+    ) -> rustix::io::Result<usize> {
+        let mut around = Around {
+            plan,
+            links: &mut self.links,
+            up: &self.up,
         };
-        if !ip.is_loopback() && ip != address_of(host) {
-            return Err(Errno::ADDRNOTAVAIL.into());
+        self.datagrams.send(&mut around, host, socket, to, bytes)
+    }
+
+    /// What the kernel knows a Unix-domain address of a host by, which is bound now, or else is to be reached. An
+    /// abstract one begins with a zero.
+    pub(crate) fn local_name(
+        &mut self,
+        host: HostId,
+        address: &[u8],
+        is_bound: bool,
+    ) -> io::Result<SocketAddrUnix> {
+        match is_bound {
+            true => self.locals.bind(&self.names, host, address),
+            false => self.locals.reach(&self.names, host, address),
         }
-        let port = match address.port() {
+    }
+
+    /// The Unix-domain address of that number.
+    pub(crate) fn local_address(&self, number: usize) -> Option<Vec<u8>> {
+        self.locals.address(number).map(<[u8]>::to_vec)
+    }
+
+    /// Removes a socket file of a host; false if there is none.
+    pub(crate) fn remove_socket_file(&mut self, host: HostId, path: &[u8]) -> bool {
+        self.locals.remove(host, path)
+    }
+
+    /// The address that a host's socket gets which asks for that one.
+    fn take_address(&mut self, host: HostId, wanted: &SocketAddr) -> io::Result<SocketAddr> {
+        let ip = own(host, wanted.ip()).ok_or(Errno::ADDRNOTAVAIL)?;
+        let port = match wanted.port() {
             0 => self.hosts[host.0 as usize].take_port(),
             port => port,
         };
-        let fd = socket()?;
-        let name = self.name(&listener_tag(host), SocketAddr::new(ip, port))?;
-        bind(&fd, &name)?;
-        listen(&fd, backlog)?;
-        self.deaf
-            .remove(&(listener_tag(host), SocketAddr::new(ip, port)));
-        Ok(fd)
+        Ok(SocketAddr::new(ip, port))
     }
 
     /// Has what a listener is asked from now on be lost on the way; false if it is not of a world.
@@ -371,159 +279,190 @@ impl Network {
             to,
             tries: 0,
             answer,
+            noted: 0,
         };
-        let delay = self.delay(plan, from, host_of(from, to.ip()));
-        plan.after(delay, Event::Syn(attempt));
+        // Not here, where a coroutine runs: rules may be asked.
+        plan.after(0, Event::Asks(attempt));
     }
 
     /// What ended the connection of that socket, if more than its peer's own end did.
     pub(crate) fn fate(&self, socket: BorrowedFd<'_>) -> Option<Errno> {
-        let id = own_end(socket)?;
-        self.fates.get(&id).copied()
+        self.streams.fate(own_end(socket)?)
     }
 
     /// Has the connection of that socket be reset once its host closes it.
     pub(crate) fn reset_on_close(&mut self, socket: BorrowedFd<'_>) {
-        let Some(id) = own_end(socket) else { return };
-        if let Some(end) = self.ends.get_mut(&id) {
-            end.resets_on_close = true;
+        if let Some(id) = own_end(socket) {
+            self.streams.reset_on_close(id);
         }
+    }
+
+    /// Takes what that end's host sends; how much that is, unless the kernel is to have it.
+    pub(crate) fn send_now(&mut self, plan: &mut Plan, id: u32, bytes: &[u8]) -> Option<usize> {
+        let (streams, mut around) = self.parts(plan);
+        streams.send_now(&mut around, id, bytes)
+    }
+
+    pub(crate) fn streams(&mut self) -> &mut Streams {
+        &mut self.streams
     }
 }
 
 impl Network {
     pub(super) fn new() -> io::Result<Self> {
-        static WORLDS: AtomicU64 = AtomicU64::new(0);
-        let watch = epoll::create(CreateFlags::CLOEXEC);
-        Ok(Self {
-            number: WORLDS.fetch_add(1, Ordering::Relaxed),
-            hosts: vec![Host::new("scenario")],
-            links: BTreeMap::new(),
-            usual: LinkSettings {
-                latency: USUAL_LATENCY,
-                loss: 0.0,
-            },
-            ends: BTreeMap::new(),
-            fates: BTreeMap::new(),
-            made: 0,
-            buffer: vec![0; MOST_BYTES].into(),
+        let mut network = Self {
+            names: Names::new(),
+            hosts: Vec::new(),
+            up: Vec::new(),
+            links: Links::new(),
+            streams: Streams::new()?,
+            datagrams: Datagrams::default(),
+            locals: Locals::default(),
             deaf: BTreeSet::new(),
-            watch: watch.map_err(|errno| refused("epoll_create1", errno))?,
-            cuts: 0,
-        })
+        };
+        network.add_host("scenario");
+        Ok(network)
     }
 
-    fn settings(&self, from: HostId, to: HostId) -> LinkSettings {
-        let set = self.links.get(&(from, to));
-        match set.and_then(|link| link.settings.clone()) {
-            Some(settings) => settings,
-            None if from == to => LinkSettings {
-                latency: LOOPBACK_LATENCY,
-                loss: 0.0,
-            },
-            None => self.usual.clone(),
-        }
+    fn parts<'a>(&'a mut self, plan: &'a mut Plan) -> (&'a mut Streams, Around<'a>) {
+        let around = Around {
+            plan,
+            links: &mut self.links,
+            up: &self.up,
+        };
+        (&mut self.streams, around)
     }
 
-    /// How long a packet takes, with those that are sent again because it was lost.
-    fn delay(&self, plan: &mut Plan, from: HostId, to: HostId) -> u64 {
-        let settings = self.settings(from, to);
-        let mut delay = plan.dice.within(&settings.latency);
-        let mut patience = FIRST_RETRANSMISSION;
-        for _ in 0..MOST_RETRANSMISSIONS {
-            if settings.loss <= 0.0 || !plan.dice.chance(settings.loss) {
-                break;
-            }
-            delay += patience;
-            patience *= 2;
-        }
-        delay
+    fn is_up(&self, host: HostId) -> bool {
+        self.up.get(host.0 as usize) == Some(&true)
     }
 
     fn lets_through(&self, from: HostId, to: HostId) -> bool {
-        let is_up = |host: HostId| (self.hosts.get(host.0 as usize)).is_some_and(|host| host.is_up);
-        let is_cut = (self.links.get(&(from, to))).is_some_and(|link| !link.cuts.is_empty());
-        is_up(from) && is_up(to) && !is_cut
+        self.is_up(from) && self.is_up(to) && !self.links.is_cut(from, to)
     }
 
-    fn name(&self, tag: &str, address: SocketAddr) -> io::Result<SocketAddrUnix> {
-        /// Processes have the same id in different namespaces, and these names in common.
-        static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
-        let name = format!("{NAME}/{:x}/{}/{tag}/{address}", *PROCESS, self.number);
-        Ok(SocketAddrUnix::new_abstract_name(name.as_bytes())?)
+    /// Whether hosts have had the kernel do something.
+    pub(super) fn is_asked(&self) -> bool {
+        self.streams.is_asked()
     }
 
-    /// What is on its way, and was held up, comes a little later.
-    fn send_again(&mut self, plan: &mut Plan) {
-        let waiting: Vec<u64> = self.ends.keys().copied().collect();
-        for id in waiting {
-            let end = &self.ends[&id];
-            if end
-                .flight
-                .front()
-                .is_some_and(|first| first.due <= plan.now)
-            {
-                let delay = self.delay(plan, end.host, end.peer_host);
-                plan.after(delay, Event::Due(id));
-            }
-        }
-    }
-
-    /// Takes up what hosts have sent or made room for; whether that was anything.
+    /// Takes up what hosts have had the kernel do, if that may be anything; whether it was.
     pub(super) fn collect(&mut self, plan: &mut Plan) -> bool {
-        let mut events = [epoll::Event {
-            flags: EventFlags::empty(),
-            data: EventData::new_u64(0),
-        }; EVENTS_AT_ONCE];
-        let no_wait = timespec(Duration::ZERO);
-        // An interruption, too, leaves what there is to be found the next time.
-        let count = epoll::wait(&self.watch, &mut events, Some(&no_wait)).unwrap_or(0);
-        let mut stirred = BTreeSet::new();
-        for event in &events[..count] {
-            let (id, flags) = (event.data.u64(), event.flags);
-            let Some(end) = self.ends.get_mut(&id) else {
-                continue;
-            };
-            let is_over = flags.intersects(EventFlags::HUP | EventFlags::ERR);
-            end.is_readable |= is_over || flags.intersects(EventFlags::IN | EventFlags::RDHUP);
-            end.is_ending |= is_over || flags.contains(EventFlags::RDHUP);
-            end.is_gone |= is_over;
-            stirred.insert(id);
+        let given = self.datagrams.give_held(&self.names);
+        let is_asked = self.streams.is_asked();
+        // Tests look all the same, to find what was not told.
+        if !is_asked && !cfg!(debug_assertions) {
+            return given;
         }
-        for id in stirred {
-            self.take_from(plan, id);
-            if let Some(end) = self.ends.get(&id) {
-                let peer = end.peer;
-                self.hand_over(plan, peer);
-            }
-            self.forget_if_over(id);
-        }
-        count > 0
+        let (streams, mut around) = self.parts(plan);
+        let collected = streams.collect(&mut around);
+        debug_assert!(
+            is_asked || !collected,
+            "hosts did what the world was not told of"
+        );
+        collected || given
     }
 
-    /// Does what is due; hands back what is to be called.
-    pub(super) fn happen(&mut self, plan: &mut Plan, event: Event) -> Option<Call> {
+    /// The same, whatever may be.
+    pub(super) fn collect_all(&mut self, plan: &mut Plan) -> bool {
+        let (streams, mut around) = self.parts(plan);
+        streams.collect(&mut around)
+    }
+
+    /// Does what is due.
+    pub(super) fn happen(&mut self, plan: &mut Plan, event: Event) -> Happened {
         match event {
+            Event::Asks(attempt) => self.ask_for(plan, attempt),
             Event::Syn(attempt) => self.arrive(plan, attempt),
-            Event::Answered(attempt, socket) => {
-                let to = host_of(attempt.from, attempt.to.ip());
-                if !self.lets_through(to, attempt.from) {
-                    plan.after(FIRST_SYN_RETRY, Event::Answered(attempt, socket));
-                    return None;
+            Event::Tells(attempt, socket) => self.tell(plan, attempt, socket),
+            Event::Answered(attempt, socket) => return self.answer(plan, attempt, socket),
+            Event::Due(id) => {
+                let (streams, mut around) = self.parts(plan);
+                if !streams.hand_over(&mut around, id) {
+                    return Happened::Nothing;
                 }
-                return Some(Box::new(move || (attempt.answer)(socket)));
             }
-            Event::Due(id) => self.hand_over(plan, id),
-            Event::Broken(id, errno) => self.break_off(id, errno),
-            Event::Call(call) => return Some(call),
+            Event::Broken(id, errno) => self.streams.break_off(id, errno),
+            Event::Unheard(id) => {
+                let (streams, mut around) = self.parts(plan);
+                streams.ask_again(&mut around, id);
+            }
+            Event::Datagram(flying) => {
+                let mut around = Around {
+                    plan,
+                    links: &mut self.links,
+                    up: &self.up,
+                };
+                self.datagrams.arrive(&self.names, &mut around, flying);
+            }
+            Event::Call(call) => return Happened::Call(call),
             // The world's, and not the network's.
             Event::Alarm => {}
         }
-        None
+        Happened::Something
+    }
+
+    /// Has a request for a connection be on its way.
+    fn ask_for(&mut self, plan: &mut Plan, mut attempt: Attempt) {
+        let to = host_of(attempt.from, attempt.to.ip());
+        attempt.noted = plan.note_sent(attempt.from, to, || match attempt.tries {
+            0 => format!("connect to {}", attempt.to),
+            _ => format!("connect to {}, again", attempt.to),
+        });
+        let packet = attempt.packet(PacketKind::Syn, attempt.from, to);
+        match self.links.send(plan, packet) {
+            Way::Comes(at) | Way::ComesTwice(at) => plan.at(at, Event::Syn(attempt)),
+            Way::Lost | Way::Resets(_) => ask_again(plan, attempt),
+        }
+    }
+
+    /// Word of a request for a connection has come back to who asked.
+    fn answer(
+        &mut self,
+        plan: &mut Plan,
+        attempt: Attempt,
+        socket: io::Result<OwnedFd>,
+    ) -> Happened {
+        let to = host_of(attempt.from, attempt.to.ip());
+        if self.lets_through(to, attempt.from) {
+            plan.note_came(attempt.noted);
+            return Happened::Call(Box::new(move || (attempt.answer)(socket)));
+        }
+        self.tell_again(plan, attempt, socket);
+        Happened::Nothing
+    }
+
+    /// Has the answer to a request for a connection be on its way.
+    fn tell(&mut self, plan: &mut Plan, mut attempt: Attempt, socket: io::Result<OwnedFd>) {
+        let to = host_of(attempt.from, attempt.to.ip());
+        attempt.noted = plan.note_sent(to, attempt.from, || match socket.is_ok() {
+            true => "connected".to_owned(),
+            false => "refused".to_owned(),
+        });
+        let packet = attempt.packet(PacketKind::SynAck, to, attempt.from);
+        match self.links.send(plan, packet) {
+            Way::Comes(at) | Way::ComesTwice(at) => {
+                plan.at(at, Event::Answered(attempt, socket));
+            }
+            Way::Lost | Way::Resets(_) => self.tell_again(plan, attempt, socket),
+        }
+    }
+
+    /// The answer was lost, and is sent again after a while.
+    fn tell_again(&mut self, plan: &mut Plan, mut attempt: Attempt, socket: io::Result<OwnedFd>) {
+        plan.note_lost(attempt.noted);
+        if attempt.tries == MOST_SYN_RETRIES {
+            // With the client's socket, which nobody has ever had.
+            self.streams.ask();
+            return give_up(plan, attempt);
+        }
+        let patience = FIRST_SYN_RETRY << attempt.tries;
+        attempt.tries += 1;
+        plan.after(patience, Event::Tells(attempt, socket));
     }
 
     /// A request for a connection has come as far as the host that it is for, or has not.
-    fn arrive(&mut self, plan: &mut Plan, mut attempt: Attempt) {
+    fn arrive(&mut self, plan: &mut Plan, attempt: Attempt) {
         let to = host_of(attempt.from, attempt.to.ip());
         let arrived = match self.lets_through(attempt.from, to) {
             true => self.accept(plan, &attempt, to),
@@ -531,268 +470,83 @@ impl Network {
         };
         match arrived {
             // Nobody answers: a partition, a host that is down, or a full backlog.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if attempt.tries == MOST_SYN_RETRIES {
-                    let call = || (attempt.answer)(Err(Errno::TIMEDOUT.into()));
-                    plan.after(0, Event::Call(Box::new(call)));
-                    return;
-                }
-                let patience = FIRST_SYN_RETRY << attempt.tries;
-                attempt.tries += 1;
-                plan.after(patience, Event::Syn(attempt));
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ask_again(plan, attempt),
             answer => {
-                let delay = self.delay(plan, to, attempt.from);
-                plan.after(delay, Event::Answered(attempt, answer));
+                plan.note_came(attempt.noted);
+                self.tell(plan, attempt, answer);
             }
         }
     }
 
     /// Puts a connection into the backlog of who listens there; hands back the client's socket.
     fn accept(&mut self, plan: &mut Plan, attempt: &Attempt, to: HostId) -> io::Result<OwnedFd> {
-        let (of_client, of_server) = (self.made + 1, self.made + 2);
+        let of_client = self.streams.next_number();
+        let of_server = of_client + 1;
         let tag = listener_tag(to);
-        if self.deaf.contains(&(tag.clone(), attempt.to)) {
-            return Err(Errno::AGAIN.into());
+        let listener = (tag.clone(), attempt.to);
+        if self.deaf.contains(&listener) {
+            // Others can have its name once it is closed.
+            return match bind(&socket()?, &self.names.of(&tag, attempt.to)?) {
+                Err(Errno::ADDRINUSE) => Err(Errno::AGAIN.into()),
+                _ => {
+                    self.deaf.remove(&listener);
+                    Err(Errno::CONNREFUSED.into())
+                }
+            };
         }
         let far = socket()?;
-        bind(&far, &self.name(&format!("e{of_server}"), attempt.client)?)?;
-        let asked = connect(&far, &self.name(&tag, attempt.to)?);
+        bind(
+            &far,
+            &self.names.of(&format!("e{of_server}"), attempt.client)?,
+        )?;
+        let asked = connect(&far, &self.names.of(&tag, attempt.to)?);
         // What listens on all addresses listens on the loopback as well.
         let asked = match asked {
             Err(Errno::CONNREFUSED) if attempt.to.ip().is_loopback() => {
                 let any = SocketAddr::new(address_of(to), attempt.to.port());
-                connect(&far, &self.name(&tag, any)?)
+                connect(&far, &self.names.of(&tag, any)?)
             }
             asked => asked,
         };
         asked?;
         let (client, far_client) = self.pair(of_client, attempt)?;
-        self.made += 2;
-        self.add(plan, (of_server, to), (of_client, attempt.from), far)?;
-        self.add(plan, (of_client, attempt.from), (of_server, to), far_client)?;
+        let (client_end, server_end) = (
+            (attempt.from, attempt.client),
+            (to, SocketAddr::new(attempt.to.ip(), attempt.to.port())),
+        );
+        let as_peer = |id, (host, address)| (id, host, address);
+        let streams = &mut self.streams;
+        streams.add(plan, client_end, as_peer(of_server, server_end), far_client)?;
+        streams.add(plan, server_end, as_peer(of_client, client_end), far)?;
         Ok(client)
     }
 
     /// A client's socket and its far end, whose name says where it is connected to.
-    fn pair(&self, id: u64, attempt: &Attempt) -> io::Result<(OwnedFd, OwnedFd)> {
+    fn pair(&self, id: u32, attempt: &Attempt) -> io::Result<(OwnedFd, OwnedFd)> {
         let listener = socket()?;
-        let name = self.name(&format!("e{id}"), attempt.to)?;
+        let name = self.names.of(&format!("e{id}"), attempt.to)?;
         bind(&listener, &name)?;
         listen(&listener, 1)?;
         let client = socket()?;
-        bind(&client, &self.name(&format!("c{id}"), attempt.client)?)?;
+        bind(&client, &self.names.of(&format!("c{id}"), attempt.client)?)?;
         connect(&client, &name)?;
         let (far, _) = acceptfrom_with(&listener, FLAGS)?;
         Ok((client, far))
     }
-
-    fn add(
-        &mut self,
-        plan: &mut Plan,
-        (id, host): (u64, HostId),
-        (peer, peer_host): (u64, HostId),
-        far: OwnedFd,
-    ) -> io::Result<()> {
-        let buffer = plan.dice.within(&WINDOWS) as usize;
-        sockopt::set_socket_send_buffer_size(&far, buffer)?;
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        epoll::add(&self.watch, &far, EventData::new_u64(id), flags)?;
-        self.ends.insert(
-            id,
-            End {
-                host,
-                peer,
-                peer_host,
-                far,
-                is_readable: false,
-                is_ending: false,
-                has_ended: false,
-                is_gone: false,
-                resets_on_close: false,
-                flight: VecDeque::new(),
-                bytes_in_flight: 0,
-                window: plan.dice.within(&WINDOWS) as usize,
-            },
-        );
-        Ok(())
-    }
-
-    /// Takes what the host has sent, as far as the window lets it.
-    fn take_from(&mut self, plan: &mut Plan, id: u64) {
-        loop {
-            let Some(end) = self.ends.get_mut(&id) else {
-                return;
-            };
-            let room = end.window.saturating_sub(end.bytes_in_flight);
-            if !end.is_readable || end.has_ended || room == 0 {
-                return;
-            }
-            let buffer = &mut self.buffer[..room.min(MOST_BYTES)];
-            let what = match recv(&end.far, &mut *buffer, RecvFlags::DONTWAIT) {
-                Ok((0, _)) if end.resets_on_close && end.is_gone => What::Reset,
-                Ok((0, _)) => What::Fin,
-                Ok((count, _)) => {
-                    // Less than it could be: there is no more, and what comes next is told of.
-                    end.is_readable = count == buffer.len() || end.is_ending;
-                    let bytes = buffer[..count].to_vec();
-                    What::Bytes { bytes, given: 0 }
-                }
-                Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => {
-                    end.is_readable = false;
-                    return;
-                }
-                // It was closed, and had not read all.
-                Err(_) => What::Reset,
-            };
-            match &what {
-                What::Bytes { bytes, .. } => end.bytes_in_flight += bytes.len(),
-                What::Fin | What::Reset => end.has_ended = true,
-            }
-            let (from, to) = (end.host, end.peer_host);
-            let due = plan.now + self.delay(plan, from, to);
-            if let Some(end) = self.ends.get_mut(&id) {
-                // In order, whatever each would have taken.
-                let due = end.flight.back().map_or(due, |last| last.due.max(due));
-                end.flight.push_back(Segment { due, what });
-                plan.at(due, Event::Due(id));
-            }
-        }
-    }
-
-    /// Gives the peer what this end has sent and is due, as far as it takes it.
-    fn hand_over(&mut self, plan: &mut Plan, id: u64) {
-        loop {
-            let Some(end) = self.ends.get(&id) else {
-                return;
-            };
-            let peer_id = end.peer;
-            if end.flight.front().is_none_or(|first| first.due > plan.now) {
-                break;
-            }
-            if !self.lets_through(end.host, end.peer_host) {
-                return;
-            }
-            let Some(mut end) = self.ends.remove(&id) else {
-                return;
-            };
-            let given = match self.ends.get(&peer_id) {
-                Some(peer) => give(plan, &mut end, peer, id),
-                // Its host has lost it, and says so.
-                None => Given::Refused,
-            };
-            self.ends.insert(id, end);
-            match given {
-                Given::All => {}
-                Given::Some => break,
-                Given::Refused => return self.break_later(plan, id),
-                Given::Reset => self.break_off(peer_id, Errno::CONNRESET),
-            }
-        }
-        // There may be room again.
-        self.take_from(plan, id);
-        self.forget_if_over(id);
-    }
-
-    /// The end learns, as soon as word of it can come, that its peer has no such connection.
-    fn break_later(&mut self, plan: &mut Plan, id: u64) {
-        let Some(end) = self.ends.get_mut(&id) else {
-            return;
-        };
-        end.flight.clear();
-        end.has_ended = true;
-        let (from, to) = (end.peer_host, end.host);
-        let delay = self.delay(plan, from, to);
-        plan.after(delay, Event::Broken(id, Errno::CONNRESET));
-    }
-
-    /// The connection is over, for one end.
-    fn break_off(&mut self, id: u64, errno: Errno) {
-        let Some(end) = self.ends.get_mut(&id) else {
-            return;
-        };
-        end.flight.clear();
-        end.has_ended = true;
-        self.fates.entry(id).or_insert(errno);
-        // The host finds the end, and asks what it means.
-        _ = shutdown(&end.far, Shutdown::Both);
-        self.forget_if_over(id);
-    }
-
-    /// Lets a connection go that neither host has any use for.
-    fn forget_if_over(&mut self, id: u64) {
-        let is_over = |end: Option<&End>| {
-            end.is_none_or(|end| end.is_gone && end.has_ended && end.flight.is_empty())
-        };
-        let Some(end) = self.ends.get(&id) else {
-            return;
-        };
-        let peer = end.peer;
-        if is_over(Some(end)) && is_over(self.ends.get(&peer)) {
-            self.ends.remove(&id);
-            self.ends.remove(&peer);
-        }
-    }
 }
 
-/// How a segment was given to the peer.
-enum Given {
-    All,
-    /// The rest waits for its time, or for room.
-    Some,
-    /// The peer takes no more.
-    Refused,
-    Reset,
+/// Nobody has answered: the request is sent again after a while, or given up.
+fn ask_again(plan: &mut Plan, mut attempt: Attempt) {
+    plan.note_lost(attempt.noted);
+    if attempt.tries == MOST_SYN_RETRIES {
+        return give_up(plan, attempt);
+    }
+    let patience = FIRST_SYN_RETRY << attempt.tries;
+    attempt.tries += 1;
+    plan.after(patience, Event::Asks(attempt));
 }
 
-/// How often, of one, the peer gets a part of a segment first.
-const PARTS: f64 = 0.25;
-
-/// How much later it gets the rest.
-const PART_DELAY: Range<u64> = 1..200 * MICROSECOND;
-
-/// Gives the peer the first segment that an end has in flight.
-fn give(plan: &mut Plan, end: &mut End, peer: &End, id: u64) -> Given {
-    let Some(first) = end.flight.front_mut() else {
-        return Given::Some;
-    };
-    match &mut first.what {
-        What::Bytes { bytes, given } => {
-            let left = &bytes[*given..];
-            let mut count = left.len();
-            if count > 1 && plan.dice.chance(PARTS) {
-                count = plan.dice.within(&(1..count as u64)) as usize;
-            }
-            let is_part = count < left.len();
-            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            match send(&peer.far, &left[..count], flags) {
-                Ok(sent) => {
-                    *given += sent;
-                    end.bytes_in_flight -= sent;
-                    if *given == bytes.len() {
-                        end.flight.pop_front();
-                        return Given::All;
-                    }
-                    if is_part {
-                        first.due = plan.now + plan.dice.within(&PART_DELAY);
-                        plan.at(first.due, Event::Due(id));
-                    }
-                    Given::Some
-                }
-                // The peer's becoming writable goes on with it.
-                Err(Errno::AGAIN | Errno::INTR) => Given::Some,
-                Err(_) => Given::Refused,
-            }
-        }
-        What::Fin => {
-            _ = shutdown(&peer.far, Shutdown::Write);
-            end.flight.pop_front();
-            Given::All
-        }
-        What::Reset => {
-            end.flight.pop_front();
-            Given::Reset
-        }
-    }
+fn give_up(plan: &mut Plan, attempt: Attempt) {
+    let call = || (attempt.answer)(Err(Errno::TIMEDOUT.into()));
+    plan.after(0, Event::Call(Box::new(call)));
 }
