@@ -7,12 +7,17 @@
 use std::{
     fmt,
     future::{Future, IntoFuture},
+    io,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
+    time::Instant,
 };
 
 use crate::{
+    error::Elapsed,
+    net::Interest,
+    scheduler::now,
     task::{JoinError, JoinHandle},
     wait::{self, Interruptible, Reason, Waited, ready},
     waiter::Parking,
@@ -58,6 +63,105 @@ pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
     }
 }
 
+/// Polls what is not ready yet again and again, for a coroutine that waits meanwhile, always with the same waker.
+///
+/// In place of [`block_on`] for code that is polled part by part, as protocols are that somebody else has
+/// written, and for waits that are to return errors: one that is cut short returns an error and does not
+/// unwind. One poller serves one coroutine at a time.
+///
+/// # Examples
+/// ```
+/// use std::{future::poll_fn, pin::pin, task::Poll, time::{Duration, Instant}};
+/// use maniple::future::Poller;
+/// maniple::run(|| {
+///     let poller = Poller::new();
+///     let task = maniple::spawn(|| 21);
+///     let mut task = pin!(IntoFuture::into_future(task));
+///     let answer = poller.wait(None, |context| task.as_mut().poll(context));
+///     assert_eq!(answer.unwrap().unwrap(), 21);
+///
+///     let soon = Instant::now() + Duration::from_millis(5);
+///     let never = poller.wait(Some(soon), |_| Poll::<()>::Pending);
+///     assert_eq!(never.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+/// });
+/// ```
+pub struct Poller {
+    woken: Arc<Woken>,
+    waker: Waker,
+}
+
+impl Poller {
+    /// One that nobody has woken yet.
+    pub fn new() -> Self {
+        let woken = Arc::new(Woken(Parking::new()));
+        Self {
+            waker: Waker::from(woken.clone()),
+            woken,
+        }
+    }
+
+    /// Its waker: what wakes by it has the next wait end, or the present one.
+    pub fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Polls until that is ready.
+    ///
+    /// # Errors
+    /// Past `until` (kind `TimedOut`), or if the wait was cut short, in a cancelled scope or past its
+    /// deadline. What was polled can be polled again.
+    ///
+    /// # Panics
+    /// With the panic of `poll`.
+    pub fn wait<T>(
+        &self,
+        until: Option<Instant>,
+        poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> io::Result<T> {
+        self.wait_beside(until, || None, poll)
+    }
+
+    /// Polls until that is ready, whenever it is woken and whenever a socket is ready, if `interest`
+    /// says after a poll that one is waited for, which `poll` reads or writes without waiting.
+    ///
+    /// # Errors
+    /// Those of [`Poller::wait`], and if the kernel cannot watch the socket.
+    ///
+    /// # Panics
+    /// With the panic of `poll`.
+    pub fn wait_beside<'a, T>(
+        &self,
+        until: Option<Instant>,
+        interest: impl Fn() -> Option<Interest<'a>>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> io::Result<T> {
+        wait::check()?;
+        let mut context = Context::from_waker(&self.waker);
+        loop {
+            if let Poll::Ready(output) = poll(&mut context) {
+                wait::spend();
+                return Ok(output);
+            }
+            if until.is_some_and(|until| until <= now()) {
+                return Err(Elapsed.into());
+            }
+            self.woken.wait_beside(until, interest())?;
+        }
+    }
+}
+
+impl Default for Poller {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Poller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Poller").finish_non_exhaustive()
+    }
+}
+
 /// Whether the future asked to be polled again. A token of its own, which [`unpark`] does not set: code
 /// around the future may park for reasons of its own.
 ///
@@ -85,6 +189,28 @@ impl Woken {
                 Waited::Interrupted(interrupt) => return wait::unwind(Reason::Future, interrupt),
                 Waited::TimedOut | Waited::Again => {}
             }
+        }
+    }
+}
+
+impl Woken {
+    /// One wait until it is woken or the socket is ready. It may end for nothing.
+    fn wait_beside(
+        &self,
+        until: Option<Instant>,
+        interest: Option<Interest<'_>>,
+    ) -> io::Result<()> {
+        if let Some(interest) = interest {
+            return interest.wait(until, |waiter| self.0.arm(waiter), || self.0.forget());
+        }
+        let (yes, arm) = (Interruptible::Yes, |waiter: &_| self.0.arm(waiter));
+        match wait::wait(Reason::Future, until, yes, arm, || self.0.forget()) {
+            Waited::AtOnce => {
+                wait::spend();
+                wait::check().map_err(Into::into)
+            }
+            Waited::Interrupted(interrupt) => Err(interrupt.into()),
+            Waited::Notified | Waited::TimedOut | Waited::Again => Ok(()),
         }
     }
 }

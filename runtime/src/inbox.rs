@@ -112,6 +112,71 @@ mod tests {
         assert!(inbox.looks_empty());
     }
 
+    /// A waker between its push and its ring, beside a worker that ends, as coroutines: the ring is the last that
+    /// anybody does with a home, which must be there still.
+    fn end_beside_wakers(waits: bool) {
+        use crate::{sim, sync::Semaphore};
+        use std::sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        };
+
+        struct Home {
+            inbox: Inbox<Box<Node>>,
+            bell: Semaphore,
+            is_gone: AtomicBool,
+        }
+        let home = Arc::new(Home {
+            inbox: Inbox::new(),
+            bell: Semaphore::new(0),
+            is_gone: AtomicBool::new(false),
+        });
+        let act = |wakes: fn(&Inbox<Box<Node>>) -> bool| {
+            let home = home.clone();
+            crate::spawn(move || {
+                sim::point();
+                if wakes(&home.inbox) {
+                    sim::point();
+                    sim::always!(
+                        !home.is_gone.load(Ordering::Relaxed),
+                        "rings at a home that is gone"
+                    );
+                    home.bell.add_permits(1);
+                }
+            })
+        };
+        let wakers = [act(|inbox| inbox.push(node(1))), act(Inbox::nudge)];
+        let hear = || home.bell.acquire().expect("nobody cuts it").forget();
+        // The first sleep is ended by the clock.
+        let (mut timer, mut heard, mut owed, mut came) = (true, 0, 0, false);
+        while !came {
+            if home.inbox.park() && !std::mem::take(&mut timer) {
+                hear();
+                heard += 1;
+            }
+            sim::point();
+            owed += usize::from(home.inbox.take(|_node| came = true));
+        }
+        while waits && heard < owed {
+            hear();
+            heard += 1;
+        }
+        home.is_gone.store(true, Ordering::Relaxed);
+        wakers
+            .into_iter()
+            .for_each(|waker| waker.join().expect("it rings"));
+    }
+
+    #[test]
+    fn a_worker_that_does_not_wait_for_who_has_to_ring_is_found_within_a_thousand_seeds() {
+        let fails = |seed| crate::sim::run(seed, |_| end_beside_wakers(false)).err();
+        let failure = (0..1000).find_map(fails).expect("the fault is found");
+        println!("found by {failure}");
+        assert!(failure.what().contains("a home that is gone"), "{failure}");
+        crate::sim::check(0..1000, |_| end_beside_wakers(true));
+        crate::sim::check_orders(2, |_| end_beside_wakers(true));
+    }
+
     #[test]
     fn only_one_pusher_rings_for_a_parked_owner() {
         let inbox = Inbox::new();

@@ -75,6 +75,8 @@ mod sys {
     pub(crate) mod memory;
     pub(crate) mod overflow;
     mod own_memory;
+    #[cfg(feature = "fault-injection")]
+    pub(crate) mod planted;
     pub(crate) mod recycle;
     pub(crate) mod socket;
     pub(crate) mod spin;
@@ -91,6 +93,8 @@ pub mod drain;
 pub mod fs;
 pub mod future;
 pub mod group;
+#[doc(hidden)]
+pub mod hook;
 pub mod inspect;
 pub mod io;
 pub mod local;

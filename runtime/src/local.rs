@@ -128,6 +128,22 @@ impl<T: 'static> LocalKey<T> {
         Ok(f(typed(&*value)))
     }
 
+    /// Calls `f` with the caller's value if it has one, which is not made: a look costs the coroutine nothing, nor
+    /// those that it spawns. `None` as well once the value has been dropped. `f` may wait.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::cell::Cell;
+    /// maniple::coroutine_local! { static DEPTH: Cell<u32> = Cell::new(7) }
+    /// assert_eq!(DEPTH.with_made(Cell::get), None);
+    /// DEPTH.set(1);
+    /// assert_eq!(DEPTH.with_made(Cell::get), Some(1));
+    /// ```
+    pub fn with_made<R>(&'static self, f: impl FnOnce(&T) -> R) -> Option<R> {
+        let value = self.find().ok().flatten()?;
+        Some(f(typed(&*value)))
+    }
+
     /// Hands `look` the value of a coroutine of this thread that does not run, if it has one.
     pub(crate) fn of<R>(&'static self, task: &Header, look: impl FnOnce(&T) -> R) -> Option<R> {
         match task.locals.find(self.key()) {

@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 pub use crate::error::Elapsed;
@@ -134,6 +134,20 @@ pub fn remaining() -> Option<Duration> {
 #[inline]
 pub fn now() -> Instant {
     scheduler::now()
+}
+
+/// The time of day: [`SystemTime::now`], and in a [simulated world](crate::sim) what the caller's host takes for it.
+///
+/// There every clock begins with the year 2030; the [host's](crate::sim::Host::set_clock) may be wrong, and drift.
+///
+/// # Examples
+/// ```
+/// use std::time::SystemTime;
+/// assert!(maniple::time::system_now() > SystemTime::UNIX_EPOCH);
+/// ```
+#[inline]
+pub fn system_now() -> SystemTime {
+    scheduler::system_now()
 }
 
 /// The clock as of the worker's last look at it: cheap, and behind by no more than the time since the worker last

@@ -7,7 +7,12 @@ use std::{
 };
 
 use crate::{
-    group::{decided, join::cut_short},
+    cancel,
+    group::{
+        decided,
+        hedge_cap::{Cap, Counts},
+        join::cut_short,
+    },
     scheduler::now,
     sys::spin::SpinLock,
     time,
@@ -16,7 +21,8 @@ use crate::{
 /// Calls `attempt`, and a second time if the first has not succeeded after `delay`; the first success wins.
 ///
 /// `attempt` gets the index of the attempt, 0 or 1. The loser is cancelled, and `hedge` returns once it
-/// has ended. If the first attempt fails before the delay is over, the second begins at once. For calls
+/// has ended. If the first attempt fails before the delay is over, the second begins at once, unless the
+/// caller is cancelled or past its deadline: then there is none. For calls
 /// that may be made twice, to services whose slow answers are rare and accidental.
 ///
 /// Elsewhere: "hedged request" in Dean and Barroso's *The Tail at Scale* and gRPC's hedging policy;
@@ -43,6 +49,17 @@ where
     T: Send,
     E: Send,
 {
+    hedge_if(delay, || true, attempt)
+}
+
+/// Makes the second attempt only if it may be made when it is due.
+fn hedge_if<F, T, E>(delay: Duration, may: impl Fn() -> bool + Sync, attempt: F) -> Result<T, E>
+where
+    F: Fn(usize) -> Result<T, E> + Sync,
+    T: Send,
+    E: Send,
+{
+    let may = &may;
     let begin_second = now().checked_add(delay);
     let (attempt, second_taken) = (&attempt, &AtomicBool::new(false));
     let (mut failed, mut failed_aside) = (None, None);
@@ -53,7 +70,7 @@ where
         let second = begin_second.map(|at| {
             g.try_spawn(move || {
                 time::sleep_until(at);
-                if second_taken.swap(true, Ordering::Relaxed) {
+                if second_taken.swap(true, Ordering::Relaxed) || !may() {
                     return Ok(());
                 }
                 lost_or_won(attempt(1), aside)
@@ -64,7 +81,10 @@ where
             if let Some(waits) = second {
                 waits.cancel();
             }
-            lost_or_won(attempt(1), &mut failed)?;
+            // A caller that is cut has no use for it.
+            if cancel::check().is_ok() && may() {
+                lost_or_won(attempt(1), &mut failed)?;
+            }
         }
         Ok(())
     });
@@ -92,6 +112,9 @@ fn lost_or_won<T, E>(result: Result<T, E>, failed: &mut Option<E>) -> Result<(),
 /// counts, since it is a slow one; that of an attempt which failed sooner than the delay does not. To be
 /// shared by all who make such calls.
 ///
+/// When *all* answers become slow, the delay is short for a while, and nearly every call is made twice, to a service
+/// that has too much to do already: see [`Hedger::at_most`].
+///
 /// # Examples
 /// ```
 /// use maniple::group::Hedger;
@@ -103,7 +126,23 @@ fn lost_or_won<T, E>(result: Result<T, E>, failed: &mut Option<E>) -> Result<(),
 pub struct Hedger {
     initial: Duration,
     percent: usize,
+    cap: Option<Cap>,
     times: SpinLock<Ring>,
+    counts: SpinLock<Counts>,
+}
+
+/// What a [`Hedger`] has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HedgeStats {
+    /// Calls, each counted once.
+    pub calls: u64,
+    /// Second attempts.
+    pub hedges: u64,
+    /// Second attempts that succeeded.
+    pub won: u64,
+    /// Second attempts that were not made, since there were too many.
+    pub refused: u64,
 }
 
 impl Hedger {
@@ -113,7 +152,9 @@ impl Hedger {
         Self {
             initial,
             percent: 95,
+            cap: None,
             times: SpinLock::new(Ring::new()),
+            counts: SpinLock::new(Counts::new()),
         }
     }
 
@@ -123,7 +164,9 @@ impl Hedger {
         Self {
             initial,
             percent: 95,
+            cap: None,
             times: SpinLock::new(Ring::new()),
+            counts: SpinLock::new(Counts::new()),
         }
     }
 
@@ -135,6 +178,41 @@ impl Hedger {
         assert!(percent >= 1 && percent <= 100);
         self.percent = percent;
         self
+    }
+
+    /// Of so many calls in a hundred there may be a second attempt, among those of the last `window`, and one in each
+    /// window in any case. Beyond that a slow call waits for its first attempt, and one that fails has failed. Default:
+    /// no bound.
+    ///
+    /// So a service whose answers are all slow gets a tenth more calls, say, and not twice as many. brpc has the same
+    /// as `max_backup_ratio`.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple::group::Hedger;
+    /// use std::time::Duration;
+    /// let hedger = Hedger::new(Duration::ZERO).at_most(10, Duration::from_secs(10));
+    /// for _ in 0..1000 {
+    ///     // Each asks for a second attempt.
+    ///     let failed = hedger.run(|_attempt| Err::<(), _>("down"));
+    ///     assert!(failed.is_err());
+    /// }
+    /// assert_eq!(hedger.stats().hedges, 100);
+    /// ```
+    pub const fn at_most(mut self, percent: u32, window: Duration) -> Self {
+        self.cap = Some(Cap { percent, window });
+        self
+    }
+
+    /// What it has seen so far.
+    pub fn stats(&self) -> HedgeStats {
+        let counts = self.counts.lock();
+        HedgeStats {
+            calls: counts.calls,
+            hedges: counts.hedges,
+            won: counts.won,
+            refused: counts.refused,
+        }
     }
 
     /// The delay that the next call will use.
@@ -158,9 +236,13 @@ impl Hedger {
         E: Send,
     {
         let delay = self.delay();
-        hedge(delay, |index| {
+        self.counts.lock().call(self.cap, now());
+        let may = || self.counts.lock().may_hedge(self.cap, now());
+        hedge_if(delay, may, |index| {
             if index > 0 {
-                return attempt(index);
+                let result = attempt(index);
+                self.counts.lock().won += u64::from(result.is_ok());
+                return result;
             }
             let mut timed = Timed {
                 hedger: self,
@@ -181,6 +263,7 @@ impl fmt::Debug for Hedger {
         f.debug_struct("Hedger")
             .field("percentile", &self.percent)
             .field("delay", &self.delay())
+            .field("stats", &self.stats())
             .finish()
     }
 }

@@ -1,11 +1,13 @@
 //! All of them: `join!` for values, `try_join!` and [`try_join`] for results.
 
+use std::fmt;
+
 use crate::{
     cancel,
     error::{Interrupt, Unwind},
     group::{Group, decided},
     scheduler::on_waiter,
-    sys::fenced,
+    sys::{fenced, spin::SpinLock},
     task::{self, JoinError},
     wait::{self, Reason},
     waiter::Waiter,
@@ -143,15 +145,17 @@ macro_rules! __join {
         })
     };
     (@emit [try_joined $first:expr] $(($name:ident $rest:expr))*) => {
-        $crate::group::try_joined(|group| {
-            $(let $name = group.try_spawn(|| $rest);)*
-            match $crate::group::call(|| $first) {
-                ::core::result::Result::Ok(first) => ::core::result::Result::Ok(
-                    (|| ::core::option::Option::Some((first, $($name.join().ok()?,)*)))()
-                ),
-                ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
-            }
-        })
+        match $crate::group::FirstError::none() {
+            error => $crate::group::try_joined(&error, |group| {
+                $(let $name = group.try_spawn(|| error.keep($crate::group::call(|| $rest)));)*
+                match error.keep($crate::group::call(|| $first)) {
+                    ::core::result::Result::Ok(first) => ::core::result::Result::Ok(
+                        (|| ::core::option::Option::Some((first, $($name.join().ok()?,)*)))()
+                    ),
+                    ::core::result::Result::Err(failed) => ::core::result::Result::Err(failed),
+                }
+            }),
+        }
     };
 }
 
@@ -172,11 +176,75 @@ pub fn joined<'env, T>(
 }
 
 /// What [`try_join!`](crate::try_join!) expands to: without a value there is an error, or both were cut.
+///
+/// The error is beside the group and not in its type: whatever outlives `'scope` by that type, as a lifetime within an
+/// error does, is to the compiler what the calls borrow for, and so they could borrow nothing where it is `'static`, as
+/// in `Box<dyn Error>`.
 #[doc(hidden)]
 pub fn try_joined<'env, T, E>(
-    body: impl for<'scope> FnOnce(&'scope Group<'scope, 'env, E>) -> Result<Option<T>, E>,
+    error: &FirstError<E>,
+    body: impl for<'scope> FnOnce(&'scope Group<'scope, 'env, Failed>) -> Result<Option<T>, Failed>,
 ) -> Result<T, E> {
-    Ok(decided(body)?.unwrap_or_else(|| cut_short()))
+    match decided(body) {
+        Ok(values) => Ok(values.unwrap_or_else(|| cut_short())),
+        Err(Failed(())) => Err(error.take().expect("a call that failed has kept its error")),
+    }
+}
+
+/// The first error of the calls of a [`try_join!`](crate::try_join!).
+#[doc(hidden)]
+pub struct FirstError<E>(SpinLock<Option<E>>);
+
+/// A call's error is kept elsewhere.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Failed(());
+
+impl<E> FirstError<E> {
+    #[inline]
+    pub fn none() -> Self {
+        Self(SpinLock::new(None))
+    }
+
+    /// Keeps the error of a call, if it is the first.
+    #[inline]
+    pub fn keep<T>(&self, returned: Result<T, E>) -> Result<T, Failed> {
+        returned.map_err(|error| self.keep_error(error))
+    }
+
+    #[cold]
+    fn keep_error(&self, error: E) -> Failed {
+        let mut first = self.0.lock();
+        let later = match *first {
+            None => {
+                *first = Some(error);
+                None
+            }
+            Some(_) => Some(error),
+        };
+        drop(first);
+        drop(later);
+        Failed(())
+    }
+
+    fn take(&self) -> Option<E> {
+        self.0.lock().take()
+    }
+}
+
+impl<E> fmt::Debug for FirstError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FirstError").finish_non_exhaustive()
+    }
+}
+
+impl<E> Drop for FirstError<E> {
+    /// There is one still where a call panicked, which goes on.
+    fn drop(&mut self) {
+        if let Some(error) = self.take() {
+            fenced::drop_value(error, "the error of calls of which one panicked");
+        }
+    }
 }
 
 fn unwind(elapsed: bool) -> ! {

@@ -16,8 +16,11 @@
 //! (`ShutdownOnFailure`), Kotlin's `coroutineScope`, Trio's nursery, `std::thread::scope`.
 
 mod hedge;
+mod hedge_cap;
 mod join;
+mod joiner;
 mod map;
+mod parallel;
 mod partial;
 mod race;
 mod supervise;
@@ -32,12 +35,14 @@ use std::{
     time::Instant,
 };
 
-pub use hedge::{Hedger, hedge};
+pub use hedge::{HedgeStats, Hedger, hedge};
 use join::cause;
 pub use join::try_join;
 #[doc(hidden)]
-pub use join::{call, joined, try_joined};
+pub use join::{Failed, FirstError, call, joined, try_joined};
+pub use joiner::{Ended, Joiner, Member, join_with};
 pub use map::{map, map_as_completed, try_map};
+pub use parallel::{Ending, Fate, Gathered, Parallel};
 pub use partial::{Part, partial_deadline, partial_timeout};
 pub use race::{Indexed, quorum, race};
 pub use supervise::{FailedAttempt, GaveUp, Restart, supervised};

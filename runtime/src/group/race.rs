@@ -1,10 +1,11 @@
 //! The first successes: [`race`] wants one, [`quorum`] so many.
 
-use std::mem;
+use std::ops::ControlFlow;
 
-use crate::{
-    group::{decided, join::cut_short},
-    sync::Mutex,
+use crate::group::{
+    decided,
+    join::cut_short,
+    joiner::{Ended, Joiner, Member, join_with},
 };
 
 /// Runs the calls concurrently and returns the first success; the others are cancelled.
@@ -104,35 +105,43 @@ where
     let Some(spare) = calls.len().checked_sub(needed) else {
         return Err(Vec::new());
     };
-    // `None` once the matter is decided.
-    let counted = Mutex::new(Some((Vec::with_capacity(needed), Vec::new())));
-    let counted = &counted;
-    let undecided = decided(|g| {
-        for (index, call) in calls.into_iter().enumerate() {
-            drop(g.try_spawn(move || {
-                let result = call();
-                let mut counted = counted.lock();
-                let Some((successes, errors)) = &mut *counted else {
-                    return Ok(());
-                };
-                match result {
-                    Ok(value) => successes.push((index, value)),
-                    Err(error) => errors.push((index, error)),
-                }
-                let decision = if successes.len() == needed {
-                    Ok(mem::take(successes))
-                } else if errors.len() > spare {
-                    Err(mem::take(errors))
-                } else {
-                    return Ok(());
-                };
-                let undecided = counted.take();
-                drop(counted);
-                drop(undecided);
-                Err(decision)
-            }));
+    let counting = Counting {
+        needed,
+        spare,
+        successes: Vec::with_capacity(needed),
+        errors: Vec::new(),
+    };
+    join_with(counting, calls)
+}
+
+struct Counting<T, E> {
+    needed: usize,
+    spare: usize,
+    successes: Indexed<T>,
+    errors: Indexed<E>,
+}
+
+impl<T, E> Joiner<Result<T, E>> for Counting<T, E> {
+    type Output = Result<Indexed<T>, Indexed<E>>;
+
+    fn completed(&mut self, member: Member<Result<T, E>>) -> ControlFlow<()> {
+        match member.value {
+            Ok(value) => self.successes.push((member.index, value)),
+            Err(error) => self.errors.push((member.index, error)),
         }
-        Ok(())
-    });
-    undecided.err().unwrap_or_else(|| cut_short())
+        match self.successes.len() == self.needed || self.errors.len() > self.spare {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
+    fn finish(self, _: Ended) -> Option<Self::Output> {
+        if self.successes.len() == self.needed {
+            Some(Ok(self.successes))
+        } else if self.errors.len() > self.spare {
+            Some(Err(self.errors))
+        } else {
+            None
+        }
+    }
 }

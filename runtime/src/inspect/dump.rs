@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Coroutine, Snapshot, State, Told, Worker, collect};
+use super::{Coroutine, Snapshot, State, Told, Worker, collect, section};
 use crate::{
     cancel, coroutine,
     scheduler::{now, snapshot::WorkerView, suspend},
@@ -17,7 +17,8 @@ use crate::{
 /// dump of goroutines or threads.
 ///
 /// Of a worker that is held it tells who holds it, and where, and lists its other coroutines without backtraces.
-/// How the holder is found is told at [`watch_stalls`](super::watch_stalls()).
+/// How the holder is found is told at [`watch_stalls`](super::watch_stalls()). Behind it come the
+/// [sections](super::add_section()) of others.
 ///
 /// Frames have names and lines as far as the program has debug information; `debug =
 /// "line-tables-only"` in the profile is enough. The first dump reads that information, which can take
@@ -31,12 +32,18 @@ use crate::{
 pub fn dump() -> String {
     let seen = Arc::new(collect(true));
     if crate::current().is_none() {
-        return render(&seen);
+        return whole(&seen);
     }
     // Naming frames takes long enough to be none of a worker's business.
     let theirs = seen.clone();
-    let named = cancel::shield(|| crate::offload(move || render(&theirs)));
-    named.unwrap_or_else(|_| render(&seen))
+    let named = cancel::shield(|| crate::offload(move || whole(&theirs)));
+    named.unwrap_or_else(|_| whole(&seen))
+}
+
+fn whole(seen: &Snapshot) -> String {
+    let mut report = render(seen);
+    report += &section::told();
+    report
 }
 
 /// What a worker tells of itself and its coroutines, as the report has it.

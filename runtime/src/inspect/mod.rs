@@ -27,6 +27,7 @@
 mod depths;
 mod dump;
 mod quit;
+mod section;
 mod stacks;
 mod stall;
 
@@ -44,6 +45,7 @@ pub use depths::{DepthsOf, Distribution, MeasureDepths, depth_label, depths, mea
 pub use dump::dump;
 pub(crate) use dump::text_of;
 pub use quit::dump_on_sigquit;
+pub use section::add_section;
 pub use stacks::{GuardKind, Stacks, stacks};
 pub use stall::{StallWatch, watch_stalls};
 

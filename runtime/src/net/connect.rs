@@ -26,7 +26,7 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// Connects to the address.
 pub(super) fn to(address: &SocketAddr, until: Option<Instant>) -> io::Result<Source> {
     if let Some(world) = simulated::world() {
-        return simulated::connect(&world, address, until).map(Source::new);
+        return simulated::connect(&world, address, until, Source::of_world);
     }
     match begin(address)? {
         Begun::Done(source) => Ok(source),

@@ -10,6 +10,7 @@
 
 mod connect;
 mod hangups;
+mod interest;
 mod lookup;
 mod pipe;
 mod resolve;
@@ -24,6 +25,7 @@ mod udp_batch;
 mod unix;
 
 pub use hangups::{Hangup, Hangups};
+pub use interest::Interest;
 pub use lookup::{DEFAULT_NAME_TTL, MAX_NAMES, set_name_ttl};
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use resolve::ToSocketAddrs;

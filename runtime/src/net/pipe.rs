@@ -9,6 +9,7 @@ use std::{
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::{
+    simulated,
     socket::{conversions, reader, slices_at_once, writer},
     source::{Moved, Source},
 };
@@ -38,6 +39,7 @@ use crate::sys::event::Direction;
 /// # }
 /// ```
 pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    simulated::take_descriptor()?;
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     Ok((
         PipeReader::with_source(Source::new(reader)),

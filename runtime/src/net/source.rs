@@ -10,7 +10,7 @@ use std::{
     ptr::NonNull,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -31,25 +31,38 @@ use crate::{
         spin::SpinLock,
     },
     wait::{self, Interruptible, Reason, Waited},
+    waiter::Waiter,
 };
 
 pub(crate) struct Source {
     /// `None` once it was given back.
     fd: Option<OwnedFd>,
-    /// What others may have done to the socket: [`STRANGE`], [`LINGERS`].
-    marks: AtomicU8,
+    /// What others may have done to the socket: [`STRANGE`], [`LINGERS`]; and in a simulated world, from [`END`] on,
+    /// which end of a connection it is.
+    marks: AtomicU32,
     /// The latest registration, as `worker id << 32 | slot`; 0 for none, since worker ids start at 1.
     latest: AtomicU64,
     registrations: SpinLock<Registrations>,
-    /// The error that ended the connection, 0 as yet; shared with clones. Made when there is one of either.
-    fate: OnceLock<Arc<AtomicI32>>,
+    /// What it shares with clones. Made when there are any, or something to note.
+    shared: OnceLock<Arc<Shared>>,
+}
+
+/// What handles of one file have to know of each other.
+#[derive(Default)]
+struct Shared {
+    /// The error that ended the connection, 0 as yet.
+    fate: AtomicI32,
+    /// Whether one of them may have told the socket to linger.
+    lingers: AtomicBool,
 }
 
 /// Somebody else has had the descriptor in hand, so that reads may have learnt to end early: by TLS in the
 /// kernel, by bytes that were taken out of band.
-const STRANGE: u8 = 1;
+const STRANGE: u32 = 1;
 /// The socket may have been told to linger, so that closing it may block.
-const LINGERS: u8 = 2;
+const LINGERS: u32 = 2;
+/// By so many bits further.
+const END: u32 = 8;
 
 #[derive(Default)]
 struct Registrations {
@@ -95,10 +108,10 @@ impl Source {
     pub(crate) fn new(fd: OwnedFd) -> Self {
         Self {
             fd: Some(fd),
-            marks: AtomicU8::new(0),
+            marks: AtomicU32::new(0),
             latest: AtomicU64::new(0),
             registrations: SpinLock::new(Registrations::default()),
-            fate: OnceLock::new(),
+            shared: OnceLock::new(),
         }
     }
 
@@ -112,18 +125,26 @@ impl Source {
     /// Takes over what a listener has accepted, which lingers as the listener does.
     pub(crate) fn accepted(fd: OwnedFd, listener: &Source) -> Self {
         let source = Self::new(fd);
-        source.mark(listener.marks.load(Ordering::Relaxed) & LINGERS);
+        if listener.may_linger() {
+            source.mark(LINGERS);
+        }
+        source.note_end();
         source
     }
 
     /// A second handle to the same file.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        // Either may do to the file what the other does not hear of.
-        self.mark(STRANGE | LINGERS);
-        let clone = Self::foreign(self.as_fd().try_clone_to_owned()?);
-        let fate = self.fate.get_or_init(Arc::default);
+        // Either may read from the file what the other does not hear of.
+        self.mark(STRANGE);
+        simulated::take_descriptor()?;
+        let clone = Self::new(self.as_fd().try_clone_to_owned()?);
+        clone.mark(STRANGE);
+        let shared = self.shared.get_or_init(Arc::default);
+        if self.marks.fetch_or(STRANGE, Ordering::AcqRel) & LINGERS != 0 {
+            shared.lingers.store(true, Ordering::Relaxed);
+        }
         // A new one's is not set.
-        _ = clone.fate.set(fate.clone());
+        _ = clone.shared.set(shared.clone());
         Ok(clone)
     }
 
@@ -145,15 +166,77 @@ impl Source {
         self.mark(LINGERS);
     }
 
+    /// Whether it, or a clone, may have been.
+    #[inline]
+    fn may_linger(&self) -> bool {
+        let of_clone = |shared: &Arc<Shared>| shared.lingers.load(Ordering::Relaxed);
+        self.marks.load(Ordering::Relaxed) & LINGERS != 0 || self.shared.get().is_some_and(of_clone)
+    }
+
     #[inline]
     fn is_strange(&self) -> bool {
         self.marks.load(Ordering::Relaxed) & STRANGE != 0
     }
 
     #[inline]
-    fn mark(&self, marks: u8) {
-        if self.marks.load(Ordering::Relaxed) & marks != marks {
-            self.marks.fetch_or(marks, Ordering::Relaxed);
+    fn mark(&self, marks: u32) {
+        let before = self.marks.load(Ordering::Relaxed);
+        if before & marks != marks {
+            // With that of `try_clone`: either this finds what clones share, or that one finds the mark.
+            self.marks.fetch_or(marks, Ordering::AcqRel);
+            if marks & LINGERS != 0
+                && let Some(shared) = self.shared.get()
+            {
+                shared.lingers.store(true, Ordering::Relaxed);
+            }
+            if before >> END != 0 && marks & STRANGE != 0 {
+                simulated::ask_always();
+            }
+        }
+    }
+
+    /// Takes over a socket that a world may have made.
+    pub(in crate::net) fn of_world(fd: OwnedFd) -> Self {
+        let source = Self::new(fd);
+        source.note_end();
+        source
+    }
+
+    /// Takes over what listens in a world, which is to hear of its end: connections end with it.
+    pub(in crate::net) fn listening_in_world(fd: OwnedFd) -> Self {
+        let source = Self::new(fd);
+        source.marks.store(u32::MAX << END, Ordering::Relaxed);
+        source
+    }
+
+    /// Finds out which end of a connection of a world it is.
+    fn note_end(&self) {
+        let end = simulated::end_of(self.as_fd());
+        // Beyond these many the kernel has all to do.
+        if end < u32::MAX >> END {
+            self.marks.fetch_or(end << END, Ordering::Relaxed);
+        }
+    }
+
+    /// Which end of a connection of a world it is, if it is one of which the world hears all.
+    #[inline]
+    pub(in crate::net) fn end(&self) -> Option<u32> {
+        match self.marks.load(Ordering::Relaxed) >> END {
+            0 => None,
+            end => self.end_unless_strange(end),
+        }
+    }
+
+    #[cold]
+    fn end_unless_strange(&self, end: u32) -> Option<u32> {
+        (!self.is_strange()).then_some(end)
+    }
+
+    /// The kernel is asked to do something with it that a world is to hear of.
+    #[inline]
+    pub(in crate::net) fn ask(&self) {
+        if self.marks.load(Ordering::Relaxed) >> END != 0 {
+            simulated::ask();
         }
     }
 
@@ -164,29 +247,49 @@ impl Source {
         if let Some(errno) = simulated::fate(self.as_fd()) {
             return Err(errno);
         }
-        match self
-            .fate
-            .get()
-            .map_or(0, |fate| fate.load(Ordering::Relaxed))
-        {
+        match self.fate() {
             0 => Ok(Moved::Fully(0)),
             raw => Err(Errno::from_raw_os_error(raw)),
         }
     }
 
-    /// Remembers an error, if it is one that ends connections.
+    /// The error that ended the connection, 0 as yet.
+    fn fate(&self) -> i32 {
+        let shared = self.shared.get();
+        shared.map_or(0, |shared| shared.fate.load(Ordering::Relaxed))
+    }
+
+    /// Remembers an error, if it is one that ends connections; which error it is.
     #[cold]
-    fn note(&self, errno: Errno) {
-        if ENDINGS.contains(&errno) {
-            let fate = self.fate.get_or_init(Arc::default);
-            fate.store(errno.raw_os_error(), Ordering::Relaxed);
+    fn note(&self, mut errno: Errno) -> Errno {
+        if errno == Errno::PIPE
+            && self.fate() == 0
+            && let Some(fate) = simulated::fate(self.as_fd())
+        {
+            // As the kernel does, the first call after it is told what it was.
+            errno = fate;
         }
+        if ENDINGS.contains(&errno) {
+            let shared = self.shared.get_or_init(Arc::default);
+            shared.fate.store(errno.raw_os_error(), Ordering::Relaxed);
+        }
+        errno
     }
 
     /// The socket's pending error, which asking takes.
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         let error = sockopt::socket_error(self.as_fd())?.err();
-        Ok(error.inspect(|errno| self.note(*errno)).map(Into::into))
+        Ok(error.map(|errno| self.note(errno).into()))
+    }
+
+    #[cold]
+    fn close_marked(&self, marks: u32) {
+        if marks >> END != 0 {
+            simulated::ask();
+        }
+        if self.may_linger() && Worker::current().is_some() {
+            self.close_at_once();
+        }
     }
 
     /// Keeps a close that would wait from holding a worker. The kernel sends what is unsent all the same.
@@ -201,6 +304,7 @@ impl Source {
 
     /// Gives the descriptor back, waited for by nobody.
     pub(crate) fn into_fd(mut self) -> OwnedFd {
+        self.mark(STRANGE);
         self.deregister();
         self.fd.take().expect(OPEN)
     }
@@ -223,10 +327,7 @@ impl Source {
                 _ => worker.spend(),
             }
         }
-        outcome.map_err(|errno| {
-            self.note(errno);
-            errno.into()
-        })
+        outcome.map_err(|errno| self.note(errno).into())
     }
 
     /// Repeats `operation` until it does not have to wait any more.
@@ -282,7 +383,7 @@ impl Source {
                         }
                     }
                     Err(errno) => {
-                        self.note(errno);
+                        let errno = self.note(errno);
                         // A caller that tries again and again lets others run in between.
                         worker.spend();
                         return Err(errno.into());
@@ -312,10 +413,7 @@ impl Source {
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => block_thread(self.as_fd(), direction, until)?,
-                Err(errno) => {
-                    self.note(errno);
-                    return Err(errno.into());
-                }
+                Err(errno) => return Err(self.note(errno).into()),
             }
         }
     }
@@ -366,6 +464,17 @@ impl Source {
         wait_on_slot(worker, slot, self.as_fd(), direction, until)
     }
 
+    /// Whether a read may find something: no, if the calling worker watches it and has heard of nothing since a read
+    /// emptied it.
+    #[inline]
+    pub(crate) fn may_be_readable(&self) -> bool {
+        let Some(worker) = Worker::of_coroutine() else {
+            return true;
+        };
+        self.slot_on(worker)
+            .is_none_or(|slot| worker.with_driver(|driver| driver.is_ready(slot, Direction::Read)))
+    }
+
     /// Whether the calling worker knows it to be ready.
     fn is_ready_on(&self, worker: &Worker, direction: Direction) -> bool {
         self.slot_on(worker)
@@ -395,6 +504,7 @@ impl Source {
 
     #[cold]
     fn register(&self, worker: &Worker) -> io::Result<Slot> {
+        simulated::may_fail(&[Errno::NOMEM, Errno::NOSPC])?;
         let slot = worker.with_driver(|driver| driver.register(self.as_fd()))?;
         let entry = (worker.home().clone(), slot);
         let mut registrations = self.registrations.lock();
@@ -466,8 +576,9 @@ impl Drop for Source {
             return;
         }
         self.deregister();
-        if self.marks.load(Ordering::Relaxed) & LINGERS != 0 && Worker::current().is_some() {
-            self.close_at_once();
+        let marks = self.marks.load(Ordering::Relaxed);
+        if marks != 0 {
+            self.close_marked(marks);
         }
     }
 }
@@ -601,6 +712,86 @@ fn wait_on_all(
     }
 }
 
+/// One wait for any of the places, or for what `arm` makes the waiter known to and `forget` takes it back
+/// from. It may end for nothing.
+pub(super) fn wait_beside(
+    of: &[(&Source, Direction)],
+    until: Option<Instant>,
+    arm: impl FnOnce(&Waiter) -> bool,
+    forget: impl Fn(),
+) -> io::Result<()> {
+    let Some(worker) = Worker::of_coroutine() else {
+        // A thread waits for one thing at a time, so that it looks at the sockets now and then.
+        let look = now() + LOOK;
+        let until = until.map_or(look, |until| until.min(look));
+        let reason = Reason::Future;
+        return match wait::wait(reason, Some(until), Interruptible::Yes, arm, &forget) {
+            Waited::Interrupted(interrupt) => Err(interrupt.into()),
+            _ => Ok(()),
+        };
+    };
+    for (source, direction) in of {
+        if source.slot_on(worker).is_none() {
+            source.register(worker)?;
+        }
+        if source.is_ready_on(worker, *direction) {
+            return Ok(());
+        }
+    }
+    let places = || {
+        let place = |(source, direction): &(&Source, Direction)| {
+            source.slot_on(worker).map(|slot| (slot, *direction))
+        };
+        of.iter().filter_map(place)
+    };
+    let waiter = current_waiter();
+    let leave = || {
+        worker.with_driver(|driver| {
+            for (slot, direction) in places() {
+                driver.remove_waiter(slot, direction, waiter);
+            }
+        });
+    };
+    let waited = wait::wait(
+        Reason::Future,
+        until,
+        Interruptible::Yes,
+        |waiter| {
+            if !arm(waiter) {
+                return false;
+            }
+            worker.with_driver(|driver| {
+                for (slot, direction) in places() {
+                    driver.add_waiter(slot, direction, NonNull::from(waiter));
+                }
+            });
+            true
+        },
+        || {
+            forget();
+            leave();
+        },
+    );
+    match waited {
+        Waited::Notified => {
+            // One of them has ended it; it must not stay with the others.
+            forget();
+            leave();
+            Ok(())
+        }
+        // What ended the wait before it began may have been at it for long.
+        Waited::AtOnce => {
+            worker.spend();
+            wait::check().map_err(Into::into)
+        }
+        Waited::Again | Waited::TimedOut => Ok(()),
+        Waited::Interrupted(interrupt) => Err(interrupt.into()),
+    }
+}
+
+/// How often a plain thread looks at sockets while it waits for a waker too.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// Blocks the plain thread until the descriptor is ready, `until`, or the scope's deadline.
 #[cold]
 fn block_thread(
@@ -681,7 +872,9 @@ fn wait_once(fd: BorrowedFd<'_>, direction: Direction) -> io::Result<()> {
         return block_thread(fd, direction, None);
     };
     // A descriptor of its own, so that several coroutines may wait for the same file at once.
+    simulated::take_descriptor()?;
     let own = fd.try_clone_to_owned()?;
+    simulated::may_fail(&[Errno::NOMEM, Errno::NOSPC])?;
     let slot = worker.with_driver(|driver| driver.register(own.as_fd()))?;
     let result = loop {
         match wait_on_slot(worker, slot, own.as_fd(), direction, None) {

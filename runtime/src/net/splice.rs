@@ -288,6 +288,7 @@ macro_rules! writes {
             fn drain(&self, pipe: &mut Pipe) -> io::Result<()> {
                 let timeout: fn(&Self) -> Option<Duration> = $timeout;
                 (self.source).io(Direction::Write, timeout(self), |fd| {
+                    self.source.send_by_kernel();
                     pipe.drain(fd).map(Moved::Fully)
                 })
             }

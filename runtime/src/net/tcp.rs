@@ -10,23 +10,23 @@ use std::{
 
 use rustix::{
     io::Errno,
-    net::{SendFlags, sockopt},
+    net::{SendAncillaryBuffer, SendFlags, sockopt},
 };
 
 use super::{
-    Shutdown, ToSocketAddrs, connect,
+    Interest, Shutdown, ToSocketAddrs, connect,
     resolve::each_address,
     simulated,
     socket::{
-        DEFAULT_BACKLOG, Timeout, conversions, raw_shutdown, reader, tcp_socket, timeouts, to_inet,
-        writer, zero_timeout,
+        DEFAULT_BACKLOG, Timeout, conversions, raw_shutdown, reader, slices_at_once, tcp_socket,
+        timeouts, to_inet, writer, zero_timeout,
     },
     source::{Source, until},
     transfer::Partial,
 };
 use crate::sys::{
     event::Direction,
-    socket::{ignore_new_connections, send_queue},
+    socket::{ignore_new_connections, limit_unsent, send_queue},
 };
 
 /// A TCP connection, in the shape of [`std::net::TcpStream`].
@@ -131,7 +131,9 @@ impl TcpStream {
     /// # Errors
     /// If the connection is gone already.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        Ok(rustix::net::shutdown(&self.source, raw_shutdown(how))?)
+        let done = rustix::net::shutdown(&self.source, raw_shutdown(how));
+        self.source.shut(how);
+        Ok(done?)
     }
 
     /// A second handle to the same connection. Timeouts are each handle's own.
@@ -164,7 +166,26 @@ impl TcpStream {
     /// Kind `WouldBlock` if there is no room.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.source.try_io(Direction::Write, |fd| {
+            if let Some(sent) = self.source.send_in_world(bytes) {
+                return Ok(sent);
+            }
             rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+        })
+    }
+
+    /// Writes what there is room for of several buffers, one behind the other, without waiting.
+    ///
+    /// # Errors
+    /// Kind `WouldBlock` if there is no room.
+    pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let slices = slices_at_once(slices);
+        self.source.try_io(Direction::Write, |fd| {
+            let first = slices.iter().find(|slice| !slice.is_empty());
+            if let Some(sent) = first.and_then(|first| self.source.send_in_world(first)) {
+                return Ok(sent);
+            }
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            rustix::net::sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), flags)
         })
     }
 
@@ -277,7 +298,36 @@ impl TcpStream {
     /// # }
     /// ```
     pub fn unacknowledged(&self) -> io::Result<usize> {
-        send_queue(self.source.as_fd())
+        let on_its_way = self.source.end().map_or(0, simulated::in_flight);
+        Ok(on_its_way + send_queue(self.source.as_fd())?)
+    }
+
+    /// From now on the kernel takes no more for sending while so many bytes are there that it has not sent
+    /// (`TCP_NOTSENT_LOWAT`, tcp(7)). What is sent and not acknowledged does not count, so a connection is as fast as
+    /// before.
+    ///
+    /// Without this a write to a peer that reads nothing fills the kernel's buffer, which may be megabytes: time that
+    /// others of the worker wait, and memory that many such peers take together. But a peer that reads, and is
+    /// slower than this end, then has it woken more often. 128 KiB is a usual limit; `u32::MAX` is none.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple::net::{TcpListener, TcpStream};
+    /// # fn main() -> std::io::Result<()> {
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let stream = TcpStream::connect(listener.local_addr()?)?;
+    /// stream.limit_unsent(128 * 1024)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limit_unsent(&self, bytes: u32) -> io::Result<()> {
+        if simulated::has_no_options(self.source.as_fd()) {
+            return Ok(());
+        }
+        limit_unsent(self.source.as_fd(), bytes)
     }
 
     /// From now on closing the connection resets it: what has not been sent is thrown away, and the peer gets an
@@ -314,6 +364,24 @@ impl TcpStream {
     #[inline]
     pub fn wait_readable_until(&self, until: Instant) -> io::Result<()> {
         self.source.wait_ready(Direction::Read, Some(until))
+    }
+
+    /// What to wait for beside a waker: that something can be read, or written, or either.
+    ///
+    /// For who polls futures that read and write without waiting, by `try_read` and `try_write`: see
+    /// [`Poller`](crate::future::Poller::wait_beside).
+    pub fn interest(&self, reads: bool, writes: bool) -> Interest<'_> {
+        Interest::new(&self.source, reads, writes)
+    }
+
+    /// Whether a read may find something, bytes or an end, as far as is known without asking the kernel: no, if the
+    /// caller's worker watches the connection and, when it last polled, had heard of nothing since a read emptied it.
+    /// Always yes on a plain thread.
+    ///
+    /// For connections that lie idle: before what can be done again is sent there, this costs nothing.
+    #[inline]
+    pub fn may_be_readable(&self) -> bool {
+        self.source.may_be_readable()
     }
 
     /// The descriptor, to be waited for and for nothing else: for a type of one's own whose `as_fd` gives this to
@@ -632,7 +700,7 @@ impl ListenOptions {
     fn bind_one(&self, address: &SocketAddr) -> io::Result<TcpListener> {
         if let Some(world) = simulated::world() {
             let fd = simulated::listen(&world, address, self.backlog)?;
-            return Ok(TcpListener::with_source(Source::new(fd)));
+            return Ok(TcpListener::with_source(Source::listening_in_world(fd)));
         }
         let fd = tcp_socket(address)?;
         sockopt::set_socket_reuseaddr(&fd, true)?;

@@ -6,9 +6,11 @@ use std::{
     time::Duration,
 };
 
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny};
 
 use super::{
+    Shutdown, simulated,
     socket::{FLAGS, slices_at_once},
     source::{Moved, Source, until},
 };
@@ -23,6 +25,19 @@ pub(in crate::net) enum Partial {
     Vague,
 }
 
+/// Before a connection is accepted, for which a world may have no descriptor, or an error that lay in wait for it.
+#[inline]
+fn may_accept() -> rustix::io::Result<()> {
+    simulated::take_descriptor()?;
+    simulated::may_fail(&[
+        Errno::CONNABORTED,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::HOSTUNREACH,
+        Errno::PROTO,
+    ])
+}
+
 /// Connections: zero bytes are their end.
 impl Source {
     /// Waits for something to receive.
@@ -33,6 +48,9 @@ impl Source {
         buffer: &mut [u8],
         partial: Partial,
     ) -> io::Result<usize> {
+        if let Some(end) = self.end() {
+            return self.receive_in_world(end, timeout, buffer);
+        }
         self.io(Direction::Read, timeout, |fd| {
             let wanted = buffer.len();
             let (n, _) = rustix::net::recv(fd, &mut *buffer, RecvFlags::empty())?;
@@ -70,6 +88,72 @@ impl Source {
         })
     }
 
+    /// Receives over a connection of a world, which knows whether there may be anything.
+    #[cold]
+    #[inline(never)]
+    fn receive_in_world(
+        &self,
+        end: u32,
+        timeout: Option<Duration>,
+        buffer: &mut [u8],
+    ) -> io::Result<usize> {
+        self.io(Direction::Read, timeout, |fd| {
+            let wanted = buffer.len();
+            if wanted > 0 && simulated::has_nothing(end) {
+                return Err(Errno::AGAIN);
+            }
+            let received = rustix::net::recv(fd, &mut *buffer, RecvFlags::empty());
+            match received {
+                // Something else has received them: there are none now.
+                Err(Errno::AGAIN) => simulated::took(end, usize::MAX),
+                Ok((n, _)) => simulated::took(end, n),
+                Err(_) => {}
+            }
+            match received?.0 {
+                n if n >= wanted => Ok(Moved::Fully(n)),
+                0 => self.at_end(),
+                n => Ok(Moved::Short(n)),
+            }
+        })
+    }
+
+    /// Sends over a connection of a world, by its kernel only where that has to wait.
+    #[cold]
+    #[inline(never)]
+    fn send_from_world(&self, timeout: Option<Duration>, bytes: &[u8]) -> io::Result<usize> {
+        self.io(Direction::Write, timeout, |fd| {
+            if let Some(sent) = self.send_in_world(bytes) {
+                return Ok(Moved::Fully(sent));
+            }
+            let n = rustix::net::send(fd, bytes, SendFlags::NOSIGNAL)?;
+            Ok(match n < bytes.len() {
+                true => Moved::Short(n),
+                false => Moved::Fully(n),
+            })
+        })
+    }
+
+    /// Sends over a connection of a world, if it is one and the kernel need not do it.
+    #[inline]
+    pub(in crate::net) fn send_in_world(&self, bytes: &[u8]) -> Option<usize> {
+        simulated::send_now(self.end()?, bytes)
+    }
+
+    /// What is sent next the kernel sends, and what comes behind it too.
+    pub(in crate::net) fn send_by_kernel(&self) {
+        // A world has no room for nothing, and leaves it to the kernel.
+        _ = self.send_in_world(&[]);
+    }
+
+    /// The kernel has been told to end a direction, of which a world hears.
+    pub(in crate::net) fn shut(&self, how: Shutdown) {
+        if let Some(end) = self.end() {
+            simulated::shut(end, how != Shutdown::Write, how != Shutdown::Read);
+        } else {
+            self.ask();
+        }
+    }
+
     /// Waits for room, and sends.
     #[inline(always)]
     pub(in crate::net) fn send(
@@ -78,6 +162,9 @@ impl Source {
         bytes: &[u8],
         partial: Partial,
     ) -> io::Result<usize> {
+        if self.end().is_some() {
+            return self.send_from_world(timeout, bytes);
+        }
         self.io(Direction::Write, timeout, |fd| {
             let n = rustix::net::send(fd, bytes, SendFlags::NOSIGNAL)?;
             Ok(match partial {
@@ -95,6 +182,11 @@ impl Source {
         partial: Partial,
     ) -> io::Result<usize> {
         let slices = slices_at_once(slices);
+        if self.end().is_some()
+            && let Some(first) = slices.iter().find(|slice| !slice.is_empty())
+        {
+            return self.send_from_world(timeout, first);
+        }
         let lengths = slices.iter().map(|slice| slice.len());
         // They may be the same bytes over and over, and many.
         let wanted = lengths.fold(0, usize::saturating_add);
@@ -118,6 +210,7 @@ impl Source {
     ) -> io::Result<usize> {
         self.io(Direction::Write, timeout, |fd| {
             let mut at = offset;
+            self.send_by_kernel();
             rustix::fs::sendfile(fd, file, Some(&mut at), bytes).map(Moved::Fully)
         })
     }
@@ -163,6 +256,7 @@ impl Source {
     pub(in crate::net) fn accept(&self) -> io::Result<(Source, Option<SocketAddrAny>)> {
         loop {
             let accepted = self.io(Direction::Read, None, |fd| {
+                may_accept()?;
                 rustix::net::acceptfrom_with(fd, FLAGS).map(Moved::Fully)
             });
             match accepted {
@@ -175,6 +269,7 @@ impl Source {
     /// Accepts a connection that is there, without waiting.
     pub(in crate::net) fn try_accept(&self) -> io::Result<(Source, Option<SocketAddrAny>)> {
         let accepted = self.try_io(Direction::Read, |fd| {
+            may_accept()?;
             rustix::net::acceptfrom_with(fd, FLAGS)
         });
         accepted.map(|accepted| self.listened(accepted))

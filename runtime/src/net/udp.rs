@@ -15,12 +15,13 @@ use rustix::{
 use super::{
     ToSocketAddrs,
     resolve::each_address,
+    simulated,
     socket::{FLAGS, Timeout, conversions, family, timeouts, to_inet},
     source::{Moved, Source},
     transfer::Partial,
     udp_batch::{self, RecvBatch},
 };
-use crate::{driver::sim, sys::event::Direction};
+use crate::sys::event::Direction;
 
 /// A UDP socket, in the shape of [`std::net::UdpSocket`].
 ///
@@ -68,7 +69,10 @@ impl UdpSocket {
     }
 
     fn bind_one(address: &SocketAddr) -> io::Result<Self> {
-        sim::refuse("a UDP socket");
+        if let Some(world) = simulated::world() {
+            let fd = simulated::bind(&world, address)?;
+            return Ok(Self::with_source(Source::new(fd)));
+        }
         let udp = Some(ipproto::UDP);
         let fd = rustix::net::socket_with(family(address), SocketType::DGRAM, FLAGS, udp)?;
         rustix::net::bind(&fd, address)?;
@@ -89,8 +93,9 @@ impl UdpSocket {
     /// # Errors
     /// If the name cannot be resolved or no address is reachable from this socket.
     pub fn connect<A: ToSocketAddrs>(&self, address: A) -> io::Result<()> {
-        each_address(&address, |address| {
-            Ok(rustix::net::connect(&self.source, address)?)
+        each_address(&address, |address| match simulated::world() {
+            Some(world) => simulated::connect_datagrams(&world, self.source.as_fd(), address),
+            None => Ok(rustix::net::connect(&self.source, address)?),
         })
     }
 
@@ -100,6 +105,9 @@ impl UdpSocket {
     /// If the socket is not connected, the datagram is too long, an earlier one was refused, or the wait
     /// for room was cut short.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        if simulated::world().is_some() {
+            return self.send_in_world(bytes, None);
+        }
         self.source
             .send(self.write_timeout.load(), bytes, Partial::Vague)
     }
@@ -111,6 +119,9 @@ impl UdpSocket {
     /// wait for room was cut short.
     pub fn send_to<A: ToSocketAddrs>(&self, bytes: &[u8], address: A) -> io::Result<usize> {
         let address = address.first_socket_addr()?;
+        if simulated::world().is_some() {
+            return self.send_in_world(bytes, Some(address));
+        }
         self.source
             .io(Direction::Write, self.write_timeout.load(), |fd| {
                 rustix::net::sendto(fd, bytes, SendFlags::NOSIGNAL, &address).map(Moved::Fully)
@@ -210,11 +221,27 @@ impl UdpSocket {
     /// # Errors
     /// Fails as [`UdpSocket::send_to`] does, for the first datagram.
     pub fn send_batch<B: AsRef<[u8]>>(&self, datagrams: &[(B, SocketAddr)]) -> io::Result<usize> {
+        if simulated::world().is_some() {
+            let sent = datagrams
+                .iter()
+                .map(|(bytes, to)| self.send_in_world(bytes.as_ref(), Some(*to)));
+            return udp_batch::count(sent);
+        }
         udp_batch::with_headers(datagrams, |headers| {
             self.source
                 .io(Direction::Write, self.write_timeout.load(), |fd| {
                     rustix::net::sendmmsg(fd, headers, SendFlags::NOSIGNAL).map(Moved::Fully)
                 })
+        })
+    }
+
+    /// Sends by the network of the world that the caller is in.
+    #[cold]
+    fn send_in_world(&self, bytes: &[u8], to: Option<SocketAddr>) -> io::Result<usize> {
+        let timeout = self.write_timeout.load();
+        self.source.io(Direction::Write, timeout, |fd| {
+            let world = simulated::world().ok_or(Errno::NOTSOCK)?;
+            simulated::send_datagram(&world, fd, to, bytes).map(Moved::Fully)
         })
     }
 
@@ -277,7 +304,7 @@ impl UdpSocket {
     /// # Errors
     /// If the value is out of range.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        Ok(sockopt::set_ip_ttl(&self.source, ttl)?)
+        simulated::option(&self.source, sockopt::set_ip_ttl(&self.source, ttl), ())
     }
 
     /// What `IP_TTL` is.
@@ -285,7 +312,7 @@ impl UdpSocket {
     /// # Errors
     /// If the system cannot tell.
     pub fn ttl(&self) -> io::Result<u32> {
-        Ok(sockopt::ip_ttl(&self.source)?)
+        simulated::option(&self.source, sockopt::ip_ttl(&self.source), 64)
     }
 
     /// Whether what is sent to a multicast group comes back to this host's members (`IP_MULTICAST_LOOP`).

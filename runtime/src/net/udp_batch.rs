@@ -12,6 +12,7 @@ use rustix::{
     net::{MMsgHdr, SendAncillaryBuffer, SocketAddrAny, addr::SocketAddrArg},
 };
 
+use super::socket::to_inet;
 use crate::sys::socket::receive_many;
 
 /// Room for several datagrams, which [`UdpSocket::recv_batch`](super::UdpSocket::recv_batch) fills.
@@ -126,7 +127,7 @@ impl RecvBatch {
         let mut slots = self.slots.iter_mut().take(MOST);
         let mut foreign = false;
         let received = receive_many(fd, parts.take(slots.len()), |datagram| {
-            let (Some(slot), Ok(from)) = (slots.next(), SocketAddr::try_from(datagram.from)) else {
+            let (Some(slot), Ok(from)) = (slots.next(), to_inet(datagram.from)) else {
                 foreign = true;
                 return;
             };
@@ -175,4 +176,17 @@ pub(super) fn with_headers<B: AsRef<[u8]>>(
         .map(|((to, part), control)| MMsgHdr::new_with_addr(to, part, control))
         .collect();
     send(&mut headers)
+}
+
+/// How many datagrams were sent, one by one; the error if it was none.
+pub(super) fn count(sent: impl Iterator<Item = io::Result<usize>>) -> io::Result<usize> {
+    let mut count = 0;
+    for sent in sent.take(MOST) {
+        match sent {
+            Ok(_) => count += 1,
+            Err(_) if count > 0 => return Ok(count),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(count)
 }

@@ -30,7 +30,7 @@ use ticket::{Begun, Ticket};
 use crate::{
     driver::sim::{self, World},
     scheduler::{may_block_thread, on_coroutine},
-    wait::{self, Interruptible, Reason, Waited},
+    wait::{self, Interruptible, Reason},
 };
 
 /// Threads that the shared pool starts at most, and the default of others.
@@ -233,23 +233,8 @@ impl OffloadPool {
 #[cold]
 fn in_world<T>(world: &World, job: impl FnOnce() -> T) -> io::Result<T> {
     let begins = world.now() + Duration::from_nanos(world.draw(LONGEST_QUEUING));
-    loop {
-        let waited = wait::wait(
-            Reason::Offload,
-            Some(begins),
-            Interruptible::Yes,
-            |waiter| {
-                waiter.claim.arm(true);
-                true
-            },
-            || {},
-        );
-        match waited {
-            Waited::Interrupted(interrupt) => return Err(interrupt.into()),
-            Waited::Again => {}
-            Waited::TimedOut | Waited::AtOnce | Waited::Notified => return Ok(job()),
-        }
-    }
+    wait::pass(Reason::Offload, begins, Interruptible::Yes)?;
+    Ok(job())
 }
 
 /// Nanoseconds, in a simulated world, before a job begins.

@@ -23,11 +23,15 @@ mod requests;
 mod run_queue;
 mod shutdown;
 pub(crate) mod simulated;
+mod sleep;
 pub(crate) mod snapshot;
+mod supply;
 pub(crate) mod suspend;
 mod timers;
 mod trim;
+mod turns;
 pub(crate) mod watermark;
+mod wind_down;
 mod worker;
 
 use std::{
@@ -38,7 +42,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crossbeam_deque::{Injector, Steal, Stealer};
@@ -375,6 +379,19 @@ pub(crate) fn now() -> Instant {
     match sim::is_any() {
         false => Instant::now(),
         true => now_by_world(),
+    }
+}
+
+/// The time of day; in a simulated world, what the caller's host takes for it.
+#[inline]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the scheduler's clock: everything else asks here"
+)]
+pub(crate) fn system_now() -> SystemTime {
+    match sim::is_any().then(sim::wall).flatten() {
+        None => SystemTime::now(),
+        Some(since) => SystemTime::UNIX_EPOCH + since,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Coroutines that could not begin and that nobody joins: counted, and told to the log at a rate.
+//! Coroutines that got no stack: they drop what they own on one that is kept for that, and those that nobody joins are
+//! counted, and told to the log at a rate.
 
 use std::{
     fmt, io,
@@ -6,14 +7,77 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::now;
-use crate::sys::{fenced, spin::SpinLock};
+use super::{Worker, now, ready};
+#[cfg(feature = "fault-injection")]
+use crate::sys::planted::{Planted, is_planted};
+use crate::{
+    coroutine::{Failure, Unstarted},
+    error::{Cause, Interrupt},
+    sys::{fenced, spin::SpinLock},
+};
 
 /// At most one line in the log in so much time.
 const EVERY: Duration = Duration::from_secs(10);
 
+/// For so long a coroutine that got no stack may wait while it drops what it owns, before the next of these
+/// takes a stack from those that can begin.
+pub(super) const REFUSED_PATIENCE: Duration = Duration::from_millis(10);
+
 /// Those of the process: the thread that drops a handle may belong to no runtime.
 static REFUSALS: LazyLock<SpinLock<Refusals>> = LazyLock::new(|| SpinLock::new(Refusals::new()));
+
+impl Worker {
+    /// A task gets no stack. What its closure owns may lock and wait when it is dropped, which nothing may here:
+    /// so it becomes a coroutine all the same, as soon as there is a stack for that.
+    #[cold]
+    pub(super) fn refuse(&self, task: Unstarted, error: io::Error) {
+        self.scheduler.slabs.count_refused();
+        task.cancel_group(&mut ready);
+        let failure = match self.scheduler.is_stopping() {
+            true => Failure::Interrupted(Interrupt::Cancelled),
+            false => Failure::NoStack(error),
+        };
+        #[cfg(feature = "fault-injection")]
+        if is_planted(Planted::DropsOnTheWorker) {
+            drop(task.fail(failure, ready));
+            return;
+        }
+        self.refused.borrow_mut().push_back(task.refuse(failure));
+        self.has_refused.set(true);
+        self.begin_refused();
+    }
+
+    /// Has those who got no stack drop what they own, one by one on the stack that is kept for that. If one of
+    /// them waits so long that it may wait for another, they take their share of all stacks.
+    #[cold]
+    pub(super) fn begin_refused(&self) {
+        while self.has_refused.get() {
+            let reserve = self.stacks.borrow_mut().take_reserve();
+            let stack = reserve.or_else(|| {
+                let class = self.scheduler.default_class;
+                let waited = self
+                    .recent()
+                    .saturating_duration_since(self.refused_at.get());
+                let stack = (waited >= REFUSED_PATIENCE).then(|| self.acquire_stack(class));
+                stack?.ok()
+            });
+            let Some(stack) = stack else { return };
+            let task = {
+                let mut refused = self.refused.borrow_mut();
+                let first = refused.pop_front();
+                self.has_refused.set(!refused.is_empty());
+                first
+            };
+            let Some(task) = task else { return };
+            self.refused_at.set(self.recent());
+            if self.scheduler.is_stopping() {
+                let scope = task.header().waiter.own_scope();
+                scope.cancel(Cause::Shutdown, &mut ready);
+            }
+            self.resume(self.home.begin_refused(task, stack, note));
+        }
+    }
+}
 
 /// Counts a coroutine whose error nobody will ask for, and logs it, if nothing was logged lately.
 ///
@@ -23,7 +87,7 @@ pub(crate) fn note(error: io::Error) {
     let now = now();
     let line = REFUSALS.lock().note(now);
     if let Some(line) = line {
-        fenced::tell!(error, "{line}: {}", Cause(&error));
+        fenced::tell!(error, "{line}: {}", Told(&error));
     }
 }
 
@@ -77,9 +141,9 @@ impl Refusals {
 }
 
 /// An error with what the kernel said, if that was why.
-struct Cause<'a>(&'a io::Error);
+struct Told<'a>(&'a io::Error);
 
-impl fmt::Display for Cause<'_> {
+impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)?;
         match self.0.get_ref().and_then(std::error::Error::source) {

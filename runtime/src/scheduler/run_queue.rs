@@ -124,8 +124,13 @@ impl RunQueue {
         self.local.borrow_mut().pop_front()
     }
 
-    /// Any of those that may run, by the number that `draw` takes below how many there are; and both numbers.
-    pub(super) fn draw(&self, draw: impl FnOnce(u64) -> u64) -> Option<(Drawn, usize, usize)> {
+    /// Any of those that may run, by the number that `choose` has for it, below how many there are; and both numbers.
+    ///
+    /// Whom `choose` looks at it gets by number: the coroutine's header.
+    pub(super) fn draw(
+        &self,
+        choose: impl FnOnce(usize, &dyn Fn(usize, &mut dyn FnMut(&Header))) -> usize,
+    ) -> Option<(Drawn, usize, usize)> {
         let (mut ready, mut local) = (self.ready.borrow_mut(), self.local.borrow_mut());
         while let Some(task) = self.shared.pop() {
             local.push_back(task);
@@ -134,11 +139,13 @@ impl RunQueue {
         if count == 0 {
             return None;
         }
-        let drawn = draw(count as u64) as usize;
-        // What is left changes its order, which is drawn anyhow.
+        let drawn = choose(count, &|nth, look| match nth.checked_sub(ready.len()) {
+            None => look(&ready[nth]),
+            Some(nth) => look(local[nth].header()),
+        });
         let task = match drawn.checked_sub(ready.len()) {
-            None => Drawn::Ready(ready.swap_remove_back(drawn)?),
-            Some(drawn) => Drawn::Unstarted(local.swap_remove_back(drawn)?),
+            None => Drawn::Ready(ready.remove(drawn)?),
+            Some(drawn) => Drawn::Unstarted(local.remove(drawn)?),
         };
         Some((task, count, drawn))
     }

@@ -40,6 +40,17 @@ pub(crate) struct Stuck {
     pub(crate) waits_for: Option<String>,
 }
 
+impl Stuck {
+    fn of(header: &Header, runs: bool) -> Self {
+        Self {
+            id: header.origin.id,
+            name: header.origin.name.as_ref().map(Name::to_string),
+            spawned_at: header.origin.spawned_at,
+            waits_for: (!runs).then(|| header.reason.get().to_string()),
+        }
+    }
+}
+
 /// As good as for ever, and not so long that no clock could tell its end.
 const LONGEST_GRACE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
@@ -79,12 +90,7 @@ impl Ending {
     }
 
     pub(super) fn report(&self, header: &Header, runs: bool) {
-        let stuck = Stuck {
-            id: header.origin.id,
-            name: header.origin.name.as_ref().map(Name::to_string),
-            spawned_at: header.origin.spawned_at,
-            waits_for: (!runs).then(|| header.reason.get().to_string()),
-        };
+        let stuck = Stuck::of(header, runs);
         let mut state = self.lock();
         // One that held its worker may wait by now.
         state.stuck.retain(|other| other.id != stuck.id);
@@ -163,6 +169,12 @@ impl Scheduler {
                 return true;
             }
         }
+    }
+
+    /// The coroutine that runs on that worker now, if that can be told.
+    pub(crate) fn who_holds(&self, worker: usize) -> Option<Stuck> {
+        let gate = Gate::shut().ok()?;
+        gate.with_running(&self.remotes[worker], |header, _| Stuck::of(header, true))
     }
 
     /// Names the coroutines that hold one of these workers; returns which are held.

@@ -12,18 +12,24 @@ use std::{
     time::Duration,
 };
 
+use rustix::io::Errno;
+
 use super::{
     Scheduler, Worker, now,
+    refusal::REFUSED_PATIENCE,
     run_queue::Drawn,
     shutdown::Stuck,
     snapshot::{self, WorkerView},
-    worker::{REFUSED_PATIENCE, shut_down, sooner},
+    wind_down::shut_down,
+    worker::sooner,
 };
 use crate::{
     config::Config,
     coroutine::Header,
-    driver::sim::{Turn, World},
+    driver::sim::{Candidates, HostId, Scarce, Turn, World},
+    stack::{StackError, pool::Ration},
     sys::fenced,
+    waiter::Reason,
 };
 
 /// How a scenario has ended.
@@ -34,22 +40,17 @@ pub(crate) struct Outcome {
     pub(crate) stuck: Vec<Stuck>,
 }
 
-/// Operations that may succeed without a suspension, in a turn, are drawn up to so many.
-const MOST_BUDGET: u64 = 32;
-
-/// While something can run, the kernel is asked, and timers that are due are fired, once in so many turns.
-const POLL_EVERY: u64 = 8;
-
 impl Scheduler {
     /// Runs what `begin` spawns, in `world`, on the calling thread, which is in that world and is no worker's, until
-    /// `is_over`. Then everything is cancelled; `told` gets the outcome.
+    /// `is_over`. Then everything is cancelled; `told` gets the outcome. `host_of` says where a coroutine runs.
     ///
     /// # Errors
     /// If the system refuses what a runtime takes.
     pub(crate) fn simulate(
-        world: &World,
+        world: &Arc<World>,
         config: Config,
         is_over: &AtomicBool,
+        host_of: fn(&Header) -> HostId,
         begin: impl FnOnce(&Arc<Scheduler>),
         told: impl FnOnce(Outcome),
     ) -> io::Result<()> {
@@ -58,10 +59,11 @@ impl Scheduler {
             idle_trim: None,
             ..config
         })?;
-        let seed = seeds.pop().expect("one worker");
+        let mut seed = seeds.pop().expect("one worker");
+        seed.ration(ration(world, &scheduler));
         begin(&scheduler);
         let own = scheduler.clone();
-        let live = |worker: &Worker| worker.live_in(world, is_over);
+        let live = |worker: &Worker| worker.live_in(world, is_over, host_of);
         let told = |left, _| {
             let stuck = own.ending.take_stuck();
             told(Outcome { left, stuck });
@@ -78,9 +80,14 @@ impl Scheduler {
 // A loop of the worker's, apart from the one in service, whose parts it calls.
 impl Worker {
     /// Goes on until the scenario is over or the world ends by itself; what was left then.
-    fn live_in(&self, world: &World, is_over: &AtomicBool) -> Option<WorkerView> {
+    fn live_in(
+        &self,
+        world: &World,
+        is_over: &AtomicBool,
+        host_of: fn(&Header) -> HostId,
+    ) -> Option<WorkerView> {
         while !is_over.load(Ordering::Relaxed) && !world.is_over() {
-            self.drawn_round(world);
+            self.drawn_round(world, host_of);
         }
         let left = world
             .is_over()
@@ -92,27 +99,42 @@ impl Worker {
     }
 
     /// A round of one turn: anybody's who can run.
-    fn drawn_round(&self, world: &World) {
+    fn drawn_round(&self, world: &World, host_of: fn(&Header) -> HostId) {
         self.timers.begin_round();
         self.take_inbox();
         self.run_requests();
         while let Some(task) = self.take_from_others() {
             self.spawn_local(task);
         }
-        match self.queue.draw(|count| world.draw(count)) {
+        let gave_way = self.gave_way.take();
+        let (mut budget, mut polls) = (0, true);
+        let drawn = self.queue.draw(|count, look_at| {
+            let at = |nth: usize| {
+                let mut found = (0, false);
+                look_at(nth, &mut |task| {
+                    let yielded = task.reason.get() == Reason::Yield;
+                    found = (task.origin.id, yielded);
+                });
+                found
+            };
+            let decision = world.decide(&Candidates { count, at: &at }, gave_way);
+            (budget, polls) = (decision.budget, decision.polls);
+            decision.next
+        });
+        match drawn {
             Some((Drawn::Ready(task), of, drawn)) => {
-                note(world, &task, of, drawn);
-                let budget = world.draw(MOST_BUDGET) as u32;
+                note(world, &task, host_of(&task), of, drawn);
                 self.resume_within(task, budget);
             }
             Some((Drawn::Unstarted(task), of, drawn)) => {
-                note(world, task.header(), of, drawn);
-                self.begin(task);
+                let header = task.header();
+                note(world, header, host_of(header), of, drawn);
+                self.begin_within(task, budget);
             }
             None => return self.rest_in_world(),
         }
         self.begin_refused();
-        if world.draw(POLL_EVERY) == 0 {
+        if polls {
             self.poll(Some(Duration::ZERO));
         }
     }
@@ -144,11 +166,32 @@ impl Worker {
     }
 }
 
-fn note(world: &World, task: &Header, of: usize, drawn: usize) {
+/// Has the seed say who gets no stack: for one of the reasons that there are in service.
+fn ration(world: &Arc<World>, scheduler: &Scheduler) -> Ration {
+    let world = world.clone();
+    let limit = scheduler.config.max_coroutines;
+    let size = scheduler.default_class.size();
+    Ration(Box::new(move || {
+        if !world.lacks(world.host(), Scarce::Stacks) {
+            return Ok(());
+        }
+        Err(match world.draw(2) {
+            0 => StackError::TooMany { limit },
+            _ => StackError::Reserve {
+                size,
+                source: Errno::NOMEM.into(),
+            },
+        })
+    }))
+}
+
+fn note(world: &World, task: &Header, host: HostId, of: usize, drawn: usize) {
     let name = task.origin.name.as_ref();
     world.note_turn(&Turn {
+        id: task.origin.id,
         of,
         drawn,
+        host,
         spawned_at: task.origin.spawned_at,
         name: name.map(|name| name as _),
         waited_for: &task.reason.get(),

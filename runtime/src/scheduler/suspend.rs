@@ -8,10 +8,14 @@ use std::{fmt, time::Instant};
 use super::{Worker, now};
 use crate::{
     coroutine::{Act, Alarm, Running, act, is_running},
+    driver::sim,
     loom::{park, yield_now},
     sys::fenced,
     waiter::{Outcome, Reason, Waiter},
 };
+
+#[cfg(feature = "fault-injection")]
+use crate::sys::planted::{Planted, is_planted};
 
 /// This file, by which its frames are known in a backtrace.
 pub(crate) const FILE: &str = file!();
@@ -56,7 +60,7 @@ impl Act for Suspend<'_> {
             own_worker().set_alarm(task, deadline);
         }
         // With the panics that unwind the stack, if any.
-        match std::thread::panicking() {
+        match unwinds() {
             false => task.leave(),
             true => own_worker().without_panics(|| task.leave()),
         }
@@ -65,6 +69,15 @@ impl Act for Suspend<'_> {
         waiter.claim.settle();
         outcome.expect("the one that claimed a coroutine's wait has it resumed")
     }
+}
+
+/// Whether panics unwind the caller's stack, which leave with it.
+#[inline(always)]
+fn unwinds() -> bool {
+    let unwinds = std::thread::panicking();
+    #[cfg(feature = "fault-injection")]
+    let unwinds = unwinds && !is_planted(Planted::PanicsStayWithTheThread);
+    unwinds
 }
 
 fn own_worker() -> &'static Worker {
@@ -114,10 +127,15 @@ pub(crate) fn may_block_thread(what: &dyn fmt::Display) {
 fn nothing_waits_here(what: &dyn fmt::Display) -> ! {
     let thread = std::thread::current();
     let worker = thread.name().unwrap_or("maniple");
-    fenced::abort(&format!(
+    let text = format!(
         "{what} was waited for on the worker {worker} itself, outside of its coroutines, which could never go on; \
          have whatever runs there (a logger, a waker) pass its work to a coroutine or a thread"
-    ));
+    );
+    if let Some(world) = sim::current() {
+        // A failure of the seed, which says how to see it again.
+        world.stop(text);
+    }
+    fenced::abort(&text);
 }
 
 /// Suspends a plain thread whose wait `Thread::unpark` may end, too, and the system for no reason: then `None`.
@@ -164,7 +182,7 @@ impl Act for Yield {
         crate::waiter::fault::at_the_door();
         debug_assert!(task.waiter.claim.is_idle(), "it would be woken in between");
         task.reason.set(Reason::Yield);
-        match std::thread::panicking() {
+        match unwinds() {
             false => task.give_way(|next| worker.push_ready(next)),
             true => worker.without_panics(|| task.give_way(|next| worker.push_ready(next))),
         }

@@ -14,6 +14,7 @@
 //! none drops what it owns. Whichever stack of its size is released next takes its place, so it is out only
 //! while every other stack is.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -26,6 +27,17 @@ pub(crate) struct StackPool {
     caches: [Cache; SizeClass::COUNT],
     reserve: Reserve,
     slabs: Arc<Slabs>,
+    /// Who has a say in each stack; then none is kept at hand.
+    ration: Option<Ration>,
+}
+
+/// Says, before a stack is given, whether it may be.
+pub(crate) struct Ration(pub(crate) Box<dyn Fn() -> Result<(), StackError> + Send>);
+
+impl fmt::Debug for Ration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ration")
+    }
 }
 
 #[derive(Debug)]
@@ -59,7 +71,17 @@ impl StackPool {
             caches,
             reserve: Reserve::None,
             slabs,
+            ration: None,
         }
+    }
+
+    /// Has each stack from here on, except for the reserve, be asked for there first.
+    pub(crate) fn ration(&mut self, ration: Ration) {
+        self.give_back_all();
+        for cache in &mut self.caches {
+            cache.capacity = 0;
+        }
+        self.ration = Some(ration);
     }
 
     /// An empty pool with a reserve of the default size.
@@ -105,6 +127,9 @@ impl StackPool {
 
     #[cold]
     fn refill(&mut self, class: SizeClass) -> io::Result<Stack> {
+        if let Some(Ration(may)) = &self.ration {
+            may()?;
+        }
         let wanted = (self.caches[class.index()].capacity / 2).max(1);
         match self
             .slabs
@@ -231,6 +256,25 @@ mod tests {
         drop(pool);
         let stats = slabs.stats();
         assert_eq!((stats.live, stats.warm + stats.cold), (0, SHARE * 2 + 1));
+    }
+
+    #[test]
+    fn a_rationed_pool_asks_for_each_stack_and_keeps_its_reserve() {
+        let mut pool = StackPool::with_reserve(slabs(1 << 20)).unwrap();
+        let class = pool.slabs.default_class();
+        let before = pool.acquire(class).unwrap();
+        pool.release(before);
+        let refusing = || Err(StackError::TooMany { limit: 7 });
+        pool.ration(Ration(Box::new(refusing)));
+        let error = pool.acquire(class).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
+        let reserve = pool.take_reserve().unwrap();
+        pool.release(reserve);
+        assert!(pool.acquire(class).is_err());
+        pool.ration(Ration(Box::new(|| Ok(()))));
+        let stack = pool.acquire(class).unwrap();
+        pool.release(stack);
+        assert!(pool.is_empty() && pool.take_reserve().is_some());
     }
 
     #[test]

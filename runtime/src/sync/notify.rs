@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "fault-injection")]
+use crate::sys::planted::{Planted, is_planted};
 use crate::{
     error::Interrupt,
     scheduler::now,
@@ -85,6 +87,10 @@ impl Notify {
             let mut state = self.waiters.lock();
             let claimed = state.notify_one(QUEUE);
             state.permit |= claimed.is_none();
+            #[cfg(feature = "fault-injection")]
+            if is_planted(Planted::ForgetsNotifications) {
+                state.permit = false;
+            }
             claimed
         };
         if let Some(claimed) = claimed {

@@ -33,9 +33,11 @@ unsafe impl lock_api::RawMutex for RawMutex {
 
     #[inline]
     fn lock(&self) -> Self::Guard {
+        wait::point_of_tests();
         if !self.take() {
             self.take_in_turn(None);
         }
+        wait::point_of_tests();
         GuardSend::new()
     }
 

@@ -302,9 +302,11 @@ impl RawRwLock {
 
     #[inline]
     pub(super) fn lock(&self, access: Access) {
+        wait::point_of_tests();
         if !self.enter(access) {
             self.wait(access, None);
         }
+        wait::point_of_tests();
     }
 
     #[inline]

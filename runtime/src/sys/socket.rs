@@ -50,17 +50,28 @@ pub(crate) fn ignore_new_connections(listener: BorrowedFd<'_>) -> io::Result<()>
         len: program.len() as u16,
         filter: program.as_mut_ptr(),
     };
-    // SAFETY: the kernel copies the program, which is as long as `filter` says, during the call.
-    let done = unsafe {
+    set_option(listener, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter)
+}
+
+/// Has a TCP socket take no more for sending while so much is there that has not been sent (`TCP_NOTSENT_LOWAT`,
+/// tcp(7)).
+pub(crate) fn limit_unsent(socket: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, &bytes)
+}
+
+/// Sets an option to a value of the type that the kernel knows it by.
+fn set_option<T>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+    let length = size_of_val(value) as libc::socklen_t;
+    // SAFETY: the kernel copies that many bytes, and what a program of a filter points to, during the call.
+    match unsafe {
         libc::setsockopt(
-            listener.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const filter).cast(),
-            size_of_val(&filter) as libc::socklen_t,
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const *value).cast(),
+            length,
         )
-    };
-    match done {
+    } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

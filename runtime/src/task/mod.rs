@@ -15,7 +15,7 @@ pub use error::JoinError;
 pub use handle::JoinHandle;
 pub use park::{park, park_timeout};
 pub use standby::{is_imbalanced, spawn_when_readable};
-pub(crate) use typed::{End, Handle, call_on, make_below, make_below_reserved};
+pub(crate) use typed::{End, Handle, call_on, call_on_and, make_below, make_below_reserved};
 #[cfg(all(test, loom))]
 pub(crate) use typed::{join_task, origin};
 use typed::{make, make_with};

@@ -166,6 +166,17 @@ pub(crate) fn call_on<T: Send>(
     name: &'static str,
     body: impl FnOnce() -> T + Send,
 ) -> Result<T, JoinError> {
+    call_on_and(scheduler, name, body, || ())
+}
+
+/// What [`call_on`] does; calls `spawned` once the task is queued.
+#[track_caller]
+pub(crate) fn call_on_and<T: Send>(
+    scheduler: &Arc<Scheduler>,
+    name: &'static str,
+    body: impl FnOnce() -> T + Send,
+    spawned: impl FnOnce(),
+) -> Result<T, JoinError> {
     let class = scheduler.default_class;
     // SAFETY: this call returns or unwinds only once the task is complete.
     let Ok((task, handle)) = unsafe {
@@ -180,6 +191,7 @@ pub(crate) fn call_on<T: Send>(
     };
     let ended = Ended(handle.task.clone());
     scheduler.spawn(task);
+    spawned();
     let result = handle.join(Interruptible::No);
     drop(ended);
     result

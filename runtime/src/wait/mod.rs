@@ -12,6 +12,7 @@ use std::{panic::resume_unwind, time::Instant};
 
 use crate::{
     coroutine::{self, WaiterAct},
+    driver::sim,
     error::{Cause, Interrupt, Unwind},
     scheduler::{Worker, now, on_coroutine, on_waiter, suspend, yield_turn},
     sys::fenced,
@@ -156,6 +157,9 @@ pub(crate) fn check() -> Result<(), Interrupt> {
 #[cold]
 fn refuse(interrupt: Interrupt) -> Interrupt {
     spend();
+    if sim::is_any() {
+        sim::note_refused();
+    }
     interrupt
 }
 
@@ -179,6 +183,40 @@ pub(crate) fn recent() -> Instant {
 pub(crate) fn spend() {
     if let Some(worker) = Worker::current() {
         worker.spend();
+    }
+}
+
+/// Lets time pass for the caller until then: in a simulated world, the time that something takes.
+pub(crate) fn pass(
+    reason: Reason,
+    until: Instant,
+    interruptible: Interruptible,
+) -> Result<(), Interrupt> {
+    loop {
+        let arm = |waiter: &Waiter| {
+            waiter.claim.arm(interruptible == Interruptible::Yes);
+            true
+        };
+        match wait(reason, Some(until), interruptible, arm, || {}) {
+            Waited::Interrupted(interrupt) => return Err(interrupt),
+            Waited::Again => {}
+            Waited::TimedOut | Waited::AtOnce | Waited::Notified => return Ok(()),
+        }
+    }
+}
+
+/// In a simulated world another may have its turn here, and the coroutine goes on later.
+pub(crate) fn point() {
+    if sim::current().is_some() {
+        spend();
+    }
+}
+
+/// A [`point`] within what shall cost nothing: there in builds with debug assertions alone.
+#[inline(always)]
+pub(crate) fn point_of_tests() {
+    if cfg!(debug_assertions) && sim::is_any() {
+        point();
     }
 }
 

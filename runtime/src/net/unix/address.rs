@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     io,
     os::{
-        fd::{AsRawFd, BorrowedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd},
         linux::net::SocketAddrExt,
         unix::{ffi::OsStrExt, net::SocketAddr},
     },
@@ -16,7 +16,7 @@ use rustix::{
     net::{AddressFamily, SocketAddrAny, SocketAddrUnix},
 };
 
-use super::source;
+use super::{super::simulated, source};
 use crate::{
     error::{Elapsed, Interrupt},
     scheduler::{Worker, now},
@@ -25,6 +25,32 @@ use crate::{
 };
 
 pub(super) fn to_raw(address: &SocketAddr) -> io::Result<SocketAddrUnix> {
+    match in_world(address, false) {
+        Some(name) => name,
+        None => in_service(address),
+    }
+}
+
+/// Binds a socket to an address.
+pub(super) fn bind(socket: impl AsFd, address: &SocketAddr) -> io::Result<()> {
+    let raw = match in_world(address, true) {
+        Some(name) => name?,
+        None => in_service(address)?,
+    };
+    Ok(rustix::net::bind(socket, &raw)?)
+}
+
+/// What stands for an address in the world that the caller is in.
+fn in_world(address: &SocketAddr, is_bound: bool) -> Option<io::Result<SocketAddrUnix>> {
+    simulated::world()?;
+    match (address.as_pathname(), address.as_abstract_name()) {
+        (Some(path), _) => simulated::local_name(path.as_os_str().as_bytes(), is_bound),
+        (None, Some(name)) => simulated::local_name(&[&[0], name].concat(), is_bound),
+        (None, None) => None,
+    }
+}
+
+fn in_service(address: &SocketAddr) -> io::Result<SocketAddrUnix> {
     Ok(match (address.as_pathname(), address.as_abstract_name()) {
         (Some(path), _) => SocketAddrUnix::new(path)?,
         (None, Some(name)) => SocketAddrUnix::new_abstract_name(name)?,
@@ -44,7 +70,11 @@ pub(super) fn from_raw(address: Option<SocketAddrAny>) -> io::Result<SocketAddr>
     // Not by rustix, which panics at a name of 108 bytes; any peer may have one.
     match bytes_of(&address) {
         [] => unnamed(),
-        [0, name @ ..] => SocketAddr::from_abstract_name(name),
+        [0, name @ ..] => match simulated::local_address(name).as_deref() {
+            None => SocketAddr::from_abstract_name(name),
+            Some([0, name @ ..]) => SocketAddr::from_abstract_name(name),
+            Some(path) => SocketAddr::from_pathname(OsStr::from_bytes(path)),
+        },
         path => {
             let path = path.split(|byte| *byte == 0).next().unwrap_or(path);
             // What std has no room for is better unnamed than a connection lost.

@@ -13,15 +13,15 @@ use std::{
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType};
 
 use super::{
-    super::Shutdown,
+    super::{Shutdown, simulated},
     PeerCredentials,
-    address::{from_raw, patiently, to_raw},
+    address::{bind, from_raw, patiently, to_raw},
     endpoint, rights,
     socket::{FLAGS, Timeout, conversions, raw_shutdown, timeouts},
     source::{Moved, Source},
     transfer::Partial,
 };
-use crate::{driver::sim, sys::event::Direction};
+use crate::sys::event::Direction;
 
 /// A Unix-domain datagram socket, in the shape of [`std::os::unix::net::UnixDatagram`].
 ///
@@ -57,7 +57,7 @@ impl UnixDatagram {
     /// # Errors
     /// If the process has no descriptor left.
     pub fn unbound() -> io::Result<Self> {
-        sim::refuse("a Unix-domain socket with an address");
+        simulated::take_descriptor()?;
         let kind = SocketType::DGRAM;
         let fd = rustix::net::socket_with(AddressFamily::UNIX, kind, FLAGS, None)?;
         Ok(Self::with_source(Source::new(fd)))
@@ -77,7 +77,7 @@ impl UnixDatagram {
     /// If the file exists (kind `AddrInUse`) or cannot be made.
     pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
         let socket = Self::unbound()?;
-        rustix::net::bind(&socket.source, &to_raw(address)?)?;
+        bind(&socket.source, address)?;
         Ok(socket)
     }
 

@@ -31,6 +31,7 @@ macro_rules! endpoint {
             /// If the process has no descriptor left.
             pub fn pair() -> io::Result<(Self, Self)> {
                 let (family, kind) = (AddressFamily::UNIX, SocketType::$kind);
+                $crate::net::simulated::take_descriptor()?;
                 let (one, other) = rustix::net::socketpair(family, kind, FLAGS, None)?;
                 Ok((
                     Self::with_source(Source::new(one)),

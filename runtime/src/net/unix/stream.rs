@@ -14,9 +14,9 @@ use std::{
 use rustix::net::{AddressFamily, SendFlags, SocketType};
 
 use super::{
-    super::Shutdown,
+    super::{Interest, Shutdown, simulated},
     PeerCredentials,
-    address::{from_raw, patiently, to_raw},
+    address::{bind, from_raw, patiently, to_raw},
     endpoint, listener, rights,
     socket::{
         DEFAULT_BACKLOG, FLAGS, Timeout, conversions, raw_shutdown, reader, timeouts, writer,
@@ -24,10 +24,7 @@ use super::{
     source::{Moved, Source, until},
     transfer::Partial,
 };
-use crate::{
-    driver::sim,
-    sys::{event::Direction, socket::send_queue},
-};
+use crate::sys::{event::Direction, socket::send_queue};
 
 /// A Unix-domain connection, in the shape of [`std::os::unix::net::UnixStream`].
 ///
@@ -163,6 +160,24 @@ impl UnixStream {
         self.source.unwatch();
     }
 
+    /// What to wait for beside a waker: that something can be read, or written, or either.
+    ///
+    /// For who polls futures that read and write without waiting, by `try_read` and `try_write`: see
+    /// [`Poller`](crate::future::Poller::wait_beside).
+    pub fn interest(&self, reads: bool, writes: bool) -> Interest<'_> {
+        Interest::new(&self.source, reads, writes)
+    }
+
+    /// Whether a read may find something, bytes or an end, as far as is known without asking the kernel: no, if the
+    /// caller's worker watches the connection and, when it last polled, had heard of nothing since a read emptied it.
+    /// Always yes on a plain thread.
+    ///
+    /// For connections that lie idle: before what can be done again is sent there, this costs nothing.
+    #[inline]
+    pub fn may_be_readable(&self) -> bool {
+        self.source.may_be_readable()
+    }
+
     /// The descriptor, to be waited for and for nothing else: for a type of one's own whose `as_fd` gives this to
     /// [`spawn_when_readable`](crate::task::spawn_when_readable).
     ///
@@ -260,7 +275,7 @@ impl Iterator for UnixIncoming<'_> {
 
 /// A socket of that kind, connected.
 pub(super) fn connected(kind: SocketType, address: &SocketAddr) -> io::Result<OwnedFd> {
-    sim::refuse("a Unix-domain socket with an address");
+    simulated::take_descriptor()?;
     let address = to_raw(address)?;
     let fd = rustix::net::socket_with(AddressFamily::UNIX, kind, FLAGS, None)?;
     patiently(fd.as_fd(), None, |fd| rustix::net::connect(fd, &address))?;
@@ -269,9 +284,9 @@ pub(super) fn connected(kind: SocketType, address: &SocketAddr) -> io::Result<Ow
 
 /// A socket of that kind, listening.
 pub(super) fn listening(kind: SocketType, address: &SocketAddr) -> io::Result<OwnedFd> {
-    sim::refuse("a Unix-domain socket with an address");
+    simulated::take_descriptor()?;
     let fd = rustix::net::socket_with(AddressFamily::UNIX, kind, FLAGS, None)?;
-    rustix::net::bind(&fd, &to_raw(address)?)?;
+    bind(&fd, address)?;
     rustix::net::listen(&fd, DEFAULT_BACKLOG)?;
     Ok(fd)
 }
