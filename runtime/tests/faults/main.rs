@@ -10,6 +10,7 @@ mod coroutines;
 mod locks;
 mod meeting;
 mod moving;
+mod planted;
 mod policies;
 mod processes;
 mod sockets;

@@ -8,7 +8,6 @@ use std::{
         Arc, Once,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -20,7 +19,7 @@ use maniple::{
     time::Elapsed,
 };
 
-use super::{LONG, SHORT, in_world, on};
+use super::{LONG, SHORT, in_world, on, plain_thread};
 
 /// Runs `f` when dropped.
 struct Finally<F: FnMut()>(F);
@@ -180,7 +179,7 @@ fn a_token_cuts_waits_on_every_thread() {
         })
         .collect();
     let (theirs, begin) = (token.clone(), begin.clone());
-    let plain = thread::spawn(move || {
+    let plain = plain_thread(move || {
         theirs.run(|| {
             begin.send(()).unwrap();
             maniple::sleep(LONG);
@@ -248,7 +247,7 @@ fn a_shield_defers_and_delivers_afterwards() {
 
 #[test]
 fn a_wait_that_is_shielded_is_not_cut_by_what_comes_during_it() {
-    on(2, || {
+    in_world(|| {
         let (begin, begun) = channel::bounded(1);
         let shielded = maniple::spawn(move || {
             shield(|| {

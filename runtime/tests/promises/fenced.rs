@@ -9,7 +9,6 @@ use std::{
         mpsc,
     },
     task::{Wake, Waker},
-    thread,
 };
 
 use maniple::{
@@ -22,7 +21,7 @@ use maniple::{
     },
 };
 
-use super::{LONG, on, passes_as_child};
+use super::{LONG, on, passes_as_child, plain_thread};
 
 /// Panics when it is dropped, with another that does.
 struct Bomb(u32);
@@ -302,7 +301,7 @@ fn use_everything_at_the_threads_end(said: &mpsc::SyncSender<()>) {
 #[test]
 fn a_plain_threads_destructors_may_use_everything() {
     let (said, hear) = mpsc::sync_channel(2);
-    thread::spawn(move || use_everything_at_the_threads_end(&said))
+    plain_thread(move || use_everything_at_the_threads_end(&said))
         .join()
         .unwrap();
     assert_eq!(hear.iter().count(), 2);

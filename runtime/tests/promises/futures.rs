@@ -13,9 +13,16 @@ use std::{
     thread,
 };
 
-use maniple::{JoinError, block_on, cancel::CancelToken, group, spawn, timeout, yield_now};
+use maniple::{
+    JoinError, block_on,
+    cancel::{CancelToken, is_cancelled_error},
+    future::Poller,
+    group,
+    net::{TcpListener, TcpStream},
+    spawn, timeout, yield_now,
+};
 
-use super::{LONG, SHORT, on};
+use super::{LONG, SHORT, on, plain_thread};
 
 /// A value that another waiter sends, as a future.
 struct Letter<T>(Arc<Mutex<(Option<T>, Option<Waker>)>>);
@@ -94,7 +101,7 @@ fn a_future_is_woken_from_wherever_its_value_comes() {
     let round = |from_thread: bool| {
         let (send, letter) = Letter::new();
         if from_thread {
-            let sender = thread::spawn(move || send(1));
+            let sender = plain_thread(move || send(1));
             assert_eq!(block_on(letter), 1);
             sender.join().unwrap();
         } else {
@@ -176,7 +183,7 @@ fn cancellation_and_deadlines_drop_the_future_and_unwind() {
     });
     let token = CancelToken::new();
     let theirs = token.clone();
-    let canceller = thread::spawn(move || theirs.cancel());
+    let canceller = plain_thread(move || theirs.cancel());
     assert!(
         token
             .run(|| block_on(std::future::pending::<()>()))
@@ -398,4 +405,85 @@ fn an_executor_that_polls_in_its_waker_gets_the_result_there() {
         give.send(7).unwrap();
         assert_eq!(told.recv_timeout(LONG), Ok(7));
     });
+}
+
+#[test]
+fn a_poller_hears_wakers_and_sockets() {
+    on(2, || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        let poller = Poller::new();
+        for round in 0..100 {
+            let mut buffer = [0; 8];
+            let wait = |letter: &mut Letter<i32>, buffer: &mut [u8]| {
+                poller.wait_beside(
+                    None,
+                    || Some(ours.interest(true, false)),
+                    |context| {
+                        if let Poll::Ready(value) = Pin::new(&mut *letter).poll(context) {
+                            return Poll::Ready(Ok(value));
+                        }
+                        match ours.try_read(buffer) {
+                            Ok(count) => Poll::Ready(Err(count)),
+                            Err(_) => Poll::Pending,
+                        }
+                    },
+                )
+            };
+            let (send, mut letter) = Letter::new();
+            let sending = spawn(move || send(round));
+            assert_eq!(wait(&mut letter, &mut buffer).unwrap(), Ok(round));
+            sending.join().unwrap();
+            let (_send, mut letter) = Letter::<i32>::new();
+            let written = spawn(move || {
+                std::io::Write::write_all(&mut theirs, b"bytes").unwrap();
+                theirs
+            });
+            assert_eq!(wait(&mut letter, &mut buffer).unwrap(), Err(5));
+            theirs = written.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_poller_that_is_cut_says_so_and_can_go_on() {
+    on(1, || {
+        let poller = Poller::new();
+        let (send, mut letter) = Letter::new();
+        let mut poll = |context: &mut Context<'_>| Pin::new(&mut letter).poll(context);
+        let token = CancelToken::new();
+        let cancelling = token.clone();
+        let cancelled = spawn(move || cancelling.cancel());
+        let cut = token.run(|| poller.wait(None, &mut poll).unwrap_err());
+        assert!(is_cancelled_error(&cut.unwrap()));
+        cancelled.join().unwrap();
+        let soon = std::time::Instant::now() + SHORT;
+        let late = poller.wait(Some(soon), &mut poll).unwrap_err();
+        assert_eq!(late.kind(), std::io::ErrorKind::TimedOut);
+        let passed = timeout(SHORT, || poller.wait(None, &mut poll).unwrap_err());
+        assert_eq!(passed.unwrap().kind(), std::io::ErrorKind::TimedOut);
+        send(7);
+        assert_eq!(poller.wait(None, &mut poll).unwrap(), 7);
+    });
+}
+
+#[test]
+fn a_poller_on_a_plain_thread_sees_sockets_too() {
+    let runtime = maniple::Runtime::builder().workers(1).build().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (ours, _) = listener.accept().unwrap();
+    let writing = runtime.spawn(move || std::io::Write::write_all(&mut theirs, b"bytes"));
+    let mut buffer = [0; 8];
+    let read = Poller::new().wait_beside(
+        None,
+        || Some(ours.interest(true, false)),
+        |_| match ours.try_read(&mut buffer) {
+            Ok(count) => Poll::Ready(count),
+            Err(_) => Poll::Pending,
+        },
+    );
+    assert_eq!(read.unwrap(), 5);
+    writing.join().unwrap().unwrap();
 }

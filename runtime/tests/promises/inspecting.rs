@@ -13,7 +13,7 @@ use maniple::{
     task::Builder,
 };
 
-use crate::{LONG, on};
+use crate::{LONG, on, plain_thread};
 
 /// Looks until `found` has; what waits elsewhere needs a moment to get there.
 fn look_until<T>(mut found: impl FnMut(&inspect::Snapshot) -> Option<T>) -> T {
@@ -277,7 +277,7 @@ fn a_shutdown_can_be_looked_at_while_somebody_does_not_end() {
         maniple::park();
     });
     look_until(coroutine("seen-cut"));
-    let ending = std::thread::spawn(move || runtime.shutdown());
+    let ending = plain_thread(move || runtime.shutdown());
     told.recv().unwrap();
     let seen = inspect::snapshot();
     drop(sender);
@@ -380,4 +380,27 @@ fn a_quit_signal_dumps_and_the_process_lives_on() {
     assert!(child.try_wait().unwrap().is_none(), "it lives");
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn a_dump_ends_with_what_others_have_to_tell() {
+    inspect::add_section("first of others", || "one line\nand another".to_owned());
+    inspect::add_section("first of others", || "never asked".to_owned());
+    inspect::add_section("silent", String::new);
+    inspect::add_section("broken", || panic!("as it may be"));
+    inspect::add_section("last of others", || {
+        // The first to be asked may have others be asked, too.
+        inspect::add_section("late", || "here".to_owned());
+        "the end\n\n".to_owned()
+    });
+    let told = "\nfirst of others\none line\nand another\n\nlast of others\nthe end\n";
+    for dump in [inspect::dump(), maniple::run(inspect::dump)] {
+        assert!(dump.contains(told), "{dump}");
+        assert!(
+            !dump.contains("never asked") && !dump.contains("\nsilent\n"),
+            "{dump}"
+        );
+        assert!(!dump.contains("\nbroken\n"), "{dump}");
+    }
+    assert!(inspect::dump().contains("\nlate\nhere\n"));
 }

@@ -52,6 +52,19 @@ fn a_connection_that_was_told_to_linger_is_dropped_at_once_on_a_worker_and_its_b
         stream.set_linger(LINGER).unwrap();
         assert_eq!(stream.linger().unwrap(), LINGER);
         drops_at_once(stream, peer);
+        // By a clone of the listener, and by one of that, which are all the same socket.
+        for clones in 1..=2 {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut clone = listener.try_clone().unwrap();
+            for _ in 1..clones {
+                clone = clone.try_clone().unwrap();
+            }
+            set_socket_linger(clone.as_fd(), LINGER).unwrap();
+            let (stream, peer) = accepted(&listener, address);
+            assert_eq!(stream.linger().unwrap(), LINGER);
+            drops_at_once(stream, peer);
+        }
     });
 }
 

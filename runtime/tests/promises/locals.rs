@@ -9,7 +9,6 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
-    thread,
 };
 
 use maniple::{
@@ -19,7 +18,7 @@ use maniple::{
     yield_now,
 };
 
-use super::{LONG, on};
+use super::{LONG, on, plain_thread};
 
 coroutine_local! {
     static COUNT: Cell<u32> = Cell::new(7);
@@ -64,7 +63,7 @@ fn each_coroutine_has_its_own_value_on_whichever_worker() {
 fn each_plain_thread_has_its_own_value_and_drops_it_at_its_end() {
     COUNT.set(1);
     let (dropped, seen) = mpsc::channel();
-    thread::spawn(move || {
+    plain_thread(move || {
         assert_eq!(COUNT.get(), 7);
         GUARD.set(Some(OnDrop(Box::new(move || {
             dropped.send(COUNT.try_with(Cell::get).is_err()).unwrap();
@@ -347,4 +346,44 @@ fn a_spawn_that_cannot_clone_what_is_inherited_leaves_its_stack() {
         }
     });
     assert!(runtime.shutdown().is_clean());
+}
+
+#[test]
+fn a_look_makes_no_value_and_leaves_none_to_children() {
+    coroutine_local! {
+        static MADE: RefCell<u32> = { MAKINGS.fetch_add(1, SeqCst); RefCell::new(7) }, inherited;
+    }
+    static MAKINGS: AtomicUsize = AtomicUsize::new(0);
+    let look = || MADE.with_made(|value| *value.borrow());
+    on(1, || {
+        assert_eq!(look(), None);
+        assert_eq!(spawn(look).join().unwrap(), None);
+        assert_eq!(MAKINGS.load(SeqCst), 0);
+        MADE.set(8);
+        assert_eq!((look(), spawn(look).join().unwrap()), (Some(8), Some(8)));
+        assert_eq!(MAKINGS.load(SeqCst), 0, "it was set");
+    });
+}
+
+#[test]
+fn a_look_after_the_end_finds_nothing() {
+    coroutine_local! {
+        static FIRST: Cell<u32> = Cell::new(1);
+    }
+    let seen = Arc::new(AtomicUsize::new(9));
+    let told = seen.clone();
+    on(1, || {
+        spawn(move || {
+            // The youngest is dropped first: this one when the other is gone.
+            GUARD.with_borrow_mut(|guard| {
+                *guard = Some(OnDrop(Box::new(move || {
+                    told.store(FIRST.with_made(Cell::get).map_or(0, |n| n as usize), SeqCst);
+                })));
+            });
+            FIRST.set(3);
+        })
+        .join()
+        .unwrap();
+    });
+    assert_eq!(seen.load(SeqCst), 0);
 }

@@ -16,7 +16,7 @@ use maniple::{
     timeout, yield_now,
 };
 
-use super::{LONG, SHORT, on};
+use super::{LONG, SHORT, on, plain_thread};
 
 fn join<T>(handles: Vec<JoinHandle<T>>) -> Vec<T> {
     let results = handles.into_iter().map(|handle| handle.join());
@@ -47,7 +47,7 @@ fn nobody_passes_a_barrier_before_all_have_come_and_each_round_has_one_leader() 
     for workers in [1, 2] {
         shared.1.store(0, SeqCst);
         let theirs = shared.clone();
-        let thread = std::thread::spawn(move || meet(&theirs));
+        let thread = plain_thread(move || meet(&theirs));
         let led = on(workers, || {
             let visitor = |_| {
                 let shared = shared.clone();
@@ -129,7 +129,7 @@ fn a_wait_group_ends_when_the_last_handle_is_dropped() {
                         drop(group);
                     };
                     match member % 8 {
-                        0 => drop(std::thread::spawn(work)),
+                        0 => drop(plain_thread(work)),
                         _ => drop(spawn(work)),
                     }
                 }
@@ -145,7 +145,7 @@ fn all_who_wait_for_a_group_are_woken_and_threads_may_wait() {
     on(1, || {
         let group = WaitGroup::new();
         let other = group.clone();
-        let thread = std::thread::spawn(move || other.wait());
+        let thread = plain_thread(move || other.wait());
         let waiter = |_| {
             let other = group.clone();
             spawn(move || other.wait())
@@ -238,7 +238,7 @@ fn one_who_looks_waits_and_looks_again_misses_nothing() {
             }
         };
         let theirs = shared.clone();
-        let thread = std::thread::spawn(move || tell(&theirs));
+        let thread = plain_thread(move || tell(&theirs));
         on(workers, || {
             let theirs = shared.clone();
             let teller = spawn(move || tell(&theirs));

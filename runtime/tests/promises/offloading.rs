@@ -21,7 +21,7 @@ use maniple::{
     spawn, time, timeout, yield_now,
 };
 
-use super::{LONG, SHORT, on, passes_as_child};
+use super::{LONG, SHORT, on, passes_as_child, plain_thread};
 
 fn pool(max_threads: usize) -> OffloadPool {
     let builder = OffloadPool::builder().name("tested").queue_limit(4);
@@ -221,7 +221,7 @@ fn a_job_sees_its_callers_cancellation_and_deadline() {
         };
         let token = CancelToken::new();
         let theirs = token.clone();
-        let canceller = thread::spawn(move || {
+        let canceller = plain_thread(move || {
             begun.recv().unwrap();
             theirs.cancel();
             release.send(()).unwrap();
@@ -397,8 +397,8 @@ fn a_file_is_read_written_and_sought_like_stds() {
         file.sync_all().unwrap();
         assert_eq!(file.metadata().unwrap().len(), large.len() as u64 + 3);
 
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = File::open_with(options.read(true).write(true), &path).unwrap();
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.read(true).write(true).open(&path).unwrap();
         let mut back = Vec::new();
         file.read_to_end(&mut back).unwrap();
         assert!(back.starts_with(&large) && back.ends_with(b"end"));
@@ -516,8 +516,8 @@ fn a_shutdown_does_not_wait_for_a_file_that_stands_still() {
 fn a_file_whose_read_was_left_behind_says_so_rather_than_read_elsewhere() {
     let fifo = Fifo::new("astray");
     on(1, || {
-        let mut both = std::fs::OpenOptions::new();
-        let file = File::open_with(both.read(true).write(true), fifo.path()).unwrap();
+        let mut both = fs::OpenOptions::new();
+        let file = both.read(true).write(true).open(fifo.path()).unwrap();
         let mut buffer = [0; 8];
         loop {
             let read = timeout(Duration::from_millis(50), || (&file).read(&mut buffer));

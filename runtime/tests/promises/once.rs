@@ -17,7 +17,7 @@ use maniple::{
     timeout, yield_now,
 };
 
-use super::{LONG, SHORT, on};
+use super::{LONG, SHORT, on, plain_thread};
 
 #[test]
 fn of_all_who_come_one_initialises_and_all_see_what_it_did() {
@@ -34,7 +34,7 @@ fn of_all_who_come_one_initialises_and_all_see_what_it_did() {
                 assert_eq!((*value, shared.1.load(SeqCst)), (7, 1));
             };
             let theirs = shared.clone();
-            let thread = std::thread::spawn(move || ask(&theirs));
+            let thread = plain_thread(move || ask(&theirs));
             let theirs = shared.clone();
             on(workers, move || {
                 let first = theirs.clone();
@@ -124,7 +124,7 @@ fn those_who_waited_for_an_initialiser_that_panics_take_over() {
 fn a_value_is_set_once_and_waited_for() {
     let lock = Arc::new(OnceLock::new());
     let theirs = lock.clone();
-    let thread = std::thread::spawn(move || *theirs.wait());
+    let thread = plain_thread(move || *theirs.wait());
     on(1, || {
         let theirs = lock.clone();
         let waiter = spawn(move || *theirs.wait());

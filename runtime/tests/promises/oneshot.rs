@@ -17,7 +17,7 @@ use maniple::{
     timeout, yield_now,
 };
 
-use super::{LONG, SHORT, on};
+use super::{LONG, SHORT, on, plain_thread};
 
 #[test]
 fn one_message_comes_over_whether_the_receiver_waits_or_not() {
@@ -54,7 +54,7 @@ fn threads_answer_coroutines_and_the_other_way_round() {
         }
     });
     let (ask, asked) = oneshot::channel();
-    let thread = std::thread::spawn(move || asked.recv());
+    let thread = plain_thread(move || asked.recv());
     on(1, || ask.send("from a coroutine").unwrap());
     assert_eq!(thread.join().unwrap(), Ok("from a coroutine"));
 }

@@ -16,7 +16,7 @@ use maniple::{
     timeout, yield_now,
 };
 
-use super::{LONG, SHORT, on};
+use super::{LONG, SHORT, on, plain_thread};
 
 #[test]
 fn permits_are_taken_and_come_back_when_dropped() {
@@ -71,7 +71,7 @@ fn at_most_so_many_waiters_are_inside() {
     let threads: Vec<_> = (0..2)
         .map(|_| {
             let shared = shared.clone();
-            std::thread::spawn(move || visit(&shared, false))
+            plain_thread(move || visit(&shared, false))
         })
         .collect();
     for workers in [1, 2] {

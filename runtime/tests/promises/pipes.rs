@@ -4,7 +4,6 @@ use std::{
     io::{ErrorKind, IoSlice, Read, Write},
     os::fd::OwnedFd,
     process::{Command, Stdio},
-    thread,
     time::Duration,
 };
 
@@ -14,7 +13,7 @@ use maniple::{
     spawn, yield_now,
 };
 
-use super::{LONG, SHORT, on};
+use super::{LONG, SHORT, on, plain_thread};
 
 #[test]
 fn more_than_a_pipe_holds_passes_in_order_and_ends() {
@@ -41,12 +40,12 @@ fn more_than_a_pipe_holds_passes_in_order_and_ends() {
     }
     on(1, || {
         let (reader, writer) = pipe().unwrap();
-        let writing = thread::spawn(move || write(writer));
+        let writing = plain_thread(move || write(writer));
         read(reader);
         writing.join().unwrap();
     });
     let (reader, writer) = pipe().unwrap();
-    let writing = thread::spawn(move || write(writer));
+    let writing = plain_thread(move || write(writer));
     read(reader);
     writing.join().unwrap();
 }

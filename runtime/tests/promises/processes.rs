@@ -18,7 +18,7 @@ use maniple::{
     spawn, timeout, yield_now,
 };
 
-use super::{LONG, SHORT, on, passes_as_child};
+use super::{LONG, SHORT, no_world, on, passes_as_child};
 
 fn endless() -> Child {
     let mut command = Command::new("sleep");
@@ -299,6 +299,7 @@ fn every_receiver_gets_a_signal_once_however_often_it_came() {
 #[test]
 fn a_waiting_coroutine_or_plain_thread_is_woken() {
     let received = signals(&[SIGHUP]).unwrap();
+    no_world();
     std::thread::scope(|threads| {
         let thread = threads.spawn(|| received.recv().unwrap());
         on(1, || {

@@ -5,7 +5,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicIsize, Ordering::SeqCst},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -19,7 +18,7 @@ use maniple::{
     yield_now,
 };
 
-use super::{LONG, SHORT, on};
+use super::{LONG, SHORT, in_turn_in_world, on, plain_thread};
 
 /// Counts who is inside: readers as one each, a writer as minus one.
 struct Watched {
@@ -137,7 +136,7 @@ fn readers_go_together_and_a_writer_alone_however_they_come_and_leave() {
     let threads: Vec<_> = (0..2)
         .map(|from| {
             let shared = shared.clone();
-            thread::spawn(move || visits(&shared, from, false))
+            plain_thread(move || visits(&shared, from, false))
         })
         .collect();
     let theirs = shared.clone();
@@ -371,10 +370,10 @@ fn downgrading_lets_waiting_readers_in_and_no_writer() {
 
 #[test]
 fn one_that_gives_up_lets_those_in_that_waited_because_of_it() {
-    on(1, || {
+    in_turn_in_world(|| {
         let lock = Arc::new(RwLock::new(()));
         let first = lock.read();
-        let begun = Instant::now();
+        let begun = maniple::time::now();
         let theirs = lock.clone();
         let writer = spawn(move || theirs.try_write_for(SHORT).is_none());
         yield_now();
@@ -383,7 +382,7 @@ fn one_that_gives_up_lets_those_in_that_waited_because_of_it() {
         yield_now();
         assert!(!reader.is_finished(), "behind the writer");
         reader.join().unwrap();
-        assert!(begun.elapsed() >= SHORT && writer.join().unwrap());
+        assert!(maniple::time::now() - begun >= SHORT && writer.join().unwrap());
         let upgradable = lock.upgradable_read();
         let upgradable = Upgradable::try_upgrade_for(upgradable, SHORT)
             .err()

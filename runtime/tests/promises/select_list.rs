@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    thread,
     time::Instant,
 };
 
@@ -20,7 +19,7 @@ use maniple::{
     timeout, yield_now,
 };
 
-use super::{LONG, SHORT, anywhere, on};
+use super::{LONG, SHORT, anywhere, on, plain_thread};
 
 #[test]
 fn a_list_of_operations_made_at_run_time_keeps_its_indexes() {
@@ -268,7 +267,7 @@ fn those_who_only_wait_for_readiness_do_not_make_each_other_ready() {
         both.send(&send, 1);
         assert_eq!(both.ready_timeout(SHORT), Err(ReadyTimeoutError::Timeout));
         let theirs = receive.clone();
-        let other = thread::spawn(move || {
+        let other = plain_thread(move || {
             let mut select = Select::new();
             select.recv(&theirs);
             select.ready_timeout(SHORT)
@@ -352,7 +351,7 @@ fn every_message_found_ready_reaches_one_receiver_once() {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..GIVERS).map(|_| bounded(capacity)).unzip();
         let threads = [receivers.clone(), receivers.clone()].map(|receivers| {
             let seen = seen.clone();
-            thread::spawn(move || take(&receivers, &seen))
+            plain_thread(move || take(&receivers, &seen))
         });
         on(2, || {
             let giving = senders.into_iter().enumerate();

@@ -14,7 +14,7 @@ use maniple::{
     sync::{Mutex, channel},
 };
 
-use super::LONG;
+use super::{LONG, plain_thread};
 
 const GRACE: Duration = Duration::from_millis(200);
 
@@ -262,14 +262,14 @@ fn a_shutdown_does_not_wait_for_the_thread_of_what_is_stuck() {
     });
     begun.recv().unwrap();
     let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || tell.send(runtime.shutdown().stuck().len()));
+    plain_thread(move || tell.send(runtime.shutdown().stuck().len()));
     assert_eq!(told.recv_timeout(LONG), Ok(1));
 }
 
 #[test]
 fn who_wakes_a_coroutine_may_be_slower_than_the_end_of_its_runtime() {
     let (wake, to_wake) = mpsc::channel::<maniple::Current>();
-    let waker = std::thread::spawn(move || to_wake.iter().for_each(|parked| parked.unpark()));
+    let waker = plain_thread(move || to_wake.iter().for_each(|parked| parked.unpark()));
     for _ in 0..ROUNDS {
         let runtime = Runtime::builder().workers(1).build().unwrap();
         runtime.run(|| {

@@ -5,7 +5,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    thread,
     time::Instant,
 };
 
@@ -21,7 +20,7 @@ use maniple::{
     timeout, yield_now,
 };
 
-use super::{LONG, SHORT, on};
+use super::{LONG, SHORT, on, plain_thread};
 
 #[test]
 fn a_watcher_sees_the_latest_value_and_each_only_once_as_a_change() {
@@ -106,7 +105,7 @@ fn watchers_on_workers_and_threads_all_reach_the_last_value_in_order() {
     };
     let thread = {
         let watch = watch.clone();
-        thread::spawn(move || follow(watch))
+        plain_thread(move || follow(watch))
     };
     on(2, || {
         let mut followers: Vec<_> = (0..4)
@@ -274,8 +273,8 @@ fn every_receiver_gets_every_message_in_one_order() {
             (0..EACH).for_each(|n| send.send((name, n)).unwrap());
         };
         let (sender, receiver) = (send.clone(), send.subscribe());
-        let giving = thread::spawn(move || give(sender, 0));
-        let taking = thread::spawn(move || collect(receiver));
+        let giving = plain_thread(move || give(sender, 0));
+        let taking = plain_thread(move || collect(receiver));
         let mut all = on(2, || {
             let mut receivers: Vec<_> = (0..3)
                 .map(|_| send.subscribe())

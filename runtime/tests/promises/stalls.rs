@@ -121,7 +121,8 @@ fn a_coroutine_that_waits_for_a_lock_of_std_is_named_with_where_it_is() {
     );
 }
 
-/// Each call is a turn of its own, and so has a report of its own: where a busy machine is late with one, the next counts.
+/// Each call is a turn of its own, and so has a report of its own: where a busy machine is late with one, the next
+/// counts.
 #[test]
 fn a_call_with_a_time_limit_is_reported_and_not_cut_short() {
     let (runtime, _watch) = watched();

@@ -1,6 +1,6 @@
 //! Stacks that other code suspends inside a scope: what would be put back elsewhere, or never, ends the process.
 
-use std::{io::Read, thread, time::Duration};
+use std::{io::Read, thread};
 
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use maniple::{
@@ -12,7 +12,7 @@ use maniple::{
     time::Elapsed,
 };
 
-use super::{LONG, SHORT, on, passes_as_child};
+use super::{LONG, SHORT, on, passes_as_child, plain_thread};
 
 type Stray = Coroutine<(), (), ()>;
 
@@ -133,7 +133,7 @@ fn a_stack_may_be_suspended_inside_scopes_and_end_where_it_began() {
     on(1, || {
         for scope in SCOPES {
             let mut stray = inside(scope);
-            maniple::sleep(Duration::from_millis(1));
+            maniple::yield_now();
             assert!(matches!(stray.resume(()), CoroutineResult::Return(())));
         }
         let cut = maniple::timeout(SHORT, || maniple::sleep(LONG));
@@ -145,7 +145,7 @@ fn a_stack_may_be_suspended_inside_scopes_and_end_where_it_began() {
 fn a_token_outlives_a_thread_that_left_a_stack_inside_its_run() {
     let token = CancelToken::new();
     let theirs = token.clone();
-    let leaving = thread::spawn(move || {
+    let leaving = plain_thread(move || {
         let mut stray = Coroutine::new(move |yielder: &Yielder<(), ()>, ()| {
             theirs.run(|| yielder.suspend(())).unwrap();
         });
@@ -229,7 +229,7 @@ fn failing_calls() -> Vec<Named<bool>> {
         }),
         // On a plain thread the job is run there, to its end.
         call("offload", || {
-            let job = || thread::park_timeout(50 * SHORT);
+            let job = || thread::park_timeout(LONG);
             maniple::current().is_none() || maniple::offload(job).is_err()
         }),
         call("channels", || {
@@ -265,7 +265,7 @@ fn holds_the_table() {
         assert!(token.run(&call).is_err(), "{name}, cancelled before");
         let (token, meanwhile) = (CancelToken::new(), CancelToken::new());
         let theirs = (token.clone(), meanwhile.clone());
-        let canceller = thread::spawn(move || {
+        let canceller = plain_thread(move || {
             theirs
                 .0
                 .run(|| maniple::timeout(4 * SHORT, maniple::park))
@@ -291,7 +291,7 @@ fn on_a_plain_thread_waits_end_as_the_table_says() {
 #[test]
 #[ignore = "would hang: a child of the test above, which bounds it"]
 fn on_a_plain_thread() {
-    let guard = thread::spawn(|| {
+    let guard = plain_thread(|| {
         thread::park_timeout(LONG);
         eprintln!("the table does not hold on a plain thread");
         std::process::abort();
@@ -310,7 +310,7 @@ fn in_a_coroutine_waits_end_as_the_table_says() {
 #[test]
 fn a_parked_thread_is_still_unparked_by_the_standard_library() {
     let main = thread::current();
-    let unparking = thread::spawn(move || main.unpark());
+    let unparking = plain_thread(move || main.unpark());
     assert_eq!(maniple::timeout(LONG, maniple::park), Ok(()));
     unparking.join().unwrap();
 }

@@ -24,7 +24,7 @@ use maniple::{
     timeout, yield_now,
 };
 
-use super::{LONG, SHORT, anywhere, on};
+use super::{LONG, SHORT, anywhere, no_world, on, plain_thread};
 
 /// Yields until `condition` holds: waits for an event rather than for a time.
 fn until(condition: impl Fn() -> bool) {
@@ -52,7 +52,7 @@ fn at_most_one_waiter_is_inside_a_mutex() {
     let threads: Vec<_> = (0..2)
         .map(|_| {
             let shared = shared.clone();
-            std::thread::spawn(move || add(&shared, false))
+            plain_thread(move || add(&shared, false))
         })
         .collect();
     let theirs = shared.clone();
@@ -75,7 +75,7 @@ fn at_most_one_waiter_is_inside_a_mutex() {
 fn a_plain_thread_that_barges_does_not_starve_a_coroutine() {
     let shared = Arc::new((Mutex::new(()), AtomicBool::new(false)));
     let theirs = shared.clone();
-    let barging = std::thread::spawn(move || {
+    let barging = plain_thread(move || {
         let begun = Instant::now();
         while !theirs.1.load(SeqCst) {
             assert!(begun.elapsed() < LONG, "the waiter starves");
@@ -175,7 +175,7 @@ fn a_waiter_that_gives_up_leaves_the_mutex_to_the_others() {
         }
     };
     let theirs = shared.clone();
-    let thread = std::thread::spawn(move || add(&theirs));
+    let thread = plain_thread(move || add(&theirs));
     on(2, || {
         let theirs = shared.clone();
         let mut adders = spawn_on_workers(move |_| add(&theirs));
@@ -238,12 +238,13 @@ fn a_reentrant_mutex_is_its_coroutines_and_not_its_threads() {
         assert_eq!(other.join().unwrap(), 2);
         let theirs = mutex.clone();
         let _guard = mutex.lock();
-        let thread = std::thread::spawn(move || theirs.try_lock().is_none());
+        let thread = plain_thread(move || theirs.try_lock().is_none());
         assert!(thread.join().unwrap());
     });
     let mutex = ReentrantMutex::new(());
     let (_first, second) = (mutex.lock(), mutex.lock());
     let shared = &mutex;
+    no_world();
     std::thread::scope(|scope| {
         let other = scope.spawn(move || shared.try_lock_for(SHORT).is_none());
         assert!(other.join().unwrap());
@@ -284,6 +285,7 @@ fn at_most_one_is_inside_a_reentrant_mutex() {
             mutex.lock().set(before + 1);
         }
     };
+    no_world();
     std::thread::scope(|scope| {
         scope.spawn(add);
         on(2, || {
@@ -389,7 +391,7 @@ fn a_condvar_is_for_one_mutex_at_a_time_and_then_for_another() {
 fn a_condvar_joins_threads_and_coroutines() {
     let shared = Arc::new((Mutex::new(0), Condvar::new()));
     let theirs = shared.clone();
-    let thread = std::thread::spawn(move || {
+    let thread = plain_thread(move || {
         for turn in 0..500 {
             let mut count = theirs.0.lock();
             theirs
@@ -528,7 +530,7 @@ fn a_try_to_send_meets_a_waiting_receiver() {
 #[test]
 fn a_rendezvous_between_threads_without_a_runtime_pairs_every_message() {
     let (send, receive) = bounded(0);
-    let thread = std::thread::spawn(move || (0..2_000).for_each(|n| send.send(n).unwrap()));
+    let thread = plain_thread(move || (0..2_000).for_each(|n| send.send(n).unwrap()));
     assert!(receive.iter().eq(0..2_000));
     thread.join().unwrap();
 }
@@ -688,8 +690,8 @@ fn every_message_reaches_one_of_many_receivers_once() {
         let (thread_send, thread_take, thread_receive) =
             (send.clone(), take.clone(), receive.clone());
         let threads = [
-            std::thread::spawn(move || give(&thread_send, 5)),
-            std::thread::spawn(move || thread_take(thread_receive)),
+            plain_thread(move || give(&thread_send, 5)),
+            plain_thread(move || thread_take(thread_receive)),
         ];
         on(2, || {
             let result: Result<(), maniple::JoinError> = group(|g| {

@@ -13,7 +13,7 @@ use std::{
 use maniple::{
     Runtime, inspect,
     runtime::{Builder, StackGuard},
-    sync::Notify,
+    sync::{Barrier, Notify},
     task,
 };
 
@@ -45,8 +45,8 @@ fn pause(time: Duration) {
     assert!(never.recv_timeout(time).is_err());
 }
 
-/// Calls `bottom` so many frames further down, and holds that each frame, half a KiB at the least, is unharmed afterwards,
-/// in unwinding too.
+/// Calls `bottom` so many frames further down, and holds that each frame, half a KiB at the least, is unharmed
+/// afterwards, in unwinding too.
 #[inline(never)]
 fn dig(frames: usize, seed: u64, bottom: &mut dyn FnMut()) {
     struct Frame([u64; 64]);
@@ -236,8 +236,13 @@ fn free_stacks_that_nobody_needs_give_back_their_memory() {
     let name = "trim-pool";
     let runtime = builder(name).build().unwrap();
     runtime.run(|| {
-        let deep = || maniple::spawn(|| maniple::sleep(Duration::from_millis(2)));
-        let all: Vec<_> = (0..1000).map(|_| deep()).collect();
+        // All of them are there at the same time.
+        let together = Arc::new(Barrier::new(1000));
+        let waits = || {
+            let together = together.clone();
+            maniple::spawn(move || _ = together.wait())
+        };
+        let all: Vec<_> = (0..1000).map(|_| waits()).collect();
         all.into_iter().for_each(|handle| handle.join().unwrap());
     });
     until("cold", || {

@@ -4,7 +4,6 @@ use std::{
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, atomic::AtomicUsize, atomic::Ordering::SeqCst},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -14,7 +13,7 @@ use maniple::{
     spawn, yield_now,
 };
 
-use super::{LONG, SHORT, on};
+use super::{LONG, SHORT, on, plain_thread};
 
 fn bound() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -111,7 +110,7 @@ fn a_waiting_receiver_leaves_the_worker_to_the_sender_and_threads_may_be_either(
             }
         };
         ask(&one);
-        let thread = thread::spawn(move || ask(&one));
+        let thread = plain_thread(move || ask(&one));
         echo.join().unwrap();
         thread.join().unwrap();
     });

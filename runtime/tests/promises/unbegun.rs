@@ -20,7 +20,7 @@ use maniple::{
     yield_now,
 };
 
-use super::{LONG, SHORT, passes_as_child};
+use super::{LONG, passes_as_child};
 
 /// Calls what it holds when it is dropped.
 struct OnDrop<F: FnMut()>(F);
@@ -31,13 +31,35 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     }
 }
 
+/// So few coroutines, and a shutdown that waits for as long as anything here takes.
 fn small(workers: usize, coroutines: usize) -> Runtime {
-    Runtime::builder()
+    let builder = Runtime::builder()
         .workers(workers)
-        .max_coroutines(coroutines)
-        .shutdown_grace(Duration::from_millis(300))
-        .build()
-        .unwrap()
+        .max_coroutines(coroutines);
+    builder.shutdown_grace(LONG).build().unwrap()
+}
+
+/// One whose shutdown leaves behind what does not end.
+fn impatient(coroutines: usize) -> Runtime {
+    let builder = Runtime::builder().workers(1).max_coroutines(coroutines);
+    let builder = builder.shutdown_grace(Duration::from_millis(300));
+    builder.build().unwrap()
+}
+
+/// Gives others their turns until one that was spawned in this file waits for a lock.
+fn until_one_waits_for_a_lock() {
+    let begun = Instant::now();
+    loop {
+        let seen = inspect::snapshot();
+        let mut of_here = seen
+            .coroutines()
+            .filter(|each| each.spawned_at().file() == file!());
+        if of_here.any(|each| each.waits_for().as_deref() == Some("lock")) {
+            return;
+        }
+        assert!(begun.elapsed() < LONG, "{}", inspect::dump());
+        yield_now();
+    }
 }
 
 /// Runs `body` on so few coroutines; a hang ends the process.
@@ -89,7 +111,7 @@ fn what_it_owns_may_wait_for_a_lock_while_the_worker_goes_on() {
         let holder = maniple::spawn(move || {
             let mut guard = theirs.lock();
             entered.0.send(()).unwrap();
-            maniple::sleep(SHORT);
+            until_one_waits_for_a_lock();
             *guard += 1;
         });
         entered.1.recv().unwrap();
@@ -228,7 +250,7 @@ fn what_a_group_lends_to_a_child_that_never_began_outlives_it() {
                 g.spawn(move || {
                     let mut guard = lock.lock();
                     entered.send(()).unwrap();
-                    maniple::cancel::shield(|| maniple::sleep(SHORT));
+                    maniple::cancel::shield(until_one_waits_for_a_lock);
                     *guard += 1;
                 });
                 enter.recv().unwrap();
@@ -248,7 +270,7 @@ fn what_a_group_lends_to_a_child_that_never_began_outlives_it() {
 fn a_shutdown_names_those_that_wait_for_ever_and_keeps_to_its_time() {
     let lock = Arc::new(Mutex::new(()));
     let held = lock.lock();
-    let runtime = small(1, 2);
+    let runtime = impatient(2);
     let (go, handles) = (WaitGroup::new(), Arc::new(Mutex::new(Vec::new())));
     let (member, theirs, keep) = (go.clone(), lock.clone(), handles.clone());
     runtime.spawn(move || {
@@ -283,7 +305,7 @@ fn a_destructor_that_spawns_without_end_does_not_hold_up_the_shutdown() {
             maniple::spawn(move || _ = &owned);
         }
     }
-    let runtime = small(1, 100);
+    let runtime = impatient(100);
     let (tell, told) = mpsc::channel();
     let ended = Arc::new(AtomicBool::new(false));
     let theirs = ended.clone();
@@ -307,7 +329,7 @@ fn one_on_standby_drops_what_it_owns_in_a_coroutine_too() {
     runtime.spawn(move || {
         let guard = theirs.lock();
         entered.0.send(()).unwrap();
-        maniple::cancel::shield(|| maniple::sleep(SHORT));
+        maniple::cancel::shield(until_one_waits_for_a_lock);
         drop(guard);
     });
     entered.1.recv().unwrap();
@@ -351,7 +373,7 @@ fn another_executors_waker_may_wait_and_does_so_on_the_coroutine() {
         let holder = maniple::spawn(move || {
             let _guard = theirs.lock();
             entered.0.send(()).unwrap();
-            maniple::sleep(SHORT);
+            until_one_waits_for_a_lock();
         });
         entered.1.recv().unwrap();
         let locks = Arc::new(Locks(lock.clone(), Mutex::new(false)));
@@ -387,7 +409,7 @@ fn short_of_address_space() {
         let holder = maniple::spawn(move || {
             let _guard = theirs.lock();
             entered.0.send(()).unwrap();
-            maniple::sleep(SHORT);
+            until_one_waits_for_a_lock();
         });
         entered.1.recv().unwrap();
         let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
@@ -492,7 +514,7 @@ fn what_it_owns_may_lead_groups_though_no_stack_is_left() {
             .map(|_| {
                 let done = done.clone();
                 refused(move || {
-                    maniple::sleep(SHORT);
+                    yield_now();
                     let squares = group::map(2, 0..5_usize, |n| n * n);
                     let (one, two) = maniple::join!(1, 2);
                     done.fetch_add(squares[4] + one + two, SeqCst);

@@ -9,7 +9,6 @@ use std::{
     },
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -22,7 +21,7 @@ use maniple::{
     spawn, yield_now,
 };
 
-use super::{LONG, SHORT, anywhere, on, passes_as_child};
+use super::{LONG, SHORT, anywhere, on, passes_as_child, plain_thread};
 
 /// A path for a socket's file, removed at the end.
 struct Path(PathBuf);
@@ -452,7 +451,7 @@ fn timeouts_clones_and_conversions_are_those_of_tcp() {
         rustix::io::ioctl_fionread(&owned).unwrap();
     };
     on(1, body);
-    thread::spawn(body).join().unwrap();
+    plain_thread(body).join().unwrap();
 }
 
 #[test]

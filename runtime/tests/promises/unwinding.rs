@@ -19,7 +19,7 @@ use maniple::{
     time::Elapsed,
 };
 
-use super::{LONG, SHORT, on, passes_as_child};
+use super::{LONG, SHORT, in_world, on, passes_as_child};
 
 /// Runs a closure when dropped.
 struct Finally<F: FnMut()>(F);
@@ -35,8 +35,8 @@ fn fall() -> ! {
 }
 
 /// Runs `body` while a coroutine of the same worker waits in a destructor and unwinds.
-fn beside_one_that_unwinds(body: impl FnOnce() + Send) {
-    on(1, || {
+fn beside_one_that_unwinds_in_world(body: impl Fn() + Send + Sync + 'static) {
+    in_world(move || {
         let (tell, told) = channel::bounded(0);
         let (go_on, gone_on) = channel::bounded::<()>(0);
         let falling = maniple::spawn(move || {
@@ -58,7 +58,7 @@ fn beside_one_that_unwinds(body: impl FnOnce() + Send) {
 
 #[test]
 fn a_neighbour_of_one_that_unwinds_does_not_panic() {
-    beside_one_that_unwinds(|| {
+    beside_one_that_unwinds_in_world(|| {
         assert!(!thread::panicking() && !panicking());
         let child = maniple::spawn(|| (thread::panicking(), panicking()));
         assert_eq!(child.join().unwrap(), (false, false));
@@ -67,7 +67,7 @@ fn a_neighbour_of_one_that_unwinds_does_not_panic() {
 
 #[test]
 fn a_neighbours_waits_are_cut_as_ever() {
-    beside_one_that_unwinds(|| {
+    beside_one_that_unwinds_in_world(|| {
         let sleep = || maniple::sleep(LONG);
         assert_eq!(maniple::timeout(SHORT, sleep), Err(Elapsed));
         assert_eq!(maniple::timeout(SHORT, maniple::park), Err(Elapsed));
@@ -85,7 +85,7 @@ fn a_neighbours_waits_are_cut_as_ever() {
 
 #[test]
 fn a_neighbours_join_is_cut_as_ever() {
-    beside_one_that_unwinds(|| {
+    beside_one_that_unwinds_in_world(|| {
         let token = CancelToken::new();
         let cut = token.run(|| {
             token.cancel();
@@ -97,7 +97,7 @@ fn a_neighbours_join_is_cut_as_ever() {
 
 #[test]
 fn a_neighbours_guards_poison_nothing() {
-    beside_one_that_unwinds(|| {
+    beside_one_that_unwinds_in_world(|| {
         let lock = Mutex::new(0);
         *lock.lock().unwrap() += 1;
         assert!(!lock.is_poisoned());
@@ -116,7 +116,7 @@ fn a_neighbours_guards_poison_nothing() {
 
 #[test]
 fn a_lock_held_by_one_that_waits_while_it_unwinds_is_poisoned() {
-    on(1, || {
+    in_world(|| {
         let lock = Arc::new(Mutex::new(()));
         let theirs = lock.clone();
         let falling = maniple::spawn(move || {
@@ -224,7 +224,7 @@ fn a_shutdown_meets_coroutines_that_unwind() {
                 let _waits = Finally(move || {
                     assert!(thread::panicking());
                     tell.send(()).unwrap();
-                    assert!(shield_for(SHORT, || maniple::sleep(SHORT / 2)).is_ok());
+                    assert!(shield_for(LONG, || maniple::sleep(SHORT / 2)).is_ok());
                     assert!(thread::panicking());
                     cleaned.fetch_add(1, Ordering::Relaxed);
                 });
@@ -362,7 +362,7 @@ fn policies_in_the_destructor_of_a_cancelled_coroutine_come_to_an_end() {
 
 #[test]
 fn a_cancellation_that_comes_during_a_policy_in_a_destructor_waits() {
-    on(1, || {
+    in_world(|| {
         let token = CancelToken::new();
         let (mut begun, mut done) = (false, false);
         let fallen = catch_unwind(AssertUnwindSafe(|| {

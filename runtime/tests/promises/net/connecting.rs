@@ -8,7 +8,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -18,7 +17,7 @@ use maniple::{
     spawn, yield_now,
 };
 
-use crate::{LONG, SHORT, on};
+use crate::{LONG, SHORT, on, plain_thread};
 
 #[test]
 fn a_connection_to_nobody_is_refused() {
@@ -79,7 +78,7 @@ fn of_several_addresses_one_that_is_silent_holds_nobody_up_for_long() {
         assert_eq!(nobody.kind(), ErrorKind::WouldBlock);
     };
     on(1, body);
-    thread::spawn(body).join().unwrap();
+    plain_thread(body).join().unwrap();
 }
 
 #[test]
@@ -144,7 +143,7 @@ fn a_signal_does_not_end_a_plain_threads_connecting() {
     // SAFETY: the handler does nothing, and nothing else in this process uses the signal.
     unsafe { libc::signal(libc::SIGIO, handler as libc::sighandler_t) };
     let (_listener, _filling, silent) = mute();
-    let connecting = thread::spawn(move || TcpStream::connect_timeout(&silent, 4 * SHORT));
+    let connecting = plain_thread(move || TcpStream::connect_timeout(&silent, 4 * SHORT));
     while !connecting.is_finished() {
         // SAFETY: the thread is not joined yet, so its handle is valid.
         unsafe { libc::pthread_kill(connecting.as_pthread_t(), libc::SIGIO) };

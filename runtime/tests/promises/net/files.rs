@@ -13,7 +13,7 @@ use maniple::{
 };
 
 use super::pair;
-use crate::{SHORT, on};
+use crate::{SHORT, on, plain_thread};
 
 /// A file that is already removed, with numbers in it, a byte each.
 fn numbers(length: usize) -> File {
@@ -71,7 +71,7 @@ fn a_file_is_sent_from_any_byte_to_its_end_while_the_peer_reads() {
 fn a_file_goes_over_a_unix_socket_and_off_a_plain_thread_too() {
     let file = numbers(100_000);
     let (here, mut there) = UnixStream::pair().unwrap();
-    let reader = std::thread::spawn(move || {
+    let reader = plain_thread(move || {
         let mut all = Vec::new();
         there.read_to_end(&mut all).unwrap();
         all

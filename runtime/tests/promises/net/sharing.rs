@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    thread,
     time::Instant,
 };
 
@@ -19,7 +18,7 @@ use maniple::{
 };
 
 use super::pair;
-use crate::{SHORT, on, passes_as_child};
+use crate::{SHORT, on, passes_as_child, plain_thread};
 
 #[test]
 fn a_stream_serves_coroutines_of_two_workers() {
@@ -62,7 +61,7 @@ fn streams_are_dropped_by_other_workers_while_their_numbers_are_used_again() {
                 let mut client = TcpStream::connect(address).unwrap();
                 let (mut server, _) = listener.accept().unwrap();
                 // Off the workers, so that either of them may begin the coroutine below.
-                let reader = thread::spawn(move || client.read_exact(&mut [0; 4]));
+                let reader = plain_thread(move || client.read_exact(&mut [0; 4]));
                 server.write_all(b"over").unwrap();
                 offload(|| reader.join().unwrap().unwrap()).unwrap();
                 spawn(move || drop(server)).join().unwrap();
@@ -78,7 +77,7 @@ fn streams_are_dropped_by_other_workers_while_their_numbers_are_used_again() {
 fn plain_threads_use_the_same_sockets() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let server = thread::spawn(move || {
+    let server = plain_thread(move || {
         let mut stream = listener.incoming().next().unwrap().unwrap();
         let mut all = String::new();
         stream.read_to_string(&mut all).unwrap();

@@ -115,6 +115,37 @@ fn what_the_peer_has_not_taken_is_known_and_a_reset_throws_it_away() {
 
 /// Linux refuses nothing that comes after that, unlike for Unix streams: 0 was not the end.
 #[test]
+fn with_a_limit_a_peer_that_reads_nothing_has_little_kept_for_it_and_gets_all_of_it() {
+    on(1, || {
+        const LIMIT: u32 = 64 * 1024;
+        let held = |limited: bool| {
+            let (mut client, mut server) = pair();
+            if limited {
+                server.limit_unsent(LIMIT).unwrap();
+            }
+            let mut sent = 0;
+            while let Ok(count) = server.try_write(&[b'x'; 1024 * 1024]) {
+                sent += count;
+            }
+            let room = client.try_read(&mut [0; 1]).unwrap();
+            let writing = spawn(move || server.write_all(&[b'y'; 300_000]));
+            let mut all = Vec::new();
+            client.read_to_end(&mut all).unwrap();
+            writing.join().unwrap().unwrap();
+            assert_eq!(room + all.len(), sent + 300_000);
+            assert!(all.ends_with(&[b'y'; 300_000]));
+            sent
+        };
+        // What the peer's kernel takes in is the same of both.
+        let (limited, unlimited) = (held(true), held(false));
+        assert!(
+            limited + LIMIT as usize <= unlimited,
+            "{limited} bytes, and {unlimited} without a limit"
+        );
+    });
+}
+
+#[test]
 fn what_comes_after_reading_was_shut_down_is_read_later() {
     on(1, || {
         let (mut client, mut server) = pair();

@@ -238,3 +238,27 @@ fn a_wait_for_either_direction_is_cut_short_and_then_another_may_wait() {
         assert_eq!((&*near).read(&mut [0; 9]).unwrap(), 1);
     });
 }
+
+#[test]
+fn a_connection_that_was_read_empty_is_known_to_be_quiet_until_something_comes() {
+    on(1, || {
+        let (mut near, mut far) = pair();
+        let reading = spawn(move || {
+            let mut buffer = [0; 64];
+            // Waited for, so that the worker watches it from here on.
+            let count = near.read(&mut buffer).unwrap();
+            (near, buffer[..count].to_vec())
+        });
+        yield_now();
+        far.write_all(b"ab").unwrap();
+        let (near, read) = reading.join().unwrap();
+        assert_eq!(read, b"ab");
+        assert!(!near.may_be_readable());
+        drop(far);
+        let over = Instant::now() + Duration::from_secs(30);
+        while !near.may_be_readable() {
+            assert!(Instant::now() < over, "the end is not heard of");
+            maniple::sleep(Duration::from_millis(1));
+        }
+    });
+}
