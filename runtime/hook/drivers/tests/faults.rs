@@ -1,0 +1,576 @@
+//! Servers that die, networks that fail, pools that are empty, signals: what drivers make of it on one worker.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use diesel::{Connection as _, RunQueryDsl, sql_query, sql_types::Integer};
+use maniple::{spawn, timeout};
+use maniple_drivers::{CALL, Carries, Network, Server, on_one_worker};
+use maniple_parts::connections::{Connections, Manage, R2d2};
+use mysql::prelude::Queryable;
+
+/// Within it no slow call comes to its end.
+const SHORT: Duration = Duration::from_millis(100);
+
+/// What is asked of a server.
+#[derive(Clone, Copy, Debug)]
+enum Ask {
+    /// The number back.
+    Number(i32),
+    /// The number back, after the time of a call.
+    Late(i32),
+}
+
+type Connection = Box<dyn FnMut(Ask) -> Result<i32, String> + Send>;
+
+/// A driver and its server.
+struct Driver {
+    name: &'static str,
+    server: fn() -> Server,
+    connect: fn(u16) -> Result<Connection, String>,
+}
+
+const DRIVERS: [Driver; 4] = [
+    Driver {
+        name: "redis",
+        server: Server::redis,
+        connect: redis_at,
+    },
+    Driver {
+        name: "mysql",
+        server: Server::mariadb,
+        connect: mysql_at,
+    },
+    Driver {
+        name: "diesel with PostgreSQL",
+        server: Server::postgres,
+        connect: postgres_at,
+    },
+    Driver {
+        name: "diesel with MariaDB",
+        server: Server::mariadb,
+        connect: diesel_mysql_at,
+    },
+];
+
+fn told<E: std::fmt::Display>(error: E) -> String {
+    error.to_string()
+}
+
+fn redis_at(port: u16) -> Result<Connection, String> {
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).map_err(told)?;
+    let mut connection = client.get_connection().map_err(told)?;
+    Ok(Box::new(move |ask| {
+        redis_ask(&mut connection, ask).map_err(told)
+    }))
+}
+
+/// A script that waits would keep all others from the server: the list is empty for as long as the call takes.
+fn redis_ask(connection: &mut redis::Connection, ask: Ask) -> redis::RedisResult<i32> {
+    let number = match ask {
+        Ask::Number(number) => number,
+        Ask::Late(number) => {
+            let mut wait = redis::cmd("BLPOP");
+            wait.arg("nothing")
+                .arg(CALL.as_secs_f64())
+                .query::<()>(connection)?;
+            number
+        }
+    };
+    redis::cmd("ECHO").arg(number).query(connection)
+}
+
+fn mysql_settings(port: u16) -> mysql::OptsBuilder {
+    let at = mysql::OptsBuilder::new()
+        .ip_or_hostname(Some("127.0.0.1"))
+        .tcp_port(port);
+    at.user(Some("root")).prefer_socket(false)
+}
+
+fn mysql_at(port: u16) -> Result<Connection, String> {
+    let mut connection = mysql::Conn::new(mysql_settings(port)).map_err(told)?;
+    Ok(Box::new(move |ask| {
+        mysql_ask(&mut connection, ask).map_err(told)
+    }))
+}
+
+fn mysql_ask(connection: &mut mysql::Conn, ask: Ask) -> mysql::Result<i32> {
+    let asked = match ask {
+        Ask::Number(number) => format!("SELECT {number}"),
+        Ask::Late(number) => format!("SELECT {number} + SLEEP({})", CALL.as_secs_f64()),
+    };
+    let told: Option<f64> = connection.query_first(asked)?;
+    Ok(told.unwrap_or(-1.0) as i32)
+}
+
+#[derive(diesel::QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Integer)]
+    n: i32,
+}
+
+fn postgres_at(port: u16) -> Result<Connection, String> {
+    let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+    let mut connection = diesel::PgConnection::establish(&url).map_err(told)?;
+    Ok(Box::new(move |ask| {
+        postgres_ask(&mut connection, ask).map_err(told)
+    }))
+}
+
+fn postgres_ask(connection: &mut diesel::PgConnection, ask: Ask) -> diesel::QueryResult<i32> {
+    let asked = match ask {
+        Ask::Number(number) => format!("SELECT {number} AS n"),
+        Ask::Late(number) => {
+            format!("SELECT {number} AS n FROM pg_sleep({})", CALL.as_secs_f64())
+        }
+    };
+    sql_query(asked)
+        .get_result::<Row>(connection)
+        .map(|row| row.n)
+}
+
+fn diesel_mysql_url(port: u16) -> String {
+    format!("mysql://root@127.0.0.1:{port}/mysql")
+}
+
+fn diesel_mysql_at(port: u16) -> Result<Connection, String> {
+    let mut connection =
+        diesel::MysqlConnection::establish(&diesel_mysql_url(port)).map_err(told)?;
+    Ok(Box::new(move |ask| {
+        diesel_mysql_ask(&mut connection, ask).map_err(told)
+    }))
+}
+
+fn diesel_mysql_ask(
+    connection: &mut diesel::MysqlConnection,
+    ask: Ask,
+) -> diesel::QueryResult<i32> {
+    let asked = match ask {
+        Ask::Number(number) => format!("SELECT CAST({number} AS INT) AS n"),
+        Ask::Late(number) => {
+            format!(
+                "SELECT CAST({number} + SLEEP({}) AS INT) AS n",
+                CALL.as_secs_f64()
+            )
+        }
+    };
+    sql_query(asked)
+        .get_result::<Row>(connection)
+        .map(|row| row.n)
+}
+
+#[test]
+fn a_server_that_dies_in_mid_query_is_an_error_and_no_hang() {
+    for driver in DRIVERS {
+        let mut server = (driver.server)();
+        on_one_worker(move || {
+            let mut connection = (driver.connect)(server.port).unwrap();
+            assert_eq!(connection(Ask::Number(7)), Ok(7), "{}", driver.name);
+            let (begun, asks) = maniple::sync::oneshot::channel();
+            let call = spawn(move || {
+                begun.send(()).unwrap();
+                connection(Ask::Late(1))
+            });
+            asks.recv().unwrap();
+            maniple::sleep(SHORT / 2);
+            let port = server.port;
+            maniple::offload(move || server.kill()).unwrap();
+            assert!(call.join().unwrap().is_err(), "{}", driver.name);
+            assert!((driver.connect)(port).is_err(), "{}", driver.name);
+        });
+    }
+}
+
+#[test]
+fn a_network_that_is_cut_and_comes_back_gives_nobody_anothers_answer() {
+    for driver in DRIVERS {
+        let server = (driver.server)();
+        let network = Network::before(server.port);
+        on_one_worker(move || {
+            for round in 0..3 {
+                let mut connection = (driver.connect)(network.port).unwrap();
+                assert_eq!(connection(Ask::Number(round)), Ok(round), "{}", driver.name);
+                network.carry(Carries::Nothing);
+                let cut = timeout(SHORT, || connection(Ask::Number(100 + round)));
+                assert!(cut.unwrap().is_err(), "{}", driver.name);
+                network.carry(Carries::All);
+                // What was kept comes now.
+                let next = connection(Ask::Number(200 + round));
+                assert!(
+                    next.is_err() || next == Ok(200 + round),
+                    "{}: {next:?}",
+                    driver.name
+                );
+                let mut other = (driver.connect)(network.port).unwrap();
+                assert_eq!(other(Ask::Number(300 + round)), Ok(300 + round));
+                network.reset();
+                assert!(other(Ask::Number(0)).is_err(), "{}", driver.name);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_slow_network_is_waited_for_and_keeps_nobody_else() {
+    for driver in DRIVERS {
+        let server = (driver.server)();
+        let network = Network::before(server.port);
+        on_one_worker(move || {
+            let ticks = Arc::new(AtomicU32::new(0));
+            let over = Arc::new(AtomicBool::new(false));
+            let ticker = {
+                let (ticks, over) = (ticks.clone(), over.clone());
+                spawn(move || {
+                    while !over.load(Ordering::Relaxed) {
+                        maniple::sleep(Duration::from_millis(1));
+                        ticks.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            };
+            let connections: Vec<_> = (0..8)
+                .map(|_| (driver.connect)(network.port).unwrap())
+                .collect();
+            network.carry(Carries::Drops);
+            let (before, began) = (ticks.load(Ordering::Relaxed), Instant::now());
+            let calls: Vec<_> = connections
+                .into_iter()
+                .zip(0..)
+                .map(|(mut connection, n)| {
+                    spawn(move || assert_eq!(connection(Ask::Number(n)), Ok(n)))
+                })
+                .collect();
+            for call in calls {
+                call.join().unwrap();
+            }
+            // They had turns meanwhile, though not all that they would have wanted.
+            let (ticks, took) = (ticks.load(Ordering::Relaxed) - before, began.elapsed());
+            assert!(
+                u128::from(ticks) * 20 >= took.as_millis(),
+                "{}: {ticks} in {took:?}",
+                driver.name
+            );
+            over.store(true, Ordering::Relaxed);
+            ticker.join().unwrap();
+        });
+    }
+}
+
+/// Cut in mid-query, or with the network, each round: whoever has the connection next gets his own answer.
+fn lends_none_that_was_cut<C: 'static>(
+    name: &str,
+    network: &Network,
+    borrow: impl Fn(&mut dyn FnMut(&mut C) -> Result<i32, String>) -> Result<i32, String>,
+    ask: fn(&mut C, Ask) -> Result<i32, String>,
+) {
+    for round in 0..4 {
+        let cut = match round % 2 {
+            0 => timeout(SHORT, || {
+                borrow(&mut |connection| ask(connection, Ask::Late(100)))
+            }),
+            _ => {
+                network.carry(Carries::Nothing);
+                let cut = timeout(SHORT, || {
+                    borrow(&mut |connection| ask(connection, Ask::Number(100)))
+                });
+                network.carry(Carries::All);
+                cut
+            }
+        };
+        assert!(!matches!(cut, Ok(Ok(_))), "{name}: {cut:?}");
+        let mut errors = 0;
+        let told = loop {
+            match borrow(&mut |connection| ask(connection, Ask::Number(round))) {
+                Ok(told) => break told,
+                Err(error) => {
+                    errors += 1;
+                    assert!(errors < 100, "{name}: {error}");
+                }
+            }
+        };
+        assert_eq!(told, round, "{name}");
+    }
+}
+
+/// With a manager of r2d2's: its own pool, that does and does not look at connections, and ours.
+fn managed<M>(
+    name: &'static str,
+    network: &Network,
+    looks: &[bool],
+    manager: impl Fn() -> M + Sync,
+    ask: fn(&mut M::Connection, Ask) -> Result<i32, String>,
+) where
+    M: r2d2::ManageConnection,
+{
+    for &looks in looks {
+        // Nothing but its own time ends a wait for it, whose connections threads of its own make.
+        let pool = r2d2::Pool::builder()
+            .max_size(1)
+            .connection_timeout(2 * SHORT);
+        let pool = pool.test_on_check_out(looks).build(manager()).unwrap();
+        on_one_worker(|| {
+            let borrow = |call: &mut dyn FnMut(&mut M::Connection) -> _| {
+                call(&mut *pool.get().map_err(told)?)
+            };
+            lends_none_that_was_cut(name, network, borrow, ask);
+        });
+    }
+    on_one_worker(|| {
+        let pool = Connections::builder(R2d2::new(manager()))
+            .max(1)
+            .build()
+            .unwrap();
+        let borrow =
+            |call: &mut dyn FnMut(&mut M::Connection) -> _| call(&mut *pool.get().map_err(told)?);
+        lends_none_that_was_cut(name, network, borrow, ask);
+    });
+}
+
+#[test]
+fn no_pool_lends_a_connection_that_was_cut() {
+    let server = Server::redis();
+    let network = Network::before(server.port);
+    let at = format!("redis://127.0.0.1:{}/", network.port);
+    let manager = || redis::Client::open(at.clone()).unwrap();
+    managed(
+        "redis",
+        &network,
+        &[true, false],
+        manager,
+        |connection, ask| redis_ask(connection, ask).map_err(told),
+    );
+
+    let server = Server::postgres();
+    let network = Network::before(server.port);
+    let at = format!("postgres://postgres@127.0.0.1:{}/postgres", network.port);
+    let manager = || diesel::r2d2::ConnectionManager::<diesel::PgConnection>::new(at.clone());
+    managed(
+        "diesel with PostgreSQL",
+        &network,
+        &[true, false],
+        manager,
+        |connection, ask| postgres_ask(connection, ask).map_err(told),
+    );
+
+    let server = Server::mariadb();
+    let network = Network::before(server.port);
+    // Without its look, diesel's manager never finds a connection of MySQL's broken, and lends it for good.
+    let at = diesel_mysql_url(network.port);
+    let manager = || diesel::r2d2::ConnectionManager::<diesel::MysqlConnection>::new(at.clone());
+    managed(
+        "diesel with MariaDB",
+        &network,
+        &[true],
+        manager,
+        |connection, ask| diesel_mysql_ask(connection, ask).map_err(told),
+    );
+    let at = mysql_settings(network.port);
+    let manager = || r2d2_mysql::MySqlConnectionManager::new(at.clone());
+    managed(
+        "mysql",
+        &network,
+        &[true, false],
+        manager,
+        |connection, ask| mysql_ask(connection, ask).map_err(told),
+    );
+
+    for looks in [true, false] {
+        let limits = mysql::PoolConstraints::new(1, 1).unwrap();
+        let pool = mysql::PoolOpts::new()
+            .with_constraints(limits)
+            .with_check_health(looks);
+        let pool = mysql::Pool::new(mysql_settings(network.port).pool_opts(pool)).unwrap();
+        on_one_worker(|| {
+            let borrow = |call: &mut dyn FnMut(&mut mysql::PooledConn) -> _| {
+                call(&mut pool.get_conn().map_err(told)?)
+            };
+            lends_none_that_was_cut("mysql's pool", &network, borrow, |connection, ask| {
+                mysql_ask(connection.as_mut(), ask).map_err(told)
+            });
+        });
+    }
+}
+
+/// Who waits in theirs blocks the worker, for as long as the pool says, and then has an error. In ours he suspends.
+#[test]
+fn an_exhausted_pool_is_an_error_in_time() {
+    let server = Server::redis();
+    let client = redis::Client::open(format!("redis://127.0.0.1:{}/", server.port)).unwrap();
+    let theirs = r2d2::Pool::builder().max_size(1).connection_timeout(SHORT);
+    let theirs = theirs.build(client.clone()).unwrap();
+    on_one_worker(|| {
+        let held = theirs.get().unwrap();
+        assert!(theirs.get().is_err());
+        drop(held);
+        theirs.get().unwrap();
+
+        let ours = Connections::builder(R2d2::new(client))
+            .max(1)
+            .build()
+            .unwrap();
+        let mut held = ours.get().unwrap();
+        let others = Arc::new(AtomicBool::new(false));
+        let other = {
+            let others = others.clone();
+            spawn(move || others.store(true, Ordering::Relaxed))
+        };
+        assert!(!matches!(timeout(SHORT, || ours.get()), Ok(Ok(_))));
+        assert!(others.load(Ordering::Relaxed), "it suspends");
+        other.join().unwrap();
+        assert_eq!(redis_ask(&mut held, Ask::Number(5)), Ok(5));
+        drop(held);
+        assert_eq!(redis_ask(&mut ours.get().unwrap(), Ask::Number(6)), Ok(6));
+    });
+    let server = Server::mariadb();
+    let limits = mysql::PoolConstraints::new(1, 1).unwrap();
+    let pool = mysql::PoolOpts::new().with_constraints(limits);
+    let pool = mysql::Pool::new(mysql_settings(server.port).pool_opts(pool)).unwrap();
+    on_one_worker(|| {
+        let held = pool.get_conn().unwrap();
+        assert!(pool.try_get_conn(SHORT).is_err());
+        drop(held);
+        pool.try_get_conn(SHORT).unwrap();
+    });
+}
+
+static TICKS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn tick(_signal: i32) {
+    TICKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// With and without `SA_RESTART`: a coroutine that waits is in no system call, and so is never told `EINTR`.
+#[test]
+fn signals_interrupt_no_call() {
+    for flags in [0, libc::SA_RESTART] {
+        // SAFETY: a handler that adds to an atomic.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = tick as *const () as usize;
+            action.sa_flags = flags;
+            assert_eq!(
+                libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()),
+                0
+            );
+        }
+        for driver in DRIVERS {
+            let server = (driver.server)();
+            every(Duration::from_millis(1));
+            let before = TICKS.load(Ordering::Relaxed);
+            on_one_worker(move || {
+                let mut connection = (driver.connect)(server.port).unwrap();
+                assert_eq!(connection(Ask::Late(7)), Ok(7), "{}", driver.name);
+                for n in 0..50 {
+                    assert_eq!(connection(Ask::Number(n)), Ok(n), "{}", driver.name);
+                }
+            });
+            every(Duration::ZERO);
+            assert!(
+                TICKS.load(Ordering::Relaxed) > before + 20,
+                "there were signals"
+            );
+        }
+    }
+}
+
+/// Has the process get a signal so often; never, if that is zero.
+fn every(time: Duration) {
+    let time = libc::timeval {
+        tv_sec: 0,
+        tv_usec: time.as_micros() as _,
+    };
+    let timer = libc::itimerval {
+        it_interval: time,
+        it_value: time,
+    };
+    // SAFETY: a time of ours.
+    let set = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+}
+
+/// A program that is started meanwhile, and given the connection of a driver that waits, has it as any other would.
+#[test]
+fn a_program_that_is_started_has_descriptors_as_they_are() {
+    use std::{
+        io::{Read, Write},
+        net::{TcpListener, TcpStream},
+        os::fd::OwnedFd,
+        process::{Command, Stdio},
+    };
+    on_one_worker(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        // Both wait for the same connection, which stays a blocking one.
+        let mut own = near.try_clone().unwrap();
+        let waiter = spawn(move || {
+            let mut got = [0; 1];
+            own.read_exact(&mut got).unwrap();
+            got[0]
+        });
+        maniple::sleep(Duration::from_millis(5));
+        let mut program = Command::new("head");
+        program
+            .args(["-c", "1"])
+            .stdin(Stdio::from(OwnedFd::from(near)))
+            .stdout(Stdio::piped());
+        let program = spawn(move || program.output().unwrap());
+        maniple::sleep(Duration::from_millis(50));
+        far.write_all(b"a").unwrap();
+        maniple::sleep(Duration::from_millis(50));
+        far.write_all(b"b").unwrap();
+        let output = program.join().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let mut both = [output.stdout[0], waiter.join().unwrap()];
+        both.sort_unstable();
+        assert_eq!(&both, b"ab");
+    });
+}
+
+/// mysql's connections in a pool of ours, by a manager of three lines.
+struct MySql(mysql::Opts);
+
+impl Manage for MySql {
+    type Connection = mysql::Conn;
+    type Error = mysql::Error;
+
+    fn connect(&self) -> mysql::Result<mysql::Conn> {
+        mysql::Conn::new(self.0.clone())
+    }
+
+    fn check(&self, connection: &mut mysql::Conn) -> mysql::Result<()> {
+        connection.ping()
+    }
+
+    fn is_broken(&self, _: &mut mysql::Conn) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_pool_of_ours_outlives_the_servers_death_and_return_by_its_errors() {
+    let server = Server::mariadb();
+    let network = Network::before(server.port);
+    on_one_worker(|| {
+        let manager = MySql(mysql_settings(network.port).into());
+        let pool = Connections::builder(manager)
+            .max(2)
+            .check_after(Duration::ZERO)
+            .build()
+            .unwrap();
+        assert_eq!(
+            mysql_ask(&mut pool.get().unwrap(), Ask::Number(1)).map_err(told),
+            Ok(1)
+        );
+        network.reset();
+        assert_eq!(
+            mysql_ask(&mut pool.get().unwrap(), Ask::Number(2)).map_err(told),
+            Ok(2)
+        );
+    });
+}

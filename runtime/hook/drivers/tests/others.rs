@@ -1,0 +1,256 @@
+//! Clients of other protocols, against servers that others have written.
+
+use std::{io::Read, time::Duration};
+
+use maniple::{spawn, timeout};
+use maniple_drivers::{CALL, Server, at_once, at_once_by, on_one_worker};
+
+const SHORT: Duration = Duration::from_millis(100);
+
+fn url(server: &Server) -> String {
+    format!("http://127.0.0.1:{}/slow", server.port)
+}
+
+#[test]
+fn ureq_as_it_comes() {
+    let server = Server::http();
+    let url = url(&server);
+    // One agent, whose connections are kept.
+    let agent = ureq::Agent::new_with_defaults();
+    at_once(move |_| {
+        let told = agent
+            .get(&url)
+            .call()
+            .unwrap()
+            .body_mut()
+            .read_to_string()
+            .unwrap();
+        assert_eq!(told, "/slow");
+    });
+}
+
+#[test]
+fn ureqs_pool_hands_out_no_connection_that_was_cut() {
+    let server = Server::http();
+    let (slow, quick) = (
+        url(&server),
+        format!("http://127.0.0.1:{}/quick", server.port),
+    );
+    on_one_worker(move || {
+        let agent = ureq::Agent::new_with_defaults();
+        for _ in 0..5 {
+            assert!(timeout(SHORT, || agent.get(&slow).call()).unwrap().is_err());
+            let told = agent
+                .get(&quick)
+                .call()
+                .unwrap()
+                .body_mut()
+                .read_to_string()
+                .unwrap();
+            assert_eq!(told, "/quick");
+        }
+    });
+}
+
+#[test]
+fn attohttpc_as_it_comes() {
+    let server = Server::http();
+    let url = url(&server);
+    at_once(move |_| {
+        assert_eq!(
+            attohttpc::get(&url).send().unwrap().text().unwrap(),
+            "/slow"
+        )
+    });
+}
+
+#[test]
+fn minreq_as_it_comes() {
+    let server = Server::http();
+    let url = url(&server);
+    at_once(move |_| assert_eq!(minreq::get(&url).send().unwrap().as_str().unwrap(), "/slow"));
+}
+
+#[test]
+fn curl_as_it_comes() {
+    let server = Server::http();
+    let url = url(&server);
+    at_once(move |_| {
+        let mut told = Vec::new();
+        let mut call = curl::easy::Easy::new();
+        call.url(&url).unwrap();
+        let mut transfer = call.transfer();
+        let take = |bytes: &[u8]| {
+            told.extend_from_slice(bytes);
+            Ok(bytes.len())
+        };
+        transfer.write_function(take).unwrap();
+        transfer.perform().unwrap();
+        drop(transfer);
+        assert_eq!(told, b"/slow");
+    });
+}
+
+#[test]
+fn curl_gives_a_call_up_that_was_cut() {
+    let server = Server::http();
+    let url = url(&server);
+    on_one_worker(move || {
+        let mut call = curl::easy::Easy::new();
+        call.url(&url).unwrap();
+        let cut = timeout(SHORT, || call.perform()).unwrap();
+        assert!(cut.is_err());
+    });
+}
+
+#[test]
+fn lettre_as_it_comes() {
+    use lettre::{Message, SmtpTransport, Transport};
+    let server = Server::mail();
+    let port = server.port;
+    at_once(move |_| {
+        let mail = Message::builder()
+            .from("a@example.com".parse().unwrap())
+            .to("b@example.com".parse().unwrap())
+            .body("hello".to_owned())
+            .unwrap();
+        let transport = SmtpTransport::builder_dangerous("127.0.0.1")
+            .port(port)
+            .build();
+        transport.send(&mail).unwrap();
+    });
+}
+
+#[test]
+fn tungstenite_as_it_comes_at_both_ends() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    on_one_worker(move || {
+        let server = spawn(move || {
+            for stream in listener.incoming().take(20) {
+                spawn(move || {
+                    let mut socket = tungstenite::accept(stream.unwrap()).unwrap();
+                    while let Ok(message) = socket.read() {
+                        if message.is_close() {
+                            break;
+                        }
+                        std::thread::sleep(Duration::from_millis(5));
+                        socket.send(message).unwrap();
+                    }
+                });
+            }
+        });
+        let clients: Vec<_> = (0..20)
+            .map(|n| {
+                spawn(move || {
+                    let url = format!("ws://{address}/");
+                    let (mut socket, _) = tungstenite::connect(url).unwrap();
+                    for round in 0..5 {
+                        let text = format!("{n} {round}");
+                        socket.send(text.clone().into()).unwrap();
+                        assert_eq!(socket.read().unwrap().to_text().unwrap(), text);
+                    }
+                    socket.close(None).unwrap();
+                    while socket.read().is_ok() {}
+                })
+            })
+            .collect();
+        for client in clients {
+            client.join().unwrap();
+        }
+        server.join().unwrap();
+    });
+}
+
+/// It has a runtime of tokio's inside: a thread of its own receives, and tells by a channel of maniple's.
+#[test]
+fn rumqttc_goes_on_a_thread_of_its_own() {
+    use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
+    let server = Server::mosquitto();
+    let port = server.port;
+    on_one_worker(move || {
+        let (client, mut connection) = Client::new(MqttOptions::new("test", "127.0.0.1", port), 10);
+        let (tell, told) = maniple::sync::mpsc::sync_channel(10);
+        let thread = std::thread::spawn(move || {
+            for event in connection.iter() {
+                match event {
+                    Ok(Event::Incoming(packet)) => {
+                        if tell.send(packet).is_err() {
+                            return;
+                        }
+                    }
+                    Ok(Event::Outgoing(_)) => {}
+                    Err(_) => return,
+                }
+            }
+        });
+        client.subscribe("news", QoS::AtLeastOnce).unwrap();
+        while !matches!(told.recv().unwrap(), Packet::SubAck(_)) {}
+        for n in 0..5_u8 {
+            client
+                .publish("news", QoS::AtLeastOnce, false, [n])
+                .unwrap();
+        }
+        let mut got = Vec::new();
+        while got.len() < 5 {
+            if let Packet::Publish(message) = told.recv().unwrap() {
+                got.extend_from_slice(&message.payload);
+            }
+        }
+        assert_eq!(got, [0, 1, 2, 3, 4]);
+        client.disconnect().unwrap();
+        drop(told);
+        thread.join().unwrap();
+    });
+}
+
+/// Its connection belongs to threads of its own, for which callers park theirs.
+#[allow(deprecated, reason = "it is the crate that waits, and has no other")]
+#[test]
+fn nats_goes_on_offload_and_on_a_thread_of_its_own() {
+    let server = Server::nats();
+    let address = format!("127.0.0.1:{}", server.port);
+    on_one_worker(move || {
+        let connection = maniple::offload(|| nats::connect(address))
+            .unwrap()
+            .unwrap();
+        let theirs = connection.clone();
+        let subscribe = move || {
+            let news = theirs.subscribe("news")?;
+            theirs.flush().map(|()| news)
+        };
+        let news = maniple::offload(subscribe).unwrap().unwrap();
+        let (tell, told) = maniple::sync::mpsc::sync_channel(10);
+        let thread = std::thread::spawn(move || {
+            let mut messages = news.messages();
+            messages.try_for_each(|message| tell.send(message.data).map_err(drop))
+        });
+        for n in 0..5_u8 {
+            let theirs = connection.clone();
+            maniple::offload(move || theirs.publish("news", [n]))
+                .unwrap()
+                .unwrap();
+        }
+        for n in 0..5_u8 {
+            assert_eq!(told.recv().unwrap(), [n]);
+        }
+        maniple::offload(move || connection.close()).unwrap();
+        drop(told);
+        thread.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn std_as_it_comes() {
+    let port = maniple_drivers::lines(|line| format!("{line}\n")).unwrap();
+    at_once_by(200, move |n| {
+        use std::io::Write;
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(format!("{n}\n").as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut told = String::new();
+        stream.read_to_string(&mut told).unwrap();
+        assert_eq!(told, format!("{n}\n"));
+    });
+    assert!(CALL > SHORT);
+}
