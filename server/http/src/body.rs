@@ -4,7 +4,7 @@
 
 use std::{io, time::Duration};
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use maniple::{cancel::is_cancelled_error, time::Elapsed};
 
 use crate::{
@@ -36,6 +36,8 @@ pub(crate) enum BodyState {
     Expected(Framing),
     Length(u64),
     Chunked(Decoder),
+    /// It comes by itself; of so many bytes as are left, if its length was told.
+    Apart(Option<u64>),
     Done,
     /// Where the next request begins is unknown.
     Broken,
@@ -136,6 +138,8 @@ impl BodyState {
             BodyState::Length(left) => *left <= MAX_DISCARD,
             // It would come only if it were asked for.
             BodyState::Expected(_) | BodyState::Broken => false,
+            // Nothing follows it.
+            BodyState::Apart(_) => false,
         }
     }
 
@@ -159,6 +163,18 @@ pub(crate) trait Decode: Send {
     ) -> Result<usize, BodyError>;
 }
 
+/// A request that does not share its connection's bytes with others, since the protocol keeps them apart.
+pub(crate) trait Apart: Send {
+    /// Reads some of the body, into a buffer that is not empty; 0 at its end. How long it may wait is `patience`.
+    fn read(&mut self, buffer: &mut [u8], patience: Duration) -> Result<usize, BodyError>;
+
+    /// Sends an answer before the final one.
+    fn inform(&self, status: StatusCode, headers: &HeaderMap) -> io::Result<()>;
+
+    /// The fields behind the body, once that has been read.
+    fn trailers(&self) -> HeaderMap;
+}
+
 /// How fast a body comes.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
@@ -167,6 +183,8 @@ pub(crate) struct Pace {
     pub(crate) awaited: Duration,
     /// Nobody wants it any more.
     hurry: bool,
+    /// It may take as long as it likes.
+    pub(crate) pauses: bool,
 }
 
 impl Pace {
@@ -181,6 +199,9 @@ impl Pace {
     /// How long to wait for more: as long as a stall may be, but bytes that trickle buy little time.
     pub(crate) fn patience(&self, limits: &BodyLimits) -> Duration {
         let stall = limits.stall;
+        if self.pauses && !self.hurry {
+            return FOREVER;
+        }
         if self.hurry {
             return stall.min(DISCARD_TIME).saturating_sub(self.awaited);
         }
@@ -191,6 +212,9 @@ impl Pace {
         stall.min(stall.saturating_add(earned).saturating_sub(self.awaited))
     }
 }
+
+/// In place of a time that never comes.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Of a body that its handler has not read, so much is read away, within so much time.
 pub(crate) const MAX_DISCARD: u64 = 256 * 1024;

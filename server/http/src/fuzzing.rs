@@ -17,6 +17,8 @@ use crate::{
 };
 
 pub use crate::proxy::fuzzing::passed_on;
+#[cfg(feature = "http2")]
+pub use crate::server::http2::fuzzing::http2;
 pub use crate::sse::fuzzing::event;
 #[cfg(feature = "websocket")]
 pub use crate::websocket::fuzzing::websocket;
@@ -816,6 +818,12 @@ mod tests {
         for seed in seeds("response") {
             if let Some((&first, bytes)) = seed.split_first() {
                 super::response(bytes, usize::from(first >> 1) + 1, first & 1 == 0);
+            }
+        }
+        #[cfg(feature = "http2")]
+        for seed in seeds("http2") {
+            if let Some((&piece, bytes)) = seed.split_first() {
+                super::http2(bytes, usize::from(piece) + 1);
             }
         }
         #[cfg(feature = "websocket")]

@@ -49,6 +49,7 @@ mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http1;
+mod id;
 pub mod middleware;
 mod origin;
 mod problem;

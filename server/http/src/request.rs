@@ -131,9 +131,11 @@ impl Request {
         self.exchange.scratch_mut().extensions_mut()
     }
 
-    /// The HTTP version, 1.0 or 1.1.
+    /// The HTTP version: 1.0, 1.1, or 2 with the feature `http2`.
     pub fn version(&self) -> Version {
-        if self.head().http_11 {
+        if self.exchange.is_apart() {
+            Version::HTTP_2
+        } else if self.head().http_11 {
             Version::HTTP_11
         } else {
             Version::HTTP_10
@@ -184,6 +186,11 @@ impl Request {
         self.scratch().headers()
     }
 
+    /// All header fields, for who keeps them beyond the request; [`headers`](Request::headers) has them again if it is asked.
+    pub fn take_headers(&mut self) -> HeaderMap {
+        self.exchange.scratch_mut().take_headers()
+    }
+
     /// The request target, made into a [`Uri`] at the first call.
     ///
     /// Its path and query are those of [`Request::path`] and [`Request::query`], but of a `CONNECT`, whose [`Uri`] has an
@@ -197,6 +204,35 @@ impl Request {
     /// A client that expects `100 Continue` is sent that at the first read. Errors carry a [`BodyError`].
     pub fn body(&mut self) -> BodyReader<'_> {
         BodyReader { request: self }
+    }
+
+    /// From now on the body may pause for as long as it likes, within the caller's deadline: for streams whose client speaks
+    /// when it has something to say. Without, a pause longer than
+    /// [`body_timeout`](crate::server::Builder::body_timeout) ends it.
+    ///
+    /// A client that never says anything holds a stack. Over HTTP/1.1, one that has vanished without a word is noticed by
+    /// nobody.
+    pub fn let_body_pause(&mut self) {
+        self.exchange.scratch_mut().pace.pauses = true;
+    }
+
+    /// A token that is cancelled when the server begins to drain: for what waits for long, and is to end then. The
+    /// request itself has until the end of [`drain_grace`](crate::server::Builder::drain_grace).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use maniple_server::{Request, Router};
+    /// let router = Router::new().get("/news", |request: &mut Request| {
+    ///     match request.drain_token().run(|| maniple::sleep(Duration::from_secs(20))) {
+    ///         Ok(()) => "nothing new",
+    ///         Err(_) => "ask again", // the server goes away
+    ///     }
+    /// });
+    /// # let _ = router;
+    /// ```
+    pub fn drain_token(&self) -> maniple::cancel::CancelToken {
+        self.exchange.drain_token()
     }
 
     /// The fields behind a body that came in chunks, once it has been read to its end; `None` before, and for other bodies.

@@ -120,9 +120,9 @@ impl fmt::Display for TraceContext {
 /// The trace of the request that this coroutine, or the one that spawned it, answers; `None` without a
 /// [`Trace`](crate::middleware::Trace).
 pub fn trace_context() -> Option<Arc<TraceContext>> {
-    // A destructor of another local may log when this one is gone.
-    let current = CURRENT.try_with(|current| current.try_borrow().ok()?.clone());
-    current.ok().flatten()
+    // Not made for a look: each coroutine that is spawned would have to inherit it.
+    let current = CURRENT.with_made(|current| current.try_borrow().ok()?.clone());
+    current.flatten()
 }
 
 /// Makes it the coroutine's own; the former comes back when this is dropped, since a coroutine answers one request after
@@ -217,7 +217,8 @@ fn fresh_id() -> u64 {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static COUNT: AtomicU64 = AtomicU64::new(0);
     loop {
-        let id = KEY.hash_one(COUNT.fetch_add(1, Ordering::Relaxed));
+        let own = || KEY.hash_one(COUNT.fetch_add(1, Ordering::Relaxed));
+        let id = maniple::sim::random().unwrap_or_else(own);
         if id != 0 {
             return id;
         }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What [`Body::from_fn`](crate::Body::from_fn) and [`Body::duplex`](crate::Body::duplex) have their function write to.
 ///
@@ -35,13 +35,33 @@ impl Default for Flush {
     }
 }
 
+/// What has become of bytes that were to be sent without waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tried {
+    /// They have left.
+    Sent,
+    /// They have been taken: a flush sends them.
+    Taken,
+    /// Nothing has been done: a write sends them.
+    Not,
+}
+
 /// Where a body goes.
 pub(crate) trait Sink {
     /// Takes all of it.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
     fn flush(&mut self) -> io::Result<()>;
+    /// Takes all of it, and sends what there is room for, without waiting.
+    fn try_send(&mut self, bytes: &[u8]) -> io::Result<Tried> {
+        let _ = bytes;
+        Ok(Tried::Not)
+    }
     fn set_policy(&mut self, policy: Flush);
     fn trailer(&mut self, name: HeaderName, value: HeaderValue) -> io::Result<()>;
+    /// The fields of the head, if it has not left yet.
+    fn headers_mut(&mut self) -> Option<&mut HeaderMap> {
+        None
+    }
 }
 
 impl<'a> BodyWriter<'a> {
@@ -54,14 +74,19 @@ impl<'a> BodyWriter<'a> {
         self.sink.set_policy(policy);
     }
 
+    /// Sends without waiting, if that can be done here.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> io::Result<Tried> {
+        self.sink.try_send(bytes)
+    }
+
     /// Adds a field to what follows the body.
     ///
-    /// Its name must be among those that the answer's `Trailer` field lists. Trailers need chunks, so those of a body whose
+    /// Over HTTP/1.1 its name must be among those that the answer's `Trailer` field lists, and trailers need chunks, so those of a body whose
     /// length was told beforehand, and those for HTTP/1.0, are left out. Many clients and proxies drop them: what the client
     /// cannot do without does not belong here.
     ///
     /// # Errors
-    /// Kind `InvalidInput` if the name is not listed, or is one that says how the message is to be read, such as
+    /// Kind `InvalidInput` if the name is not listed, in HTTP/1.1; or is one that says how the message is to be read, such as
     /// `Content-Length` (RFC 9110, 6.5.1), or all trailers together are longer than 8 KiB.
     ///
     /// # Examples
@@ -81,6 +106,12 @@ impl<'a> BodyWriter<'a> {
     /// ```
     pub fn trailer(&mut self, name: HeaderName, value: HeaderValue) -> io::Result<()> {
         self.sink.trailer(name, value)
+    }
+
+    /// The fields of the answer's head, as long as it is [kept back](crate::Response::with_late_head). None once it has left;
+    /// in HTTP/1.1 it has left before the function is called.
+    pub fn headers_mut(&mut self) -> Option<&mut HeaderMap> {
+        self.sink.headers_mut()
     }
 }
 

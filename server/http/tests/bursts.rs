@@ -267,3 +267,63 @@ fn a_server_fails_where_no_worker_has_a_stack_to_accept_with() {
     let error = serving.join().unwrap().unwrap_err();
     assert_eq!(error.kind(), QuotaExceeded, "{error}");
 }
+
+/// Whether their clients are there is asked in one round, which is longer than a turn on the worker may be.
+#[test]
+fn clients_that_all_end_their_sending_are_answered_and_so_are_those_that_come_and_go_meanwhile() {
+    let name = "clients_that_all_end_their_sending_are_answered_and_so_are_those_that_come_and_go_meanwhile";
+    in_a_process(name, "-n 4096", || {
+        static PANICS: AtomicUsize = AtomicUsize::new(0);
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+            tell(panic);
+        }));
+        let (gate, opened) = maniple::sync::channel::unbounded::<()>();
+        let router = Router::new().get("/", |_: &mut Request| "hello").get(
+            "/wait",
+            move |_: &mut Request| {
+                assert!(opened.recv().is_err());
+                "waited"
+            },
+        );
+        let runtime = Runtime::builder().workers(1).build().unwrap();
+        let server = Server::builder(router).bind("127.0.0.1:0").unwrap();
+        let (address, handle) = (server.local_addr(), server.handle());
+        let serving = runtime.spawn(move || server.serve());
+
+        let waiting: Vec<TcpStream> = (0..CONNECTIONS / 2)
+            .map(|_| {
+                let mut stream = TcpStream::connect(address).unwrap();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                let request = b"GET /wait HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+                stream.write_all(request).unwrap();
+                stream
+            })
+            .collect();
+        for stream in &waiting {
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+        let mut asked = vec![false; waiting.len()];
+        let until = Instant::now() + PATIENCE;
+        while asked.contains(&false) {
+            assert!(Instant::now() < until, "some are not asked");
+            assert!(burst(address).0 > 0);
+            for (stream, asked) in waiting.iter().zip(&mut asked) {
+                stream.set_nonblocking(true).unwrap();
+                *asked |= stream.peek(&mut [0]).is_ok();
+                stream.set_nonblocking(false).unwrap();
+            }
+        }
+        drop(gate);
+        for mut stream in waiting {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 "));
+            assert!(answer.ends_with("waited"), "{answer}");
+        }
+        handle.drain();
+        assert!(serving.join().unwrap().unwrap().is_clean());
+        assert_eq!(PANICS.load(Ordering::Relaxed), 0);
+    });
+}

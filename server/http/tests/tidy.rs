@@ -61,3 +61,54 @@ fn two_files_alone_know_tls() {
         }
     }
 }
+
+/// Test programs that run over each driver: `MANIPLE_DRIVER=sim` has their tests in worlds.
+const DRIVEN: &[&str] = &["attacks.rs", "http2", "lifecycle.rs", "served", "websocket"];
+
+/// Files of theirs that talk to other programs, and one that says itself where it is.
+const BESIDE: &[&str] = &[
+    "http2/main.rs",
+    "http2/peers.rs",
+    "http2/secure.rs",
+    "websocket/clients.rs",
+];
+
+#[test]
+fn tests_over_each_driver_ask_for_what_both_have() {
+    let unwanted = [
+        "std::thread::s",
+        "std::net::Tcp",
+        "std::sync::mpsc",
+        "Instant::now",
+        "maniple::run(",
+        "maniple::Runtime",
+    ];
+    let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut paths = Vec::new();
+    for program in DRIVEN.iter().map(|program| tests.join(program)) {
+        match program.is_dir() {
+            true => paths.extend(
+                std::fs::read_dir(program)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            ),
+            false => paths.push(program),
+        }
+    }
+    let is_source = |path: &&std::path::PathBuf| {
+        let is_beside = BESIDE.iter().any(|beside| path.ends_with(beside));
+        path.extension().is_some_and(|extension| extension == "rs") && !is_beside
+    };
+    let sources: Vec<_> = paths.iter().filter(is_source).collect();
+    assert!(sources.len() > 40, "the tests are found");
+    for path in sources {
+        let text = std::fs::read_to_string(path).unwrap();
+        for unwanted in unwanted {
+            let path = path.display();
+            assert!(
+                !text.contains(unwanted),
+                "{path}: {unwanted}, which is not from `driven`"
+            );
+        }
+    }
+}

@@ -13,20 +13,23 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, Method, StatusCode,
-    header::{CONTENT_LENGTH, EXPECT, HOST, TRAILER, TRANSFER_ENCODING},
-};
+use http::{HeaderMap, Method, StatusCode, header::TRAILER};
 use maniple::{
     cancel::{check, is_cancelled_error},
     net::Shutdown,
-    time::coarse_now,
+    time::{coarse_now, deadline, now},
 };
 
 use super::{
+    call::Call,
     error::ClientError,
+    head::Outgoing,
+    inbox::{FIRST, Inbox, SPARES, Spares, spare},
+    manner::Manner,
+    phase::Phase,
+    place::Place,
+    sending::Sending,
     upload::{Courier, Progress, Sender, State},
-    url::Url,
 };
 use crate::{
     http1::{
@@ -34,7 +37,6 @@ use crate::{
         reply::{Reply, Search},
     },
     response::Body,
-    trace_context::{TRACEPARENT, TRACESTATE, trace_context},
     transport::Transport,
 };
 
@@ -49,19 +51,21 @@ pub(crate) struct Connection {
     upload: Option<Upload>,
     /// When it was put into the pool, and by whom: where its readiness is watched already.
     pub(crate) kept: Option<(Instant, ThreadId)>,
+    made: Instant,
+    manner: Arc<Manner>,
+    /// When the request in hand began, and when it had left, where somebody asks.
+    clock: Clock,
+    /// The request in hand, to the set of servers that this one was picked from.
+    pub(super) call: Option<Box<Call>>,
+    /// Where connections are counted. Behind the stream, since it is closed first.
+    pub(crate) place: Option<Place>,
 }
 
-/// What is sent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Outgoing<'a> {
-    pub(crate) method: &'a Method,
-    pub(crate) url: Url<'a>,
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) body: &'a Bytes,
-    /// The body is made while it is sent; its length, if that is known.
-    pub(crate) streamed: Option<Option<u64>>,
-    /// How long the server may take to say that it wants the body.
-    pub(crate) expect: Option<Duration>,
+/// Times of the request in hand, where phases are bounded.
+#[derive(Clone, Copy, Debug, Default)]
+struct Clock {
+    began: Option<Instant>,
+    left: Option<Instant>,
 }
 
 /// A body that is sent by others than who reads the answer.
@@ -101,14 +105,27 @@ pub(crate) struct Failed {
     pub(crate) unsent: bool,
 }
 
-/// Bodies up to this are copied behind their head, and so is the beginning of longer ones.
-const COPIED_BODY: usize = 4 * 1024;
+impl Failed {
+    /// Before there was a connection.
+    pub(super) fn before(error: ClientError) -> Self {
+        Self {
+            error,
+            unheard: true,
+            unsent: true,
+        }
+    }
+}
 
 /// In place of a time that never comes.
 const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Connection {
-    pub(crate) fn new(host: &str, stream: Transport) -> Self {
+    pub(crate) fn new(
+        host: &str,
+        stream: Transport,
+        manner: Arc<Manner>,
+        place: Option<Place>,
+    ) -> Self {
         Self {
             host: host.into(),
             stream: Arc::new(stream),
@@ -116,6 +133,23 @@ impl Connection {
             sending: Sending::default(),
             upload: None,
             kept: None,
+            made: coarse_now(),
+            manner,
+            clock: Clock::default(),
+            call: None,
+            place,
+        }
+    }
+
+    /// The request in hand has failed, and with it the call of who was picked for it.
+    pub(super) fn end_call(&mut self, failed: Failed) -> Failed {
+        self.fail_call(&failed.error);
+        failed
+    }
+
+    pub(super) fn fail_call(&mut self, error: &ClientError) {
+        if let Some(call) = self.call.take() {
+            call.failed(error);
         }
     }
 
@@ -127,8 +161,9 @@ impl Connection {
         body: &mut Option<Body>,
         on_interim: OnInterim<'_>,
     ) -> Result<Reply, Failed> {
+        self.wake();
         if request.streamed.is_none() && request.expect.is_none() {
-            self.sending.load(request);
+            self.sending.load(request, &self.manner);
             return self.hear(request.method, on_interim);
         }
         let mut hearing = Hearing::default();
@@ -154,6 +189,7 @@ impl Connection {
 
     /// Sends the head of a request whose body the caller sends, by the [`Sender`] that comes back.
     pub(crate) fn begin(&mut self, request: &Outgoing<'_>) -> Result<Sender, Failed> {
+        self.wake();
         self.begin_in(request, &mut Hearing::default(), &mut |_, _| {})?;
         let sender = self.sender(request);
         self.upload = Some(Upload {
@@ -185,8 +221,7 @@ impl Connection {
                 // An interim answer, or the time.
                 Ok(Heard::GoOn) if was_going || coarse_now() < until => {}
                 Ok(Heard::GoOn) => {
-                    let host = self.host.to_string();
-                    return Err(ClientError::Timeout { host });
+                    return Err(ClientError::timeout(&self.host, self.phase()));
                 }
                 Err(failed) => return Err(failed.error),
             }
@@ -209,23 +244,22 @@ impl Connection {
         hearing: &mut Hearing,
         on_interim: OnInterim<'_>,
     ) -> Result<Option<Reply>, Failed> {
-        self.sending.load_head(request);
+        self.sending.load_head(request, &self.manner);
+        let until = self.send_until();
         while !self.sending.is_over() {
-            let written = self.stream.write(self.sending.unsent());
+            let written = within(until, || self.stream.write(self.sending.unsent()));
             match written {
                 Ok(count) => self.sending.sent += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     let unsent = self.sending.sent == 0;
+                    let failed = self.failed(error, false);
                     self.sending.let_go();
-                    return Err(Failed {
-                        unsent,
-                        ..self.failed(error, false)
-                    });
+                    return Err(Failed { unsent, ..failed });
                 }
             }
         }
-        let flushed = self.stream.flush();
+        let flushed = within(until, || self.stream.flush());
         flushed.map_err(|error| self.failed(error, false))?;
         let Some(patience) = request.expect else {
             return Ok(None);
@@ -285,7 +319,7 @@ impl Connection {
                 {
                     return Ok(Heard::GoOn);
                 }
-                match self.fill() {
+                match self.fill_in_time() {
                     Ok(0) => {
                         let text = "connection closed before the response";
                         let gone = io::Error::new(io::ErrorKind::UnexpectedEof, text);
@@ -301,6 +335,9 @@ impl Connection {
             self.input.consume(length);
             let is_final = hearing.awaiting.is_final(reply.status, length);
             if is_final.map_err(|text| self.malformed(text))? {
+                if let Some(call) = &mut self.call {
+                    call.answered(reply.status);
+                }
                 return Ok(Heard::Final(reply));
             }
             hearing.search = Search::default();
@@ -343,6 +380,26 @@ impl Connection {
         self.sending.is_over() && self.sending.refused.is_none() && !self.sending.withheld
     }
 
+    pub(crate) fn is_older_than(&self, life: Duration) -> bool {
+        coarse_now().saturating_duration_since(self.made) >= life
+    }
+
+    /// The same, as far as is known without asking the kernel.
+    pub(crate) fn is_quiet_as_known(&self) -> bool {
+        !self.stream.may_be_readable() || self.is_quiet()
+    }
+
+    /// Gives back what only a request needs.
+    pub(crate) fn rest(&mut self) {
+        if self.input.bytes.capacity() > 0 {
+            spare(Spares {
+                input: std::mem::take(&mut self.input.bytes),
+                start: std::mem::take(&mut self.sending.start),
+            });
+            (self.sending.sent, self.input.start, self.input.end) = (0, 0, 0);
+        }
+    }
+
     /// An idle connection has nothing to say: bytes or an end mean that it is of no use.
     pub(crate) fn is_quiet(&self) -> bool {
         match self.stream.try_read(&mut [0]) {
@@ -351,11 +408,103 @@ impl Connection {
         }
     }
 
+    /// A request is about to be made.
+    fn wake(&mut self) {
+        if self.input.bytes.capacity() == 0 {
+            if let Some(spares) = SPARES.with_borrow_mut(Vec::pop) {
+                (self.input.bytes, self.sending.start) = (spares.input, spares.start);
+                (self.sending.sent, self.sending.rest) = (0, Bytes::new());
+                self.sending.start.clear();
+            } else {
+                self.input.bytes = vec![0; FIRST];
+            }
+        }
+        if self.manner.bounds_phases() {
+            self.clock = Clock {
+                began: Some(now()),
+                left: None,
+            };
+        }
+    }
+
+    /// What the request in hand is at, before its answer's head has come.
+    fn phase(&self) -> Phase {
+        let is_going = |upload: &Upload| upload.progress.is_going();
+        let is_sent = self.sending.is_over() && !self.sending.withheld && self.stream.unsent() == 0;
+        match is_sent && !self.upload.as_ref().is_some_and(is_going) {
+            true => Phase::Answer,
+            false => Phase::Send,
+        }
+    }
+
+    fn send_until(&self) -> Option<Instant> {
+        self.clock.began?.checked_add(self.manner.send?)
+    }
+
+    /// Receives more, in the time that the phase has; 0 at the end.
+    fn fill_in_time(&mut self) -> io::Result<usize> {
+        if self.clock.began.is_none() {
+            return self.fill();
+        }
+        let send_until = self.send_until();
+        if self.is_sending() {
+            let (stream, sending) = (&self.stream, &mut self.sending);
+            let room = self.input.room();
+            let read = within(send_until, || read_while_sending(stream, sending, room))?;
+            if let Some(count) = read {
+                self.input.end += count;
+                self.input.grow_if_full();
+                return Ok(count);
+            }
+        }
+        if self.sending.withheld {
+            return within(send_until, || self.fill());
+        }
+        let answer = self.manner.answer;
+        loop {
+            let going = self.upload.as_ref().filter(|up| up.progress.is_going());
+            let is_going = going.is_some();
+            let since = match (is_going, self.clock.left) {
+                (true, _) => None,
+                (false, Some(left)) => Some(left),
+                (false, None) => {
+                    let ended = self.upload.as_ref().and_then(|up| up.progress.ended());
+                    let left = ended.unwrap_or_else(now);
+                    self.clock.left = Some(left);
+                    Some(left)
+                }
+            };
+            let until = match since {
+                Some(since) => answer.and_then(|answer| since.checked_add(answer)),
+                // It may have left by the time that the answer has at least.
+                None => {
+                    let at_least = answer.and_then(|answer| now().checked_add(answer));
+                    [send_until, at_least].into_iter().flatten().min()
+                }
+            };
+            match within(until, || self.fill()) {
+                Err(error)
+                    if is_going
+                        && error.kind() == io::ErrorKind::TimedOut
+                        && until.is_some_and(|until| now() >= until)
+                        && check().is_ok()
+                        && (self.phase() == Phase::Answer
+                            || send_until.is_none_or(|until| now() < until)) => {}
+                filled => return filled,
+            }
+        }
+    }
+
+    fn is_sending(&self) -> bool {
+        !self.sending.is_over() || self.stream.unsent() > 0
+    }
+
     /// Receives more; 0 at the end.
     pub(crate) fn fill(&mut self) -> io::Result<usize> {
         let upload = self.upload.as_ref();
         let count = read(&self.stream, &mut self.sending, upload, self.input.room())?;
         self.input.end += count;
+        self.input.grow_if_full();
         Ok(count)
     }
 
@@ -373,7 +522,7 @@ impl Connection {
     }
 
     fn failed(&self, error: io::Error, heard: bool) -> Failed {
-        let error = ClientError::io(&self.host, error);
+        let error = ClientError::io(&self.host, self.phase(), error);
         Failed {
             unheard: !heard && matches!(error, ClientError::Io { .. }),
             unsent: false,
@@ -400,6 +549,16 @@ impl Drop for Upload {
     }
 }
 
+/// Under that deadline, if there is one.
+fn within<T>(until: Option<Instant>, wait: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    match until {
+        None => wait(),
+        Some(until) => {
+            deadline(until, wait).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        }
+    }
+}
+
 /// Reads what comes, and sends what is left while nothing does; 0 at the end.
 fn read(
     stream: &Transport,
@@ -407,21 +566,8 @@ fn read(
     upload: Option<&Upload>,
     buffer: &mut [u8],
 ) -> io::Result<usize> {
-    while !sending.is_over() || stream.unsent() > 0 {
-        // Neither try looks at the scope, and both may always succeed.
-        check()?;
-        let has_moved = sending.advance(stream)?;
-        if sending.is_over() && stream.unsent() == 0 {
-            break;
-        }
-        match stream.try_read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if !has_moved {
-                    stream.wait_either()?;
-                }
-            }
-            read => return read,
-        }
+    if let Some(count) = read_while_sending(stream, sending, buffer)? {
+        return Ok(count);
     }
     let read = stream.read(buffer);
     let Some(upload) = upload else {
@@ -440,6 +586,31 @@ fn read(
     }
 }
 
+/// Sends what is left; ends sooner if something comes meanwhile.
+fn read_while_sending(
+    stream: &Transport,
+    sending: &mut Sending,
+    buffer: &mut [u8],
+) -> io::Result<Option<usize>> {
+    while !sending.is_over() || stream.unsent() > 0 {
+        // Neither try looks at the scope, and both may always succeed.
+        check()?;
+        let has_moved = sending.advance(stream)?;
+        if sending.is_over() && stream.unsent() == 0 {
+            break;
+        }
+        match stream.try_read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if !has_moved {
+                    stream.wait_either()?;
+                }
+            }
+            read => return read.map(Some),
+        }
+    }
+    Ok(None)
+}
+
 const RESET: io::ErrorKind = io::ErrorKind::ConnectionReset;
 
 /// A reset is reported once. Told to the sender, it looks to the reader like a clean end.
@@ -447,229 +618,5 @@ fn told(read: io::Result<usize>, is_reset: bool, buffer: &[u8]) -> io::Result<us
     match read {
         Ok(0) if is_reset && !buffer.is_empty() => Err(RESET.into()),
         read => read,
-    }
-}
-
-/// A request on its way.
-#[derive(Debug, Default)]
-struct Sending {
-    /// The head, and the beginning of the body.
-    start: Vec<u8>,
-    /// What follows of the body.
-    rest: Bytes,
-    /// So much of both has been sent.
-    sent: usize,
-    /// The server takes no more; it may have answered before.
-    refused: Option<io::ErrorKind>,
-    /// The body is not sent before the server says that it wants it.
-    withheld: bool,
-}
-
-impl Sending {
-    fn load(&mut self, request: &Outgoing<'_>) {
-        self.load_head(request);
-        let copied = request.body.len().min(COPIED_BODY);
-        self.start.extend_from_slice(&request.body[..copied]);
-        self.rest = request.body.slice(copied..);
-    }
-
-    fn load_head(&mut self, request: &Outgoing<'_>) {
-        self.start.clear();
-        write_head(&mut self.start, request);
-        self.rest = Bytes::new();
-        (self.sent, self.refused, self.withheld) = (0, None, false);
-    }
-
-    /// What follows a head that has been sent.
-    fn load_body(&mut self, request: &Outgoing<'_>) {
-        self.start.clear();
-        self.sent = 0;
-        self.rest = request.body.clone();
-    }
-
-    /// Whether nothing more is to be sent.
-    fn is_over(&self) -> bool {
-        self.unsent().is_empty()
-    }
-
-    fn unsent(&self) -> &[u8] {
-        match self.sent.checked_sub(self.start.len()) {
-            Some(sent) => &self.rest[sent..],
-            None => &self.start[self.sent..],
-        }
-    }
-
-    /// Nothing more is sent; the connection may be kept for long.
-    fn let_go(&mut self) {
-        self.rest = Bytes::new();
-        self.sent = self.start.len();
-    }
-
-    /// Sends what there is room for; whether there was any.
-    fn advance(&mut self, stream: &Transport) -> io::Result<bool> {
-        if self.is_over() && stream.unsent() == 0 {
-            return Ok(false);
-        }
-        match stream.try_write(self.unsent()) {
-            Ok(count) => {
-                self.sent += count;
-                if self.unsent().is_empty() {
-                    self.let_go();
-                }
-                Ok(true)
-            }
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock => Ok(false),
-                // It may have answered and closed before it had read everything.
-                kind @ (io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
-                    self.refused = Some(kind);
-                    self.let_go();
-                    Ok(false)
-                }
-                _ => Err(error),
-            },
-        }
-    }
-}
-
-fn write_head(out: &mut Vec<u8>, request: &Outgoing<'_>) {
-    let Outgoing {
-        method,
-        url,
-        headers,
-        body,
-        streamed,
-        expect,
-    } = request;
-    out.extend_from_slice(method.as_str().as_bytes());
-    out.push(b' ');
-    url.write_target(out);
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    if !headers.contains_key(HOST) {
-        field(out, b"host: ", url.authority.as_bytes());
-    }
-    for (name, value) in *headers {
-        // The message is framed by what is sent, not by what is claimed.
-        if ![CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].contains(name) {
-            out.extend_from_slice(name.as_str().as_bytes());
-            field(out, b": ", value.as_bytes());
-        }
-    }
-    if !headers.contains_key(TRACEPARENT)
-        && let Some(context) = trace_context()
-    {
-        let (parent, state) = context.for_call();
-        field(out, b"traceparent: ", parent.as_bytes());
-        if let Some(state) = state.filter(|_| !headers.contains_key(TRACESTATE)) {
-            field(out, b"tracestate: ", state.as_bytes());
-        }
-    }
-    if expect.is_some() {
-        out.extend_from_slice(b"expect: 100-continue\r\n");
-    }
-    let expects_body = [Method::POST, Method::PUT, Method::PATCH].contains(method);
-    let length = match streamed {
-        Some(length) => *length,
-        None if !body.is_empty() || expects_body => Some(body.len() as u64),
-        None => return out.extend_from_slice(b"\r\n"),
-    };
-    match length {
-        Some(length) => {
-            let mut digits = itoa::Buffer::new();
-            field(out, b"content-length: ", digits.format(length).as_bytes());
-        }
-        None => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Received bytes, of which those from `start` to `end` are unread.
-#[derive(Debug, Default)]
-pub(crate) struct Inbox {
-    bytes: Vec<u8>,
-    start: usize,
-    end: usize,
-}
-
-/// Room for a read.
-const READ: usize = 4 * 1024;
-
-impl Inbox {
-    pub(crate) fn unread(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
-    }
-
-    pub(crate) fn consume(&mut self, count: usize) {
-        self.start += count;
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        }
-    }
-
-    fn room(&mut self) -> &mut [u8] {
-        if self.bytes.len() - self.end < READ / 4 {
-            if self.start > 0 {
-                self.bytes.copy_within(self.start..self.end, 0);
-                self.end -= self.start;
-                self.start = 0;
-            }
-            if self.bytes.len() - self.end < READ / 4 {
-                self.bytes.resize(self.bytes.len() + READ, 0);
-            }
-        }
-        &mut self.bytes[self.end..]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use http::HeaderValue;
-
-    #[test]
-    fn the_head_frames_what_is_sent() {
-        let mut headers = HeaderMap::new();
-        headers.insert("content-length", HeaderValue::from_static("99"));
-        headers.insert("transfer-encoding", HeaderValue::from_static("chunked"));
-        headers.insert("x-a", HeaderValue::from_static("b"));
-        let mut out = Vec::new();
-        let request = Outgoing {
-            method: &Method::POST,
-            url: Url::parse("http://h:80?q").unwrap(),
-            headers: &headers,
-            body: &Bytes::new(),
-            streamed: None,
-            expect: None,
-        };
-        write_head(&mut out, &request);
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "POST /?q HTTP/1.1\r\nhost: h:80\r\nx-a: b\r\ncontent-length: 0\r\n\r\n"
-        );
-    }
-
-    #[test]
-    fn an_inbox_keeps_what_is_unread_while_it_makes_room() {
-        let mut inbox = Inbox::default();
-        let put = |inbox: &mut Inbox, text: &[u8]| {
-            inbox.room()[..text.len()].copy_from_slice(text);
-            inbox.end += text.len();
-        };
-        for n in 0..200_u32 {
-            put(&mut inbox, &[n as u8; 100]);
-            if n > 0 {
-                assert_eq!(&inbox.unread()[..100], &[(n - 1) as u8; 100]);
-                inbox.consume(100);
-            }
-        }
-        assert!(inbox.bytes.len() <= 2 * READ);
-        inbox.consume(100);
-        assert_eq!(inbox.unread(), b"");
     }
 }

@@ -4,30 +4,54 @@
 //! is. A connection goes back to the pool only when its response has been read to the end.
 
 mod builder;
+mod call;
 pub(crate) mod connection;
 mod error;
+mod exceptions;
+mod exchange;
+mod form;
+pub(crate) mod head;
+mod inbox;
+mod jar;
+pub(crate) mod manner;
+mod phase;
+pub(crate) mod place;
 mod pool;
+mod proxy;
+mod reach;
 pub(crate) mod redirect;
 mod response;
+mod sending;
+mod servers;
 pub(crate) mod shared;
+mod socks;
 pub(crate) mod upload;
 pub(crate) mod url;
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
-    header::{ACCEPT_ENCODING, CONTENT_TYPE, RANGE},
+    header::{ACCEPT_ENCODING, CONTENT_TYPE, COOKIE, RANGE},
 };
-use maniple::net::ToSocketAddrs;
+use maniple::time::now;
 use serde::Serialize;
 
 pub use builder::Builder;
 pub use error::ClientError;
+pub use form::Form;
+pub use phase::Phase;
+pub use proxy::Proxy;
 pub use response::ClientResponse;
+pub use servers::Servers;
 
-use connection::{Connection, OnInterim, Outgoing};
+use connection::{Connection, OnInterim};
+use head::Outgoing;
 use shared::Shared;
 use upload::Sender;
 use url::Url;
@@ -35,7 +59,6 @@ use url::Url;
 use crate::{
     http1::reply::Reply,
     response::{Body, BodyKind},
-    transport::{Transport, Unsecured},
 };
 
 /// Requests other services; clones share the pool of connections.
@@ -69,7 +92,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Builder {
@@ -98,7 +121,8 @@ impl Client {
     /// If the URL is not allowed, the connection fails, the answer is malformed, or the caller's scope is cancelled or
     /// past its deadline: see [`Request::send`].
     pub fn get(&self, url: &str) -> Result<ClientResponse, ClientError> {
-        if self.shared.max_redirects > 0 || self.shared.decoding.is_some() {
+        let Shared { decoding, jar, .. } = &*self.shared;
+        if self.shared.max_redirects > 0 || decoding.is_some() || jar.is_some() {
             return self.request(Method::GET, url).send();
         }
         let request = Outgoing {
@@ -108,6 +132,8 @@ impl Client {
             body: &Bytes::new(),
             streamed: None,
             expect: None,
+            until: None,
+            key: None,
         };
         self.send(&request, None)
     }
@@ -126,6 +152,8 @@ impl Client {
             headers: HeaderMap::new(),
             body: Body::empty(),
             expect: None,
+            timeout: None,
+            key: None,
             bad_header: None,
         }
     }
@@ -135,7 +163,7 @@ impl Client {
         request: &Outgoing<'_>,
         mut body: Option<Body>,
     ) -> Result<ClientResponse, ClientError> {
-        let (reply, connection) = self.exchange(request, &mut body, &mut |_, _| {})?;
+        let (reply, connection) = self.shared.exchange(request, &mut body, None)?;
         Ok(self.response(reply, connection))
     }
 
@@ -144,163 +172,21 @@ impl Client {
         &self,
         request: &Outgoing<'_>,
         on_interim: OnInterim<'_>,
-    ) -> Result<(Reply, Connection), ClientError> {
-        self.exchange(request, &mut None, on_interim)
+    ) -> Result<(Reply, Box<Connection>), ClientError> {
+        self.shared.exchange(request, &mut None, Some(on_interim))
     }
 
     /// Sends the head of a request whose body the caller sends.
     pub(crate) fn begin(
         &self,
         request: &Outgoing<'_>,
-    ) -> Result<(Connection, Sender), ClientError> {
-        self.check(request)?;
-        if let Some(mut kept) = self.shared.pool.take(request.url.origin) {
-            match kept.begin(request) {
-                Ok(sender) => return Ok((kept, sender)),
-                Err(failed) if failed.unsent => {}
-                Err(failed) => return Err(failed.error),
-            }
-        }
-        let mut fresh = self.connect(&request.url)?;
-        match fresh.begin(request) {
-            Ok(sender) => Ok((fresh, sender)),
-            Err(failed) => Err(failed.error),
-        }
+    ) -> Result<(Box<Connection>, Sender), ClientError> {
+        self.shared.begin(request)
     }
 
     /// The answer whose head has come.
-    pub(crate) fn response(&self, reply: Reply, connection: Connection) -> ClientResponse {
+    pub(crate) fn response(&self, reply: Reply, connection: Box<Connection>) -> ClientResponse {
         ClientResponse::new(reply, connection, self.shared.clone())
-    }
-
-    fn exchange(
-        &self,
-        request: &Outgoing<'_>,
-        body: &mut Option<Body>,
-        on_interim: OnInterim<'_>,
-    ) -> Result<(Reply, Connection), ClientError> {
-        self.check(request)?;
-        if let Some(mut kept) = self.shared.pool.take(request.url.origin) {
-            match kept.exchange(request, body, on_interim) {
-                Ok(reply) => return Ok((reply, kept)),
-                // The server closed it just before: nothing was lost that may not be repeated.
-                Err(failed) if failed.unsent => {}
-                Err(failed)
-                    if failed.unheard
-                        && request.method.is_idempotent()
-                        && (body.is_some() || request.streamed.is_none()) => {}
-                Err(failed) => return Err(failed.error),
-            }
-        }
-        let mut fresh = self.connect(&request.url)?;
-        match fresh.exchange(request, body, on_interim) {
-            Ok(reply) => Ok((reply, fresh)),
-            Err(failed) => Err(failed.error),
-        }
-    }
-
-    fn check(&self, request: &Outgoing<'_>) -> Result<(), ClientError> {
-        let host = request.url.authority;
-        if *request.method == Method::CONNECT {
-            let url = format!("http://{host}");
-            let reason = "CONNECT asks for a tunnel, which there is none here".to_owned();
-            return Err(ClientError::Url { url, reason });
-        }
-        self.check_scheme(&request.url)?;
-        if self.shared.timeout == Some(Duration::ZERO) {
-            let host = host.to_owned();
-            return Err(ClientError::Timeout { host });
-        }
-        Ok(())
-    }
-
-    fn check_scheme(&self, url: &Url<'_>) -> Result<(), ClientError> {
-        match self.shared.security.refusal() {
-            Some(reason) if url.is_secure => Err(ClientError::Url {
-                url: url.origin.to_owned(),
-                reason: reason.to_owned(),
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    fn connect(&self, url: &Url<'_>) -> Result<Connection, ClientError> {
-        Ok(Connection::new(url.origin, self.reach(url)?))
-    }
-
-    /// A connection of its own to where that URL is asked.
-    pub(crate) fn reach(&self, url: &Url<'_>) -> Result<Transport, ClientError> {
-        self.check_scheme(url)?;
-        let mut stream = self.connect_plainly(url)?;
-        if url.is_secure {
-            let host = || url.origin.to_owned();
-            let secured = self.shared.security.secure(stream, url.name());
-            stream = secured.map_err(|unsecured| match unsecured {
-                Unsecured::Late(error) => ClientError::Connect {
-                    host: host(),
-                    error,
-                },
-                Unsecured::Refused(error) => ClientError::Tls {
-                    host: host(),
-                    error,
-                },
-                Unsecured::Broken(error) => ClientError::connect(url.origin, error),
-            })?;
-            let limited = self.limit_waits(&stream);
-            limited.map_err(|error| ClientError::connect(url.origin, error))?;
-        }
-        Ok(stream)
-    }
-
-    fn connect_plainly(&self, url: &Url<'_>) -> Result<Transport, ClientError> {
-        if let Some(connector) = &self.shared.connector {
-            let connected = self.connect_by(|timeout| connector.connect(timeout));
-            return connected.map_err(|error| {
-                let to = connector.address().to_string();
-                ClientError::connect(&to, error)
-            });
-        }
-        let host = url.address();
-        let addresses = host.to_socket_addrs();
-        let addresses = addresses.map_err(|error| ClientError::resolve(&host, error))?;
-        let mut failed = ClientError::resolve(
-            &host,
-            io::Error::new(io::ErrorKind::NotFound, "the name has no address"),
-        );
-        for address in addresses {
-            match self.connect_by(|timeout| Transport::connect_tcp(&address, timeout)) {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failed = ClientError::connect(&host, error),
-            }
-            if matches!(
-                failed,
-                ClientError::Cancelled { .. } | ClientError::Timeout { .. }
-            ) {
-                break;
-            }
-        }
-        Err(failed)
-    }
-
-    fn connect_by(
-        &self,
-        connect: impl FnOnce(Duration) -> io::Result<Transport>,
-    ) -> io::Result<Transport> {
-        let Shared {
-            connect_timeout, ..
-        } = *self.shared;
-        if connect_timeout.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        let stream = connect(connect_timeout)?;
-        stream.set_nodelay();
-        self.limit_waits(&stream)?;
-        Ok(stream)
-    }
-
-    fn limit_waits(&self, stream: &Transport) -> io::Result<()> {
-        stream.set_read_timeout(self.shared.timeout)?;
-        stream.set_write_timeout(self.shared.timeout)
     }
 }
 
@@ -326,6 +212,8 @@ pub struct Request<'a> {
     headers: HeaderMap,
     body: Body,
     expect: Option<Duration>,
+    timeout: Option<Duration>,
+    key: Option<Box<[u8]>>,
     /// The name of a header field that was not allowed.
     bad_header: Option<String>,
 }
@@ -383,6 +271,33 @@ impl Request<'_> {
         self
     }
 
+    /// How long the call may take, from now to the end of the answer's body, redirects included; the caller's own deadline may
+    /// come sooner. Default: no limit but that. With zero it ends at once.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use maniple_server::{Client, Method};
+    /// # fn main() -> Result<(), maniple_server::ClientError> {
+    /// let client = Client::new();
+    /// let report = client.request(Method::GET, "http://127.0.0.1:9001/report");
+    /// println!("{}", report.timeout(Duration::from_millis(300)).send()?.text()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Whose it is, where the [servers](Builder::servers) of a service are told apart by keys
+    /// (`maniple_parts::endpoints::Balance::Ring`, `Maglev`): requests of one key go to one server. Default: none, and any
+    /// server.
+    pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.key = Some(key.as_ref().into());
+        self
+    }
+
     /// Sets the body to `value` as JSON, and its type.
     ///
     /// # Panics
@@ -395,6 +310,17 @@ impl Request<'_> {
             .into();
         self.headers
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self
+    }
+
+    /// Sets the body to a form with files, and its type.
+    pub fn form(mut self, form: Form) -> Self {
+        if form.bad_type.is_some() {
+            self.bad_header = Some(CONTENT_TYPE.to_string());
+        }
+        let (content_type, body) = form.into_parts();
+        self.headers.insert(CONTENT_TYPE, content_type);
+        self.body = body;
         self
     }
 
@@ -412,6 +338,18 @@ impl Request<'_> {
     /// its deadline. `CONNECT` is refused, as what makes no URL. What becomes of redirects:
     /// [`Builder::max_redirects`].
     pub fn send(self) -> Result<ClientResponse, ClientError> {
+        let Some(timeout) = self.timeout else {
+            return self.send_until(None);
+        };
+        let Some(until) = now().checked_add(timeout) else {
+            return self.send_until(None);
+        };
+        let host = Url::parse(&self.url)?.authority.to_owned();
+        maniple::deadline(until, || self.send_until(Some(until)))
+            .unwrap_or_else(|_| Err(ClientError::timeout(&host, Phase::Send)))
+    }
+
+    fn send_until(self, until: Option<Instant>) -> Result<ClientResponse, ClientError> {
         if let Some(name) = self.bad_header {
             return Err(ClientError::Header { name });
         }
@@ -434,18 +372,32 @@ impl Request<'_> {
         if let Some(decoding) = decoding {
             headers.insert(ACCEPT_ENCODING, decoding.accepted.clone());
         }
+        let jar = self.client.shared.jar.as_ref();
+        let jar = jar.filter(|_| !headers.contains_key(COOKIE));
         loop {
+            let parsed = Url::parse(&url)?;
+            if let Some(jar) = jar {
+                match jar.field(&parsed) {
+                    Some(cookies) => drop(headers.insert(COOKIE, cookies)),
+                    None => drop(headers.remove(COOKIE)),
+                }
+            }
             let request = Outgoing {
                 method: &method,
-                url: Url::parse(&url)?,
+                url: parsed,
                 headers: &headers,
                 body: &bytes,
                 streamed,
                 expect: self
                     .expect
                     .filter(|_| streamed.is_some() || !bytes.is_empty()),
+                until,
+                key: self.key.as_deref(),
             };
             let mut response = self.client.send(&request, body.take())?;
+            if let Some(jar) = &self.client.shared.jar {
+                jar.keep(&parsed, response.headers());
+            }
             let limit = self.client.shared.max_redirects;
             let next = match limit {
                 0 => None,
@@ -457,6 +409,7 @@ impl Request<'_> {
                 if let Some(decoding) = decoding {
                     response.decode(decoding);
                 }
+                response.set_deadline(until);
                 if followed > 0 {
                     response.url = Some(url.into_boxed_str());
                 }
@@ -473,6 +426,15 @@ impl Request<'_> {
             if next.is_elsewhere && self.client.shared.connector.is_some() {
                 return Err(refused(
                     "the connector leads to one server alone".to_owned(),
+                ));
+            }
+            let to_service = || {
+                let to = Url::parse(&next.url);
+                to.is_ok_and(|to| self.client.shared.services.of(&to).is_some())
+            };
+            if next.is_elsewhere && to_service() {
+                return Err(refused(
+                    "others do not say what is asked of a service".to_owned(),
                 ));
             }
             response.skim();

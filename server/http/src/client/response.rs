@@ -6,16 +6,18 @@ use std::{
     fmt,
     io::{self, Read},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use maniple::time::now;
 use serde::de::DeserializeOwned;
 
 use super::{
     connection::Connection,
     error::ClientError,
+    phase::Phase,
     shared::{Decoding, Shared},
 };
 use crate::{
@@ -41,12 +43,14 @@ pub struct ClientResponse {
     /// The lines behind a body in chunks.
     trailers: Vec<u8>,
     /// Until the body has come to its end.
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     host: Arc<str>,
     /// Where redirects have led to.
     pub(super) url: Option<Box<str>>,
     /// What reads a body that travels in a coding.
     decoder: Option<Box<dyn Decode>>,
+    /// By when the body is to have come.
+    until: Option<Instant>,
     shared: Arc<Shared>,
 }
 
@@ -56,7 +60,7 @@ const PART: usize = 4 * 1024;
 const MAX_CLAIMED: u64 = 256 * 1024;
 
 impl ClientResponse {
-    pub(super) fn new(reply: Reply, connection: Connection, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(reply: Reply, connection: Box<Connection>, shared: Arc<Shared>) -> Self {
         let mut response = Self {
             status: reply.status,
             headers: reply.headers,
@@ -67,6 +71,10 @@ impl ClientResponse {
             connection: Some(connection),
             url: None,
             decoder: None,
+            until: shared
+                .limits
+                .body
+                .and_then(|limit| now().checked_add(limit)),
             shared,
         };
         response.finish_if_done();
@@ -225,9 +233,11 @@ impl ClientResponse {
             return Ok(0);
         }
         let read = self.read_step(buffer);
-        if read.is_err() {
+        if let Err(error) = &read {
             // Where the next response would begin is unknown.
-            self.connection = None;
+            if let Some(mut connection) = self.connection.take() {
+                connection.fail_call(error);
+            }
             self.ending = Ending::Close;
         } else {
             self.finish_if_done();
@@ -235,7 +245,27 @@ impl ClientResponse {
         read
     }
 
+    /// The body is to have come by then, if not sooner.
+    pub(super) fn set_deadline(&mut self, until: Option<Instant>) {
+        self.until = [self.until, until].into_iter().flatten().min();
+    }
+
     fn read_step(&mut self, buffer: &mut [u8]) -> Result<usize, ClientError> {
+        let Some(until) = self.until else {
+            return self.step(buffer);
+        };
+        if matches!(self.ending, Ending::Done) {
+            return Ok(0);
+        }
+        let host = self.host.clone();
+        let late = || ClientError::timeout(&host, Phase::Body);
+        if now() >= until {
+            return Err(late());
+        }
+        maniple::deadline(until, || self.step(buffer)).unwrap_or_else(|_| Err(late()))
+    }
+
+    fn step(&mut self, buffer: &mut [u8]) -> Result<usize, ClientError> {
         if matches!(self.ending, Ending::Done) {
             return Ok(0);
         }
@@ -296,7 +326,9 @@ impl ClientResponse {
             connection.input.consume(used);
             if connection.input.unread().is_empty() {
                 let filled = connection.fill();
-                if filled.map_err(|error| ClientError::io(&connection.host, error))? == 0 {
+                if filled.map_err(|error| ClientError::io(&connection.host, Phase::Body, error))?
+                    == 0
+                {
                     return Err(self.incomplete());
                 }
             }
@@ -336,7 +368,7 @@ impl ClientResponse {
 /// What was received already, else from the connection.
 fn received(connection: &mut Connection, buffer: &mut [u8]) -> Result<usize, ClientError> {
     let read = connection.receive(buffer);
-    read.map_err(|error| ClientError::io(&connection.host, error))
+    read.map_err(|error| ClientError::io(&connection.host, Phase::Body, error))
 }
 
 fn to_size(count: u64) -> usize {

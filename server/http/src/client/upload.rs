@@ -13,14 +13,16 @@ use std::{
     io::{self, Read},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU8, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use maniple::{JoinHandle, cancel::CancelToken, net::Shutdown, panics, sync::Mutex, task};
+use maniple::{
+    JoinHandle, cancel::CancelToken, net::Shutdown, panics, sync::Mutex, task, time::now,
+};
 
 use crate::{
     http1::response::{END_OF_TRAILERS, LAST_SIZE, append_trailer, write_chunk},
@@ -43,6 +45,8 @@ pub(crate) struct Progress {
     reason: Mutex<Option<io::Error>>,
     /// Cancelled once it goes on no more.
     is_over: CancelToken,
+    /// When that was.
+    ended: OnceLock<Instant>,
 }
 
 /// What makes a body failed: no error of the connection.
@@ -72,6 +76,7 @@ impl Progress {
             state: AtomicU8::new(State::Going as u8),
             reason: Mutex::new(None),
             is_over: CancelToken::new(),
+            ended: OnceLock::new(),
         })
     }
 
@@ -95,7 +100,14 @@ impl Progress {
         }
     }
 
+    pub(crate) fn ended(&self) -> Option<Instant> {
+        self.ended.get().copied()
+    }
+
     fn end(&self, state: State) {
+        if state != State::Ending {
+            let _ = self.ended.set(now());
+        }
         self.state.store(state as u8, Ordering::Release);
         if state != State::Ending {
             self.is_over.cancel();

@@ -11,6 +11,8 @@ pub(crate) struct Url<'a> {
     /// Host, and port if it is named: what the `Host` field says.
     pub(crate) authority: &'a str,
     pub(crate) port_is_named: bool,
+    /// The one that is named, or the scheme's.
+    port: u16,
     /// Whether it is an `https` URL.
     pub(crate) is_secure: bool,
     /// What a connection is kept by: the authority, of `https` with the scheme in front.
@@ -28,22 +30,42 @@ impl<'a> Url<'a> {
     }
 
     fn split(url: &'a str) -> Result<Self, &'static str> {
-        let (scheme, rest) = url
-            .split_once("://")
-            .ok_or("no scheme, expected http://HOST[:PORT]/PATH")?;
-        let is_secure = scheme.eq_ignore_ascii_case("https");
-        if !is_secure && !scheme.eq_ignore_ascii_case("http") {
+        let is_scheme = |scheme: &str| {
+            let begins = url.as_bytes().get(..scheme.len());
+            begins.is_some_and(|begins| begins.eq_ignore_ascii_case(scheme.as_bytes()))
+        };
+        let (is_secure, before) = if is_scheme("http://") {
+            (false, "http://".len())
+        } else if is_scheme("https://") {
+            (true, "https://".len())
+        } else if url.contains("://") {
             return Err("only http and https are spoken here");
+        } else {
+            return Err("no scheme, expected http://HOST[:PORT]/PATH");
+        };
+        // All that is looked for is ASCII, and stands at a boundary of characters.
+        let rest = &url[before..];
+        let rest = match memchr::memchr(b'#', rest.as_bytes()) {
+            Some(fragment) => &rest[..fragment],
+            None => rest,
+        };
+        // In one pass: where the authority ends, and what is in it.
+        let (mut end, mut port_at, mut names_user) = (0, None, false);
+        for &byte in rest.as_bytes() {
+            match byte {
+                b'/' | b'?' => break,
+                b':' => port_at = Some(end),
+                // A colon before it is one of an address.
+                b']' => port_at = None,
+                b'@' => names_user = true,
+                _ => {}
+            }
+            end += 1;
         }
-        let rest = rest.split('#').next().unwrap_or(rest);
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
-        if authority.contains('@') {
+        if names_user {
             return Err("user information is not sent");
         }
-        let port_at = authority
-            .rfind(':')
-            .filter(|&at| !authority[at..].contains(']'));
         let name = &authority[..port_at.unwrap_or(authority.len())];
         if name.is_empty() {
             return Err("no host");
@@ -52,23 +74,22 @@ impl<'a> Url<'a> {
             return Err("invalid host");
         }
         let port = port_at.map(|at| &authority[at + 1..]);
-        if port.is_some_and(|port| port.parse::<u16>().is_err()) {
-            return Err("invalid port");
-        }
-        if !target.bytes().all(may_be_sent) {
+        let own = if is_secure { 443 } else { 80 };
+        let number = port.map_or(Ok(own), |port| port.parse::<u16>());
+        let number = number.map_err(|_| "invalid port")?;
+        if !target.bytes().all(|byte| MAY_BE_SENT[usize::from(byte)]) {
             return Err("a character in the path or query must be percent-encoded");
         }
-        let mut escapes = target.split('%').skip(1).map(str::as_bytes);
-        let is_hex = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
-        if !escapes.all(|escape| is_hex(escape.first()) && is_hex(escape.get(1))) {
+        if !escapes_are_whole(target.as_bytes()) {
             return Err("a % in the path or query must begin a percent-encoded byte, or be %25");
         }
-        let whole = scheme.len() + "://".len() + authority.len();
+        let whole = before + authority.len();
         Ok(Self {
             authority,
             is_secure,
             origin: if is_secure { &url[..whole] } else { authority },
             port_is_named: port.is_some(),
+            port: number,
             target,
         })
     }
@@ -80,6 +101,10 @@ impl<'a> Url<'a> {
             false => self.authority,
         };
         name.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Host and port.
@@ -100,10 +125,35 @@ impl<'a> Url<'a> {
     }
 }
 
+fn escapes_are_whole(target: &[u8]) -> bool {
+    let is_hex = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
+    memchr::memchr_iter(b'%', target)
+        .all(|at| is_hex(target.get(at + 1)) && is_hex(target.get(at + 2)))
+}
+
+/// [`may_be_sent`], for each byte.
+static MAY_BE_SENT: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = may_be_sent(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
 /// What a URI may have in its path and query (RFC 3986, appendix A), and the brackets that queries often have too. All
 /// else is read in different ways by servers and by what stands before them.
-fn may_be_sent(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%[]".contains(&byte)
+const fn may_be_sent(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+'
+        )
+        || matches!(
+            byte,
+            b',' | b';' | b'=' | b':' | b'@' | b'/' | b'?' | b'%' | b'[' | b']'
+        )
 }
 
 #[cfg(test)]

@@ -1,9 +1,7 @@
 //! Forms with files: the parts of a `multipart/form-data` body, as they come.
 
 use std::{
-    fs::OpenOptions,
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -426,14 +424,14 @@ fn write_all(mut file: fs::File, bytes: &[u8]) -> io::Result<fs::File> {
 /// A file without a name, which is gone once it is closed.
 fn nameless() -> io::Result<fs::File> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let mut options = OpenOptions::new();
+    let mut options = fs::OpenOptions::new();
     // What somebody else has put there is not opened.
     options.read(true).write(true).create_new(true).mode(0o600);
     for _ in 0..MOST_TRIES {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("maniple-upload-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        match fs::File::open_with(&options, &path) {
+        match options.open(&path) {
             Ok(file) => return fs::remove_file(&path).map(|()| file),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),

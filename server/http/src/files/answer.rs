@@ -131,6 +131,9 @@ fn content_range(part: &Range<u64>, length: u64) -> String {
 fn boundary() -> String {
     static KEYS: LazyLock<(RandomState, RandomState)> = LazyLock::new(Default::default);
     static NEXT: AtomicU64 = AtomicU64::new(0);
+    if let (Some(first), Some(second)) = (maniple::sim::random(), maniple::sim::random()) {
+        return format!("{first:016x}{second:016x}");
+    }
     // A number of its own for each, in no order with anything.
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let part = |key: &RandomState| {

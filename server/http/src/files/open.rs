@@ -3,9 +3,15 @@
 use std::{
     fs::{File, Metadata},
     io,
-    os::unix::{fs::MetadataExt, io::OwnedFd},
+    os::unix::{
+        fs::{FileExt, MetadataExt},
+        io::OwnedFd,
+    },
     path::{Component, Path},
+    time::UNIX_EPOCH,
 };
+
+use maniple::{fs, sim};
 
 use rustix::{
     fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2},
@@ -16,7 +22,31 @@ use rustix::{
 #[derive(Debug)]
 pub(super) enum Found {
     Directory,
-    File(File, Metadata),
+    File(Opened, Identity),
+}
+
+/// A regular file.
+#[derive(Debug)]
+pub(super) enum Opened {
+    Disk(File),
+    /// In a simulated world.
+    World(fs::File),
+}
+
+impl Opened {
+    pub(super) fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        match self {
+            Self::Disk(file) => file.read_exact_at(bytes, offset),
+            Self::World(file) => file.read_exact_at(bytes, offset),
+        }
+    }
+
+    pub(super) fn identity(&self) -> io::Result<Identity> {
+        match self {
+            Self::Disk(file) => file.metadata().map(|metadata| Identity::of(&metadata)),
+            Self::World(file) => Identity::in_world(&file.metadata()?),
+        }
+    }
 }
 
 /// A FIFO without a writer would hold the call, and a terminal could become the process's.
@@ -36,6 +66,9 @@ const ATTEMPTS: usize = 16;
 /// # Errors
 /// Kind `NotFound` for what is neither, or leads out.
 pub(super) fn below(root: &Path, path: &Path) -> io::Result<Found> {
+    if sim::is_inside() {
+        return in_world(&root.join(path));
+    }
     let root = openat(
         CWD,
         root,
@@ -61,7 +94,29 @@ pub(super) fn below(root: &Path, path: &Path) -> io::Result<Found> {
 
 /// Opens a regular file wherever it is.
 pub(super) fn file(path: &Path) -> io::Result<Found> {
+    if sim::is_inside() {
+        return in_world(path);
+    }
     sort(openat(CWD, path, FLAGS, Mode::empty()).map_err(told)?)
+}
+
+/// In a simulated world, which has no links.
+#[cold]
+fn in_world(path: &Path) -> io::Result<Found> {
+    let file = fs::File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
+            io::ErrorKind::NotFound.into()
+        }
+        _ => error,
+    })?;
+    let metadata = file.metadata()?;
+    match metadata.is_dir() {
+        true => Ok(Found::Directory),
+        false => Ok(Found::File(
+            Opened::World(file),
+            Identity::in_world(&metadata)?,
+        )),
+    }
 }
 
 /// Without a link on the way.
@@ -89,7 +144,7 @@ fn sort(opened: OwnedFd) -> io::Result<Found> {
         return Ok(Found::Directory);
     }
     match metadata.is_file() {
-        true => Ok(Found::File(file, metadata)),
+        true => Ok(Found::File(Opened::Disk(file), Identity::of(&metadata))),
         false => Err(io::ErrorKind::NotFound.into()),
     }
 }
@@ -111,10 +166,11 @@ fn told(error: Errno) -> io::Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    pub(super) inode: u64,
+    pub(super) length: u64,
+    /// Seconds since 1970, and nanoseconds.
+    pub(super) modified: (i64, i64),
+    pub(super) changed: (i64, i64),
 }
 
 impl Identity {
@@ -126,6 +182,19 @@ impl Identity {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+
+    fn in_world(metadata: &fs::Metadata) -> io::Result<Self> {
+        let since = metadata.modified()?.duration_since(UNIX_EPOCH);
+        let since = since.unwrap_or_default();
+        let modified = (since.as_secs() as i64, i64::from(since.subsec_nanos()));
+        Ok(Self {
+            device: 0,
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified,
+            changed: modified,
+        })
     }
 }
 

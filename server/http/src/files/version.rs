@@ -1,12 +1,10 @@
 //! One version of a file as it is sent: its bytes and the fields that go with them.
 
 use std::{
-    fs::{File, Metadata},
     io,
-    os::unix::fs::{FileExt, MetadataExt},
     path::Path,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use http::{
@@ -19,7 +17,7 @@ use http::{
 use super::{
     content::Content,
     media::media_type,
-    open::{Found, Identity, below, file},
+    open::{Found, Identity, Opened, below, file},
     place::Place,
     settings::Settings,
 };
@@ -103,19 +101,19 @@ pub(super) fn look(
     for one in codings {
         let mut sibling = name.clone().into_os_string();
         sibling.push(suffix(*one));
-        if let Ok(Found::File(file, metadata)) = open(Path::new(&sibling)) {
-            found = Found::File(file, metadata);
+        if let Ok(Found::File(file, identity)) = open(Path::new(&sibling)) {
+            found = Found::File(file, identity);
             coding = Some(*one);
             break;
         }
     }
-    let Found::File(file, metadata) = found else {
+    let Found::File(file, identity) = found else {
         return Err(missing());
     };
-    if known == Some(Identity::of(&metadata)) {
+    if known == Some(identity) {
         return Ok(Looked::Same);
     }
-    let version = take(settings, &name, file, metadata, coding, keep)?;
+    let version = take(settings, &name, file, identity, coding, keep)?;
     Ok(Looked::New(Arc::new(version)))
 }
 
@@ -126,53 +124,54 @@ fn missing() -> io::Error {
 fn take(
     settings: &Settings,
     name: &Path,
-    file: File,
-    mut metadata: Metadata,
+    file: Opened,
+    mut identity: Identity,
     coding: Option<Coding>,
     keep: u64,
 ) -> io::Result<Version> {
     let mut in_memory = None;
     let mut is_steady = true;
-    if metadata.len() <= keep {
+    if identity.length <= keep || matches!(file, Opened::World(_)) {
         for attempt in 1.. {
-            let mut bytes = vec![0; metadata.len() as usize];
+            let mut bytes = vec![0; identity.length as usize];
             let read = file.read_exact_at(&mut bytes, 0);
-            let now = file.metadata()?;
-            is_steady = Identity::of(&now) == Identity::of(&metadata);
+            let now = file.identity()?;
+            is_steady = now == identity;
             match read {
                 Ok(()) => {
                     in_memory = Some(bytes);
                     break;
                 }
                 // It has become shorter.
-                Err(error) if attempt == ATTEMPTS || now.len() > keep => return Err(error),
-                Err(_) => metadata = now,
+                Err(error) if attempt == ATTEMPTS || now.length > keep => return Err(error),
+                Err(_) => identity = now,
             }
         }
     }
-    let content = match in_memory {
-        Some(bytes) => Content::Memory(bytes.into()),
-        None => Content::Disk(Arc::new(file)),
+    let content = match (in_memory, file) {
+        (Some(bytes), _) => Content::Memory(bytes.into()),
+        (None, Opened::Disk(file)) => Content::Disk(Arc::new(file)),
+        (None, Opened::World(_)) => return Err(missing()),
     };
-    let age = |seconds: i64, nanos: i64| {
+    let age = |(seconds, nanos): (i64, i64)| {
         let since = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanos).ok()?);
         let at = UNIX_EPOCH.checked_add(since)?;
-        SystemTime::now().duration_since(at).ok()
+        maniple::time::system_now().duration_since(at).ok()
     };
-    let modified = age(metadata.mtime(), metadata.mtime_nsec());
-    let changed = age(metadata.ctime(), metadata.ctime_nsec());
+    let modified = age(identity.modified);
+    let changed = age(identity.changed);
     // Builds that can be repeated give all files the time 0 or 1: that tells nothing. Nor does one that is yet to come.
-    let is_dated = metadata.mtime() > 1 && modified.is_some();
+    let is_dated = identity.modified.0 > 1 && modified.is_some();
     let date_is_sure = is_dated && modified.is_some_and(|age| age >= SURE);
     let is_sure = changed.is_some_and(|age| age >= SURE);
     let validators = Validators {
         exists: true,
-        tag: Some(tag(&metadata, coding, is_dated, is_sure)),
-        modified: is_dated.then(|| metadata.mtime() as u64),
+        tag: Some(tag(&identity, coding, is_dated, is_sure)),
+        modified: is_dated.then_some(identity.modified.0 as u64),
     };
     Ok(Version {
-        identity: Identity::of(&metadata),
-        length: metadata.len(),
+        identity,
+        length: identity.length,
         date_is_sure,
         is_sure,
         is_settled: is_steady && changed.is_some_and(|age| age >= SETTLED),
@@ -183,14 +182,14 @@ fn take(
 }
 
 /// Of time and length, as servers side by side have them; of a file whose time tells nothing, of what this machine knows.
-fn tag(metadata: &Metadata, coding: Option<Coding>, is_dated: bool, is_sure: bool) -> HeaderValue {
+fn tag(identity: &Identity, coding: Option<Coding>, is_dated: bool, is_sure: bool) -> HeaderValue {
     let weak = if is_sure { "" } else { "W/" };
     let coding = coding.map_or("", suffix);
-    let (length, seconds, nanos) = (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
+    let (length, (seconds, nanos)) = (identity.length, identity.modified);
     let tag = match is_dated {
         true => format!("{weak}\"{seconds:x}.{nanos:x}-{length:x}{coding}\""),
         false => {
-            let (inode, changed, nanos) = (metadata.ino(), metadata.ctime(), metadata.ctime_nsec());
+            let (inode, (changed, nanos)) = (identity.inode, identity.changed);
             format!("{weak}\"{inode:x}-{changed:x}.{nanos:x}-{length:x}{coding}\"")
         }
     };

@@ -59,6 +59,25 @@ pub(crate) const TOO_LARGE: Reject =
 /// The fields in lines of trailers that a decoder has let through. Those that say how a message is to be read are left out:
 /// it has been read (RFC 9110, 6.5.1).
 pub(crate) fn trailers(lines: &[u8]) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    for line in lines.split(|&byte| byte == b'\n') {
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else {
+            continue;
+        };
+        let (name, value) = line.split_at(colon);
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        let field = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value));
+        if let (Ok(name), Ok(value)) = field
+            && !is_framing(&name)
+        {
+            fields.append(name, value);
+        }
+    }
+    fields
+}
+
+/// Whether such a field says how a message is to be read, or who asks, for which it is too late behind a body.
+pub(crate) fn is_framing(name: &HeaderName) -> bool {
     use http::header::{
         AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
         COOKIE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -78,21 +97,7 @@ pub(crate) fn trailers(lines: &[u8]) -> HeaderMap {
         TRANSFER_ENCODING,
         UPGRADE,
     ];
-    let mut fields = HeaderMap::new();
-    for line in lines.split(|&byte| byte == b'\n') {
-        let Some(colon) = line.iter().position(|&byte| byte == b':') else {
-            continue;
-        };
-        let (name, value) = line.split_at(colon);
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
-        let field = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value));
-        if let (Ok(name), Ok(value)) = field
-            && !FRAMES.contains(&name)
-        {
-            fields.append(name, value);
-        }
-    }
-    fields
+    FRAMES.contains(name)
 }
 
 /// What a body gets whose extensions and trailers are longer than they may be.

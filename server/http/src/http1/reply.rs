@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, SERVER, TRANSFER_ENCODING},
 };
 
 use super::{
@@ -123,14 +123,26 @@ impl Reply {
         let code = parsed.code.unwrap_or(0);
         let status = StatusCode::from_u16(code).map_err(|_| format!("invalid status {code}"))?;
         let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+        // What most answers lack is not looked up.
+        let (mut says_encoding, mut says_connection) = (false, false);
+        let mut length = Ok(None);
         for field in parsed.headers.iter() {
             let wrong = |_| format!("invalid header field {:?}", field.name);
-            let name = HeaderName::from_bytes(field.name.as_bytes());
+            let name = match usual_name(field.name.as_bytes()) {
+                Some(name) => name,
+                None => HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| wrong(()))?,
+            };
             let value = HeaderValue::from_maybe_shared(shared.slice_ref(field.value));
-            headers.append(name.map_err(|_| wrong(()))?, value.map_err(|_| wrong(()))?);
+            let value = value.map_err(|_| wrong(()))?;
+            says_encoding |= name == TRANSFER_ENCODING;
+            says_connection |= name == CONNECTION;
+            if name == CONTENT_LENGTH {
+                length = length.and_then(|agreed| agreed_length(agreed, &value));
+            }
+            headers.append(name, value);
         }
         let http_11 = parsed.version == Some(1);
-        let ending = ending(&headers, status, method, http_11)?;
+        let ending = ending(&headers, length, says_encoding, status, method, http_11)?;
         let asks = |wanted: &str| {
             headers
                 .get_all(CONNECTION)
@@ -138,7 +150,10 @@ impl Reply {
                 .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
                 .any(|option| option.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
         };
-        let stays = persists(http_11, asks("close"), asks("keep-alive"));
+        let stays = match says_connection {
+            true => persists(http_11, asks("close"), asks("keep-alive")),
+            false => persists(http_11, false, false),
+        };
         Ok(Self {
             status,
             // What follows 101 is another protocol.
@@ -153,6 +168,12 @@ impl Reply {
 
 /// Puts folded lines onto the line that they continue, with spaces for the line ends (RFC 9112, 5.2).
 fn unfold(head: &mut [u8]) -> Result<(), String> {
+    // All pairs, since that is done many at a time.
+    let pairs = head.iter().zip(head.get(1..).unwrap_or_default());
+    let is_fold = |(&end, &next): (&u8, &u8)| (end == b'\n') & ((next == b' ') | (next == b'\t'));
+    if !pairs.fold(false, |found, pair| found | is_fold(pair)) {
+        return Ok(());
+    }
     let mut from = 0;
     let mut is_status_line = true;
     while let Some(at) = memchr::memchr(b'\n', &head[from..]) {
@@ -175,6 +196,8 @@ fn unfold(head: &mut [u8]) -> Result<(), String> {
 /// How the body ends (RFC 9112, 6.3).
 fn ending(
     headers: &HeaderMap,
+    length: Result<Option<u64>, String>,
+    says_encoding: bool,
     status: StatusCode,
     method: &Method,
     http_11: bool,
@@ -183,9 +206,10 @@ fn ending(
     if is_bodiless(status, *method == Method::HEAD) {
         return Ok(Ending::Done);
     }
-    let length = content_length(headers)?;
-    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(encoding) = encodings.next() {
+    let length = length?;
+    if says_encoding {
+        let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
+        let encoding = encodings.next().ok_or("no Transfer-Encoding")?;
         if length.is_some() {
             return Err("both Content-Length and Transfer-Encoding".to_owned());
         }
@@ -202,19 +226,30 @@ fn ending(
     })
 }
 
-/// The length that all Content-Length fields agree on, each of which may be a list.
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, String> {
-    let mut agreed = None;
-    for value in headers.get_all(CONTENT_LENGTH) {
-        for element in value.as_bytes().split(|&byte| byte == b',') {
-            let length = parse_length(element.trim_ascii())
-                .ok_or_else(|| format!("invalid Content-Length {value:?}"))?;
-            if *agreed.get_or_insert(length) != length {
-                return Err("different Content-Lengths".to_owned());
-            }
+/// The length that all Content-Length fields agree on, each of which may be a list: that of those before, and one more.
+fn agreed_length(mut agreed: Option<u64>, value: &HeaderValue) -> Result<Option<u64>, String> {
+    for element in value.as_bytes().split(|&byte| byte == b',') {
+        let length = parse_length(element.trim_ascii())
+            .ok_or_else(|| format!("invalid Content-Length {value:?}"))?;
+        if *agreed.get_or_insert(length) != length {
+            return Err("different Content-Lengths".to_owned());
         }
     }
     Ok(agreed)
+}
+
+/// Names that most answers have, as most servers write them: the way through the whole table takes longer than all else that is
+/// done for a field.
+fn usual_name(name: &[u8]) -> Option<HeaderName> {
+    Some(match name {
+        b"Content-Length" | b"content-length" => CONTENT_LENGTH,
+        b"Content-Type" | b"content-type" => CONTENT_TYPE,
+        b"Date" | b"date" => DATE,
+        b"Server" | b"server" => SERVER,
+        b"Connection" | b"connection" => CONNECTION,
+        b"Transfer-Encoding" | b"transfer-encoding" => TRANSFER_ENCODING,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

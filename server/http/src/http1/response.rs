@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::conversation::Ending;
+use crate::id::Id;
 
 /// A type that is known beforehand, so that no header map is made for it.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,30 +35,53 @@ content_type!(OCTETS, "application/octet-stream");
 /// A `date` line and the empty one that ends a head: its name, an IMF-fixdate of 29 bytes, twice CR LF.
 pub(crate) type DateLine = [u8; 6 + 29 + 4];
 
-/// A response's head without its fields of its own.
+/// Header fields beside the type, as they are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extra<'a> {
+    pub(crate) map: Option<&'a HeaderMap>,
+    pub(crate) id: Option<&'a Id>,
+}
+
+impl Extra<'_> {
+    /// Most answers have no others.
+    pub(crate) const NONE: Self = Self {
+        map: None,
+        id: None,
+    };
+}
+
+/// A response's head.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head<'a> {
     pub(crate) status: StatusCode,
     pub(crate) content_type: Option<&'static ContentType>,
-    pub(crate) headers: Option<&'a HeaderMap>,
+    pub(crate) extra: Extra<'a>,
     pub(crate) ending: Ending,
     /// `Connection: close`, or `keep-alive` for HTTP/1.0 peers that asked.
     pub(crate) connection: Option<&'static str>,
 }
 
-/// Appends the head up to its end, which is a [`DateLine`].
-#[inline(always)]
-pub(crate) fn write_head(out: &mut Vec<u8>, head: &Head<'_>) {
-    match (head.content_type, head.ending) {
-        (Some(content_type), Ending::Length(length @ 0..10_000))
-            if head.status == StatusCode::OK
-                && head.connection.is_none()
-                && head.headers.is_none() =>
-        {
-            out.extend_from_slice(content_type.opening);
-            write_short_length(out, length);
+/// A head like most: 200 with a type, a body that is not long, no further fields but the id, and a connection that goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UsualHead<'a> {
+    pub(crate) content_type: &'static ContentType,
+    /// Less than [`UsualHead::LONGEST`].
+    pub(crate) length: u64,
+    pub(crate) id: Option<&'a Id>,
+}
+
+impl UsualHead<'_> {
+    pub(crate) const LONGEST: u64 = 10_000;
+
+    /// Appends what [`write_head`] would.
+    #[inline(always)]
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        debug_assert!(self.length < Self::LONGEST);
+        out.extend_from_slice(self.content_type.opening);
+        write_short_length(out, self.length);
+        if let Some(id) = self.id {
+            write_id(out, id);
         }
-        _ => write_any_head(out, head),
     }
 }
 
@@ -85,9 +109,9 @@ fn write_short_length(out: &mut Vec<u8>, length: u64) {
     out.truncate(out.len() - (8 - 2 - count));
 }
 
-/// Appends a head that is like most, or unlike them in anything.
+/// Appends the head up to its end, which is a [`DateLine`].
 #[inline(never)]
-fn write_any_head(out: &mut Vec<u8>, head: &Head<'_>) {
+pub(crate) fn write_head(out: &mut Vec<u8>, head: &Head<'_>) {
     write_opening(out, head.status, head.content_type);
     match head.ending {
         Ending::Length(length) => {
@@ -100,9 +124,16 @@ fn write_any_head(out: &mut Vec<u8>, head: &Head<'_>) {
     if let Some(connection) = head.connection {
         field(out, b"connection: ", connection.as_bytes());
     }
-    if let Some(headers) = head.headers {
+    if let Some(headers) = head.extra.map {
         write_fields(out, headers);
     }
+    if let Some(id) = head.extra.id {
+        write_id(out, id);
+    }
+}
+
+fn write_id(out: &mut Vec<u8>, id: &Id) {
+    field(out, b"x-request-id: ", id.bytes());
 }
 
 fn write_opening(out: &mut Vec<u8>, status: StatusCode, content_type: Option<&ContentType>) {
@@ -178,9 +209,6 @@ pub(crate) fn append_trailer(
     name: &HeaderName,
     value: &HeaderValue,
 ) -> Result<(), String> {
-    if FRAMES.contains(name) {
-        return Err(format!("{name} cannot be a trailer"));
-    }
     let listed = headers
         .iter()
         .flat_map(|headers| headers.get_all(header::TRAILER));
@@ -192,6 +220,18 @@ pub(crate) fn append_trailer(
         });
     if !is_listed {
         return Err(format!("the Trailer field does not list {name}"));
+    }
+    append_any_trailer(trailers, name, value)
+}
+
+/// Appends a trailer that need not be announced.
+pub(crate) fn append_any_trailer(
+    trailers: &mut Vec<u8>,
+    name: &HeaderName,
+    value: &HeaderValue,
+) -> Result<(), String> {
+    if FRAMES.contains(name) {
+        return Err(format!("{name} cannot be a trailer"));
     }
     if trailers.len() + name.as_str().len() + value.len() > MAX_TRAILERS {
         return Err(format!("trailers are longer than {MAX_TRAILERS} bytes"));
@@ -245,8 +285,9 @@ impl Chunk {
             }
         };
         out.extend_from_slice(data);
-        let size = format!("{:04x}", out.len() - start - 6);
-        out[start..start + 4].copy_from_slice(size.as_bytes());
+        let size = out.len() - start - 6;
+        let digit = |shift: u32| b"0123456789abcdef"[(size >> shift) & 0xf];
+        out[start..start + 4].copy_from_slice(&[12, 8, 4, 0].map(digit));
         out.extend_from_slice(b"\r\n");
         Self {
             start,
@@ -280,12 +321,15 @@ mod tests {
         let mut head = Head {
             status: StatusCode::OK,
             content_type: Some(&JSON),
-            headers: None,
+            extra: Extra::NONE,
             ending: Ending::Length(0),
             connection: None,
         };
         for length in ends.chain(0..12_000).chain([u64::MAX]) {
             head.ending = Ending::Length(length);
+            if length < UsualHead::LONGEST {
+                assert_eq!(usual(length, None), text(&head));
+            }
             assert_eq!(
                 text(&head),
                 format!(
@@ -293,6 +337,17 @@ mod tests {
                 )
             );
         }
+    }
+
+    fn usual(length: u64, id: Option<&Id>) -> String {
+        let mut out = Vec::new();
+        let usual = UsualHead {
+            content_type: &JSON,
+            length,
+            id,
+        };
+        usual.write(&mut out);
+        String::from_utf8(out).unwrap()
     }
 
     fn text(head: &Head<'_>) -> String {
@@ -306,17 +361,21 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-a", HeaderValue::from_static("b"));
         headers.insert("content-length", HeaderValue::from_static("999"));
+        let id = Id::acceptable("7").unwrap();
         let head = Head {
             status: StatusCode::NOT_FOUND,
             content_type: Some(&JSON),
-            headers: Some(&headers),
+            extra: Extra {
+                map: Some(&headers),
+                id: Some(&id),
+            },
             ending: Ending::Length(3),
             connection: Some("close"),
         };
         assert_eq!(
             text(&head),
             "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 3\r\n\
-             connection: close\r\nx-a: b\r\n"
+             connection: close\r\nx-a: b\r\nx-request-id: 7\r\n"
         );
     }
 
@@ -325,7 +384,7 @@ mod tests {
         let mut head = Head {
             status: StatusCode::OK,
             content_type: Some(&TEXT),
-            headers: None,
+            extra: Extra::NONE,
             ending: Ending::Length(0),
             connection: None,
         };
@@ -334,9 +393,14 @@ mod tests {
             usual,
             "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 0\r\n"
         );
-        let mut any = Vec::new();
-        write_any_head(&mut any, &head);
-        assert_eq!(String::from_utf8(any).unwrap(), usual);
+        let id = Id::fresh();
+        for id in [None, Some(&id)] {
+            head.content_type = Some(&JSON);
+            head.extra.id = id;
+            assert_eq!(self::usual(0, id), text(&head));
+        }
+        head.content_type = Some(&TEXT);
+        head.extra.id = None;
         head.status = StatusCode::CREATED;
         assert_eq!(text(&head), usual.replace("200 OK", "201 Created"));
     }
@@ -346,7 +410,7 @@ mod tests {
         let head = Head {
             status: StatusCode::from_u16(799).unwrap(),
             content_type: None,
-            headers: None,
+            extra: Extra::NONE,
             ending: Ending::NoBody,
             connection: None,
         };

@@ -79,8 +79,8 @@ impl Middleware for AccessLog {
         }
         let mut entry = Entry {
             format: self.format,
-            taken_up: SystemTime::now(),
-            began: Instant::now(),
+            taken_up: maniple::time::system_now(),
+            began: maniple::time::now(),
             // The request is the handler's until it has answered, and gone if that unwinds.
             said: Said::of(request),
             route: request.route(),
@@ -97,7 +97,7 @@ impl Middleware for AccessLog {
         if !log::log_enabled!(target: TARGET, log::Level::Info) {
             return;
         }
-        let now = SystemTime::now();
+        let now = maniple::time::system_now();
         match self.format {
             Format::Json => log::info!(target: TARGET, "{}", refused_json(refused, now)),
             format => log::info!(target: TARGET, "{}", refused_line(refused, format, now)),
@@ -128,6 +128,7 @@ impl Said {
             target: target.escape_default().to_string().replace("\\'", "'"),
             version: match request.version() {
                 http::Version::HTTP_10 => "HTTP/1.0",
+                http::Version::HTTP_2 => "HTTP/2.0",
                 _ => "HTTP/1.1",
             },
             referer: field("referer"),
@@ -186,7 +187,7 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let took = self.began.elapsed();
+        let took = maniple::time::now().saturating_duration_since(self.began);
         maniple::panics::catch(|| match self.format {
             Format::Json => log::info!(target: TARGET, "{}", self.json(took)),
             _ => log::info!(target: TARGET, "{}", self.line(took)),
@@ -287,7 +288,7 @@ mod tests {
         Entry {
             format,
             taken_up: UNIX_EPOCH + Duration::from_secs(971_186_136),
-            began: Instant::now(),
+            began: maniple::time::now(),
             said: Said::of(request),
             route: Some("/users/{id}"),
             status: 200,

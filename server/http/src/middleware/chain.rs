@@ -92,14 +92,6 @@ where
 /// How problems are told: see [`Router::on_error`](crate::Router::on_error).
 pub(crate) type Form = dyn Fn(&Problem, Option<&Request>) -> Response + Send + Sync;
 
-#[inline]
-fn in_form(form: Option<&Form>, response: Response, request: &Request) -> Response {
-    match form {
-        Some(form) => give_form(form, response, Some(request)),
-        None => response,
-    }
-}
-
 /// The response, in that form if it is a problem that has none yet.
 pub(crate) fn give_form(form: &Form, response: Response, request: Option<&Request>) -> Response {
     let Some(problem) = response.problem() else {
@@ -130,18 +122,22 @@ pub struct Next<'a> {
     outer: &'a [Link],
     /// The route's own.
     inner: &'a [Link],
+    end: &'a End<'a>,
+}
+
+/// What is behind a chain, and alike for all of its links: these are given few words.
+#[derive(Clone, Copy)]
+pub(crate) struct End<'a> {
     handler: &'a dyn Handler,
     form: Option<&'a Form>,
     /// For the handler.
     time: Option<&'a Duration>,
 }
 
-impl<'a> Next<'a> {
+impl<'a> End<'a> {
     #[inline]
-    pub(crate) fn new(outer: &'a [Link], inner: &'a [Link], handler: &'a dyn Handler) -> Self {
+    pub(crate) fn by(handler: &'a dyn Handler) -> Self {
         Self {
-            outer,
-            inner,
             handler,
             form: None,
             time: None,
@@ -157,36 +153,49 @@ impl<'a> Next<'a> {
     pub(crate) fn in_time(self, time: Option<&'a Duration>) -> Self {
         Self { time, ..self }
     }
+}
+
+impl<'a> Next<'a> {
+    #[inline]
+    pub(crate) fn new(outer: &'a [Link], inner: &'a [Link], end: &'a End<'a>) -> Self {
+        Self { outer, inner, end }
+    }
 
     /// Runs with a form within that of the router around.
     pub(crate) fn run_in_form(self, form: &Form, request: &mut Request) -> Response {
-        let next = Next {
-            outer: self.outer,
-            inner: self.inner,
-            handler: self.handler,
-            form: Some(form),
-            time: self.time,
-        };
-        next.run(request)
+        let end = self.end.with_form(Some(form));
+        let (outer, inner) = (self.outer, self.inner);
+        Next::new(outer, inner, &end).run(request)
     }
 
     /// Calls what is left: the next middleware, or the handler.
     pub fn run(self, request: &mut Request) -> Response {
+        match self.end.form {
+            None => self.run_first(request),
+            Some(form) => {
+                let response = self.run_first(request);
+                give_form(form, response, Some(request))
+            }
+        }
+    }
+
+    #[inline]
+    fn run_first(self, request: &mut Request) -> Response {
         let (first, rest) = match (self.outer, self.inner) {
             ([first, outer @ ..], _) => (first, Self { outer, ..self }),
             ([], [first, inner @ ..]) => (first, Self { inner, ..self }),
-            ([], []) => {
-                let response = match self.time {
-                    None => self.handler.call(request),
-                    Some(time) => answer_in_time(*time, StatusCode::SERVICE_UNAVAILABLE, || {
-                        self.handler.call(request)
-                    }),
-                };
-                return in_form(self.form, response, request);
-            }
+            ([], []) => return self.call(request),
         };
-        let form = self.form;
-        in_form(form, first.handle(request, rest), request)
+        first.handle(request, rest)
+    }
+
+    #[inline]
+    fn call(self, request: &mut Request) -> Response {
+        let mut call = || self.end.handler.call(request);
+        match self.end.time {
+            None => call(),
+            Some(time) => answer_in_time(*time, StatusCode::SERVICE_UNAVAILABLE, call),
+        }
     }
 }
 

@@ -104,7 +104,7 @@ impl Compression {
         if has_none.contains(&status) || response.is_takeover() {
             return None;
         }
-        let headers = response.headers.as_deref();
+        let headers = response.map();
         if headers.is_some_and(is_settled) {
             return None;
         }

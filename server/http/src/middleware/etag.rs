@@ -72,17 +72,16 @@ impl Middleware for ETag {
             return response;
         }
         let has_own = response
-            .headers
-            .as_ref()
+            .map()
             .is_some_and(|headers| headers.contains_key(ETAG));
         if !has_own
-            && !is_never_stored(response.headers.as_deref())
+            && !is_never_stored(response.map())
             && let Some(body @ [_, ..]) = response.body.bytes()
         {
             let tag = self.tag(body);
             response.headers_mut().insert(ETAG, tag);
         }
-        let Some(headers) = response.headers.as_deref() else {
+        let Some(headers) = response.map() else {
             return response;
         };
         let version = Validators::of_answer(headers);

@@ -25,6 +25,7 @@ mod access_log;
 mod adaptive_limit;
 mod auth;
 mod body_limit;
+mod canonical_host;
 mod catch_panic;
 mod chain;
 #[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
@@ -49,8 +50,9 @@ pub use access_log::AccessLog;
 pub use adaptive_limit::AdaptiveLimit;
 pub use auth::{BasicAuth, BearerAuth, equal_secrets};
 pub use body_limit::BodyLimit;
+pub use canonical_host::CanonicalHost;
 pub use catch_panic::CatchPanic;
-pub(crate) use chain::{Form, Link, give_form};
+pub(crate) use chain::{End, Form, Link, give_form};
 pub use chain::{Middleware, Next};
 #[cfg(any(feature = "gzip", feature = "brotli", feature = "zstd"))]
 pub use compression::Compression;
@@ -61,7 +63,7 @@ pub use cross_site::RefuseCrossSite;
 pub use decompression::Decompression;
 pub use etag::ETag;
 pub use https_only::HttpsOnly;
-pub(crate) use metrics::ServerNumbers;
+pub(crate) use metrics::{CallCounts, ServerNumbers};
 pub use metrics::{Exposition, Metrics};
 pub use rate_limit::RateLimit;
 pub use refused::Refused;

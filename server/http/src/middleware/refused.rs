@@ -7,8 +7,11 @@ use http::StatusCode;
 use crate::transport::Peer;
 
 /// What the server refused before it was a request: what is no HTTP (400), has no end in time (408), or goes beyond a
-/// limit of the head (414, 431), or asks for what there is not (501, 505). For
+/// limit of the head (414, 431), or asks for what there is not (501, 505); plain HTTP where TLS is spoken (400), and a
+/// connection that is one too many of its peer's (429), both without a line. For
 /// [`Middleware::refused`](super::Middleware::refused).
+///
+/// Of very many connections beyond the limit at a time some are closed without an answer, and are not heard of.
 pub struct Refused<'a> {
     peer: &'a Peer,
     status: StatusCode,

@@ -1,24 +1,20 @@
 //! An id for each request, which all of its log lines and its answer can have.
 
-use std::{
-    cell::RefCell,
-    collections::hash_map::RandomState,
-    hash::BuildHasher,
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{cell::RefCell, mem::ManuallyDrop, sync::Arc};
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 use maniple::coroutine_local;
 
 use super::chain::{Middleware, Next};
-use crate::{request::Request, response::Response};
+use crate::{
+    id::{FIELD, Id},
+    request::Request,
+    response::Response,
+};
 
 coroutine_local! {
     /// That of the request which the coroutine, or the one that spawned it, answers.
-    static CURRENT: RefCell<Option<Arc<str>>> = RefCell::new(None), inherited;
+    static CURRENT: RefCell<Option<Id>> = RefCell::new(None), inherited;
 }
 
 /// Gives each request an id: that of the field `X-Request-Id` if it has one, or else a new one; and puts it into the
@@ -48,9 +44,6 @@ pub struct RequestId {
     trusts: bool,
 }
 
-/// The longest id of a client's that is taken over.
-const MOST: usize = 128;
-
 impl Default for RequestId {
     fn default() -> Self {
         Self::new()
@@ -61,7 +54,7 @@ impl RequestId {
     /// Ids in `X-Request-Id`.
     pub fn new() -> Self {
         Self {
-            field: HeaderName::from_static("x-request-id"),
+            field: FIELD,
             trusts: true,
         }
     }
@@ -86,43 +79,54 @@ impl RequestId {
 
 /// The id of the request that this coroutine, or the one that spawned it, answers; `None` without a [`RequestId`].
 pub fn request_id() -> Option<Arc<str>> {
-    // A destructor of another local may log when this one is gone.
-    CURRENT.try_with(|id| id.borrow().clone()).ok().flatten()
+    // Not made for a look: each coroutine that is spawned would have to inherit it.
+    let text = |id: &RefCell<Option<Id>>| Some(id.borrow_mut().as_mut()?.shared());
+    CURRENT.with_made(text).flatten()
 }
 
 impl Middleware for RequestId {
     fn handle(&self, request: &mut Request, next: Next<'_>) -> Response {
-        let theirs = request
-            .header_str(self.field.as_str())
-            .filter(|id| self.trusts && is_acceptable(id));
-        let id: Arc<str> = theirs.map_or_else(|| fresh().into(), Into::into);
-        let _current = Current(CURRENT.replace(Some(id.clone())));
-        let mut response = next.run(request);
-        let value = HeaderValue::from_str(&id).expect("an id is visible ASCII");
-        response.headers_mut().insert(self.field.clone(), value);
-        response
+        let theirs = match self.trusts {
+            true => request.header_str(self.field.as_str()),
+            false => None,
+        };
+        let id = theirs.and_then(Id::acceptable).unwrap_or_else(Id::fresh);
+        CURRENT.with(|current| {
+            let former = current.replace(Some(id));
+            let current = Current { current, former };
+            let mut response = next.run(request);
+            match current.end() {
+                Some(id) if self.field == FIELD => response.set_id(id),
+                Some(id) => {
+                    _ = response
+                        .headers_mut()
+                        .insert(self.field.clone(), id.value())
+                }
+                None => {}
+            }
+            response
+        })
     }
 }
 
 /// Puts the former id back, since a coroutine answers one request after the other.
-struct Current(Option<Arc<str>>);
+struct Current<'a> {
+    current: &'a RefCell<Option<Id>>,
+    former: Option<Id>,
+}
 
-impl Drop for Current {
-    fn drop(&mut self) {
-        CURRENT.set(self.0.take());
+impl Current<'_> {
+    /// Puts it back now; the id that was there meanwhile.
+    fn end(self) -> Option<Id> {
+        let mut this = ManuallyDrop::new(self);
+        this.current.replace(this.former.take())
     }
 }
 
-fn is_acceptable(id: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    (1..=MOST).contains(&id.len()) && id.bytes().all(is_plain)
-}
-
-fn fresh() -> String {
-    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("{:016x}{count:016x}", *PROCESS)
+impl Drop for Current<'_> {
+    fn drop(&mut self) {
+        self.current.replace(self.former.take());
+    }
 }
 
 #[cfg(test)]
@@ -150,6 +154,43 @@ mod tests {
         }
         assert_ne!(answer(""), answer(""));
         assert_eq!(request_id(), None, "it is the request's alone");
+    }
+
+    #[test]
+    fn an_answer_has_one_id_whatever_is_done_to_its_fields() {
+        let id = |response: Response| {
+            let mut response = response;
+            let told = response.header("X-Request-Id").unwrap().to_owned();
+            let all = response.headers_mut().get_all("x-request-id").iter();
+            let all: Vec<_> = all
+                .map(|value| value.to_str().unwrap().to_owned())
+                .collect();
+            assert_eq!(all, std::slice::from_ref(&told));
+            assert_eq!(response.header("x-request-id"), Some(&*told));
+            told
+        };
+        let with_type = |response: Response| response.with_header("x-other", "value");
+        let router = Router::new()
+            .with(move |request: &mut Request, next: Next<'_>| with_type(next.run(request)))
+            .with(RequestId::new())
+            .get("/", |_: &mut Request| "plain")
+            .get("/own", |_: &mut Request| {
+                Response::text("own").with_header("x-request-id", "theirs")
+            })
+            .get("/none", |_: &mut Request| http::StatusCode::NO_CONTENT);
+        for target in ["/", "/own", "/none", "/nowhere"] {
+            let answer = router.answer(&mut Request::for_test("GET", target));
+            assert_eq!(answer.header("x-other"), Some("value"));
+            let has_type = answer.header("content-type").is_some();
+            assert_eq!(
+                has_type,
+                matches!(target, "/" | "/own" | "/nowhere"),
+                "{target}"
+            );
+            assert_eq!(id(answer).len(), 32, "{target}");
+            let mut request = Request::for_test("GET", target).with_header("x-request-id", "a-1");
+            assert_eq!(id(router.answer(&mut request)), "a-1", "{target}");
+        }
     }
 
     #[test]

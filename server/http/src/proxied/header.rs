@@ -194,8 +194,12 @@ fn read_binary(bytes: &[u8]) -> Result<Read, Malformed> {
         0x00 => (Addresses::None, 0),
         _ => (Addresses::None, body.len()),
     };
-    let extensions = &body[taken..];
-    check_extensions(&bytes[..end], FIXED + taken)?;
+    // The proxy's own "must" be accepted, and what stands there skipped: it need not be extensions.
+    let skipped = local && !are_extensions(&body[taken..]);
+    let extensions = if skipped { &[] } else { &body[taken..] };
+    if !skipped {
+        check_extensions(&bytes[..end], FIXED + taken)?;
+    }
     let header = ProxyHeader {
         addresses,
         local,
@@ -220,6 +224,18 @@ fn inet(source: IpAddr, target: IpAddr, ports: &[u8]) -> Addresses {
         SocketAddr::new(source, port(0)),
         SocketAddr::new(target, port(2)),
     )
+}
+
+/// They fit, one after the other.
+fn are_extensions(mut bytes: &[u8]) -> bool {
+    while let [_, high, low, rest @ ..] = bytes {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        match rest.get(length..) {
+            Some(behind) => bytes = behind,
+            None => return false,
+        }
+    }
+    bytes.is_empty()
 }
 
 /// Each extension fits, and the checksum is right if there is one.
@@ -481,6 +497,9 @@ mod tests {
             assert!(header.is_local() && header.source().is_none());
         }
         assert_eq!(whole(&binary(0x20, 0x00, &[])).source(), None);
+        // What stands behind it need not be extensions, and is skipped.
+        let header = whole(&binary(0x20, 0x00, &FOUR));
+        assert!(header.is_local() && header.extensions.is_empty());
         // Of datagrams: unknown.
         assert_eq!(whole(&binary(0x21, 0x12, &FOUR)).source(), None);
     }

@@ -29,9 +29,7 @@ use maniple::{log_limit::LogLimit, log_within, sync::Mutex, time::coarse_now};
 
 use crate::{
     client::{
-        Client, ClientError,
-        connection::{Connection, Outgoing},
-        upload::Sender,
+        Client, ClientError, Phase, connection::Connection, head::Outgoing, upload::Sender,
         url::Url,
     },
     http1::{
@@ -141,7 +139,8 @@ impl Proxy {
             !upstreams.is_empty(),
             "a proxy needs a server to pass on to"
         );
-        let random = RandomState::new().hash_one(0) as u32;
+        let own = || RandomState::new().hash_one(0);
+        let random = maniple::sim::random().unwrap_or_else(own) as u32;
         Self {
             upstreams,
             next: AtomicUsize::new(0),
@@ -218,7 +217,7 @@ impl Proxy {
                 "the request comes round again",
             ));
         }
-        let upgrade = match request.version() == Version::HTTP_11 && !has_body(request) {
+        let upgrade = match request.version() != Version::HTTP_10 && !has_body(request) {
             true => fields::asked_upgrade(came),
             false => None,
         };
@@ -244,6 +243,7 @@ impl Proxy {
         asker.tell(&mut headers, self.telling);
         let version = match request.version() {
             Version::HTTP_10 => "1.0",
+            Version::HTTP_2 => "2.0",
             _ => "1.1",
         };
         fields::append_via(&mut headers, version, &self.name);
@@ -359,6 +359,8 @@ impl Call<'_> {
             body: &NOTHING,
             streamed,
             expect: None,
+            until: None,
+            key: None,
         })
     }
 
@@ -378,7 +380,8 @@ impl Call<'_> {
             let ask = || self.proxy.client.ask(&outgoing, &mut on_interim);
             maniple::timeout(timeout, ask).unwrap_or_else(|_| {
                 let host = outgoing.url.authority.to_owned();
-                Err(ClientError::Timeout { host })
+                let phase = Phase::Answer;
+                Err(ClientError::Timeout { host, phase })
             })
         });
         let (reply, connection) = asked.map_err(|error| failed(&error))?;
@@ -428,7 +431,7 @@ impl Call<'_> {
     fn answer(
         &self,
         reply: Reply,
-        connection: Connection,
+        connection: Box<Connection>,
         rest: Option<Sender>,
     ) -> Result<Response, Response> {
         let status = reply.status;
@@ -462,7 +465,7 @@ impl Call<'_> {
     }
 
     /// Hands both connections to a tunnel, as the server behind has agreed to.
-    fn switch(&self, reply: Reply, connection: Connection) -> Result<Response, Response> {
+    fn switch(&self, reply: Reply, connection: Box<Connection>) -> Result<Response, Response> {
         let bad = || told(StatusCode::BAD_GATEWAY, "bad gateway");
         let protocol = reply
             .headers

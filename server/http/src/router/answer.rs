@@ -15,7 +15,7 @@ use super::{
     subtree::Subtree,
 };
 use crate::{
-    middleware::{Link, Next, Refused, give_form},
+    middleware::{End, Link, Next, Refused, give_form},
     problem::Problem,
     request::Request,
     response::{IntoResponse, Response},
@@ -46,7 +46,7 @@ impl Router {
     pub fn answer(&self, request: &mut Request) -> Response {
         let table = match &self.hosts {
             None => self,
-            Some(_) => self.table_for(request),
+            Some(_) => self.enter_host(request),
         };
         let endpoint = table.find(request.exchange.scratch_mut());
         if endpoint.is_bare {
@@ -55,15 +55,24 @@ impl Router {
         self.answer_within(table, endpoint, request)
     }
 
-    /// The routes for the host that is asked: this router's, if that has none of its own.
+    /// The routes for the host that is asked: this router's, if that has none of its own. Its parameter is noted.
     #[cold]
-    fn table_for(&self, request: &Request) -> &Router {
+    fn enter_host(&self, request: &mut Request) -> &Router {
+        let (table, parameter) = self.table_for(request);
+        if let Some((name, value)) = parameter {
+            request.exchange.scratch_mut().params.set(name, &value);
+        }
+        table
+    }
+
+    #[cold]
+    fn table_for(&self, request: &Request) -> (&Router, Option<(&str, String)>) {
         let hosts = self.hosts.as_ref();
         let host = request
             .host()
             .filter(|_| *request.method() != Method::CONNECT);
         let of_host = host.and_then(|host| hosts?.find(host));
-        of_host.unwrap_or(self)
+        of_host.unwrap_or((self, None))
     }
 
     /// Finds what answers the request in hand, and notes its route and parameters.
@@ -92,7 +101,7 @@ impl Router {
     /// How long the body of a request may be, if its route or a router says so.
     #[cold]
     pub(crate) fn max_body_bytes_of(&self, request: &Request) -> Option<u64> {
-        let (table, path) = (self.table_for(request), request.path());
+        let (table, path) = (self.table_for(request).0, request.path());
         let entry = table.paths.find(path.as_bytes(), |_, _| {});
         let entry = entry.map(|entry| &table.entries[entry]);
         let rules = match entry.or_else(|| table.with_other_slash(path)) {
@@ -113,7 +122,9 @@ impl Router {
     /// Answers a request whose body is longer than it may be, within what is around its handler.
     #[cold]
     pub(crate) fn answer_too_long(&self, request: &mut Request, limit: u64) -> Response {
-        let endpoint = self.table_for(request).find(request.exchange.scratch_mut());
+        let endpoint = self
+            .enter_host(request)
+            .find(request.exchange.scratch_mut());
         let states = match endpoint.template {
             Some(_) => endpoint.states.clone(),
             None => self.all_states(),
@@ -248,8 +259,9 @@ impl Router {
             None => handler,
             Some(too_long) => too_long,
         };
-        let next = Next::new(&self.around, inner, handler).with_form(self.form.as_deref());
-        next.in_time(rules.time.as_ref()).run(request)
+        let end = End::by(handler).with_form(self.form.as_deref());
+        let end = end.in_time(rules.time.as_ref());
+        Next::new(&self.around, inner, &end).run(request)
     }
 
     /// Tells what is around everything of what came to no handler.

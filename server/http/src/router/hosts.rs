@@ -17,6 +17,8 @@ pub(super) struct Host<R> {
     name: String,
     /// As it was written.
     pub(super) written: String,
+    /// By which the one part before an ending is known; any number of parts may stand there if it is none.
+    pub(super) parameter: Option<String>,
     pub(super) added: &'static Location<'static>,
     pub(super) routes: R,
 }
@@ -27,6 +29,8 @@ enum Pattern {
     Name(String),
     Address(Ipv6Addr),
     Ending(String),
+    /// Name of the parameter, and what follows.
+    Part(String, String),
 }
 
 impl<R> Hosts<R> {
@@ -45,6 +49,7 @@ impl<R> Hosts<R> {
         let mut host = Host {
             name: String::new(),
             written: written.to_owned(),
+            parameter: None,
             added,
             routes,
         };
@@ -62,11 +67,16 @@ impl<R> Hosts<R> {
                 }
                 self.addresses.push((address, host));
             }
-            Pattern::Ending(ending) => {
+            Pattern::Ending(_) | Pattern::Part(..) => {
+                let (parameter, ending) = match pattern {
+                    Pattern::Part(parameter, ending) => (Some(parameter), ending),
+                    Pattern::Ending(ending) | Pattern::Name(ending) => (None, ending),
+                    Pattern::Address(_) => return Ok(()),
+                };
                 if let Some(other) = self.endings.iter().find(|of| of.name == ending) {
                     return twice(other);
                 }
-                host.name = ending;
+                (host.name, host.parameter) = (ending, parameter);
                 self.endings.push(host);
                 self.endings
                     .sort_by_key(|of| std::cmp::Reverse(of.name.len()));
@@ -75,22 +85,30 @@ impl<R> Hosts<R> {
         Ok(())
     }
 
-    /// The routes for a host, which may have a port.
-    pub(super) fn find(&self, host: &str) -> Option<&R> {
+    /// The routes for a host, which may have a port; and the name of its parameter with its value.
+    pub(super) fn find(&self, host: &str) -> Option<(&R, Option<(&str, String)>)> {
         let name = without_port(host);
         if let Some(address) = name.strip_prefix('[').and_then(|of| of.strip_suffix(']')) {
             let address: Ipv6Addr = address.parse().ok()?;
             let mut addresses = self.addresses.iter();
-            return addresses.find(|of| of.0 == address).map(|of| &of.1.routes);
+            let found = addresses.find(|of| of.0 == address);
+            return found.map(|of| (&of.1.routes, None));
         }
         // A name from the root is the same name.
         let name = name.strip_suffix('.').unwrap_or(name);
         if let Ok(at) = self.place_of(name) {
-            return Some(&self.named[at].routes);
+            return Some((&self.named[at].routes, None));
         }
-        let mut endings = self.endings.iter();
-        let of = endings.find(|of| ends_with(name.as_bytes(), of.name.as_bytes()));
-        of.map(|of| &of.routes)
+        self.endings.iter().find_map(|of| {
+            let part = before(name, &of.name)?;
+            match &of.parameter {
+                None => Some((&of.routes, None)),
+                Some(_) if part.contains('.') => None,
+                Some(parameter) => {
+                    Some((&of.routes, Some((&**parameter, part.to_ascii_lowercase()))))
+                }
+            }
+        })
     }
 
     fn place_of(&self, name: &str) -> Result<usize, usize> {
@@ -139,9 +157,16 @@ impl Pattern {
                 None => Err("in brackets stands an address of IPv6, and nothing behind".to_owned()),
             };
         }
-        let (is_ending, name) = match written.strip_prefix("*.") {
-            Some(rest) => (true, rest),
-            None => (false, written),
+        let (parameter, name) = match written.strip_prefix('{').map(|of| of.split_once("}.")) {
+            None => (None, written),
+            Some(Some((name, rest))) if is_parameter(name) => (Some(name), rest),
+            Some(_) => {
+                return Err("a parameter is all that is in front: {name}.example.com".to_owned());
+            }
+        };
+        let (is_ending, name) = match name.strip_prefix("*.") {
+            Some(rest) if parameter.is_none() => (true, rest),
+            _ => (false, name),
         };
         let name = name.strip_suffix('.').unwrap_or(name);
         let wrong = |byte: &u8| !(byte.is_ascii_alphanumeric() || b"-_.".contains(byte));
@@ -160,9 +185,10 @@ impl Pattern {
             return Err("a part of it is empty".to_owned());
         }
         let name = name.to_ascii_lowercase();
-        Ok(match is_ending {
-            true => Pattern::Ending(format!(".{name}")),
-            false => Pattern::Name(name),
+        Ok(match (parameter, is_ending) {
+            (Some(parameter), _) => Pattern::Part(parameter.to_owned(), format!(".{name}")),
+            (None, true) => Pattern::Ending(format!(".{name}")),
+            (None, false) => Pattern::Name(name),
         })
     }
 }
@@ -175,12 +201,22 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Whether there is something before the ending.
-fn ends_with(name: &[u8], ending: &[u8]) -> bool {
-    let Some(at) = name.len().checked_sub(ending.len()) else {
-        return false;
-    };
-    at > 0 && name[at..].eq_ignore_ascii_case(ending)
+/// The parameter of a pattern that begins with one.
+pub(super) fn parameter(written: &str) -> Option<&str> {
+    let (name, _) = written.strip_prefix('{')?.split_once("}.")?;
+    is_parameter(name).then_some(name)
+}
+
+fn is_parameter(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    !name.is_empty() && name.bytes().all(is_part)
+}
+
+/// What is before the ending, if something is.
+fn before<'n>(name: &'n str, ending: &str) -> Option<&'n str> {
+    let at = name.len().checked_sub(ending.len())?;
+    let (part, rest) = name.split_at_checked(at)?;
+    (at > 0 && rest.eq_ignore_ascii_case(ending)).then_some(part)
 }
 
 fn in_any_case(one: &[u8], other: &[u8]) -> Ordering {
@@ -203,7 +239,20 @@ mod tests {
         assert_eq!(read("127.0.0.1"), Ok(Pattern::Name("127.0.0.1".into())));
         assert_eq!(read("*.a-b.c"), Ok(Pattern::Ending(".a-b.c".into())));
         assert_eq!(read("[0:0::1]"), Ok(Pattern::Address(Ipv6Addr::LOCALHOST)));
+        let part = Pattern::Part("user_1".into(), ".a.b".into());
+        assert_eq!(read("{user_1}.A.b."), Ok(part));
         for wrong in [
+            "{a}",
+            "{a}.",
+            "{}.a",
+            "{a",
+            "{*a}.b",
+            "{a-b}.c",
+            "x{a}.b",
+            "{a}x.b",
+            "a.{b}.c",
+            "{a}.*.b",
+            "{a}.{b}.c",
             "",
             ".",
             "*",
@@ -240,7 +289,7 @@ mod tests {
         ] {
             hosts.add(host, host, Location::caller()).unwrap();
         }
-        let found = |host: &str| hosts.find(host).copied();
+        let found = |host: &str| hosts.find(host).map(|(routes, _)| *routes);
         for (host, expected) in [
             ("example.com", "example.com"),
             ("EXAMPLE.com:8080", "example.com"),
@@ -275,9 +324,35 @@ mod tests {
     }
 
     #[test]
+    fn a_parameter_stands_for_one_part() {
+        let mut hosts = Hosts::default();
+        for host in ["*.b", "{of}.a.b", "www.a.b"] {
+            hosts.add(host, host, Location::caller()).unwrap();
+        }
+        for (host, routes, value) in [
+            ("X-1.a.B:80", "{of}.a.b", Some("x-1")),
+            ("x.a.b.", "{of}.a.b", Some("x")),
+            ("y.x.a.b", "*.b", None),
+            ("a.b", "*.b", None),
+            ("www.a.b", "www.a.b", None),
+        ] {
+            let value = value.map(|value| ("of", value.to_owned()));
+            assert_eq!(hosts.find(host), Some((&routes, value)), "{host}");
+        }
+        assert_eq!(hosts.find(".a.b").map(|of| *of.0), Some("*.b"));
+        assert_eq!(hosts.find("\u{e4}"), None);
+    }
+
+    #[test]
     fn a_host_that_is_there_already_is_named_with_its_place() {
         let mut hosts = Hosts::default();
-        for (first, second) in [("a.b", "A.B."), ("*.a.b", "*.A.b"), ("[::1]", "[0::1]")] {
+        for (first, second) in [
+            ("a.b", "A.B."),
+            ("*.a.b", "*.A.b"),
+            ("[::1]", "[0::1]"),
+            ("{one}.b", "{other}.b"),
+            ("*.c", "{one}.c"),
+        ] {
             hosts.add(first, (), Location::caller()).unwrap();
             let twice = hosts.add(second, (), Location::caller());
             let twice = twice.unwrap_err();

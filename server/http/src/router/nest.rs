@@ -7,12 +7,12 @@ use super::{
     entry::Endpoint,
     error::{RouteError, or_panic},
     handler::Handler,
-    hosts::{Host, Hosts},
+    hosts::{Host, Hosts, parameter},
     states::States,
     subtree::Subtree,
 };
 use crate::{
-    middleware::{Link, Next},
+    middleware::{End, Link, Next},
     request::Request,
 };
 
@@ -65,14 +65,17 @@ impl Router {
     /// [nested](Router::nest) below no prefix, and by none of the routes for any host, not even where it has no route.
     ///
     /// A host is a name (`api.example.com`), an address (`[::1]` in brackets), or `*.example.com` for all that end so, also
-    /// `a.b.example.com`, but not `example.com` itself. Ports do not count, nor does the case of letters. A name goes before
-    /// endings, and of these the longest. Names with other letters are written as they are sent (`xn--…`).
+    /// `a.b.example.com`, but not `example.com` itself. `{tenant}.example.com` is for all that have one part more, which
+    /// [`Request::param`] gives in lower case; it comes before the path's parameters. Ports do not count, nor does the case of
+    /// letters. A name goes before endings, and of these the longest. Names with other letters are written as they are sent
+    /// (`xn--…`).
     ///
     /// Which host is asked is what [`Request::host`] says. Other hosts, and requests that name none, have this router's
     /// own routes, [`fallback`](Router::fallback) and 404. [`CONNECT`](Router::connect) has no host.
     ///
     /// # Panics
-    /// If the host is malformed, has routes already, or the router has routes for hosts itself; and as [`Router::merge`].
+    /// If the host is malformed, has routes already, or a parameter that a route there has too, or the router has routes for
+    /// hosts itself; and as [`Router::merge`].
     ///
     /// # Examples
     /// ```
@@ -80,14 +83,14 @@ impl Router {
     ///
     /// let router = Router::new()
     ///     .host("api.example.com", Router::new().get("/", |_: &mut Request| "the api"))
-    ///     .host("*.example.com", Router::new().get("/", |request: &mut Request| {
-    ///         format!("of {}", request.host().unwrap_or("?"))
+    ///     .host("{tenant}.example.com", Router::new().get("/", |request: &mut Request| {
+    ///         format!("of {}", request.param("tenant").unwrap_or("?"))
     ///     }))
     ///     // 404 as long as nothing else is said. To clients over HTTP/1.1 it makes no difference.
     ///     .fallback(|_: &mut Request| StatusCode::MISDIRECTED_REQUEST);
     /// let get = |host| router.answer(&mut Request::for_test("GET", "/").with_header("host", host));
     /// assert_eq!(get("API.example.com:8080").into_text().unwrap(), "the api");
-    /// assert_eq!(get("ann.example.com").into_text().unwrap(), "of ann.example.com");
+    /// assert_eq!(get("Ann.example.com").into_text().unwrap(), "of ann");
     /// assert_eq!(get("example.org").status(), StatusCode::MISDIRECTED_REQUEST);
     /// ```
     #[track_caller]
@@ -121,6 +124,18 @@ impl Router {
         }
         let mut alone = Router::new();
         alone.take_in("", router, true)?;
+        if let Some(parameter) = parameter(host) {
+            let has_it = |path: &str| {
+                path.contains(&format!("{{{parameter}}}"))
+                    || path.contains(&format!("{{*{parameter}}}"))
+            };
+            if let Some(entry) = alone.entries.iter().find(|entry| has_it(&entry.path)) {
+                let path = &entry.path;
+                return Err(failed(format!(
+                    "its route {path} has a {{{parameter}}}, too"
+                )));
+            }
+        }
         let connect = alone.connect.take();
         if connect.is_some() && self.connect.is_some() {
             return Err(failed("both have a handler for CONNECT".to_owned()));
@@ -207,7 +222,7 @@ impl Router {
                 if states.is_some() {
                     request.exchange.scratch_mut().set_states(states.clone());
                 }
-                Next::new(&around, &[], &*handler).run(request)
+                Next::new(&around, &[], &End::by(&*handler)).run(request)
             })
         };
         let both_have = |what: &str| RouteError {

@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
+use http::StatusCode;
 use maniple::{
     cancel::{is_cancelled, is_cancelled_error},
     log_limit::LogLimit,
-    log_within, panics,
+    log_within, panics, sim,
     sync::WaitGroup,
     task,
     time::coarse_now,
@@ -20,10 +21,13 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{
     arrival::read_proxy_header, conn, dialogue::Handover, drain::Seat, ending::linger,
-    faults::report_takeover_panic, left::Left, out, refusal::Refusals, service::Service,
+    faults::report_takeover_panic, http2, left::Left, out, refusal::Refusals, service::Service,
     shared::Shared, standby::Standby, state::Connection, upgrade::Upgraded,
 };
-use crate::transport::{Address, Listener, Peer, Policy, Transport};
+use crate::{
+    middleware::Refused,
+    transport::{Address, Listener, Peer, Policy, Transport},
+};
 
 /// An acceptor's token while it has not begun. None accepts before all have begun, or the connections of one could
 /// take the stack of the next. Who gets no stack drops its token, too.
@@ -168,6 +172,8 @@ fn is_final(error: &io::Error) -> bool {
 }
 
 fn begin(shared: &Shared, policy: Option<&Arc<Policy>>, transport: Transport, peer: Peer) {
+    // A drain may begin in between.
+    sim::dawdle();
     let service = shared.service.clone();
     let connection = Connection::new(transport, service.slowest_answer);
     let connection = Arc::new(connection.under(policy.cloned()));
@@ -175,7 +181,7 @@ fn begin(shared: &Shared, policy: Option<&Arc<Policy>>, transport: Transport, pe
     let is_one = policy.is_none_or(|policy| !policy.trusts(&peer));
     let seat = service.registry.enter(connection.clone(), &peer, is_one);
     if seat.is_none() {
-        return turn_away(shared, connection);
+        return turn_away(shared, connection, peer);
     }
     let open = Open {
         service,
@@ -195,16 +201,23 @@ fn begin(shared: &Shared, policy: Option<&Arc<Policy>>, transport: Transport, pe
 
 /// Answers a connection that is one too many of its peer's, unless many are being answered so.
 #[cold]
-fn turn_away(shared: &Shared, connection: Arc<Connection>) {
+fn turn_away(shared: &Shared, connection: Arc<Connection>, peer: Peer) {
     let turned_away = shared.turned_away.clone();
     if Arc::strong_count(&turned_away) > MOST_TURNED_AWAY {
         return;
     }
-    let stall = shared.service.body_limits.stall;
+    let service = shared.service.clone();
     let answering = task::Builder::new()
         .name("maniple-server too many")
         .spawn(move || {
             let _place = turned_away;
+            let stall = service.body_limits.stall;
+            let (status, reason) = (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many connections of a peer",
+            );
+            let refused = Refused::new(&peer, status, reason, &[]);
+            service.router.hear_of(&refused);
             if out::send(&connection, TOO_MANY, stall).is_ok() {
                 linger(&connection, stall);
             }
@@ -248,6 +261,9 @@ fn serve(mut open: Open, peer: Peer, waited: Option<Standby>) {
     let left = conn::serve(&open.service, connection.clone(), peer, waited);
     if let Left::HandedOver(handover) = left {
         return hand_over(open, connection, peer, handover);
+    }
+    if let Left::Http2(opening) = left {
+        return http2::serve(&open.service, &connection, peer, opening);
     }
     if let Left::Waits(wait) = left {
         connection.transport.unwatch();

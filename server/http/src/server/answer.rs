@@ -5,11 +5,13 @@
 
 use std::{io, rc::Rc, sync::Arc, time::Duration};
 
-use super::{date, out::Out, state::Connection};
+use http::StatusCode;
+
+use super::{date, out::Out, state::Connection, usual};
 use crate::{
     http1::{
         conversation::{Content, Ending, Sent, connection_option},
-        response::{Head, write_head},
+        response::{Extra, Head, UsualHead, write_head},
     },
     response::{BodyKind, Response},
 };
@@ -63,10 +65,36 @@ impl Way<'_> {
 
     /// Appends a response whose body is there.
     #[inline(always)]
-    pub(super) fn send(self, response: &Response, keep: bool, asked: Asked) -> io::Result<Sent> {
+    pub(super) fn send(
+        self,
+        response: &Response,
+        extra: Extra<'_>,
+        keep: bool,
+        asked: Asked,
+    ) -> io::Result<Sent> {
         let mut output = self.out.bytes();
-        let (ending, has_body) = append_head(&mut output, response, keep, asked);
-        match response.body.bytes() {
+        let bytes = response.body.bytes();
+        if let (Some(content_type), Some(bytes)) = (response.content_type, bytes)
+            && response.status == StatusCode::OK
+            && (bytes.len() as u64) < UsualHead::LONGEST
+            && (keep && asked.http_11 && !asked.of_head)
+            && extra.map.is_none()
+        {
+            let head = UsualHead {
+                content_type,
+                length: bytes.len() as u64,
+                id: extra.id,
+            };
+            usual::write(&mut output, head);
+            output.extend_from_slice(bytes);
+            if output.len() > MAX_OUTPUT {
+                drop(output);
+                self.flush()?;
+            }
+            return Ok(Sent::Whole);
+        }
+        let (ending, has_body) = append_head(&mut output, response, extra, keep, asked);
+        match bytes {
             Some(bytes) if has_body => {
                 if bytes.len() > COPIED_BODY {
                     drop(output);
@@ -91,7 +119,8 @@ impl Way<'_> {
         keep: bool,
         asked: Asked,
     ) -> (Ending, bool) {
-        append_head(&mut self.out.bytes(), response, keep, asked)
+        let extra = response.extra();
+        append_head(&mut self.out.bytes(), response, extra, keep, asked)
     }
 
     /// Sends a head behind which the bytes are no longer HTTP's (RFC 9110, 7.8 and 9.3.6).
@@ -103,7 +132,7 @@ impl Way<'_> {
             &Head {
                 status: response.status,
                 content_type: None,
-                headers: response.headers.as_deref(),
+                extra: response.extra(),
                 ending: Ending::NoBody,
                 connection: None,
             },
@@ -115,16 +144,17 @@ impl Way<'_> {
 }
 
 /// Appends the head of a response to what is collected; how its body ends, and whether it is sent.
-#[inline(always)]
+#[inline(never)]
 fn append_head(
     output: &mut Vec<u8>,
     response: &Response,
+    extra: Extra<'_>,
     keep: bool,
     asked: Asked,
 ) -> (Ending, bool) {
     let content = Content {
         status: response.status,
-        headers: response.headers.as_deref(),
+        headers: extra.map,
         length: match &response.body.kind {
             BodyKind::Reader { length, .. } | BodyKind::Writer { length, .. } => *length,
             _ => response.body.bytes().map(|bytes| bytes.len() as u64),
@@ -138,7 +168,7 @@ fn append_head(
         &Head {
             status: response.status,
             content_type: response.content_type,
-            headers: response.headers.as_deref(),
+            extra,
             ending,
             connection: connection_option(keep, asked.http_11, ending),
         },

@@ -12,7 +12,10 @@ use std::{
     sync::Arc,
 };
 
-use http::{Extensions, HeaderMap, Uri};
+use http::{
+    Extensions, HeaderMap, HeaderValue, Uri,
+    header::{COOKIE, HOST},
+};
 use maniple::panics;
 
 use super::{lookout::enlist, out::Out};
@@ -41,6 +44,8 @@ pub(crate) struct Scratch {
     /// Whether any of those below has been asked for.
     has_more: Cell<bool>,
     headers: OnceCell<HeaderMap>,
+    /// What that may be made of.
+    came: RefCell<Option<HeaderMap>>,
     uri: OnceCell<Uri>,
     pub(crate) extensions: Extensions,
     states: Option<Arc<States>>,
@@ -124,12 +129,34 @@ impl Scratch {
             route: None,
             has_more: Cell::new(false),
             headers: OnceCell::new(),
+            came: RefCell::new(None),
             uri: OnceCell::new(),
             extensions: Extensions::new(),
             states: None,
             decoder: None,
             body_limit: None,
         })
+    }
+
+    /// An empty one for a head that is written there.
+    #[cfg(feature = "http2")]
+    pub(crate) fn make_empty() -> Box<Self> {
+        let mut empty = Self::make();
+        empty.input.bytes = Vec::new();
+        empty
+    }
+
+    /// Holds what is written, as if it had come.
+    #[cfg(feature = "http2")]
+    pub(crate) fn hold<E>(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.input.clear();
+        self.input.bytes.clear();
+        let written = write(&mut self.input.bytes);
+        self.input.filled = self.input.bytes.len();
+        written
     }
 
     /// Gives the set back for the next request of any connection on this thread.
@@ -181,8 +208,38 @@ impl Scratch {
     /// The header fields as a map.
     pub(crate) fn headers(&self) -> &HeaderMap {
         self.has_more.set(true);
-        self.headers
-            .get_or_init(|| header_map(&self.input.bytes[self.input.start..], &self.fields))
+        self.headers.get_or_init(|| self.make_headers())
+    }
+
+    pub(crate) fn take_headers(&mut self) -> HeaderMap {
+        let _ = self.headers();
+        self.headers.take().unwrap_or_default()
+    }
+
+    /// Has the map be made of this, which says what the head says, but for `Host`, and may say it less well.
+    #[cfg(feature = "http2")]
+    pub(crate) fn set_headers(&mut self, headers: Option<HeaderMap>) {
+        *self.came.get_mut() = headers;
+    }
+
+    fn make_headers(&self) -> HeaderMap {
+        let head = &self.input.bytes[self.input.start..];
+        if let Some(mut came) = self.came.take() {
+            let has_crumbs = came.get_all(COOKIE).iter().nth(1).is_some();
+            let is_trimmed =
+                |value: &HeaderValue| value.as_bytes().trim_ascii() == value.as_bytes();
+            let host = self
+                .fields
+                .iter()
+                .find(|field| head[field.name.clone()] == *b"host");
+            let host =
+                host.and_then(|host| HeaderValue::from_bytes(&head[host.value.clone()]).ok());
+            if let Some(host) = host.filter(|_| !has_crumbs && came.values().all(is_trimmed)) {
+                came.insert(HOST, host);
+                return came;
+            }
+        }
+        header_map(head, &self.fields)
     }
 
     /// The target as a URI.

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use super::{health::Health, lookout::Disconnects, service::Timeouts};
+use super::{health::Health, http2::Http2, lookout::Disconnects, service::Timeouts};
 use crate::{
     body::BodyLimits,
     http1::{
@@ -33,6 +33,7 @@ pub struct Builder {
     pub(super) drain_grace: Duration,
     pub(super) health: Option<Health>,
     pub(super) handle_signals: bool,
+    pub(super) http2: Http2,
 }
 
 impl Builder {
@@ -68,6 +69,7 @@ impl Builder {
             drain_grace: Duration::from_secs(30),
             health: None,
             handle_signals: false,
+            http2: Http2::default(),
         }
     }
 
@@ -225,6 +227,16 @@ impl Builder {
         self
     }
 
+    /// Settings of HTTP/2, which is spoken with clients that begin with it: over TLS where the handshake agreed to `h2`, and
+    /// else by prior knowledge. Default: [`Http2::new`].
+    ///
+    /// With the feature `http2`. Limits of heads and bodies, timeouts and rates are those of the other settings here.
+    #[cfg(feature = "http2")]
+    pub fn http2(mut self, settings: Http2) -> Self {
+        self.http2 = settings;
+        self
+    }
+
     pub(super) fn check(&self) -> io::Result<()> {
         if let Some(unmet) = self.router.unmet_needs().first() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, unmet.clone()));
@@ -250,6 +262,8 @@ impl Builder {
             || self.body_limits.stall.is_zero()
         {
             "timeouts must be longer than zero".to_owned()
+        } else if let Some(complaint) = self.http2.complaint() {
+            complaint
         } else {
             return Ok(());
         };

@@ -190,8 +190,14 @@ impl Conn<'_> {
     #[inline]
     fn answer_all(&mut self) -> io::Result<Flow> {
         let mut deadline = None;
-        let Self { dialogue, out, .. } = self;
+        let Self {
+            dialogue,
+            out,
+            wait,
+            ..
+        } = self;
         let out = out.as_ref().expect("a busy connection has a buffer");
+        let turn = out.busy.turn.get();
         loop {
             let scratch = dialogue.request.exchange.scratch_mut();
             match scratch.parse(&dialogue.service.limits) {
@@ -231,7 +237,11 @@ impl Conn<'_> {
                         return Ok(flow);
                     }
                 }
-                Err(reject) => return dialogue.refuse(reject, out),
+                Err(reject) => {
+                    let is_first = wait.requests() == dialogue.service.life.requests
+                        && out.busy.turn.get() == turn;
+                    return dialogue.switch_or_refuse(reject, is_first, out);
+                }
             }
         }
     }

@@ -13,12 +13,13 @@ use std::{
 };
 
 use http::{Method, StatusCode, header::UPGRADE};
-use maniple::panics;
+use maniple::{panics, sim};
 
 use super::{
     answer::{Asked, Way},
     exchange::{Begun, Exchange},
     faults::{dispose, no_tunnel, not_final, report_panic},
+    http2::Opening,
     out::Out,
     overrun::report,
     service::Service,
@@ -31,6 +32,7 @@ use crate::{
         Reject,
         conversation::{Next, Sent, after_answer},
         head,
+        response::Extra,
     },
     middleware::Refused,
     problem::Problem,
@@ -49,6 +51,8 @@ pub(super) struct Dialogue<'a> {
     pub(super) is_last: bool,
     /// There once the connection is to be handed over.
     handover: Option<Handover>,
+    /// What came of HTTP/2, once that is to be spoken.
+    opening: Option<Opening>,
 }
 
 /// What becomes of a connection that is handed over.
@@ -72,6 +76,8 @@ pub(super) enum Flow {
     StandBy,
     /// It is somebody else's from now on.
     HandOver,
+    /// HTTP/2 is spoken from now on.
+    Http2,
 }
 
 impl<'a> Dialogue<'a> {
@@ -82,6 +88,7 @@ impl<'a> Dialogue<'a> {
             last_call: false,
             is_last: false,
             handover: None,
+            opening: None,
         }
     }
 }
@@ -156,17 +163,31 @@ impl Dialogue<'_> {
             && !response.is_foreign()
             && !response.status.is_informational()
         {
-            let flow = self.finish(response, true, out);
+            let flow = self.finish(response, Extra::NONE, true, out);
             if response.body.is_owned() {
                 drop(ManuallyDrop::into_inner(called));
             }
             return flow;
         }
         match ManuallyDrop::into_inner(called) {
+            Ok(response) if response.is_plain() && !response.status.is_informational() => {
+                self.finish_with_fields(&response, true, out)
+            }
             Ok(response) => self.finish_any(response, true, out),
             // A panic, or that it was cancelled.
             Err(panic) => self.answer_panic(panic, out),
         }
+    }
+
+    /// Appends an answer that is at hand, with whatever fields.
+    #[inline(never)]
+    fn finish_with_fields(
+        &mut self,
+        response: &Response,
+        keep: bool,
+        out: &Rc<Out>,
+    ) -> io::Result<Flow> {
+        self.finish(response, response.extra(), keep, out)
     }
 
     /// Appends an answer that need not be one, lets it leave, and then drops what it was made of, which may wait.
@@ -178,6 +199,7 @@ impl Dialogue<'_> {
         keep: bool,
         out: &Rc<Out>,
     ) -> io::Result<Flow> {
+        sim::dawdle();
         if response.is_takeover() && keep {
             return self.hand_over(response, out);
         }
@@ -187,7 +209,7 @@ impl Dialogue<'_> {
         }
         let flow = match response.body.is_streamed() {
             true => self.finish_streamed(&mut response, keep, out),
-            false => self.finish(&response, keep, out),
+            false => self.finish_with_fields(&response, keep, out),
         };
         let flow = flow.and_then(|flow| {
             match self.exchange().scratch().input.unused() {
@@ -207,10 +229,7 @@ impl Dialogue<'_> {
         else {
             return self.finish_any(response, true, out);
         };
-        let protocol = response
-            .headers
-            .as_deref()
-            .and_then(|headers| headers.get(UPGRADE));
+        let protocol = response.map().and_then(|headers| headers.get(UPGRADE));
         let protocol = protocol
             .map_or(&b""[..], |protocol| protocol.as_bytes())
             .to_vec();
@@ -276,9 +295,16 @@ impl Dialogue<'_> {
 
     /// Appends an answer whose body is there, and sees how the connection goes on.
     #[inline(always)]
-    fn finish(&mut self, response: &Response, keep: bool, out: &Rc<Out>) -> io::Result<Flow> {
-        let keep = self.keeps(response, keep && self.exchange().scratch().body.can_end());
-        let sent = self.way(out).send(response, keep, self.asked())?;
+    fn finish(
+        &mut self,
+        response: &Response,
+        extra: Extra<'_>,
+        keep: bool,
+        out: &Rc<Out>,
+    ) -> io::Result<Flow> {
+        let can_end = self.exchange().scratch().body.can_end();
+        let keep = self.keeps(response, extra, keep && can_end);
+        let sent = self.way(out).send(response, extra, keep, self.asked())?;
         self.go_on(sent, keep, out)
     }
 
@@ -295,7 +321,7 @@ impl Dialogue<'_> {
             self.exchange_mut().ask_if_expected();
         }
         let can_end = may_read || self.exchange().scratch().body.can_end();
-        let keep = self.keeps(response, keep && can_end);
+        let keep = self.keeps(response, response.extra(), keep && can_end);
         let sent = self.send_any(response, keep, self.asked(), out)?;
         self.go_on(sent, keep, out)
     }
@@ -310,7 +336,7 @@ impl Dialogue<'_> {
         out: &Rc<Out>,
     ) -> io::Result<Sent> {
         if !response.body.is_streamed() {
-            return self.way(out).send(response, keep, asked);
+            return self.way(out).send(response, response.extra(), keep, asked);
         }
         let connection = self.exchange().connection().clone();
         let way = Way {
@@ -322,15 +348,8 @@ impl Dialogue<'_> {
         if !has_body {
             return Ok(Sent::all(ending));
         }
-        let Response { body, headers, .. } = response;
-        let headers = headers.as_deref();
-        stream::send(
-            way,
-            &mut body.kind,
-            headers,
-            ending,
-            &mut self.request.body(),
-        )
+        let (headers, body) = response.map_and_body();
+        stream::send(way, body, headers, ending, &mut self.request.body())
     }
 
     fn asked(&self) -> Asked {
@@ -343,12 +362,12 @@ impl Dialogue<'_> {
 
     /// Whether the connection is kept behind the answer, if nothing else speaks against it.
     #[inline(always)]
-    fn keeps(&mut self, response: &Response, mut keep: bool) -> bool {
+    fn keeps(&mut self, response: &Response, extra: Extra<'_>, mut keep: bool) -> bool {
         keep = keep && self.exchange().head().keep_alive;
         if self.is_last {
             keep = keep && !self.exchange().scratch().input.unused().is_empty();
         }
-        if keep && response.headers.is_some() {
+        if keep && extra.map.is_some() {
             keep = !response.asks_to_close();
         }
         if self.service.registry.is_draining() {
@@ -408,6 +427,31 @@ impl Dialogue<'_> {
             && self.exchange_mut().try_fill() == 0
     }
 
+    /// What came of HTTP/2, of a connection whose flow is [`Flow::Http2`].
+    #[cold]
+    pub(super) fn take_opening(&mut self) -> Option<Opening> {
+        self.opening.take()
+    }
+
+    /// Goes on as another protocol if the connection opens with that, in place of a first request; else [refuses](Self::refuse).
+    #[cold]
+    pub(super) fn switch_or_refuse(
+        &mut self,
+        reject: Reject,
+        is_first: bool,
+        out: &Rc<Out>,
+    ) -> io::Result<Flow> {
+        let input = &self.exchange().scratch().input;
+        self.opening = match is_first && input.start == 0 {
+            true => Opening::of(&self.service.http2, &input.bytes[..input.filled]),
+            false => None,
+        };
+        match self.opening {
+            Some(_) => Ok(Flow::Http2),
+            None => self.refuse(reject, out),
+        }
+    }
+
     /// Answers what cannot be understood, and ends the connection.
     #[cold]
     pub(super) fn refuse(&mut self, reject: Reject, out: &Rc<Out>) -> io::Result<Flow> {
@@ -444,8 +488,8 @@ fn upgrade_required(response: &Response) -> Response {
     let status = StatusCode::UPGRADE_REQUIRED;
     let mut instead = (status, "upgrade required\n").into_response();
     let protocols = response
-        .headers
-        .iter()
+        .map()
+        .into_iter()
         .flat_map(|headers| headers.get_all(UPGRADE));
     for protocol in protocols {
         instead.headers_mut().append(UPGRADE, protocol.clone());

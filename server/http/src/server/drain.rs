@@ -14,6 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "fault-injection")]
+use maniple::sim;
 use maniple::{cancel::CancelToken, drain::DrainReport, sync::Notify, time::coarse_now};
 
 use super::{
@@ -124,6 +126,10 @@ impl Registry {
         }
         connection.know_of_drain(&self.drain);
         open.connections.insert(id, connection);
+        #[cfg(feature = "fault-injection")]
+        if self.is_draining() && sim::is_planted(sim::Planted::ForgetsTheLate) {
+            open.connections.remove(&id);
+        }
         Some(Seat {
             registry: self.clone(),
             id,
@@ -234,14 +240,15 @@ impl Registry {
             .count()
     }
 
-    /// For what takes a system call each, which is done without the lock.
+    /// For what takes a system call each, which is done without the lock. In the order in which they came, so that a
+    /// simulated drain is the same each time.
     fn those_that(&self, are_wanted: impl Fn(&Connection) -> bool) -> Vec<Arc<Connection>> {
         let open = self.open();
-        let connections = open
-            .connections
-            .values()
-            .filter(|connection| are_wanted(connection));
-        connections.cloned().collect()
+        let wanted = (open.connections.iter()).filter(|(_, connection)| are_wanted(connection));
+        let mut wanted: Vec<_> = wanted.map(|(id, one)| (*id, one.clone())).collect();
+        drop(open);
+        wanted.sort_unstable_by_key(|(id, _)| *id);
+        wanted.into_iter().map(|(_, one)| one).collect()
     }
 
     fn wait_until_empty(&self, until: Instant) -> bool {

@@ -20,7 +20,7 @@ use maniple::{
 
 use super::{buffers::Scratch, out, overrun::report, state::Connection};
 use crate::{
-    body::{BodyError, BodyLimits, BodyState, MAX_DISCARD, Pace},
+    body::{Apart, BodyError, BodyLimits, BodyState, MAX_DISCARD, Pace},
     http1::{
         Reject,
         chunk::{self, Step},
@@ -43,6 +43,8 @@ pub(crate) struct Exchange {
     always_brimful: bool,
     /// The thread whose coroutine serves the connection.
     home: ThreadId,
+    /// How the request comes, where the protocol keeps it apart from others on the connection.
+    apart: Option<Box<dyn Apart>>,
 }
 
 /// When the client sends the body.
@@ -66,6 +68,40 @@ impl Exchange {
             brimful: always_brimful,
             always_brimful,
             home: thread::current().id(),
+            apart: None,
+        }
+    }
+
+    /// One for a request that comes by itself, whose parsed head is lent, and whether there is a body to it.
+    #[cfg(feature = "http2")]
+    pub(crate) fn apart(
+        mut self,
+        scratch: Box<Scratch>,
+        apart: Box<dyn Apart>,
+        has_body: bool,
+    ) -> Self {
+        self.scratch = Some(scratch);
+        self.apart = Some(apart);
+        let head = &mut self.scratch_mut().head;
+        head.framing = match (has_body, head.framing) {
+            (false, _) => Framing::None,
+            // Its end shows by itself.
+            (true, Framing::None) => Framing::Chunked,
+            (true, told) => told,
+        };
+        self
+    }
+
+    /// Whether it came by itself, in a stream of HTTP/2.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.apart.is_some()
+    }
+
+    fn started(&self, framing: Framing, limits: &BodyLimits) -> BodyState {
+        match (framing, &self.apart) {
+            (Framing::Length(length), Some(_)) => BodyState::Apart(Some(length)),
+            (Framing::Chunked, Some(_)) => BodyState::Apart(None),
+            _ => BodyState::started(framing, limits),
         }
     }
 
@@ -103,7 +139,14 @@ impl Exchange {
                     length,
                     ..self.body_limits
                 };
-                BodyState::started(framing, &limits)
+                match self.apart {
+                    None => BodyState::started(framing, &limits),
+                    Some(_) => {
+                        let started = self.started(framing, &limits);
+                        self.scratch_mut().body = started;
+                        return Begun::AtOnce;
+                    }
+                }
             }
         };
         Begun::AtOnce
@@ -237,7 +280,9 @@ impl Exchange {
         let scratch = self.scratch_mut();
         scratch.set_body_limit(limit, usual);
         match &mut scratch.body {
-            BodyState::Length(length) | BodyState::Expected(Framing::Length(length))
+            BodyState::Length(length)
+            | BodyState::Apart(Some(length))
+            | BodyState::Expected(Framing::Length(length))
                 if *length > limit =>
             {
                 let error = BodyError::TooLarge { limit };
@@ -321,7 +366,7 @@ impl Exchange {
                         length: self.most_of_body(),
                         ..self.body_limits
                     };
-                    self.scratch_mut().body = BodyState::started(framing, &limits);
+                    self.scratch_mut().body = self.started(framing, &limits);
                     self.ask_for_body()?;
                 }
                 BodyState::Length(left) => {
@@ -341,7 +386,36 @@ impl Exchange {
                         return Ok(count);
                     }
                 }
+                BodyState::Apart(left) => {
+                    let left = *left;
+                    return self.read_apart(left, buffer);
+                }
             }
+        }
+    }
+
+    /// Reads of a body that comes by itself, of which so much is left if that was told.
+    #[cold]
+    fn read_apart(&mut self, left: Option<u64>, buffer: &mut [u8]) -> Result<usize, BodyError> {
+        let limit = self.most_of_body();
+        let patience = self.scratch().pace.patience(&self.body_limits);
+        let before = coarse_now();
+        let Some(apart) = &mut self.apart else {
+            return Err(BodyError::Disconnected);
+        };
+        let read = apart.read(buffer, patience);
+        let pace = &mut self.scratch_mut().pace;
+        pace.awaited += coarse_now().saturating_duration_since(before);
+        let count = read?;
+        pace.received = pace.received.saturating_add(count as u64);
+        let received = pace.received;
+        self.scratch_mut().body = match count {
+            0 => BodyState::Done,
+            _ => BodyState::Apart(left.map(|left| left.saturating_sub(count as u64))),
+        };
+        match received > limit {
+            true => Err(BodyError::TooLarge { limit }),
+            false => Ok(count),
         }
     }
 
@@ -430,6 +504,10 @@ impl Exchange {
     /// Sends `100 Continue`, if interim answers are sent.
     #[cold]
     fn ask_for_body(&self) -> Result<(), BodyError> {
+        if let Some(apart) = self.apart.as_ref().filter(|_| self.body_limits.interim) {
+            let asked = apart.inform(StatusCode::CONTINUE, &HeaderMap::new());
+            return asked.map_err(BodyError::Io);
+        }
         match self.body_limits.interim {
             true => self.send_aside(CONTINUE).map_err(BodyError::Io),
             // Clients that wait for it do not wait for long (RFC 9110, 10.1.1).
@@ -522,7 +600,7 @@ impl Exchange {
                         length: self.most_of_body(),
                         ..self.body_limits
                     };
-                    BodyState::started(framing, &limits)
+                    self.started(framing, &limits)
                 }
                 Err(_) => BodyState::Broken,
             };
@@ -546,6 +624,9 @@ impl Exchange {
             self.ask_if_expected();
             return Ok(true);
         }
+        if let Some(apart) = &self.apart {
+            return apart.inform(status, headers).map(|()| true);
+        }
         let mut interim = Vec::new();
         write_interim(&mut interim, status, headers);
         self.send_aside(&interim).map(|()| true)
@@ -554,6 +635,9 @@ impl Exchange {
     /// The fields behind a chunked body, once that has been read.
     #[cold]
     pub(crate) fn trailers(&self) -> Option<HeaderMap> {
+        if let Some(apart) = self.apart.as_ref().filter(|_| self.body_is_done()) {
+            return Some(apart.trailers()).filter(|trailers| !trailers.is_empty());
+        }
         let scratch = self.scratch();
         let is_read = scratch.head.framing == Framing::Chunked && self.body_is_done();
         is_read.then(|| chunk::trailers(&scratch.trailers))

@@ -10,6 +10,7 @@ use std::{
 };
 
 use http::StatusCode;
+use maniple::sync::watch;
 
 use crate::{
     request::Request,
@@ -50,11 +51,23 @@ pub struct Health {
     state: Arc<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     draining: AtomicBool,
+    /// Whether it is ready, for those who wait for a change.
+    told: watch::Sender<bool>,
     /// What is needed, and whether it is there. Held for some instructions, never over a wait.
     needs: Mutex<BTreeMap<String, bool>>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            draining: AtomicBool::new(false),
+            told: watch::channel(true).0,
+            needs: Mutex::default(),
+        }
+    }
 }
 
 impl Health {
@@ -70,6 +83,31 @@ impl Health {
             Some(there) => *there = is_there,
             None => _ = needs.insert(need.to_owned(), is_there),
         }
+        drop(needs);
+        self.tell();
+    }
+
+    /// Whether the service is to be sent requests, as it changes.
+    ///
+    /// # Examples
+    /// ```
+    /// let health = maniple_server::server::Health::new();
+    /// let mut ready = health.watch();
+    /// assert!(*ready.borrow());
+    /// health.set("database", false);
+    /// ready.changed().unwrap();
+    /// assert!(!*ready.borrow());
+    /// ```
+    pub fn watch(&self) -> watch::Receiver<bool> {
+        self.state.told.subscribe()
+    }
+
+    fn tell(&self) {
+        self.state.told.send_if_modified(|told| {
+            // Asked for here, so that of two who tell at once the later tells what is.
+            let is_ready = self.is_ready();
+            std::mem::replace(told, is_ready) != is_ready
+        });
     }
 
     /// Whether the service is to be sent requests.
@@ -118,6 +156,7 @@ impl Health {
 
     pub(super) fn begin_drain(&self) {
         self.state.draining.store(true, Ordering::SeqCst);
+        self.tell();
     }
 }
 

@@ -2,15 +2,18 @@
 
 use std::io;
 
+use http::StatusCode;
 use maniple::panics;
 
 use super::{
     dialogue::{Dialogue, Flow, Handover},
     ending::{linger, reset},
+    http2::Opening,
     out::is_own_timeout,
     overrun::report_slow_reader,
     standby::Standby,
 };
+use crate::{middleware::Refused, transport::is_plain_http};
 
 /// What becomes of a connection that a coroutine need not serve any more.
 pub(crate) enum Left {
@@ -18,6 +21,8 @@ pub(crate) enum Left {
     /// It waits for the next request. What serves it on once there is something to read hands that in.
     Waits(Standby),
     HandedOver(Handover),
+    /// HTTP/2 is spoken on it from now on.
+    Http2(Opening),
 }
 
 impl Left {
@@ -30,6 +35,9 @@ impl Left {
                 let handover = dialogue.take_handover();
                 return handover.map_or(Left::Ended, Left::HandedOver);
             }
+            Ok(Flow::Http2) => {
+                return dialogue.take_opening().map_or(Left::Ended, Left::Http2);
+            }
             Ok(Flow::Close) => {}
             Ok(Flow::Linger) => linger(dialogue.exchange().connection(), stall),
             Ok(Flow::Reset) => reset(dialogue.exchange().connection(), stall),
@@ -37,6 +45,11 @@ impl Left {
                 let peer = dialogue.exchange().peer();
                 if is_own_timeout(&error) {
                     report_slow_reader(peer);
+                }
+                if is_plain_http(&error) {
+                    let reason = "plain HTTP where TLS is spoken";
+                    let refused = Refused::new(peer, StatusCode::BAD_REQUEST, reason, &[]);
+                    dialogue.service.router.hear_of(&refused);
                 }
                 panics::catch(|| log::debug!("connection from {peer}: {error}"));
             }

@@ -264,13 +264,35 @@ impl Lookout {
         any
     }
 
-    /// Sees whether a client is there that has waited for long.
+    /// Sees whether a client is there that has waited for long. Other coroutines may run meanwhile.
     fn look_at(&self, seen: &mut Seen, out: &Out) {
-        let mut posts = self.posts.borrow_mut();
-        let post = &mut posts[seen.post as usize];
-        let Some(connection) = post.connection.clone().filter(|_| !post.is_cut) else {
+        let Some((connection, generation, verdict)) = self.judge(seen.post) else {
             return;
         };
+        match verdict {
+            Verdict::Stays => {}
+            Verdict::MayBeGone => {
+                if seen.asked != Some(seen.turn) && out.ask(&connection, CONTINUE) {
+                    seen.asked = Some(seen.turn);
+                }
+            }
+            Verdict::IsGone => {
+                let is_cut = connection.abandon();
+                if let Some(post) = self.posts.borrow_mut().get_mut(seen.post as usize)
+                    && post.generation == generation
+                {
+                    post.is_cut = is_cut;
+                }
+            }
+        }
+    }
+
+    /// Whether the client is there of the connection at that post, which is watched from now on; with the connection, and the
+    /// post's generation. What this calls does not suspend, as others take posts and give them back.
+    fn judge(&self, post: u32) -> Option<(Arc<Connection>, u32, Verdict)> {
+        let mut posts = self.posts.borrow_mut();
+        let (index, post) = (post, &mut posts[post as usize]);
+        let connection = post.connection.clone().filter(|_| !post.is_cut)?;
         let transport = &connection.transport;
         if let Some(is_whole) = transport.hangup() {
             post.end = Some(match is_whole {
@@ -279,31 +301,34 @@ impl Lookout {
             });
         } else if !post.is_watched {
             post.is_watched = true;
-            let key = u64::from(post.generation) << 32 | u64::from(seen.post);
+            let key = u64::from(post.generation) << 32 | u64::from(index);
             let hangups = self.hangups.get_or_init(|| Hangups::new().ok());
             if let (Some(hangups), Some(descriptor)) = (hangups, transport.descriptor()) {
                 // One that cannot be watched is not cut.
                 let _ = hangups.watch(descriptor, key);
             }
         }
-        let is_gone = match (post.end, post.disconnects) {
-            (None, _) => false,
-            (Some(End::Whole), _) => true,
+        let verdict = match (post.end, post.disconnects) {
+            (None, _) => Verdict::Stays,
+            (Some(End::Whole), _) => Verdict::IsGone,
             // The drain has ended it, and not the client.
-            (Some(End::OfSending), _) if connection.is_ending() => false,
-            (Some(End::OfSending), Disconnects::End) => true,
+            (Some(End::OfSending), _) if connection.is_ending() => Verdict::Stays,
+            (Some(End::OfSending), Disconnects::End) => Verdict::IsGone,
             (Some(End::OfSending), Disconnects::Asked) if !transport.tells_half_closes() => {
-                if seen.asked != Some(seen.turn) && out.ask(&connection, CONTINUE) {
-                    seen.asked = Some(seen.turn);
-                }
-                false
+                Verdict::MayBeGone
             }
-            (Some(End::OfSending), _) => false,
+            (Some(End::OfSending), _) => Verdict::Stays,
         };
-        if is_gone {
-            post.is_cut = connection.abandon();
-        }
+        Some((connection, post.generation, verdict))
     }
+}
+
+/// What is to be done about a client.
+enum Verdict {
+    Stays,
+    /// It is to be asked.
+    MayBeGone,
+    IsGone,
 }
 
 /// The right to be a worker's lookout, given back however it ends.

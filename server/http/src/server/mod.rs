@@ -13,6 +13,8 @@ mod ending;
 pub(crate) mod exchange;
 mod faults;
 mod health;
+#[cfg_attr(not(feature = "http2"), path = "no_http2.rs")]
+pub(crate) mod http2;
 mod left;
 mod lookout;
 pub(crate) mod out;
@@ -25,6 +27,7 @@ mod standby;
 pub(crate) mod state;
 mod stream;
 pub(crate) mod upgrade;
+mod usual;
 
 use std::{
     io,
@@ -62,6 +65,8 @@ use shared::{Departure, Shared};
 
 pub use builder::Builder;
 pub use health::Health;
+#[cfg(feature = "http2")]
+pub use http2::Http2;
 pub use lookout::Disconnects;
 pub use upgrade::{UpgradedReader, UpgradedWriter};
 
@@ -308,6 +313,7 @@ impl Builder {
                         disconnects => disconnects,
                     },
                     registry: Arc::new(Registry::new(stop, self.max_connections_per_peer)),
+                    http2: self.http2,
                 }),
             }),
             max_connections: self.max_connections,

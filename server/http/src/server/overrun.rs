@@ -8,7 +8,7 @@ use maniple::{log_limit::LogLimit, log_within};
 use crate::transport::Peer;
 
 /// Kinds of limits, of which each has its own lines.
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 9] = [
     "time",
     "body_bytes",
     "target_bytes",
@@ -17,6 +17,7 @@ const KINDS: [&str; 8] = [
     "connections_per_peer",
     "connections",
     "request_rate",
+    "http2_frames",
 ];
 
 static RATES: [LogLimit; KINDS.len()] = [const { LogLimit::new(1) }; KINDS.len()];
@@ -48,6 +49,14 @@ pub(crate) fn report(peer: &Peer, status: StatusCode, what: &str) {
 pub(crate) fn report_slow_reader(peer: &Peer) {
     COUNTS[4].fetch_add(1, Relaxed);
     log_within!(RATES[4], warn, "{peer} takes its answer too slowly");
+}
+
+/// A client did that too often which asks for nothing.
+#[cfg(feature = "http2")]
+#[cold]
+pub(crate) fn report_flood(peer: &Peer, what: &str) {
+    COUNTS[8].fetch_add(1, Relaxed);
+    log_within!(RATES[8], warn, "{peer} sends too many {what}");
 }
 
 /// A client has as many connections as one may.

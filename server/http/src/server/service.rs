@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{drain::Registry, lookout::Disconnects};
+use super::{drain::Registry, http2::Http2, lookout::Disconnects};
 use crate::{body::BodyLimits, http1::head::Limits, router::Router};
 
 /// What all connections of a server share.
@@ -17,6 +17,7 @@ pub(crate) struct Service {
     pub(crate) life: Life,
     pub(crate) disconnects: Disconnects,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) http2: Http2,
 }
 
 /// How long a connection is kept at the most.

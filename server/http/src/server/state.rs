@@ -61,8 +61,12 @@ const HANDED_OVER: u8 = 4;
 /// and then finds the end.
 const ENDING: u8 = 3;
 
+/// Speaks HTTP/2, which has a drain of its own.
+#[cfg(feature = "http2")]
+const MANY: u8 = 5;
+
 /// What connections do, by their state.
-pub(crate) const STATES: [&str; 5] = ["new", "idle", "busy", "ending", "handed_over"];
+pub(crate) const STATES: [&str; 6] = ["new", "idle", "busy", "ending", "handed_over", "http2"];
 
 impl Connection {
     pub(crate) fn new(transport: Transport, slowest: u64) -> Self {
@@ -212,6 +216,12 @@ impl Connection {
         if self.is_cut() {
             let _ = self.transport.shutdown(Shutdown::Both);
         }
+    }
+
+    /// From now on many requests share it.
+    #[cfg(feature = "http2")]
+    pub(crate) fn share(&self) {
+        self.state.store(MANY, Ordering::Release);
     }
 
     /// Whether the server has ended it.

@@ -32,7 +32,7 @@ use crate::{
     },
     response::BodyKind,
     source::Source,
-    writer::{BodyWriter, Flush, Sink},
+    writer::{BodyWriter, Flush, Sink, Tried},
 };
 
 /// A function's body is sent when so much of it is there.
@@ -325,6 +325,22 @@ impl Sink for Written<'_> {
         match &self.failed {
             Some(error) => Err(io::Error::new(error.kind(), error.to_string())),
             None => self.send(),
+        }
+    }
+
+    fn try_send(&mut self, bytes: &[u8]) -> io::Result<Tried> {
+        if self.failed.is_some() || self.left.is_some() || bytes.len() > FULL {
+            return Ok(Tried::Not);
+        }
+        self.collect(bytes);
+        match self.way.out.try_flush(self.way.connection) {
+            Ok(true) => Ok(Tried::Sent),
+            Ok(false) => {
+                // Some of it may have left.
+                self.chunk = None;
+                Ok(Tried::Taken)
+            }
+            Err(error) => self.keep_failure(Err(error)).map(|()| Tried::Taken),
         }
     }
 

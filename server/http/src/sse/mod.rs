@@ -52,7 +52,7 @@ pub use event::{Event, InvalidField};
 use crate::{
     request::Request,
     response::{Body, Response},
-    writer::{BodyWriter, Flush},
+    writer::{BodyWriter, Flush, Tried},
 };
 
 /// Answers with a stream of the events that `f` sends, with the default [`Settings`].
@@ -200,6 +200,19 @@ pub enum Next<E = Event> {
     End,
 }
 
+/// What a stream is to do that must not be cut short.
+enum Due<E> {
+    /// To send an event.
+    Event(E),
+    /// To send the rest of what was taken.
+    Flush,
+    /// To send a comment.
+    Comment,
+    /// To end, for it is broken.
+    Failure(io::Error),
+    End,
+}
+
 impl Events<'_, '_> {
     /// Sends an event, which waits until the kernel has taken it.
     ///
@@ -244,21 +257,48 @@ impl Events<'_, '_> {
         &mut self,
         mut next: impl FnMut(Duration) -> Next<E>,
     ) -> io::Result<()> {
-        loop {
-            if self.is_draining() {
-                return Ok(());
-            }
-            let left = self.quiet_until.saturating_duration_since(coarse_now());
-            if left.is_zero() {
-                self.keep_alive()?;
-                continue;
-            }
-            match self.drain.run(|| next(left)) {
-                Ok(Next::Event(event)) => self.send(event.borrow())?,
-                Ok(Next::Nothing) => {}
-                Ok(Next::End) | Err(_) => return Ok(()),
+        let drain = self.drain.clone();
+        while !drain.is_cancelled() {
+            // To enter the token's scope costs more than an event that there is room for.
+            match drain.run(|| self.forward_at_once(&mut next)) {
+                Ok(Due::Event(event)) => self.send(event.borrow())?,
+                Ok(Due::Flush) => self.out.flush()?,
+                Ok(Due::Comment) => self.keep_alive()?,
+                Ok(Due::Failure(error)) => return Err(error),
+                Ok(Due::End) | Err(_) => return Ok(()),
             }
         }
+        Ok(())
+    }
+
+    /// Sends what `next` gives, for as long as that takes no waiting for the client; what is to be done where no drain cuts
+    /// it short.
+    fn forward_at_once<E: Borrow<Event>>(
+        &mut self,
+        next: &mut impl FnMut(Duration) -> Next<E>,
+    ) -> Due<E> {
+        while !self.is_draining() {
+            let left = self.quiet_until.saturating_duration_since(coarse_now());
+            if left.is_zero() {
+                return Due::Comment;
+            }
+            let event = match next(left) {
+                Next::Event(event) => event,
+                Next::Nothing => continue,
+                Next::End => return Due::End,
+            };
+            match self.out.try_send(event.borrow().as_str().as_bytes()) {
+                Ok(Tried::Not) => return Due::Event(event),
+                Ok(tried) => {
+                    self.quiet_until = coarse_now() + self.keep_alive;
+                    if tried == Tried::Taken {
+                        return Due::Flush;
+                    }
+                }
+                Err(error) => return Due::Failure(error),
+            }
+        }
+        Due::End
     }
 
     /// Whether the server has begun to drain.

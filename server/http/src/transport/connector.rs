@@ -71,9 +71,11 @@ impl Connector {
 }
 
 impl Transport {
-    /// Connects to that address, if that takes no longer than `timeout`.
-    pub(crate) fn connect_tcp(address: &SocketAddr, timeout: Duration) -> io::Result<Self> {
-        TcpStream::connect_timeout(address, timeout).map(Transport::Tcp)
+    /// Connects to whichever of the addresses answers first (RFC 8305).
+    pub(crate) fn connect_tcp(addresses: &[SocketAddr]) -> io::Result<Self> {
+        let stream = Transport::Tcp(TcpStream::connect(addresses)?);
+        stream.set_nodelay();
+        Ok(stream)
     }
 }
 

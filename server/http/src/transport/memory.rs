@@ -47,6 +47,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::Waker,
     time::{Duration, Instant},
 };
 
@@ -277,6 +278,13 @@ impl Stream {
         }
     }
 
+    /// Wakes this once something has come or there is room, which may have been so already.
+    #[cfg(feature = "http2")]
+    pub(super) fn wake_by(&self, waker: &Waker) {
+        self.incoming.readable.wake_by(waker);
+        self.outgoing.writable.wake_by(waker);
+    }
+
     /// That the peer has ended its sending, and whether nothing can be sent to it any more.
     pub(super) fn hangup(&self) -> Option<bool> {
         let is_ended = self.incoming.flow().is_ended;
@@ -484,17 +492,30 @@ impl Pipe {
 struct Bell {
     rope: Sender<()>,
     news: Receiver<()>,
+    /// Of who polls.
+    waker: Mutex<Option<Waker>>,
 }
 
 impl Bell {
     fn new() -> Self {
         let (rope, news) = channel::bounded(1);
-        Self { rope, news }
+        let waker = Mutex::new(None);
+        Self { rope, news, waker }
+    }
+
+    #[cfg(feature = "http2")]
+    fn wake_by(&self, waker: &Waker) {
+        let former = lock(&self.waker).replace(waker.clone());
+        drop(former);
     }
 
     fn ring(&self) {
         // Where it is full, it has been rung already.
         let _ = self.rope.try_send(());
+        let waker = lock(&self.waker).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     fn wait(&self, until: Option<Instant>) -> io::Result<()> {

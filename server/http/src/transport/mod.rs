@@ -5,9 +5,15 @@
 
 mod connector;
 pub mod memory;
+#[cfg(feature = "websocket")]
+mod peer;
+#[cfg(feature = "http2")]
+mod polled;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 
+#[cfg(feature = "http2")]
+use std::task::Waker;
 use std::{
     fmt,
     fs::File,
@@ -22,6 +28,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "http2")]
+use maniple::net::Interest;
 use maniple::net::{Shutdown, TcpListener, TcpStream, UnixListener, UnixStream};
 
 pub use crate::proxied::{
@@ -29,7 +37,11 @@ pub use crate::proxied::{
     trust::Trust,
 };
 pub use connector::Connector;
-pub(crate) use tls::{ClientTls, TlsCounts, Unsecured};
+#[cfg(feature = "http2")]
+pub(crate) use polled::Held;
+#[cfg(feature = "http2")]
+pub use polled::{Dialed, Polled};
+pub(crate) use tls::{ClientTls, TlsCounts, Unsecured, is_plain_http};
 
 /// A connection of any kind.
 #[derive(Debug)]
@@ -160,6 +172,17 @@ impl Transport {
         each!(self, stream => stream.peek(buffer))
     }
 
+    /// Whether a read may find something, as far as is known without asking the kernel.
+    pub(crate) fn may_be_readable(&self) -> bool {
+        match self {
+            Transport::Tcp(stream) => stream.may_be_readable(),
+            Transport::Unix(stream) => stream.may_be_readable(),
+            Transport::Memory(_) => true,
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.holds_input() || secure.below().may_be_readable(),
+        }
+    }
+
     /// Waits until there is something to read or room to write.
     pub(crate) fn wait_either(&self) -> io::Result<()> {
         each!(self, stream => stream.wait_either(), secure => secure.wait_either())
@@ -168,17 +191,6 @@ impl Transport {
     #[inline]
     pub(crate) fn wait_readable_until(&self, until: Instant) -> io::Result<()> {
         each!(self, stream => stream.wait_readable_until(until))
-    }
-
-    /// Who is at the other end.
-    pub(crate) fn peer(&self) -> io::Result<Peer> {
-        match self {
-            Transport::Tcp(stream) => stream.peer_addr().map(Peer::Tcp),
-            Transport::Unix(_) => Ok(Peer::Unix),
-            Transport::Memory(_) => Ok(Peer::Memory),
-            #[cfg(feature = "tls")]
-            Transport::Tls(secure) => secure.below().peer(),
-        }
     }
 
     pub(crate) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
@@ -201,6 +213,18 @@ impl Transport {
             Transport::Unix(_) | Transport::Memory(_) => {}
             #[cfg(feature = "tls")]
             Transport::Tls(secure) => secure.below().set_nodelay(),
+        }
+    }
+
+    /// From now on the kernel takes no more than so many bytes ahead of what it has sent, where it can be told so; or as many as
+    /// it has room for.
+    pub(crate) fn limit_unsent(&self, bytes: Option<u32>) {
+        match self {
+            // An error says that the peer is gone already.
+            Transport::Tcp(stream) => _ = stream.limit_unsent(bytes.unwrap_or(u32::MAX)),
+            Transport::Unix(_) | Transport::Memory(_) => {}
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.below().limit_unsent(bytes),
         }
     }
 
@@ -236,6 +260,29 @@ impl Transport {
             Transport::Memory(_) => {}
             #[cfg(feature = "tls")]
             Transport::Tls(secure) => secure.below().unwatch(),
+        }
+    }
+
+    /// What a poller waits for of it beside wakers, if it is a socket; else it wakes by [`wake_by`](Self::wake_by).
+    #[cfg(feature = "http2")]
+    pub(crate) fn interest(&self, reads: bool, writes: bool) -> Option<Interest<'_>> {
+        match self {
+            Transport::Tcp(stream) => Some(stream.interest(reads, writes)),
+            Transport::Unix(stream) => Some(stream.interest(reads, writes)),
+            Transport::Memory(_) => None,
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.below().interest(reads, writes),
+        }
+    }
+
+    /// What has no descriptor wakes this whenever something has changed, once.
+    #[cfg(feature = "http2")]
+    pub(crate) fn wake_by(&self, waker: &Waker) {
+        match self {
+            Transport::Tcp(_) | Transport::Unix(_) => {}
+            Transport::Memory(stream) => stream.wake_by(waker),
+            #[cfg(feature = "tls")]
+            Transport::Tls(secure) => secure.below().wake_by(waker),
         }
     }
 

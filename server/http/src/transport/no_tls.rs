@@ -12,7 +12,7 @@ pub(crate) struct ClientTls(());
 #[derive(Debug)]
 #[allow(dead_code, reason = "as where the feature is on")]
 pub(crate) enum Unsecured {
-    Late(io::Error),
+    Late,
     Refused(io::Error),
     Broken(io::Error),
 }
@@ -43,4 +43,8 @@ impl ClientTls {
     pub(crate) fn secure(&self, _: Transport, _: &str) -> Result<Transport, Unsecured> {
         Err(Unsecured::Refused(io::ErrorKind::Unsupported.into()))
     }
+}
+
+pub(crate) fn is_plain_http(_: &io::Error) -> bool {
+    false
 }

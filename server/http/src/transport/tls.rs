@@ -12,6 +12,8 @@ use maniple::{
 };
 use maniple_tls::{ClientConfig, Error, Info, ServerConfig};
 
+#[cfg(feature = "http2")]
+use super::Dialed;
 use super::{Kind, Listener, Peer, Transport};
 
 /// A connection over TLS.
@@ -220,11 +222,32 @@ pub(crate) struct ClientTls {
 #[derive(Debug)]
 pub(crate) enum Unsecured {
     /// The handshake took too long.
-    Late(io::Error),
+    Late,
     /// The handshake failed, or the settings are none.
     Refused(io::Error),
     /// The connection failed, or the wait was cut short.
     Broken(io::Error),
+}
+
+#[cfg(feature = "http2")]
+impl Dialed {
+    /// The same behind a handshake of TLS with the server of that name, and the protocol that was agreed on, if any. With the
+    /// feature `tls`.
+    ///
+    /// # Errors
+    /// If the handshake fails, takes too long, or is cut short.
+    pub fn secure(self, config: &ClientConfig, name: &str) -> io::Result<(Self, Option<Vec<u8>>)> {
+        let secured = ClientTls::by(config.clone()).secure(self.transport, name);
+        let transport = secured.map_err(|unsecured| match unsecured {
+            Unsecured::Late => io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the handshake of TLS took too long",
+            ),
+            Unsecured::Refused(error) | Unsecured::Broken(error) => error,
+        })?;
+        let alpn = transport.tls().and_then(Info::alpn).map(<[u8]>::to_vec);
+        Ok((Self { transport }, alpn))
+    }
 }
 
 impl ClientTls {
@@ -247,7 +270,7 @@ impl ClientTls {
         let stream = config.stream(below, name).map_err(Unsecured::Refused)?;
         if let Err(error) = stream.handshake() {
             return Err(match Error::of(&error) {
-                Some(Error::HandshakeTimeout(_)) => Unsecured::Late(error),
+                Some(Error::HandshakeTimeout(_)) => Unsecured::Late,
                 Some(_) => Unsecured::Refused(error),
                 None => Unsecured::Broken(error),
             });
@@ -263,6 +286,11 @@ impl ClientTls {
         let system = system.build()?;
         Ok(self.system.get_or_init(|| system))
     }
+}
+
+/// Whether a connection failed since its client spoke plain HTTP, of which it has been told.
+pub(crate) fn is_plain_http(error: &io::Error) -> bool {
+    matches!(Error::of(error), Some(Error::PlainHttp))
 }
 
 /// A listener below, and what makes TLS of its connections.

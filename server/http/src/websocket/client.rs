@@ -56,7 +56,8 @@ impl Settings {
         let http = http_url(url)?;
         let parts = parse(url, &http)?;
         let client = self.client.as_ref().unwrap_or(&CLIENT);
-        let transport = client.reach(&parts).map_err(|error| match error {
+        let reached = client.shared.reach(&parts, true);
+        let (transport, _) = reached.map_err(|error| match error {
             ClientError::Url { reason, .. } => refused(url, &reason),
             error => io::Error::from(error).into(),
         })?;
@@ -85,7 +86,8 @@ impl Settings {
         parts: &Url<'_>,
     ) -> Result<WebSocket, Error> {
         let random = RandomState::new();
-        let halves = [random.hash_one(0), random.hash_one(1)];
+        let halves =
+            [0, 1].map(|nth| maniple::sim::random().unwrap_or_else(|| random.hash_one(nth)));
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&halves[0].to_ne_bytes());
         bytes[8..].copy_from_slice(&halves[1].to_ne_bytes());

@@ -26,8 +26,9 @@
 //!   expect. A Close of the client's is answered at once.
 //! - **Limits.** Messages and frames have 1 MiB at most, or the connection is closed with 1009; with 1007 for a text that
 //!   is not UTF-8, as soon as that shows; with 1002 for what breaks the protocol.
-//! - **Drain.** A socket's `receive` sends a Close with 1001 when the server begins to drain, goes on until the
-//!   client has answered it, and then gets `None`. The drain waits for the handler, at most for its grace time.
+//! - **Drain.** A socket's `receive` sends a Close with 1001 when the server begins to drain, or up to 50 ms later to a
+//!   client in the middle of an exchange, goes on until the client has answered it, and then gets `None`. The drain waits for
+//!   the handler, at most for its grace time.
 //! - **Origins.** Browsers let any page connect: those of other hosts are answered 403, unless
 //!   [`Settings::origins`] names them.
 //!

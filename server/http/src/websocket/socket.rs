@@ -69,6 +69,8 @@ pub struct WebSocket {
     ping_timeout: Duration,
     close_timeout: Duration,
     heard: Instant,
+    /// The peer did not have itself waited for the last time.
+    is_brisk: bool,
     /// By when something must come, after a Ping or a Close.
     due: Option<(Instant, &'static str)>,
 }
@@ -87,6 +89,9 @@ enum Life {
 /// Room for what comes, and once long frames do.
 const ROOM: usize = 4 * 1024;
 const LARGE_ROOM: usize = 64 * 1024;
+
+/// How long a peer that has answered as soon the last time is waited for without a look at the drain.
+const SOON: Duration = Duration::from_millis(50);
 
 impl WebSocket {
     pub(super) fn new(
@@ -119,6 +124,7 @@ impl WebSocket {
             ping_timeout: settings.ping_timeout,
             close_timeout: settings.close_timeout,
             heard: coarse_now(),
+            is_brisk: false,
             due: None,
         })
     }
@@ -270,14 +276,22 @@ impl WebSocket {
                 (None, Some(ping)) => Some(self.heard + ping),
                 (None, None) => None,
             };
-            let left = until.map(|until| until.saturating_duration_since(coarse_now()));
+            let began = coarse_now();
+            let left = until.map(|until| until.saturating_duration_since(began));
             if left.is_some_and(|left| left.is_zero()) {
                 self.be_overdue()?;
                 continue;
             }
-            self.reader.set_timeout(left)?;
+            // To enter the token's scope costs as much as all else about a short message.
+            let drain = self.drain.as_ref();
+            let drain = drain.filter(|drain| !self.is_brisk || drain.is_cancelled());
+            let is_short = drain.is_none() && self.drain.is_some();
+            self.reader.set_timeout(match is_short {
+                true => Some(left.map_or(SOON, |left| left.min(SOON))),
+                false => left,
+            })?;
             let room = &mut self.input[self.end..];
-            let read = match &self.drain {
+            let read = match drain {
                 None => self.reader.read(room),
                 Some(drain) => match drain.run(|| self.reader.read(room)) {
                     Ok(read) => read,
@@ -293,11 +307,13 @@ impl WebSocket {
                 Ok(count) => {
                     self.end += count;
                     self.heard = coarse_now();
+                    self.is_brisk = self.heard.saturating_duration_since(began) < SOON;
                     // A Pong, or what shows as well that the peer is there. A Close is waited for by itself.
                     self.due = self.due.filter(|(_, what)| *what != PING);
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_own_timeout(&error) && is_short => self.is_brisk = false,
                 Err(error) if is_own_timeout(&error) => self.be_overdue()?,
                 Err(error) if is_cancelled_error(&error) && self.may_be_a_drain() => {
                     self.go_away();

@@ -1,7 +1,9 @@
 //! Which handler answers.
 
 use maniple_server::{
-    BodyError, Request, Route, Router, Server, TrailingSlash, extract::State, middleware::Next,
+    BodyError, Request, Route, Router, Server, TrailingSlash,
+    extract::{Path, State},
+    middleware::Next,
 };
 
 use super::{ask, served, status, text};
@@ -403,4 +405,31 @@ fn a_policy_further_in_counts_and_a_route_goes_before_fallbacks() {
         ),
     );
     assert!(told.ends_with("\r\n\r\n3000000"), "{told}");
+}
+
+#[test]
+fn a_hosts_parameter_comes_before_those_of_the_path_and_is_none_of_theirs() {
+    let path = |Path((tenant, id)): Path<(String, u32)>| format!("{tenant} {id}");
+    let router = Router::new()
+        .host("{tenant}.a.example", Router::new().get("/{id}", path))
+        .get("/{id}", |request: &mut Request| {
+            format!("{:?}", request.param("tenant"))
+        });
+    let get = |host: &str| {
+        let mut request = Request::for_test("GET", "/7").with_header("host", host);
+        router.answer(&mut request).into_text().unwrap()
+    };
+    assert_eq!(get("Ann.a.example:80"), "ann 7");
+    assert_eq!(get("x.ann.a.example"), "None");
+    assert_eq!(get("a.example"), "None");
+    for path in ["/x/{id}", "/x/{*id}"] {
+        let routes = Router::new().get(path, |_: &mut Request| "");
+        let error = Router::new().try_host("{id}.b.example", routes);
+        let error = error.unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains(&format!("its route {path} has a {{id}}, too")),
+            "{text}"
+        );
+    }
 }

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use maniple::sync::{Notify, Semaphore};
@@ -17,9 +17,9 @@ const LONG: Duration = Duration::from_secs(60);
 
 #[track_caller]
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + LONG;
+    let until = maniple::time::now() + LONG;
     while !is_so() {
-        assert!(Instant::now() < until, "not in time: {what}");
+        assert!(maniple::time::now() < until, "not in time: {what}");
         maniple::sleep(Duration::from_millis(5));
     }
 }
@@ -41,7 +41,7 @@ fn clients_that_always_ask_bring_the_limit_down_to_what_is_served_at_a_time() {
     let limit = AdaptiveLimit::new().initial(64).max(64).min(1).queue(64);
     let served = Served::of(two_at_a_time(&limit), |builder| builder);
     let (url, stop) = (served.url("/"), Arc::new(AtomicBool::new(false)));
-    maniple::run(|| {
+    crate::driven::run(|| {
         let client = Client::new();
         let asking: Vec<_> = (0..64)
             .map(|_| {
@@ -83,7 +83,7 @@ fn what_finds_no_place_waits_and_what_finds_no_place_to_wait_is_refused() {
     let router = Router::new().with(limit.clone()).get("/", handler);
     let served = Served::of(router, |builder| builder);
     let url = served.url("/");
-    maniple::run(|| {
+    crate::driven::run(|| {
         let ask = || {
             let url = url.clone();
             maniple::spawn(move || Client::new().get(&url).unwrap().status())
@@ -122,9 +122,9 @@ fn a_handler_that_panics_and_a_client_that_goes_away_give_their_places_back() {
     );
     let mut gone = served.connect();
     std::io::Write::write_all(&mut gone, b"GET /stuck HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-    maniple::run(|| wait_until("it is in hand", || limit.in_flight() == 1));
+    crate::driven::run(|| wait_until("it is in hand", || limit.in_flight() == 1));
     drop(gone);
-    maniple::run(|| wait_until("it is cut", || limit.in_flight() == 0));
+    crate::driven::run(|| wait_until("it is cut", || limit.in_flight() == 0));
     assert!(
         served
             .say("GET / HTTP/1.1\r\nHost: h\r\n\r\n")

@@ -2,21 +2,22 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpListener,
     time::Duration,
 };
 
+use maniple::net::TcpListener;
 use maniple_server::{Client, ClientError, Method, StatusCode};
 
-use super::Served;
+use super::{Served, take_head};
+use crate::driven::Reserved;
 
 /// A server that answers every connection with these bytes and closes.
 fn canned(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
+    crate::driven::thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
-            let _ = stream.read(&mut [0; 1024]);
+            take_head(&mut stream);
             let _ = stream.write_all(answer.as_bytes());
         }
     });
@@ -56,7 +57,7 @@ fn requests_and_bodies_go_both_ways_over_kept_connections() {
 #[test]
 fn the_scopes_deadline_is_the_requests() {
     let served = Served::start();
-    maniple::run(|| {
+    crate::driven::run(|| {
         let client = Client::new();
         let cut = maniple::timeout(Duration::from_millis(30), || {
             client.get(&served.url("/stuck"))
@@ -78,10 +79,10 @@ fn a_stale_connection_is_replaced() {
     let client = Client::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    let server = std::thread::spawn(move || {
+    let server = crate::driven::thread::spawn(move || {
         for _ in 0..2 {
             let (mut stream, _) = listener.accept().unwrap();
-            let _ = stream.read(&mut [0; 1024]).unwrap();
+            take_head(&mut stream);
             stream
                 .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
                 .unwrap();
@@ -117,10 +118,8 @@ fn malformed_answers_are_errors_that_name_the_host() {
 
 #[test]
 fn a_dead_host_and_a_bad_header_are_told_apart() {
-    let gone = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = Reserved::new();
+    let gone = nobody.address();
     let client = Client::new();
     let error = client.get(&format!("http://{gone}/")).unwrap_err();
     assert!(matches!(error, ClientError::Connect { .. }), "{error}");
@@ -137,10 +136,10 @@ fn a_dead_host_and_a_bad_header_are_told_apart() {
 fn dribbling(answer: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
+    crate::driven::thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
             let _ = stream.set_nodelay(true);
-            let _ = stream.read(&mut [0; 1024]);
+            take_head(&mut stream);
             for byte in &answer {
                 if stream.write_all(&[*byte]).is_err() {
                     break;
@@ -186,9 +185,9 @@ fn interim_responses_without_end_are_an_error() {
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
-        let server = std::thread::spawn(move || {
+        let server = crate::driven::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let _ = stream.read(&mut [0; 1024]);
+            take_head(&mut stream);
             let heads = interim.repeat(100);
             while stream.write_all(heads.as_bytes()).is_ok() {}
         });
@@ -240,7 +239,7 @@ fn bodies_cut_short_are_errors() {
 fn what_has_no_body_leaves_the_connection_for_the_next() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    let server = std::thread::spawn(move || {
+    let server = crate::driven::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         for head in [
             "200 OK\r\nContent-Length: 5",
@@ -248,7 +247,7 @@ fn what_has_no_body_leaves_the_connection_for_the_next() {
             "304 Not Modified\r\nTransfer-Encoding: chunked",
             "200 OK\r\nContent-Length: 0",
         ] {
-            let _ = stream.read(&mut [0; 1024]).unwrap();
+            take_head(&mut stream);
             write!(stream, "HTTP/1.1 {head}\r\n\r\n").unwrap();
         }
     });

@@ -2,19 +2,19 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
-    net::TcpStream,
     process::Command,
     time::Duration,
 };
 
 use flate2::{read::GzDecoder, write::GzEncoder};
-use maniple::{Runtime, sync::channel::unbounded};
+use maniple::{net::TcpStream, sync::channel::unbounded};
 use maniple_server::{
     Body, BodyError, Files, Request, Response, Router, Server,
     middleware::{Compression, Decompression},
 };
 
 use super::{Served, statuses};
+use crate::driven::Runtime;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -224,7 +224,8 @@ fn a_neighbour_on_the_worker_has_its_turn_while_bodies_are_compressed() {
         // It is being compressed: the beginning is there.
         endless.read_exact(&mut [0; 300]).unwrap();
         let reads = endless.try_clone().unwrap();
-        let reader = std::thread::spawn(move || io::copy(&mut { reads }, &mut io::sink()));
+        let reader =
+            crate::driven::thread::spawn(move || io::copy(&mut { reads }, &mut io::sink()));
         for _ in 0..3 {
             let mut neighbour = connect();
             let request = "GET /neighbour HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";

@@ -1,16 +1,14 @@
 //! Answers that come to the client in a coding.
 
-use std::{
-    io::{Read, Write},
-    net::TcpListener,
-};
+use std::io::{Read, Write};
 
+use maniple::net::TcpListener;
 use maniple_server::{
     Body, Client, ClientError, Method, Request, Response, Router, StatusCode,
     middleware::Compression,
 };
 
-use super::Served;
+use super::{Served, take_head};
 
 const TEXT: &str = "some text, and ";
 
@@ -113,9 +111,9 @@ fn what_comes_out_is_bounded() {
 fn canned(answer: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
+    crate::driven::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let _ = stream.read(&mut [0; 1024]);
+        take_head(&mut stream);
         let _ = stream.write_all(&answer);
     });
     url

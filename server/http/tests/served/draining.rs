@@ -48,7 +48,7 @@ fn what_outlasts_the_grace_time_is_cancelled() {
         .write_all(b"GET /stuck HTTP/1.1\r\nHost: h\r\n\r\n")
         .unwrap();
     while served.handle.connections() == 0 {
-        std::thread::yield_now();
+        crate::driven::thread::yield_now();
     }
     let report = served.drain();
     assert!(report.cancelled <= 1);
@@ -87,7 +87,7 @@ fn what_does_not_heed_its_cancellation_is_reported_as_left() {
     drop(release);
     let _ = deaf.read_to_end(&mut Vec::new());
     while handle.connections() > 0 {
-        std::thread::yield_now();
+        crate::driven::thread::yield_now();
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex, mpsc},
+    sync::Arc,
     time::Duration,
 };
 
+use maniple::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use maniple::sync::mpsc;
 use maniple_server::{Client, ClientResponse, Method, StatusCode};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -16,10 +17,10 @@ const LARGE: usize = 16 * 1024 * 1024;
 fn server(serve: impl Fn(TcpStream) + Send + Clone + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
+    crate::driven::thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
             let serve = serve.clone();
-            std::thread::spawn(move || {
+            crate::driven::thread::spawn(move || {
                 if read_head(&mut stream).is_ok() {
                     serve(stream);
                 }
@@ -42,7 +43,7 @@ fn read_head(stream: &mut TcpStream) -> io::Result<()> {
 /// Stays open for good, and reads nothing.
 fn stay() -> ! {
     loop {
-        std::thread::park();
+        crate::driven::thread::park();
     }
 }
 
@@ -55,7 +56,10 @@ fn body(length: usize) -> Vec<u8> {
 /// From a plain thread, and from a coroutine.
 fn both_ways(ask: impl Fn() + Send + Sync) {
     ask();
-    let runtime = maniple::Runtime::builder().workers(1).build().unwrap();
+    let runtime = crate::driven::Runtime::builder()
+        .workers(1)
+        .build()
+        .unwrap();
     runtime.run(|| maniple::timeout(PATIENCE, &ask).unwrap());
 }
 
@@ -164,12 +168,12 @@ fn a_response_that_is_read_in_parts_sends_the_rest_meanwhile() {
 fn a_connection_whose_request_was_not_sent_whole_is_not_used_again() {
     let (tell, told) = mpsc::channel();
     let (go_on, may_go_on) = mpsc::channel();
-    let may_go_on = Arc::new(Mutex::new(may_go_on));
+    let may_go_on = Arc::new(maniple::sync::Mutex::new(may_go_on));
     let address = server(move |mut stream| {
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
         stream.write_all(answer).unwrap();
         // Until the client has given up what there was no room for.
-        may_go_on.lock().unwrap().recv().unwrap();
+        may_go_on.lock().recv().unwrap();
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
         let _ = tell.send(rest.len());
@@ -207,7 +211,10 @@ fn a_body_that_a_reset_cuts_is_an_error() {
 #[test]
 fn the_scope_cuts_a_request_that_nobody_reads() {
     let address = server(|_stream| stay());
-    let runtime = maniple::Runtime::builder().workers(1).build().unwrap();
+    let runtime = crate::driven::Runtime::builder()
+        .workers(1)
+        .build()
+        .unwrap();
     runtime.run(|| {
         let cut = maniple::timeout(Duration::from_millis(50), || {
             let request = Client::new();

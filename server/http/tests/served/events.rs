@@ -2,11 +2,15 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use maniple::sync::broadcast::{self, Lag, RecvTimeoutError};
+use maniple::sync::mpsc;
 use maniple_server::{
     Request, Response, Router, Server,
     sse::{self, Event, Next, Settings},
@@ -139,6 +143,48 @@ fn a_drain_ends_streams_with_their_last_event() {
 }
 
 #[test]
+fn a_drain_cuts_no_event_of_a_client_that_takes_its_time() {
+    let given = Arc::new(AtomicU64::new(0));
+    let settings = Settings::new().last_event(Event::data("bye"));
+    let of_handler = given.clone();
+    let handler = move |request: &mut Request| {
+        let given = of_handler.clone();
+        settings.stream(request, move |events| {
+            events.forward(|_| {
+                let number = given.fetch_add(1, Relaxed);
+                Next::Event(Event::data(format!("{number} {}", "x".repeat(5_000))))
+            })
+        })
+    };
+    let builder = || {
+        let router = Router::new().get("/", handler.clone());
+        Server::builder(router).drain_grace(LONG).body_timeout(LONG)
+    };
+    for served in Served::each(builder) {
+        given.store(0, Relaxed);
+        let mut stream = served.connect();
+        stream.write_all(GET.as_bytes()).unwrap();
+        // Until there is no more room for any: then the server waits for the client.
+        let mut before = 0;
+        while before == 0 || before < given.load(Relaxed) {
+            before = given.load(Relaxed);
+            maniple::sleep(Duration::from_millis(20));
+        }
+        served.handle.drain();
+        let mut lines = lines(stream);
+        for number in 0..given.load(Relaxed) {
+            let line = lines.next().unwrap();
+            let event = line.strip_prefix(&format!("data: {number} "));
+            assert_eq!(event.map(str::len), Some(5_000), "{number} of {before}");
+        }
+        assert_eq!(lines.next().unwrap(), "data: bye");
+        assert_eq!(lines.next(), None);
+        let report = served.drain();
+        assert_eq!((report.cancelled, report.left), (0, 0), "{report:?}");
+    }
+}
+
+#[test]
 fn a_client_that_comes_back_says_what_it_got_last() {
     let handler = |request: &mut Request| {
         let id = sse::last_event_id(request).unwrap_or("none").to_owned();
@@ -162,7 +208,8 @@ struct Ended(mpsc::Sender<()>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        let _ = self.0.send(());
+        // In a scope that is cut, nothing else is sent.
+        let _ = maniple::cancel::shield(|| self.0.send(()));
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::{FileExt, symlink},
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use maniple_server::{Client, Files, Request, Response, Router, Server};
@@ -177,7 +177,7 @@ fn conditions_are_held_to_the_files_tag_and_date() {
     dir.write("a.txt", "0123456789");
     // The tag is sure once the file's last change is two seconds old.
     let router = Router::new().files("/", Files::new(&dir.0).no_cache());
-    let begun = Instant::now();
+    let begun = maniple::time::now();
     let tag = loop {
         let tag = get(&router, "/a.txt", &[])
             .header("etag")
@@ -187,8 +187,8 @@ fn conditions_are_held_to_the_files_tag_and_date() {
             break tag;
         }
         assert!(tag.starts_with("W/\""), "{tag}");
-        assert!(begun.elapsed() < Duration::from_secs(60));
-        std::thread::yield_now();
+        assert!(maniple::time::now() - begun < Duration::from_secs(60));
+        crate::driven::thread::yield_now();
     };
     let weak = format!("W/{tag}");
     for (fields, status) in [
@@ -409,8 +409,8 @@ fn a_change_is_seen_once_what_is_kept_is_old() {
         dir.write("a", "old");
         let router = Router::new().files("/", files);
         // Kept, most likely, once it has settled.
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(150) {
+        let begun = maniple::time::now();
+        while maniple::time::now() - begun < Duration::from_millis(150) {
             assert_eq!(get(&router, "/a", &[]).into_text().unwrap(), "old");
         }
         // As long, and with the same time: what rsync leaves behind.
@@ -427,14 +427,17 @@ fn the_tag_of_what_is_kept_becomes_strong_with_time() {
     dir.write("a", "kept");
     let files = Files::new(&dir.0).cache(1 << 20, Duration::ZERO);
     let router = Router::new().files("/", files);
-    let begun = Instant::now();
+    let begun = maniple::time::now();
     loop {
         let answer = get(&router, "/a", &[]);
         if answer.header("etag").unwrap().starts_with('"') {
             break;
         }
-        assert!(begun.elapsed() < Duration::from_secs(20), "it stays weak");
-        std::thread::yield_now();
+        assert!(
+            maniple::time::now() - begun < Duration::from_secs(20),
+            "it stays weak"
+        );
+        crate::driven::thread::yield_now();
     }
 }
 
@@ -444,11 +447,11 @@ fn what_is_kept_is_used_for_its_age_without_another_look() {
     dir.write("a", "old");
     let files = Files::new(&dir.0).cache(1 << 20, Duration::from_secs(3600));
     let router = Router::new().files("/", files);
-    let begun = Instant::now();
+    let begun = maniple::time::now();
     // It is kept as soon as it has settled, and from then on its change is not seen.
     loop {
         assert_eq!(get(&router, "/a", &[]).status(), 200);
-        if begun.elapsed() > Duration::from_millis(300) {
+        if maniple::time::now() - begun > Duration::from_millis(300) {
             break;
         }
     }
@@ -657,9 +660,9 @@ fn a_client_that_leaves_within_a_file_leaves_nothing_behind() {
         }
         let answer = served.say("GET /small HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
         assert!(answer.ends_with("\r\n\r\nhere"), "{answer}");
-        let patience = Instant::now() + Duration::from_secs(60);
+        let patience = maniple::time::now() + Duration::from_secs(60);
         while served.handle.connections() > 0 {
-            assert!(Instant::now() < patience, "somebody is still served");
+            assert!(maniple::time::now() < patience, "somebody is still served");
             maniple::sleep(Duration::from_millis(2));
         }
     }

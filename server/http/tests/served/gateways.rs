@@ -1,21 +1,13 @@
 //! Services that call others: what their clients see when a call fails.
 
-use std::{net::SocketAddr, os::fd::OwnedFd, time::Duration};
+use std::time::Duration;
 
 use maniple_server::{
-    Client, ClientError, ClientResponse, IntoResponse, Request, Router, StatusCode,
+    Client, ClientError, ClientResponse, IntoResponse, Request, Router, StatusCode, client::Phase,
 };
 
 use super::Served;
-
-/// The URL of a bound socket at which nobody listens, and nobody else can meanwhile.
-fn nobody() -> (OwnedFd, String) {
-    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    bind(&socket, &"127.0.0.1:0".parse::<SocketAddr>().unwrap()).unwrap();
-    let address: SocketAddr = getsockname(&socket).unwrap().try_into().unwrap();
-    (socket, format!("http://{address}/"))
-}
+use crate::driven::Reserved;
 
 #[test]
 fn a_post_has_its_body() {
@@ -68,7 +60,8 @@ fn a_call_that_fails_is_an_answer_which_does_not_name_hosts() {
         |builder| builder.drain_grace(Duration::ZERO),
     );
     let slow = backend.url("/slow");
-    let (_kept, dead) = nobody();
+    let nobody = Reserved::new();
+    let dead = format!("http://{}/", nobody.address());
     let client = Client::new();
     let theirs = client.clone();
     let gateway = Router::new()
@@ -84,6 +77,7 @@ fn a_call_that_fails_is_an_answer_which_does_not_name_hosts() {
                 let call = || client.get(&slow)?.text();
                 let late = ClientError::Timeout {
                     host: "the backend".into(),
+                    phase: Phase::Answer,
                 };
                 maniple::timeout(Duration::from_millis(20), call).unwrap_or(Err(late))
             },

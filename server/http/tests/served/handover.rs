@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use maniple::{net::Shutdown, sync::channel::unbounded};
@@ -64,9 +64,9 @@ fn exactly(stream: &mut impl Read, count: usize) -> Vec<u8> {
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + LONG;
+    let until = maniple::time::now() + LONG;
     while !is_so() {
-        assert!(Instant::now() < until, "{what}");
+        assert!(maniple::time::now() < until, "{what}");
         maniple::sleep(Duration::from_millis(5));
     }
 }
@@ -223,7 +223,7 @@ fn a_drain_waits_for_what_was_handed_over_and_tells_it() {
         let mut stream = served.connect();
         stream.write_all(UPGRADE.as_bytes()).unwrap();
         head(&mut stream);
-        let client = std::thread::spawn(move || {
+        let client = crate::driven::thread::spawn(move || {
             let mut said = Vec::new();
             stream.read_to_end(&mut said).unwrap();
             stream.write_all(b"and to you").unwrap();

@@ -2,14 +2,14 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{Shutdown, TcpStream},
-    sync::mpsc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::HeaderValue;
+use maniple::net::{Shutdown, TcpStream};
 use maniple::sync::channel::{Receiver, Sender, unbounded};
+use maniple::sync::mpsc;
 use maniple_server::{Body, Request, Response, Router, StatusCode};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
@@ -241,12 +241,13 @@ impl Read for Broken {
 
 /// A connection with that receive buffer, or the system's.
 fn connect(served: &Served, buffer: Option<usize>) -> TcpStream {
+    crate::driven::needs_the_kernel("a socket of the kernel's");
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     if let Some(bytes) = buffer {
         sockopt::set_socket_recv_buffer_size(&socket, bytes).unwrap();
     }
     rustix::net::connect(&socket, &served.address()).unwrap();
-    let stream = TcpStream::from(socket);
+    let stream = TcpStream::try_from(socket).unwrap();
     let patience = Some(Duration::from_secs(60));
     stream.set_read_timeout(patience).unwrap();
     stream
@@ -255,10 +256,10 @@ fn connect(served: &Served, buffer: Option<usize>) -> TcpStream {
 /// Reads little by little for so long, then the rest; how much it was.
 fn read_slowly(stream: &mut TcpStream, slow: Duration) -> io::Result<usize> {
     let (_never, tick) = mpsc::channel::<()>();
-    let (began, mut total) = (Instant::now(), 0);
+    let (began, mut total) = (maniple::time::now(), 0);
     let mut bytes = vec![0; 256 * 1024];
     loop {
-        let is_slow = began.elapsed() < slow;
+        let is_slow = maniple::time::now() - began < slow;
         let room = if is_slow { 8 * 1024 } else { bytes.len() };
         match stream.read(&mut bytes[..room])? {
             0 => return Ok(total),
@@ -275,7 +276,7 @@ fn a_client_that_reads_slowly_but_steadily_gets_all() {
     let served = large();
     let clients = [None, Some(8 * 1024), Some(200_000)].map(|buffer| {
         let mut stream = connect(&served, buffer);
-        std::thread::spawn(move || {
+        crate::driven::thread::spawn(move || {
             let last = "GET /large HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
             stream.write_all(last.as_bytes()).unwrap();
             read_slowly(&mut stream, 4 * STALL).unwrap()
@@ -294,7 +295,7 @@ fn a_slow_client_that_goes_on_sending_gets_all_too() {
     stream.write_all(post.as_bytes()).unwrap();
     let mut sending = stream.try_clone().unwrap();
     let (stop, stopped) = mpsc::channel::<()>();
-    let sender = std::thread::spawn(move || {
+    let sender = crate::driven::thread::spawn(move || {
         while stopped.recv_timeout(Duration::from_millis(10)).is_err() {
             if sending.write_all(b"x").is_err() {
                 break;
@@ -315,10 +316,10 @@ fn a_client_that_takes_nothing_more_is_reset() {
         let request = format!("GET {path} HTTP/{version}\r\nHost: h\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         stream.read_exact(&mut [0; 100]).unwrap();
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = maniple::time::now() + Duration::from_secs(60);
         while served.handle.connections() > 0 {
-            assert!(Instant::now() < until, "{path} goes on");
-            std::thread::yield_now();
+            assert!(maniple::time::now() < until, "{path} goes on");
+            crate::driven::thread::yield_now();
         }
         let end = stream.read_to_end(&mut Vec::new()).map_err(|e| e.kind());
         assert_eq!(end, Err(ErrorKind::ConnectionReset), "{path} {version}");
@@ -357,10 +358,10 @@ fn refusals_to_clients_that_do_not_read_end_too() {
         while stream.write_all(bytes.as_bytes()).is_ok() {}
         stream
     });
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = maniple::time::now() + Duration::from_secs(60);
     while served.handle.connections() > 0 {
-        assert!(Instant::now() < until, "they end");
-        std::thread::yield_now();
+        assert!(maniple::time::now() < until, "they end");
+        crate::driven::thread::yield_now();
     }
     drop(streams);
 }

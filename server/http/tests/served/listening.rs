@@ -2,17 +2,18 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use maniple::{JoinHandle, Runtime};
+use maniple::{
+    JoinHandle,
+    net::{SocketAddr, TcpListener, TcpStream},
+};
 use maniple_server::{
     DrainReport, Router, Server, ServerHandle,
     server::{Builder, Health},
@@ -20,6 +21,7 @@ use maniple_server::{
 };
 
 use super::{Served, routes, statuses};
+use crate::driven::{Runtime, thread};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -204,12 +206,14 @@ fn no_request_is_refused_or_lost_while_servers_hand_over() {
     let client = |keeps: bool| {
         let (over, answered) = (over.clone(), answered.clone());
         thread::spawn(move || {
-            let (mut kept, mut asked) = (None, Instant::now());
+            let (mut kept, mut asked) = (None, maniple::time::now());
             while !over.load(SeqCst) {
                 // Who was kept from asking for longer cannot count on a connection that was kept.
-                let kept_on = kept.take().filter(|_| asked.elapsed() < MOST_PAUSE);
+                let kept_on = kept
+                    .take()
+                    .filter(|_| maniple::time::now() - asked < MOST_PAUSE);
                 let mut stream = kept_on.unwrap_or_else(|| connect(address));
-                asked = Instant::now();
+                asked = maniple::time::now();
                 let answer = ask(&mut stream, "/").expect("an answer to each request");
                 answered.fetch_add(1, SeqCst);
                 if keeps && !answer.contains("connection: close") {

@@ -1,12 +1,18 @@
 //! The server and the client over real sockets.
 
+#[macro_use]
+extern crate maniple_driven;
+
 mod adapting;
+mod balancing;
 mod calling;
 mod compressing;
 mod counting;
 mod decoding;
 mod disconnecting;
 mod draining;
+#[path = "../driven/mod.rs"]
+mod driven;
 mod early;
 mod events;
 mod exchanges;
@@ -17,26 +23,32 @@ mod leaving;
 mod limiting;
 mod listening;
 mod measuring;
+mod phases;
 mod pooling;
 mod programs;
 mod protocol;
 mod proxied;
 mod proxying;
+mod queueing;
 mod redirecting;
 mod refusing;
 mod secure;
 mod standby;
 mod streaming;
+mod through;
 mod transports;
 mod uploads;
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
     time::Duration,
 };
 
-use maniple::{JoinHandle, Runtime};
+use crate::driven::Runtime;
+use maniple::{
+    JoinHandle,
+    net::{Shutdown, SocketAddr, TcpStream},
+};
 use maniple_server::{
     Body, BodyError, DrainReport, Request, Response, Router, Server, ServerHandle, StatusCode,
     server::Builder,
@@ -96,7 +108,7 @@ impl Served {
         let mut answer = Vec::new();
         // A reset after the answer is no matter here.
         let _ = stream.read_to_end(&mut answer);
-        String::from_utf8(answer).unwrap()
+        driven::without_questions(bytes.as_ref(), String::from_utf8(answer).unwrap())
     }
 
     fn drain(mut self) -> DrainReport {
@@ -138,6 +150,31 @@ fn routes() -> Router {
             },
         )
         .post("/ignore", |_: &mut Request| StatusCode::ACCEPTED)
+}
+
+/// Takes in a request without a body, as a peer does that is to answer it: who closes over bytes unread resets.
+fn take_head(stream: &mut TcpStream) {
+    let (mut head, mut bytes) = (Vec::new(), [0; 1024]);
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut bytes) {
+            Ok(count @ 1..) => head.extend_from_slice(&bytes[..count]),
+            _ => return,
+        }
+    }
+}
+
+/// Connections to that address of 127.0.0.1 that this machine's clients have open, as the kernel has them in its registry: which
+/// they have begun to make, or have made and not closed.
+fn client_ends(address: SocketAddr) -> usize {
+    crate::driven::needs_the_kernel("the kernel's registry of sockets");
+    let registry = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let remote = format!("0100007F:{:04X}", address.port());
+    let is_open = |line: &&str| {
+        let columns: Vec<&str> = line.split_ascii_whitespace().collect();
+        // SYN_SENT, ESTABLISHED and CLOSE_WAIT.
+        columns.get(2) == Some(&&*remote) && ["02", "01", "08"].contains(&columns[3])
+    };
+    registry.lines().filter(is_open).count()
 }
 
 fn statuses(answers: &str) -> Vec<u16> {

@@ -2,15 +2,15 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
-    os::{
-        linux::net::SocketAddrExt,
-        unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream},
-    },
+    os::{linux::net::SocketAddrExt, unix::net::SocketAddr as UnixAddr},
     time::Duration,
 };
 
-use maniple::{JoinHandle, Runtime};
+use maniple::{
+    JoinHandle,
+    net::{Shutdown, TcpListener, TcpStream},
+    net::{UnixListener, UnixStream},
+};
 use maniple_server::{
     DrainReport, Request, Router, Server, ServerHandle,
     middleware::HttpsOnly,
@@ -19,6 +19,7 @@ use maniple_server::{
 };
 
 use super::{statuses, transports::tls_configs};
+use crate::driven::Runtime;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -87,7 +88,7 @@ impl Served {
         let _ = stream.shutdown(Shutdown::Write);
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
-        String::from_utf8(answer).unwrap()
+        crate::driven::without_questions(bytes, String::from_utf8(answer).unwrap())
     }
 
     /// What the handler says to a request with those fields.
@@ -324,7 +325,7 @@ fn a_trusted_peer_may_have_more_connections_than_others() {
     for (served, status) in [(trusting, 200), (other, 429)] {
         let _held = served.connect();
         while served.handle.connections() == 0 {
-            std::thread::yield_now();
+            crate::driven::thread::yield_now();
         }
         assert_eq!(statuses(&served.say(get("").as_bytes())), [status]);
     }

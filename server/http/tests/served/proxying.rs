@@ -2,15 +2,15 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
-        mpsc,
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use maniple::net::{Shutdown, TcpListener, TcpStream};
+use maniple::sync::mpsc;
 use maniple_server::{
     Body, BodyError, Client, HeaderMap, HeaderName, HeaderValue, IntoResponse, Method, Proxy,
     Request, Response, Router, Server, StatusCode,
@@ -43,9 +43,9 @@ fn gate(proxy: Proxy) -> Served {
 }
 
 fn until(has_come: impl Fn() -> bool) {
-    let patience = Instant::now() + LONG;
+    let patience = maniple::time::now() + LONG;
     while !has_come() {
-        assert!(Instant::now() < patience, "it does not come");
+        assert!(maniple::time::now() < patience, "it does not come");
         maniple::sleep(Duration::from_millis(5));
     }
 }
@@ -54,7 +54,7 @@ fn until(has_come: impl Fn() -> bool) {
 fn server(serve: impl Fn(&mut TcpStream, String) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
+    crate::driven::thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
             stream.set_read_timeout(Some(LONG)).unwrap();
             let head = read_until(&mut stream, "\r\n\r\n");
@@ -128,7 +128,7 @@ fn the_host_is_kept_if_told_and_trusted_proxies_are_believed() {
     let server = Served::of(Router::new().fallback(mirror), |builder| builder);
     let url = server.url("");
     let ask = |proxy: Proxy| {
-        maniple::run(|| {
+        crate::driven::run(|| {
             let (listener, connector) = memory::listener();
             let listener = Listener::try_from(listener).unwrap();
             let listener = listener.trust("memory 10.0.0.0/8".parse().unwrap());
@@ -406,7 +406,10 @@ fn what_is_answered_at_the_gate_goes_no_further() {
 fn a_request_that_comes_round_again_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let runtime = maniple::Runtime::builder().workers(2).build().unwrap();
+    let runtime = crate::driven::Runtime::builder()
+        .workers(2)
+        .build()
+        .unwrap();
     let router = Router::new().fallback(Proxy::to(&url));
     let server = maniple_server::Server::builder(router)
         .listener(listener)

@@ -2,13 +2,14 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpListener,
     process::Command,
     time::Duration,
 };
 
+use maniple::net::TcpListener;
 use maniple_server::{
-    Body, Client, ClientError, IntoResponse, Method, Request, Response, Router, StatusCode,
+    Body, Client, ClientError, ClientResponse, IntoResponse, Method, Request, Response, Router,
+    StatusCode,
 };
 
 use super::Served;
@@ -140,7 +141,7 @@ fn a_body_that_was_made_while_it_was_sent_is_not_made_again() {
 fn a_redirect_whose_body_never_comes_is_followed_all_the_same() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    let serving = std::thread::spawn(move || {
+    let serving = crate::driven::thread::spawn(move || {
         let answers = [
             "HTTP/1.1 307 T\r\nlocation: /there\r\ncontent-length: 9\r\n\r\n",
             "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nthere",
@@ -207,4 +208,36 @@ fn a_place_of_any_text_stays_one_field() {
     let answer = served.say("GET /?/a+ HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
     assert!(!answer.to_lowercase().contains("\nset-cookie"), "{answer}");
     assert!(answer.contains("/a%0D%0Aset-cookie:%20a=b\r\n"), "{answer}");
+}
+
+#[test]
+fn cookies_come_back_to_who_set_them_and_follow_no_redirect_elsewhere() {
+    let told = |request: &mut Request| request.header_str("cookie").unwrap_or("none").to_owned();
+    let elsewhere = Served::of(Router::new().get("/", told), |builder| builder);
+    let (away, back) = (elsewhere.url("/"), "/told");
+    let routes = Router::new()
+        .get("/told", told)
+        .post("/login", move |_: &mut Request| {
+            let answer = Response::new(StatusCode::SEE_OTHER).with_header("location", back);
+            answer.with_header("set-cookie", "session=1; Path=/; HttpOnly")
+        })
+        .get("/away", move |_: &mut Request| {
+            let answer = Response::new(StatusCode::FOUND).with_header("location", &away);
+            answer.with_header("set-cookie", "seen=2; Path=/")
+        });
+    let served = Served::of(routes, |builder| builder);
+    let client = Client::builder().cookies(true).max_redirects(3).build();
+    let text = |answer: Result<ClientResponse, ClientError>| answer.unwrap().text().unwrap();
+    assert_eq!(text(client.get(&served.url("/told"))), "none");
+    // What the first answer sets goes along to where it leads.
+    assert_eq!(text(client.post(&served.url("/login")).send()), "session=1");
+    assert_eq!(text(client.get(&served.url("/away"))), "none");
+    assert_eq!(
+        text(client.clone().get(&served.url("/told"))),
+        "session=1; seen=2"
+    );
+    let own = client.request(Method::GET, &served.url("/told"));
+    assert_eq!(text(own.header("cookie", "mine=3").send()), "mine=3");
+    let forgetful = Client::builder().max_redirects(3).build();
+    assert_eq!(text(forgetful.post(&served.url("/login")).send()), "none");
 }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use maniple::net::TcpStream;
 use maniple_server::{
     Request, Response, Router,
     middleware::{Metrics, Middleware, Next, Refused},
@@ -136,6 +137,48 @@ fn a_head_that_has_no_end_in_time_is_heard_of() {
     let (status, _, line) = &heard[0];
     assert_eq!((*status, &**line), (408, "GET /slow HTTP/1.1"));
     assert_eq!(heard.len(), 1);
+}
+
+#[test]
+fn a_connection_that_is_one_too_many_of_its_peers_is_heard_of() {
+    let (served, heard, metrics) = served(|builder| builder.max_connections_per_peer(1));
+    let _one = served.connect();
+    let mut other = served.connect();
+    let mut answer = String::new();
+    other.read_to_string(&mut answer).unwrap();
+    assert_eq!(statuses(&answer), [429]);
+    let reason = "too many connections of a peer".to_owned();
+    assert_eq!(*heard.0.lock().unwrap(), [(429, reason, String::new())]);
+    let router = Router::new().get("/metrics", metrics.handler());
+    let told = router.answer(&mut Request::for_test("GET", "/metrics"));
+    let told = told.into_text().unwrap();
+    let line = "http_server_requests_refused_total{code=\"429\"} 1\n";
+    assert!(told.contains(line), "{told}");
+}
+
+#[test]
+fn plain_http_where_tls_is_spoken_is_heard_of() {
+    let heard = Heard::default();
+    let router = Router::new()
+        .with(heard.clone())
+        .get("/", |_: &mut Request| "hello");
+    let served = super::secure::Served::start(router);
+    let mut client = TcpStream::connect(served.handle.local_addr()).unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(statuses(&answer), [400]);
+    drop(client);
+    // Behind its answer.
+    let until = maniple::time::now() + Duration::from_secs(60);
+    while served.handle.connections() > 0 {
+        assert!(maniple::time::now() < until, "it stays");
+        maniple::sleep(Duration::from_millis(2));
+    }
+    let reason = "plain HTTP where TLS is spoken".to_owned();
+    assert_eq!(*heard.0.lock().unwrap(), [(400, reason, String::new())]);
 }
 
 #[test]

@@ -2,15 +2,17 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use maniple::{JoinHandle, Runtime};
+use maniple::{
+    JoinHandle,
+    net::{Shutdown, TcpStream},
+};
 use maniple_server::{
     DrainReport, Request, Response, Router, Server, ServerHandle, StatusCode,
     middleware::Metrics,
@@ -19,6 +21,7 @@ use maniple_server::{
 };
 
 use super::{routes, statuses};
+use crate::driven::Runtime;
 
 const LONG: Duration = Duration::from_secs(60);
 const MOMENT: Duration = Duration::from_millis(100);
@@ -84,14 +87,14 @@ impl Served {
         stream.shutdown(Shutdown::Write).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        answer
+        crate::driven::without_questions(bytes.as_ref(), answer)
     }
 
     fn until_there_are(&self, connections: usize) {
-        let patience = Instant::now() + LONG;
+        let patience = maniple::time::now() + LONG;
         while self.handle.connections() != connections {
             assert!(
-                Instant::now() < patience,
+                maniple::time::now() < patience,
                 "{} connections",
                 self.handle.connections()
             );
@@ -207,9 +210,9 @@ fn who_does_not_shake_hands_in_time_is_closed() {
         let mut stream = served.connect_plainly();
         stream.write_all(begun).unwrap();
         // A header would have 10 s.
-        let begins = Instant::now();
+        let begins = maniple::time::now();
         assert_eq!(stream.read(&mut [0; 16]).unwrap(), 0);
-        assert!(begins.elapsed() < Duration::from_secs(9));
+        assert!(maniple::time::now() - begins < Duration::from_secs(9));
     }
     // Those in time have all the time of HTTP.
     let mut stream = served.connect();
@@ -247,10 +250,10 @@ fn half_a_record_holds_nobody_up_and_has_the_time_of_a_header() {
         .write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         .unwrap();
     answer(&mut stream, "hello");
-    let begins = Instant::now();
+    let begins = maniple::time::now();
     let ended = stalls.read(&mut [0; 16]);
     assert_eq!(ended.unwrap(), 0);
-    assert!(begins.elapsed() < LONG / 2);
+    assert!(maniple::time::now() - begins < LONG / 2);
 }
 
 #[test]
@@ -274,7 +277,7 @@ fn requests_that_one_record_brings_are_all_answered_also_behind_a_rest() {
 
 #[test]
 fn a_body_that_ends_without_close_notify_is_not_taken_for_whole() {
-    let (sees, seen) = std::sync::mpsc::channel();
+    let (sees, seen) = maniple::sync::mpsc::channel();
     let routes = Router::new().post("/", move |request: &mut Request| {
         let _ = sees.send(request.read_body().map_err(|error| error.to_string()));
         StatusCode::OK
@@ -345,7 +348,7 @@ fn certificates_are_read_again_under_load_and_no_request_is_lost() {
     };
     let answered = AtomicUsize::new(0);
     let is_over = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    crate::driven::thread::scope(|scope| {
         for _ in 0..4 {
             let mut stream = connect(&first);
             stream.handshake().unwrap();
@@ -366,9 +369,9 @@ fn certificates_are_read_again_under_load_and_no_request_is_lost() {
             // New ones get the new one, and old ones go on.
             connect(&believed).handshake().unwrap();
             let before = answered.load(SeqCst);
-            let patience = Instant::now() + LONG;
+            let patience = maniple::time::now() + LONG;
             while answered.load(SeqCst) < before + 20 {
-                assert!(Instant::now() < patience);
+                assert!(maniple::time::now() < patience);
                 maniple::sleep(Duration::from_millis(1));
             }
         }
@@ -394,7 +397,7 @@ fn an_idle_connection_is_ended_by_a_drain_with_close_notify() {
 #[test]
 fn handshakes_that_are_made_at_once_leave_their_places_to_others() {
     let served = Arc::new(Served::with(routes(), |b| b, |tls| tls.max_handshakes(2)));
-    std::thread::scope(|scope| {
+    crate::driven::thread::scope(|scope| {
         for _ in 0..16 {
             let served = &served;
             scope.spawn(move || {
@@ -462,12 +465,12 @@ fn a_certificate_that_does_not_hold_is_told_by_its_fault() {
         fault(&asking(&served), "[::ffff:127.0.0.1]"),
         Some(CertificateFault::WrongName)
     );
-    maniple::run(|| served.until_there_are(0));
+    crate::driven::run(|| served.until_there_are(0));
 }
 
 #[test]
 fn a_handshake_that_nobody_answers_ends_in_time() {
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = maniple::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let believed = self_signed(["localhost"]).unwrap().chain_pem();
     let config = ClientConfig::builder().roots_pem(believed);
     let config = config.handshake_timeout(MOMENT).build().unwrap();

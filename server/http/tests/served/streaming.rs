@@ -7,16 +7,14 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::LINK};
-use maniple::{
-    Runtime,
-    sync::channel::{Receiver, Sender, unbounded},
-};
+use maniple::sync::channel::{Receiver, Sender, unbounded};
 use maniple_server::{
     Body, BodyError, Flush, Request, Response, Router, Server, StatusCode, server::Builder,
     transport::memory,
 };
 
 use super::{statuses, transports::Served};
+use crate::driven::Runtime;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -139,8 +137,8 @@ fn by_bytes_nothing_leaves_before_they_are_there() {
     stream.write_all(get("/").as_bytes()).unwrap();
     head(&mut stream);
     go.send(()).unwrap();
-    let (end, ended) = std::sync::mpsc::channel();
-    let reader = std::thread::spawn(move || {
+    let (end, ended) = maniple::sync::mpsc::channel();
+    let reader = crate::driven::thread::spawn(move || {
         let first = read_to(&mut stream, b"\r\n");
         end.send(()).unwrap();
         first + &read_to(&mut stream, b"0\r\n\r\n")

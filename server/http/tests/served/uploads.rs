@@ -2,15 +2,15 @@
 
 use std::{
     io::{self, Read, Write},
-    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
-        mpsc,
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use maniple::net::TcpListener;
+use maniple::sync::mpsc;
 use maniple_server::{
     Body, BodyError, Client, ClientError, Flush, HeaderName, HeaderValue, Request, Router,
     StatusCode,
@@ -49,10 +49,10 @@ impl Read for Endless {
 }
 
 /// A server of one connection after the other, each of which has its head read and is then given to `serve`.
-fn server(serve: impl Fn(&mut std::net::TcpStream) + Send + 'static) -> String {
+fn server(serve: impl Fn(&mut maniple::net::TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
+    crate::driven::thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
             stream.set_read_timeout(Some(LONG)).unwrap();
             if !read_head(&mut stream).is_empty() {
@@ -96,7 +96,10 @@ fn told() -> Router {
 /// From a plain thread, and from a coroutine.
 fn both_ways(ask: impl Fn() + Send + Sync) {
     ask();
-    let runtime = maniple::Runtime::builder().workers(1).build().unwrap();
+    let runtime = crate::driven::Runtime::builder()
+        .workers(1)
+        .build()
+        .unwrap();
     runtime.run(|| maniple::timeout(LONG, &ask).unwrap());
 }
 
@@ -104,7 +107,7 @@ fn both_ways(ask: impl Fn() + Send + Sync) {
 fn bodies_of_known_and_unknown_length_come_whole_over_one_connection() {
     let served = Served::of(told(), |builder| builder);
     both_ways(|| {
-        maniple::run(|| {
+        crate::driven::run(|| {
             let client = Client::new();
             for length in [0_usize, 1, 16 * 1024, 300_000] {
                 let bytes = || io::repeat(b'z').take(length as u64);
@@ -146,7 +149,7 @@ fn a_part_leaves_before_the_next_is_made() {
             .unwrap();
     });
     let (make, parts) = mpsc::channel();
-    let asking = std::thread::spawn(move || {
+    let asking = crate::driven::thread::spawn(move || {
         let body = Body::from_reader(Parts(parts));
         Client::new().post(&url).body(body).send()?.text()
     });
@@ -183,9 +186,9 @@ fn an_early_answer_is_had_while_the_body_stands_still_and_ends_the_connection() 
 
 /// Waits for an event.
 fn until(has_come: impl Fn() -> bool) {
-    let patience = Instant::now() + LONG;
+    let patience = maniple::time::now() + LONG;
     while !has_come() {
-        assert!(Instant::now() < patience, "it does not come");
+        assert!(maniple::time::now() < patience, "it does not come");
         maniple::sleep(Duration::from_millis(5));
     }
 }
@@ -266,7 +269,7 @@ impl Read for Broken {
 #[test]
 fn a_request_cut_in_the_middle_leaves_no_connection_behind() {
     let served = Served::of(told(), |builder| builder);
-    maniple::run(|| {
+    crate::driven::run(|| {
         let client = Client::new();
         // One is kept, which the next request would use.
         let whole = client
@@ -397,4 +400,43 @@ fn trailers_go_both_ways() {
     answer.read_to_string(&mut body).unwrap();
     assert_eq!((body.as_str(), answer.trailers().len()), ("abc", 1));
     assert_eq!(answer.trailers()["x-sum"], "294");
+}
+
+#[test]
+fn a_form_with_files_comes_as_it_was_put_together() {
+    use maniple_server::{client::Form, extract::Multipart};
+    let routes = Router::new().post("/", |mut form: Multipart| {
+        let mut told = form.text("title").unwrap_or("-").to_owned();
+        for name in ["photo", "log", "disk"] {
+            let file = form.file(name).unwrap();
+            let mut data = String::new();
+            file.read_to_string(&mut data).unwrap();
+            told += &format!(" {} {}", file.file_name(), data.len());
+        }
+        told
+    });
+    let served = Served::of(routes, |builder| builder);
+    let path = std::env::temp_dir().join(format!("form-{}.txt", std::process::id()));
+    std::fs::write(&path, "on the disk").unwrap();
+    let client = Client::new();
+    for length in [Some(70_000), None] {
+        let log = std::io::repeat(b'l').take(70_000);
+        let form = Form::new()
+            .text("title", "at the \"sea\"")
+            .bytes("photo", "sea.jpg", "image/jpeg", "pixels")
+            .reader("log", "a.log", "text/plain", log, length)
+            .file("disk", &path, "text/plain")
+            .unwrap();
+        let answer = client.post(&served.url("/")).form(form).send().unwrap();
+        let told = answer.text().unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert_eq!(
+            told,
+            format!("at the \"sea\" sea.jpg 6 a.log 70000 {name} 11")
+        );
+    }
+    std::fs::remove_file(&path).unwrap();
+    let odd = Form::new().bytes("a", "b", "c\r\nd", "e");
+    let error = client.post(&served.url("/")).form(odd).send().unwrap_err();
+    assert!(matches!(error, ClientError::Header { .. }), "{error}");
 }

@@ -54,7 +54,7 @@ fn run(cases: Vec<Case>) {
 
 fn run_in(serving: &Serving, case: &Case, pieces: &[&[u8]]) {
     let raw = serving.open();
-    std::thread::scope(|scope| {
+    crate::driven::thread::scope(|scope| {
         scope.spawn(|| {
             for piece in pieces {
                 // It may end the connection before it has all.

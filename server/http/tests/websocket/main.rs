@@ -2,8 +2,13 @@
 
 #![cfg(feature = "websocket")]
 
+#[macro_use]
+extern crate maniple_driven;
+
 mod clients;
 mod conformance;
+#[path = "../driven/mod.rs"]
+mod driven;
 mod raw;
 #[cfg(feature = "tls")]
 mod secure;

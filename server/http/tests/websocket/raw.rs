@@ -2,10 +2,11 @@
 
 use std::{
     io::{self, Read, Write},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use maniple::{JoinHandle, Runtime};
+use crate::driven::Runtime;
+use maniple::JoinHandle;
 use maniple_server::{
     DrainReport, Request, Response, Router, Server, ServerHandle,
     transport::memory,
@@ -228,9 +229,9 @@ pub(super) fn close(code: u16) -> Vec<u8> {
 }
 
 pub(super) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + LONG;
+    let until = maniple::time::now() + LONG;
     while !is_so() {
-        assert!(Instant::now() < until, "{what}");
+        assert!(maniple::time::now() < until, "{what}");
         maniple::sleep(Duration::from_millis(5));
     }
 }

@@ -1,6 +1,6 @@
 //! WebSockets over TLS, with the client of this crate at the other end.
 
-use maniple::Runtime;
+use crate::driven::Runtime;
 use maniple_server::{
     Client, Request, Router, Server,
     tls::{ClientConfig, ServerConfig, self_signed},

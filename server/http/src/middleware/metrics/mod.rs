@@ -1,5 +1,6 @@
 //! How many requests there are, how long they take and how much they carry: for Prometheus.
 
+mod calls;
 mod exposition;
 mod series;
 mod servers;
@@ -17,12 +18,13 @@ use std::{
     },
 };
 
-use http::{HeaderName, HeaderValue, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
 use maniple::{inspect, panics};
 
+pub(crate) use calls::CallCounts;
 pub use exposition::Exposition;
 use exposition::Kind;
-use series::{BYTES, Counted, ENDS, Histogram, SECONDS, Series};
+use series::{BYTES, Counted, ENDS, Histogram, Owner, SECONDS, Series};
 use servers::Asked;
 pub(crate) use servers::ServerNumbers;
 
@@ -35,7 +37,7 @@ use crate::{
     response::{Body, BodyKind, Response},
     server::overrun,
     source::Source,
-    writer::{BodyWriter, Flush, Sink},
+    writer::{BodyWriter, Flush, Sink, Tried},
 };
 
 /// Counts what goes through it, and [tells](Self::handler) Prometheus: by route, method and class of status.
@@ -50,7 +52,7 @@ use crate::{
 /// | `http_server_requests_total` | `route`, `method`, `code` | by class of status; `none` where a handler was cut or panicked |
 /// | `http_server_responses_cut_total` | `route`, `method` | answers whose body broke off |
 /// | `http_server_requests_in_flight` | | being answered now |
-/// | `http_server_requests_refused_total` | `code` | by status, what was no request: malformed, too long, too late ([`Refused`]) |
+/// | `http_server_requests_refused_total` | `code` | by status, what was no request: malformed, too long, too late, from too many ([`Refused`]) |
 /// | `http_server_request_duration_seconds` | `route`, `method` | histogram, 1 ms to 10 s |
 /// | `http_server_request_body_bytes` | `route`, `method` | histogram of lengths that were told, 256 B to 16 MiB |
 /// | `http_server_response_body_bytes` | `route`, `method` | histogram, without chunks' framing |
@@ -58,6 +60,14 @@ use crate::{
 /// | `http_server_connections_refused_total` | `server` | for want of a stack |
 /// | `http_server_tls_handshakes_total` | `server`, `result` | `full`, `resumed`, `failed`; of servers that speak TLS |
 /// | `http_server_limits_exceeded_total` | `limit` | peers that went beyond a limit, in all servers of the process |
+/// | `http_client_calls_total`, `_retries_total`, `_hedges_total` | `service` | of clients with [servers](crate::client::Builder::servers) |
+/// | `endpoints_calls_total` | `set`, `server`, `result` | of each set of servers in the process: `succeeded`, `failed` |
+/// | `endpoints_in_flight`, `_limit`, `_weight`, `_latency_seconds`, `_ejections_total` | `set`, `server` | see `maniple_parts::endpoints::EndpointStats` |
+/// | `endpoints_state` | `set`, `server`, `state` | 1 for the state that it has: `serving`, `returning`, `ejected`, `down`, `draining` |
+/// | `endpoints_waiting` | `set` | calls that wait for a place |
+/// | `circuit_breaker_state` | `breaker`, `state` | of breakers with a name, 1 for the state that it has: `closed`, `half_open`, `open` |
+/// | `circuit_breaker_opened_total`, `_refused_total` | `breaker` | see `maniple_parts::resilience::BreakerStats` |
+/// | `retry_budget_left`, `_calls_total`, `_retries_total`, `_refused_total` | `budget` | of budgets with a name: see `maniple_parts::resilience::BudgetStats` |
 /// | `maniple_workers`, `maniple_workers_busy` | | threads, and those that run a coroutine now |
 /// | `maniple_coroutines`, `_ready`, `_unstarted`, `_timers`, `_descriptors`, `_offload_queued` | | what they have in hand |
 /// | `maniple_turns_total`, `_begun_total`, `_steals_total`, `_polls_total`, `_sleeps_total` | | what they have done |
@@ -96,8 +106,20 @@ struct Shared {
     refused: [AtomicU64; REFUSALS.len()],
 }
 
+impl Owner for Shared {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn keep(&self, series: Arc<Series>) {
+        locked(&self.series).push(series);
+    }
+}
+
 /// What the server answers to what is no request; the last is any other.
-const REFUSALS: [&str; 8] = ["400", "408", "413", "414", "431", "501", "505", "other"];
+const REFUSALS: [&str; 9] = [
+    "400", "408", "413", "414", "429", "431", "501", "505", "other",
+];
 
 type Collector = Arc<dyn Fn(&mut Exposition) + Send + Sync>;
 
@@ -171,6 +193,7 @@ impl Metrics {
         self.requests(&mut out);
         let servers = locked(&self.shared.servers).clone();
         servers::tell(&mut out, &servers);
+        calls::tell(&mut out);
         limits(&mut out);
         runtime(&mut out);
         let collectors = locked(&self.shared.collectors).clone();
@@ -211,14 +234,11 @@ impl Metrics {
             let count: u64 = of.iter().map(|one| one.cut.load(Relaxed)).sum();
             out.sample("", &[("route", route), ("method", method)], count);
         }
-        let in_flight: u64 = all
-            .iter()
-            .map(|one| {
-                // What ends meanwhile must not make it negative.
-                let ended: u64 = one.ended.iter().map(|count| count.load(Relaxed)).sum();
-                one.begun.load(Relaxed).saturating_sub(ended)
-            })
-            .sum();
+        // In this order: what begins and ends meanwhile must not make it negative.
+        let ended = all.iter().flat_map(|one| &one.ended);
+        let ended: u64 = ended.map(|count| count.load(Relaxed)).sum();
+        let begun: u64 = all.iter().map(|one| one.begun.load(Relaxed)).sum();
+        let in_flight = begun.saturating_sub(ended);
         out.begin(
             "http_server_requests_in_flight",
             "Requests that are being answered.",
@@ -378,17 +398,17 @@ fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Middleware for Metrics {
     fn handle(&self, request: &mut Request, next: Next<'_>) -> Response {
         let route = request.route().unwrap_or("none");
-        let series = Series::of(self.shared.id, route, request.method(), |new| {
-            locked(&self.shared.series).push(new);
-        });
         let received = request.header_str("content-length");
         let received = received.and_then(|length| length.parse().ok());
-        let mut counted = Counted::begin(series, received);
+        let mut counted = Counted::begin(&*self.shared, route, request.method(), received);
         let mut response = next.run(request);
         counted.answered(response.status.as_u16());
         match response.body.bytes() {
             Some(bytes) => counted.sent = bytes.len() as u64,
-            None => response.body = until_its_end(response.body, counted),
+            None => {
+                let counted = counted.held_by(self.shared.clone());
+                response.body = until_its_end(response.body, counted);
+            }
         }
         response
     }
@@ -401,7 +421,7 @@ impl Middleware for Metrics {
 }
 
 /// The same body, which counts what is sent of it, and its request when it ends.
-fn until_its_end(mut body: Body, counted: Counted) -> Body {
+fn until_its_end(mut body: Body, counted: Counted<Arc<Shared>>) -> Body {
     match mem::replace(&mut body.kind, BodyKind::Static(b"")) {
         BodyKind::Reader { reader, length } => {
             let reader = Box::new(CountedReader { reader, counted });
@@ -434,7 +454,7 @@ fn until_its_end(mut body: Body, counted: Counted) -> Body {
 
 struct CountedReader {
     reader: Box<dyn Source>,
-    counted: Counted,
+    counted: Counted<Arc<Shared>>,
 }
 
 impl Source for CountedReader {
@@ -481,12 +501,24 @@ impl Sink for CountedSink<'_, '_> {
         self.out.flush()
     }
 
+    fn try_send(&mut self, bytes: &[u8]) -> io::Result<Tried> {
+        let tried = self.out.try_send(bytes)?;
+        if tried != Tried::Not {
+            self.sent += bytes.len() as u64;
+        }
+        Ok(tried)
+    }
+
     fn set_policy(&mut self, policy: Flush) {
         self.out.set_flush(policy);
     }
 
     fn trailer(&mut self, name: HeaderName, value: HeaderValue) -> io::Result<()> {
         self.out.trailer(name, value)
+    }
+
+    fn headers_mut(&mut self) -> Option<&mut HeaderMap> {
+        self.out.headers_mut()
     }
 }
 
@@ -590,6 +622,36 @@ mod tests {
         drop(open);
         let told = ask("GET", "/metrics").into_text().unwrap();
         assert_eq!(line(&told, "http_server_requests_in_flight"), "1");
+    }
+
+    #[test]
+    fn a_request_is_counted_where_it_ends() {
+        let metrics = Metrics::new();
+        let router = router(&metrics);
+        let open = router.answer(&mut Request::for_test("GET", "/read"));
+        let read = std::thread::spawn(|| open.into_bytes().unwrap().len());
+        assert_eq!(read.join().unwrap(), 5000);
+
+        // Late, when that thread has no values of its own any more.
+        struct Late(std::cell::Cell<Option<Response>>);
+        thread_local!(static LATE: Late = const { Late(std::cell::Cell::new(None)) });
+        let [early, late] = [(); 2].map(|()| router.answer(&mut Request::for_test("GET", "/read")));
+        let ending = std::thread::spawn(|| {
+            LATE.with(|kept| kept.0.set(Some(late)));
+            // Values are dropped in the opposite order.
+            drop(early);
+        });
+        ending.join().unwrap();
+
+        let told = router.answer(&mut Request::for_test("GET", "/metrics"));
+        let told = told.into_text().unwrap();
+        // The one that asks.
+        assert_eq!(line(&told, "http_server_requests_in_flight"), "1");
+        let read = "route=\"/read\",method=\"GET\"";
+        let total = format!("http_server_requests_total{{{read},code=\"2xx\"}}");
+        assert_eq!(line(&told, &total), "3");
+        let seconds = format!("http_server_request_duration_seconds_count{{{read}}}");
+        assert_eq!(line(&told, &seconds), "3");
     }
 
     #[test]

@@ -1,16 +1,23 @@
 //! What is counted of the requests of one route and method, on one thread.
+//!
+//! A thread writes to its own series alone, so that a count is a load and a store. A request is counted where it begins and
+//! where it ends, which may be two threads: what is in flight is the difference of the sums.
 
 use std::{
     cell::RefCell,
     collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    mem::ManuallyDrop,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use http::Method;
+use maniple::time::now;
 
 /// Upper ends of the buckets for times, in seconds.
 pub(super) const SECONDS: [f64; 12] = [
@@ -42,10 +49,15 @@ impl<const N: usize> Histogram<N> {
     /// One of that size in the unit of the ends, which adds so much to the sum.
     fn observe(&self, ends: &[f64; N], size: f64, adds: u64) {
         let at = ends.iter().position(|&end| size <= end);
-        at.map_or(&self.above, |at| &self.below[at])
-            .fetch_add(1, Relaxed);
-        self.sum.fetch_add(adds, Relaxed);
+        add(at.map_or(&self.above, |at| &self.below[at]), 1);
+        add(&self.sum, adds);
     }
+}
+
+/// Adds to a number that this thread alone writes.
+#[inline]
+fn add(number: &AtomicU64, adds: u64) {
+    number.store(number.load(Relaxed).wrapping_add(adds), Relaxed);
 }
 
 /// How requests can end: by the first digit of the status, or without an answer.
@@ -68,8 +80,45 @@ pub(super) struct Series {
 /// Whose they are, the route's address, and the method's place.
 type Key = (u64, usize, usize);
 
+type Kept = HashMap<Key, Arc<Series>, BuildHasherDefault<Mix>>;
+
 thread_local! {
-    static OF_THIS_THREAD: RefCell<HashMap<Key, Arc<Series>>> = RefCell::default();
+    static OF_THIS_THREAD: RefCell<Kept> = RefCell::default();
+}
+
+/// Nobody outside has a say in the keys, and there are few.
+#[derive(Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
+    }
+
+    #[inline]
+    fn write_u64(&mut self, word: u64) {
+        // The golden ratio's, whose high bits depend on all of the word's.
+        self.0 = (self.0.rotate_left(29) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    #[inline]
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
+/// Whose series they are.
+pub(super) trait Owner {
+    /// No other has it.
+    fn id(&self) -> u64;
+
+    /// Keeps a thread's series, which is new.
+    fn keep(&self, series: Arc<Series>);
 }
 
 /// A closed set, since anybody may ask with any method.
@@ -98,35 +147,51 @@ impl Series {
             sent: Histogram::new(),
         }
     }
+}
 
-    /// That of this thread; a new one is handed to `keep`.
-    pub(super) fn of(
-        owner: u64,
-        route: &'static str,
-        method: &Method,
-        keep: impl FnOnce(Arc<Series>),
-    ) -> Arc<Series> {
-        let at = METHODS.iter().position(|(_, one)| one == method);
-        let key = (owner, route.as_ptr().addr(), at.unwrap_or(METHODS.len()));
-        OF_THIS_THREAD.with_borrow_mut(|all| {
-            if let Some(series) = all.get(&key) {
-                return series.clone();
+/// Whose requests are counted together, beside their owner's.
+#[derive(Clone, Copy, Debug)]
+struct Family {
+    route: &'static str,
+    /// A place in `METHODS`, or behind them.
+    method: usize,
+}
+
+impl Family {
+    /// Counts in this thread's series.
+    fn count<O: Owner + ?Sized>(self, owner: &O, count: impl Fn(&Series)) {
+        let key = (owner.id(), self.route.as_ptr().addr(), self.method);
+        let counted = OF_THIS_THREAD.try_with(|all| {
+            let all = &mut *all.borrow_mut();
+            match all.get(&key) {
+                Some(series) => count(series),
+                None => count(&self.add_to(all, key, owner)),
             }
-            // Those of metrics that are gone.
-            all.retain(|_, series| Arc::strong_count(series) > 1);
-            let method = at.map_or("other", |at| METHODS[at].0);
-            let series = Arc::new(Series::new(route, method));
-            all.insert(key, series.clone());
-            keep(series.clone());
-            series
-        })
+        });
+        if counted.is_err() {
+            // The thread's own are dropped already: some destructor is late.
+            count(&self.add_to(&mut Kept::default(), key, owner));
+        }
+    }
+
+    /// A new series for this thread.
+    #[cold]
+    fn add_to(self, all: &mut Kept, key: Key, owner: &(impl Owner + ?Sized)) -> Arc<Series> {
+        // Those of metrics that are gone.
+        all.retain(|_, series| Arc::strong_count(series) > 1);
+        let method = METHODS.get(self.method).map_or("other", |(name, _)| name);
+        let series = Arc::new(Series::new(self.route, method));
+        all.insert(key, series.clone());
+        owner.keep(series.clone());
+        series
     }
 }
 
 /// A request that is being answered; counted when it is dropped, and its body with it.
 #[derive(Debug)]
-pub(super) struct Counted {
-    series: Arc<Series>,
+pub(super) struct Counted<O: Deref<Target: Owner>> {
+    owner: O,
+    family: Family,
     began: Instant,
     /// What was answered, as a place in `ENDS`.
     end: usize,
@@ -134,15 +199,28 @@ pub(super) struct Counted {
     pub(super) is_cut: bool,
 }
 
-impl Counted {
-    pub(super) fn begin(series: Arc<Series>, received: Option<u64>) -> Self {
-        series.begun.fetch_add(1, Relaxed);
-        if let Some(bytes) = received {
-            series.received.observe(&BYTES, bytes as f64, bytes);
-        }
+impl<O: Deref<Target: Owner>> Counted<O> {
+    pub(super) fn begin(
+        owner: O,
+        route: &'static str,
+        method: &Method,
+        received: Option<u64>,
+    ) -> Self {
+        let method = METHODS.iter().position(|(_, one)| one == method);
+        let family = Family {
+            route,
+            method: method.unwrap_or(METHODS.len()),
+        };
+        family.count(&*owner, |series| {
+            add(&series.begun, 1);
+            if let Some(bytes) = received {
+                series.received.observe(&BYTES, bytes as f64, bytes);
+            }
+        });
         Self {
-            series,
-            began: Instant::now(),
+            owner,
+            family,
+            began: now(),
             end: 0,
             sent: 0,
             is_cut: false,
@@ -154,16 +232,34 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl<O: Owner> Counted<&O> {
+    /// The same request, for as long as it takes.
+    pub(super) fn held_by(self, owner: Arc<O>) -> Counted<Arc<O>> {
+        // A reference is all that is not dropped.
+        let this = ManuallyDrop::new(self);
+        Counted {
+            owner,
+            family: this.family,
+            began: this.began,
+            end: this.end,
+            sent: this.sent,
+            is_cut: this.is_cut,
+        }
+    }
+}
+
+impl<O: Deref<Target: Owner>> Drop for Counted<O> {
     fn drop(&mut self) {
-        let series = &self.series;
-        let took: Duration = self.began.elapsed();
+        let took = now().saturating_duration_since(self.began);
         let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        series
-            .took
-            .observe(&SECONDS, took.as_secs_f64(), nanoseconds);
-        series.sent.observe(&BYTES, self.sent as f64, self.sent);
-        series.cut.fetch_add(u64::from(self.is_cut), Relaxed);
-        series.ended[self.end].fetch_add(1, Relaxed);
+        self.family.count(&*self.owner, |series| {
+            let seconds = nanoseconds as f64 / 1e9;
+            series.took.observe(&SECONDS, seconds, nanoseconds);
+            series.sent.observe(&BYTES, self.sent as f64, self.sent);
+            if self.is_cut {
+                add(&series.cut, 1);
+            }
+            add(&series.ended[self.end], 1);
+        });
     }
 }

@@ -4,7 +4,7 @@ mod buckets;
 
 use std::{
     fmt,
-    hash::{BuildHasher, Hash, RandomState},
+    hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
     net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
 };
@@ -51,12 +51,42 @@ pub struct RateLimit {
     buckets: Buckets,
     began: Instant,
     /// Not to be guessed, so that nobody can find out who shares a bucket with whom.
-    hashes: RandomState,
+    hashes: Hashes,
     key: Option<Box<KeyOf>>,
     settings: Settings,
 }
 
-type KeyOf = dyn Fn(&Request, &RandomState) -> Option<u64> + Send + Sync;
+type KeyOf = dyn Fn(&Request, &Hashes) -> Option<u64> + Send + Sync;
+
+/// Keys of hashes: this process's own, or in a simulated world the seed's.
+struct Hashes {
+    process: RandomState,
+    drawn: Option<u64>,
+}
+
+impl Hashes {
+    fn draw() -> Self {
+        Self {
+            process: RandomState::new(),
+            drawn: maniple::sim::random(),
+        }
+    }
+}
+
+impl BuildHasher for Hashes {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        match self.drawn {
+            None => self.process.build_hasher(),
+            Some(drawn) => {
+                let mut hasher = DefaultHasher::new();
+                hasher.write_u64(drawn);
+                hasher
+            }
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Settings {
@@ -97,8 +127,8 @@ impl RateLimit {
         };
         Self {
             buckets: settings.buckets(),
-            began: Instant::now(),
-            hashes: RandomState::new(),
+            began: maniple::time::now(),
+            hashes: Hashes::draw(),
             key: None,
             settings,
         }
@@ -170,7 +200,12 @@ impl RateLimit {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from(
+            maniple::time::now()
+                .saturating_duration_since(self.began)
+                .as_nanos(),
+        )
+        .unwrap_or(u64::MAX)
     }
 
     /// Sets the fields of draft-ietf-httpapi-ratelimit-headers.

@@ -1,11 +1,14 @@
 //! Connections that are handed over: after `101 Switching Protocols`, or to a tunnel that was asked for by `CONNECT`, the
 //! bytes are the handler's.
 
+#[cfg(feature = "websocket")]
+pub(crate) mod line;
+
 use std::{
     fmt,
     io::{self, IoSlice, Read, Write},
     net::SocketAddr,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::Duration,
 };
 
@@ -101,26 +104,6 @@ pub struct UpgradedWriter {
     shared: Arc<Shared>,
 }
 
-/// A connection as those see it who may end it, and do not keep it open.
-#[derive(Clone)]
-pub(crate) struct Line(Weak<Shared>);
-
-impl Line {
-    /// Ends both directions, and with that the waits of both halves.
-    pub(crate) fn cut(&self) {
-        if let Some(shared) = self.0.upgrade() {
-            // An error says that the peer is gone already.
-            let _ = shared.connection.transport.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-impl fmt::Debug for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Line")
-    }
-}
-
 /// What both halves share.
 struct Shared {
     connection: Arc<Connection>,
@@ -188,11 +171,22 @@ impl Upgraded {
 
     /// One of no server's: a client's, or for a test.
     pub(crate) fn over(transport: Transport, peer: Peer, protocol: &str, ahead: Vec<u8>) -> Self {
+        Self::within(transport, peer, protocol, ahead, CancelToken::new())
+    }
+
+    /// One that is a part of a server's connection, which sees to its end.
+    pub(crate) fn within(
+        transport: Transport,
+        peer: Peer,
+        protocol: &str,
+        ahead: Vec<u8>,
+        drain: CancelToken,
+    ) -> Self {
         let shared = Shared {
             connection: Arc::new(Connection::new(transport, 0)),
             peer,
             protocol: protocol.to_owned(),
-            drain: CancelToken::new(),
+            drain,
             _seat: None,
         };
         Self::of(shared, ahead)
@@ -267,11 +261,6 @@ impl UpgradedReader {
         }
     }
 
-    /// Cancelled when the server begins to drain.
-    pub(crate) fn drain_token(&self) -> CancelToken {
-        self.shared.drain.clone()
-    }
-
     fn read_ahead(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let left = &self.ahead[self.read..];
         if left.is_empty() {
@@ -306,11 +295,6 @@ impl UpgradedWriter {
     /// If the connection is gone already.
     pub fn shutdown(&self) -> io::Result<()> {
         self.shared.connection.transport.shutdown(Shutdown::Write)
-    }
-
-    /// By which to end the connection from elsewhere.
-    pub(crate) fn line(&self) -> Line {
-        Line(Arc::downgrade(&self.shared))
     }
 
     /// As a write, of what there is room for.

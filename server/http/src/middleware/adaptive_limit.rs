@@ -1,9 +1,5 @@
 //! As many requests at a time as are good for what answers them, found out while they are answered.
 
-mod controller;
-#[cfg(test)]
-mod simulation;
-
 use std::{
     fmt,
     sync::{
@@ -14,13 +10,13 @@ use std::{
 };
 
 use maniple::{cancel, sync::SemaphorePermit};
+use maniple_parts::adaptive::{Bounds, Controller, Outcome, Sample};
 
 use super::{
     chain::{Middleware, Next},
     line::Line,
 };
 use crate::{request::Request, response::Response};
-use controller::{Bounds, Controller, Member, Outcome};
 
 /// Lets as many requests be answered at a time as are good for what answers them; further ones wait, so many and so long,
 /// and are then answered with 503 and `Retry-After`.
@@ -90,11 +86,7 @@ impl AdaptiveLimit {
     /// One that begins at 20 requests at a time.
     pub fn new() -> Self {
         Self::with(Settings {
-            bounds: Bounds {
-                least: 4,
-                most: 1000,
-                initial: 20,
-            },
+            bounds: Bounds::default(),
             line: super::line::Settings {
                 length: 100,
                 patience: Duration::from_secs(1),
@@ -198,9 +190,15 @@ impl AdaptiveLimit {
                 current: AtomicUsize::new(initial),
                 in_flight: AtomicUsize::new(0),
                 surplus: AtomicUsize::new(0),
-                epoch: Instant::now(),
+                epoch: maniple::time::now(),
             }),
         }
+    }
+}
+
+impl Shared {
+    fn age(&self) -> Duration {
+        maniple::time::now().saturating_duration_since(self.epoch)
     }
 }
 
@@ -209,7 +207,7 @@ struct InFlight<'a> {
     shared: &'a Shared,
     place: Option<SemaphorePermit<'a>>,
     /// If it is looked at.
-    member: Option<Member>,
+    member: Option<Sample>,
     outcome: Outcome,
 }
 
@@ -219,7 +217,7 @@ impl<'a> InFlight<'a> {
         // Where several come together one is looked at.
         let controller = shared.controller.try_lock();
         let member = controller.ok().and_then(|mut controller| {
-            let member = controller.begin(shared.epoch.elapsed(), at_a_time);
+            let member = controller.begin(shared.age(), at_a_time);
             shared.settle(controller);
             member
         });
@@ -241,7 +239,7 @@ impl Drop for InFlight<'_> {
         if let Some(member) = self.member {
             let controller = shared.controller.lock();
             let mut controller = controller.unwrap_or_else(PoisonError::into_inner);
-            controller.end(member, shared.epoch.elapsed(), self.outcome);
+            controller.end(member, shared.age(), self.outcome);
             shared.settle(controller);
         }
     }

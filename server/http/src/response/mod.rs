@@ -1,8 +1,11 @@
-//! Responses, and what can be turned into one.
+//! Responses: status, header fields, and where their bodies are.
+
+mod body;
+mod fields;
+mod into;
 
 use std::{
     borrow::Cow,
-    convert::Infallible,
     fmt,
     io::{self, Read},
 };
@@ -18,15 +21,21 @@ use serde::Serialize;
 use crate::{
     http1::{
         reference,
-        response::{ContentType, HTML, JSON, OCTETS, TEXT},
+        response::{ContentType, Extra, HTML, JSON, TEXT},
     },
+    id::{self, Id},
     problem::Problem,
-    server::upgrade::{Takeover, Upgraded},
-    source::{Plain, Source},
+    server::upgrade::Upgraded,
     writer::BodyWriter,
 };
 
 use maniple::{log_limit::LogLimit, log_within};
+
+use fields::{Boxed, Fields};
+
+pub use body::Body;
+pub(crate) use body::{BodyKind, Write};
+pub use into::{Html, IntoResponse, Json};
 
 /// An answer to a request.
 ///
@@ -50,7 +59,7 @@ use maniple::{log_limit::LogLimit, log_within};
 pub struct Response {
     pub(crate) status: StatusCode,
     pub(crate) content_type: Option<&'static ContentType>,
-    pub(crate) headers: Option<Box<HeaderMap>>,
+    fields: Boxed,
     pub(crate) body: Body,
 }
 
@@ -60,7 +69,7 @@ impl Response {
         Self {
             status,
             content_type: None,
-            headers: None,
+            fields: Boxed::NONE,
             body: Body::empty(),
         }
     }
@@ -218,7 +227,7 @@ impl Response {
         Self {
             status: StatusCode::OK,
             content_type: Some(content_type),
-            headers: None,
+            fields: Boxed::NONE,
             body,
         }
     }
@@ -241,7 +250,13 @@ impl Response {
         {
             return Some(content_type.value);
         }
-        self.headers.as_ref()?.get(name)?.to_str().ok()
+        let fields = self.fields.as_ref()?;
+        if let Some(id) = &fields.id
+            && name.eq_ignore_ascii_case(id::FIELD.as_str())
+        {
+            return Some(id.text());
+        }
+        fields.map.get(name)?.to_str().ok()
     }
 
     /// The whole body, of a reader what it gives, of a function what it writes, for which the request has no body: to see in
@@ -320,17 +335,57 @@ impl Response {
         self
     }
 
+    /// Sets the field with the request's id, in place of one that is there: without a map of fields where there is none.
+    #[inline]
+    pub(crate) fn set_id(&mut self, id: Id) {
+        let fields = self.fields.made();
+        match fields.map.is_empty() {
+            true => fields.id = Some(id),
+            false => _ = fields.map.insert(id::FIELD, id.value()),
+        }
+    }
+
+    /// All fields but the type.
+    #[inline]
+    pub(crate) fn extra(&self) -> Extra<'_> {
+        match &*self.fields {
+            None => Extra::NONE,
+            Some(fields) => Extra {
+                map: Some(&fields.map).filter(|map| !map.is_empty()),
+                id: fields.id.as_ref(),
+            },
+        }
+    }
+
+    /// The header fields, but for the type and the id that are kept apart.
+    #[inline]
+    pub(crate) fn map(&self) -> Option<&HeaderMap> {
+        self.fields.as_ref().map(|fields| &fields.map)
+    }
+
+    /// That map, and the body to be sent with it.
+    pub(crate) fn map_and_body(&mut self) -> (Option<&HeaderMap>, &mut BodyKind) {
+        let map = self.fields.as_ref().map(|fields| &fields.map);
+        (map, &mut self.body.kind)
+    }
+
+    /// Whether there are no fields beside the type and the id, and all of it is at hand and ours.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.body.is_foreign() && self.extra().map.is_none()
+    }
+
     /// Whether dropping it runs code that is not ours: shared bytes have an owner, and so may a field's value.
     #[inline]
     pub(crate) fn is_foreign(&self) -> bool {
-        self.headers.is_some() || self.body.is_foreign()
+        self.fields.is_some() || self.body.is_foreign()
     }
 
     /// Whether the handler set `Connection: close`.
     #[cold]
     pub(crate) fn asks_to_close(&self) -> bool {
-        self.headers
-            .iter()
+        self.map()
+            .into_iter()
             .flat_map(|headers| headers.get_all(CONNECTION))
             .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
             .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
@@ -360,7 +415,7 @@ impl Response {
         if form.status == StatusCode::OK {
             form.status = self.status;
         }
-        if self.headers.is_some() {
+        if self.fields.is_some() {
             self.headers_mut().remove(CONTENT_TYPE);
             for (name, value) in self.headers_mut().drain() {
                 if let Some(name) = name
@@ -373,406 +428,70 @@ impl Response {
         form
     }
 
+    /// The same, with fields behind a body that is there already. A function that writes one adds its own, by
+    /// [`BodyWriter::trailer`](crate::BodyWriter::trailer).
+    ///
+    /// They are sent over HTTP/2; in HTTP/1.1 they are left out, since the length of such a body is told.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::{HeaderMap, HeaderValue, Response, StatusCode};
+    /// let mut trailers = HeaderMap::new();
+    /// trailers.insert("x-sum", HeaderValue::from_static("7"));
+    /// let response = Response::new(StatusCode::OK).with_body("bytes").with_trailers(trailers);
+    /// # let _ = response;
+    /// ```
+    pub fn with_trailers(mut self, trailers: HeaderMap) -> Self {
+        let fields = self.fields.made();
+        fields.trailers = (!trailers.is_empty()).then(|| Box::new(trailers));
+        self
+    }
+
+    /// The same, whose head waits for the first bytes of a body that a function writes, for the function to add fields by
+    /// [`BodyWriter::headers_mut`](crate::BodyWriter::headers_mut). It leaves at a flush, too.
+    ///
+    /// It is so over HTTP/2. In HTTP/1.1 the head leaves first.
+    pub fn with_late_head(mut self) -> Self {
+        self.fields.made().is_late = true;
+        self
+    }
+
+    #[cfg(feature = "http2")]
+    pub(crate) fn has_trailers(&self) -> bool {
+        let fields = self.fields.as_ref();
+        fields.is_some_and(|fields| fields.trailers.is_some())
+    }
+
+    #[cfg(feature = "http2")]
+    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        let trailers = self.fields.as_mut()?.trailers.take()?;
+        Some(*trailers)
+    }
+
+    #[cfg(feature = "http2")]
+    pub(crate) fn has_late_head(&self) -> bool {
+        self.fields.as_ref().is_some_and(|fields| fields.is_late)
+    }
+
     /// The header fields, for reading and changing.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         let content_type = self.content_type.take();
-        let headers = self.headers.get_or_insert_default();
+        let Fields {
+            map: headers, id, ..
+        } = self.fields.made();
         if let Some(content_type) = content_type {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type.value));
         }
+        if let Some(id) = id.take() {
+            headers.insert(id::FIELD, id.value());
+        }
         headers
-    }
-}
-
-/// The body of a response: bytes, or a reader that is sent as it is read.
-pub struct Body {
-    pub(crate) kind: BodyKind,
-}
-
-pub(crate) enum BodyKind {
-    Static(&'static [u8]),
-    Owned(Vec<u8>),
-    Shared(Bytes),
-    Reader {
-        reader: Box<dyn Source>,
-        length: Option<u64>,
-    },
-    /// What the function writes, which is lent the request's body.
-    Writer {
-        write: Write,
-        length: Option<u64>,
-    },
-    /// None: the connection is to be handed over.
-    Takeover(Takeover),
-    /// A line of text, unless there is another form for all of them.
-    Problem(Box<Problem>),
-}
-
-/// A function that writes a body, and may read that of the request meanwhile.
-pub(crate) type Write =
-    Box<dyn FnOnce(&mut (dyn Read + Send), &mut BodyWriter<'_>) -> io::Result<()> + Send>;
-
-impl Body {
-    /// No bytes.
-    pub const fn empty() -> Self {
-        Self {
-            kind: BodyKind::Static(b""),
-        }
-    }
-
-    /// What `reader` gives, of unknown length: sent in chunks. An error of the reader breaks the
-    /// connection off, so that the client sees that the body is incomplete.
-    pub fn from_reader(reader: impl Read + Send + 'static) -> Self {
-        Self {
-            kind: BodyKind::Reader {
-                reader: Box::new(Plain(reader)),
-                length: None,
-            },
-        }
-    }
-
-    /// The first `length` bytes that `reader` gives; fewer break the connection off.
-    pub fn from_sized_reader(reader: impl Read + Send + 'static, length: u64) -> Self {
-        Self::from_source(Plain(reader.take(length)), length)
-    }
-
-    /// What a source gives, which is of that length.
-    pub(crate) fn from_source(source: impl Source + 'static, length: u64) -> Self {
-        Self {
-            kind: BodyKind::Reader {
-                reader: Box::new(source),
-                length: Some(length),
-            },
-        }
-    }
-
-    /// What `write` writes, of unknown length: sent in chunks, as [`Flush`](crate::Flush) says. It is called once the head is
-    /// on its way, in the connection's coroutine, and may wait.
-    ///
-    /// An error of the function, or a panic, breaks the connection off, so that the client sees that the body is
-    /// incomplete.
-    ///
-    /// # Examples
-    /// ```
-    /// use std::io::Write;
-    /// use maniple_server::{Body, Request, Response};
-    /// fn count(_: &mut Request) -> Response {
-    ///     Response::text(Body::from_fn(|out| {
-    ///         for number in 1..=3 {
-    ///             writeln!(out, "{number}")?;
-    ///             maniple::sleep(std::time::Duration::from_millis(5)); // it leaves meanwhile
-    ///         }
-    ///         Ok(())
-    ///     }))
-    /// }
-    /// let answer = count(&mut Request::for_test("GET", "/"));
-    /// assert_eq!(answer.into_text().unwrap(), "1\n2\n3\n");
-    /// ```
-    pub fn from_fn(
-        write: impl FnOnce(&mut BodyWriter<'_>) -> io::Result<()> + Send + 'static,
-    ) -> Self {
-        Self::written(None, |_, out| write(out))
-    }
-
-    /// A body like [`Body::from_fn`]'s, with a length that the client is told. Fewer bytes break the connection off; a write beyond
-    /// them is an error of kind `InvalidInput`.
-    pub fn from_sized_fn(
-        length: u64,
-        write: impl FnOnce(&mut BodyWriter<'_>) -> io::Result<()> + Send + 'static,
-    ) -> Self {
-        Self::written(Some(length), |_, out| write(out))
-    }
-
-    /// A body like [`Body::from_fn`]'s, with what is left of the request's body to read meanwhile: an echo, or a proxy. A
-    /// client that does not take what is written has the function wait, and so is no longer read from.
-    ///
-    /// Clients that send all before they read anything, as many do, stand still once what is between is full: the answer
-    /// is then cut after `body_timeout`. Errors of the reader carry a [`BodyError`](crate::BodyError). A client
-    /// that expects `100 Continue` is sent it before the head.
-    ///
-    /// # Examples
-    /// ```
-    /// use maniple_server::{Body, Request, Response, Router};
-    /// let router = Router::new().post("/echo", |_: &mut Request| {
-    ///     Response::new(http::StatusCode::OK).with_body(Body::duplex(|request, out| {
-    ///         maniple::io::copy(request, out).map(drop)
-    ///     }))
-    /// });
-    /// # let _ = router;
-    /// ```
-    pub fn duplex(
-        write: impl FnOnce(&mut (dyn Read + Send), &mut BodyWriter<'_>) -> io::Result<()>
-        + Send
-        + 'static,
-    ) -> Self {
-        Self::written(None, write)
-    }
-
-    pub(crate) fn written(
-        length: Option<u64>,
-        write: impl FnOnce(&mut (dyn Read + Send), &mut BodyWriter<'_>) -> io::Result<()>
-        + Send
-        + 'static,
-    ) -> Self {
-        let write = Box::new(write);
-        Self {
-            kind: BodyKind::Writer { write, length },
-        }
-    }
-
-    /// The bytes, or itself if they are still to be made.
-    pub(crate) fn into_at_hand(self) -> Result<Bytes, Self> {
-        match self.kind {
-            BodyKind::Static(bytes) => Ok(Bytes::from_static(bytes)),
-            BodyKind::Owned(bytes) => Ok(bytes.into()),
-            BodyKind::Shared(bytes) => Ok(bytes),
-            BodyKind::Problem(problem) => Ok(problem.line().to_owned().into()),
-            BodyKind::Takeover(_) => Ok(Bytes::new()),
-            BodyKind::Reader { .. } | BodyKind::Writer { .. } => Err(self),
-        }
-    }
-
-    /// Whether it is made while it is sent.
-    #[cold]
-    pub(crate) fn is_streamed(&self) -> bool {
-        matches!(self.kind, BodyKind::Reader { .. } | BodyKind::Writer { .. })
-    }
-
-    /// Whether what makes it may read the request's body meanwhile.
-    #[cold]
-    pub(crate) fn may_read(&self) -> bool {
-        matches!(self.kind, BodyKind::Writer { .. })
-    }
-
-    /// Whether there is memory to give back, and no more.
-    #[inline]
-    pub(crate) fn is_owned(&self) -> bool {
-        matches!(self.kind, BodyKind::Owned(_))
-    }
-
-    /// Whether dropping it runs code that is not ours.
-    #[inline]
-    pub(crate) fn is_foreign(&self) -> bool {
-        !matches!(self.kind, BodyKind::Static(_) | BodyKind::Owned(_))
-    }
-
-    /// The bytes, unless it is a reader.
-    #[inline]
-    pub(crate) fn bytes(&self) -> Option<&[u8]> {
-        match &self.kind {
-            BodyKind::Static(bytes) => Some(bytes),
-            BodyKind::Owned(bytes) => Some(bytes),
-            BodyKind::Shared(bytes) => Some(bytes),
-            BodyKind::Problem(problem) => Some(problem.line().as_bytes()),
-            BodyKind::Reader { .. } | BodyKind::Writer { .. } | BodyKind::Takeover(_) => None,
-        }
-    }
-}
-
-impl fmt::Debug for Body {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.bytes() {
-            Some(bytes) => write!(f, "Body({} bytes)", bytes.len()),
-            None => f.write_str(match self.kind {
-                BodyKind::Takeover(_) => "Body(takes the connection over)",
-                BodyKind::Writer { .. } => "Body(function)",
-                _ => "Body(reader)",
-            }),
-        }
-    }
-}
-
-impl From<&'static str> for Body {
-    fn from(text: &'static str) -> Self {
-        text.as_bytes().into()
-    }
-}
-
-impl From<&'static [u8]> for Body {
-    fn from(bytes: &'static [u8]) -> Self {
-        Self {
-            kind: BodyKind::Static(bytes),
-        }
-    }
-}
-
-impl From<String> for Body {
-    fn from(text: String) -> Self {
-        text.into_bytes().into()
-    }
-}
-
-impl From<Cow<'static, str>> for Body {
-    fn from(text: Cow<'static, str>) -> Self {
-        match text {
-            Cow::Borrowed(text) => text.into(),
-            Cow::Owned(text) => text.into(),
-        }
-    }
-}
-
-impl From<Vec<u8>> for Body {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self {
-            kind: BodyKind::Owned(bytes),
-        }
-    }
-}
-
-impl From<Bytes> for Body {
-    fn from(bytes: Bytes) -> Self {
-        Self {
-            kind: BodyKind::Shared(bytes),
-        }
-    }
-}
-
-/// What a handler may return.
-///
-/// Text is sent as `text/plain; charset=utf-8`, bytes as `application/octet-stream`, a bare status
-/// without a body; a `Result` is whichever of the two it holds, and `None` is 404.
-///
-/// # Examples
-/// ```
-/// use maniple_server::{IntoResponse, StatusCode};
-/// assert_eq!("hello".into_response().status(), StatusCode::OK);
-/// assert_eq!((StatusCode::CONFLICT, "taken").into_response().status(), StatusCode::CONFLICT);
-/// ```
-pub trait IntoResponse {
-    /// The response.
-    fn into_response(self) -> Response;
-}
-
-impl IntoResponse for Response {
-    #[inline]
-    fn into_response(self) -> Response {
-        self
-    }
-}
-
-impl IntoResponse for () {
-    fn into_response(self) -> Response {
-        Response::new(StatusCode::OK)
-    }
-}
-
-impl IntoResponse for Infallible {
-    fn into_response(self) -> Response {
-        match self {}
-    }
-}
-
-impl IntoResponse for StatusCode {
-    fn into_response(self) -> Response {
-        Response::new(self)
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let status = self.status();
-        let kind = BodyKind::Problem(Box::new(self));
-        Response::of_type(&TEXT, Body { kind }).with_status(status)
-    }
-}
-
-impl Problem {
-    /// As `application/problem+json` (RFC 9457): `type` if it has one, `title`, `status`, `detail` and, of what part of
-    /// the request it is about, `field`.
-    ///
-    /// # Examples
-    /// ```
-    /// use maniple_server::{Problem, StatusCode};
-    /// let answer = Problem::new(StatusCode::CONFLICT, "taken").with_field("name").to_json();
-    /// assert_eq!(answer.header("content-type"), Some("application/problem+json"));
-    /// let text = answer.into_text().unwrap();
-    /// assert_eq!(text, r#"{"title":"Conflict","status":409,"detail":"taken","field":"name"}"#);
-    /// ```
-    pub fn to_json(&self) -> Response {
-        Response::json(&self.members())
-            .with_status(self.status())
-            .with_header(CONTENT_TYPE.as_str(), "application/problem+json")
-    }
-}
-
-macro_rules! of_type {
-    ($($from:ty => $content_type:ident),* $(,)?) => {$(
-        impl IntoResponse for $from {
-            #[inline]
-            fn into_response(self) -> Response {
-                Response::of_type(&$content_type, self.into())
-            }
-        }
-    )*};
-}
-
-of_type!(
-    &'static str => TEXT,
-    String => TEXT,
-    Cow<'static, str> => TEXT,
-    &'static [u8] => OCTETS,
-    Vec<u8> => OCTETS,
-    Bytes => OCTETS,
-);
-
-impl<R: IntoResponse> IntoResponse for (StatusCode, R) {
-    fn into_response(self) -> Response {
-        self.1.into_response().with_status(self.0)
-    }
-}
-
-impl<T: IntoResponse, E: IntoResponse> IntoResponse for Result<T, E> {
-    fn into_response(self) -> Response {
-        match self {
-            Ok(value) => value.into_response(),
-            Err(error) => error.into_response(),
-        }
-    }
-}
-
-impl<T: IntoResponse> IntoResponse for Option<T> {
-    fn into_response(self) -> Response {
-        match self {
-            Some(value) => value.into_response(),
-            None => Response::new(StatusCode::NOT_FOUND),
-        }
-    }
-}
-
-/// A value that is sent as JSON; and a JSON body, as [the argument of a handler](crate::extract).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Json<T>(pub T);
-
-impl<T: Serialize> IntoResponse for Json<T> {
-    fn into_response(self) -> Response {
-        Response::json(&self.0)
-    }
-}
-
-/// Text that is sent as HTML.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Html<T>(pub T);
-
-impl<T: Into<Body>> IntoResponse for Html<T> {
-    fn into_response(self) -> Response {
-        Response::html(self.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_become_responses_of_their_type() {
-        assert_eq!("a".into_response().content_type, Some(&TEXT));
-        assert_eq!(vec![1u8].into_response().content_type, Some(&OCTETS));
-        assert_eq!(Json([1]).into_response().body.bytes(), Some(&b"[1]"[..]));
-        assert_eq!(Html("<p>").into_response().content_type, Some(&HTML));
-        assert_eq!(None::<&str>.into_response().status, StatusCode::NOT_FOUND);
-        let failed: Result<&str, StatusCode> = Err(StatusCode::BAD_GATEWAY);
-        assert_eq!(failed.into_response().status, StatusCode::BAD_GATEWAY);
-    }
 
     #[test]
     fn a_header_of_the_handlers_replaces_the_content_type() {
