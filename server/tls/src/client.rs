@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use rustls::{RootCertStore, pki_types::ServerName};
+use rustls::{
+    RootCertStore,
+    pki_types::{ServerName, TrustAnchor},
+};
 
 use crate::{
     certificate::Certificate, error::ConfigError, pem::Source, provider::Provider,
@@ -42,6 +45,7 @@ pub struct ClientConfig {
 pub struct ClientBuilder {
     roots: Vec<Source>,
     has_system_roots: bool,
+    pub(crate) bundled: Vec<TrustAnchor<'static>>,
     certificate: Option<Certificate>,
     alpn: Vec<Vec<u8>>,
     handshake_timeout: Duration,
@@ -54,10 +58,21 @@ impl ClientConfig {
         ClientBuilder {
             roots: Vec::new(),
             has_system_roots: false,
+            bundled: Vec::new(),
             certificate: None,
             alpn: Vec::new(),
             handshake_timeout: Duration::from_secs(10),
             provider: Provider::default(),
+        }
+    }
+
+    /// The same settings, offering these protocols (ALPN), the best first.
+    pub fn with_alpn<P: Into<Vec<u8>>>(&self, protocols: impl IntoIterator<Item = P>) -> Self {
+        let mut config = (*self.config).clone();
+        config.alpn_protocols = protocols.into_iter().map(Into::into).collect();
+        Self {
+            config: Arc::new(config),
+            handshake_timeout: self.handshake_timeout,
         }
     }
 
@@ -146,6 +161,7 @@ impl ClientBuilder {
             ));
         }
         let mut roots = RootCertStore::empty();
+        roots.roots.extend(self.bundled);
         for source in &self.roots {
             roots.roots.extend(root_store(&source.read()?)?.roots);
         }

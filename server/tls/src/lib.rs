@@ -41,6 +41,8 @@
 #![deny(missing_docs)]
 
 mod buffers;
+#[cfg(feature = "bundled-roots")]
+mod bundled;
 mod certificate;
 mod client;
 mod counts;

@@ -12,7 +12,7 @@
 use std::{io::IoSlice, sync::Arc};
 
 use rustls::{
-    HandshakeKind,
+    HandshakeKind, ProtocolVersion,
     client::{ClientConnectionData, UnbufferedClientConnection},
     pki_types::ServerName,
     server::{ServerConnectionData, UnbufferedServerConnection},
@@ -34,6 +34,8 @@ pub(crate) struct Session {
     inbox: Buffer,
     plain: Buffer,
     outbox: Buffer,
+    /// What is in the outbox may leave with what is written next: tickets, where the peer has asked already.
+    may_wait: bool,
     server_name: Option<Box<str>>,
     established: bool,
     /// The peer has said that it writes no more.
@@ -113,6 +115,7 @@ impl Session {
             inbox: Buffer::new(),
             plain: Buffer::new(),
             outbox: Buffer::new(),
+            may_wait: false,
             server_name: None,
             established: false,
             peer_closed: false,
@@ -148,18 +151,29 @@ impl Session {
     #[inline]
     pub(crate) fn take_outgoing(&mut self, sending: &mut Buffer) {
         if !self.outbox.is_empty() {
+            self.may_wait = false;
             sending.take_over(&mut self.outbox);
         }
     }
 
+    /// Whether there is something to be sent now.
     #[inline]
     pub(crate) fn has_outgoing(&self) -> bool {
-        !self.outbox.is_empty()
+        !self.outbox.is_empty() && !self.may_wait
     }
 
-    /// How much there is to be sent.
+    /// Whether there is something that leaves with what is written next, or before the peer is waited for.
+    #[inline]
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.may_wait
+    }
+
+    /// How much there is to be sent now.
     pub(crate) fn outgoing(&self) -> usize {
-        self.outbox.len()
+        match self.may_wait {
+            true => 0,
+            false => self.outbox.len(),
+        }
     }
 
     pub(crate) fn has_failed(&self) -> bool {
@@ -183,6 +197,12 @@ impl Session {
             self.look_at_first()?;
         }
         self.process(Job::Read(&mut []))?;
+        // In TLS 1.3 a server sends nothing but tickets behind its peer's last message. Before that, the peer may wait for it.
+        self.may_wait = self.established
+            && self.is_server()
+            && self.holds_input()
+            && !self.outbox.is_empty()
+            && self.common().protocol_version() == Some(ProtocolVersion::TLSv1_3);
         Ok(self.established)
     }
 
@@ -268,6 +288,7 @@ impl Session {
             return Ok(());
         }
         self.closed = true;
+        self.may_wait = false;
         self.process(Job::Close).map(drop)
     }
 
@@ -306,12 +327,16 @@ impl Session {
         }
     }
 
-    /// What the handshake came to.
-    pub(crate) fn info(&self) -> Info {
-        let common: &rustls::CommonState = match &self.side {
+    fn common(&self) -> &rustls::CommonState {
+        match &self.side {
             Side::Server(connection) => connection,
             Side::Client(connection) => connection,
-        };
+        }
+    }
+
+    /// What the handshake came to.
+    pub(crate) fn info(&self) -> Info {
+        let common = self.common();
         Info {
             version: common.protocol_version(),
             cipher_suite: common.negotiated_cipher_suite().map(|suite| suite.suite()),

@@ -373,7 +373,13 @@ impl<T: Transport> Stream<T> {
             drop(self.reading.lock());
             return Ok(self.session());
         };
-        let wanted = self.session().wants();
+        let (wanted, has_waiting) = {
+            let session = self.session();
+            (session.wants(), session.has_waiting())
+        };
+        if has_waiting {
+            self.seen(Ok(Step::Receive))?;
+        }
         loop {
             // Without a buffer.
             self.transport.wait_readable(until)?;
@@ -540,7 +546,9 @@ impl<T: Transport> Stream<T> {
             }
             let shaken = self.session().shake_hands();
             let is_done = *shaken.as_ref().unwrap_or(&false);
-            self.send_with(shaken.map(drop), &mut sending)?;
+            if !is_done || !sending.is_empty() || !self.session().has_waiting() {
+                self.send_with(shaken.map(drop), &mut sending)?;
+            }
             if is_done {
                 self.is_shaken(handshake);
                 return Ok(());

@@ -1,10 +1,16 @@
 //! Handshakes: what they come to, how they fail, and how many there are at a time.
 
 use std::{
-    io::{ErrorKind, Read, Write},
-    time::Duration,
+    io::{self, ErrorKind, Read, Write},
+    mem,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
 };
 
+use maniple::net::{Shutdown, TcpStream};
 use maniple_tls::{ClientConfig, Error, ServerConfig, self_signed};
 
 use super::{acquainted, configs, configs_with, connected, in_a_runtime, strangers, tls_error};
@@ -45,6 +51,115 @@ fn a_second_connection_resumes_unless_there_are_no_tickets() {
                 (&client).read_exact(&mut [0]).unwrap();
                 assert_eq!(server.info().unwrap().is_resumed(), has_tickets && turn > 0);
             }
+        }
+    });
+}
+
+/// A socket whose writes are counted; those of one that gathers leave together before it waits.
+struct Counted {
+    socket: TcpStream,
+    writes: AtomicUsize,
+    gathered: Option<Mutex<Vec<u8>>>,
+}
+
+impl Counted {
+    fn of(socket: TcpStream, gathers: bool) -> Self {
+        Self {
+            socket,
+            writes: AtomicUsize::new(0),
+            gathered: gathers.then(Mutex::default),
+        }
+    }
+
+    fn put(&self, bytes: &[u8]) -> io::Result<usize> {
+        match &self.gathered {
+            Some(gathered) => gathered.lock().unwrap().extend_from_slice(bytes),
+            None => {
+                self.writes.fetch_add(1, SeqCst);
+                (&self.socket).write_all(bytes)?;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn leave(&self) -> io::Result<()> {
+        let gathered = self
+            .gathered
+            .as_ref()
+            .map(|all| mem::take(&mut *all.lock().unwrap()));
+        (&self.socket).write_all(&gathered.unwrap_or_default())
+    }
+}
+
+impl maniple_tls::Transport for Counted {
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.leave()?;
+        maniple_tls::Transport::read(&self.socket, buffer)
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.put(bytes)
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        maniple_tls::Transport::try_read(&self.socket, buffer)
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.put(bytes)
+    }
+
+    fn wait_readable(&self, until: Option<Instant>) -> io::Result<()> {
+        self.leave()?;
+        maniple_tls::Transport::wait_readable(&self.socket, until)
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        maniple_tls::Transport::set_write_timeout(&self.socket, timeout)
+    }
+
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        maniple_tls::Transport::shutdown(&self.socket, how)
+    }
+}
+
+#[test]
+fn tickets_leave_with_the_answer_to_what_came_with_the_handshake_or_before_the_server_waits() {
+    in_a_runtime(|| {
+        let configs = configs();
+        for answers in [true, false] {
+            let (to_server, to_client) = connected();
+            let client = Counted::of(to_server, true);
+            let client = configs.1.stream(client, "localhost").unwrap();
+            let server = configs.0.stream(Counted::of(to_client, false)).unwrap();
+            let writes = || server.transport().writes.load(SeqCst);
+            maniple::join!(
+                {
+                    // With the end of the handshake.
+                    (&client).write_all(b"ask").unwrap();
+                    (&client).read_exact(&mut [0]).unwrap();
+                },
+                {
+                    let mut question = [0; 3];
+                    (&server).read_exact(&mut question).unwrap();
+                    assert_eq!(writes(), 1, "its part of the handshake");
+                    if answers {
+                        (&server).write_all(b"a").unwrap();
+                        assert_eq!(writes(), 2, "tickets and the answer");
+                    } else {
+                        let wait = Some(Duration::from_millis(5));
+                        server.set_read_timeout(wait).unwrap();
+                        let waited = (&server).read(&mut question).unwrap_err();
+                        assert_eq!(waited.kind(), ErrorKind::TimedOut);
+                        assert_eq!(writes(), 2, "tickets");
+                        (&server).write_all(b"a").unwrap();
+                    }
+                }
+            );
+            let (client, server) = acquainted(&configs);
+            (&server).write_all(b"x").unwrap();
+            (&client).read_exact(&mut [0]).unwrap();
+            assert!(server.info().unwrap().is_resumed());
         }
     });
 }

@@ -14,15 +14,44 @@ use std::{
 use maniple::{
     Runtime,
     net::{TcpListener, TcpStream, UnixStream},
+    sim::{self, Order},
 };
 use maniple_tls::{ClientConfig, Error, ServerBuilder, ServerConfig, Stream, self_signed};
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// In a coroutine, on one worker, for at most a minute.
+/// Which driver [`in_a_runtime`] has: `epoll`, if it is not set, or `sim`.
+const DRIVER: &str = "MANIPLE_DRIVER";
+
+/// Tests that need the real kernel, below why they do.
+const NEED_THE_KERNEL: &[(&str, &[&str])] = &[(
+    "what is sent has arrived at once",
+    &["handshakes::handshakes_beyond_the_bound_wait_for_others_to_end"],
+)];
+
+/// Whether the test that runs here does so in a simulated world.
+fn is_simulated() -> bool {
+    let driver = std::env::var(DRIVER).unwrap_or_else(|_| "epoll".to_owned());
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or_default();
+    let mut kept = NEED_THE_KERNEL.iter().flat_map(|(_, names)| *names);
+    match driver.as_str() {
+        "epoll" => false,
+        "sim" => !kept.any(|name| *name == test),
+        other => panic!("{DRIVER} is {other:?}, and must be epoll or sim"),
+    }
+}
+
+/// In a coroutine, on one worker, for at most a minute; or in a world that is like that.
 fn in_a_runtime<T: Send>(f: impl FnOnce() -> T + Send) -> T {
-    let runtime = Runtime::builder().workers(1).build().unwrap();
-    runtime.run(|| maniple::timeout(LONG, f).unwrap())
+    let bounded = || maniple::timeout(LONG, f).unwrap();
+    match is_simulated() {
+        true => sim::run_here(Order::InTurn, 0, bounded),
+        false => {
+            let runtime = Runtime::builder().workers(1).build().unwrap();
+            runtime.run(bounded)
+        }
+    }
 }
 
 /// A server for `localhost`, and a client that believes it.
