@@ -121,10 +121,13 @@ impl<M> Outbox<M> {
         }
     }
 
-    /// Ends the reading from all connections, each of which then closes.
+    /// Ends the reading from all connections, each of which then closes: in the order in which they came, so that a
+    /// simulated drain is the same each time.
     pub(super) fn end_all(&self) {
-        for entry in self.entries.values() {
-            entry.wire.end(Closed::Drained);
+        let mut wires: Vec<_> = self.entries.values().map(|entry| &entry.wire).collect();
+        wires.sort_unstable_by_key(|wire| wire.id);
+        for wire in wires {
+            wire.end(Closed::Drained);
         }
     }
 }

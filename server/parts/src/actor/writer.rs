@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use maniple::{cancel::is_cancelled, net::Shutdown, panics, sync::channel::Sender};
+use maniple::{cancel::is_cancelled, net::Shutdown, panics, sim, sync::channel::Sender};
 
 use super::{
     codec::{Codec, CodecError},
@@ -65,6 +65,7 @@ impl<C: Codec> Writer<C> {
             let Ok(next) = self.queue.wait() else {
                 return Err(Closed::Drained);
             };
+            sim::dawdle();
             // Beside an error there may be messages that came before it.
             let over = match self.collect(next, &mut output) {
                 Err(reason) if output.is_empty() => return Err(reason),

@@ -39,9 +39,28 @@ pub enum SubscribeError {
         /// The hub's name.
         hub: Arc<str>,
     },
+    /// The broker of a hub that processes share is not there, or refuses.
+    #[error("topic `{topic}` of hub `{hub}`: {reason}")]
+    Broker {
+        /// The hub's name.
+        hub: Arc<str>,
+        /// The topic's name.
+        topic: Arc<str>,
+        /// What is wrong.
+        reason: Arc<str>,
+    },
+    /// The caller was cancelled, or its deadline passed, while it waited for a broker.
+    #[error("subscribing to `{topic}` of hub `{hub}` was cut short")]
+    CutShort {
+        /// The hub's name.
+        hub: Arc<str>,
+        /// The topic's name.
+        topic: Arc<str>,
+    },
 }
 
-/// Why a message was not published; no member has got it. Each case names the hub.
+/// Why a message was not published. No member has got it, except that of a [`Broker`](Self::Broker) and of a wait that was cut short
+/// nobody may know. Each case names the hub.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
@@ -66,5 +85,17 @@ pub enum PublishError {
         hub: Arc<str>,
         /// The topic's name.
         topic: Arc<str>,
+    },
+    /// The broker of a hub that processes share is not there, or refuses.
+    #[error("publishing to `{topic}` of hub `{hub}`: {reason}")]
+    Broker {
+        /// The hub's name.
+        hub: Arc<str>,
+        /// The topic's name.
+        topic: Arc<str>,
+        /// What is wrong.
+        reason: Arc<str>,
+        /// Whether members may have got it all the same: it was under way when the broker was lost.
+        may_have_arrived: bool,
     },
 }

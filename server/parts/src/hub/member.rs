@@ -53,6 +53,24 @@ pub struct Received<M> {
     pub message: M,
 }
 
+impl<M> Received<M> {
+    /// The same with another message.
+    pub fn map<N>(self, f: impl FnOnce(M) -> N) -> Received<N> {
+        Received {
+            dropped: self.dropped,
+            message: f(self.message),
+        }
+    }
+
+    /// The same, and so many more dropped before it.
+    pub fn after(self, dropped: u64) -> Self {
+        Self {
+            dropped: self.dropped.saturating_add(dropped),
+            ..self
+        }
+    }
+}
+
 /// Why a member has no message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -60,6 +78,13 @@ pub enum RecvError {
     /// The member fell behind and its lag is [`Disconnect`](super::Lag::Disconnect).
     #[error("disconnected from `{topic}` for falling behind")]
     Disconnected {
+        /// The topic's name.
+        topic: Arc<str>,
+    },
+    /// Messages may be missing before the next one, and nobody knows how many: a broker was lost, and is there again. What is
+    /// published from here on comes. Only of hubs that processes share.
+    #[error("messages of `{topic}` may be missing: the broker was lost meanwhile")]
+    Gap {
         /// The topic's name.
         topic: Arc<str>,
     },

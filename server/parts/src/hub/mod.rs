@@ -19,6 +19,7 @@ mod lag;
 mod member;
 mod shared;
 mod topic;
+mod topics;
 
 use std::{
     fmt,
@@ -32,6 +33,7 @@ pub use lag::Lag;
 pub use member::{Member, Received, RecvError};
 use shared::Shared;
 use topic::{Cut, Topic};
+pub use topics::{Listen, Topics};
 
 /// Topics by name and their members. Clones are the same hub.
 ///

@@ -32,6 +32,9 @@ impl<M> Shared<M> {
     pub(super) fn close(&self) {
         // Not dropped under the lock: messages go with it, whose destructors are the user's.
         let topics = self.topics.lock().take();
+        // Members are woken, which in a simulation is to be the same each time.
+        let mut topics: Vec<_> = topics.into_iter().flatten().collect();
+        topics.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         drop(topics);
     }
 

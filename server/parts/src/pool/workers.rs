@@ -18,6 +18,7 @@ use std::{
 use maniple::{
     cancel::CancelToken,
     drain::DrainReport,
+    sim,
     sync::{
         Condvar, Mutex,
         channel::{Receiver, Sender, bounded},
@@ -151,6 +152,7 @@ impl Workers {
 
     /// Runs a job, on that worker or for its submitter.
     pub(super) fn run(&self, queued: Queued, worker: Option<usize>) {
+        sim::dawdle();
         let waited = maniple::time::now().saturating_duration_since(queued.since);
         {
             let mut tally = self.tally.lock();
@@ -285,6 +287,7 @@ impl Dispatcher {
     ) {
         while let Ok(index) = free.recv() {
             let Ok(queued) = jobs.recv() else { return };
+            sim::dawdle();
             // Only a worker whose runtime ends has left its channel.
             if let Err(refused) = channels[index].send(queued) {
                 let ended = refused.into_inner().withdraw();

@@ -3,13 +3,14 @@
 use std::{
     fmt,
     ops::RangeInclusive,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
 use maniple::time::coarse_now;
 
 use super::window::Window;
+use crate::enlisted::Enlisted;
 
 /// Stands before the calls to one service, and answers in its place while it is broken: at once, without load for it. Clones
 /// are the same breaker.
@@ -23,8 +24,30 @@ use super::window::Window;
 #[derive(Clone)]
 pub struct CircuitBreaker {
     settings: Settings,
+    state: Arc<Shared>,
+}
+
+/// What clones share.
+struct Shared {
     began: Instant,
-    machine: Arc<Mutex<Machine>>,
+    machine: Mutex<Machine>,
+    name: OnceLock<String>,
+}
+
+/// Those that have a name.
+static NAMED: Enlisted<Shared> = Enlisted::new("circuit breakers", tell);
+
+fn tell() -> String {
+    let line = |(name, stats): (String, BreakerStats)| {
+        let BreakerStats {
+            state,
+            opened,
+            refused,
+        } = stats;
+        let name = name.escape_debug();
+        format!("  {name}: {state}, opened {opened} times, {refused} calls not made\n")
+    };
+    CircuitBreaker::all().into_iter().map(line).collect()
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +68,28 @@ pub enum BreakerState {
     Open,
     /// Probes alone.
     HalfOpen,
+}
+
+impl fmt::Display for BreakerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half open",
+        })
+    }
+}
+
+/// What a breaker lets through, and what it has seen so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BreakerStats {
+    /// What it lets through now.
+    pub state: BreakerState,
+    /// How often it has opened, for want of successes or by a failed probe.
+    pub opened: u64,
+    /// Calls that were not made.
+    pub refused: u64,
 }
 
 /// Why a call through a breaker has no value.
@@ -73,9 +118,29 @@ impl CircuitBreaker {
                 pause: Duration::from_secs(1)..=Duration::from_secs(30),
                 probes: 1,
             },
-            began: coarse_now(),
-            machine: Arc::default(),
+            state: Arc::new(Shared {
+                began: coarse_now(),
+                machine: Mutex::default(),
+                name: OnceLock::new(),
+            }),
         }
+    }
+
+    /// Has [`all`](Self::all) tell of it, by this name: its clones have it too, and the first name stays. `Metrics` of the crate
+    /// `maniple-server` tells of all that have one.
+    pub fn name(self, name: impl Into<String>) -> Self {
+        if self.state.name.set(name.into()).is_ok() {
+            NAMED.add(&self.state);
+        }
+        self
+    }
+
+    /// Those of the process that have a name, in the order in which they were named.
+    pub fn all() -> Vec<(String, BreakerStats)> {
+        let all = NAMED.all();
+        all.iter()
+            .map(|one| (one.name.get().cloned().unwrap_or_default(), one.stats()))
+            .collect()
     }
 
     /// Of how many calls of the last `window` how many in a hundred must fail for it to open. Default: 50 % of at least 20 calls
@@ -141,18 +206,39 @@ impl CircuitBreaker {
 
     /// What it lets through now.
     pub fn state(&self) -> BreakerState {
-        self.with_machine(|machine, _, now| match machine.state {
-            State::Closed => BreakerState::Closed,
-            State::Open { until } if until > now => BreakerState::Open,
-            State::Open { .. } | State::HalfOpen { .. } => BreakerState::HalfOpen,
-        })
+        self.stats().state
     }
 
-    /// Nothing waits while it is held.
+    /// What it lets through now, and what it has seen.
+    pub fn stats(&self) -> BreakerStats {
+        self.state.stats()
+    }
+
     fn with_machine<T>(&self, f: impl FnOnce(&mut Machine, &Settings, Duration) -> T) -> T {
+        let settings = &self.settings;
+        self.state
+            .with_machine(|machine, now| f(machine, settings, now))
+    }
+}
+
+impl Shared {
+    /// Nothing waits while it is held.
+    fn with_machine<T>(&self, f: impl FnOnce(&mut Machine, Duration) -> T) -> T {
         let now = coarse_now().saturating_duration_since(self.began);
         let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
-        f(&mut machine, &self.settings, now)
+        f(&mut machine, now)
+    }
+
+    fn stats(&self) -> BreakerStats {
+        self.with_machine(|machine, now| BreakerStats {
+            state: match machine.state {
+                State::Closed => BreakerState::Closed,
+                State::Open { until } if until > now => BreakerState::Open,
+                State::Open { .. } | State::HalfOpen { .. } => BreakerState::HalfOpen,
+            },
+            opened: machine.opened,
+            refused: machine.refused,
+        })
     }
 }
 
@@ -165,6 +251,7 @@ impl Default for CircuitBreaker {
 impl fmt::Debug for CircuitBreaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreaker")
+            .field("name", &self.state.name.get())
             .field("state", &self.state())
             .finish_non_exhaustive()
     }
@@ -196,6 +283,8 @@ struct Machine {
     window: Window,
     /// How often a probe failed since it was closed.
     relapses: u32,
+    opened: u64,
+    refused: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -217,6 +306,12 @@ enum State {
 impl Machine {
     /// Lets a call through, or says how long it will be until that is worth trying.
     fn admit(&mut self, settings: &Settings, now: Duration) -> Result<u64, Duration> {
+        let admitted = self.judge(settings, now);
+        self.refused += u64::from(admitted.is_err());
+        admitted
+    }
+
+    fn judge(&mut self, settings: &Settings, now: Duration) -> Result<u64, Duration> {
         if let State::Open { until } = self.state {
             if now < until {
                 return Err(until - now);
@@ -293,6 +388,7 @@ impl Machine {
         let doubled = 1_u32.checked_shl(self.relapses).unwrap_or(u32::MAX);
         let pause = settings.pause.start().saturating_mul(doubled);
         let pause = pause.min(*settings.pause.end());
+        self.opened += 1;
         self.enter(State::Open {
             until: now.saturating_add(pause),
         });

@@ -2,11 +2,13 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Instant,
 };
 
 use maniple::time::coarse_now;
+
+use crate::enlisted::Enlisted;
 
 /// What retries cost, for all calls that share it: clones are the same budget. Each call earns a part of a retry, each retry
 /// takes a whole one, and where nothing is left, none is made.
@@ -25,6 +27,24 @@ struct Shared {
     for_second: u64,
     most: u64,
     account: Mutex<Account>,
+    name: OnceLock<String>,
+}
+
+/// Those that have a name.
+static NAMED: Enlisted<Shared> = Enlisted::new("retry budgets", tell);
+
+fn tell() -> String {
+    let line = |(name, stats): (String, BudgetStats)| {
+        let BudgetStats {
+            calls,
+            retries,
+            refused,
+            left,
+        } = stats;
+        let name = name.escape_debug();
+        format!("  {name}: {left} left; {retries} made for {calls} calls, {refused} refused\n")
+    };
+    RetryBudget::all().into_iter().map(line).collect()
 }
 
 #[derive(Debug)]
@@ -45,6 +65,8 @@ pub struct BudgetStats {
     pub retries: u64,
     /// Retries that were not made for want of budget.
     pub refused: u64,
+    /// Retries that may be made at once, without what the seconds since the last one have earned.
+    pub left: u64,
 }
 
 const WHOLE: u64 = 1000;
@@ -70,13 +92,37 @@ impl RetryBudget {
                     paid_until: coarse_now(),
                     stats: BudgetStats::default(),
                 }),
+                name: OnceLock::new(),
             }),
         }
     }
 
+    /// Has [`all`](Self::all) tell of it, by this name: its clones have it too, and the first name stays. `Metrics` of the crate
+    /// `maniple-server` tells of all that have one.
+    pub fn name(self, name: impl Into<String>) -> Self {
+        if self.shared.name.set(name.into()).is_ok() {
+            NAMED.add(&self.shared);
+        }
+        self
+    }
+
+    /// Those of the process that have a name, in the order in which they were named.
+    pub fn all() -> Vec<(String, BudgetStats)> {
+        let all = NAMED.all();
+        all.into_iter()
+            .map(|shared| {
+                let name = shared.name.get().cloned().unwrap_or_default();
+                (name, Self { shared }.stats())
+            })
+            .collect()
+    }
+
     /// What it has seen so far.
     pub fn stats(&self) -> BudgetStats {
-        self.with_account(|account| account.stats)
+        self.with_account(|account| BudgetStats {
+            left: account.balance / WHOLE,
+            ..account.stats
+        })
     }
 
     pub(super) fn earn(&self) {
@@ -123,9 +169,8 @@ impl RetryBudget {
 
 impl fmt::Debug for RetryBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let balance = self.with_account(|account| account.balance);
         f.debug_struct("RetryBudget")
-            .field("retries_left", &(balance / WHOLE))
+            .field("name", &self.shared.name.get())
             .field("stats", &self.stats())
             .finish()
     }

@@ -3,7 +3,8 @@
 //! A failure is answered best by trying again, unless the service fails because it has too much to do: then each further
 //! attempt makes it worse, and a service that was slow for a second stays down. So attempts have a [`RetryBudget`], shared
 //! by all calls to one service, and a service that mostly fails has a [`CircuitBreaker`] in front, which answers in its
-//! place for a while. Neither knows what a call is: HTTP, a database, a queue.
+//! place for a while. [`SingleFlight`] makes one call of many for the same, and [`Stages`] divides a deadline. None of them
+//! knows what a call is: HTTP, a database, a queue.
 //!
 //! # Examples
 //! ```
@@ -31,11 +32,17 @@
 //! });
 //! ```
 
+mod backoff;
 mod breaker;
 mod budget;
 mod retry;
-mod window;
+mod single_flight;
+mod stages;
+pub(crate) mod window;
 
-pub use breaker::{BreakerError, BreakerState, CircuitBreaker};
+pub use backoff::{Backoff, about};
+pub use breaker::{BreakerError, BreakerState, BreakerStats, CircuitBreaker};
 pub use budget::{BudgetStats, RetryBudget};
 pub use retry::{Again, Retry};
+pub use single_flight::{FlightStats, SingleFlight};
+pub use stages::Stages;

@@ -1,16 +1,10 @@
 //! Further attempts, with pauses.
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::BuildHasher,
-    ops::RangeInclusive,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::{ops::RangeInclusive, time::Duration};
 
 use maniple::{cancel, time};
 
-use super::budget::RetryBudget;
+use super::{backoff::up_to, budget::RetryBudget};
 
 /// How often to try, and how long to pause before: made once, used for many calls.
 ///
@@ -131,12 +125,7 @@ impl Retry {
     fn pause(&self, number: u32) -> Duration {
         let doubled = 1_u32.checked_shl(number - 1).unwrap_or(u32::MAX);
         let bound = self.backoff.start().saturating_mul(doubled);
-        let bound = bound.min(*self.backoff.end());
-        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(match nanos {
-            u64::MAX => nanos,
-            _ => drawn() % (nanos + 1),
-        })
+        up_to(bound.min(*self.backoff.end()))
     }
 }
 
@@ -144,13 +133,6 @@ impl Default for Retry {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// A number that differs from call to call and from process to process.
-fn drawn() -> u64 {
-    static STATE: std::sync::LazyLock<RandomState> = std::sync::LazyLock::new(RandomState::new);
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    STATE.hash_one(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 #[cfg(test)]

@@ -6,28 +6,28 @@ const PARTS: usize = 10;
 
 /// Outcomes of the last so much time, to a tenth of it.
 #[derive(Debug, Default)]
-pub(super) struct Window {
+pub(crate) struct Window {
     parts: [Outcomes; PARTS],
     /// The number of the newest part.
     newest: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Outcomes {
-    pub(super) calls: u32,
-    pub(super) failures: u32,
+pub(crate) struct Outcomes {
+    pub(crate) calls: u32,
+    pub(crate) failures: u32,
 }
 
 impl Window {
     /// Notes an outcome at that time, of a clock that began anywhere.
-    pub(super) fn note(&mut self, length: Duration, at: Duration, failed: bool) {
+    pub(crate) fn note(&mut self, length: Duration, at: Duration, failed: bool) {
         self.move_to(length, at);
         let part = &mut self.parts[(self.newest % PARTS as u64) as usize];
         part.calls = part.calls.saturating_add(1);
         part.failures = part.failures.saturating_add(u32::from(failed));
     }
 
-    pub(super) fn outcomes(&mut self, length: Duration, at: Duration) -> Outcomes {
+    pub(crate) fn outcomes(&mut self, length: Duration, at: Duration) -> Outcomes {
         self.move_to(length, at);
         let add = |sum: Outcomes, part: &Outcomes| Outcomes {
             calls: sum.calls.saturating_add(part.calls),
@@ -36,7 +36,7 @@ impl Window {
         self.parts.iter().fold(Outcomes::default(), add)
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.parts = Default::default();
     }
 

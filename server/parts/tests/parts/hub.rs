@@ -3,18 +3,15 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use maniple::{Runtime, cancel::CancelToken, sync::channel::unbounded, yield_now};
+use maniple::{cancel::CancelToken, sync::channel::unbounded, yield_now};
 use maniple_parts::hub::{Hub, Lag, Member, PublishError, RecvError, SubscribeError};
 
-const ALL: [Lag; 3] = [Lag::Wait, Lag::DropOldest, Lag::Disconnect];
+use super::{on, turn};
 
-fn on<T: Send>(workers: usize, f: impl FnOnce() -> T + Send) -> T {
-    let runtime = Runtime::builder().workers(workers).build().unwrap();
-    runtime.run(f)
-}
+const ALL: [Lag; 3] = [Lag::Wait, Lag::DropOldest, Lag::Disconnect];
 
 fn hub(queue: usize) -> Hub<u32> {
     Hub::builder("tested").queue(queue).build().unwrap()
@@ -348,7 +345,7 @@ fn plain_threads_wait_for_their_turn_and_for_members() {
 
 /// Until so many coroutines of this runtime wait to receive.
 fn wait_for_receivers(count: usize) {
-    let over = Instant::now() + Duration::from_secs(30);
+    let over = maniple::time::now() + Duration::from_secs(30);
     let waiting = || {
         let snapshot = maniple::inspect::snapshot();
         let reasons = snapshot
@@ -357,8 +354,8 @@ fn wait_for_receivers(count: usize) {
         reasons.filter(|reason| reason == "channel receive").count()
     };
     while waiting() < count {
-        assert!(Instant::now() < over, "{} wait", waiting());
-        yield_now();
+        assert!(maniple::time::now() < over, "{} wait", waiting());
+        turn();
     }
 }
 

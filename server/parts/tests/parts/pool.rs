@@ -6,22 +6,18 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use maniple::{
     Runtime,
     cancel::CancelToken,
     sync::channel::{Receiver, Sender, unbounded},
-    yield_now,
+    time, yield_now,
 };
 use maniple_parts::pool::{JobError, MAX_RUN_HERE, Pool, Stats, SubmitError, Ticket, WhenFull};
 
-/// Runs `f` on a runtime with so many workers.
-fn on<T: Send>(workers: usize, f: impl FnOnce() -> T + Send) -> T {
-    let runtime = Runtime::builder().workers(workers).build().unwrap();
-    runtime.run(f)
-}
+use super::{on, turn};
 
 fn pool(workers: usize, queue: usize, when_full: WhenFull) -> Pool {
     let builder = Pool::builder("tested").workers(workers).queue(queue);
@@ -51,10 +47,10 @@ impl Gate {
 }
 
 fn wait_until(pool: &Pool, holds: impl Fn(&Stats) -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = time::now() + Duration::from_secs(30);
     while !holds(&pool.stats()) {
-        assert!(Instant::now() < until, "{:?}", pool.stats());
-        yield_now();
+        assert!(time::now() < until, "{:?}", pool.stats());
+        turn();
     }
 }
 
@@ -270,7 +266,7 @@ fn a_drain_waits_for_what_submitters_run_themselves() {
         let draining = pool.clone();
         let drain = maniple::spawn(move || draining.drain(Duration::from_secs(30)));
         while !pool.is_closed() {
-            yield_now();
+            turn();
         }
         (0..20).for_each(|_| yield_now());
         assert!(!drain.is_finished());
@@ -447,7 +443,7 @@ fn a_drain_finishes_what_is_queued_and_refuses_what_comes() {
         let draining = pool.clone();
         let drain = maniple::spawn(move || draining.drain(Duration::from_secs(30)));
         while !pool.is_closed() {
-            yield_now();
+            turn();
         }
         let refused = pool.submit(|| ()).unwrap_err();
         assert_eq!(refused.to_string(), "pool `tested` is closed");

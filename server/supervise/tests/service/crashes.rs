@@ -38,7 +38,9 @@ fn one_that_hangs_is_ended_and_followed() {
     });
     let address = service.address();
     ask(address, "/hang").unwrap_err();
-    assert_eq!(ask(address, "/").unwrap(), "hello");
+    // A busy machine may have others taken for hanging, too.
+    let hello = super::until("an answer", || ask(address, "/").ok());
+    assert_eq!(hello, "hello");
     let status = service.status();
     assert!(status.contains("did not answer the watchdog"), "{status}");
 }

@@ -1,0 +1,267 @@
+//! What a pool of connections promises.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use maniple::{
+    cancel::CancelToken,
+    sim::{self, Order},
+    spawn,
+    sync::Notify,
+    timeout,
+};
+use maniple_parts::connections::{Builder, Connections, GetError, Manage};
+
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(20);
+
+/// The other side: hands out numbers, and can be told to refuse, or to take its time.
+#[derive(Default)]
+struct Peer {
+    made: AtomicU32,
+    refuses: AtomicBool,
+    /// Connecting waits for this if it is told to.
+    is_slow: AtomicBool,
+    goes_on: Notify,
+    /// Checks find connections dead.
+    is_dead: AtomicBool,
+}
+
+struct To(Arc<Peer>);
+
+struct Connection {
+    number: u32,
+    is_broken: bool,
+}
+
+impl Manage for To {
+    type Connection = Connection;
+    type Error = io::Error;
+
+    fn connect(&self) -> io::Result<Connection> {
+        if self.0.is_slow.load(Ordering::Relaxed) {
+            self.0.goes_on.notified();
+        }
+        if self.0.refuses.load(Ordering::Relaxed) {
+            return Err(io::Error::other("refused"));
+        }
+        let number = self.0.made.fetch_add(1, Ordering::Relaxed);
+        Ok(Connection {
+            number,
+            is_broken: false,
+        })
+    }
+
+    fn check(&self, _: &mut Connection) -> io::Result<()> {
+        match self.0.is_dead.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("dead")),
+            false => Ok(()),
+        }
+    }
+
+    fn is_broken(&self, connection: &mut Connection) -> bool {
+        connection.is_broken
+    }
+}
+
+fn with_pool(
+    settings: impl FnOnce(Builder<To>) -> Builder<To> + Send,
+    test: impl FnOnce(Connections<To>, Arc<Peer>) + Send,
+) {
+    // In a simulated world: a busy machine does not mix up what takes which time there.
+    sim::run_here(Order::InTurn, 0, || {
+        let peer = Arc::new(Peer::default());
+        let pool = settings(Connections::builder(To(peer.clone())))
+            .build()
+            .unwrap();
+        timeout(LONG, || test(pool, peer)).expect("it does not hang");
+    });
+}
+
+#[test]
+fn what_comes_back_is_lent_again_the_latest_first() {
+    with_pool(
+        |it| it,
+        |pool, _| {
+            let (first, second) = (pool.get().unwrap(), pool.get().unwrap());
+            assert_eq!((first.number, second.number), (0, 1));
+            drop(first);
+            drop(second);
+            assert_eq!(pool.get().unwrap().number, 1);
+            let stats = pool.stats();
+            assert_eq!(
+                (stats.open, stats.idle, stats.connects, stats.discarded),
+                (2, 2, 2, 0)
+            );
+        },
+    );
+}
+
+#[test]
+fn there_are_no_more_than_so_many_and_those_who_wait_have_their_turn() {
+    with_pool(
+        |it| it.max(2),
+        |pool, _| {
+            let held = [pool.get().unwrap(), pool.get().unwrap()];
+            let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+            let waiters: Vec<_> = (0..5)
+                .map(|n| {
+                    let (pool, order) = (pool.clone(), order.clone());
+                    spawn(move || {
+                        let lent = pool.get().unwrap();
+                        order.lock().unwrap().push(n);
+                        maniple::yield_now();
+                        drop(lent);
+                    })
+                })
+                .collect();
+            while pool.stats().waiting < 5 {
+                maniple::yield_now();
+            }
+            drop(held);
+            for waiter in waiters {
+                waiter.join().unwrap();
+            }
+            assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4]);
+            assert_eq!((pool.stats().open, pool.stats().waiting), (2, 0));
+        },
+    );
+}
+
+#[test]
+fn patience_deadlines_and_cancellations_end_the_wait() {
+    with_pool(
+        |it| it.max(1).patience(SHORT),
+        |pool, _| {
+            let held = pool.get().unwrap();
+            assert!(matches!(pool.get(), Err(GetError::Elapsed)));
+            assert!(matches!(
+                timeout(SHORT / 4, || pool.get()).unwrap(),
+                Err(GetError::Elapsed)
+            ));
+            let token = CancelToken::new();
+            token.cancel();
+            assert!(matches!(
+                token.run(|| pool.get()).unwrap(),
+                Err(GetError::Cancelled)
+            ));
+            assert_eq!((pool.stats().late, pool.stats().waiting), (2, 0));
+            drop(held);
+            pool.get().unwrap();
+        },
+    );
+}
+
+#[test]
+fn a_connection_that_nobody_waits_for_any_more_is_the_pools() {
+    with_pool(
+        |it| it.max(1).patience(SHORT),
+        |pool, peer| {
+            peer.is_slow.store(true, Ordering::Relaxed);
+            assert!(matches!(pool.get(), Err(GetError::Elapsed)));
+            peer.goes_on.notify_one();
+            while pool.stats().idle == 0 {
+                maniple::yield_now();
+            }
+            assert_eq!(pool.get().unwrap().number, 0);
+            assert_eq!(pool.stats().connects, 1);
+        },
+    );
+}
+
+#[test]
+fn connecting_ends_after_its_time_and_has_its_error() {
+    with_pool(
+        |it| it.max(1).connect_timeout(SHORT),
+        |pool, peer| {
+            peer.refuses.store(true, Ordering::Relaxed);
+            let error = pool.get().unwrap_err();
+            assert_eq!(error.to_string(), "connect: refused");
+            peer.is_slow.store(true, Ordering::Relaxed);
+            assert!(matches!(pool.get(), Err(GetError::Connect(_))));
+            // Its place is free again.
+            peer.is_slow.store(false, Ordering::Relaxed);
+            peer.refuses.store(false, Ordering::Relaxed);
+            pool.get().unwrap();
+            assert_eq!(pool.stats().connect_failures, 2);
+        },
+    );
+}
+
+#[test]
+fn what_is_broken_or_comes_from_where_a_call_was_cut_is_not_lent_again() {
+    with_pool(
+        |it| it.max(1),
+        |pool, _| {
+            pool.get().unwrap().is_broken = true;
+            assert_eq!(pool.get().unwrap().number, 1);
+            // Given back in a scope whose time is over.
+            _ = timeout(SHORT, || {
+                let lent = pool.get().unwrap();
+                assert_eq!(lent.number, 1);
+                maniple::sleep(LONG);
+            });
+            assert_eq!(pool.get().unwrap().number, 2);
+            let token = CancelToken::new();
+            _ = token.run(|| {
+                let _lent = pool.get().unwrap();
+                token.cancel();
+            });
+            assert_eq!(pool.get().unwrap().number, 3);
+            let panicked = spawn({
+                let pool = pool.clone();
+                move || {
+                    let _lent = pool.get().unwrap();
+                    std::panic::resume_unwind(Box::new("intended"));
+                }
+            });
+            assert!(panicked.join().is_err());
+            assert_eq!(pool.get().unwrap().number, 4);
+            pool.get().unwrap().discard();
+            assert_eq!(pool.get().unwrap().number, 5);
+            let stats = pool.stats();
+            assert_eq!((stats.open, stats.discarded), (1, 5));
+        },
+    );
+}
+
+#[test]
+fn one_that_lay_idle_is_looked_at_and_one_that_is_old_is_not_kept() {
+    with_pool(
+        |it| it.check_after(Duration::ZERO),
+        |pool, peer| {
+            drop((pool.get().unwrap(), pool.get().unwrap()));
+            peer.is_dead.store(true, Ordering::Relaxed);
+            assert_eq!(pool.get().unwrap().number, 2);
+            assert_eq!((pool.stats().open, pool.stats().discarded), (1, 2));
+        },
+    );
+    with_pool(
+        |it| it.max_idle(SHORT),
+        |pool, _| {
+            drop(pool.get().unwrap());
+            maniple::sleep(2 * SHORT);
+            assert_eq!(pool.get().unwrap().number, 1);
+        },
+    );
+    with_pool(
+        |it| it.max_age(Duration::ZERO),
+        |pool, _| {
+            drop(pool.get().unwrap());
+            assert_eq!((pool.stats().open, pool.stats().idle), (0, 0));
+        },
+    );
+}
+
+#[test]
+fn a_pool_of_none_is_refused() {
+    let peer = Arc::new(Peer::default());
+    let none = Connections::builder(To(peer)).max(0).build();
+    assert_eq!(none.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+}
