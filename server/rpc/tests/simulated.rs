@@ -1,0 +1,176 @@
+//! Clients and servers in simulated worlds.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use maniple::sim;
+use maniple_rpc::{Call, Caller, Channel, Replies, Server, Service, Status, channel};
+
+/// How often each text was carried out.
+type Done = Arc<Mutex<HashMap<String, u32>>>;
+
+fn host(done: Done) -> impl Fn() + Send + Sync + 'static {
+    move || {
+        let done = done.clone();
+        let service = Service::new("t.T")
+            .unary("Do", move |_: &mut Call, text: String| {
+                *done.lock().unwrap().entry(text.clone()).or_default() += 1;
+                maniple::sleep(Duration::from_millis(2));
+                Ok::<_, Status>(text)
+            })
+            .server_streaming(
+                "Repeat",
+                |_: &mut Call, times: u64, replies: &mut Replies<'_, u64>| {
+                    (0..times).try_for_each(|number| replies.send(&number))
+                },
+            );
+        let server = Server::builder()
+            .service(service)
+            .heartbeat(Duration::from_millis(200))
+            .bind("0.0.0.0:7")
+            .unwrap();
+        // A world that ends cuts it short.
+        _ = server.serve();
+    }
+}
+
+fn channel(servers: &[&str]) -> channel::Builder {
+    let mut builder =
+        Channel::builder(format!("{}:7", servers[0])).heartbeat(Duration::from_millis(200));
+    for server in &servers[1..] {
+        builder = builder.or(format!("{server}:7"));
+    }
+    builder
+        .connect_timeout(Duration::from_secs(2))
+        .max_repeats(100)
+}
+
+const DO: &str = "/t.T/Do";
+const LONG: Duration = Duration::from_secs(120);
+
+#[test]
+fn calls_that_may_be_repeated_survive_the_crashes_of_their_servers() {
+    sim::check(sim::seeds(20), |world| {
+        let hosts = ["one", "two"].map(|name| world.host(name, host(Done::default())));
+        for name in ["one", "two"] {
+            let milli = Duration::from_millis(1);
+            world.link("scenario", name).latency(milli..5 * milli);
+        }
+        world.settle();
+        let channel = channel(&["one", "two"]).open().unwrap();
+        let caller = Caller::new(channel).idempotent(true);
+        maniple::group(|g| {
+            for number in 0..4 {
+                let caller = &caller;
+                g.spawn(move || {
+                    for turn in 0..25 {
+                        let text = format!("{number} in {turn}");
+                        let asked = || caller.unary::<String, String>(DO, &text);
+                        let reply = maniple::timeout(LONG, asked).unwrap().unwrap();
+                        assert_eq!(*reply, text);
+                    }
+                });
+            }
+            for _ in 0..3 {
+                maniple::sleep(Duration::from_millis(world.draw(1..60)));
+                let host = &hosts[world.draw(0..2) as usize];
+                host.crash();
+                maniple::sleep(Duration::from_millis(world.draw(1..400)));
+                host.restart();
+            }
+            Ok::<_, ()>(())
+        })
+        .unwrap();
+    });
+}
+
+#[test]
+fn what_may_not_be_repeated_is_carried_out_once_at_most_and_its_error_tells() {
+    sim::check(sim::seeds(30), |world| {
+        let done = Done::default();
+        let server = world.host("server", host(done.clone()));
+        let milli = Duration::from_millis(1);
+        world.link("scenario", "server").latency(milli..5 * milli);
+        world.settle();
+        let caller = Caller::new(channel(&["server"]).open().unwrap());
+        maniple::group(|g| {
+            for number in 0..4 {
+                let (caller, done) = (&caller, &done);
+                g.spawn(move || {
+                    for turn in 0..20 {
+                        let text = format!("{number} in {turn}");
+                        let asked = || caller.unary::<String, String>(DO, &text);
+                        let replied = maniple::timeout(LONG, asked).unwrap();
+                        let times = done.lock().unwrap().get(&text).copied().unwrap_or(0);
+                        match replied {
+                            Ok(reply) => assert_eq!((&*reply, times), (&text, 1)),
+                            Err(status) if status.may_have_been_executed() => {
+                                sim::sometimes!(times == 1);
+                                assert!(times <= 1);
+                            }
+                            Err(status) => assert_eq!(times, 0, "{status}"),
+                        }
+                    }
+                });
+            }
+            for _ in 0..3 {
+                maniple::sleep(Duration::from_millis(world.draw(1..60)));
+                server.crash();
+                maniple::sleep(Duration::from_millis(world.draw(1..300)));
+                server.restart();
+            }
+            Ok::<_, ()>(())
+        })
+        .unwrap();
+    });
+}
+
+#[test]
+fn a_host_that_is_cut_off_is_noticed_within_three_heartbeats() {
+    sim::check(sim::seeds(20), |world| {
+        let _hosts = ["one", "two"].map(|name| world.host(name, host(Done::default())));
+        world.settle();
+        let caller = Caller::new(channel(&["one", "two"]).open().unwrap()).idempotent(true);
+        caller.unary::<String, String>(DO, &String::new()).unwrap();
+        maniple::sleep(Duration::from_millis(world.draw(0..500)));
+        let cut = world.partition(&["one"], &["scenario"]);
+        let began = world.now();
+        caller.unary::<String, String>(DO, &String::new()).unwrap();
+        let took = world.now() - began;
+        assert!(took < Duration::from_millis(900), "{took:?}");
+        cut.heal();
+    });
+}
+
+#[test]
+fn a_stream_over_a_bad_link_is_whole_or_ends_with_an_error() {
+    sim::check(sim::seeds(30), |world| {
+        let _server = world.host("server", host(Done::default()));
+        let milli = Duration::from_millis(1);
+        world
+            .link("scenario", "server")
+            .latency(milli..20 * milli)
+            .loss(0.02)
+            .resets(0.002);
+        world.settle();
+        let caller = Caller::new(channel(&["server"]).window_bytes(5_000).open().unwrap());
+        for _ in 0..5 {
+            let mut next = 0;
+            let replies = maniple::timeout(LONG, || {
+                let replies = caller.server_streaming::<u64, u64>("/t.T/Repeat", &500)?;
+                for reply in replies {
+                    assert_eq!(reply?, next);
+                    next += 1;
+                }
+                Ok::<_, Status>(())
+            });
+            match replies.unwrap() {
+                Ok(()) => assert_eq!(next, 500),
+                Err(_) => assert!(next <= 500),
+            }
+        }
+    });
+}
