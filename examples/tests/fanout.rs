@@ -16,6 +16,33 @@ const NEVER: &str = "latency=fixed:60s";
 const QUICK: &str = "latency=fixed:1ms";
 const QUICK_FAILURE: &str = "latency=fixed:1ms,errors=1";
 
+mod page {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs what .ci/run clients installs"]
+    fn chromium_asks_both_ways_and_shows_the_answers() {
+        let demo = Demo::start(&["--a", QUICK, "--b", QUICK, "--c", QUICK]);
+        let profile = std::env::temp_dir().join(format!("maniple-fanout-{}", std::process::id()));
+        let output = Command::new("chromium")
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
+            // Of the page's own time, which stands still while it waits for answers.
+            .arg("--virtual-time-budget=5000")
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .arg(format!("http://{}/", demo.address))
+            .output()
+            .unwrap();
+        let _ = std::fs::remove_dir_all(profile);
+        let page = String::from_utf8_lossy(&output.stdout);
+        assert!(page.contains("</b> than serial: <b>"), "{page}");
+        assert!(page.contains("<h2>serial</h2>"), "{page}");
+        assert!(page.contains("<h2>parallel</h2>"), "{page}");
+        let (_, panels) = page.split_once("id=\"panels\"").unwrap();
+        let answered = panels.matches("<b>ok</b>").count();
+        assert_eq!(answered, 6, "{page}");
+    }
+}
+
 mod modes {
     use super::*;
 

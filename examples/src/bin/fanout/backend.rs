@@ -21,6 +21,27 @@ pub struct Backend {
     server: Server,
 }
 
+/// Whether an embedded backend is to run: the switch that kills it, and has it come back where it was.
+#[derive(Debug)]
+pub struct Power {
+    pub name: &'static str,
+    pub address: SocketAddr,
+    is_on: Mutex<bool>,
+    /// Notified when it is switched.
+    switched: Condvar,
+}
+
+/// How a backend's service ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Ends {
+    /// At a signal, once what is under way is answered.
+    AtSignals,
+    /// By [`Stop::stop`], once what is under way is answered.
+    WhenTold,
+    /// By [`Stop::stop`], at once.
+    Cut,
+}
+
 /// Ends a backend's service from elsewhere.
 #[derive(Clone, Debug)]
 pub struct Stop {
@@ -55,7 +76,7 @@ struct Work<'a> {
 }
 
 impl Backend {
-    pub fn bind(embedded: &Embedded, listen: &str, handle_signals: bool) -> io::Result<Backend> {
+    pub fn bind(embedded: &Embedded, listen: &str, ends: Ends) -> io::Result<Backend> {
         let state = Arc::new(State {
             name: embedded.name,
             service: Mutex::new(Service {
@@ -74,9 +95,12 @@ impl Backend {
                 Json(show.service.lock().behaviour)
             })
             .post("/control", move |req: &mut Request| change.change(req));
-        let server = Server::builder(router)
-            .handle_signals(handle_signals)
-            .bind(listen)?;
+        let mut server = Server::builder(router).handle_signals(ends == Ends::AtSignals);
+        if ends == Ends::Cut {
+            // Who ends it has no requests under way, or is to see them cut.
+            server = server.drain_grace(Duration::ZERO);
+        }
+        let server = server.bind(listen)?;
         Ok(Backend {
             name: embedded.name,
             state,
@@ -102,6 +126,51 @@ impl Backend {
     /// Serves until [`Stop::stop`], or until a signal if it was bound to handle them.
     pub fn serve(self) -> io::Result<()> {
         self.server.serve().map(drop)
+    }
+}
+
+impl Power {
+    /// On, for a backend that is bound.
+    pub fn of(backend: &Backend) -> Arc<Power> {
+        Arc::new(Power {
+            name: backend.name,
+            address: backend.local_addr(),
+            is_on: Mutex::new(true),
+            switched: Condvar::new(),
+        })
+    }
+
+    pub fn is_on(&self) -> bool {
+        *self.is_on.lock()
+    }
+
+    pub fn switch(&self, on: bool) {
+        *self.is_on.lock() = on;
+        self.switched.notify_all();
+    }
+
+    fn wait_until(&self, on: bool) {
+        let mut is_on = self.is_on.lock();
+        self.switched.wait_while(&mut is_on, |is_on| *is_on != on);
+    }
+
+    /// Serves while it is on, until the caller is cancelled.
+    pub fn keep(&self, first: Backend, embedded: &Embedded) -> io::Result<()> {
+        let mut next = Some(first);
+        loop {
+            let backend = match next.take() {
+                Some(backend) => backend,
+                None => Backend::bind(embedded, &self.address.to_string(), Ends::Cut)?,
+            };
+            let stop = backend.stop();
+            maniple::group(|g| {
+                drop(g.try_spawn(move || backend.serve()));
+                self.wait_until(false);
+                stop.stop();
+                Ok::<_, io::Error>(())
+            })?;
+            self.wait_until(true);
+        }
     }
 }
 

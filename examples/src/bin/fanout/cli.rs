@@ -39,10 +39,22 @@ pub struct Cli {
     #[arg(long, value_name = "SPEC")]
     c: Option<Change>,
 
-    /// Ask this backend in place of the embedded ones; repeat for more
-    #[arg(long = "backend", value_name = "NAME=HOST:PORT", value_parser = parse_target,
-          conflicts_with_all = ["a", "b", "c", "only", "picture", "seed"])]
-    backends: Vec<(String, String)>,
+    /// Ask this backend in place of the embedded ones; repeat for more. Of several replicas, parted by commas, each call
+    /// goes to one, and to another if that fails
+    #[arg(long = "backend", value_name = "NAME=HOST:PORT,...", value_parser = parse_target,
+          conflicts_with_all = ["a", "b", "c", "only", "picture", "seed", "replicas"])]
+    backends: Vec<Elsewhere>,
+
+    /// Find the backends A, B and C in etcd, at these members of it, host:port or https://name:password@host:port; with
+    /// --only, register there
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', value_parser = parse_member,
+          conflicts_with_all = ["backends", "picture", "replicas"])]
+    registry: Vec<String>,
+
+    /// How many replicas of each embedded backend there are
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9),
+          conflicts_with_all = ["only", "picture"])]
+    replicas: u8,
 
     /// Run one backend alone, and no gateway
     #[arg(
@@ -89,6 +101,8 @@ pub enum Role {
     Backend {
         listen: String,
         embedded: Embedded,
+        /// Members of etcd to register with, if any.
+        registry: Vec<String>,
     },
     /// Asks the backends twice, draws the answers and ends.
     Picture {
@@ -107,13 +121,23 @@ pub struct Gateway {
 
 #[derive(Debug, PartialEq)]
 pub enum Backends {
-    Embedded(Vec<Embedded>),
-    /// Name and `host:port` of each.
-    Elsewhere(Vec<(String, String)>),
+    /// So many of each.
+    Embedded(Vec<Embedded>, u8),
+    Elsewhere(Vec<Elsewhere>),
+    /// In etcd, at these members of it.
+    Registered(Vec<String>),
+}
+
+/// A backend that is not in this process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Elsewhere {
+    pub name: String,
+    /// `host:port` of each replica.
+    pub addresses: Vec<String>,
 }
 
 /// A backend to run in this process.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Embedded {
     pub name: &'static str,
     pub behaviour: Behaviour,
@@ -138,6 +162,7 @@ impl Cli {
             return Role::Backend {
                 listen,
                 embedded: self.embedded(name),
+                registry: self.registry,
             };
         }
         let embedded = || {
@@ -145,8 +170,10 @@ impl Cli {
                 .map(|name| self.embedded(name))
                 .into()
         };
-        let backends = if self.backends.is_empty() {
-            Backends::Embedded(embedded())
+        let backends = if !self.registry.is_empty() {
+            Backends::Registered(self.registry)
+        } else if self.backends.is_empty() {
+            Backends::Embedded(embedded(), self.replicas)
         } else {
             Backends::Elsewhere(self.backends)
         };
@@ -199,7 +226,7 @@ pub fn read() -> Result<Cli, ExitCode> {
 
 fn parse(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> clap::error::Result<Cli> {
     let cli = Cli::try_parse_from(args)?;
-    let names = || cli.backends.iter().map(|(name, _)| name);
+    let names = || cli.backends.iter().map(|backend| &backend.name);
     if let Some(twice) = names()
         .enumerate()
         .find(|&(at, name)| names().take(at).any(|n| n == name))
@@ -233,22 +260,41 @@ fn parse_deadline(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn parse_target(text: &str) -> Result<(String, String), String> {
+fn parse_target(text: &str) -> Result<Elsewhere, String> {
     let usage = || format!("\"{text}\" is no backend: write NAME=HOST:PORT");
-    let (name, address) = text.split_once('=').ok_or_else(usage)?;
-    let (host, port) = address.rsplit_once(':').ok_or_else(usage)?;
+    let (name, addresses) = text.split_once('=').ok_or_else(usage)?;
     let name_is_plain = name
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    let addresses = addresses
+        .split(',')
+        .map(|address| parse_address(address).ok());
+    let addresses = addresses.collect::<Option<_>>().ok_or_else(usage)?;
     if name.is_empty() || name.len() > 32 || !name_is_plain {
         return Err(format!(
             "\"{name}\" is no backend name: use 1 to 32 letters, digits, - or _"
         ));
     }
-    if host.is_empty() || !port.parse::<u16>().is_ok_and(|port| port > 0) {
-        return Err(usage());
+    let name = name.to_owned();
+    Ok(Elsewhere { name, addresses })
+}
+
+/// A URL is looked at where it is used: what is wrong with it is told without it, since there may be a password in it.
+fn parse_member(text: &str) -> Result<String, String> {
+    match text.contains("://") {
+        true => Ok(text.to_owned()),
+        false => parse_address(text),
     }
-    Ok((name.to_owned(), address.to_owned()))
+}
+
+fn parse_address(text: &str) -> Result<String, String> {
+    let is_whole = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    match is_whole {
+        true => Ok(text.to_owned()),
+        false => Err(format!("\"{text}\" is no address: write HOST:PORT")),
+    }
 }
 
 #[cfg(test)]
@@ -272,7 +318,7 @@ mod tests {
 
     fn embedded(args: &[&str]) -> Vec<Embedded> {
         match gateway(args).1.backends {
-            Backends::Embedded(embedded) => embedded,
+            Backends::Embedded(embedded, 1) => embedded,
             other => panic!("{args:?} give {other:?}"),
         }
     }
@@ -305,19 +351,48 @@ mod tests {
 
     #[test]
     fn backends_elsewhere_replace_the_embedded_ones() {
-        let (_, gateway) = gateway(&["--backend", "ads=ads.lan:80", "--backend", "me=[::1]:81"]);
-        let expected = [("ads", "ads.lan:80"), ("me", "[::1]:81")];
-        let expected = expected.map(|(name, address)| (name.to_owned(), address.to_owned()));
+        let flags = [
+            "--backend",
+            "ads=a.lan:80,b.lan:80",
+            "--backend",
+            "me=[::1]:81",
+        ];
+        let (_, gateway) = gateway(&flags);
+        let expected = [
+            ("ads", &["a.lan:80", "b.lan:80"][..]),
+            ("me", &["[::1]:81"]),
+        ];
+        let expected = expected.map(|(name, addresses)| Elsewhere {
+            name: name.to_owned(),
+            addresses: addresses
+                .iter()
+                .map(|address| address.to_string())
+                .collect(),
+        });
         assert_eq!(gateway.backends, Backends::Elsewhere(expected.into()));
     }
 
     #[test]
     fn only_runs_one_backend() {
-        let Role::Backend { listen, embedded } = role(&["--only", "b", "--listen", "0.0.0.0:9"])
+        let Role::Backend {
+            listen, embedded, ..
+        } = role(&["--only", "b", "--listen", "0.0.0.0:9"])
         else {
             panic!("no backend")
         };
         assert_eq!((listen.as_str(), embedded.name), ("0.0.0.0:9", "B"));
+    }
+
+    #[test]
+    fn a_registry_is_where_a_gateway_looks_and_a_backend_is() {
+        let flags = ["--registry", "a:2379,b:2379"];
+        let members = vec!["a:2379".to_owned(), "b:2379".to_owned()];
+        let (_, gateway) = gateway(&flags);
+        assert_eq!(gateway.backends, Backends::Registered(members.clone()));
+        match role(&[&flags[..], &["--only", "a"]].concat()) {
+            Role::Backend { registry, .. } => assert_eq!(registry, members),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -331,6 +406,10 @@ mod tests {
         for (args, reason) in [
             (&["--florp"][..], "unexpected argument '--florp'"),
             (&["--deadlin", "1s"], "did you mean --deadline?"),
+            (
+                &["--registry", "a:1,etcd"],
+                "\"etcd\" is no address: write HOST:PORT",
+            ),
             (&["--a", "speed=1"], "\"speed\" is no setting"),
             (&["--b", "latency=soon:1ms"], "is no latency"),
             (
@@ -340,6 +419,8 @@ mod tests {
             (&["--backend", "ads"], "write NAME=HOST:PORT"),
             (&["--backend", "ads=host"], "write NAME=HOST:PORT"),
             (&["--backend", "ads=host:0"], "write NAME=HOST:PORT"),
+            (&["--backend", "ads=h:1,"], "write NAME=HOST:PORT"),
+            (&["--replicas", "0"], "0 is not in 1..=9"),
             (&["--backend", "a/b=host:1"], "no backend name"),
             (
                 &["--backend", "x=h:1", "--a", "errors=1"],

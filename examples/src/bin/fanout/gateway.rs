@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use maniple_discovery::Following;
+use maniple_parts::endpoints::{EndpointState, EndpointStats};
 use maniple_server::client::ClientResponse;
 use maniple_server::{
     Client, ClientError, Html, IntoResponse, Json, Method, Request, Response, Router, Server,
     StatusCode, tls,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::backend::Power;
 use crate::duration;
 use crate::error_response;
 use crate::plan::{FanOut, Target};
@@ -25,6 +28,11 @@ const CONTROL_DEADLINE: Duration = Duration::from_secs(2);
 pub struct Gateway {
     pub client: Client,
     pub backends: Vec<Target>,
+    /// What keeps the lists of those that register, until the gateway ends.
+    #[allow(dead_code, reason = "it is there to be dropped")]
+    pub followings: Vec<Following>,
+    /// The switches of those that are embedded.
+    pub powers: Vec<Arc<Power>>,
     pub deadline: Duration,
     pub hedge_after: Duration,
     /// Whether it speaks HTTPS, with a certificate of its own.
@@ -46,18 +54,58 @@ struct Setup<'a> {
 #[derive(Debug, Serialize)]
 struct Named<'a> {
     name: &'a str,
-    address: &'a str,
+    address: String,
+}
+
+/// What `GET /state` tells: who gets calls, and what becomes of them.
+#[derive(Debug, Serialize)]
+struct State<'a> {
+    name: &'a str,
+    calls: u64,
+    retries: u64,
+    retries_refused: u64,
+    /// Further attempts that may be made at once.
+    retries_left: u64,
+    breaker: String,
+    breaker_opened: u64,
+    /// Calls that were not made, since the breaker was open.
+    breaker_refused: u64,
+    replicas: Vec<Replica>,
+}
+
+#[derive(Debug, Serialize)]
+struct Replica {
+    address: String,
+    state: &'static str,
+    weight: u32,
+    in_flight: usize,
+    latency_ms: f64,
+    calls: u64,
+    failed: u64,
+    ejections: u64,
+    /// Whether it runs, if it is embedded here.
+    on: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Switch {
+    on: bool,
 }
 
 impl Gateway {
     pub fn bind(self: &Arc<Self>, listen: &str) -> io::Result<Server> {
-        let [setup, aggregate, show, change] = [(); 4].map(|()| Arc::clone(self));
+        let [setup, aggregate, state, power, show, change] = [(); 6].map(|()| Arc::clone(self));
         let router = Router::new()
             .get("/", |_: &mut Request| Html(PAGE))
             .get("/healthz", |_: &mut Request| "ok\n")
             .get("/setup", move |_: &mut Request| setup.setup())
             .get("/aggregate/{id}", move |req: &mut Request| {
                 aggregate.aggregate(req)
+            })
+            .get("/state", move |_: &mut Request| state.state())
+            .post("/power/{address}", move |req: &mut Request| {
+                power.power(req)
             })
             .get("/control/{backend}", move |req: &mut Request| {
                 show.show_control(req)
@@ -113,35 +161,102 @@ impl Gateway {
             backends: backends
                 .map(|b| Named {
                     name: &b.name,
-                    address: &b.address,
+                    address: b.addresses().join(", "),
                 })
                 .collect(),
         })
     }
 
+    fn state(&self) -> Response {
+        let backends = self.backends.iter().map(|backend| {
+            let (replicas, budget, breaker) = backend.numbers();
+            State {
+                name: &backend.name,
+                calls: budget.calls,
+                retries: budget.retries,
+                retries_refused: budget.refused,
+                retries_left: budget.left,
+                breaker: breaker.state.to_string(),
+                breaker_opened: breaker.opened,
+                breaker_refused: breaker.refused,
+                replicas: replicas.iter().map(|stats| self.replica(stats)).collect(),
+            }
+        });
+        Response::json(&backends.collect::<Vec<_>>())
+    }
+
+    fn replica(&self, stats: &EndpointStats) -> Replica {
+        let address = stats.endpoint.address();
+        Replica {
+            address: address.to_owned(),
+            state: match stats.state {
+                EndpointState::Serving => "serving",
+                EndpointState::Returning => "returning",
+                EndpointState::Ejected { .. } => "left out",
+                EndpointState::Down => "down",
+                _ => "draining",
+            },
+            weight: stats.endpoint.weight_of(),
+            in_flight: stats.in_flight,
+            latency_ms: duration::as_ms(stats.latency),
+            calls: stats.calls,
+            failed: stats.failed,
+            ejections: stats.ejections,
+            on: self.power_of(address).map(|power| power.is_on()),
+        }
+    }
+
+    fn power_of(&self, address: &str) -> Option<&Arc<Power>> {
+        let mut powers = self.powers.iter();
+        powers.find(|power| power.address.to_string() == address)
+    }
+
+    /// Kills an embedded backend, or has it come back.
+    fn power(&self, req: &mut Request) -> Result<Response, Refusal> {
+        let address = req.param("address").unwrap_or_default().to_owned();
+        let Some(power) = self.power_of(&address) else {
+            let reason = format!("no backend of this process is at \"{address}\"");
+            return Err(Refusal(StatusCode::NOT_FOUND, reason));
+        };
+        let Switch { on } = req.json().map_err(|error| bad_request(error.to_string()))?;
+        power.switch(on);
+        Ok(Response::json(
+            &serde_json::json!({ "name": power.name, "on": on }),
+        ))
+    }
+
     fn show_control(&self, req: &Request) -> Result<Response, Refusal> {
-        let url = self.control_url(req)?;
-        forward(|| self.client.get(&url))
+        let urls = self.control_urls(req)?;
+        forward(|| self.client.get(&urls[0]))
     }
 
     fn change_control(&self, req: &mut Request) -> Result<Response, Refusal> {
-        let url = self.control_url(req)?;
+        let urls = self.control_urls(req)?;
         let change = req
             .read_body()
             .map_err(|error| bad_request(error.to_string()))?;
-        forward(|| {
-            let request = self.client.request(Method::POST, &url);
-            request
-                .header("content-type", "application/json")
-                .body(change)
-                .send()
-        })
+        // Replicas behave alike; what the first says is the answer.
+        let mut answers = urls.iter().map(|url| {
+            forward(|| {
+                let request = self.client.request(Method::POST, url);
+                request
+                    .header("content-type", "application/json")
+                    .body(change.clone())
+                    .send()
+            })
+        });
+        let first = answers.next().expect("a backend has an address");
+        answers.for_each(drop);
+        first
     }
 
-    fn control_url(&self, req: &Request) -> Result<String, Refusal> {
+    fn control_urls(&self, req: &Request) -> Result<Vec<String>, Refusal> {
         let name = req.param("backend").unwrap_or_default();
         match self.backends.iter().find(|backend| backend.name == name) {
-            Some(backend) => Ok(format!("http://{}/control", backend.address)),
+            Some(backend) => {
+                let addresses = backend.addresses().into_iter();
+                Ok(addresses.map(|at| format!("http://{at}/control")).collect())
+            }
             None => Err(Refusal(
                 StatusCode::NOT_FOUND,
                 format!("no backend is named \"{name}\""),
