@@ -33,19 +33,21 @@ func endWithParent() error {
 
 func run(arguments []string) error {
 	if len(arguments) == 0 {
-		return fmt.Errorf("peer: name what to run: serve, aggregate, stacks, micro")
+		return fmt.Errorf("peer: name what to run: serve, aggregate, gateway, stacks, micro")
 	}
 	switch command, rest := arguments[0], arguments[1:]; command {
 	case "serve":
 		return serve(rest)
 	case "aggregate":
 		return aggregate(rest)
+	case "gateway":
+		return gateway(rest)
 	case "stacks":
 		return stacks(rest)
 	case "micro":
 		return micro(rest)
 	default:
-		return fmt.Errorf("peer: %q is unknown: name serve, aggregate, stacks or micro", command)
+		return fmt.Errorf("peer: %q is unknown: name serve, aggregate, gateway, stacks or micro", command)
 	}
 }
 

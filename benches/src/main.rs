@@ -6,6 +6,7 @@
 mod budget;
 mod callgrind;
 mod capacity;
+mod cargo;
 mod compare;
 mod count;
 mod go;
@@ -18,10 +19,13 @@ mod outcome;
 mod process;
 mod scale;
 mod servers;
+mod siege;
 mod soak;
 mod stats;
+mod survive;
 mod task;
 mod terminal;
+mod worlds;
 
 use std::process::ExitCode;
 
@@ -63,9 +67,18 @@ enum Command {
     Count(count::Options),
     /// A server under clients that do all that clients do wrong, with a verdict.
     Soak(soak::Options),
+    /// A server under many thousands of connections that idle, dawdle and reset, with a verdict.
+    Siege(siege::Options),
+    /// What retries within a budget, hedging and ejection buy.
+    Survive(survive::Options),
+    /// How fast simulated worlds go, and an ordinary test in one.
+    Worlds(worlds::Options),
+    /// The server of `siege`, which starts it.
+    #[command(hide = true)]
+    ServeSiege,
     /// The server of `soak`, which starts it.
     #[command(hide = true)]
-    ServeSoak,
+    ServeSoak(soak::server::Options),
     /// One server of `compare http`, which starts it.
     #[command(hide = true)]
     Serve(servers::Options),
@@ -84,12 +97,30 @@ enum Command {
     /// The load of `compare tls`, which starts it.
     #[command(hide = true)]
     TlsLoad(load::tls::Options),
+    /// One client of `compare client`, which starts it.
+    #[command(hide = true)]
+    Call(compare::client::ChildOptions),
+    /// One server of `compare grpc`, which starts it.
+    #[command(hide = true)]
+    ServeGrpc(compare::grpc::ServeOptions),
+    /// One client of `compare grpc`, which starts it.
+    #[command(hide = true)]
+    CallGrpc(compare::grpc::CallOptions),
+    /// One server of `compare rpc`, which starts it.
+    #[command(hide = true)]
+    ServeRpc(compare::rpc::ServeOptions),
+    /// One client of `compare rpc`, which starts it.
+    #[command(hide = true)]
+    CallRpc(compare::rpc::CallOptions),
     /// The backends of `compare fanout`, which starts them.
     #[command(hide = true)]
-    Backends,
+    Backends(compare::fanout::BackendOptions),
     /// One variant of `compare fanout`, which starts it.
     #[command(hide = true)]
     Aggregate(compare::fanout::ChildOptions),
+    /// One gateway of `compare gateway`, or a backend, which starts it.
+    #[command(hide = true)]
+    ServeGateway(compare::gateway::ChildOptions),
     /// One row of `micro` on one engine, which starts it.
     #[command(hide = true)]
     MicroRow(micro::ChildOptions),
@@ -105,6 +136,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Scale(options) => scale::run(options),
         Command::Misses(options) => scale::misses::run(options),
         Command::ScalePoint(point) => scale::run_child(point),
+        Command::Call(options) => compare::client::call(options),
         Command::Serve(options) => servers::run(options),
         Command::Load(options) => load::run(options),
         Command::ServeStream(options) => servers::streams::run(options),
@@ -114,13 +146,22 @@ fn run(command: &Command) -> Result<()> {
         Command::Micro(options) => micro::run(options),
         Command::Budget(options) => budget::run(options),
         Command::Count(options) => count::run(options),
+        Command::Survive(options) => survive::run(options),
+        Command::Worlds(options) => worlds::run(options),
+        Command::Siege(options) => siege::run(options),
+        Command::ServeSiege => siege::serve(),
         Command::Soak(options) => soak::run(options),
-        Command::ServeSoak => soak::server::run(),
+        Command::ServeSoak(options) => soak::server::run(options),
         Command::Models(options) => models::run(options),
         Command::ModelServe(options) => models::server::run(options),
         Command::ModelBackends => models::server::run_backends(),
-        Command::Backends => compare::fanout::serve_backends(),
+        Command::ServeGrpc(options) => compare::grpc::serve(options),
+        Command::CallGrpc(options) => compare::grpc::call(options),
+        Command::ServeRpc(options) => compare::rpc::serve(options),
+        Command::CallRpc(options) => compare::rpc::call(options),
+        Command::Backends(options) => compare::fanout::serve_backends(options),
         Command::Aggregate(options) => compare::fanout::aggregate(options),
+        Command::ServeGateway(options) => compare::gateway::serve(options),
         Command::MicroRow(options) => micro::run_child(options),
     }
 }

@@ -22,6 +22,9 @@ pub(crate) struct Child {
     printed: Vec<u8>,
 }
 
+/// Longer than anything that is started here.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 impl Child {
     /// Starts this binary with `arguments`.
     pub(crate) fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<Self> {
@@ -78,6 +81,15 @@ impl Child {
         match stdin.write_all(format!("{line}\n").as_bytes()) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(self.end()),
             result => result.context("telling a child"),
+        }
+    }
+
+    /// The next line that it prints, or that it has ended as it should.
+    pub(crate) fn line_or_end(&mut self) -> Result<Option<String>> {
+        match self.line(FOR_EVER) {
+            Ok(line) => Ok(Some(line)),
+            Err(_) if self.inner.wait()?.success() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -259,7 +271,7 @@ pub(crate) fn settle(core: Core) -> Result<()> {
     pin(core)
 }
 
-fn pin(core: Core) -> Result<()> {
+pub(crate) fn pin(core: Core) -> Result<()> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let id = match core {
         Core::First => cores.first(),

@@ -146,6 +146,8 @@ fn a_figure_has_a_bar_for_each_engine() {
     }
 }
 
+const PAGE: f64 = 4096.0;
+
 #[test]
 fn handlers_that_go_deeper_are_seen_to_and_what_is_forecast_for_many_is_tried() {
     let path = std::env::temp_dir().join(format!("maniple-depth-{}.json", std::process::id()));
@@ -186,8 +188,13 @@ fn handlers_that_go_deeper_are_seen_to_and_what_is_forecast_for_many_is_tried() 
         assert_eq!(parked["count"], 1000, "{text}");
         let resident = |when: &str| parked[when]["resident"].as_u64().unwrap() as f64;
         let taken = resident("now") - resident("before");
-        let share = taken / forecast["resident"].as_f64().unwrap();
-        assert!((0.75..1.25).contains(&share), "{share}: {text}");
+        let forecast = forecast["resident"].as_f64().unwrap();
+        // A page more or less is a quarter of a shallow stack.
+        let allowed = (forecast / 4.0).max(1.1 * 1000.0 * PAGE);
+        assert!(
+            (taken - forecast).abs() < allowed,
+            "{taken} for {forecast}: {text}"
+        );
     }
     assert!(bytes(&deep, "painted") > 40 << 10, "{text}");
     assert!(bytes(&flat, "painted") < 40 << 10, "{text}");

@@ -89,11 +89,35 @@ fn streams_measures_each_server() {
         "maniple-websocket",
         "tungstenite-on-maniple",
         "tokio-tungstenite",
+        "epoll-websocket",
         "maniple-events",
         "axum-events",
+        "epoll-events",
     ] {
         let rows = text.matches(&format!("\n| {server} ")).count();
         assert_eq!(rows, 1, "{server}: {text}");
     }
-    assert_eq!(json.matches("\"seen\":").count(), 5);
+    assert_eq!(json.matches("\"seen\":").count(), 7);
+}
+
+#[test]
+fn client_measures_each_client_and_what_an_idle_connection_takes() {
+    let short = ["--seconds=0.1", "--callers=4", "--idle=20"];
+    let (text, json) = compare("client", &short);
+    for client in [
+        "maniple",
+        "hyper",
+        "hyper-connections",
+        "reqwest",
+        "ureq",
+        "ureq-on-maniple",
+    ] {
+        let rows = text.matches(&format!("\n| {client} ")).count();
+        assert_eq!(rows, 1, "{client}: {text}");
+    }
+    for pooled in ["maniple", "hyper", "reqwest"] {
+        let line = format!("\n{pooled}: an idle connection takes ");
+        assert!(text.contains(&line), "{text}");
+    }
+    assert_eq!(json.matches("\"seen\":").count(), 6);
 }

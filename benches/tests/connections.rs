@@ -35,8 +35,8 @@ fn two_hundred_connections_are_held_served_and_closed() {
         &format!("--json={}", json.display()),
         &format!("--plot={}", folder.display()),
     ]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
     let table = text(&output.stdout);
+    assert!(output.status.success(), "{table}{}", text(&output.stderr));
     assert!(
         table.contains("2 processes on either side, of up to 101 each"),
         "{table}"

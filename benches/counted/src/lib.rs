@@ -28,13 +28,21 @@ pub enum Path {
     Sleep,
     /// One request and its answer on a TCP connection, the client's side included; per request.
     Http,
+    /// The same behind the usual middleware: metrics, a request id, a limit of concurrency and a timeout; per request.
+    HttpChain,
+    /// The same by the client, with its pool, the server's side included; per call.
+    Client,
     /// Sixteen requests at once and their answers, the client's side included; per request.
     HttpPipelined,
+    /// An event to sixteen subscribers of server-sent events, the clients' side included; per event and subscriber.
+    Events16,
+    /// A WebSocket message of 64 bytes and its echo, the client's side included; per message.
+    Websocket,
 }
 
 impl Path {
     /// All, in the order of tables.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Yield2,
         Self::Yield1000,
         Self::SpawnJoin,
@@ -45,7 +53,11 @@ impl Path {
         Self::Mutex,
         Self::Sleep,
         Self::Http,
+        Self::HttpChain,
+        Self::Client,
         Self::HttpPipelined,
+        Self::Events16,
+        Self::Websocket,
     ];
 
     /// How it is called on command lines and in the baseline.
@@ -61,7 +73,11 @@ impl Path {
             Self::Mutex => "mutex",
             Self::Sleep => "sleep",
             Self::Http => "http",
+            Self::Client => "client",
+            Self::HttpChain => "http-chain",
             Self::HttpPipelined => "http-pipelined",
+            Self::Events16 => "events-16",
+            Self::Websocket => "websocket",
         }
     }
 
@@ -71,7 +87,12 @@ impl Path {
             // The clock has a say in how a sleep goes, so there must be enough of them to even that out.
             Self::Sleep => 1_000,
             Self::Yield1000 => 20_000,
-            Self::Http | Self::HttpPipelined => 4_000,
+            Self::Http
+            | Self::HttpChain
+            | Self::Client
+            | Self::HttpPipelined
+            | Self::Events16
+            | Self::Websocket => 4_000,
             _ => 10_000,
         }
     }

@@ -16,7 +16,7 @@ mod rows;
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
@@ -120,11 +120,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         attempts: &attempts,
     })?;
     let survived = |attempt: &Attempt| matches!(attempt.tried.outcome, Outcome::Survived(_));
-    ensure!(
-        attempts.iter().any(survived),
-        "no server survived, not even with one connection"
-    );
-    Ok(())
+    if attempts.iter().any(survived) {
+        return Ok(());
+    }
+    let reason = attempts.last().map(|attempt| match &attempt.tried.outcome {
+        Outcome::Failed(reason) => &**reason,
+        Outcome::Survived(_) => "",
+    });
+    bail!(
+        "no server survived, not even with one connection: {}",
+        reason.unwrap_or("none was tried")
+    )
 }
 
 impl Options {

@@ -5,8 +5,8 @@
 //! the backends, a raw epoll loop that answers at once, to another.
 
 mod backends;
+mod calls;
 mod coroutines;
-mod meter;
 mod raw;
 mod tasks;
 mod threads;
@@ -23,8 +23,10 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use self::meter::{Meter, Seen};
-use super::rows::{self, Figures};
+use super::{
+    meter::{self, Meter, Seen},
+    rows::{self, Figures},
+};
 use crate::{
     go::{self, enlist},
     json::JsonFile,
@@ -32,8 +34,6 @@ use crate::{
     stats::Machine,
     terminal::{progress, seconds},
 };
-
-pub(crate) use self::backends::run as serve_backends;
 
 const REQUEST: usize = 64;
 const ANSWER: usize = 128;
@@ -81,6 +81,10 @@ enum Variant {
     Maniple,
     /// maniple::join!, the first call in the leader.
     ManipleJoin,
+    /// Calls of maniple-rpc in such a group; all leaders share one connection to each backend.
+    ManipleRpc,
+    /// Calls of maniple-grpc likewise.
+    ManipleGrpc,
     /// tokio::join! of three futures, no task spawned; current-thread runtime.
     TokioJoin,
     /// Three tokio tasks; current-thread runtime.
@@ -93,6 +97,42 @@ enum Variant {
     GoJoin,
     /// Three long-lived helper threads per leader, fed by channels.
     Threads,
+}
+
+impl Variant {
+    /// What its backends speak, if it is more than bytes.
+    fn stack(self) -> Option<Stack> {
+        match self {
+            Self::ManipleRpc => Some(Stack::Rpc),
+            Self::ManipleGrpc => Some(Stack::Grpc),
+            _ => None,
+        }
+    }
+}
+
+/// What backends may speak; they are maniple's own then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "kebab-case")]
+enum Stack {
+    Rpc,
+    Grpc,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BackendOptions {
+    /// Bytes if it is not said.
+    stack: Option<Stack>,
+}
+
+/// The child that serves all of a variant's calls.
+pub(crate) fn serve_backends(options: &BackendOptions) -> Result<()> {
+    match options.stack {
+        None => backends::run(),
+        Some(stack) => {
+            process::settle(Core::Last)?;
+            calls::serve(stack)
+        }
+    }
 }
 
 impl fmt::Display for Variant {
@@ -175,15 +215,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// All rounds: A B C, A B C.
 fn measure(options: &Options, variants: &[Variant]) -> Result<Vec<Run>> {
-    let mut backends = Child::start(["backends"])?;
-    let addresses = backends
-        .line(START_PATIENCE)
-        .context("starting the backends")?;
+    let mut backends = Vec::new();
+    for stack in [None, Some("rpc"), Some("grpc")] {
+        let mut child = Child::start(["backends"].into_iter().chain(stack))?;
+        let addresses = child
+            .line(START_PATIENCE)
+            .context("starting the backends")?;
+        backends.push((child, addresses));
+    }
     let mut runs = Vec::new();
     for round in 1..=options.rounds {
         for &variant in variants {
             progress(&format!("round {round} of {}, {variant}", options.rounds));
-            let outcome = measure_once(options, variant, &addresses).into();
+            let place = variant.stack().map_or(0, |stack| stack as usize + 1);
+            let (backends, addresses) = &mut backends[place];
+            let outcome = measure_once(options, variant, addresses).into();
             if let Some(cause) = backends.ended() {
                 return Err(cause.context("the backends ended"));
             }
@@ -220,7 +266,12 @@ pub(crate) fn aggregate(options: &ChildOptions) -> Result<()> {
     if matches!(options.variant, Variant::Go | Variant::GoJoin) {
         return become_go(options);
     }
-    let connections = (0..options.leaders)
+    let leaders = match options.variant.stack() {
+        None => options.leaders,
+        // Their channels connect.
+        Some(_) => 0,
+    };
+    let connections = (0..leaders)
         .map(|_| connect_all(&options.backends))
         .collect::<Result<Vec<_>>>()?;
     // Coroutines and tasks need it for as long as the process lives.
@@ -230,6 +281,8 @@ pub(crate) fn aggregate(options: &ChildOptions) -> Result<()> {
         Variant::Epoll => raw::run(connections, meter),
         Variant::Maniple => coroutines::run_maniple(connections, meter, false),
         Variant::ManipleJoin => coroutines::run_maniple(connections, meter, true),
+        Variant::ManipleRpc => calls::run(Stack::Rpc, options.leaders, &options.backends, meter),
+        Variant::ManipleGrpc => calls::run(Stack::Grpc, options.leaders, &options.backends, meter),
         Variant::TokioJoin => tasks::run(connections, meter, false),
         Variant::TokioSpawn => tasks::run(connections, meter, true),
         Variant::May => coroutines::run_may(connections, meter),

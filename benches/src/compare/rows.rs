@@ -39,7 +39,7 @@ pub(super) struct Row<C> {
     p50_us: Option<Spread>,
     p99_us: Option<Spread>,
     /// The cause of the first round that failed.
-    failed: Option<String>,
+    pub(super) failed: Option<String>,
 }
 
 impl<C: Copy + Display + PartialEq> Row<C> {

@@ -65,8 +65,8 @@ struct Report<'a> {
     idle: Vec<(Name, Option<Spread>)>,
 }
 
-/// For connections that do nothing: longer than the server keeps their stacks.
-const LEAST_IDLE_SECONDS: f64 = 8.0;
+/// For connections that do nothing: longer than the server keeps their stacks, and then as free ones.
+const LEAST_IDLE_SECONDS: f64 = 12.0;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     raise_descriptor_limit(u64::from(options.idle.max(options.connections)) + 256)?;

@@ -28,6 +28,9 @@ pub(crate) struct Options {
     /// Accept what is seen: write it to the baseline.
     #[arg(long)]
     update: bool,
+    /// In a program whose calls are hooked, which is to cost these paths nothing.
+    #[arg(long, conflicts_with = "update")]
+    hooked: bool,
     /// The counts to hold against.
     #[arg(long, value_name = "FILE", default_value = BASELINE)]
     baseline: PathBuf,
@@ -37,7 +40,7 @@ const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/counts.json");
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     progress("building what is counted");
-    let program = Program::built()?;
+    let program = Program::built(options.hooked)?;
     progress("");
     let build = program.build()?;
     let mut baseline = match Baseline::read(&options.baseline) {

@@ -3,41 +3,28 @@
 use std::{
     env,
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use maniple_counted::Path;
 
 use super::baseline::Build;
-use crate::callgrind::{self, Counts, HINT};
+use crate::{
+    callgrind::{self, Counts, HINT},
+    cargo::{HOOKED, build, finished},
+};
 
 pub(super) struct Program {
     file: PathBuf,
 }
 
 impl Program {
-    /// Builds it with a profile of its own, whichever profile this program has.
-    pub(super) fn built() -> Result<Self> {
-        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
-        command
-            .args(["build", "--profile=counted", "--locked", "--quiet"])
-            .args(["--package=maniple-counted", "--message-format=json"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .stdin(Stdio::null());
-        // A build with other settings has other counts.
-        for (name, _) in env::vars_os() {
-            if name.to_string_lossy().starts_with("CARGO_PROFILE_") {
-                command.env_remove(name);
-            }
-        }
-        let output = command
-            .output()
-            .context("starting cargo to build maniple-counted")?;
-        let messages =
-            finished(&output).context("cargo build --profile=counted -p maniple-counted")?;
-        let file = executable(&messages).context("cargo names no program that it built")?;
+    /// Builds it with a profile of its own, whichever profile this program has; or the one whose calls are hooked.
+    pub(super) fn built(hooked: bool) -> Result<Self> {
+        let name = if hooked { HOOKED } else { PLAIN };
+        let of = ["--profile=counted", "--package=maniple-counted"];
+        let file = build(name, &of)?;
         Ok(Self { file })
     }
 
@@ -64,38 +51,4 @@ impl Program {
     }
 }
 
-/// What a process wrote that succeeded.
-fn finished(output: &Output) -> Result<String> {
-    ensure!(
-        output.status.success(),
-        "{}: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// The program among cargo's messages, each a line of JSON.
-fn executable(messages: &str) -> Option<PathBuf> {
-    messages.lines().find_map(|line| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let program = message.get("executable")?.as_str()?;
-        Some(program.into())
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_program_is_found_among_libraries() {
-        let messages = r#"{"reason":"compiler-artifact","executable":null}
-not JSON
-{"reason":"compiler-artifact","executable":"/t/counted/maniple-counted"}
-{"reason":"build-finished","success":true}"#;
-        let program = executable(messages).unwrap();
-        assert_eq!(program, PathBuf::from("/t/counted/maniple-counted"));
-        assert_eq!(executable(r#"{"reason":"build-finished"}"#), None);
-    }
-}
+const PLAIN: &str = "maniple-counted";

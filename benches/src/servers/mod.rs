@@ -3,6 +3,7 @@
 
 mod epoll;
 mod go;
+mod hooked;
 pub(crate) mod kernel;
 mod maniple;
 mod may;
@@ -31,6 +32,8 @@ use crate::{
 pub(crate) enum Name {
     /// maniple-server as it comes, one worker.
     Maniple,
+    /// The same in a program whose calls are hooked; by its name alone.
+    ManipleHooked,
     /// may_minihttp, one worker.
     MayMinihttp,
     /// hyper on tokio's current-thread runtime.
@@ -72,6 +75,7 @@ impl Name {
     pub(crate) fn ready(self) -> Result<()> {
         match self {
             Self::Go => crate::go::ready(),
+            Self::ManipleHooked => hooked::ready(),
             _ => Ok(()),
         }
     }
@@ -79,6 +83,7 @@ impl Name {
     fn as_str(self) -> &'static str {
         match self {
             Self::Maniple => "maniple",
+            Self::ManipleHooked => "maniple_hooked",
             Self::MayMinihttp => "may_minihttp",
             Self::Hyper => "hyper",
             Self::Axum => "axum",
@@ -101,6 +106,7 @@ impl FromStr for Name {
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL
             .into_iter()
+            .chain([Self::ManipleHooked])
             .find(|name| name.as_str() == text || (*name == Self::MayMinihttp && text == "may"))
             .ok_or_else(|| {
                 format!(
@@ -143,6 +149,9 @@ struct Listening {
     /// Speak TLS, on one core.
     #[arg(long)]
     tls: bool,
+    /// Speak HTTP/2, too, on one core.
+    #[arg(long, conflicts_with = "tls")]
+    http2: bool,
     /// How long a connection may be idle, for servers that close such ones; if not given, as long as they come with.
     #[arg(long)]
     idle_seconds: Option<u64>,
@@ -170,6 +179,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
+/// As a backend of others, which have the first core.
+pub(crate) fn serve_epoll_on_last_core() -> Result<()> {
+    process::settle(Core::Last)?;
+    let listening = Listening {
+        listen: ([127, 0, 0, 1], 0).into(),
+        tls: false,
+        http2: false,
+        idle_seconds: None,
+    };
+    epoll::serve(&listening, kernel::Unobserved)
+}
+
 fn serve_on_one_core(server: Name, listening: &Listening) -> Result<()> {
     process::settle(Core::First)?;
     if listening.tls {
@@ -180,8 +201,16 @@ fn serve_on_one_core(server: Name, listening: &Listening) -> Result<()> {
             _ => bail!("{server} has no variant with TLS"),
         };
     }
+    if listening.http2 {
+        return match server {
+            Name::Maniple => maniple::serve(listening),
+            Name::Hyper => tokio::serve_hyper_http2(listening),
+            _ => bail!("{server} has no variant with HTTP/2"),
+        };
+    }
     match server {
         Name::Maniple => maniple::serve(listening),
+        Name::ManipleHooked => hooked::serve(listening),
         Name::MayMinihttp => may::serve(listening),
         Name::Hyper => tokio::serve_hyper(listening),
         Name::Axum => tokio::serve_axum(listening),
@@ -199,7 +228,9 @@ fn serve_with_workers(server: Name, listening: &Listening, workers: usize) -> Re
         Name::Hyper => tokio::serve_hyper_with_workers(listening, workers),
         Name::Go => go::serve_with_workers(listening, workers),
         Name::Threads => threads::serve_routes(listening),
-        Name::Axum | Name::Epoll => bail!("{server} has no variant with several workers"),
+        Name::ManipleHooked | Name::Axum | Name::Epoll => {
+            bail!("{server} has no variant with several workers")
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     net::{TcpListener, TcpStream},
     os::fd::{AsFd, AsRawFd},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -28,7 +29,9 @@ use super::{
 };
 
 pub(super) fn serve_maniple(listening: &Listening) -> Result<()> {
-    let runtime = maniple::Runtime::builder().workers(1).build()?;
+    // Stacks that nobody needs give their memory back after six times this, and not after a minute: they are no connection's.
+    let runtime = maniple::Runtime::builder().workers(1);
+    let runtime = runtime.idle_trim(Some(TRIM)).build()?;
     runtime.run(|| {
         let certificate = tls::self_signed(["localhost"])?;
         let config = tls::ServerConfig::builder()
@@ -187,5 +190,7 @@ fn config() -> Result<Arc<ServerConfig>> {
     config.ticketer = Ticketer::new()?;
     Ok(Arc::new(config))
 }
+
+const TRIM: Duration = Duration::from_secs(1);
 
 const LISTENER: u64 = u64::MAX;

@@ -9,7 +9,7 @@ use hyper::{
     Request, Response, StatusCode,
     body::{Bytes, Incoming},
     header::{self, HeaderValue},
-    server::conn::http1,
+    server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -35,6 +35,35 @@ pub(super) fn serve_hyper(listening: &Listening) -> Result<()> {
     };
     let runtime = Builder::new_current_thread().enable_all().build()?;
     tasks.block_on(&runtime, accept)
+}
+
+pub(super) fn serve_hyper_http2(listening: &Listening) -> Result<()> {
+    let tasks = LocalSet::new();
+    let protocol = http2::Builder::new(LocalTasks);
+    let accept = async {
+        let listener = TcpListener::bind(listening.listen).await?;
+        announce(listener.local_addr()?);
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            let connection = protocol.serve_connection(TokioIo::new(stream), service_fn(hello));
+            tokio::task::spawn_local(async move {
+                drop(connection.await);
+            });
+        }
+    };
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    tasks.block_on(&runtime, accept)
+}
+
+/// Runs what HTTP/2 spawns for each request.
+#[derive(Clone, Copy)]
+struct LocalTasks;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalTasks {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
 }
 
 pub(super) fn protocol(listening: &Listening) -> http1::Builder {

@@ -1,15 +1,13 @@
 //! What clients of a soak do, right and wrong, and how that may end.
 
-use std::{
-    io::{self, ErrorKind, Read, Write},
-    net::SocketAddr,
-    time::Duration,
-};
+use std::time::Duration;
 
 use fastrand::Rng;
-use maniple::net::{Shutdown, TcpStream};
 
-use super::server::{FILE, HUGE, LIMIT, MOST_BODY, STREAMED};
+use super::{
+    client::{Client, Ended, Site, chunked, get, length, post, status_of, with_field},
+    server::{EVENTS, FILE, HUGE, LIMIT, MOST_BODY, STREAMED},
+};
 
 /// A kind of conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,9 +31,16 @@ pub(super) enum Fault {
     Panic,
     PanicInBody,
     Idle,
+    Events,
+    LeavesEvents,
+    Socket,
+    LeavesSocket,
+    PlainHttp,
+    StallInHandshake,
+    ResetInHandshake,
 }
 
-const ALL: [Fault; 18] = [
+const ALL: [Fault; 22] = [
     Fault::None,
     Fault::Pipelined,
     Fault::Uploads,
@@ -54,29 +59,48 @@ const ALL: [Fault; 18] = [
     Fault::Panic,
     Fault::PanicInBody,
     Fault::Idle,
+    Fault::Events,
+    Fault::LeavesEvents,
+    Fault::Socket,
+    Fault::LeavesSocket,
 ];
 
-/// How a conversation ended, or what is wrong with that.
-type Ended = Result<&'static str, String>;
+/// Of a server that speaks TLS, besides.
+const OF_TLS: [Fault; 3] = [
+    Fault::PlainHttp,
+    Fault::StallInHandshake,
+    Fault::ResetInHandshake,
+];
 
-/// Longer than any limit of the server, on a machine that has much else to do.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Where this client has had other things to do for so long that the server could not know of it any more.
+const LATE: &str = "closed on a client that came late";
+
+/// Where a server that is replaced has closed the connection, in place of what was still to come.
+const HANDED_OVER: &str = "answered, and closed by a server that ends";
 
 impl Fault {
-    pub(super) fn any(random: &mut Rng) -> Self {
-        ALL[random.usize(..ALL.len())]
+    pub(super) fn any(random: &mut Rng, site: &Site) -> Self {
+        let of_tls = if site.speaks_tls() { &OF_TLS[..] } else { &[] };
+        let index = random.usize(..ALL.len() + of_tls.len());
+        ALL.iter()
+            .chain(of_tls)
+            .copied()
+            .nth(index)
+            .unwrap_or(Fault::None)
     }
 
-    pub(super) fn converse(self, address: SocketAddr, random: &mut Rng) -> Ended {
-        let stream = TcpStream::connect(address).map_err(|error| format!("connect: {error}"))?;
-        let set = stream.set_read_timeout(Some(PATIENCE));
-        set.and_then(|()| stream.set_nodelay(true))
-            .map_err(|error| error.to_string())?;
-        let mut client = Client {
-            stream,
-            ahead: Vec::new(),
+    pub(super) fn converse(self, site: &Site, random: &mut Rng) -> Ended {
+        let mut client = match OF_TLS.contains(&self) {
+            true => site.connect_plainly()?,
+            false => match site.connect()? {
+                Some(client) => client,
+                None => return Ok(LATE),
+            },
         };
-        self.talk(&mut client, random)
+        match self.talk(&mut client, random) {
+            Err(_) if client.came_late() => Ok(LATE),
+            ended => ended,
+        }
     }
 
     fn talk(self, client: &mut Client, random: &mut Rng) -> Ended {
@@ -85,6 +109,9 @@ impl Fault {
                 for _ in 0..random.usize(1..20) {
                     client.say(&get("/hello"))?;
                     client.expect(200, |body| body == b"hello")?;
+                    if client.is_closing {
+                        return client.ends(HANDED_OVER);
+                    }
                 }
                 Ok("answered")
             }
@@ -92,6 +119,10 @@ impl Fault {
                 client.say(&get("/hello").repeat(16))?;
                 for _ in 0..16 {
                     client.expect(200, |body| body == b"hello")?;
+                    if client.is_closing {
+                        // The others were not begun.
+                        return client.ends_or_is_reset(HANDED_OVER);
+                    }
                 }
                 Ok("answered")
             }
@@ -104,6 +135,9 @@ impl Fault {
                     };
                     client.say(&request)?;
                     client.expect(200, |echoed| echoed == body)?;
+                    if client.is_closing {
+                        return client.ends(HANDED_OVER);
+                    }
                 }
                 client.say(&post("/ignore", 1000, &[b'i'; 1000]))?;
                 client.expect(202, <[u8]>::is_empty)?;
@@ -117,6 +151,9 @@ impl Fault {
             Fault::Files => {
                 client.say(&get("/files/file"))?;
                 client.expect(200, |body| body.len() as u64 == FILE)?;
+                if client.is_closing {
+                    return client.ends(HANDED_OVER);
+                }
                 let from = random.u64(..FILE);
                 let range = format!("Range: bytes={from}-");
                 client.say(&with_field("GET", "/files/file", &range))?;
@@ -129,7 +166,7 @@ impl Fault {
                 let mut left = length(&head)?.saturating_sub(client.ahead.len());
                 let mut buffer = vec![0; 128 * 1024];
                 while left > 0 {
-                    match client.stream.read(&mut buffer) {
+                    match client.read(&mut buffer) {
                         Ok(count @ 1..) => left -= count,
                         other => return Err(format!("{other:?} with {left} bytes to come")),
                     }
@@ -159,7 +196,7 @@ impl Fault {
                 let path = ["/files/huge", "/stream", "/slow"][random.usize(..3)];
                 client.say(&get(path))?;
                 let mut some = vec![0; random.usize(1..10_000)];
-                let _ = client.stream.read(&mut some);
+                let _ = client.read(&mut some);
                 client.reset();
                 Ok("reset by the client")
             }
@@ -173,8 +210,7 @@ impl Fault {
             }
             Fault::HalfClose => {
                 client.say(&get(["/slow", "/files/file"][random.usize(..2)]))?;
-                let ended = client.stream.shutdown(Shutdown::Write);
-                ended.map_err(|error| error.to_string())?;
+                client.half_close()?;
                 client.expect(200, |body| !body.is_empty())?;
                 client.ends("answered")
             }
@@ -225,192 +261,127 @@ impl Fault {
                 }
                 client.ends("closed by the server")
             }
-        }
-    }
-}
-
-struct Client {
-    stream: TcpStream,
-    /// Read and not used.
-    ahead: Vec<u8>,
-}
-
-impl Client {
-    fn say(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let said = self.stream.write_all(bytes);
-        said.map_err(|error| format!("sending: {error}"))
-    }
-
-    fn reset(&self) {
-        let _ = self.stream.reset_on_close();
-    }
-
-    fn more(&mut self) -> io::Result<usize> {
-        let mut buffer = [0; 16 * 1024];
-        let count = self.stream.read(&mut buffer)?;
-        self.ahead.extend_from_slice(&buffer[..count]);
-        Ok(count)
-    }
-
-    fn head(&mut self) -> Result<String, String> {
-        loop {
-            let end = self.ahead.windows(4).position(|four| four == b"\r\n\r\n");
-            if let Some(end) = end {
-                let head: Vec<u8> = self.ahead.drain(..end + 4).collect();
-                return String::from_utf8(head).map_err(|error| error.to_string());
+            Fault::Events => {
+                client.say(&get("/events"))?;
+                let mut whole = false;
+                client.expect(200, |body| {
+                    let text = String::from_utf8_lossy(body);
+                    whole = text.matches("data: event ").count() == EVENTS;
+                    whole != text.ends_with("event: bye\ndata: bye\n\n")
+                })?;
+                Ok(if whole { "answered" } else { HANDED_OVER })
             }
-            match self.more() {
-                Ok(1..) => {}
-                Ok(0) => {
-                    return Err(format!(
-                        "the end in place of a head: {:?}",
-                        self.ahead.len()
-                    ));
+            Fault::LeavesEvents => {
+                client.say(&get("/events"))?;
+                client.head()?;
+                for _ in 0..random.usize(..10) {
+                    client
+                        .more()
+                        .map_err(|error| format!("{error} in events"))?;
                 }
-                Err(error) => return Err(format!("{error} in place of a head")),
+                if random.bool() {
+                    client.reset();
+                }
+                Ok("left by the client")
             }
-        }
-    }
-
-    fn take(&mut self, bytes: usize) -> Result<Vec<u8>, String> {
-        while self.ahead.len() < bytes {
-            match self.more() {
-                Ok(1..) => {}
-                other => return Err(format!("{other:?} within a body")),
-            }
-        }
-        Ok(self.ahead.drain(..bytes).collect())
-    }
-
-    fn line(&mut self) -> Result<String, String> {
-        loop {
-            if let Some(end) = self.ahead.windows(2).position(|two| two == b"\r\n") {
-                let line: Vec<u8> = self.ahead.drain(..end + 2).collect();
-                return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
-            }
-            match self.more() {
-                Ok(1..) => {}
-                other => return Err(format!("{other:?} within a line")),
-            }
-        }
-    }
-
-    /// Reads an answer, which has that status and such a body.
-    fn expect(&mut self, status: u16, is_right: impl Fn(&[u8]) -> bool) -> Result<(), String> {
-        let mut head = self.head()?;
-        // By which the server finds out whether a client that has ended its sending is still there.
-        while status_of(&head) == Some(100) {
-            head = self.head()?;
-        }
-        if status_of(&head) != Some(status) {
-            return Err(format!("in place of {status}: {head}"));
-        }
-        let body = if head.contains("transfer-encoding: chunked") {
-            let mut body = Vec::new();
-            loop {
-                let line = self.line()?;
-                let size = usize::from_str_radix(&line, 16);
-                let size = size.map_err(|error| format!("{error}: {line:?}"))?;
-                body.extend(self.take(size)?);
-                self.take(2)?;
-                if size == 0 {
-                    break body;
+            Fault::Socket => {
+                open_socket(client)?;
+                for _ in 0..random.usize(1..20) {
+                    let text = vec![b'w'; random.usize(..2000)];
+                    client.say(&masked(0x81, &text))?;
+                    if !socket_echoes(client, &text)? {
+                        client.say(&masked(0x88, &GOING_AWAY))?;
+                        return client.ends(HANDED_OVER);
+                    }
+                }
+                client.say(&masked(0x88, &NORMAL))?;
+                match socket_frame(client)? {
+                    (0x88, _) => client.ends("answered"),
+                    other => Err(format!("{other:?} in place of a Close")),
                 }
             }
-        } else {
-            let length = length(&head)?;
-            self.take(length)?
-        };
-        match is_right(&body) {
-            true => Ok(()),
-            false => Err(format!(
-                "a wrong body of {} bytes behind {head}",
-                body.len()
-            )),
-        }
-    }
-
-    /// The server ends the conversation, with one of these statuses or without a word.
-    fn expect_end_of(&mut self, statuses: &[u16]) -> Ended {
-        let (_, mut all) = self.until_the_end();
-        all.splice(0..0, std::mem::take(&mut self.ahead));
-        let text = String::from_utf8_lossy(&all);
-        match status_of(&text) {
-            None if all.is_empty() => Ok("closed without a word"),
-            Some(status) if statuses.contains(&status) && text.contains("connection: close") => {
-                Ok("refused with a status")
+            Fault::LeavesSocket => {
+                open_socket(client)?;
+                let frame = masked(0x81, &[b'l'; 500]);
+                client.say(&frame[..random.usize(1..=frame.len())])?;
+                if random.bool() {
+                    client.reset();
+                }
+                Ok("left by the client")
             }
-            _ => Err(format!("in place of {statuses:?}: {text}")),
-        }
-    }
-
-    /// Nothing more comes but the end.
-    fn ends(&mut self, how: &'static str) -> Ended {
-        match (self.stream.read(&mut [0; 64]), &self.ahead[..]) {
-            (Ok(0), []) => Ok(how),
-            (other, _) => Err(format!("{other:?} in place of the end")),
-        }
-    }
-
-    /// Reads until the end or a reset: how much, and the last of it. What was read ahead counts.
-    fn until_the_end(&mut self) -> (usize, Vec<u8>) {
-        let mut last = std::mem::take(&mut self.ahead);
-        let mut count = last.len();
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match self.stream.read(&mut buffer) {
-                Ok(read @ 1..) => {
-                    count += read;
-                    last.extend_from_slice(&buffer[..read]);
-                    let extra = last.len().saturating_sub(KEPT);
-                    last.drain(..extra);
+            Fault::PlainHttp => {
+                client.say(&get("/hello"))?;
+                client.expect_end_of(&[400])
+            }
+            Fault::StallInHandshake => {
+                client.say(&HELLO_BEGINS)?;
+                let (count, _) = client.until_the_end();
+                match count {
+                    ..100 => Ok("closed by the server"),
+                    count => Err(format!("{count} bytes in place of the end")),
                 }
-                Err(error) if error.kind() == ErrorKind::TimedOut => {
-                    last.extend_from_slice(b"(and then nothing)");
-                    return (usize::MAX, last);
-                }
-                _ => return (count, last),
+            }
+            Fault::ResetInHandshake => {
+                client.say(&HELLO_BEGINS[..random.usize(1..HELLO_BEGINS.len())])?;
+                client.reset();
+                Ok("reset by the client")
             }
         }
     }
 }
 
-/// Bytes of an answer that are kept to be looked at.
-const KEPT: usize = 4096;
+/// How a ClientHello begins, of 256 bytes in all.
+const HELLO_BEGINS: [u8; 12] = [0x16, 3, 1, 1, 0, 1, 0, 0, 0xFC, 3, 3, 7];
 
-fn status_of(head: &str) -> Option<u16> {
-    head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
-}
+/// Codes of Close frames.
+const NORMAL: [u8; 2] = 1000_u16.to_be_bytes();
+const GOING_AWAY: [u8; 2] = 1001_u16.to_be_bytes();
 
-fn length(head: &str) -> Result<usize, String> {
-    let length = head.split("content-length: ").nth(1);
-    let length = length.and_then(|rest| rest.split("\r\n").next()?.parse().ok());
-    length.ok_or_else(|| format!("no length in {head}"))
-}
-
-fn with_field(method: &str, path: &str, field: &str) -> Vec<u8> {
-    format!("{method} {path} HTTP/1.1\r\nHost: soak\r\n{field}\r\n\r\n").into_bytes()
-}
-
-fn get(path: &str) -> Vec<u8> {
-    with_field("GET", path, "Accept: */*")
-}
-
-fn post(path: &str, length: usize, body: &[u8]) -> Vec<u8> {
-    let mut request = with_field("POST", path, &format!("Content-Length: {length}"));
-    request.extend_from_slice(body);
-    request
-}
-
-fn chunked(mut body: &[u8], random: &mut Rng) -> Vec<u8> {
-    let mut request = with_field("POST", "/echo", "Transfer-Encoding: chunked");
-    while !body.is_empty() {
-        let (chunk, rest) = body.split_at(random.usize(1..=body.len()));
-        request.extend(format!("{:x}\r\n", chunk.len()).bytes());
-        request.extend_from_slice(chunk);
-        request.extend_from_slice(b"\r\n");
-        body = rest;
+fn open_socket(client: &mut Client) -> Result<(), String> {
+    let fields = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    client.say(&with_field("GET", "/socket", fields))?;
+    let head = client.head()?;
+    match status_of(&head) {
+        Some(101) => Ok(()),
+        _ => Err(format!("in place of a WebSocket: {head}")),
     }
-    request.extend_from_slice(b"0\r\n\r\n");
-    request
+}
+
+/// A short frame of a client's, with a mask that changes nothing.
+fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match u8::try_from(payload.len()) {
+        Ok(length @ ..126) => frame.push(0x80 | length),
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend((payload.len() as u16).to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// The first byte of a frame, and its payload.
+fn socket_frame(client: &mut Client) -> Result<(u8, Vec<u8>), String> {
+    let head = client.take(2)?;
+    let length = match head[1] {
+        126 => {
+            let length = client.take(2)?;
+            usize::from(u16::from_be_bytes([length[0], length[1]]))
+        }
+        length => usize::from(length),
+    };
+    Ok((head[0], client.take(length)?))
+}
+
+/// Whether the message comes back, and no Close of a server that ends.
+fn socket_echoes(client: &mut Client, text: &[u8]) -> Result<bool, String> {
+    match socket_frame(client)? {
+        (0x81, echoed) if echoed == text => Ok(true),
+        // What was on its way is still answered.
+        (0x88, reason) if reason.starts_with(&GOING_AWAY) => Ok(false),
+        other => Err(format!("{other:?} in place of {} bytes", text.len())),
+    }
 }

@@ -1,14 +1,17 @@
 //! A server under clients that do all that clients do wrong, for as long as one likes, and a verdict.
 //!
 //! Each client's conversation must end in one of the ways that its kind allows. Beside that the server's memory must not grow,
-//! and when the clients are gone it must have no connection, no handler and no coroutine left.
+//! and when the clients are gone it must have no connection, no handler and no coroutine left. On request it speaks TLS, with
+//! another certificate again and again, and is two processes that a supervisor replaces again and again.
 
+mod certificates;
+mod client;
 mod faults;
 pub(crate) mod server;
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
@@ -17,10 +20,13 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use fastrand::Rng;
 use maniple::{Runtime, sync::mpsc};
+use rustix::process::{Pid, Signal, kill_process};
 
 use self::{
+    certificates::Certificates,
+    client::Site,
     faults::Fault,
-    server::{End, Figures},
+    server::{Ended, FILE, HUGE, Word},
 };
 use crate::{
     memory::Memory,
@@ -40,33 +46,75 @@ pub(crate) struct Options {
     /// What the clients do follows from it; if not given, another one each time.
     #[arg(long)]
     seed: Option<u64>,
+    /// Over TLS; the server's certificate is another one every few seconds.
+    #[arg(long)]
+    tls: bool,
+    /// A supervisor with two processes, which are replaced again and again in the first half of the time.
+    #[arg(long)]
+    restarts: bool,
 }
 
 /// Growth that is no leak: stacks, buffers and lists have reached their sizes for so many clients only after a while.
 const SLACK_BYTES: u64 = 8 << 20;
 const SLACK_SHARE: f64 = 0.1;
 
-/// How long the server may need to find that all clients are gone: more than its longest time limit.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take until a server is ready, or has ended: more than its own patience.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// What is done again and again is done so often, or eight times if that is more seldom.
+const PERIOD: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     raise_descriptor_limit(4096)?;
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
     println!(
-        "soak of {} s with {} clients, --seed {seed}",
-        options.seconds, options.clients
+        "soak of {} s with {} clients{}{}, --seed {seed}",
+        options.seconds,
+        options.clients,
+        if options.tls { " --tls" } else { "" },
+        if options.restarts { " --restarts" } else { "" },
     );
-    let mut child = Child::start_to_tell(["serve-soak"])?;
-    let address: SocketAddr = child.line(PATIENCE)?.parse().context("its address")?;
-    let until = Instant::now() + Duration::from_secs_f64(options.seconds);
-    let tally = Tally::default();
-    let resident = std::thread::scope(|scope| {
-        let clients = scope.spawn(|| converse(options, seed, address, until, &tally));
-        let resident = watch(child.id(), until, &tally);
-        let ended = clients.join().map_err(|_| anyhow!("the clients panicked"));
-        ended?.and(resident)
+    let folder = Folder::new()?;
+    let certificates = match options.tls {
+        true => Some(Certificates::new(&folder.0)?),
+        false => None,
+    };
+    let mut child = start(options, &folder.0)?;
+    let Word::Ready { address, .. } = word(&mut child)? else {
+        bail!("the server ended at once");
+    };
+    let soak = Soak {
+        options,
+        seed,
+        site: Site::new(address.parse()?, certificates.as_ref())?,
+        server: child.id(),
+        until: Instant::now() + Duration::from_secs_f64(options.seconds),
+        tally: Tally::default(),
+    };
+    let (resident, words) = std::thread::scope(|scope| {
+        let clients = scope.spawn(|| soak.converse());
+        let words = scope.spawn(|| listen(&mut child));
+        let watching = scope.spawn(|| soak.watch());
+        let disturbed = soak.disturb(certificates.as_ref());
+        let conversed = clients.join();
+        let resident = watching.join();
+        // Whatever went wrong, so that it says no more.
+        let told = soak.signal(Signal::TERM);
+        let until = Instant::now() + PATIENCE;
+        while !words.is_finished() && Instant::now() < until {
+            maniple::sleep(Duration::from_millis(50));
+        }
+        if !words.is_finished() {
+            soak.signal(Signal::KILL)?;
+        }
+        let words = words.join();
+        disturbed?;
+        told?;
+        let panicked = |_| anyhow!("a thread of the soak panicked");
+        conversed.map_err(panicked)??;
+        anyhow::Ok((resident.map_err(panicked)??, words.map_err(panicked)??))
     })?;
-    let complaints = judge(&mut child, &tally, &resident)?;
+    let complaints = soak.judge(&resident, &words);
     if complaints.is_empty() {
         println!("verdict: sound");
         return Ok(());
@@ -75,6 +123,53 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         println!("complaint: {complaint}");
     }
     bail!("not sound: {} complaints, --seed {seed}", complaints.len())
+}
+
+/// What the server serves, and its certificate; removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("maniple-soak-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        let folder = Self(path);
+        for (name, length) in [("file", FILE), ("huge", HUGE)] {
+            std::fs::File::create(folder.0.join(name))?.set_len(length)?;
+        }
+        Ok(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn start(options: &Options, folder: &Path) -> Result<Child> {
+    let mut arguments = vec![
+        "serve-soak".into(),
+        "--folder".into(),
+        folder.as_os_str().to_owned(),
+    ];
+    arguments.extend(options.tls.then(|| "--tls".into()));
+    arguments.extend(options.restarts.then(|| "--supervised".into()));
+    Child::start(arguments)
+}
+
+/// The next word of one of the server's processes.
+fn word(child: &mut Child) -> Result<Word> {
+    let line = child.line(PATIENCE)?;
+    serde_json::from_str(&line).with_context(|| format!("what a server says: {line}"))
+}
+
+/// What the server's processes say until the last has ended.
+fn listen(child: &mut Child) -> Result<Vec<Word>> {
+    let mut words = Vec::new();
+    while let Some(line) = child.line_or_end()? {
+        words.push(serde_json::from_str(&line).with_context(|| format!("in: {line}"))?);
+    }
+    Ok(words)
 }
 
 /// How conversations ended.
@@ -109,82 +204,174 @@ fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(|poison| poison.into_inner())
 }
 
-/// All clients, each of which has one conversation after the other.
-fn converse(
-    options: &Options,
+/// What all threads of a soak know.
+struct Soak<'a> {
+    options: &'a Options,
     seed: u64,
-    address: SocketAddr,
+    site: Site,
+    server: u32,
     until: Instant,
-    tally: &Tally,
-) -> Result<()> {
-    let runtime = Runtime::builder().workers(1).build()?;
-    let (notes, noted) = mpsc::channel();
-    for client in 0..u64::from(options.clients) {
-        let notes = notes.clone();
-        runtime.spawn(move || {
-            let mut random = Rng::with_seed(seed.wrapping_add(client));
-            while Instant::now() < until {
-                let fault = Fault::any(&mut random);
-                let ended = fault.converse(address, &mut random);
-                if notes.send((fault, ended)).is_err() {
-                    return;
+    tally: Tally,
+}
+
+impl Soak<'_> {
+    /// All clients, each of which has one conversation after the other.
+    fn converse(&self) -> Result<()> {
+        let runtime = Runtime::builder().workers(1).build()?;
+        let (notes, noted) = mpsc::channel();
+        for client in 0..u64::from(self.options.clients) {
+            let (notes, site, until) = (notes.clone(), self.site.clone(), self.until);
+            let mut random = Rng::with_seed(self.seed.wrapping_add(client));
+            runtime.spawn(move || {
+                while Instant::now() < until {
+                    let fault = Fault::any(&mut random, &site);
+                    let ended = fault.converse(&site, &mut random);
+                    if notes.send((fault, ended)).is_err() {
+                        return;
+                    }
                 }
-            }
-        });
-    }
-    drop(notes);
-    // Until the last one has ended.
-    while let Ok((fault, ended)) = noted.recv() {
-        tally.note(fault, ended);
-    }
-    Ok(())
-}
-
-/// Resident bytes of the server, again and again.
-fn watch(server: u32, until: Instant, tally: &Tally) -> Result<Vec<u64>> {
-    let mut resident = Vec::new();
-    while Instant::now() < until {
-        maniple::sleep(Duration::from_millis(250));
-        let memory = Memory::of(&[server]).context("the server has ended")?;
-        resident.push(memory.resident);
-        progress(&format!(
-            "{} conversations, {} MiB",
-            tally.conversations(),
-            memory.resident >> 20
-        ));
-    }
-    progress("");
-    Ok(resident)
-}
-
-/// What is wrong with all that was seen.
-fn judge(child: &mut Child, tally: &Tally, resident: &[u64]) -> Result<Vec<String>> {
-    for ((fault, how), count) in locked(&tally.ended).iter() {
-        println!("{count:>8}  {fault:?}: {how}");
-    }
-    let mut complaints = locked(&tally.complaints).clone();
-    if tally.conversations() == 0 {
-        complaints.push("nobody was answered".to_owned());
-    }
-    complaints.extend(growth(resident));
-    let until = Instant::now() + PATIENCE;
-    let figures = loop {
-        child.tell("figures")?;
-        let figures: Figures = serde_json::from_str(&child.line(PATIENCE)?)?;
-        if figures.is_idle() || Instant::now() > until {
-            break figures;
+            });
         }
-        maniple::sleep(Duration::from_millis(100));
-    };
-    if !figures.is_idle() {
-        complaints.push(format!("the clients are gone, and there are {figures:?}"));
+        drop(notes);
+        // Until the last one has ended.
+        while let Ok((fault, ended)) = noted.recv() {
+            self.tally.note(fault, ended);
+        }
+        Ok(())
     }
-    child.tell("drain")?;
-    let end: End = serde_json::from_str(&child.line(PATIENCE)?)?;
-    if !end.is_clean || !end.left.is_empty() {
-        complaints.push(format!("the drain was not clean: {end:?}"));
+
+    /// Resident bytes of the server's processes, again and again. From the second half of the time alone if they are
+    /// replaced in the first.
+    fn watch(&self) -> Result<Vec<u64>> {
+        let whole = Duration::from_secs_f64(self.options.seconds);
+        let from = match self.options.restarts {
+            true => self.until - whole / 2,
+            false => self.until - whole,
+        };
+        let mut resident = Vec::new();
+        while Instant::now() < self.until {
+            maniple::sleep(Duration::from_millis(250));
+            let memory = match Memory::of(&processes(self.server)) {
+                Ok(memory) => memory.resident,
+                // One has ended in between.
+                Err(_) if self.options.restarts && is_there(self.server) => continue,
+                Err(error) => return Err(error.context("the server has ended")),
+            };
+            if Instant::now() > from {
+                resident.push(memory);
+            }
+            progress(&format!(
+                "{} conversations, {} MiB",
+                self.tally.conversations(),
+                memory >> 20
+            ));
+        }
+        progress("");
+        Ok(resident)
     }
-    Ok(complaints)
+
+    /// Gives the server other certificates, and replaces its processes, until the time is over.
+    fn disturb(&self, certificates: Option<&Certificates>) -> Result<()> {
+        let whole = Duration::from_secs_f64(self.options.seconds);
+        let period = PERIOD.min(whole / 8);
+        let half = self.until - whole / 2;
+        loop {
+            let now = Instant::now();
+            if now >= self.until {
+                return Ok(());
+            }
+            maniple::sleep(period.min(self.until - now));
+            if let Some(certificates) = certificates {
+                certificates.exchange()?;
+            }
+            if self.options.restarts && Instant::now() < half {
+                self.signal(Signal::HUP)?;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.server).ok().and_then(Pid::from_raw);
+        kill_process(pid.context("no process")?, signal).context("the server is gone")
+    }
+
+    /// What is wrong with all that was seen.
+    fn judge(&self, resident: &[u64], words: &[Word]) -> Vec<String> {
+        for ((fault, how), count) in locked(&self.tally.ended).iter() {
+            println!("{count:>8}  {fault:?}: {how}");
+        }
+        let mut complaints = locked(&self.tally.complaints).clone();
+        let conversations = self.tally.conversations();
+        if conversations == 0 {
+            complaints.push("nobody was answered".to_owned());
+        }
+        complaints.extend(growth(resident));
+        let generation = |word: &Word| match word {
+            Word::Ready { generation, .. } => *generation,
+            Word::Ended(_) => 0,
+        };
+        let generations = words.iter().map(generation).max().unwrap_or(0).max(1);
+        let ended = words.iter().filter_map(|word| match word {
+            Word::Ended(ended) => Some(ended),
+            Word::Ready { .. } => None,
+        });
+        let ended: Vec<&Ended> = ended.collect();
+        let handled: u64 = ended.iter().map(|ended| ended.handled).sum();
+        let done: u64 = ended.iter().map(|ended| ended.handshakes.0).sum();
+        let failed: u64 = ended.iter().map(|ended| ended.handshakes.1).sum();
+        println!(
+            "{conversations} conversations, {handled} requests, {done} handshakes ({failed} failed)"
+        );
+        println!("{generations} generations, {} processes ended", ended.len());
+        let processes = if self.options.restarts {
+            2 * generations
+        } else {
+            1
+        };
+        if ended.len() as u64 != processes {
+            complaints.push(format!(
+                "{} of {processes} processes ended in order",
+                ended.len()
+            ));
+        }
+        if self.options.restarts && generations < 2 {
+            complaints.push("no process was replaced".to_owned());
+        }
+        for ended in ended {
+            let is_idle = ended.figures.is_none_or(|figures| figures.is_idle());
+            if !is_idle || !ended.is_clean || !ended.left.is_empty() {
+                complaints.push(format!(
+                    "the clients are gone, and a process ended so: {ended:?}"
+                ));
+            }
+        }
+        if let Some(seen) = self.site.certificates_seen() {
+            println!("{seen} certificates seen");
+            if seen < 2 {
+                complaints.push("clients saw one certificate alone".to_owned());
+            }
+        }
+        complaints
+    }
+}
+
+/// A process and those that it has started.
+fn processes(parent: u32) -> Vec<u32> {
+    let children = std::fs::read_dir(format!("/proc/{parent}/task"))
+        .into_iter()
+        .flatten();
+    let children = children
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let children: Vec<String> = children.collect();
+    let children = children.iter().flat_map(|line| line.split_whitespace());
+    std::iter::once(parent)
+        .chain(children.filter_map(|pid| pid.parse().ok()))
+        .collect()
+}
+
+fn is_there(process: u32) -> bool {
+    Path::new(&format!("/proc/{process}")).exists()
 }
 
 /// Whether the last quarter needed more than the second one.

@@ -186,7 +186,7 @@ pub(super) fn memory(plan: &Plan, servers: &[Name]) -> Bytes {
 fn allowance(server: Name) -> u64 {
     let kib = match server {
         Name::Epoll => 2,
-        Name::Maniple => 12,
+        Name::Maniple | Name::ManipleHooked => 12,
         Name::Hyper => 16,
         Name::Axum | Name::Go | Name::MayMinihttp => 28,
         Name::Threads => 48,

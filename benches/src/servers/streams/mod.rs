@@ -1,5 +1,6 @@
 //! Servers of streams that are compared: echoes of WebSocket messages, and an event to all subscribers every so often.
 
+mod epoll;
 mod own;
 mod tokio;
 
@@ -28,18 +29,23 @@ pub(crate) enum Name {
     TokioTungstenite,
     /// maniple-server's events, one worker.
     ManipleEvents,
+    /// The limit of echoes: a loop around epoll.
+    EpollWebsocket,
     /// axum's events on tokio's current-thread runtime.
     AxumEvents,
+    /// The limit of events: a loop around epoll.
+    EpollEvents,
 }
 
 impl Name {
-    pub(crate) const WEBSOCKETS: [Self; 3] = [
+    pub(crate) const WEBSOCKETS: [Self; 4] = [
         Self::ManipleWebsocket,
         Self::TungsteniteOnManiple,
         Self::TokioTungstenite,
+        Self::EpollWebsocket,
     ];
 
-    pub(crate) const EVENTS: [Self; 2] = [Self::ManipleEvents, Self::AxumEvents];
+    pub(crate) const EVENTS: [Self; 3] = [Self::ManipleEvents, Self::AxumEvents, Self::EpollEvents];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -48,6 +54,8 @@ impl Name {
             Self::TokioTungstenite => "tokio-tungstenite",
             Self::ManipleEvents => "maniple-events",
             Self::AxumEvents => "axum-events",
+            Self::EpollWebsocket => "epoll-websocket",
+            Self::EpollEvents => "epoll-events",
         }
     }
 }
@@ -86,6 +94,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Name::TokioTungstenite => tokio::echo(),
         Name::ManipleEvents => own::events(period),
         Name::AxumEvents => tokio::events(period),
+        Name::EpollWebsocket => epoll::echo(),
+        Name::EpollEvents => epoll::events(period),
     }
 }
 

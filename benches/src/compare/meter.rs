@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -36,6 +36,8 @@ impl Seen {
 #[derive(Debug)]
 pub(super) struct Meter {
     phase: AtomicU8,
+    /// An aggregate was measured, or none can be any more.
+    is_enough: AtomicBool,
     /// Latencies in nanoseconds, of those leaders that have ended.
     latencies: Mutex<Histogram<u64>>,
 }
@@ -44,10 +46,14 @@ const WARM_UP: u8 = 0;
 const MEASURE: u8 = 1;
 const STOP: u8 = 2;
 
+/// How long the first aggregate may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 impl Meter {
     pub(super) fn new() -> Result<Self> {
         Ok(Self {
             phase: AtomicU8::new(WARM_UP),
+            is_enough: AtomicBool::new(false),
             latencies: Mutex::new(latencies()?),
         })
     }
@@ -61,7 +67,8 @@ impl Meter {
         })
     }
 
-    /// Measures what `lead` does for so many seconds, after a warm-up, then has the leaders stop.
+    /// Measures what `lead` does for so many seconds, after a warm-up, then has the leaders stop. A machine that stands
+    /// still meanwhile has more time, until an aggregate has ended.
     pub(super) fn watch(
         &self,
         warm_up: Duration,
@@ -75,11 +82,15 @@ impl Meter {
                 self.phase.store(MEASURE, Ordering::Relaxed);
                 let (started, before) = (Instant::now(), own_cpu_time()?);
                 wait(measured);
+                while !self.is_enough.load(Ordering::Relaxed) && started.elapsed() < PATIENCE {
+                    wait(Duration::from_millis(1));
+                }
                 let used = own_cpu_time()? - before;
                 self.phase.store(STOP, Ordering::Relaxed);
                 Ok((started.elapsed(), used))
             });
             let outcome = lead();
+            self.is_enough.store(true, Ordering::Relaxed);
             let seen = clock
                 .join()
                 .unwrap_or_else(|cause| std::panic::resume_unwind(cause));
@@ -119,7 +130,12 @@ impl Laps<'_> {
         let nanos = (now - self.began).as_nanos() as u64;
         self.began = now;
         match self.meter.phase.load(Ordering::Relaxed) {
-            MEASURE => self.latencies.saturating_record(nanos),
+            MEASURE => {
+                if self.latencies.is_empty() {
+                    self.meter.is_enough.store(true, Ordering::Relaxed);
+                }
+                self.latencies.saturating_record(nanos);
+            }
             STOP => return false,
             _ => {}
         }
