@@ -83,6 +83,29 @@ impl TraceContext {
         self.parent_id.map(|id| format!("{id:016x}"))
     }
 
+    /// What who asked said as `traceparent`, if the trace was taken over, with the flags that level 2 knows; with
+    /// [`state`](Self::state) it is what a span of OpenTelemetry takes for its parent.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::{Request, Router, middleware::{Trace, trace_context}};
+    ///
+    /// let router = Router::new().with(Trace::new()).get("/", |_: &mut Request| {
+    ///     trace_context().unwrap().parent().unwrap_or_default()
+    /// });
+    /// let caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    /// let mut request = Request::for_test("GET", "/").with_header("traceparent", caller);
+    /// assert_eq!(router.answer(&mut request).into_text().unwrap(), caller);
+    /// ```
+    pub fn parent(&self) -> Option<String> {
+        let caller = Self {
+            span_id: self.parent_id?,
+            state: None,
+            ..*self
+        };
+        Some(caller.to_string())
+    }
+
     /// Whether who asked keeps what it records of the trace; a new one is not sampled.
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
@@ -245,6 +268,7 @@ mod tests {
         let context = of(&[("traceparent", GOOD), ("tracestate", "a=1,b=2")]);
         assert_eq!(context.trace_id(), TRACE);
         assert_eq!(context.parent_id().as_deref(), Some("00f067aa0ba902b7"));
+        assert_eq!(context.parent().as_deref(), Some(GOOD));
         assert!(context.is_sampled());
         assert_eq!(context.state(), Some("a=1,b=2"));
         assert_ne!(context.span_id(), "00f067aa0ba902b7");
@@ -278,6 +302,7 @@ mod tests {
             let context = of(&[("traceparent", parent), ("tracestate", "a=1")]);
             assert_ne!(context.trace_id(), TRACE, "{parent}");
             assert_eq!((context.parent_id(), context.state()), (None, None));
+            assert_eq!(context.parent(), None);
             assert!(!context.is_sampled());
         }
         let twice = of(&[("traceparent", GOOD), ("traceparent", GOOD)]);

@@ -17,7 +17,8 @@ use crate::{
 ///
 /// A field that is not valid, or is there twice, begins a new trace, and so does version `ff`; of versions to come what is
 /// known is read. Of `tracestate` 32 members and 512 bytes are handed on, and nothing if it is malformed or has more members.
-/// Nothing is recorded or sent to a collector.
+/// Nothing is recorded or sent to a collector; a span of OpenTelemetry takes
+/// [`TraceContext::parent`] for its parent, as the book's chapter on locks shows.
 ///
 /// # Examples
 /// ```
