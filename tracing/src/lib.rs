@@ -27,8 +27,16 @@
 //! # What stays per thread
 //!
 //! `tracing::subscriber::with_default` and `set_default` choose a subscriber for the *thread*, and end where they began.
-//! Do not hold them over a wait: set a global default. The same goes for contexts that other crates keep per thread, as
-//! `opentelemetry::Context::attach` does; the book's chapter on blocking lists them.
+//! Do not hold them over a wait: set a global default. The same goes for what other crates keep per thread; the book's
+//! chapter on locks lists them.
+//!
+//! # OpenTelemetry
+//!
+//! Contexts of the crate `opentelemetry` are kept per coroutine by the module `otel`, with the feature `opentelemetry`,
+//! which also says how to send spans of `tracing` to a collector.
+
+#[cfg(feature = "opentelemetry")]
+pub mod otel;
 
 use std::{any::TypeId, cell::RefCell};
 
