@@ -47,14 +47,14 @@ pub fn check(
     seeds: impl IntoIterator<Item = u64>,
     scenario: impl Fn(&World) + Send + Sync + 'static,
 ) {
-    check_in(Order::Drawn, seeds, scenario);
+    check_in(Order::Drawn, &mut seeds.into_iter(), Arc::new(scenario));
 }
 
 #[track_caller]
 fn check_in(
     order: Order,
-    seeds: impl IntoIterator<Item = u64>,
-    scenario: impl Fn(&World) + Send + Sync + 'static,
+    seeds: &mut dyn Iterator<Item = u64>,
+    scenario: Arc<dyn Fn(&World) + Send + Sync>,
 ) {
     let call = Location::caller();
     let order = match number_in(CHANGES_VARIABLE) {
@@ -63,12 +63,11 @@ fn check_in(
         },
         _ => order,
     };
-    let scenario = Arc::new(scenario);
     let sweep = Arc::new(Sweep::default());
     let run = |seed, without: &Without, sweep: Option<Arc<Sweep>>| {
         let scenario = scenario.clone();
         let trial = trial(seed, order, without);
-        simulate(trial, sweep, move |world| scenario(world))
+        simulate(trial, sweep, Box::new(move |world| scenario(world)))
     };
     let draw = |seed, without: &Without| {
         let Some(path) = std::env::var_os(DIAGRAM_VARIABLE) else {
@@ -79,7 +78,7 @@ fn check_in(
             records: true,
             ..trial
         };
-        let ended = simulate(trial, None, move |world| scenario(world));
+        let ended = simulate(trial, None, Box::new(move |world| scenario(world)));
         if let Err(error) = fs::write(&path, ended.record.svg()) {
             panic!("{DIAGRAM_VARIABLE}: write {}: {error}", path.display());
         }
@@ -108,7 +107,7 @@ fn check_in(
                 most_turns: failure.run().turns().saturating_mul(10).max(10_000),
                 ..trial
             };
-            let ended = simulate(trial, None, move |world| scenario(world));
+            let ended = simulate(trial, None, Box::new(move |world| scenario(world)));
             Tried {
                 failure: ended.result.err(),
                 set_up: ended.set_up,
@@ -169,7 +168,7 @@ pub fn record(
         records: true,
         ..trial(seed, Order::Drawn, &environment::without())
     };
-    let ended = simulate(trial, None, scenario);
+    let ended = simulate(trial, None, Box::new(scenario));
     (ended.result, ended.record)
 }
 
@@ -200,7 +199,7 @@ pub fn check_by(
     seeds: impl IntoIterator<Item = u64>,
     scenario: impl Fn(&World) + Send + Sync + 'static,
 ) {
-    check_in(order, seeds, scenario);
+    check_in(order, &mut seeds.into_iter(), Arc::new(scenario));
 }
 
 /// What [`run`] does, in another order of turns.
@@ -212,7 +211,8 @@ pub fn run_by(
     seed: u64,
     scenario: impl FnOnce(&World) + Send + 'static,
 ) -> Result<Run, Failure> {
-    simulate(trial(seed, order, &environment::without()), None, scenario).result
+    let trial = trial(seed, order, &environment::without());
+    simulate(trial, None, Box::new(scenario)).result
 }
 
 /// Runs `scenario` in a new world, for that seed, and tells what came of it.
@@ -236,12 +236,7 @@ pub fn run_by(
 /// assert!(failure.to_string().contains("deadlock"));
 /// ```
 pub fn run(seed: u64, scenario: impl FnOnce(&World) + Send + 'static) -> Result<Run, Failure> {
-    simulate(
-        trial(seed, Order::Drawn, &environment::without()),
-        None,
-        scenario,
-    )
-    .result
+    run_by(Order::Drawn, seed, scenario)
 }
 
 /// A trial of that seed.
@@ -267,9 +262,12 @@ fn trial(seed: u64, order: Order, without: &Without) -> Trial {
 /// With the panic of `body`; or if the world failed, as [`check`] tells.
 #[doc(hidden)]
 pub fn run_here<T: Send>(order: Order, seed: u64, body: impl FnOnce() -> T + Send) -> T {
-    let (ended, result) = simulate_here(trial(seed, order, &environment::without()), body);
+    let (mut body, mut value) = (Some(body), None);
+    let mut run = || value = body.take().map(|body| body());
+    let trial = trial(seed, order, &environment::without());
+    let (ended, result) = simulate_here(trial, &mut run);
     match (ended, result) {
-        (Ok(_), Ok(value)) => value,
+        (Ok(_), Ok(())) => value.expect("it has returned"),
         (Ok(_), Err(panic)) => resume_unwind(panic),
         (Err(failure), _) => panic!("{failure}"),
     }

@@ -96,7 +96,11 @@ pub fn check_orders(preemptions: u32, scenario: impl Fn(&World) + Send + Sync + 
             most_turns: u64::MAX,
         };
         let theirs = scenario.clone();
-        let ended = simulate(trial, Some(sweep.clone()), move |world| theirs(world));
+        let ended = simulate(
+            trial,
+            Some(sweep.clone()),
+            Box::new(move |world| theirs(world)),
+        );
         let path = ended.path.expect("an order is handed back");
         if let Err(failure) = ended.result {
             let order = text_of(&path.choices());

@@ -57,15 +57,14 @@ pub(super) struct Ended {
     pub(super) record: Record,
 }
 
+/// What a world runs. In a box, so that what runs it is compiled once, and not for each scenario of a test program.
+pub(super) type Scenario = Box<dyn FnOnce(&World) + Send>;
+
 /// The name of a world's worker, without its number.
 const THREAD_NAME: &str = "maniple-sim";
 
 /// Runs the scenario in a new world.
-pub(super) fn simulate(
-    trial: Trial,
-    sweep: Option<Arc<Sweep>>,
-    scenario: impl FnOnce(&World) + Send + 'static,
-) -> Ended {
+pub(super) fn simulate(trial: Trial, sweep: Option<Arc<Sweep>>, scenario: Scenario) -> Ended {
     let (tell, told) = mpsc::channel();
     let (seed, is_muted) = (trial.seed, shrink::is_muted());
     let lives = Arc::new(OnceLock::new());
@@ -177,11 +176,11 @@ fn name_of(stuck: &Stuck) -> String {
     format!("coroutine {name:?}, spawned at {},", stuck.spawned_at)
 }
 
-/// Runs `body`, which may borrow, in a new world whose scenario it is; what it returned, unless it panicked.
-pub(super) fn simulate_here<T: Send>(
+/// Runs `body`, which may borrow, in a new world whose scenario it is; and whether it panicked.
+pub(super) fn simulate_here(
     trial: Trial,
-    body: impl FnOnce() -> T + Send,
-) -> (Result<Run, Failure>, thread::Result<T>) {
+    body: &mut (dyn FnMut() + Send),
+) -> (Result<Run, Failure>, thread::Result<()>) {
     let (tell_scheduler, scheduler) = mpsc::channel();
     let (tell_spawned, spawned) = mpsc::channel();
     let (tell_over, over) = oneshot::channel::<()>();
@@ -195,7 +194,7 @@ pub(super) fn simulate_here<T: Send>(
     let name = thread::current().name().unwrap_or(THREAD_NAME).to_owned();
     let world = thread::Builder::new()
         .name(name)
-        .spawn(|| simulate(trial, None, scenario).result);
+        .spawn(|| simulate(trial, None, Box::new(scenario)).result);
     let world = match world {
         Ok(world) => world,
         Err(error) => panic!("a simulated world takes a thread: {error}"),
@@ -203,13 +202,14 @@ pub(super) fn simulate_here<T: Send>(
     let result = match scheduler.recv() {
         Err(_) => Err(Box::new("the world did not begin") as _),
         Ok(scheduler) => {
-            let body = || {
-                let _told_when_dropped = tell_over;
-                body()
+            let mut told_when_dropped = Some(tell_over);
+            let mut body = || {
+                let _told = told_when_dropped.take();
+                body();
             };
-            let spawned = || _ = tell_spawned.send(());
-            match task::call_on_and(scheduler, "main", body, spawned) {
-                Ok(value) => Ok(value),
+            let mut spawned = || _ = tell_spawned.send(());
+            match task::call_on_and(scheduler, "main", &mut body, &mut spawned) {
+                Ok(()) => Ok(()),
                 Err(error) if error.is_panic() => Err(error.into_panic()),
                 Err(error) => Err(Box::new(format!("main {error}")) as _),
             }
@@ -222,7 +222,7 @@ pub(super) fn simulate_here<T: Send>(
 fn on_own_thread(
     trial: Trial,
     sweep: Option<Arc<Sweep>>,
-    scenario: impl FnOnce(&World) + Send + 'static,
+    scenario: Scenario,
     tell: &mpsc::Sender<Ended>,
     lives: &OnceLock<Lives>,
 ) -> io::Result<()> {

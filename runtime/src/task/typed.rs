@@ -166,17 +166,20 @@ pub(crate) fn call_on<T: Send>(
     name: &'static str,
     body: impl FnOnce() -> T + Send,
 ) -> Result<T, JoinError> {
-    call_on_and(scheduler, name, body, || ())
+    let (mut body, mut value) = (Some(body), None);
+    let mut run = || value = body.take().map(|body| body());
+    call_on_and(scheduler, name, &mut run, &mut || ())?;
+    Ok(value.expect("the task has run to its end"))
 }
 
-/// What [`call_on`] does; calls `spawned` once the task is queued.
+/// What [`call_on`] does, compiled once for all bodies; calls `spawned` once the task is queued.
 #[track_caller]
-pub(crate) fn call_on_and<T: Send>(
+pub(crate) fn call_on_and(
     scheduler: &Arc<Scheduler>,
     name: &'static str,
-    body: impl FnOnce() -> T + Send,
-    spawned: impl FnOnce(),
-) -> Result<T, JoinError> {
+    body: &mut (dyn FnMut() + Send),
+    spawned: &mut dyn FnMut(),
+) -> Result<(), JoinError> {
     let class = scheduler.default_class;
     // SAFETY: this call returns or unwinds only once the task is complete.
     let Ok((task, handle)) = unsafe {

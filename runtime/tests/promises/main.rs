@@ -107,6 +107,13 @@ fn no_world() {
 /// Runs `body` on so many workers and holds that no coroutine is left. A hang, which may be one that nothing
 /// can cut, ends the process with the test's name.
 fn on<T: Send>(workers: usize, body: impl FnOnce() -> T + Send) -> T {
+    let mut value = None;
+    run_on(workers, Box::new(|| value = Some(body())));
+    value.unwrap()
+}
+
+/// In a box, so that it is compiled once and not for each test.
+fn run_on(workers: usize, body: Box<dyn FnOnce() + Send + '_>) {
     let name = thread::current().name().unwrap_or("a test").to_owned();
     let is_simulated = is_simulated(&name);
     let (done, ended) = mpsc::channel::<()>();
@@ -116,17 +123,15 @@ fn on<T: Send>(workers: usize, body: impl FnOnce() -> T + Send) -> T {
             std::process::abort();
         }
     });
-    let value = match is_simulated {
+    match is_simulated {
         true => sim::run_here(Order::InTurn, 0, body),
         false => {
             let runtime = Runtime::builder().workers(workers).build().unwrap();
-            let value = runtime.run(body);
+            runtime.run(body);
             assert!(runtime.shutdown().is_clean(), "coroutines are left");
-            value
         }
-    };
+    }
     drop(done);
-    value
 }
 
 /// Runs `body` from a plain thread and from a coroutine.
