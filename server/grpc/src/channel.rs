@@ -1,28 +1,19 @@
 //! A connection to a server, which many calls share, and which is made anew when it is gone.
 
 use std::{
-    fmt,
-    future::Future,
-    io,
-    pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll},
-    time::{Duration, Instant},
+    fmt, io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use bytes::Bytes;
-use h2::{
-    Ping, PingPong,
-    client::{Connection, SendRequest},
-};
 use http::uri::{Authority, Scheme};
-use maniple::{cancel, future::Poller, sync::oneshot, task, time::now};
+use maniple::cancel;
 #[cfg(feature = "tls")]
 use maniple_server::tls::ClientConfig;
-use maniple_server::transport::{Connector, Dialed, Polled};
+use maniple_server::{
+    http2::{Link, LinkSettings},
+    transport::{Connector, Dialed},
+};
 
 use crate::status::{Code, Status};
 
@@ -41,9 +32,7 @@ struct Shared {
     host: Option<Authority>,
     /// Held over the wait for a connection, so that one is made for all.
     connecting: maniple::sync::Mutex<()>,
-    current: Mutex<Option<SendRequest<Bytes>>>,
-    /// Calls under way.
-    calls: Arc<AtomicUsize>,
+    current: Mutex<Option<Link>>,
 }
 
 #[derive(Clone)]
@@ -55,15 +44,7 @@ struct Settings {
     max_message: usize,
     connect_timeout: Duration,
     compress: bool,
-    keep_alive: Option<KeepAlive>,
-}
-
-/// When the server is asked whether it is there.
-#[derive(Clone, Copy, Debug)]
-struct KeepAlive {
-    every: Duration,
-    patience: Duration,
-    when_idle: bool,
+    link: LinkSettings,
 }
 
 impl Channel {
@@ -77,7 +58,7 @@ impl Channel {
             max_message: 4 * 1024 * 1024,
             connect_timeout: Duration::from_secs(10),
             compress: false,
-            keep_alive: None,
+            link: LinkSettings::new().name("gRPC connection"),
         })
     }
 
@@ -128,20 +109,14 @@ impl Channel {
     /// asks more often than they allow, which is every 5 minutes with their defaults.
     pub fn keep_alive(self, every: Duration, patience: Duration) -> Self {
         self.changed(|settings| {
-            settings.keep_alive = Some(KeepAlive {
-                every: every.max(LEAST_KEEP_ALIVE),
-                patience,
-                when_idle: false,
-            });
+            settings.link = settings.link.clone().keep_alive(every, patience);
         })
     }
 
     /// The same, and it is asked without calls, too, for what is between to keep the connection.
     pub fn keep_alive_when_idle(self, yes: bool) -> Self {
         self.changed(|settings| {
-            if let Some(keep_alive) = &mut settings.keep_alive {
-                keep_alive.when_idle = yes;
-            }
+            settings.link = settings.link.clone().keep_alive_when_idle(yes);
         })
     }
 
@@ -158,7 +133,6 @@ impl Channel {
                 settings,
                 connecting: maniple::sync::Mutex::new(()),
                 current: Mutex::new(None),
-                calls: Arc::default(),
             }),
         }
     }
@@ -191,47 +165,33 @@ impl Channel {
         self.shared.settings.compress
     }
 
-    /// Counts a call as under way until that is dropped.
-    pub(crate) fn count(&self) -> Counted {
-        let calls = self.shared.calls.clone();
-        calls.fetch_add(1, Ordering::Relaxed);
-        Counted(calls)
-    }
-
     /// Never held over a wait.
-    fn current(&self) -> MutexGuard<'_, Option<SendRequest<Bytes>>> {
+    fn current(&self) -> MutexGuard<'_, Option<Link>> {
         let current = self.shared.current.lock();
         current.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that takes a request now.
-    pub(crate) fn ready(&self, poller: &Poller) -> Result<SendRequest<Bytes>, Status> {
-        if let Some(ready) = self.ready_of_current(poller)? {
-            return Ok(ready);
+    /// A connection that takes requests, as far as is known.
+    pub(crate) fn link(&self) -> Result<Link, Status> {
+        if let Some(open) = self.open_one() {
+            return Ok(open);
         }
         let _turn = self.shared.connecting.lock();
         cancel::check().map_err(|cut| Status::of_io(&cut.into()))?;
-        if let Some(ready) = self.ready_of_current(poller)? {
-            return Ok(ready);
+        if let Some(open) = self.open_one() {
+            return Ok(open);
         }
         let made = self.connect()?;
         *self.current() = Some(made.clone());
         Ok(made)
     }
 
-    fn ready_of_current(&self, poller: &Poller) -> Result<Option<SendRequest<Bytes>>, Status> {
-        let current = self.current().clone();
-        let Some(mut send) = current else {
-            return Ok(None);
-        };
-        let ready = poller.wait(None, |context| send.poll_ready(context));
-        match ready.map_err(|error| Status::of_io(&error))? {
-            Ok(()) => Ok(Some(send)),
-            Err(_) => {
-                *self.current() = None;
-                Ok(None)
-            }
+    fn open_one(&self) -> Option<Link> {
+        let mut current = self.current();
+        if current.as_ref().is_some_and(|link| !link.is_open()) {
+            *current = None;
         }
+        current.clone()
     }
 
     /// The connection is of no use any more.
@@ -239,7 +199,7 @@ impl Channel {
         *self.current() = None;
     }
 
-    fn connect(&self) -> Result<SendRequest<Bytes>, Status> {
+    fn connect(&self) -> Result<Link, Status> {
         let unavailable = |error: io::Error| {
             let status = Status::of_io(&error);
             match status.code() {
@@ -257,17 +217,9 @@ impl Channel {
             .map_err(late)
             .and_then(|made| made)
             .map_err(unavailable)?;
-        let (ready, shaken) = oneshot::channel();
-        let named = task::Builder::new().name("gRPC connection");
-        let (limit, keep_alive) = (settings.connect_timeout, settings.keep_alive);
-        let calls = self.shared.calls.clone();
-        let driving = named.spawn(move || drive(dialed, limit, keep_alive, &calls, ready));
-        driving.map_err(unavailable)?;
-        match shaken.recv() {
-            Ok(Ok(send)) => Ok(send),
-            Ok(Err(error)) => Err(unavailable(error)),
-            Err(_) => Err(unavailable(io::ErrorKind::ConnectionAborted.into())),
-        }
+        let link = settings.link.clone();
+        let link = link.handshake_timeout(settings.connect_timeout);
+        Link::open(dialed, &link).map_err(unavailable)
     }
 }
 
@@ -303,154 +255,6 @@ fn host_of(authority: &str) -> &str {
         .and_then(|host| host.strip_suffix(']'));
     inner.unwrap_or(host)
 }
-
-/// A call that is under way.
-#[derive(Debug)]
-pub(crate) struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Runs a connection until its end. It ends with the last who could call over it.
-fn drive(
-    dialed: Dialed,
-    limit: Duration,
-    keep_alive: Option<KeepAlive>,
-    calls: &AtomicUsize,
-    ready: oneshot::Sender<io::Result<SendRequest<Bytes>>>,
-) {
-    let (wire, poller) = (Polled::new(dialed), Poller::new());
-    let Some(mut connection) = shake_hands(&wire, &poller, limit, ready) else {
-        return;
-    };
-    let interest = || wire.interest();
-    let pings = keep_alive.zip(connection.ping_pong());
-    let mut pings = pings.map(|(settings, ping_pong)| Pings::new(settings, ping_pong));
-    let ended = loop {
-        let until = pings.as_ref().map(Pings::due);
-        let polled = poller.wait_beside(until, interest, |context| {
-            let ended = Pin::new(&mut *connection).poll(context);
-            match &mut pings {
-                Some(pings) if ended.is_pending() => pings.poll(context).map_ok(|()| None),
-                _ => ended.map(|ended| Ok(Some(ended))),
-            }
-        });
-        match polled {
-            Ok(Ok(Some(ended))) => break ended.map_err(|error| error.to_string()),
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => break Err(error.to_string()),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut && cancel::check().is_ok() => {
-                let is_calling = calls.load(Ordering::Relaxed) > 0;
-                if pings
-                    .as_mut()
-                    .is_some_and(|pings| pings.is_late(is_calling))
-                {
-                    break Err("the server does not answer a PING".to_owned());
-                }
-            }
-            // All that is under way ends with the connection.
-            Err(error) => break Err(error.to_string()),
-        }
-    };
-    if let Err(error) = ended {
-        maniple::panics::catch(|| log::debug!("gRPC connection: {error}"));
-    }
-}
-
-/// Tells `ready` what came of it. A frame of its own, and boxes, so that little is left on the stack of who waits for hours.
-#[inline(never)]
-fn shake_hands(
-    wire: &Polled,
-    poller: &Poller,
-    limit: Duration,
-    ready: oneshot::Sender<io::Result<SendRequest<Bytes>>>,
-) -> Option<Box<Connection<Polled, Bytes>>> {
-    let mut builder = h2::client::Builder::new();
-    builder
-        .enable_push(false)
-        .initial_window_size(WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(HEADS);
-    let mut handshake = Box::pin(builder.handshake(wire.clone()));
-    let until = now().checked_add(limit);
-    let interest = || wire.interest();
-    let shaken = poller.wait_beside(until, interest, |context| handshake.as_mut().poll(context));
-    let (told, connection) = match shaken {
-        Ok(Ok((send, connection))) => (Ok(send), Some(Box::new(connection))),
-        Ok(Err(error)) => (Err(io::Error::other(error)), None),
-        Err(error) => (Err(error), None),
-    };
-    ready.send(told).ok().and(connection)
-}
-
-/// Asks the server whether it is there.
-struct Pings {
-    settings: KeepAlive,
-    ping_pong: PingPong,
-    /// When the next is due, or the answer to the last.
-    due: Instant,
-    is_out: bool,
-}
-
-impl Pings {
-    fn new(settings: KeepAlive, ping_pong: PingPong) -> Self {
-        Self {
-            settings,
-            ping_pong,
-            due: after(settings.every),
-            is_out: false,
-        }
-    }
-
-    fn due(&self) -> Instant {
-        self.due
-    }
-
-    /// Whether the time has passed for an answer. If none is waited for, it is asked.
-    fn is_late(&mut self, is_calling: bool) -> bool {
-        if self.due > now() {
-            return false;
-        }
-        if self.is_out {
-            return true;
-        }
-        let is_asked = is_calling || self.settings.when_idle;
-        self.is_out = is_asked && self.ping_pong.send_ping(Ping::opaque()).is_ok();
-        self.due = after(match self.is_out {
-            true => self.settings.patience,
-            false => self.settings.every,
-        });
-        false
-    }
-
-    /// Ready when the connection failed, or an answer has put off the next question.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
-        if !self.is_out {
-            return Poll::Pending;
-        }
-        self.ping_pong.poll_pong(context).map_ok(|_| {
-            self.is_out = false;
-            self.due = after(self.settings.every);
-        })
-    }
-}
-
-/// So much from now, or in a time that never comes.
-fn after(time: Duration) -> Instant {
-    let never = Duration::from_secs(100 * 365 * 24 * 3600);
-    now() + time.min(never)
-}
-
-/// More often than this is a flood.
-const LEAST_KEEP_ALIVE: Duration = Duration::from_millis(100);
-
-/// Bytes of an answer that may come before they are read, of all answers, and of a head.
-const WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-const HEADS: u32 = 64 * 1024;
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,25 +1,18 @@
 //! The client's side: calls over a [`Channel`], within the caller's deadline.
 
-use std::{
-    fmt, io,
-    io::Read,
-    marker::PhantomData,
-    ops::Deref,
-    task::{Context, Poll, Waker},
-};
+use std::{fmt, io, io::Read, marker::PhantomData, ops::Deref};
 
 use bytes::{Buf, Bytes};
-use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
     header::{CONTENT_TYPE, TE, USER_AGENT},
     uri::{self, PathAndQuery},
 };
-use maniple::future::Poller;
+use maniple_server::http2::{LinkError, Reason, ReceiveHalf, SendHalf};
 use prost::Message;
 
 use crate::{
-    channel::{Channel, Counted},
+    channel::Channel,
     message::{self, ACCEPT_ENCODING, ACCEPTED, Coding, ENCODING, GRPC, GZIP},
     metadata::Metadata,
     status::{Code, Status},
@@ -180,26 +173,22 @@ impl Caller {
     }
 
     fn begin<Q, A>(&self, path: &'static str) -> Result<(Sending<Q>, Replies<A>), Status> {
-        let poller = Poller::new();
         let mut has_tried = false;
         loop {
-            let mut send = self.channel.ready(&poller)?;
-            match send.send_request(self.head(path)?, false) {
-                Ok((response, stream)) => {
+            let link = self.channel.link()?;
+            match link.request(self.head(path)?, false) {
+                Ok((half, answer)) => {
                     let sending = Sending {
-                        stream,
-                        poller: None,
+                        half,
                         coding: self.coding(),
                         is_told: self.compress,
                         _messages: PhantomData,
                     };
                     let receiving = Replies {
-                        response: Some(response),
+                        has_head: false,
                         body: Incoming {
-                            stream: None,
+                            half: answer,
                             piece: Bytes::new(),
-                            came: 0,
-                            poller,
                             failed: None,
                         },
                         coding: Coding::Identity,
@@ -208,14 +197,13 @@ impl Caller {
                         trailers: Metadata::new(),
                         is_over: false,
                         was_compressed: false,
-                        _counted: self.channel.count(),
                         is_unseen: false,
                         _messages: PhantomData,
                     };
                     return Ok((sending, receiving));
                 }
                 // It has gone since it was asked for.
-                Err(error) if has_tried => return Err(of_protocol(&error)),
+                Err(error) if has_tried => return Err(of_link(&error)),
                 Err(_) => {
                     has_tried = true;
                     self.channel.forget();
@@ -260,8 +248,7 @@ static OWN_NAME: HeaderValue =
 
 /// The half of a call by which messages go. Dropping it without [`finish`](Sending::finish) gives the call up.
 pub struct Sending<Q> {
-    stream: SendStream<Bytes>,
-    poller: Option<Poller>,
+    half: SendHalf,
     coding: Coding,
     /// Whether the server was told that messages may come compressed.
     is_told: bool,
@@ -293,32 +280,14 @@ impl<Q: Message> Sending<Q> {
     }
 
     fn end(&mut self) -> Result<(), Status> {
-        let ended = self.stream.send_data(Bytes::new(), true);
-        ended.map_err(|error| of_protocol(&error))
+        self.half.finish().map_err(|error| of_link(&error))
     }
 }
 
 impl<Q> Sending<Q> {
-    fn send_bytes(&mut self, mut bytes: Bytes, last: bool) -> Result<(), Status> {
-        while !bytes.is_empty() {
-            self.stream.reserve_capacity(bytes.len());
-            let room = match self.stream.capacity() {
-                0 => {
-                    let stream = &mut self.stream;
-                    let poller = self.poller.get_or_insert_default();
-                    let room = poller.wait(None, |context| stream.poll_capacity(context));
-                    match room.map_err(|error| Status::of_io(&error))? {
-                        Some(room) => room.map_err(|error| of_protocol(&error))?,
-                        None => return Err(Status::new(Code::Unavailable, "the call has ended")),
-                    }
-                }
-                room => room,
-            };
-            let part = bytes.split_to(room.min(bytes.len()));
-            let sent = self.stream.send_data(part, last && bytes.is_empty());
-            sent.map_err(|error| of_protocol(&error))?;
-        }
-        Ok(())
+    fn send_bytes(&mut self, bytes: Bytes, last: bool) -> Result<(), Status> {
+        let sent = self.half.send(bytes, last);
+        sent.map_err(|error| of_link(&error))
     }
 }
 
@@ -362,7 +331,7 @@ impl<Q: Message, A: Message + Default> Answered<Q, A> {
 
 /// Messages that are answered, one after the other. Dropping it gives the call up.
 pub struct Replies<A> {
-    response: Option<ResponseFuture>,
+    has_head: bool,
     body: Incoming,
     coding: Coding,
     limit: usize,
@@ -370,7 +339,6 @@ pub struct Replies<A> {
     trailers: Metadata,
     is_over: bool,
     was_compressed: bool,
-    _counted: Counted,
     /// Whether the server has said that it did not look at the call.
     is_unseen: bool,
     _messages: PhantomData<fn() -> A>,
@@ -397,21 +365,19 @@ impl<A: Message + Default> Replies<A> {
     }
 
     fn await_head(&mut self) -> Result<(), Status> {
-        let Some(mut response) = self.response.take() else {
+        if self.has_head {
             return Ok(());
-        };
-        let poller = &self.body.poller;
-        let answered = poller.wait(None, |context| {
-            std::future::Future::poll(std::pin::Pin::new(&mut response), context)
-        });
-        let answered = answered.map_err(|error| Status::of_io(&error))?;
-        let (head, body) = match answered {
-            Ok(answer) => answer.into_parts(),
+        }
+        let head = match self.body.half.head() {
+            Ok(head) => head.into_parts().0,
             Err(error) => {
-                self.is_unseen = is_unseen(&error);
-                return Err(of_protocol(&error));
+                self.is_unseen = error.is_unseen();
+                // One that was cut short may still come.
+                self.has_head = !matches!(error, LinkError::Cut(_));
+                return Err(of_link(&error));
             }
         };
+        self.has_head = true;
         let content = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         let is_of_grpc = content.is_some_and(message::is_grpc);
         if !is_of_grpc || head.status != http::StatusCode::OK {
@@ -420,7 +386,7 @@ impl<A: Message + Default> Replies<A> {
                 _ => Status::of_http(head.status),
             });
         }
-        if body.is_end_stream() {
+        if self.body.half.is_over() {
             // All that it says is in the head.
             self.is_over = true;
             let said = Status::read(&head.headers);
@@ -439,7 +405,6 @@ impl<A: Message + Default> Replies<A> {
         };
         self.coding = coding;
         self.headers = Metadata::of(head.headers);
-        self.body.stream = Some(body);
         Ok(())
     }
 
@@ -513,52 +478,27 @@ impl<A> fmt::Debug for Replies<A> {
 
 /// A body as it comes.
 struct Incoming {
-    stream: Option<RecvStream>,
+    half: ReceiveHalf,
     piece: Bytes,
-    /// How long it was when it came. The window is opened by that once it is used up.
-    came: usize,
-    poller: Poller,
     /// Why it broke off, where that is known better than an error of I/O says.
     failed: Option<Status>,
 }
 
 impl Incoming {
     fn trailers(&mut self) -> Result<HeaderMap, Status> {
-        let Some(stream) = &mut self.stream else {
-            return Ok(HeaderMap::new());
-        };
-        let came = self
-            .poller
-            .wait(None, |context| stream.poll_trailers(context));
-        let came = came.map_err(|error| Status::of_io(&error))?;
-        let came = came.map_err(|error| of_protocol(&error))?;
-        Ok(came.unwrap_or_default())
+        self.half.trailers().map_err(|error| of_link(&error))
     }
 
     fn next_piece(&mut self) -> io::Result<bool> {
-        let Some(stream) = &mut self.stream else {
-            return Ok(false);
-        };
-        let used = std::mem::take(&mut self.came);
-        if used > 0 {
-            // A stream that is gone has no window.
-            let _ = stream.flow_control().release_capacity(used);
-        }
-        let mut poll = |context: &mut Context<'_>| stream.poll_data(context);
-        // Most often it is there.
-        let came = match poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(came) => came,
-            Poll::Pending => self.poller.wait(None, poll)?,
-        };
-        match came {
-            None => Ok(false),
-            Some(Ok(piece)) => {
-                self.came = piece.len();
+        match self.half.part() {
+            Ok(None) => Ok(false),
+            Ok(Some(piece)) => {
                 self.piece = piece;
                 Ok(true)
             }
-            Some(Err(error)) => {
-                self.failed = Some(of_protocol(&error));
+            Err(LinkError::Cut(cut)) => Err(cut),
+            Err(error) => {
+                self.failed = Some(of_link(&error));
                 Err(io::Error::other(error))
             }
         }
@@ -578,16 +518,15 @@ impl Read for Incoming {
     }
 }
 
-/// Whether an error says that the server has not looked at the request (RFC 9113, 8.7).
-fn is_unseen(error: &h2::Error) -> bool {
-    let is_refused = error.reason() == Some(Reason::REFUSED_STREAM);
-    error.is_remote() && (is_refused || error.is_go_away())
-}
-
 /// What an error of HTTP/2 means for a call (`PROTOCOL-HTTP2.md` of gRPC).
-fn of_protocol(error: &h2::Error) -> Status {
-    if let Some(error) = error.get_io() {
-        return Status::new(Code::Unavailable, error.to_string());
+fn of_link(error: &LinkError) -> Status {
+    match error {
+        LinkError::Cut(cut) => return Status::of_io(cut),
+        LinkError::Closed => return Status::new(Code::Unavailable, "the call has ended"),
+        _ => {}
+    }
+    if let Some(broken) = error.broken() {
+        return Status::new(Code::Unavailable, broken.to_string());
     }
     let code = match error.reason() {
         Some(Reason::REFUSED_STREAM) => Code::Unavailable,

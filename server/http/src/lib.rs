@@ -49,6 +49,8 @@ mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http1;
+#[cfg(feature = "http2")]
+pub mod http2;
 mod id;
 pub mod middleware;
 mod origin;
