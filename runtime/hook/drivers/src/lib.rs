@@ -1,11 +1,12 @@
 //! Servers that tests of drivers start, real ones, and how such a test is run: many calls on one worker at once.
 
 mod network;
+mod port;
 
 use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -14,6 +15,7 @@ use std::{
 };
 
 use maniple::{Runtime, spawn, timeout};
+use port::HeldPort;
 
 pub use network::{Carries, Network};
 
@@ -97,6 +99,7 @@ pub struct Server {
     process: Child,
     /// It listens there, on the loopback address.
     pub port: u16,
+    held: HeldPort,
     folder: PathBuf,
 }
 
@@ -112,6 +115,8 @@ impl Server {
     pub fn redis() -> Self {
         Self::start("redis-server", |command, port, _| {
             command.args([
+                "--bind",
+                "127.0.0.1",
                 "--port",
                 &port.to_string(),
                 "--save",
@@ -142,8 +147,11 @@ impl Server {
 
     /// Mosquitto, a broker of MQTT.
     pub fn mosquitto() -> Self {
-        Self::start("mosquitto", |command, port, _| {
-            command.args(["-p", &port.to_string()]);
+        Self::start("mosquitto", |command, port, folder| {
+            let settings = folder.join("mosquitto.conf");
+            let lines = format!("listener {port} 127.0.0.1\nallow_anonymous true\n");
+            fs::write(&settings, lines).unwrap();
+            command.arg("-c").arg(settings);
         })
     }
 
@@ -212,7 +220,8 @@ impl Server {
                 }
             }
         };
-        let (port, folder) = place("postgres");
+        let (held, folder) = place("postgres");
+        let port = held.number();
         let data = folder.join("data");
         if is_root() {
             run(Command::new("chown").arg("postgres").arg(&folder));
@@ -226,7 +235,7 @@ impl Server {
             .arg(&data)
             .args(["-p", &port.to_string(), "-h", "127.0.0.1"]);
         command.args(["-k", "", "-c", "max_connections=1200", "-c", "fsync=off"]);
-        let server = Self::begin(command, port, folder);
+        let server = Self::begin(command, held, folder);
         // It listens before it lets anybody in.
         let at = ["-q", "-h", "127.0.0.1", "-p", &port.to_string()].map(str::to_owned);
         let until = Instant::now() + LONG;
@@ -253,29 +262,29 @@ impl Server {
     }
 
     fn python(name: &str, code: &str) -> Self {
-        let (port, folder) = place(name);
+        let (held, folder) = place(name);
         let mut command = Command::new("python3");
         command.args([
             "-c",
             code,
-            &port.to_string(),
+            &held.number().to_string(),
             &CALL.as_secs_f64().to_string(),
         ]);
-        Self::begin(command, port, folder)
+        Self::begin(command, held, folder)
     }
 
     fn start(program: &str, settings: impl FnOnce(&mut Command, u16, &Path)) -> Self {
-        let (port, folder) = place(program);
+        let (held, folder) = place(program);
         let sbin = ["/usr/sbin", "/usr/bin"].map(|folder| Path::new(folder).join(program));
         let path = sbin.into_iter().find(|path| path.exists());
         let path =
             path.unwrap_or_else(|| panic!("{program} is installed: .ci/run drivers does that"));
         let mut command = Command::new(path);
-        settings(&mut command, port, &folder);
-        Self::begin(command, port, folder)
+        settings(&mut command, held.number(), &folder);
+        Self::begin(command, held, folder)
     }
 
-    fn begin(mut command: Command, port: u16, folder: PathBuf) -> Self {
+    fn begin(mut command: Command, held: HeldPort, folder: PathBuf) -> Self {
         let log = File::create(folder.join("log")).unwrap();
         command
             .stdin(Stdio::null())
@@ -294,7 +303,8 @@ impl Server {
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut server = Self {
             process,
-            port,
+            port: held.number(),
+            held,
             folder,
         };
         server.await_port();
@@ -303,7 +313,12 @@ impl Server {
 
     fn await_port(&mut self) {
         let until = Instant::now() + LONG;
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        // Of one that has just ended there are no descriptors to be read.
+        while !self
+            .held
+            .is_listened_on_by(self.process.id())
+            .unwrap_or(false)
+        {
             let ended = self.process.try_wait().unwrap();
             if ended.is_some() || Instant::now() > until {
                 let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
@@ -320,15 +335,11 @@ impl Server {
     }
 }
 
-/// A free port, and a folder of its own.
-fn place(name: &str) -> (u16, PathBuf) {
+/// A port that nobody else gets, and a folder of its own.
+fn place(name: &str) -> (HeldPort, PathBuf) {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = HeldPort::any().unwrap();
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let folder =
         std::env::temp_dir().join(format!("maniple-{name}-{}-{number}", std::process::id()));
