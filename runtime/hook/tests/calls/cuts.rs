@@ -9,7 +9,7 @@ use std::{
 
 use maniple::{cancel::CancelToken, spawn, timeout};
 
-use crate::{WHILE, on_one_worker, pair, poll, sleep};
+use crate::{LONG, WHILE, on_one_worker, pair, poll, sleep};
 
 #[test]
 fn a_sockets_own_timeout_ends_the_call_and_leaves_the_connection() {
@@ -23,6 +23,62 @@ fn a_sockets_own_timeout_ends_the_call_and_leaves_the_connection() {
         far.write_all(b"x").unwrap();
         near.read_exact(&mut [0; 1]).unwrap();
     });
+}
+
+#[test]
+fn a_sockets_own_timeout_ends_a_blocked_send_and_leaves_the_connection() {
+    on_one_worker(|| {
+        let (mut near, mut far) = pair();
+        near.set_write_timeout(Some(WHILE)).unwrap();
+        let began = Instant::now();
+        let (sent, error) = fill(&mut near);
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(began.elapsed() >= WHILE);
+        far.read_exact(&mut vec![0; sent]).unwrap();
+        near.write_all(b"x").unwrap();
+        far.read_exact(&mut [0]).unwrap();
+    });
+}
+
+#[test]
+fn of_a_sockets_own_timeout_and_a_deadline_the_shorter_one_ends_the_call() {
+    on_one_worker(|| {
+        let read = |of: &mut TcpStream| of.read(&mut [0]).unwrap_err();
+        let write = |of: &mut TcpStream| fill(of).1;
+        for call in [read, write] {
+            let set = |of: &TcpStream, time| {
+                of.set_read_timeout(Some(time)).unwrap();
+                of.set_write_timeout(Some(time)).unwrap();
+            };
+            let (mut near, mut far) = pair();
+            set(&near, WHILE);
+            let error = timeout(LONG, || call(&mut near)).unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+            // The connection is as it was.
+            far.write_all(b"x").unwrap();
+            near.read_exact(&mut [0]).unwrap();
+
+            let (mut near, mut far) = pair();
+            set(&near, LONG);
+            let error = timeout(WHILE, || call(&mut near)).unwrap();
+            assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT));
+            // And this one is not.
+            _ = far.write_all(b"late");
+            assert!(matches!(near.read(&mut [0; 4]), Ok(0) | Err(_)));
+        }
+    });
+}
+
+/// Sends until a send fails: how much it was, since one says first what it had room for, and how it failed.
+fn fill(to: &mut impl Write) -> (usize, io::Error) {
+    let bytes = vec![7; 64 << 20];
+    let mut sent = 0;
+    loop {
+        match to.write(&bytes) {
+            Ok(more) => sent += more,
+            Err(error) => return (sent, error),
+        }
+    }
 }
 
 #[test]
