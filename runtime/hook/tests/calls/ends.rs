@@ -12,7 +12,7 @@ use std::{
 
 use maniple::{cancel::CancelToken, spawn, sync::Barrier};
 
-use crate::{WHILE, on_one_worker, sleep};
+use crate::{WHILE, alone_with_children, on_one_worker, sleep};
 
 #[test]
 fn sleeps_of_std_are_at_the_same_time() {
@@ -73,6 +73,7 @@ fn names_are_looked_up_by_others() {
 
 #[test]
 fn programs_and_threads_are_waited_for() {
+    let _alone = alone_with_children();
     on_one_worker(|| {
         let at_once = [(); 3].map(|()| Arc::new(AtOnce::default()));
         let together = Arc::new(Barrier::new(8));

@@ -4,6 +4,7 @@ mod bytes;
 mod connections;
 mod cuts;
 mod ends;
+mod forms;
 mod numbers;
 mod readiness;
 
@@ -11,6 +12,7 @@ use std::{
     io::{self, Read, Write},
     net::{TcpListener, TcpStream},
     os::fd::AsRawFd,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -27,6 +29,12 @@ fn on_one_worker<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     maniple_hook::install!();
     let runtime = Runtime::builder().workers(1).build().unwrap();
     runtime.run(|| timeout(LONG, test).expect("it does not hang"))
+}
+
+/// The right to have children, which a wait for any child would take from others.
+fn alone_with_children() -> MutexGuard<'static, ()> {
+    static CHILDREN: Mutex<()> = Mutex::new(());
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A connection of std's, and its other end.
