@@ -5,6 +5,7 @@ mod connections;
 mod cuts;
 mod ends;
 mod forms;
+mod midway;
 mod numbers;
 mod readiness;
 
