@@ -1,7 +1,8 @@
 //! Waits for calls that know nothing of coroutines: what `maniple-hook` is built on. Not for others, and no part of
 //! what versions promise.
 //!
-//! Nothing here unwinds or logs, and what need not wait does not allocate: a caller may be in the middle of C.
+//! Nothing here unwinds or logs: a caller may be in the middle of C, or of an allocator. What need not wait does not
+//! allocate, and a wait does for the first use of a descriptor's number alone; `look_up` does each time.
 
 use std::{
     hint::black_box,
