@@ -39,8 +39,8 @@
 //! `splice`. [`names`] lists them.
 //!
 //! Locks are not, nor what parks a thread: a lock of std's that is held over a hooked wait, and asked for by another
-//! coroutine of the same worker, stops that worker for good, as it would with any other wait of maniple's. See the
-//! chapter *Your drivers, unmodified* of the book.
+//! coroutine of the same worker, stops that worker for good, as it would with any other wait of maniple's. So that this
+//! does not pass in silence, [`install!`] has workers watched. See the chapter *Your drivers, unmodified* of the book.
 //!
 //! # Deadlines and cancellation
 //!
@@ -72,11 +72,19 @@ mod symbols;
 mod time;
 mod transfer;
 
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use maniple::inspect;
+
 pub use symbols::{NotOurs, names};
 
 /// Has coroutines of this process suspended by the calls of the C library that would block their workers.
 ///
-/// [`install!`] does this, and says more clearly what is wrong. Called again, it changes nothing.
+/// [`install!`] does this, says more clearly what is wrong, and has workers watched. Called again, it changes
+/// nothing.
 ///
 /// # Errors
 /// If the process calls others under some of the names. Nothing is hooked then.
@@ -91,15 +99,31 @@ pub fn install() -> Result<(), NotOurs> {
     Ok(())
 }
 
-/// Hooks the calls of the C library, in this one line at the beginning of `main`.
+/// Hooks the calls of the C library, in this one line at the beginning of `main`, and has workers watched.
 ///
 /// In a library it does not compile: its users' programs decide.
 ///
+/// # The watch
+/// Who keeps a worker for a second, as one does that waits for a lock of std's, is told of in the log, target
+/// `maniple::stall`, as by [`watch_stalls`](maniple::inspect::watch_stalls). That takes a thread that looks four
+/// times a second, and nothing of the workers. It stands back while there is a watch of the program's own, with
+/// whatever limit, and while nobody hears of it: a logger has to be set that takes warnings. `install!(unwatched)` has
+/// none. There is none, either, where no thread can be started, or the kernel lacks membarrier(2).
+///
 /// # Panics
 /// If the process calls others under some of the names, with a message that says which.
+///
+/// # Examples
+/// ```
+/// maniple_hook::install!();
+/// ```
 #[macro_export]
 macro_rules! install {
     () => {{
+        $crate::install!(unwatched);
+        $crate::watch();
+    }};
+    (unwatched) => {{
         const _: () = ::std::assert!(
             ::std::cfg!(test)
                 || ::std::option_env!("CARGO_BIN_NAME").is_some()
@@ -113,6 +137,16 @@ macro_rules! install {
             ::std::panic!("{not_ours}");
         }
     }};
+}
+
+/// Has workers watched, once in a process. For [`install!`] alone.
+#[doc(hidden)]
+pub fn watch() {
+    static IS_ON: AtomicBool = AtomicBool::new(false);
+    if !IS_ON.swap(true, Ordering::Relaxed) {
+        // Where it cannot be, the program does without.
+        _ = inspect::watch_stalls_unasked(Duration::from_secs(1));
+    }
 }
 
 /// Whether code is the library's of a package: its crate has the package's name. For [`install!`] alone.

@@ -47,6 +47,8 @@ pub(crate) use dump::text_of;
 pub use quit::dump_on_sigquit;
 pub use section::add_section;
 pub use stacks::{GuardKind, Stacks, stacks};
+#[doc(hidden)]
+pub use stall::watch_stalls_unasked;
 pub use stall::{StallWatch, watch_stalls};
 
 use crate::{

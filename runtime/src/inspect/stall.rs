@@ -3,7 +3,11 @@
 use std::{
     fmt::Write,
     io,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -50,6 +54,35 @@ use crate::{
 /// # }
 /// ```
 pub fn watch_stalls(limit: Duration) -> io::Result<StallWatch> {
+    let (stop, thread) = start(limit, Whose::Program)?;
+    ASKED_FOR.fetch_add(1, Ordering::Relaxed);
+    Ok(StallWatch {
+        stop,
+        thread: Some(thread),
+    })
+}
+
+/// Watches in the same way, for good, while the program itself does not and has a logger that would hear of it. For
+/// `maniple-hook` alone: no part of what versions promise.
+///
+/// # Errors
+/// As those of [`watch_stalls`].
+#[doc(hidden)]
+pub fn watch_stalls_unasked(limit: Duration) -> io::Result<()> {
+    start(limit, Whose::Library).map(drop)
+}
+
+/// Watches that the program has started, and that have not ended.
+static ASKED_FOR: AtomicUsize = AtomicUsize::new(0);
+
+/// Who has wanted a watch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Program,
+    Library,
+}
+
+fn start(limit: Duration, whose: Whose) -> io::Result<(Arc<Stop>, JoinHandle<()>)> {
     if limit < Duration::from_millis(1) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -61,11 +94,8 @@ pub fn watch_stalls(limit: Duration) -> io::Result<StallWatch> {
     let theirs = stop.clone();
     let thread = std::thread::Builder::new()
         .name("maniple-stall".to_owned())
-        .spawn(move || watch(limit, &theirs))?;
-    Ok(StallWatch {
-        stop,
-        thread: Some(thread),
-    })
+        .spawn(move || watch(limit, whose, &theirs))?;
+    Ok((stop, thread))
 }
 
 /// Ends the watching when dropped; made by [`watch_stalls`].
@@ -73,11 +103,12 @@ pub fn watch_stalls(limit: Duration) -> io::Result<StallWatch> {
 #[must_use = "dropping it ends the watch"]
 pub struct StallWatch {
     stop: Arc<Stop>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Drop for StallWatch {
     fn drop(&mut self) {
+        ASKED_FOR.fetch_sub(1, Ordering::Relaxed);
         *self.stop.flag() = true;
         self.stop.raised.notify_all();
         if let Some(thread) = self.thread.take()
@@ -119,12 +150,17 @@ struct Seen {
 /// Looks in each limit.
 const LOOKS: u32 = 4;
 
-fn watch(limit: Duration, stop: &Stop) {
+fn watch(limit: Duration, whose: Whose, stop: &Stop) {
     let pause = (limit / LOOKS).min(Duration::from_secs(1));
     let patience = u32::try_from(limit.as_nanos().div_ceil(pause.as_nanos())).unwrap_or(u32::MAX);
     let mut seen: Vec<Seen> = Vec::new();
     let mut silence = Silence::new(pause);
     while !stop.wait(pause) {
+        let is_heard = log::max_level() >= log::LevelFilter::Warn;
+        if whose == Whose::Library && !(is_heard && ASKED_FOR.load(Ordering::Relaxed) == 0) {
+            seen.clear();
+            continue;
+        }
         let turns = snapshot::turns();
         if silence.lasts(&turns) {
             fenced::call_or_tell(
