@@ -106,6 +106,7 @@ impl Worker {
         while let Some(task) = self.take_from_others() {
             self.spawn_local(task);
         }
+        world.cut_due();
         let gave_way = self.gave_way.take();
         let (mut budget, mut polls) = (0, true);
         let drawn = self.queue.draw(|count, look_at| {

@@ -120,6 +120,7 @@
 
 mod bounds;
 mod check;
+mod cuts;
 mod diagram;
 mod environment;
 mod files;
@@ -150,6 +151,7 @@ pub use bounds::Bounds;
 #[doc(hidden)]
 pub use check::run_here;
 pub use check::{check, check_by, record, run, run_by};
+pub use cuts::cut;
 pub use diagram::Record;
 pub use environment::{
     CHANGES_VARIABLE, DIAGRAM_VARIABLE, ORDER_VARIABLE, SEED_VARIABLE, SEEDS_VARIABLE,

@@ -54,7 +54,8 @@ impl Order {
 /// step. (In builds without debug assertions a [`Mutex`](crate::sync::Mutex) or [`RwLock`](crate::sync::RwLock) that
 /// is free is no such place, since to ask would cost too much there.) To have another coroutine go on while the last
 /// one could is a preemption, of which there are at most so many in an order; most faults take two (Musuvathi and
-/// Qadeer, 2007). Other changes are free. What the scenario [draws](World::draw) takes each of its values as well.
+/// Qadeer, 2007). Other changes are free. What the scenario [draws](World::draw) takes each of its values as well,
+/// and what it has [cut short](super::cut) is so before each turn.
 /// All else is as in the world of seed 0, and no time passes unless a scenario waits for it.
 ///
 /// So what holds here holds in every order within the bound: it is not a matter of chance.

@@ -144,7 +144,8 @@ thread_local! {
     static COURSE: RefCell<Option<Arc<Course>>> = const { RefCell::new(None) };
 }
 
-fn course() -> Option<Arc<Course>> {
+/// That of this thread's world, if it is in one.
+pub(super) fn course() -> Option<Arc<Course>> {
     now()?;
     COURSE.with_borrow(Clone::clone)
 }

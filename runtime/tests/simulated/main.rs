@@ -1,6 +1,7 @@
 //! What a simulated world promises, and what it holds the runtime to: one file for each subject.
 
 mod claims;
+mod cuts;
 mod datagrams;
 mod failing;
 mod faults;

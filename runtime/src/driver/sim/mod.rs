@@ -7,6 +7,7 @@
 
 mod chances;
 mod chronicle;
+mod cuts;
 mod datagram;
 mod dice;
 mod disk;

@@ -18,6 +18,7 @@ use std::{
 use super::{
     chances::Chances,
     chronicle::{Chronicle, Entry, Moment, Wanted},
+    cuts::{Cut, Cuts, Due},
     dice::Dice,
     disk::{Disk, Disks, Means},
     event::{Event, Happened},
@@ -176,6 +177,8 @@ pub(crate) struct World {
     is_touched: AtomicBool,
     /// Something is watched of which only the kernel knows when it is ready: no socket of the world's.
     is_opaque: AtomicBool,
+    /// Some call may be cut short.
+    has_cuts: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -183,6 +186,7 @@ struct State {
     plan: Plan<Event>,
     order: Order,
     chances: Chances,
+    cuts: Cuts,
     /// What the scenario itself leaves to chance.
     drawn: Dice,
     network: Network,
@@ -346,9 +350,11 @@ impl World {
             refused_at_once: AtomicU64::new(0),
             is_touched: AtomicBool::new(true),
             is_opaque: AtomicBool::new(false),
+            has_cuts: AtomicBool::new(false),
             state: Mutex::new(State {
                 plan: Plan::new(seed, Chronicle::new(wanted)),
                 chances: Chances::new(seed, chances),
+                cuts: Cuts::new(seed),
                 moving: Vec::new(),
                 watching: Vec::new(),
                 turns_of_others: 0,
@@ -524,6 +530,60 @@ impl World {
     fn strikes(&self, at: &'static Location<'static>) -> bool {
         let mut state = self.lock();
         state.wound_down_at.is_none() && state.chances.strikes(at)
+    }
+
+    /// When a call is cut short that begins now; `None` if never.
+    pub(crate) fn draw_cut(&self) -> Option<Due> {
+        let mut state = self.lock();
+        let State { cuts, order, .. } = &mut *state;
+        cuts.draw(order)
+    }
+
+    /// Has `call` cut short what begins now, there, unless the value is dropped before that is due.
+    pub(crate) fn open_cut(
+        &self,
+        due: Due,
+        at: &'static Location<'static>,
+        call: Call,
+    ) -> OpenCut<'_> {
+        let host = self.host();
+        let mut state = self.lock();
+        let number = state.cuts.open(due, Cut { at, host, call });
+        self.has_cuts.store(true, Ordering::Relaxed);
+        OpenCut {
+            world: self,
+            number,
+        }
+    }
+
+    /// Cuts short what is due before the round of the worker's that begins.
+    pub(crate) fn cut_due(&self) {
+        if self.has_cuts.load(Ordering::Relaxed) {
+            self.cut_before_round();
+        }
+    }
+
+    #[cold]
+    fn cut_before_round(&self) {
+        let mut state = self.lock();
+        let State {
+            cuts,
+            order,
+            plan,
+            trace,
+            ..
+        } = &mut *state;
+        let due = cuts.before_round(order);
+        for Cut { at, host, .. } in &due {
+            trace.add(u64::from(at.line()) << 32 | u64::from(at.column()));
+            if plan.chronicle.is_wanted() {
+                let (host, text) = (*host, format!("cut short, in the call at {at}"));
+                plan.note(Moment::Said { host, text });
+            }
+        }
+        self.has_cuts.store(cuts.are_open(), Ordering::Relaxed);
+        drop(state);
+        due.into_iter().for_each(|cut| (cut.call)());
     }
 
     /// Has the turns of a coroutine not count as something that happens, for as long as the value lives.
@@ -802,6 +862,18 @@ fn happen(mut state: MutexGuard<'_, State>, event: Event) -> Called {
 impl State {
     fn is_over(&self) -> bool {
         self.end.is_some() && self.wound_down_at.is_none()
+    }
+}
+
+/// A call is under way that may be cut short; dropping this says that it has returned.
+pub(crate) struct OpenCut<'a> {
+    world: &'a World,
+    number: u64,
+}
+
+impl Drop for OpenCut<'_> {
+    fn drop(&mut self) {
+        self.world.lock().cuts.close(self.number);
     }
 }
 
