@@ -20,6 +20,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "fault-injection")]
+use crate::sys::planted::{Planted, is_planted};
 use crate::{
     error::Interrupt,
     loom::{AtomicUsize, Ordering},
@@ -251,6 +253,10 @@ impl Semaphore {
                 deadline,
                 Interruptible::Yes,
                 |queue, _| {
+                    #[cfg(feature = "fault-injection")]
+                    if is_planted(Planted::LeavesWithoutAWord) {
+                        return;
+                    }
                     // What did not suffice for this request may suffice for the next.
                     let available = self.guard();
                     self.serve(queue, available);

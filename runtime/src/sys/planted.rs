@@ -14,6 +14,9 @@ pub enum Planted {
     DropsOnTheWorker,
     /// A notification that finds nobody waiting is not kept: who has looked, and is about to wait, misses it.
     ForgetsNotifications,
+    /// A request for permits that is given up has nobody look at the queue again: those behind it wait on, though there
+    /// is enough for them.
+    LeavesWithoutAWord,
     /// A pool of connections takes back one whose call was cut short: its answer comes to another call.
     KeepsWhatWasCut,
     /// A server's drain does not know of connections that are accepted while it is under way: it ends without them.

@@ -5,13 +5,16 @@ use std::{sync::Arc, time::Duration};
 use maniple::{
     cancel::{CancelToken, shield},
     sim::{self, Planted, World},
-    sync::{Mutex, Notify},
+    sync::{Mutex, Notify, Semaphore},
 };
 
 const SEEDS: u64 = 1000;
 
-/// The first seed that fails with the fault, and how; without it none does.
-fn found(fault: Planted, scenario: impl Fn(&World) + Copy + Send + Sync + 'static) -> String {
+/// The first seed that fails with the fault.
+fn first_failure(
+    fault: Planted,
+    scenario: impl Fn(&World) + Copy + Send + 'static,
+) -> Option<sim::Failure> {
     let with_fault = |seed| {
         let planted = move |world: &World| {
             sim::plant(fault);
@@ -19,7 +22,12 @@ fn found(fault: Planted, scenario: impl Fn(&World) + Copy + Send + Sync + 'stati
         };
         sim::run(seed, planted).err()
     };
-    let failure = (0..SEEDS).find_map(with_fault);
+    (0..SEEDS).find_map(with_fault)
+}
+
+/// How the first seed fails with the fault; without it none does.
+fn found(fault: Planted, scenario: impl Fn(&World) + Copy + Send + Sync + 'static) -> String {
+    let failure = first_failure(fault, scenario);
     let failure = failure.expect("the fault is found");
     println!("found by {failure}");
     sim::check(0..SEEDS, scenario);
@@ -129,4 +137,41 @@ fn drop_what_got_no_stack(world: &World) {
 fn what_waits_on_the_worker_itself_is_found() {
     let what = found(Planted::DropsOnTheWorker, drop_what_got_no_stack);
     assert!(what.contains("on the worker"), "{what}");
+}
+
+/// A large request waits, a small one waits behind it, and the large one may be given up.
+fn give_up(cuts: bool) -> impl Fn(&World) + Copy + Send + Sync + 'static {
+    move |world| {
+        let hour = Duration::from_secs(3600);
+        let permits = Semaphore::new(2);
+        let held = permits.acquire();
+        let large = || drop(permits.acquire_many(2));
+        let (was_cut, waited, ()) = maniple::join!(
+            match cuts {
+                true => sim::cut(large).is_err() || world.now() < hour,
+                false => (large(), false).1,
+            },
+            {
+                drop(permits.acquire());
+                world.now()
+            },
+            {
+                maniple::sleep(hour);
+                drop(held);
+            }
+        );
+        sim::sometimes!(was_cut || !cuts);
+        sim::always!(
+            !was_cut || waited < hour,
+            "a small request waits for nobody"
+        );
+    }
+}
+
+#[test]
+fn a_queue_that_is_left_without_a_word_is_found_by_cuts_alone() {
+    let fault = Planted::LeavesWithoutAWord;
+    assert!(first_failure(fault, give_up(false)).is_none());
+    let what = found(fault, give_up(true));
+    assert!(what.contains("waits for nobody"), "{what}");
 }
