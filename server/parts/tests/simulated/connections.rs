@@ -91,8 +91,29 @@ fn weather(world: &World, service: &sim::Host) {
     }
 }
 
-/// Callers whose calls are cut short, over a pool whose service has weather.
-pub(super) fn calls_in_weather(world: &World) {
+/// What becomes of a call that takes long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Calls {
+    /// Its caller has so much patience, in microseconds.
+    Patient(u64),
+    /// It may be cut short at any moment, and is waited for otherwise.
+    Cut,
+}
+
+/// In microseconds: who has so much waits for all but a host that has crashed, and says nothing.
+pub(super) const LONG: u64 = 60_000_000;
+
+impl Calls {
+    fn make<T>(self, call: impl FnOnce() -> T) -> Option<T> {
+        match self {
+            Self::Patient(micros) => maniple::timeout(Duration::from_micros(micros), call).ok(),
+            Self::Cut => sim::cut(|| Self::Patient(LONG).make(call)).ok()?,
+        }
+    }
+}
+
+/// Callers over a pool whose service has weather, and whose calls are of this kind.
+pub(super) fn calls_in_weather(world: &World, calls: impl Fn() -> Calls + Sync) {
     let asked: Arc<Mutex<BTreeMap<u64, u32>>> = Arc::default();
     let (own, theirs) = (world.clone(), asked.clone());
     let service = world.host("numbers", move || numbers(&own, &theirs));
@@ -106,8 +127,8 @@ pub(super) fn calls_in_weather(world: &World) {
         .check_after(2 * MILLI)
         .build()
         .unwrap();
-    let call = |number: u64, patience: Duration| {
-        maniple::timeout(patience, || {
+    let call = |number: u64, how: Calls| {
+        how.make(|| {
             let mut lent = pool.get().ok()?;
             let stats = pool.stats();
             sim::always!(stats.open <= MAX && stats.idle <= MAX, "{stats:?}");
@@ -121,20 +142,19 @@ pub(super) fn calls_in_weather(world: &World) {
     };
     maniple::group(|g| {
         for caller in 1..=4 {
-            let call = &call;
+            let (call, calls) = (&call, &calls);
             let asked = &asked;
             g.spawn(move || {
                 for round in 0..6 {
                     let number = caller * 100 + round;
-                    let patience = Duration::from_micros(world.draw(1000..40_000));
-                    let answer = call(number, patience);
-                    if let Ok(Some(answer)) = answer {
+                    let answer = call(number, calls());
+                    if let Some(Some(answer)) = answer {
                         sim::always!(answer == number, "{answer} for {number}");
                         let times = asked.lock().unwrap().get(&number).copied();
                         sim::always!(times == Some(1), "{number} was asked {times:?} times");
                     }
-                    sim::sometimes!(matches!(answer, Ok(Some(_))));
-                    sim::sometimes!(matches!(answer, Ok(None)));
+                    sim::sometimes!(matches!(answer, Some(Some(_))));
+                    sim::sometimes!(matches!(answer, Some(None)));
                 }
             });
         }
@@ -144,9 +164,9 @@ pub(super) fn calls_in_weather(world: &World) {
     .unwrap();
     // All is well again: within a few calls, each of which drops what it finds broken, the service answers.
     let found = (0..=MAX as u64 + 6).any(|round| {
-        let answer = call(1000 + round, 2000 * MILLI);
-        sim::always!(!matches!(answer, Ok(Some(other)) if other != 1000 + round));
-        matches!(answer, Ok(Some(_)))
+        let answer = call(1000 + round, Calls::Patient(2_000_000));
+        sim::always!(!matches!(answer, Some(Some(other)) if other != 1000 + round));
+        matches!(answer, Some(Some(_)))
     });
     assert!(found, "{:?}", pool.stats());
     // Who was cut while it connected left that to the pool.
@@ -157,7 +177,16 @@ pub(super) fn calls_in_weather(world: &World) {
 
 #[test]
 fn no_call_gets_the_answer_of_another_and_a_pool_finds_its_service_again() {
-    sim::check(sim::seeds(200), calls_in_weather);
+    sim::check(sim::seeds(200), |world| {
+        calls_in_weather(world, || Calls::Patient(world.draw(1000..40_000)));
+    });
+}
+
+#[test]
+fn no_call_gets_the_answer_of_one_that_was_cut_short_anywhere() {
+    sim::check(sim::seeds(200), |world| {
+        calls_in_weather(world, || Calls::Cut)
+    });
 }
 
 #[test]
