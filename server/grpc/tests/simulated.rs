@@ -164,6 +164,41 @@ fn no_answer_is_anothers_and_no_stream_that_broke_off_looks_complete() {
 }
 
 #[test]
+fn a_call_that_is_cut_short_anywhere_leaves_the_answers_of_others_to_them() {
+    sim::check(sim::seeds(100), |world| {
+        let done = Arc::new(Done::default());
+        let (own, theirs) = (world.clone(), done.clone());
+        let _api = world.host("api", move || serve(&own, &theirs));
+        world.link("scenario", "api").latency(MILLI..4 * MILLI);
+        world.settle();
+        let caller = Caller::new(Channel::to("api:80").connect_timeout(100 * MILLI));
+        maniple::group(|g| {
+            for number in 0..4 {
+                let (caller, done) = (&caller, &done);
+                g.spawn(move || {
+                    for round in 0..6 {
+                        let ended = sim::cut(|| call(caller, done, number + 10 * round));
+                        sim::sometimes!(ended.is_ok());
+                    }
+                });
+            }
+            Ok::<_, ()>(())
+        })
+        .unwrap();
+        // What was cut short holds up nobody who comes later.
+        let began = world.now();
+        maniple::group::map(20, 1000..1020, |number| {
+            assert_eq!(echo(&caller, number).unwrap(), number);
+        });
+        let took = world.now() - began;
+        assert!(took < 100 * MILLI, "{took:?}");
+        let handle = done.runs.lock().unwrap()[0].clone();
+        handle.drain();
+        world.eventually(Duration::from_secs(60), || handle.connections() == 0);
+    });
+}
+
+#[test]
 fn a_drain_lets_calls_end_that_it_has_begun_and_refuses_others_unseen() {
     sim::check(sim::seeds(200), |world| {
         let done = Arc::new(Done::default());

@@ -7,7 +7,7 @@ use std::{
 };
 
 use maniple::sim;
-use maniple_rpc::{Call, Caller, Channel, Replies, Server, Service, Status, channel};
+use maniple_rpc::{Call, Caller, Channel, Code, Replies, Server, Service, Status, channel};
 
 /// How often each text was carried out.
 type Done = Arc<Mutex<HashMap<String, u32>>>;
@@ -172,5 +172,62 @@ fn a_stream_over_a_bad_link_is_whole_or_ends_with_an_error() {
                 Err(_) => assert!(next <= 500),
             }
         }
+    });
+}
+
+#[test]
+fn a_call_that_is_cut_short_anywhere_leaves_the_answers_of_others_to_them() {
+    sim::check(sim::seeds(100), |world| {
+        let done = Done::default();
+        let _server = world.host("server", host(done.clone()));
+        let milli = Duration::from_millis(1);
+        world.link("scenario", "server").latency(milli..5 * milli);
+        world.settle();
+        let channel = channel(&["server"]).window_bytes(5_000).open().unwrap();
+        let caller = Caller::new(channel);
+        let stream = |times: u64| {
+            let mut next = 0;
+            let ended = sim::cut(|| {
+                for reply in caller.server_streaming::<u64, u64>("/t.T/Repeat", &times)? {
+                    sim::always!(reply? == next);
+                    next += 1;
+                }
+                sim::always!(next == times, "{next} of {times} look like all");
+                Ok::<_, Status>(())
+            });
+            sim::sometimes!(matches!(ended, Ok(Ok(()))));
+            sim::sometimes!(!matches!(ended, Ok(Ok(()))) && next > 0);
+        };
+        maniple::group(|g| {
+            for number in 0..4 {
+                let (caller, done, stream) = (&caller, &done, &stream);
+                g.spawn(move || {
+                    for turn in 0..10 {
+                        let text = format!("{number} in {turn}");
+                        let replied = sim::cut(|| caller.unary::<String, String>(DO, &text));
+                        match replied {
+                            Ok(Ok(reply)) => sim::always!(*reply == text, "{reply:?} for {text}"),
+                            Ok(Err(status)) => {
+                                sim::always!(status.code() == Code::Cancelled, "{status}");
+                            }
+                            Err(_) => {}
+                        }
+                        let times = done.lock().unwrap().get(&text).copied().unwrap_or(0);
+                        sim::always!(times <= 1, "{text} was carried out {times} times");
+                        stream(number * 50);
+                    }
+                });
+            }
+            Ok::<_, ()>(())
+        })
+        .unwrap();
+        // What was cut short holds up nobody who comes later.
+        let began = world.now();
+        maniple::group::map(20, 0..20, |number| {
+            let text = format!("later {number}");
+            assert_eq!(*caller.unary::<String, String>(DO, &text).unwrap(), text);
+        });
+        let took = world.now() - began;
+        assert!(took < Duration::from_millis(100), "{took:?}");
     });
 }
