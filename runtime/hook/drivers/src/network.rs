@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use crate::CALL;
+
 /// What becomes of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -23,6 +25,8 @@ pub enum Carries {
     Drops,
     /// They are passed on a while later, so that nobody has his answer before he waits for it.
     Later,
+    /// They are passed on half a call's time later, so that a question and its answer take as long as a call.
+    Late,
 }
 
 /// The relay; it lives for as long as the process.
@@ -97,18 +101,21 @@ impl State {
             }
             let mut left = &bytes[..got];
             while !left.is_empty() {
-                const MODES: [Carries; 4] = [
+                const MODES: [Carries; 5] = [
                     Carries::All,
                     Carries::Nothing,
                     Carries::Drops,
                     Carries::Later,
+                    Carries::Late,
                 ];
                 let now = MODES[usize::from(self.carries.load(Ordering::Relaxed))];
-                if now == Carries::Later {
-                    thread::sleep(Duration::from_millis(1));
+                match now {
+                    Carries::Later => thread::sleep(Duration::from_millis(1)),
+                    Carries::Late => thread::sleep(CALL / 2),
+                    Carries::All | Carries::Nothing | Carries::Drops => {}
                 }
                 let part = match now {
-                    Carries::All | Carries::Later => left.len(),
+                    Carries::All | Carries::Later | Carries::Late => left.len(),
                     Carries::Nothing => 0,
                     Carries::Drops => 1,
                 };

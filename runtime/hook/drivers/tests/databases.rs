@@ -166,13 +166,33 @@ mod mysql_crate {
 
 mod memcache_crate {
     use super::*;
+    use maniple_drivers::{Carries, Network};
+    use memcache::{Client, ConnectionManager, Pool, Url};
+
+    /// The server has no slow call.
+    #[test]
+    fn calls_are_at_once() {
+        let server = Server::memcached();
+        let network = Network::before(server.port);
+        let at = format!("memcache://127.0.0.1:{}", network.port);
+        let pool = Pool::builder()
+            .max_size(CALLS as u32)
+            .test_on_check_out(false);
+        let pool = pool
+            .build(ConnectionManager::new(Url::parse(&at).unwrap()))
+            .unwrap();
+        let client = Client::with_pool(pool).unwrap();
+        client.set("key", 42, 0).unwrap();
+        network.carry(Carries::Late);
+        at_once(move |_| assert_eq!(client.get("key").unwrap(), Some(42)));
+    }
 
     #[test]
     fn calls_are_right_at_once_where_all_get_a_connection() {
         let server = Server::memcached();
         let url = format!("memcache://127.0.0.1:{}?timeout=10", server.port);
         // Its pool is r2d2's: who finds it empty blocks the worker, so there is one for each.
-        let client = memcache::Client::builder().add_server(url).unwrap();
+        let client = Client::builder().add_server(url).unwrap();
         let client = client.with_max_pool_size(CALLS as u32).build().unwrap();
         on_one_worker(move || {
             let all: Vec<_> = (0..CALLS as u32)
