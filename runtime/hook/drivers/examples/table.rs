@@ -89,7 +89,7 @@ const DRIVERS: &[(&str, &str, By, &str, &str)] = &[
         "",
         Crates(&["memcache"]),
         "works with a caveat",
-        "its pool is `r2d2`'s",
+        "its pool is `r2d2`'s, whose look at connections (`test_on_check_out`) has to stay on; see below",
     ),
     (
         "rusqlite",

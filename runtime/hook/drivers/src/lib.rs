@@ -1,5 +1,6 @@
 //! Servers that tests of drivers start, real ones, and how such a test is run: many calls on one worker at once.
 
+mod cut;
 mod network;
 mod port;
 
@@ -17,6 +18,7 @@ use std::{
 use maniple::{Runtime, spawn, timeout};
 use port::HeldPort;
 
+pub use cut::Cut;
 pub use network::{Carries, Network};
 
 /// How long a call takes: the server's time.

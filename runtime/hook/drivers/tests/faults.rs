@@ -11,7 +11,7 @@ use std::{
 
 use diesel::{Connection as _, RunQueryDsl, sql_query, sql_types::Integer};
 use maniple::{spawn, timeout};
-use maniple_drivers::{CALL, Carries, Network, Server, on_one_worker};
+use maniple_drivers::{CALL, Carries, Cut, Network, Server, on_one_worker};
 use maniple_parts::connections::{Connections, Manage, R2d2};
 use mysql::prelude::Queryable;
 
@@ -261,28 +261,28 @@ fn a_slow_network_is_waited_for_and_keeps_nobody_else() {
     }
 }
 
-/// Cut in mid-query, or with the network, each round: whoever has the connection next gets his own answer.
+/// Cut while the server takes its time, which some cannot be asked to, or the network does, by a deadline or a
+/// cancellation: whoever has the connection next gets his own answer.
 fn lends_none_that_was_cut<C: 'static>(
     name: &str,
     network: &Network,
+    may_be_late: bool,
     borrow: impl Fn(&mut dyn FnMut(&mut C) -> Result<i32, String>) -> Result<i32, String>,
     ask: fn(&mut C, Ask) -> Result<i32, String>,
 ) {
-    for round in 0..4 {
-        let cut = match round % 2 {
-            0 => timeout(SHORT, || {
+    let both = [true, false].map(|is_late| Cut::ALL.map(|cut| (is_late && may_be_late, cut)));
+    for ((is_late, cut), round) in both.into_iter().flatten().zip(0..) {
+        if is_late {
+            cut.after(SHORT, || {
                 borrow(&mut |connection| ask(connection, Ask::Late(100)))
-            }),
-            _ => {
-                network.carry(Carries::Nothing);
-                let cut = timeout(SHORT, || {
-                    borrow(&mut |connection| ask(connection, Ask::Number(100)))
-                });
-                network.carry(Carries::All);
-                cut
-            }
-        };
-        assert!(!matches!(cut, Ok(Ok(_))), "{name}: {cut:?}");
+            });
+        } else {
+            network.carry(Carries::Nothing);
+            cut.after(SHORT, || {
+                borrow(&mut |connection| ask(connection, Ask::Number(100)))
+            });
+            network.carry(Carries::All);
+        }
         let mut errors = 0;
         let told = loop {
             match borrow(&mut |connection| ask(connection, Ask::Number(round))) {
@@ -317,7 +317,7 @@ fn managed<M>(
             let borrow = |call: &mut dyn FnMut(&mut M::Connection) -> _| {
                 call(&mut *pool.get().map_err(told)?)
             };
-            lends_none_that_was_cut(name, network, borrow, ask);
+            lends_none_that_was_cut(name, network, true, borrow, ask);
         });
     }
     on_one_worker(|| {
@@ -327,7 +327,7 @@ fn managed<M>(
             .unwrap();
         let borrow =
             |call: &mut dyn FnMut(&mut M::Connection) -> _| call(&mut *pool.get().map_err(told)?);
-        lends_none_that_was_cut(name, network, borrow, ask);
+        lends_none_that_was_cut(name, network, true, borrow, ask);
     });
 }
 
@@ -389,9 +389,51 @@ fn no_pool_lends_a_connection_that_was_cut() {
             let borrow = |call: &mut dyn FnMut(&mut mysql::PooledConn) -> _| {
                 call(&mut pool.get_conn().map_err(told)?)
             };
-            lends_none_that_was_cut("mysql's pool", &network, borrow, |connection, ask| {
+            let ask = |connection: &mut mysql::PooledConn, ask| {
                 mysql_ask(connection.as_mut(), ask).map_err(told)
-            });
+            };
+            lends_none_that_was_cut("mysql's pool", &network, true, borrow, ask);
+        });
+    }
+}
+
+/// Its manager never finds a connection broken: without a look at it, one that was cut is lent for good, and each that asks
+/// has an error.
+#[test]
+fn memcaches_pool_lends_a_connection_that_was_cut_to_nobody_or_with_an_error() {
+    use memcache::{Client, ConnectionManager, Pool, Url};
+    let server = Server::memcached();
+    let network = Network::before(server.port);
+    let at = Url::parse(&format!("memcache://127.0.0.1:{}", network.port)).unwrap();
+    let client = |looks| {
+        let pool = Pool::builder()
+            .max_size(1)
+            .connection_timeout(2 * SHORT)
+            .test_on_check_out(looks);
+        let pool = pool.build(ConnectionManager::new(at.clone())).unwrap();
+        Client::with_pool(pool).unwrap()
+    };
+    fn ask(client: &mut Client, ask: Ask) -> Result<i32, String> {
+        let (Ask::Number(number) | Ask::Late(number)) = ask;
+        client.set("key", number, 0).map_err(told)?;
+        let got = client.get("key").map_err(told)?;
+        got.ok_or_else(|| "it is gone".to_owned())
+    }
+    let looking = client(true);
+    on_one_worker(|| {
+        let borrow = |call: &mut dyn FnMut(&mut Client) -> _| call(&mut looking.clone());
+        lends_none_that_was_cut("memcache", &network, false, borrow, ask);
+    });
+    for cut in Cut::ALL {
+        let mut blind = client(false);
+        on_one_worker(|| {
+            assert_eq!(ask(&mut blind, Ask::Number(1)), Ok(1));
+            network.carry(Carries::Nothing);
+            cut.after(SHORT, || ask(&mut blind, Ask::Number(100)));
+            network.carry(Carries::All);
+            for number in 2..7 {
+                assert!(ask(&mut blind, Ask::Number(number)).is_err(), "{cut:?}");
+            }
         });
     }
 }

@@ -1,9 +1,13 @@
 //! Clients of other protocols, against servers that others have written.
 
-use std::{io::Read, time::Duration};
+use std::{
+    io::Read,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use maniple::{spawn, timeout};
-use maniple_drivers::{CALL, Server, at_once, at_once_by, on_one_worker};
+use maniple::spawn;
+use maniple_drivers::{CALL, Cut, Server, at_once, at_once_by, on_one_worker};
 
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -38,8 +42,8 @@ fn ureqs_pool_hands_out_no_connection_that_was_cut() {
     );
     on_one_worker(move || {
         let agent = ureq::Agent::new_with_defaults();
-        for _ in 0..5 {
-            assert!(timeout(SHORT, || agent.get(&slow).call()).unwrap().is_err());
+        for round in 0..4 {
+            Cut::ALL[round % 2].after(SHORT, || agent.get(&slow).call());
             let told = agent
                 .get(&quick)
                 .call()
@@ -92,14 +96,31 @@ fn curl_as_it_comes() {
 }
 
 #[test]
-fn curl_gives_a_call_up_that_was_cut() {
+fn curls_handle_does_not_use_a_connection_again_that_was_cut() {
     let server = Server::http();
-    let url = url(&server);
+    let base = format!("http://127.0.0.1:{}", server.port);
     on_one_worker(move || {
         let mut call = curl::easy::Easy::new();
-        call.url(&url).unwrap();
-        let cut = timeout(SHORT, || call.perform()).unwrap();
-        assert!(cut.is_err());
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let theirs = told.clone();
+        let take = move |bytes: &[u8]| {
+            theirs.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        };
+        call.write_function(take).unwrap();
+        for round in 0..4 {
+            call.url(&format!("{base}/slow")).unwrap();
+            Cut::ALL[round % 2].after(SHORT, || call.perform());
+            // Whatever it had of that.
+            told.lock().unwrap().clear();
+            // Once by a new connection, and again by the same.
+            for again in 0..2 {
+                call.url(&format!("{base}/{round}-{again}")).unwrap();
+                call.perform().unwrap();
+                let told = std::mem::take(&mut *told.lock().unwrap());
+                assert_eq!(told, format!("/{round}-{again}").as_bytes());
+            }
+        }
     });
 }
 
