@@ -22,7 +22,7 @@ use crate::{
     sync::channel::{self, Receiver, Sender},
     sys::spin::SpinLock,
     wait::{self, ready},
-    waiter::{Scope, Target, Waiter},
+    waiter::{Cut, Scope, Target, Waiter},
 };
 
 /// Cancels what runs under it, from anywhere.
@@ -195,13 +195,58 @@ pub fn shield<T>(f: impl FnOnce() -> T) -> T {
 /// assert_eq!(sum(&[1, 2, 3]), Ok(6));
 /// ```
 pub fn check() -> Result<(), Interrupt> {
-    let checked = on_waiter(|waiter| match waiter.deadline() {
-        _ if waiter.is_cancelled() => Err(Interrupt::Cancelled),
-        Some(deadline) if deadline <= crate::scheduler::now() => Err(Interrupt::Elapsed),
-        _ => Ok(()),
+    let checked = on_waiter(|waiter| {
+        let interrupt = match waiter.deadline() {
+            _ if waiter.is_cancelled() => Interrupt::Cancelled,
+            Some(deadline) if deadline <= crate::scheduler::now() => Interrupt::Elapsed,
+            _ => return Ok(()),
+        };
+        waiter.note_cut();
+        Err(interrupt)
     });
     wait::spend();
     checked
+}
+
+/// Tells whether a wait of the caller's was cut short since this was made: by a cancellation or a deadline, be it that
+/// the scope has ended since. A wait that was refused before it began counts, and [`check`] that failed; one whose own time
+/// was up does not (`recv_timeout`, a socket's read timeout), nor one that a [`shield`] kept whole.
+///
+/// For what must not be used again once a call was left in the middle: a pool drops such a connection, on which the
+/// answer may still come.
+///
+/// It speaks of the coroutine, or plain thread, that asks, which need not be the one that made it. If that one has not been
+/// cut for more than 2³¹ cuts of others in the process, it may say yes for no reason.
+///
+/// # Examples
+/// ```
+/// use maniple::{cancel::CutWatch, sync::channel, timeout};
+/// use std::time::Duration;
+/// maniple::run(|| {
+///     let (_sender, answers) = channel::unbounded::<u32>();
+///     let watch = CutWatch::start();
+///     let soon = Duration::from_millis(1);
+///     assert!(answers.recv_timeout(soon).is_err() && !watch.has_seen_one());
+///     assert!(timeout(soon, || answers.recv()).unwrap().is_err());
+///     // Though the deadline is not in force any more:
+///     assert!(watch.has_seen_one());
+/// });
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct CutWatch(Cut);
+
+impl CutWatch {
+    /// Begins to watch.
+    #[inline]
+    pub fn start() -> Self {
+        Self(Cut::last())
+    }
+
+    /// Whether a wait of the caller's was cut short since.
+    #[inline]
+    pub fn has_seen_one(self) -> bool {
+        on_waiter(|waiter| waiter.was_cut_after(self.0))
+    }
 }
 
 /// Whether the caller's scope has been cancelled.

@@ -831,6 +831,9 @@ fn block_thread_with(
             return Ok(ready);
         }
         if left.is_some_and(|left| left.is_zero()) {
+            if scope_deadline.is_some_and(|at| at <= now()) {
+                on_waiter(Waiter::note_cut);
+            }
             return Err(Interrupt::Elapsed.into());
         }
     }

@@ -61,10 +61,13 @@ fn park_coroutine(parking: &Parking, deadline: Option<Instant>) {
 /// Ended by `Thread::unpark` too, which is the standard library's and not ours.
 #[cold]
 fn park_thread(waiter: &Waiter, own_deadline: Option<Instant>) {
-    let cut = |interrupt| wait::unwind(Reason::Park, interrupt);
     if let Err(interrupt) = wait::check() {
-        return cut(interrupt);
+        return wait::unwind(Reason::Park, interrupt);
     }
+    let cut = |interrupt| {
+        waiter.note_cut();
+        wait::unwind(Reason::Park, interrupt);
+    };
     waiter.claim.arm(true);
     if waiter.is_cancelled() && waiter.claim.disarm() {
         return cut(Interrupt::Cancelled);

@@ -106,6 +106,7 @@ pub(crate) fn finish(
         Interruptible::Yes => {
             if waiter.is_cancelled() && waiter.claim.disarm() {
                 forget();
+                waiter.note_cut();
                 return Waited::Interrupted(Interrupt::Cancelled);
             }
             waiter.deadline()
@@ -121,6 +122,7 @@ pub(crate) fn finish(
         Outcome::TimedOut => {
             forget();
             if deadline == scope_deadline {
+                waiter.note_cut();
                 Waited::Interrupted(Interrupt::Elapsed)
             } else {
                 Waited::TimedOut
@@ -129,6 +131,7 @@ pub(crate) fn finish(
         Outcome::Cancelled => {
             forget();
             if waiter.is_cancelled() {
+                waiter.note_cut();
                 Waited::Interrupted(Interrupt::Cancelled)
             } else {
                 Waited::Again
@@ -143,19 +146,20 @@ pub(crate) fn finish(
 pub(crate) fn check() -> Result<(), Interrupt> {
     on_waiter(|waiter| {
         if waiter.is_cancelled() {
-            return Err(refuse(Interrupt::Cancelled));
+            return Err(refuse(waiter, Interrupt::Cancelled));
         }
         match waiter.deadline() {
             None => Ok(()),
             Some(deadline) if recent() < deadline => Ok(()),
-            Some(_) => Err(refuse(Interrupt::Elapsed)),
+            Some(_) => Err(refuse(waiter, Interrupt::Elapsed)),
         }
     })
 }
 
 /// A refused call still uses up budget, so a loop that tries again at any error cannot starve others.
 #[cold]
-fn refuse(interrupt: Interrupt) -> Interrupt {
+fn refuse(waiter: &Waiter, interrupt: Interrupt) -> Interrupt {
+    waiter.note_cut();
     spend();
     if sim::is_any() {
         sim::note_refused();

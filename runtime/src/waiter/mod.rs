@@ -5,6 +5,7 @@
 //! and the scopes are shared.
 
 mod claim;
+mod cut;
 #[cfg(feature = "fault-injection")]
 pub(crate) mod fault;
 mod locals;
@@ -25,6 +26,7 @@ use crate::{
 };
 
 pub(crate) use claim::{Claim, Outcome};
+pub(crate) use cut::Cut;
 pub(crate) use locals::{Heir, Local, Locals};
 pub(crate) use parking::Parking;
 pub(crate) use scope::{Scope, Target};
@@ -37,6 +39,8 @@ pub(crate) struct Waiter {
     deadline: Cell<Option<Instant>>,
     /// How many stays in scopes and under deadlines it has begun and not ended.
     stays: Cell<u32>,
+    /// When a wait of its own was cut short last, among the cuts of the process.
+    cut: Cell<Cut>,
 }
 
 enum Kind {
@@ -98,6 +102,7 @@ impl Waiter {
             current: Cell::new(NonNull::dangling()),
             deadline: Cell::new(deadline),
             stays: Cell::new(0),
+            cut: Cell::new(Cut::NONE),
         }
     }
 
@@ -188,6 +193,18 @@ impl Waiter {
     #[inline]
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline.get()
+    }
+
+    /// Owner: a wait was cut short, or not begun, since its scope was cancelled or past its deadline.
+    #[cold]
+    pub(crate) fn note_cut(&self) {
+        self.cut.set(Cut::next());
+    }
+
+    /// Owner: whether one was after all that `since` counts.
+    #[inline]
+    pub(crate) fn was_cut_after(&self, since: Cut) -> bool {
+        self.cut.get().is_after(since)
     }
 
     #[inline]

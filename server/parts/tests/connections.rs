@@ -10,7 +10,7 @@ use std::{
 };
 
 use maniple::{
-    cancel::CancelToken,
+    cancel::{self, CancelToken},
     sim::{self, Order},
     spawn,
     sync::Notify,
@@ -31,6 +31,8 @@ struct Peer {
     goes_on: Notify,
     /// Checks find connections dead.
     is_dead: AtomicBool,
+    /// Checks get no answer.
+    is_silent: AtomicBool,
 }
 
 struct To(Arc<Peer>);
@@ -59,6 +61,9 @@ impl Manage for To {
     }
 
     fn check(&self, _: &mut Connection) -> io::Result<()> {
+        if self.0.is_silent.load(Ordering::Relaxed) {
+            maniple::park();
+        }
         match self.0.is_dead.load(Ordering::Relaxed) {
             true => Err(io::Error::other("dead")),
             false => Ok(()),
@@ -255,6 +260,84 @@ fn one_that_lay_idle_is_looked_at_and_one_that_is_old_is_not_kept() {
         |pool, _| {
             drop(pool.get().unwrap());
             assert_eq!((pool.stats().open, pool.stats().idle), (0, 0));
+        },
+    );
+}
+
+#[test]
+fn what_was_cut_in_a_scope_that_is_over_is_dropped() {
+    with_pool(
+        |it| it,
+        |pool, _| {
+            let (never, token) = (Notify::new(), CancelToken::new());
+            let lent = pool.get().unwrap();
+            assert!(timeout(SHORT, || never.notified()).is_err());
+            drop(lent);
+            assert_eq!(pool.get().unwrap().number, 1);
+
+            let lent = pool.get().unwrap();
+            token.cancel();
+            assert!(token.run(|| maniple::sleep(SHORT)).is_err());
+            drop(lent);
+            assert_eq!(pool.get().unwrap().number, 2);
+
+            // The cut was before this one was lent.
+            assert_eq!(pool.get().unwrap().number, 2);
+            // A wait that had its own time is whole, and so is one behind a shield.
+            let lent = pool.get().unwrap();
+            let (_sender, messages) = maniple::sync::channel::unbounded::<u32>();
+            assert!(messages.recv_timeout(SHORT).is_err());
+            let kept = token.run(|| cancel::shield(|| maniple::sleep(SHORT)));
+            assert!(kept.is_ok());
+            drop(lent);
+            // So is what somebody else's cut has nothing to do with.
+            let lent = pool.get().unwrap();
+            let other = spawn(|| timeout(SHORT, || maniple::sleep(LONG)));
+            assert!(other.join().unwrap().is_err());
+            drop(lent);
+            assert_eq!((pool.stats().connects, pool.stats().discarded), (3, 2));
+        },
+    );
+}
+
+#[test]
+fn one_that_is_never_idle_for_long_is_asked_all_the_same() {
+    with_pool(
+        |it| it.check_after(4 * SHORT),
+        |pool, peer| {
+            drop(pool.get().unwrap());
+            peer.is_dead.store(true, Ordering::Relaxed);
+            let lent: Vec<_> = (0..6)
+                .map(|_| {
+                    maniple::sleep(SHORT);
+                    pool.get().unwrap().number
+                })
+                .collect();
+            assert_eq!(lent, [0, 0, 0, 1, 1, 1]);
+        },
+    );
+}
+
+#[test]
+fn who_says_nothing_when_asked_is_given_up_in_time() {
+    with_pool(
+        |it| it.check_after(Duration::ZERO).check_timeout(SHORT),
+        |pool, peer| {
+            drop((pool.get().unwrap(), pool.get().unwrap()));
+            peer.is_silent.store(true, Ordering::Relaxed);
+            let begun = maniple::time::now();
+            assert_eq!(pool.get().unwrap().number, 2);
+            assert!(maniple::time::now() - begun < 3 * SHORT);
+            assert_eq!((pool.stats().open, pool.stats().discarded), (1, 2));
+        },
+    );
+    with_pool(
+        |it| it.check_after(Duration::ZERO).patience(SHORT),
+        |pool, peer| {
+            drop(pool.get().unwrap());
+            peer.is_silent.store(true, Ordering::Relaxed);
+            assert!(matches!(pool.get(), Err(GetError::Elapsed)));
+            assert_eq!((pool.stats().open, pool.stats().late), (0, 1));
         },
     );
 }

@@ -2,7 +2,7 @@
 //!
 //! Who asks for one waits in turn, as a coroutine or a plain thread, up to a deadline. A new connection is made by a
 //! coroutine of its own: the deadline of who asked does not cut it in half, and if nobody wants it any more, it is the
-//! pool's. What comes back is kept for the next, unless it is old, broken, or comes from a scope that was cut: the
+//! pool's. What comes back is kept for the next, unless it is old, broken, or a wait of its borrower was cut short: the
 //! answer to its last question may be under way.
 //!
 //! With the feature `r2d2`, managers that are there for the crate of that name serve here: `R2d2`.
@@ -26,7 +26,7 @@ use std::{
 #[cfg(feature = "fault-injection")]
 use maniple::sim;
 use maniple::{
-    cancel,
+    cancel::{self, CutWatch},
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc::RecvError, oneshot},
     time,
 };
@@ -48,7 +48,7 @@ pub trait Manage: Send + Sync + 'static {
     /// If it cannot be made.
     fn connect(&self) -> Result<Self::Connection, Self::Error>;
 
-    /// Asks the other side whether it is there. Called for connections that lay idle for a while.
+    /// Asks the other side whether it is there. Called before a connection is lent that was not asked for a while.
     ///
     /// # Errors
     /// If the connection is of no use: it is dropped.
@@ -115,6 +115,7 @@ struct Shared<M: Manage> {
 struct Idle<C> {
     connection: C,
     made: Instant,
+    checked: Instant,
     since: Instant,
 }
 
@@ -126,6 +127,7 @@ struct Settings {
     max_age: Duration,
     max_idle: Duration,
     check_after: Duration,
+    check_timeout: Duration,
 }
 
 /// Numbers of a [`Connections`], as of one moment and, the later ones, since its beginning.
@@ -160,13 +162,14 @@ impl<M: Manage> Connections<M> {
                 max_age: DEFAULT_MAX_AGE,
                 max_idle: DEFAULT_MAX_IDLE,
                 check_after: DEFAULT_CHECK_AFTER,
+                check_timeout: DEFAULT_CHECK_TIMEOUT,
             },
         }
     }
 
     /// Waits for a connection, in turn: one that is free, or a new one if there may be more.
     ///
-    /// One that lay idle for [`Builder::check_after`] is asked first whether it is still there.
+    /// One that was made, or asked last, longer than [`Builder::check_after`] ago is asked first whether it is still there.
     ///
     /// # Errors
     /// If there is none within [`Builder::patience`] or the scope's deadline, the scope is cancelled, or a new one could
@@ -194,20 +197,29 @@ impl<M: Manage> Connections<M> {
             let Some(idle) = shared.take_idle() else {
                 return self.connect(permit, until);
             };
-            let lies_for = time::now().saturating_duration_since(idle.since);
+            let now = time::now();
+            let unasked_for = now.saturating_duration_since(idle.checked);
             let mut lent = Lent::of(shared, idle.connection, idle.made, permit);
-            if lies_for < shared.settings.check_after {
+            lent.checked = idle.checked;
+            if unasked_for < shared.settings.check_after {
                 return Ok(lent);
             }
-            let checked = shared.manage.check(&mut lent);
+            lent.checked = now;
+            let limit = now.checked_add(shared.settings.check_timeout);
+            let limit = until.into_iter().chain(limit).min();
+            let checked = within(limit, || shared.manage.check(&mut lent));
             // What was cut says nothing of the other side, and the connection is dropped with its answer to come.
             if let Err(interrupt) = cancel::check() {
                 lent.discard();
                 return Err(interrupt.into());
             }
             match checked {
-                Ok(()) => return Ok(lent),
-                Err(_) => permit = lent.exchange(),
+                Ok(Ok(())) if !lent.cuts.has_seen_one() => return Ok(lent),
+                _ if until.is_some_and(|until| until <= time::now()) => {
+                    lent.discard();
+                    return Err(GetError::Elapsed);
+                }
+                _ => permit = lent.exchange(),
             }
         }
     }
@@ -240,7 +252,11 @@ impl<M: Manage> Connections<M> {
             })
             .map_err(|error| GetError::Connect(error.into()))?;
         match within(until, || told.recv())? {
-            Ok(made) => made.map_err(GetError::Connect),
+            Ok(made) => {
+                let mut lent = made.map_err(GetError::Connect)?;
+                lent.cuts = CutWatch::start();
+                Ok(lent)
+            }
             Err(RecvError::Cancelled) => Err(GetError::Cancelled),
             Err(RecvError::Elapsed) => Err(GetError::Elapsed),
             Err(_) => Err(GetError::Connect("connecting panicked".into())),
@@ -333,13 +349,19 @@ impl Drop for Waits<'_> {
 
 /// A connection that is lent, and is given back when this is dropped.
 ///
-/// It is not kept if [`Manage::is_broken`] says so, if the borrower panics, or is cancelled or past its deadline: what it asked last
-/// may be answered yet, to the next one. A deadline that was over before, and whose call was cut, the pool cannot see:
-/// [`Lent::discard`] says so.
+/// It is not kept if [`Manage::is_broken`] says so, if the borrower panics, is cancelled or past its deadline, or if
+/// [a wait of its own was cut](cancel::CutWatch) while it had the connection: what it asked last may be answered yet, to the
+/// next one. Which wait that was the pool cannot tell, so the connection goes even if it was for something else.
+///
+/// The borrower is the coroutine, or plain thread, that gives the connection back. Where another had used it, and was cut,
+/// that one's [`Lent::discard`] says so.
 pub struct Lent<M: Manage> {
     shared: Arc<Shared<M>>,
     connection: Option<M::Connection>,
     made: Instant,
+    /// When the other side was there for certain.
+    checked: Instant,
+    cuts: CutWatch,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -354,6 +376,8 @@ impl<M: Manage> Lent<M> {
             shared: shared.clone(),
             connection: Some(connection),
             made,
+            checked: made,
+            cuts: CutWatch::start(),
             permit: Some(permit),
         }
     }
@@ -384,6 +408,7 @@ impl<M: Manage> Drop for Lent<M> {
         };
         let is_cut = std::thread::panicking()
             || cancel::is_cancelled()
+            || self.cuts.has_seen_one()
             || time::remaining().is_some_and(|left| left.is_zero());
         #[cfg(feature = "fault-injection")]
         let is_cut = is_cut && !sim::is_planted(sim::Planted::KeepsWhatWasCut);
@@ -396,10 +421,11 @@ impl<M: Manage> Drop for Lent<M> {
             return;
         }
         // Before the permit, whose next owner looks here.
-        let made = self.made;
+        let (made, checked) = (self.made, self.checked);
         shared.idle.lock().push_back(Idle {
             connection,
             made,
+            checked,
             since: now,
         });
     }
@@ -453,8 +479,10 @@ pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const DEFAULT_MAX_AGE: Duration = Duration::from_secs(30 * 60);
 /// How long a connection may lie idle, unless said otherwise.
 pub const DEFAULT_MAX_IDLE: Duration = Duration::from_secs(5 * 60);
-/// After how long idle a connection is asked whether it is there still, unless said otherwise.
+/// After how long a connection is asked again whether it is there still, unless said otherwise.
 pub const DEFAULT_CHECK_AFTER: Duration = Duration::from_secs(1);
+/// How long the other side may take to say so, unless said otherwise.
+pub const DEFAULT_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Configures a [`Connections`].
 #[must_use = "a builder does nothing until it builds"]
@@ -495,10 +523,18 @@ impl<M: Manage> Builder<M> {
         self
     }
 
-    /// After how long idle a connection is asked whether it is there still; zero for always. Default:
-    /// [`DEFAULT_CHECK_AFTER`].
-    pub fn check_after(mut self, idle: Duration) -> Self {
-        self.settings.check_after = idle;
+    /// How long after it was made, or asked last, a connection is asked whether it is there still before it is lent; zero for
+    /// always. So long a server that was restarted may fail those who borrow connections to what it was, if
+    /// [`Manage::is_broken`] does not tell. Default: [`DEFAULT_CHECK_AFTER`].
+    pub fn check_after(mut self, time: Duration) -> Self {
+        self.settings.check_after = time;
+        self
+    }
+
+    /// How long the other side may take to say that it is there; then the connection is dropped, and another is looked for,
+    /// within the caller's patience. Default: [`DEFAULT_CHECK_TIMEOUT`].
+    pub fn check_timeout(mut self, limit: Duration) -> Self {
+        self.settings.check_timeout = limit;
         self
     }
 
