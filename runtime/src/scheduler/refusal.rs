@@ -39,7 +39,7 @@ impl Worker {
         };
         #[cfg(feature = "fault-injection")]
         if is_planted(Planted::DropsOnTheWorker) {
-            drop(task.fail(failure, ready));
+            _ = task.fail(failure, ready);
             return;
         }
         self.refused.borrow_mut().push_back(task.refuse(failure));
