@@ -1,7 +1,7 @@
 //! Services that several servers provide: which one is asked, when another, and what is kept of those that leave.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -16,6 +16,7 @@ use maniple::{
 };
 use maniple_parts::{
     adaptive::Bounds,
+    connections::{Connections, Manage},
     endpoints::{Balance, EndpointState, Endpoints, PickError},
     resilience::{CircuitBreaker, Retry, RetryBudget},
 };
@@ -444,6 +445,26 @@ fn strangers_send_nobody_to_a_service() {
     assert_eq!(inside.asked(), 0);
 }
 
+/// Connections to nowhere.
+struct Numbers;
+
+impl Manage for Numbers {
+    type Connection = u32;
+    type Error = io::Error;
+
+    fn connect(&self) -> io::Result<u32> {
+        Ok(0)
+    }
+
+    fn check(&self, _: &mut u32) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn is_broken(&self, _: &mut u32) -> bool {
+        false
+    }
+}
+
 #[test]
 fn metrics_tell_of_sets_and_of_calls_by_themselves() {
     let (peer, busy) = (Peer::saying(OK), Peer::saying(BUSY));
@@ -457,6 +478,8 @@ fn metrics_tell_of_sets_and_of_calls_by_themselves() {
     let set = builder.build([busy.at(), peer.at()]).unwrap();
     let budget = RetryBudget::with(0, 0, 7).name("told-of");
     let breaker = CircuitBreaker::new().name("told-of");
+    let pool = Connections::builder(Numbers).name("told-of").build();
+    let pool = pool.unwrap();
     let client = Client::builder()
         .servers("told-of", Servers::new(set.clone()))
         .build();
@@ -468,6 +491,8 @@ fn metrics_tell_of_sets_and_of_calls_by_themselves() {
     crate::driven::run(|| {
         assert_eq!(client.get("http://told-of/").unwrap().text().unwrap(), "ok");
         let held = client.get("http://told-of/").unwrap();
+        let borrowed = (pool.get().unwrap(), pool.get().unwrap());
+        drop(borrowed.0);
         let text = told();
         let of = |address: &str| format!("set=\"told-of\",server=\"{address}\"");
         for line in [
@@ -492,13 +517,19 @@ fn metrics_tell_of_sets_and_of_calls_by_themselves() {
             "retry_budget_calls_total{budget=\"told-of\"} 0".to_owned(),
             "retry_budget_retries_total{budget=\"told-of\"} 0".to_owned(),
             "retry_budget_refused_total{budget=\"told-of\"} 0".to_owned(),
+            "connection_pool_open{pool=\"told-of\"} 2".to_owned(),
+            "connection_pool_idle{pool=\"told-of\"} 1".to_owned(),
+            "connection_pool_waiting{pool=\"told-of\"} 0".to_owned(),
+            "connection_pool_lent_total{pool=\"told-of\"} 2".to_owned(),
+            "connection_pool_connects_total{pool=\"told-of\"} 2".to_owned(),
+            "connection_pool_late_total{pool=\"told-of\"} 0".to_owned(),
             format!("endpoints_state{{{},state=\"serving\"}} 1", of(&peer.at())),
         ] {
             assert!(text.contains(&format!("\n{line}\n")), "{line} in {text}");
         }
         drop(held);
     });
-    drop((client, set, budget, breaker));
+    drop((client, set, budget, breaker, pool));
     let text = told();
     assert!(
         !text.contains("told-of"),

@@ -7,6 +7,7 @@
 //!
 //! With the feature `r2d2`, managers that are there for the crate of that name serve here: `R2d2`.
 
+mod counts;
 mod error;
 #[cfg(feature = "r2d2")]
 mod managers;
@@ -16,10 +17,7 @@ use std::{
     error::Error,
     fmt, io,
     ops::{Deref, DerefMut},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -31,6 +29,8 @@ use maniple::{
     time,
 };
 
+use counts::{Counts, Waits};
+pub use counts::{Stats, all};
 pub use error::GetError;
 #[cfg(feature = "r2d2")]
 pub use managers::R2d2;
@@ -104,12 +104,7 @@ struct Shared<M: Manage> {
     permits: Arc<Semaphore>,
     /// Those that are free; the one that came back last is the last.
     idle: Mutex<VecDeque<Idle<M::Connection>>>,
-    open: AtomicUsize,
-    waiting: AtomicUsize,
-    connects: AtomicU64,
-    failures: AtomicU64,
-    discarded: AtomicU64,
-    late: AtomicU64,
+    counts: Arc<Counts>,
 }
 
 struct Idle<C> {
@@ -130,31 +125,12 @@ struct Settings {
     check_timeout: Duration,
 }
 
-/// Numbers of a [`Connections`], as of one moment and, the later ones, since its beginning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Connections that there are, lent or free.
-    pub open: usize,
-    /// Those that are free.
-    pub idle: usize,
-    /// Who waits for one: if it stays above 0, there are too few.
-    pub waiting: usize,
-    /// Connections that were made.
-    pub connects: u64,
-    /// Connections that could not be made.
-    pub connect_failures: u64,
-    /// Connections that were dropped: too old, broken, or cut.
-    pub discarded: u64,
-    /// Who got none in time.
-    pub late: u64,
-}
-
 impl<M: Manage> Connections<M> {
     /// A builder of a pool whose connections `manage` makes.
     pub fn builder(manage: M) -> Builder<M> {
         Builder {
             manage,
+            name: None,
             settings: Settings {
                 max: DEFAULT_MAX,
                 patience: Some(DEFAULT_PATIENCE),
@@ -175,9 +151,15 @@ impl<M: Manage> Connections<M> {
     /// If there is none within [`Builder::patience`] or the scope's deadline, the scope is cancelled, or a new one could
     /// not be made.
     pub fn get(&self) -> Result<Lent<M>, GetError> {
-        let got = self.get_in_turn();
-        if let Err(GetError::Elapsed) = got {
-            self.shared.late.fetch_add(1, Ordering::Relaxed);
+        let counts = &self.shared.counts;
+        let got = {
+            let _waits = Waits::begin(counts);
+            self.get_in_turn()
+        };
+        match got {
+            Ok(_) => _ = counts.lent.fetch_add(1, Ordering::Relaxed),
+            Err(GetError::Elapsed) => _ = counts.late.fetch_add(1, Ordering::Relaxed),
+            Err(_) => {}
         }
         got
     }
@@ -189,7 +171,6 @@ impl<M: Manage> Connections<M> {
             .patience
             .and_then(|patience| time::now().checked_add(patience));
         let mut permit = {
-            let _waits = Waits::begin(&shared.waiting);
             let permits = shared.permits.clone();
             within(until, || permits.acquire_owned())??
         };
@@ -239,12 +220,12 @@ impl<M: Manage> Connections<M> {
                 let made = maniple::timeout(limit, || shared.manage.connect().map_err(Into::into));
                 let made = made.unwrap_or_else(|elapsed| Err(elapsed.into()));
                 let count = match made {
-                    Ok(_) => &shared.connects,
-                    Err(_) => &shared.failures,
+                    Ok(_) => &shared.counts.connects,
+                    Err(_) => &shared.counts.failures,
                 };
                 count.fetch_add(1, Ordering::Relaxed);
                 let made = made.map(|connection| {
-                    shared.open.fetch_add(1, Ordering::Relaxed);
+                    shared.counts.open.fetch_add(1, Ordering::Relaxed);
                     Lent::of(&shared, connection, time::now(), permit)
                 });
                 // If nobody is there to take it, it comes back to the pool.
@@ -265,16 +246,7 @@ impl<M: Manage> Connections<M> {
 
     /// Its numbers.
     pub fn stats(&self) -> Stats {
-        let shared = &*self.shared;
-        Stats {
-            open: shared.open.load(Ordering::Relaxed),
-            idle: shared.idle.lock().len(),
-            waiting: shared.waiting.load(Ordering::Relaxed),
-            connects: shared.connects.load(Ordering::Relaxed),
-            connect_failures: shared.failures.load(Ordering::Relaxed),
-            discarded: shared.discarded.load(Ordering::Relaxed),
-            late: shared.late.load(Ordering::Relaxed),
-        }
+        self.shared.counts.stats()
     }
 }
 
@@ -307,6 +279,7 @@ impl<M: Manage> Shared<M> {
                 old.extend(taken);
                 taken = idle.pop_back();
             }
+            self.counts.idle.store(idle.len(), Ordering::Relaxed);
             (taken, old)
         };
         // Dropped without the lock: to say goodbye may take a while.
@@ -326,24 +299,8 @@ impl<M: Manage> Shared<M> {
     }
 
     fn count_out(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        self.discarded.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Counts who waits, until dropped.
-struct Waits<'a>(&'a AtomicUsize);
-
-impl<'a> Waits<'a> {
-    fn begin(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Ordering::Relaxed);
-        Self(waiting)
-    }
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.counts.open.fetch_sub(1, Ordering::Relaxed);
+        self.counts.discarded.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -422,12 +379,14 @@ impl<M: Manage> Drop for Lent<M> {
         }
         // Before the permit, whose next owner looks here.
         let (made, checked) = (self.made, self.checked);
-        shared.idle.lock().push_back(Idle {
+        let mut idle = shared.idle.lock();
+        idle.push_back(Idle {
             connection,
             made,
             checked,
             since: now,
         });
+        shared.counts.idle.store(idle.len(), Ordering::Relaxed);
     }
 }
 
@@ -488,10 +447,18 @@ pub const DEFAULT_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 #[must_use = "a builder does nothing until it builds"]
 pub struct Builder<M> {
     manage: M,
+    name: Option<String>,
     settings: Settings,
 }
 
 impl<M: Manage> Builder<M> {
+    /// Has [`all`] and dumps of [`maniple::inspect`] tell of it by this name. `Metrics` of the crate `maniple-server` tells of
+    /// all that have one. Default: none.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
     /// Connections that there are at most. Default: [`DEFAULT_MAX`].
     pub fn max(mut self, connections: usize) -> Self {
         self.settings.max = connections;
@@ -547,18 +514,17 @@ impl<M: Manage> Builder<M> {
             let told = "a pool of no connections";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, told));
         }
-        let Self { manage, settings } = self;
+        let Self {
+            manage,
+            name,
+            settings,
+        } = self;
         Ok(Connections {
             shared: Arc::new(Shared {
                 manage,
                 permits: Arc::new(Semaphore::new(settings.max)),
                 idle: Mutex::new(VecDeque::new()),
-                open: AtomicUsize::new(0),
-                waiting: AtomicUsize::new(0),
-                connects: AtomicU64::new(0),
-                failures: AtomicU64::new(0),
-                discarded: AtomicU64::new(0),
-                late: AtomicU64::new(0),
+                counts: Counts::new(name),
                 settings,
             }),
         })

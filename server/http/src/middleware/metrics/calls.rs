@@ -1,4 +1,4 @@
-//! Numbers of the sets of servers that there are in the process, and of clients' calls to them.
+//! Numbers of the sets of servers and the pools of connections that there are in the process, and of clients' calls.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -9,6 +9,7 @@ use std::{
 };
 
 use maniple_parts::{
+    connections::{self, Stats},
     endpoints::{EndpointState, EndpointStats, Endpoints},
     resilience::{BreakerState, BreakerStats, BudgetStats, CircuitBreaker, RetryBudget},
 };
@@ -66,6 +67,95 @@ pub(super) fn tell(out: &mut Exposition) {
     services(out);
     breakers(out);
     budgets(out);
+    pools(out);
+}
+
+fn pools(out: &mut Exposition) {
+    let mut named: BTreeMap<String, Stats> = BTreeMap::new();
+    for (name, stats) in connections::all() {
+        match named.entry(name) {
+            Entry::Vacant(place) => drop(place.insert(stats)),
+            // Pools of one name are one series.
+            Entry::Occupied(mut one) => {
+                let one = one.get_mut();
+                one.open += stats.open;
+                one.idle += stats.idle;
+                one.waiting += stats.waiting;
+                one.lent += stats.lent;
+                one.waited += stats.waited;
+                one.connects += stats.connects;
+                one.connect_failures += stats.connect_failures;
+                one.discarded += stats.discarded;
+                one.late += stats.late;
+            }
+        }
+    }
+    if named.is_empty() {
+        return;
+    }
+    let name = "connection_pool_waited_seconds_total";
+    let help = "How long all who asked for a connection have waited.";
+    out.begin(name, help, Kind::Counter);
+    for (pool, stats) in &named {
+        out.sample("", &[("pool", pool)], stats.waited.as_secs_f64());
+    }
+    type Number = fn(&Stats) -> u64;
+    let families: [(&str, &str, Kind, Number); 8] = [
+        (
+            "connection_pool_open",
+            "Connections that there are, lent or free.",
+            Kind::Gauge,
+            |stats| stats.open as u64,
+        ),
+        (
+            "connection_pool_idle",
+            "Connections that are free.",
+            Kind::Gauge,
+            |stats| stats.idle as u64,
+        ),
+        (
+            "connection_pool_waiting",
+            "Who waits for a connection.",
+            Kind::Gauge,
+            |stats| stats.waiting as u64,
+        ),
+        (
+            "connection_pool_lent_total",
+            "Connections that were lent.",
+            Kind::Counter,
+            |stats| stats.lent,
+        ),
+        (
+            "connection_pool_late_total",
+            "Who got none in time.",
+            Kind::Counter,
+            |stats| stats.late,
+        ),
+        (
+            "connection_pool_connects_total",
+            "Connections that were made.",
+            Kind::Counter,
+            |stats| stats.connects,
+        ),
+        (
+            "connection_pool_connect_failures_total",
+            "Connections that could not be made.",
+            Kind::Counter,
+            |stats| stats.connect_failures,
+        ),
+        (
+            "connection_pool_discarded_total",
+            "Connections that were dropped: too old, broken, or cut.",
+            Kind::Counter,
+            |stats| stats.discarded,
+        ),
+    ];
+    for (name, help, kind, number) in families {
+        out.begin(name, help, kind);
+        for (pool, stats) in &named {
+            out.sample("", &[("pool", pool)], number(stats));
+        }
+    }
 }
 
 fn breakers(out: &mut Exposition) {

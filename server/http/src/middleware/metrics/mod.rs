@@ -68,6 +68,7 @@ use crate::{
 /// | `circuit_breaker_state` | `breaker`, `state` | of breakers with a name, 1 for the state that it has: `closed`, `half_open`, `open` |
 /// | `circuit_breaker_opened_total`, `_refused_total` | `breaker` | see `maniple_parts::resilience::BreakerStats` |
 /// | `retry_budget_left`, `_calls_total`, `_retries_total`, `_refused_total` | `budget` | of budgets with a name: see `maniple_parts::resilience::BudgetStats` |
+/// | `connection_pool_open`, `_idle`, `_waiting`, `_lent_total`, `_waited_seconds_total`, `_late_total`, `_connects_total`, `_connect_failures_total`, `_discarded_total` | `pool` | of pools of connections with a name: see `maniple_parts::connections::Stats` |
 /// | `maniple_workers`, `maniple_workers_busy` | | threads, and those that run a coroutine now |
 /// | `maniple_coroutines`, `_ready`, `_unstarted`, `_timers`, `_descriptors`, `_offload_queued` | | what they have in hand |
 /// | `maniple_turns_total`, `_begun_total`, `_steals_total`, `_polls_total`, `_sleeps_total` | | what they have done |
