@@ -15,7 +15,8 @@ const MILLI: Duration = Duration::from_millis(1);
 /// What the server did, and those of its runs that there were.
 #[derive(Default)]
 struct Done {
-    echoed: Mutex<BTreeSet<u64>>,
+    /// What a service notes: apart from the runs, which would hold themselves by it.
+    echoed: Arc<Mutex<BTreeSet<u64>>>,
     runs: Mutex<Vec<ServerHandle>>,
 }
 
@@ -24,10 +25,10 @@ fn pause(world: &World, most: u64) {
 }
 
 fn serve(world: &World, done: &Arc<Done>) {
-    let (own, theirs) = (world.clone(), done.clone());
+    let (own, theirs) = (world.clone(), done.echoed.clone());
     let service = Service::new("test.Numbers").unary("Echo", move |_: &mut Call, number: u64| {
         pause(&own, 3000);
-        theirs.echoed.lock().unwrap().insert(number);
+        theirs.lock().unwrap().insert(number);
         Ok(number)
     });
     let own = world.clone();
