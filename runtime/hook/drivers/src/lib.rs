@@ -5,6 +5,7 @@ mod network;
 mod port;
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{self, BufRead, BufReader, Write},
     net::TcpListener,
@@ -255,17 +256,22 @@ impl Server {
 
     /// A server of Python's: `/slow` is answered after the time of a call, with the number of the request.
     pub fn http() -> Self {
-        Self::python("http", HTTP)
+        Self::python("python3", "http", HTTP)
     }
 
-    /// A server of mail in Python that greets late.
+    /// A server of mail, of aiosmtpd. It says the subject of what it has taken; for "slow@" after the time of a call.
     pub fn mail() -> Self {
-        Self::python("mail", MAIL)
+        Self::python(python(), "mail", include_str!("mail.py"))
     }
 
-    fn python(name: &str, code: &str) -> Self {
+    /// A server of WebSockets, of Python's websockets. It says each message again; one with "slow" after the time of a call.
+    pub fn websocket() -> Self {
+        Self::python(python(), "websocket", include_str!("websocket.py"))
+    }
+
+    fn python(program: impl AsRef<OsStr>, name: &str, code: &str) -> Self {
         let (held, folder) = place(name);
-        let mut command = Command::new("python3");
+        let mut command = Command::new(program);
         command.args([
             "-c",
             code,
@@ -349,6 +355,21 @@ fn place(name: &str) -> (HeldPort, PathBuf) {
     (port, folder)
 }
 
+/// Python with what peers of the tests are made of.
+///
+/// # Panics
+/// If it is not installed.
+pub fn python() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
+    let path = root.join("target/ci-tools/drivers/bin/python");
+    assert!(
+        path.exists(),
+        "{} is installed: .ci/run drivers does that",
+        path.display()
+    );
+    path
+}
+
 fn run(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -408,37 +429,5 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
-Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
-"#;
-
-const MAIL: &str = r#"
-import socketserver, sys, time
-class Handler(socketserver.StreamRequestHandler):
-    def say(self, line):
-        self.wfile.write(line.encode() + b"\r\n")
-    def handle(self):
-        time.sleep(float(sys.argv[2]))
-        self.say("220 here")
-        in_body = False
-        for line in self.rfile:
-            line = line.strip()
-            if in_body:
-                if line == b".":
-                    in_body = False
-                    self.say("250 taken")
-                continue
-            word = line.split()[0].upper() if line else b""
-            if word == b"DATA":
-                in_body = True
-                self.say("354 go on")
-            elif word == b"QUIT":
-                self.say("221 bye")
-                return
-            else:
-                self.say("250 fine")
-class Server(socketserver.ThreadingTCPServer):
-    request_queue_size = 128
-    daemon_threads = True
-    allow_reuse_address = True
 Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 "#;

@@ -2,6 +2,7 @@
 
 use std::{
     io::Read,
+    process::Command,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -124,21 +125,104 @@ fn curls_handle_does_not_use_a_connection_again_that_was_cut() {
     });
 }
 
-#[test]
-fn lettre_as_it_comes() {
+mod lettre_crate {
+    use super::*;
     use lettre::{Message, SmtpTransport, Transport};
-    let server = Server::mail();
-    let port = server.port;
-    at_once(move |_| {
+
+    fn transport(server: &Server) -> SmtpTransport {
+        SmtpTransport::builder_dangerous("127.0.0.1")
+            .port(server.port)
+            .build()
+    }
+
+    fn mail(to: &str, subject: &str) -> Message {
         let mail = Message::builder()
             .from("a@example.com".parse().unwrap())
-            .to("b@example.com".parse().unwrap())
-            .body("hello".to_owned())
+            .to(to.parse().unwrap());
+        mail.subject(subject).body("hello".to_owned()).unwrap()
+    }
+
+    /// What the server says of it: its subject.
+    fn send(by: &SmtpTransport, mail: &Message) -> Result<String, lettre::transport::smtp::Error> {
+        let told = by.send(mail)?;
+        Ok(told.first_line().unwrap_or_default().to_owned())
+    }
+
+    #[test]
+    fn mails_are_sent_at_once() {
+        let server = Server::mail();
+        let transport = transport(&server);
+        at_once(move |n| {
+            let subject = format!("number {n}");
+            let told = send(&transport, &mail("slow@example.com", &subject)).unwrap();
+            assert_eq!(told, subject);
+        });
+    }
+
+    #[test]
+    fn its_pool_hands_out_no_connection_that_was_cut() {
+        let server = Server::mail();
+        let transport = transport(&server);
+        on_one_worker(move || {
+            let quick = |subject: &str| send(&transport, &mail("b@example.com", subject)).unwrap();
+            assert_eq!(quick("the first"), "the first");
+            for round in 0..4 {
+                let slow = mail("slow@example.com", "slow");
+                Cut::ALL[round % 2].after(SHORT, || send(&transport, &slow));
+                // Once by a new connection, and again by the same.
+                for again in 0..2 {
+                    let subject = format!("{round} {again}");
+                    assert_eq!(quick(&subject), subject);
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn tungstenite_as_it_comes_with_a_server_of_websockets() {
+    let server = Server::websocket();
+    let url = format!("ws://127.0.0.1:{}/", server.port);
+    at_once(move |n| {
+        let (mut socket, _) = tungstenite::connect(&url).unwrap();
+        let text = format!("slow {n}");
+        socket.send(text.clone().into()).unwrap();
+        assert_eq!(socket.read().unwrap().to_text().unwrap(), text);
+        socket.close(None).unwrap();
+        while socket.read().is_ok() {}
+    });
+}
+
+#[test]
+fn tungstenite_as_it_comes_with_clients_of_websockets() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    on_one_worker(move || {
+        let server = spawn(move || {
+            let all: Vec<_> = listener
+                .incoming()
+                .take(20)
+                .map(|stream| {
+                    spawn(move || {
+                        let mut socket = tungstenite::accept(stream.unwrap()).unwrap();
+                        while let Ok(message) = socket.read() {
+                            if message.is_text() || message.is_binary() {
+                                socket.send(message).unwrap();
+                            }
+                        }
+                    })
+                })
+                .collect();
+            all.into_iter().for_each(|one| one.join().unwrap());
+        });
+        let told = Command::new(maniple_drivers::python())
+            .args(["-c", include_str!("websocket_client.py")])
+            .arg(port.to_string())
+            .output()
             .unwrap();
-        let transport = SmtpTransport::builder_dangerous("127.0.0.1")
-            .port(port)
-            .build();
-        transport.send(&mail).unwrap();
+        assert!(told.status.success(), "{told:?}");
+        assert_eq!(String::from_utf8_lossy(&told.stdout).trim(), "80");
+        server.join().unwrap();
     });
 }
 
