@@ -264,7 +264,8 @@ impl Server {
         Self::python(python(), "mail", include_str!("mail.py"))
     }
 
-    /// A server of WebSockets, of Python's websockets. It says each message again; one with "slow" after the time of a call.
+    /// A server of WebSockets, of Python's websockets. It says each message again;
+    /// one with "slow" after the time of a call.
     pub fn websocket() -> Self {
         Self::python(python(), "websocket", include_str!("websocket.py"))
     }

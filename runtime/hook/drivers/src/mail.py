@@ -1,4 +1,4 @@
-"""A server of SMTP by aiosmtpd: `mail.py PORT SECONDS`. Says the subject of each mail; of one to "slow" after that time."""
+"""A server of SMTP by aiosmtpd: `mail.py PORT SECONDS`. Says each mail's subject; of one to "slow" after that."""
 
 import asyncio
 import email

@@ -1,4 +1,4 @@
-"""A server of WebSockets by websockets: `websocket.py PORT SECONDS`. Says each again; one with "slow" after that time."""
+"""A server of WebSockets by websockets: `websocket.py PORT SECONDS`. Says each again; one with "slow" after that."""
 
 import asyncio
 import sys

@@ -397,8 +397,8 @@ fn no_pool_lends_a_connection_that_was_cut() {
     }
 }
 
-/// Its manager never finds a connection broken: without a look at it, one that was cut is lent for good, and each that asks
-/// has an error.
+/// Its manager never finds a connection broken: without a look at it, one that was cut is lent for good, and each
+/// that asks has an error.
 #[test]
 fn memcaches_pool_lends_a_connection_that_was_cut_to_nobody_or_with_an_error() {
     use memcache::{Client, ConnectionManager, Pool, Url};

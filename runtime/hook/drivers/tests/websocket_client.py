@@ -1,4 +1,4 @@
-"""A client of WebSockets by websockets, of many at once: `websocket_client.py PORT`. Prints how many answers were right."""
+"""A client of WebSockets by websockets, of many at once: `websocket_client.py PORT`. Prints how many were answered."""
 
 import asyncio
 import sys
