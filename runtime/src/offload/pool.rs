@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{scheduler::now, sys::fenced};
+use crate::{
+    scheduler::{now, on_coroutine},
+    sys::{fenced, later},
+    wait,
+};
 
 /// Calls what it is given once its thread is as good as free: before its caller can know that it has ended,
 /// so that who hands in one job after another finds the thread. Says whether the caller had left it behind.
@@ -112,6 +116,8 @@ impl Pool {
                 ),
             );
             self.tell_if_stuck(state);
+            // Who asks again and again gives way to others.
+            wait::spend();
             return Err(full);
         }
         state.queue.push_back((now(), job));
@@ -179,7 +185,7 @@ impl Pool {
     #[cold]
     fn tell_of_no_thread(&self, error: &io::Error) {
         let name = &self.settings.name;
-        fenced::tell!(warn, "no further thread for {name}: {error}");
+        tell(format!("no further thread for {name}: {error}"));
     }
 
     /// Logs, now and then, that jobs have waited long for a thread.
@@ -198,11 +204,10 @@ impl Pool {
         let jobs = state.queue.len();
         drop(state);
         let name = &self.settings.name;
-        fenced::tell!(
-            warn,
+        tell(format!(
             "all {threads} threads of {name} are busy, {left} of them with what its caller has left behind; {jobs} \
              jobs wait, the first for {waited:?}"
-        );
+        ));
     }
 
     fn serve(&self) {
@@ -256,6 +261,15 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Logs it, unless the caller is a coroutine: that may hand in a job from within a logger, which writes into a file.
+#[cold]
+fn tell(line: String) {
+    match on_coroutine(|task| task.is_some()) {
+        true => later::say(log::Level::Warn, line),
+        false => fenced::tell!(warn, "{line}"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// How many cuts there were.
 static CUTS: AtomicU32 = AtomicU32::new(0);
 
-/// The number of a cut, or none. Numbers come round: of two, that one is after the other which lies less than 2³¹ behind.
+/// The number of a cut, or none. Numbers come round: of two, one is after the other if it lies less than 2³¹ ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cut(u32);
 
