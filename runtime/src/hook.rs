@@ -169,3 +169,29 @@ where
 {
     offload::look_up(job)
 }
+
+/// Makes a call on a file on the threads for files, and returns once it has ended, whatever is cancelled meanwhile:
+/// what it was lent, its caller has again.
+///
+/// # Errors
+/// If it was not made: it may not begin, the queue is full, or no thread could be started.
+pub fn call_on_file<T, F>(call: F) -> io::Result<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    offload::file_whole(call)
+}
+
+/// Makes a call like [`call_on_file`], whose wait may be cut: the call is left behind then, and what it brings is
+/// dropped.
+///
+/// # Errors
+/// Those of that, and if the wait was cut.
+pub fn call_on_file_leaving<T, F>(call: F) -> io::Result<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    offload::file_leaving(call, &mut false)
+}

@@ -2,12 +2,13 @@
 //! `.ci/linking` links it in each.
 
 use std::{
-    io::{Read, Write},
+    fs::{self, File},
+    io::{Read, Seek, Write},
     net::{TcpListener, TcpStream, ToSocketAddrs},
     time::{Duration, Instant},
 };
 
-use maniple::{Runtime, spawn};
+use maniple::{Runtime, cancel::CancelToken, spawn};
 
 fn main() -> std::io::Result<()> {
     maniple_hook::install!();
@@ -42,6 +43,7 @@ fn main() -> std::io::Result<()> {
         }
         server.join().expect("it does not panic")?;
         assert!(("localhost", 80).to_socket_addrs()?.next().is_some());
+        maniple_hook::files::offload(use_files)?;
         std::io::Result::Ok(())
     })?;
     assert!(
@@ -50,4 +52,33 @@ fn main() -> std::io::Result<()> {
     );
     println!("{} calls are hooked", maniple_hook::names().len());
     Ok(())
+}
+
+/// Calls with each number of arguments, among them those that C declares with any.
+fn use_files() -> std::io::Result<()> {
+    let folder = std::env::temp_dir().join(format!("maniple-links-{}", std::process::id()));
+    fs::create_dir(&folder)?;
+    let (path, other) = (folder.join("file"), folder.join("other"));
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
+    file.lock()?;
+    file.write_all(b"kept")?;
+    file.sync_all()?;
+    file.rewind()?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    assert_eq!(text, "kept");
+    fs::rename(&path, &other)?;
+    assert_eq!(fs::metadata(&other)?.len(), 4);
+    let token = CancelToken::new();
+    token.cancel();
+    let cut = token.run(|| fs::remove_file(&other));
+    let cut = cut
+        .expect("it does not unwind")
+        .expect_err("it is not made");
+    assert_eq!(cut.raw_os_error(), Some(125), "ECANCELED");
+    fs::remove_dir_all(&folder)
 }

@@ -2,10 +2,14 @@
 
 use std::{
     ffi::c_int,
+    io,
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use maniple::{cancel::Interrupt, hook};
+use maniple::{
+    cancel::{self, Interrupt},
+    hook,
+};
 
 use crate::raw;
 
@@ -46,4 +50,13 @@ pub(crate) fn cut(interrupt: Interrupt) -> raw::Result {
         Interrupt::Elapsed => libc::ETIMEDOUT,
     };
     -(error as raw::Result)
+}
+
+/// What an error of the runtime's says of how a wait was cut, if it was.
+pub(crate) fn interrupt_of(error: &io::Error) -> Option<Interrupt> {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Some(Interrupt::Elapsed),
+        _ if cancel::is_cancelled_error(error) => Some(Interrupt::Cancelled),
+        _ => None,
+    }
 }

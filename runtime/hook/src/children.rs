@@ -3,7 +3,7 @@
 
 use std::ffi::c_int;
 
-use libc::{id_t, idtype_t, pid_t, siginfo_t};
+use libc::{id_t, idtype_t, pid_t, rusage, siginfo_t};
 use maniple::hook::{self, Ended};
 
 use crate::{
@@ -18,9 +18,23 @@ use crate::{
 /// Its pointers are what the manual page of the C function says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn waitpid(process: pid_t, status: *mut c_int, options: c_int) -> pid_t {
-    let none = std::ptr::null_mut();
     // SAFETY: passed on to the caller.
-    let ask = |options| unsafe { raw::wait4(process, status, options, none) };
+    unsafe { wait4(process, status, options, std::ptr::null_mut()) }
+}
+
+/// wait4(2).
+///
+/// # Safety
+/// Its pointers are what the manual page of the C function says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wait4(
+    process: pid_t,
+    status: *mut c_int,
+    options: c_int,
+    usage: *mut rusage,
+) -> pid_t {
+    // SAFETY: passed on to the caller.
+    let ask = |options| unsafe { raw::wait4(process, status, options, usage) };
     if is_plain() || options & libc::WNOHANG != 0 || !may_wait() {
         return told(ask(options)) as pid_t;
     }
@@ -33,6 +47,16 @@ pub unsafe extern "C" fn waitpid(process: pid_t, status: *mut c_int, options: c_
         }
     });
     told(found) as pid_t
+}
+
+/// wait3(2).
+///
+/// # Safety
+/// Its pointers are what the manual page of the C function says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wait3(status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t {
+    // SAFETY: passed on to the caller.
+    unsafe { wait4(-1, status, options, usage) }
 }
 
 /// wait(2).

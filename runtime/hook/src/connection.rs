@@ -85,9 +85,13 @@ fn without_blocking(fd: c_int, ask: impl Fn() -> raw::Result) -> raw::Result {
         if flags < 0 {
             return flags;
         }
-        raw::fcntl(fd, libc::F_SETFL, flags as c_int | libc::O_NONBLOCK);
+        raw::fcntl(
+            fd,
+            libc::F_SETFL,
+            flags as usize | libc::O_NONBLOCK as usize,
+        );
         let done = ask();
-        raw::fcntl(fd, libc::F_SETFL, flags as c_int);
+        raw::fcntl(fd, libc::F_SETFL, flags as usize);
         done
     }
 }

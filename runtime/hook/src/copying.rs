@@ -1,5 +1,6 @@
 //! `sendfile` and `splice`, which have no way not to wait for a blocking socket. A coroutine's call fails, as for what
-//! cannot be copied so, and callers read and write instead: std's `io::copy` does.
+//! cannot be copied so, and callers read and write instead: std's `io::copy` does. From file to file it is a call on
+//! files.
 
 use std::ffi::{c_int, c_uint};
 
@@ -7,6 +8,7 @@ use libc::{off_t, size_t, ssize_t};
 
 use crate::{
     caller::{is_plain, may_wait},
+    files,
     patience::is_nonblocking,
     raw::{self, told},
 };
@@ -22,11 +24,19 @@ pub unsafe extern "C" fn sendfile(
     offset: *mut off_t,
     count: size_t,
 ) -> ssize_t {
-    if !is_plain() && may_wait() && waits(to) {
+    // SAFETY: passed on to the caller, who waits.
+    let copy = move || unsafe { raw::sendfile(to, from, offset, count) };
+    if is_plain() || !may_wait() {
+        return told(copy());
+    }
+    if waits(to) {
         return raw::fail(libc::EINVAL);
     }
-    // SAFETY: passed on to the caller.
-    told(unsafe { raw::sendfile(to, from, offset, count) })
+    told(match files::are_offloaded() && !raw::can_wait(to) {
+        // SAFETY: as above.
+        true => unsafe { files::call_elsewhere(copy) },
+        false => copy(),
+    })
 }
 
 /// sendfile(2), by the name that std calls it.

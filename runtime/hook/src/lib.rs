@@ -38,6 +38,8 @@
 //! `usleep`, `nanosleep`, `clock_nanosleep`; `getaddrinfo`; `waitpid`, `waitid`, `pthread_join`; `sendfile` and
 //! `splice`. [`names`] lists them.
 //!
+//! Calls on files (`open`, `fsync`, `rename`, `flock`) are left as they are, but where [`files::offload`] is asked for.
+//!
 //! Locks are not, nor what parks a thread: a lock of std's that is held over a hooked wait, and asked for by another
 //! coroutine of the same worker, stops that worker for good, as it would with any other wait of maniple's. So that this
 //! does not pass in silence, [`install!`] has workers watched. See the chapter *Your drivers, unmodified* of the book.
@@ -61,10 +63,14 @@ compile_error!("maniple-hook runs on Linux on x86-64 and aarch64 only");
 mod caller;
 mod children;
 mod connection;
+mod contents;
 mod copying;
+mod file_locks;
+pub mod files;
 mod guess;
 #[cfg(not(any(target_env = "musl", target_feature = "crt-static")))]
 mod names;
+mod paths;
 mod patience;
 mod raw;
 mod readiness;
@@ -79,7 +85,7 @@ use std::{
 
 use maniple::inspect;
 
-pub use symbols::{NotOurs, names};
+pub use symbols::{NotOurs, names, names_on_files};
 
 /// Has coroutines of this process suspended by the calls of the C library that would block their workers.
 ///

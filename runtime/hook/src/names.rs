@@ -13,7 +13,7 @@ use libc::addrinfo;
 use maniple::hook;
 
 use crate::{
-    caller::{is_plain, may_wait},
+    caller::{self, is_plain, may_wait},
     raw,
 };
 
@@ -65,11 +65,10 @@ pub unsafe extern "C" fn getaddrinfo(
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => libc::EAI_AGAIN,
         Err(error) => {
-            raw::fail(match error.kind() {
-                io::ErrorKind::TimedOut => libc::ETIMEDOUT,
-                _ if maniple::cancel::is_cancelled_error(&error) => libc::ECANCELED,
-                _ => error.raw_os_error().unwrap_or(libc::EAGAIN),
-            });
+            match caller::interrupt_of(&error) {
+                Some(interrupt) => raw::told(caller::cut(interrupt)),
+                None => raw::fail(error.raw_os_error().unwrap_or(libc::EAGAIN)),
+            };
             libc::EAI_SYSTEM
         }
     }

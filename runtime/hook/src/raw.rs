@@ -1,6 +1,10 @@
 //! System calls as they are: by the instruction, so that nothing that is hooked is called, and errno stays as it was.
 
-use std::{arch::asm, ffi::c_int, ptr};
+use std::{
+    arch::asm,
+    ffi::{c_char, c_int},
+    ptr,
+};
 
 /// What a call returned: as the kernel does, an error as its negative number.
 pub(crate) type Result = isize;
@@ -144,8 +148,8 @@ calls! {
         value: *mut u8,
         length: *mut libc::socklen_t
     );
-    /// fcntl(2), of the commands that take a number.
-    fcntl = SYS_fcntl(fd: c_int, command: c_int, value: c_int);
+    /// fcntl(2); what the command takes is a number, or an address.
+    fcntl = SYS_fcntl(fd: c_int, command: c_int, value: usize);
     /// ppoll(2); the kernel changes the time.
     ppoll = SYS_ppoll(
         fds: *mut libc::pollfd,
@@ -211,17 +215,114 @@ calls! {
         count: usize,
         flags: u32
     );
-    /// statx(2), of a descriptor.
-    statx = SYS_statx(
+    /// recvmmsg(2); the kernel changes the time.
+    #[cfg(not(target_env = "musl"))]
+    recvmmsg = SYS_recvmmsg(
         fd: c_int,
-        path: *const u8,
+        messages: *mut libc::mmsghdr,
+        count: u32,
+        flags: c_int,
+        timeout: *mut libc::timespec
+    );
+    /// sendmmsg(2).
+    #[cfg(not(target_env = "musl"))]
+    sendmmsg = SYS_sendmmsg(fd: c_int, messages: *mut libc::mmsghdr, count: u32, flags: c_int);
+    /// pread(2).
+    pread = SYS_pread64(fd: c_int, to: *mut u8, length: usize, at: i64);
+    /// pwrite(2).
+    pwrite = SYS_pwrite64(fd: c_int, from: *const u8, length: usize, at: i64);
+    /// fsync(2).
+    fsync = SYS_fsync(fd: c_int);
+    /// fdatasync(2).
+    fdatasync = SYS_fdatasync(fd: c_int);
+    /// syncfs(2).
+    syncfs = SYS_syncfs(fd: c_int);
+    /// ftruncate(2).
+    ftruncate = SYS_ftruncate(fd: c_int, length: i64);
+    /// truncate(2).
+    truncate = SYS_truncate(path: *const c_char, length: i64);
+    /// fallocate(2).
+    fallocate = SYS_fallocate(fd: c_int, mode: c_int, at: i64, length: i64);
+    /// copy_file_range(2).
+    copy_file_range = SYS_copy_file_range(
+        from: c_int,
+        from_offset: *mut i64,
+        to: c_int,
+        to_offset: *mut i64,
+        count: usize,
+        flags: u32
+    );
+    /// flock(2).
+    flock = SYS_flock(fd: c_int, operation: c_int);
+    /// openat(2).
+    openat = SYS_openat(folder: c_int, path: *const c_char, flags: c_int, mode: u32);
+    /// fstatat(2).
+    fstatat = SYS_newfstatat(
+        folder: c_int,
+        path: *const c_char,
+        found: *mut libc::stat,
+        flags: c_int
+    );
+    /// faccessat(2), which takes no flags.
+    faccessat = SYS_faccessat(folder: c_int, path: *const c_char, mode: c_int);
+    /// readlinkat(2).
+    readlinkat = SYS_readlinkat(folder: c_int, path: *const c_char, to: *mut c_char, length: usize);
+    /// renameat2(2).
+    renameat2 = SYS_renameat2(
+        from_folder: c_int,
+        from: *const c_char,
+        to_folder: c_int,
+        to: *const c_char,
+        flags: u32
+    );
+    /// unlinkat(2).
+    unlinkat = SYS_unlinkat(folder: c_int, path: *const c_char, flags: c_int);
+    /// mkdirat(2).
+    mkdirat = SYS_mkdirat(folder: c_int, path: *const c_char, mode: u32);
+    /// mknodat(2).
+    mknodat = SYS_mknodat(folder: c_int, path: *const c_char, mode: u32, device: u32);
+    /// linkat(2).
+    linkat = SYS_linkat(
+        from_folder: c_int,
+        from: *const c_char,
+        to_folder: c_int,
+        to: *const c_char,
+        flags: c_int
+    );
+    /// symlinkat(2).
+    symlinkat = SYS_symlinkat(target: *const c_char, folder: c_int, path: *const c_char);
+    /// fchmod(2).
+    fchmod = SYS_fchmod(fd: c_int, mode: u32);
+    /// fchmodat(2), which takes no flags.
+    fchmodat = SYS_fchmodat(folder: c_int, path: *const c_char, mode: u32);
+    /// fchown(2).
+    fchown = SYS_fchown(fd: c_int, owner: u32, group: u32);
+    /// fchownat(2).
+    fchownat = SYS_fchownat(
+        folder: c_int,
+        path: *const c_char,
+        owner: u32,
+        group: u32,
+        flags: c_int
+    );
+    /// utimensat(2).
+    utimensat = SYS_utimensat(
+        folder: c_int,
+        path: *const c_char,
+        times: *const libc::timespec,
+        flags: c_int
+    );
+    /// statx(2).
+    statx = SYS_statx(
+        folder: c_int,
+        path: *const c_char,
         flags: c_int,
         mask: u32,
         found: *mut libc::statx
     );
 }
 
-/// preadv2(2) at the descriptor's own offset.
+/// preadv2(2). At [`OWN_OFFSET`] it moves that of the descriptor.
 ///
 /// # Safety
 /// As the manual page has it.
@@ -229,13 +330,14 @@ pub(crate) unsafe fn preadv2(
     fd: c_int,
     slices: *const libc::iovec,
     count: c_int,
+    at: i64,
     flags: c_int,
 ) -> Result {
     // SAFETY: passed on to the caller.
-    unsafe { without_offset(libc::SYS_preadv2, fd, slices, count, flags) }
+    unsafe { in_slices(libc::SYS_preadv2, fd, slices, count, at, flags) }
 }
 
-/// pwritev2(2) at the descriptor's own offset.
+/// pwritev2(2). At [`OWN_OFFSET`] it moves that of the descriptor.
 ///
 /// # Safety
 /// As the manual page has it.
@@ -243,31 +345,63 @@ pub(crate) unsafe fn pwritev2(
     fd: c_int,
     slices: *const libc::iovec,
     count: c_int,
+    at: i64,
     flags: c_int,
 ) -> Result {
     // SAFETY: passed on to the caller.
-    unsafe { without_offset(libc::SYS_pwritev2, fd, slices, count, flags) }
+    unsafe { in_slices(libc::SYS_pwritev2, fd, slices, count, at, flags) }
 }
 
-/// The two take an offset in two words, and -1 for none.
+/// preadv(2).
+///
+/// # Safety
+/// As the manual page has it.
+pub(crate) unsafe fn preadv(
+    fd: c_int,
+    slices: *const libc::iovec,
+    count: c_int,
+    at: i64,
+) -> Result {
+    // SAFETY: passed on to the caller.
+    unsafe { in_slices(libc::SYS_preadv, fd, slices, count, at, 0) }
+}
+
+/// pwritev(2).
+///
+/// # Safety
+/// As the manual page has it.
+pub(crate) unsafe fn pwritev(
+    fd: c_int,
+    slices: *const libc::iovec,
+    count: c_int,
+    at: i64,
+) -> Result {
+    // SAFETY: passed on to the caller.
+    unsafe { in_slices(libc::SYS_pwritev, fd, slices, count, at, 0) }
+}
+
+/// For [`preadv2`] and [`pwritev2`].
+pub(crate) const OWN_OFFSET: i64 = -1;
+
+/// The four take an offset in two words, of which the first is all of it; those without flags look at no further one.
 ///
 /// # Safety
 /// As for the call of that number.
 #[inline(always)]
-unsafe fn without_offset(
+unsafe fn in_slices(
     number: libc::c_long,
     fd: c_int,
     slices: *const libc::iovec,
     count: c_int,
+    at: i64,
     flags: c_int,
 ) -> Result {
-    let none = usize::MAX;
     let arguments = [
         fd.word(),
         slices.word(),
         count.word(),
-        none,
-        none,
+        at.word(),
+        at.word(),
         flags.word(),
     ];
     // SAFETY: passed on to the caller.
@@ -307,7 +441,7 @@ pub(crate) fn can_wait(fd: c_int) -> bool {
     let mut found: libc::statx = unsafe { std::mem::zeroed() };
     let (own, kind) = (libc::AT_EMPTY_PATH, libc::STATX_TYPE);
     // SAFETY: an empty path, which stands for the descriptor, and room for the answer.
-    let got = unsafe { statx(fd, c"".as_ptr().cast(), own, kind, &raw mut found) };
+    let got = unsafe { statx(fd, c"".as_ptr(), own, kind, &raw mut found) };
     let kind = u32::from(found.stx_mode) & libc::S_IFMT;
     got >= 0 && ![libc::S_IFREG, libc::S_IFDIR, libc::S_IFBLK].contains(&kind)
 }

@@ -6,7 +6,11 @@ use std::{
     fmt,
 };
 
-use crate::{children, connection, copying, readiness, time, transfer};
+use crate::{
+    children, connection, contents, copying, file_locks, paths, readiness, time, transfer,
+};
+#[cfg(target_env = "gnu")]
+use crate::{contents::large as large_contents, paths::large as large_paths};
 
 /// Calls that the process does not make here; returned by [`install`](crate::install()).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,38 +40,84 @@ impl fmt::Display for NotOurs {
 impl Error for NotOurs {}
 
 macro_rules! table {
-    ($($module:ident::$name:ident,)*) => {
-        /// The calls that are hooked, and where.
-        fn table() -> Vec<(&'static CStr, *const c_void)> {
-            vec![$((
+    ($(#[$attribute:meta])* $table:ident { $($module:ident: $($name:ident),*;)* }) => {
+        $(#[$attribute])*
+        fn $table() -> Vec<Call> {
+            vec![$($((
                 // A name has no NUL.
                 CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()).unwrap_or_default(),
                 $module::$name as *const c_void,
-            )),*]
+            ),)*)*]
         }
     };
 }
 
 table! {
-    transfer::recv, transfer::recvfrom, transfer::recvmsg, transfer::send, transfer::sendto, transfer::sendmsg,
-    transfer::read, transfer::readv, transfer::write, transfer::writev,
-    connection::connect, connection::accept, connection::accept4,
-    readiness::poll, readiness::ppoll, readiness::select, readiness::pselect,
-    readiness::epoll_wait, readiness::epoll_pwait,
-    time::nanosleep, time::clock_nanosleep, time::usleep, time::sleep,
-    copying::sendfile, copying::splice,
-    children::waitpid, children::waitid, children::wait,
+    /// The calls that are hooked, and where.
+    table {
+        transfer: recv, recvfrom, recvmsg, send, sendto, sendmsg, read, readv, write, writev;
+        connection: connect, accept, accept4;
+        readiness: poll, ppoll, select, pselect, epoll_wait, epoll_pwait;
+        time: nanosleep, clock_nanosleep, usleep, sleep;
+        copying: sendfile, splice;
+        children: waitpid, waitid, wait, wait3, wait4;
+    }
+}
+
+table! {
+    /// Of them, those on files.
+    on_files {
+        contents: pread, pwrite, preadv, pwritev, fsync, fdatasync, syncfs, ftruncate, fallocate, copy_file_range,
+            fchmod, fchown, futimens;
+        file_locks: flock, fcntl;
+        paths: open, openat, creat, stat, lstat, fstatat, statx, access, readlink, readlinkat, rename, renameat,
+            unlink, unlinkat, rmdir, mkdir, mkdirat, mkfifo, link, linkat, symlink, symlinkat, chmod, chown, lchown,
+            fchownat, utimensat, truncate;
+    }
+}
+
+#[cfg(target_env = "gnu")]
+table! {
+    /// Those that are hooked with glibc alone.
+    of_glibc {
+        transfer: __read_chk, __recv_chk, __recvfrom_chk, recvmmsg, sendmmsg;
+        readiness: __poll_chk, __ppoll_chk;
+        copying: sendfile64;
+    }
+}
+
+#[cfg(target_env = "gnu")]
+table! {
+    /// Of those, what is on files.
+    on_files_of_glibc {
+        large_contents: pread64, pwrite64, preadv64, pwritev64, ftruncate64, fallocate64, __pread_chk, __pread64_chk;
+        file_locks: fcntl64;
+        large_paths: open64, openat64, creat64, stat64, lstat64, fstatat64, truncate64, renameat2, __open_2, __open64_2,
+            __openat_2, __openat64_2;
+    }
 }
 
 /// The calls that are hooked in this build.
 pub fn names() -> Vec<&'static str> {
-    all()
+    names_in(all())
+}
+
+/// Those of [`names`] that suspend within [`files::offload`](crate::files::offload) alone. `read`, `write` and their
+/// like, which do there on files and elsewhere on what waits for somebody, are not among them.
+pub fn names_on_files() -> Vec<&'static str> {
+    names_in(all_on_files())
+}
+
+type Call = (&'static CStr, *const c_void);
+
+fn names_in(calls: Vec<Call>) -> Vec<&'static str> {
+    calls
         .iter()
         .map(|(name, _)| name.to_str().unwrap_or_default())
         .collect()
 }
 
-fn all() -> Vec<(&'static CStr, *const c_void)> {
+fn all() -> Vec<Call> {
     #[allow(unused_mut)]
     let mut all = table();
     #[cfg(not(any(target_env = "musl", target_feature = "crt-static")))]
@@ -76,27 +126,33 @@ fn all() -> Vec<(&'static CStr, *const c_void)> {
         all.push((c"pthread_join", children::pthread_join as *const c_void));
     }
     #[cfg(target_env = "gnu")]
-    {
-        all.push((c"sendfile64", copying::sendfile64 as *const c_void));
-        all.push((c"__read_chk", transfer::__read_chk as *const c_void));
-        all.push((c"__recv_chk", transfer::__recv_chk as *const c_void));
-        all.push((c"__recvfrom_chk", transfer::__recvfrom_chk as *const c_void));
-        all.push((c"__poll_chk", readiness::__poll_chk as *const c_void));
-        all.push((c"__ppoll_chk", readiness::__ppoll_chk as *const c_void));
-    }
+    all.extend(of_glibc());
     if cfg!(target_env = "musl") {
         all.retain(|(name, _)| ![c"recvmsg", c"sendmsg"].contains(name));
     }
+    all.extend(all_on_files());
+    all
+}
+
+fn all_on_files() -> Vec<Call> {
+    #[allow(unused_mut)]
+    let mut all = on_files();
+    #[cfg(target_env = "gnu")]
+    all.extend(on_files_of_glibc());
     all
 }
 
 /// Holds what the process finds under each name against what is defined here.
 pub(crate) fn check() -> Result<(), NotOurs> {
-    let is_other = |(name, own): &(&CStr, *const c_void)| {
+    let is_other = |(name, own): &Call| {
         // Without shared libraries there is nothing to look in, and the linker has chosen.
+        if cfg!(target_feature = "crt-static") {
+            return false;
+        }
         // SAFETY: a name, and where to look.
-        !cfg!(target_feature = "crt-static")
-            && unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }.cast_const() != *own
+        let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }.cast_const();
+        // What an older C library has not, no other library calls.
+        !found.is_null() && found != *own
     };
     let others = all().into_iter().filter(is_other);
     let names: Vec<_> = others

@@ -2,16 +2,23 @@
 //!
 //! A socket is asked with `MSG_DONTWAIT`, so its flags stay as they are. What is no socket is asked with `RWF_NOWAIT`,
 //! where the kernel knows that of it; else poll(2) says whether to ask. Sending to a blocking connection is complete,
-//! as the kernel's own is, unless it fails on the way.
+//! as the kernel's own is, unless it fails on the way. A file, which is neither, goes to [`files`], or to the kernel.
 
 use std::{ffi::c_int, ptr};
+#[cfg(not(target_env = "musl"))]
+use std::{ffi::c_uint, time::Duration};
 
 use libc::{iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+#[cfg(not(target_env = "musl"))]
+use libc::{mmsghdr, timespec};
+#[cfg(not(target_env = "musl"))]
+use maniple::hook;
 
 use crate::{
     caller::{is_plain, may_wait},
+    files,
     patience::{For, until_done},
-    raw::{self, told},
+    raw::{self, OWN_OFFSET, told},
 };
 
 /// Receives that never wait: of what is not in the queue.
@@ -158,25 +165,139 @@ unsafe fn send_all(
 /// Its pointers are what the manual page of the C function says.
 #[cfg_attr(not(target_env = "musl"), unsafe(no_mangle))]
 pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+    if is_plain() || flags & libc::MSG_DONTWAIT != 0 || !may_wait() {
+        // SAFETY: passed on to the caller.
+        return told(unsafe { raw::sendmsg(fd, message, flags) });
+    }
+    // SAFETY: passed on to the caller.
+    told(unsafe { send_message(fd, message, flags) })
+}
+
+/// Sends all of a message, or what could be sent before it failed.
+///
+/// # Safety
+/// As for sendmsg(2).
+unsafe fn send_message(fd: c_int, message: *const msghdr, flags: c_int) -> raw::Result {
     // SAFETY: passed on to the caller.
     let ask = |flags| unsafe { raw::sendmsg(fd, message, flags) };
-    if is_plain() || flags & libc::MSG_DONTWAIT != 0 || !may_wait() {
-        return told(ask(flags));
-    }
     let attempt = || ask(flags | libc::MSG_DONTWAIT);
     let sent = until_done(fd, For::Writing, attempt, || ask(flags));
     if sent <= 0 {
-        return told(sent);
+        return sent;
     }
     // SAFETY: it has sent from these buffers.
-    told(unsafe {
+    unsafe {
         // A `size_t` with glibc, an `int` with musl.
         #[allow(clippy::unnecessary_cast)]
         let (slices, count) = ((*message).msg_iov, (*message).msg_iovlen as usize);
         finish(sent as usize, slices, count, |from, length| {
             send_all(fd, from, length, flags, ptr::null(), 0)
         })
-    })
+    }
+}
+
+/// recvmmsg(2). As the kernel's own, it looks at the time when a message has come, and not before.
+///
+/// # Safety
+/// Its pointers are what the manual page of the C function says.
+#[cfg(not(target_env = "musl"))]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn recvmmsg(
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut timespec,
+) -> c_int {
+    if is_plain() || flags & NEVER != 0 || count == 0 || !may_wait() {
+        // SAFETY: passed on to the caller.
+        return told(unsafe { raw::recvmmsg(fd, messages, count, flags, timeout) }) as c_int;
+    }
+    // SAFETY: passed on to the caller, as is the time that is left.
+    let time = match unsafe { timeout.as_ref() }.map(duration_of) {
+        Some(None) => return raw::fail(libc::EINVAL) as c_int,
+        time => time.flatten(),
+    };
+    let until = time.and_then(|time| hook::now().checked_add(time));
+    let left = || until.map(|until| until.saturating_duration_since(hook::now()));
+    let for_one = flags & libc::MSG_WAITFORONE != 0;
+    let flags = flags | libc::MSG_DONTWAIT;
+    let mut done = 0;
+    let got = loop {
+        let attempt = || {
+            // SAFETY: of so many messages, those that have not come.
+            unsafe {
+                raw::recvmmsg(
+                    fd,
+                    messages.add(done),
+                    count - done as u32,
+                    flags,
+                    ptr::null_mut(),
+                )
+            }
+        };
+        match until_done(fd, For::Reading, attempt, || raw::WOULD_WAIT) {
+            end @ ..=0 if done == 0 => break end,
+            ..=0 => break done as raw::Result,
+            more => done += more as usize,
+        }
+        if for_one || done == count as usize || left() == Some(Duration::ZERO) {
+            break done as raw::Result;
+        }
+    };
+    if let Some(left) = left() {
+        // SAFETY: passed on to the caller.
+        let timeout = unsafe { &mut *timeout };
+        timeout.tv_sec = left.as_secs() as _;
+        timeout.tv_nsec = left.subsec_nanos().into();
+    }
+    told(got) as c_int
+}
+
+#[cfg(not(target_env = "musl"))]
+fn duration_of(time: &timespec) -> Option<Duration> {
+    let nanos = u32::try_from(time.tv_nsec).ok()?;
+    let seconds = u64::try_from(time.tv_sec).ok()?;
+    (nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))
+}
+
+/// sendmmsg(2).
+///
+/// # Safety
+/// Its pointers are what the manual page of the C function says.
+#[cfg(not(target_env = "musl"))]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendmmsg(
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+) -> c_int {
+    if is_plain() || flags & libc::MSG_DONTWAIT != 0 || count == 0 || !may_wait() {
+        // SAFETY: passed on to the caller.
+        return told(unsafe { raw::sendmmsg(fd, messages, count, flags) }) as c_int;
+    }
+    let count = count.min(libc::UIO_MAXIOV as c_uint);
+    // What has room for a part of a message is sent one after the other, each as a whole.
+    let at_once = if is_in_messages(fd) { count } else { 1 };
+    told(in_parts(count as usize, |sent| {
+        // SAFETY: of so many messages, those that are not sent.
+        unsafe {
+            let next = messages.add(sent);
+            if at_once > 1 {
+                let left = count - sent as c_uint;
+                let attempt = || raw::sendmmsg(fd, next, left, flags | libc::MSG_DONTWAIT);
+                return until_done(fd, For::Writing, attempt, || raw::WOULD_WAIT);
+            }
+            match send_message(fd, &raw const (*next).msg_hdr, flags) {
+                length if length >= 0 => {
+                    (*next).msg_len = length as c_uint;
+                    1
+                }
+                error => error,
+            }
+        }
+    })) as c_int
 }
 
 /// Sends the rest of buffers of which so much was sent: a blocking call would have. Returns how much that makes.
@@ -231,9 +352,14 @@ pub unsafe extern "C" fn read(fd: c_int, to: *mut u8, length: size_t) -> ssize_t
         iov_len: length,
     };
     // SAFETY: passed on to the caller; the slice is ours.
-    let as_other = || unsafe { raw::preadv2(fd, &raw const slice, 1, libc::RWF_NOWAIT) };
-    told(any_kind(fd, For::Reading, as_socket, as_other, |_| {
-        in_kernel()
+    let as_other =
+        || unsafe { raw::preadv2(fd, &raw const slice, 1, OWN_OFFSET, libc::RWF_NOWAIT) };
+    told(any_kind(fd, For::Reading, as_socket, as_other, |of| {
+        match of {
+            // SAFETY: passed on to the caller.
+            Of::OffloadedFile => unsafe { files::read_elsewhere(fd, to, length, None) },
+            _ => in_kernel(),
+        }
     }))
 }
 
@@ -252,9 +378,15 @@ pub unsafe extern "C" fn readv(fd: c_int, slices: *const iovec, count: c_int) ->
     // SAFETY: passed on to the caller; the message is ours.
     let as_socket = || unsafe { raw::recvmsg(fd, &raw mut message, libc::MSG_DONTWAIT) };
     // SAFETY: passed on to the caller.
-    let as_other = || unsafe { raw::preadv2(fd, slices, count, libc::RWF_NOWAIT) };
-    told(any_kind(fd, For::Reading, as_socket, as_other, |_| {
-        in_kernel()
+    let as_other = || unsafe { raw::preadv2(fd, slices, count, OWN_OFFSET, libc::RWF_NOWAIT) };
+    told(any_kind(fd, For::Reading, as_socket, as_other, |of| {
+        match of {
+            // SAFETY: passed on to the caller, who waits.
+            Of::OffloadedFile => unsafe {
+                files::call_elsewhere(move || raw::readv(fd, slices, count))
+            },
+            _ => in_kernel(),
+        }
     }))
 }
 
@@ -289,16 +421,18 @@ unsafe fn write_all(fd: c_int, from: *const u8, length: usize) -> raw::Result {
             iov_len: left,
         };
         // SAFETY: as above; the slice is ours.
-        let as_other = || unsafe { raw::pwritev2(fd, &raw const slice, 1, libc::RWF_NOWAIT) };
-        let in_kernel = |waits: bool| {
-            // What a pipe has room for whenever it has any.
-            let length = if waits {
-                left.min(libc::PIPE_BUF)
-            } else {
-                left
-            };
+        let as_other =
+            || unsafe { raw::pwritev2(fd, &raw const slice, 1, OWN_OFFSET, libc::RWF_NOWAIT) };
+        let in_kernel = |of| {
             // SAFETY: as above.
-            unsafe { raw::write(fd, rest, length) }
+            let write = move |length| unsafe { raw::write(fd, rest, length) };
+            match of {
+                Of::File => write(left),
+                // SAFETY: as above; the caller waits.
+                Of::OffloadedFile => unsafe { files::call_elsewhere(move || write(left)) },
+                // What a pipe has room for whenever it has any.
+                Of::Ready => write(left.min(libc::PIPE_BUF)),
+            }
         };
         any_kind(fd, For::Writing, as_socket, as_other, in_kernel)
     })
@@ -319,11 +453,15 @@ pub unsafe extern "C" fn writev(fd: c_int, slices: *const iovec, count: c_int) -
     // SAFETY: passed on to the caller; the message is ours.
     let as_socket = || unsafe { raw::sendmsg(fd, &raw const message, libc::MSG_DONTWAIT) };
     // SAFETY: passed on to the caller.
-    let as_other = || unsafe { raw::pwritev2(fd, slices, count, libc::RWF_NOWAIT) };
-    let in_part = |waits: bool| match waits {
-        false => in_kernel(),
+    let as_other = || unsafe { raw::pwritev2(fd, slices, count, OWN_OFFSET, libc::RWF_NOWAIT) };
+    let in_part = |of| match of {
+        Of::File => in_kernel(),
+        // SAFETY: passed on to the caller, who waits.
+        Of::OffloadedFile => unsafe {
+            files::call_elsewhere(move || raw::writev(fd, slices, count))
+        },
         // SAFETY: passed on to the caller, who says that there is one.
-        true => unsafe {
+        Of::Ready => unsafe {
             let first = *slices;
             let length = first.iov_len.min(libc::PIPE_BUF);
             raw::write(fd, first.iov_base.cast(), length)
@@ -355,14 +493,23 @@ fn is_standard(fd: c_int) -> bool {
     (0..=2).contains(&fd)
 }
 
-/// A call on what may be anything. Of a regular file it is the kernel's own, at once. `in_kernel` is told whether it is
-/// of something that could wait, which poll(2) has called ready.
+/// What the kernel's own call is left to.
+enum Of {
+    /// A file.
+    File,
+    /// One, of a caller who has asked for such calls to be made elsewhere.
+    OffloadedFile,
+    /// What could have to wait, and poll(2) has called ready.
+    Ready,
+}
+
+/// A call on what may be anything. `in_kernel` is told of what it is.
 fn any_kind(
     fd: c_int,
     what: For,
     as_socket: impl FnMut() -> raw::Result,
     mut as_other: impl FnMut() -> raw::Result,
-    mut in_kernel: impl FnMut(bool) -> raw::Result,
+    mut in_kernel: impl FnMut(Of) -> raw::Result,
 ) -> raw::Result {
     const NO_SOCKET: raw::Result = -(libc::ENOTSOCK as raw::Result);
     let got = until_done(fd, what, as_socket, || NO_SOCKET);
@@ -370,7 +517,10 @@ fn any_kind(
         return got;
     }
     if !raw::can_wait(fd) {
-        return in_kernel(false);
+        return in_kernel(match files::are_offloaded() {
+            true => Of::OffloadedFile,
+            false => Of::File,
+        });
     }
     let events = match what {
         For::Reading => libc::POLLIN,
@@ -387,7 +537,7 @@ fn any_kind(
     const UNKNOWN: raw::Result = -(libc::EOPNOTSUPP as raw::Result);
     const IN_KERNEL: raw::Result = raw::Result::MIN;
     match until_done(fd, what, attempt, || IN_KERNEL) {
-        IN_KERNEL => in_kernel(true),
+        IN_KERNEL => in_kernel(Of::Ready),
         got => got,
     }
 }

@@ -96,7 +96,8 @@ const DRIVERS: &[(&str, &str, By, &str, &str)] = &[
         "",
         Bundled("libsqlite3_sys"),
         "works; on `offload` better",
-        "files block for as long as the disk takes; waiting for another's lock suspends",
+        "files block for as long as the disk takes; waiting for another's lock suspends; not within \
+         [`files::offload`](#files)",
     ),
     (
         "r2d2",
@@ -212,7 +213,7 @@ fn library(name: &str) -> PathBuf {
     line.rsplit(' ').next().unwrap_or_default().into()
 }
 
-/// The hooked calls that something calls by itself.
+/// The hooked calls that something calls by itself, but for those on files.
 fn undefined(path: &Path, is_shared: bool) -> BTreeSet<&'static str> {
     let mut command = Command::new("nm");
     command
@@ -230,8 +231,10 @@ fn undefined(path: &Path, is_shared: bool) -> BTreeSet<&'static str> {
         .filter_map(|line| line.split_whitespace().last())
         .map(|name| name.split('@').next().unwrap_or_default())
         .collect();
+    let on_files = maniple_hook::names_on_files();
     let hooked = maniple_hook::names().into_iter();
     hooked
+        .filter(|name| !on_files.contains(name))
         .filter(|name| called.contains(name))
         .map(|name| name.trim_start_matches("__").trim_end_matches("_chk"))
         .collect()

@@ -3,7 +3,10 @@
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, UdpSocket},
-    os::{fd::AsRawFd, unix::net::UnixStream},
+    os::{
+        fd::{AsRawFd, FromRawFd},
+        unix::net::UnixStream,
+    },
     time::Duration,
 };
 
@@ -175,6 +178,129 @@ fn errors_are_the_kernels_and_in_errno() {
                 ),
                 (-1, libc::EINVAL)
             );
+        }
+    });
+}
+
+/// So many messages of one byte of `bytes` each.
+fn messages(slices: &mut [libc::iovec], bytes: &mut [u8]) -> Vec<libc::mmsghdr> {
+    let slices = slices.iter_mut().zip(bytes);
+    slices
+        .map(|(slice, byte)| {
+            (slice.iov_base, slice.iov_len) = ((&raw mut *byte).cast(), 1);
+            // SAFETY: zero is nothing in each of its fields.
+            let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            (message.msg_hdr.msg_iov, message.msg_hdr.msg_iovlen) = (slice, 1);
+            message
+        })
+        .collect()
+}
+
+const NO_SLICE: libc::iovec = libc::iovec {
+    iov_base: std::ptr::null_mut(),
+    iov_len: 0,
+};
+
+#[test]
+fn many_messages_are_received_by_a_call_as_they_come() {
+    on_one_worker(|| {
+        let (near, far) = (
+            UdpSocket::bind("127.0.0.1:0").unwrap(),
+            UdpSocket::bind("127.0.0.1:0").unwrap(),
+        );
+        let address = near.local_addr().unwrap();
+        let receive = |count: usize, flags: i32, time: Option<Duration>| {
+            let (mut slices, mut bytes) = ([NO_SLICE; 8], [0; 8]);
+            let mut all = messages(&mut slices, &mut bytes);
+            let mut time = time.map(|time| libc::timespec {
+                tv_sec: time.as_secs() as i64,
+                tv_nsec: i64::from(time.subsec_nanos()),
+            });
+            let timeout = time.as_mut().map_or(std::ptr::null_mut(), |time| time);
+            let (fd, all) = (near.as_raw_fd(), all.as_mut_ptr());
+            // SAFETY: no more messages than there are, with room for a byte each, and a time.
+            let got = unsafe { libc::recvmmsg(fd, all, count as u32, flags, timeout) };
+            let left = time.map(|time| (time.tv_sec, time.tv_nsec));
+            (got, bytes[..count].to_vec(), left)
+        };
+        let send = |texts: &'static [&'static str]| {
+            let far = far.try_clone().unwrap();
+            spawn(move || {
+                for text in texts {
+                    for byte in text.bytes() {
+                        far.send_to(&[byte], address).unwrap();
+                    }
+                    sleep(Duration::from_millis(2));
+                }
+            })
+        };
+        let sender = send(&["ab", "c", "d"]);
+        assert_eq!(receive(4, 0, None), (4, b"abcd".to_vec(), None));
+        sender.join().unwrap();
+        let sender = send(&["ab", "c"]);
+        let (got, bytes, _) = receive(4, libc::MSG_WAITFORONE, None);
+        assert_eq!((got, &bytes[..2]), (2, &b"ab"[..]));
+        sender.join().unwrap();
+        // The time is looked at once a message has come.
+        let (got, bytes, left) = receive(4, 0, Some(Duration::ZERO));
+        assert_eq!((got, bytes[0], left), (1, b'c', Some((0, 0))));
+        let sender = send(&["a", "b"]);
+        let (got, _, left) = receive(2, 0, Some(Duration::from_secs(3)));
+        assert!(got == 2 && left.unwrap().0 < 3, "{left:?}");
+        sender.join().unwrap();
+        let (got, ..) = receive(2, 0, Some(Duration::MAX));
+        assert_eq!(got, -1);
+        assert_eq!(
+            io::Error::last_os_error().raw_os_error(),
+            Some(libc::EINVAL)
+        );
+        let (got, ..) = receive(2, libc::MSG_DONTWAIT, None);
+        assert_eq!(got, -1);
+        let cut = maniple::timeout(WHILE, || {
+            (receive(2, 0, None).0, io::Error::last_os_error())
+        });
+        let (got, error) = cut.unwrap();
+        assert_eq!((got, error.raw_os_error()), (-1, Some(libc::ETIMEDOUT)));
+    });
+}
+
+#[test]
+fn many_messages_are_sent_by_a_call_however_little_room_there_is() {
+    on_one_worker(|| {
+        const MANY: usize = 500;
+        let kinds = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET];
+        for kind in kinds {
+            let mut ends = [0; 2];
+            // SAFETY: room for two; ours from here on.
+            let (near, far) = unsafe {
+                assert_eq!(
+                    libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()),
+                    0
+                );
+                (
+                    UnixStream::from_raw_fd(ends[0]),
+                    UnixStream::from_raw_fd(ends[1]),
+                )
+            };
+            let reader = spawn(move || {
+                let mut got = Vec::new();
+                while got.len() < MANY {
+                    let mut some = [0; 64];
+                    let count = (&far).read(&mut some).unwrap();
+                    got.extend_from_slice(&some[..count]);
+                    maniple::yield_now();
+                }
+                got
+            });
+            let mut slices = [NO_SLICE; MANY];
+            let mut bytes: Vec<u8> = (0..MANY).map(|n| n as u8).collect();
+            let mut all = messages(&mut slices, &mut bytes);
+            // SAFETY: so many messages, of a byte each.
+            let sent =
+                unsafe { libc::sendmmsg(near.as_raw_fd(), all.as_mut_ptr(), MANY as u32, 0) };
+            assert_eq!(sent, MANY as i32);
+            assert!(all.iter().all(|message| message.msg_len == 1));
+            assert_eq!(reader.join().unwrap(), bytes);
         }
     });
 }

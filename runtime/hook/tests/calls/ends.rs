@@ -111,6 +111,20 @@ fn programs_and_threads_are_waited_for() {
         for waited in at_once {
             assert!(waited.most() > 1, "one after the other");
         }
+        // As make and others wait, who want to know what it took.
+        let neighbour = spawn(|| maniple::sleep(WHILE / 2));
+        #[allow(clippy::zombie_processes, reason = "the call below waits for it")]
+        let child = Command::new("sleep").arg("0.1").spawn().unwrap();
+        let (id, mut status) = (child.id() as i32, -1);
+        // SAFETY: zero is nothing in each of its fields; room for the answers.
+        let (found, usage) = unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            let found = libc::wait4(id, &raw mut status, 0, &raw mut usage);
+            (found, usage)
+        };
+        assert_eq!((found, status), (id, 0));
+        assert!(usage.ru_maxrss > 0, "it took nothing");
+        assert!(neighbour.is_finished());
         let status = || {
             let mut status = 0;
             // SAFETY: room for the status.
