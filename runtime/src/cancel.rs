@@ -209,14 +209,14 @@ pub fn check() -> Result<(), Interrupt> {
 }
 
 /// Tells whether a wait of the caller's was cut short since this was made: by a cancellation or a deadline, be it that
-/// the scope has ended since. A wait that was refused before it began counts, and [`check`] that failed; one whose own time
-/// was up does not (`recv_timeout`, a socket's read timeout), nor one that a [`shield`] kept whole.
+/// the scope has ended since. A wait that was refused before it began counts, and [`check`] that failed; one whose own
+/// time was up does not (`recv_timeout`, a socket's read timeout), nor one that a [`shield`] kept whole.
 ///
 /// For what must not be used again once a call was left in the middle: a pool drops such a connection, on which the
 /// answer may still come.
 ///
-/// It speaks of the coroutine, or plain thread, that asks, which need not be the one that made it. If that one has not been
-/// cut for more than 2³¹ cuts of others in the process, it may say yes for no reason.
+/// It speaks of the coroutine, or plain thread, that asks, which need not be the one that made it. If that one has not
+/// been cut for more than 2³¹ cuts of others in the process, it may say yes for no reason.
 ///
 /// # Examples
 /// ```
