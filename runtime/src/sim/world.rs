@@ -233,12 +233,12 @@ impl World {
         self.course.setting.leaves_out(at, what)
     }
 
-    /// The link between two hosts, to set how it behaves. A host that is named may come later.
+    /// The link between two hosts, in both directions, to set how it behaves. Both hosts are there already.
     ///
     /// Without settings a packet takes 0.1 to 1 ms, and none is lost.
     ///
     /// # Panics
-    /// If there is no such host.
+    /// If the world has no host of one of the names.
     pub fn link(&self, a: &str, b: &str) -> Link {
         Link {
             world: self.clone(),
