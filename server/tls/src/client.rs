@@ -76,6 +76,12 @@ impl ClientConfig {
         }
     }
 
+    /// The protocols that are offered (ALPN), the best first; none, if none are.
+    pub fn alpn(&self) -> Vec<&[u8]> {
+        let offered = self.config.alpn_protocols.iter();
+        offered.map(Vec::as_slice).collect()
+    }
+
     /// A connection to that server, to be talked over by TLS; its certificate must be for the name, or for the address.
     /// Nothing waits here: the first call on it, or [`Stream::handshake`], shakes hands.
     ///

@@ -4,6 +4,8 @@ use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::HeaderName;
 
+#[cfg(feature = "http2")]
+use super::http2::{Http2, LINK, Links};
 use super::{
     error::ClientError,
     jar::Jar,
@@ -34,6 +36,8 @@ pub struct Builder {
     max_body_bytes: u64,
     max_redirects: usize,
     pub(crate) decoding: Option<Decoding>,
+    #[cfg(feature = "http2")]
+    http2: Http2,
 }
 
 impl Builder {
@@ -65,7 +69,83 @@ impl Builder {
             max_body_bytes: 16 * 1024 * 1024,
             max_redirects: 0,
             decoding: None,
+            #[cfg(feature = "http2")]
+            http2: Http2::default(),
         }
+    }
+
+    /// Whether HTTP/2 is offered in handshakes of TLS, before HTTP/1.1 (ALPN). Default: yes, unless the settings of
+    /// [`tls`](Self::tls) name the protocols to offer: then those are, and HTTP/2 is spoken if it is one and is agreed on. With the
+    /// feature `http2`.
+    ///
+    /// All requests to a server go over one connection, as many at a time as it allows; more wait their turn, at most for
+    /// [`queue_timeout`](Self::queue_timeout). What limits connections counts it as one. A request with `Upgrade`, a WebSocket and
+    /// what a [`Proxy`](crate::Proxy) passes on go over HTTP/1.1.
+    ///
+    /// A request that the server has not looked at for certain, since it refused it or goes (`GOAWAY`), is made again, up to 8 times,
+    /// whatever its method, if of a body that is made while it is sent nothing was made. Other requests are made again where they would
+    /// be over HTTP/1.1: see [`Request::send`](super::Request::send).
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::Client;
+    /// let client = Client::builder().http2(false).build();
+    /// # drop(client);
+    /// ```
+    #[cfg(feature = "http2")]
+    pub fn http2(mut self, is_offered: bool) -> Self {
+        self.http2.is_offered = is_offered;
+        self
+    }
+
+    /// Speaks HTTP/2 with all servers, in plain text, too, since they are known to (RFC 9113, 3.3). Default: no. With the
+    /// feature `http2`.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::{Client, Request, Router, Server, Version};
+    /// # fn main() -> std::io::Result<()> {
+    /// maniple::run(|| {
+    ///     let router = Router::new().get("/", |_: &mut Request| "over HTTP/2");
+    ///     let server = Server::builder(router).bind("127.0.0.1:0")?;
+    ///     let url = format!("http://{}/", server.local_addr());
+    ///     let handle = server.handle();
+    ///     let serving = maniple::spawn(move || server.serve());
+    ///
+    ///     let client = Client::builder().http2_prior_knowledge(true).build();
+    ///     let answer = client.get(&url)?;
+    ///     assert_eq!(answer.version(), Version::HTTP_2);
+    ///     assert_eq!(answer.text()?, "over HTTP/2");
+    ///
+    ///     drop(client);
+    ///     handle.drain();
+    ///     serving.join()??;
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    #[cfg(feature = "http2")]
+    pub fn http2_prior_knowledge(mut self, is_known: bool) -> Self {
+        self.http2.is_known = is_known;
+        self
+    }
+
+    /// Settings of connections of HTTP/2: windows, the size of heads, and when a server is asked whether it is there. Their idle
+    /// time is [`idle_timeout`](Self::idle_timeout). Default: those of [`LinkSettings`](crate::http2::LinkSettings). With the feature
+    /// `http2`.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_server::{Client, http2::LinkSettings};
+    /// use std::time::Duration;
+    /// let link = LinkSettings::new().keep_alive(Duration::from_secs(30), Duration::from_secs(10));
+    /// let client = Client::builder().http2_settings(link).build();
+    /// # drop(client);
+    /// ```
+    #[cfg(feature = "http2")]
+    pub fn http2_settings(mut self, settings: crate::http2::LinkSettings) -> Self {
+        self.http2.link = settings.name(LINK);
+        self
     }
 
     /// Sends all requests there, whatever host their URLs name: to a Unix-domain socket, or to a listener
@@ -365,11 +445,18 @@ impl Builder {
             ..self.manner.clone()
         };
         let pool = Pool::new(self.idle);
+        let closer = pool.closer();
+        #[cfg(feature = "http2")]
+        let links = Links::new(self.http2, self.idle.patience(), self.idle.life);
+        #[cfg(feature = "http2")]
+        let closer = closer.and_of(&links);
         let services = self.servers.into_iter();
-        let services = services.map(|(host, servers)| Service::new(host, servers, pool.closer()));
+        let services = services.map(|(host, servers)| Service::new(host, servers, closer.clone()));
         Shared {
             services: Services(services.collect()),
             pool,
+            #[cfg(feature = "http2")]
+            links,
             connector: self.connector,
             security: self.security,
             jar: self.cookies.then(Jar::default),

@@ -261,6 +261,16 @@ impl ClientError {
         }
     }
 
+    /// The caller's scope has ended, by its deadline or a cancellation.
+    #[cfg(feature = "http2")]
+    pub(super) fn cut_short(host: &str, phase: Phase) -> Self {
+        let host = host.to_owned();
+        match maniple::time::remaining() {
+            Some(left) if left.is_zero() => ClientError::Timeout { host, phase },
+            _ => ClientError::Cancelled { host, phase },
+        }
+    }
+
     pub(super) fn protocol(host: &str, reason: impl Into<String>) -> Self {
         ClientError::Protocol {
             host: host.to_owned(),

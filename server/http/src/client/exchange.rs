@@ -19,15 +19,17 @@ use super::{
     phase::Phase,
     place::Place,
     pool::Given,
+    reach::Speaks,
     response::ClientResponse,
     servers::{Service, To},
     shared::Shared,
+    source::Source,
     upload::Sender,
     url::Url,
 };
-use crate::{http1::reply::Reply, response::Body};
+use crate::{http1::reply::Reply, response::Body, transport::Transport};
 
-type Answer = (Reply, Box<Connection>);
+type Answer = (Reply, Source);
 
 /// Why an attempt has no answer that is good enough.
 struct Missed {
@@ -47,10 +49,7 @@ impl Shared {
             return self.exchange_with(service, request, body, on_interim);
         }
         let to = To::host_of(&request.url);
-        let answer = match on_interim {
-            Some(on_interim) => self.exchange_at(&to, None, request, body, on_interim),
-            None => self.exchange_at(&to, None, request, body, &mut |_, _| {}),
-        };
+        let answer = self.exchange_at(&to, None, request, body, on_interim);
         answer.map_err(|failed| failed.error)
     }
 
@@ -92,7 +91,7 @@ impl Shared {
     ) -> Result<Answer, ClientError> {
         let want = want_of(request);
         let refusal = Mutex::new(None);
-        let attempt = |body: &mut Option<Body>, on_interim: OnInterim<'_>| {
+        let attempt = |body: &mut Option<Body>, on_interim: Option<OnInterim<'_>>| {
             self.attempt(service, &want, request, (body, on_interim), &refusal)
         };
         let servers = &service.servers;
@@ -107,10 +106,10 @@ impl Shared {
                 match (hedger, &mut on_interim) {
                     (Some(hedger), _) => hedger.run(|index| {
                         service.counts.hedge(index);
-                        attempt(&mut None, &mut |_, _| {})
+                        attempt(&mut None, None)
                     }),
-                    (None, Some(on_interim)) => attempt(body, on_interim),
-                    (None, None) => attempt(body, &mut |_, _| {}),
+                    (None, Some(on_interim)) => attempt(body, Some(on_interim)),
+                    (None, None) => attempt(body, None),
                 }
             },
         );
@@ -131,27 +130,27 @@ impl Shared {
         service: &Service,
         want: &Want,
         request: &Outgoing<'_>,
-        (body, on_interim): (&mut Option<Body>, OnInterim<'_>),
+        (body, on_interim): (&mut Option<Body>, Option<OnInterim<'_>>),
         refusal: &Mutex<Option<Answer>>,
     ) -> Result<Answer, Missed> {
         let (call, to) = service.pick(want, &request.url)?;
         let before = locked(refusal).take();
-        if let Some((reply, connection)) = before {
+        if let Some((reply, source)) = before {
             // Of use for others, if it has come whole.
-            drop(ClientResponse::new(reply, connection, self.clone()));
+            drop(ClientResponse::new(reply, source, self.clone()));
         }
         let exchanged = self.exchange_at(&to, Some(call), request, body, on_interim);
         let is_whole = body.is_some() || request.streamed.is_none();
         let may_repeat = request.method.is_idempotent() && is_whole;
         match exchanged {
-            Ok((reply, mut connection)) if may_repeat && is_refusal(reply.status) => {
+            Ok((reply, mut source)) if may_repeat && is_refusal(reply.status) => {
                 // The next attempt may need its place.
-                if let Some(call) = &mut connection.call {
+                if let Some(call) = source.call() {
                     call.end();
                 }
-                let host = connection.host.to_string();
+                let host = source.host().to_string();
                 let status = reply.status;
-                *locked(refusal) = Some((reply, connection));
+                *locked(refusal) = Some((reply, source));
                 Err(Missed {
                     error: ClientError::Status { host, status },
                     again: true,
@@ -171,14 +170,34 @@ impl Shared {
         mut call: Option<Box<Call>>,
         request: &Outgoing<'_>,
         body: &mut Option<Body>,
-        on_interim: OnInterim<'_>,
+        on_interim: Option<OnInterim<'_>>,
     ) -> Result<Answer, Failed> {
-        let place = match self.obtain(to, request).map_err(Failed::before)? {
+        // Who hears interim answers may be told of another protocol, which goes over a connection of its own.
+        #[cfg(feature = "http2")]
+        let given = match on_interim.is_none() && self.links.may_take(request) {
+            true => match self.exchange_by_link(to, &mut call, request, body)? {
+                super::linked::Linked::Answer(answer) => return Ok(answer),
+                super::linked::Linked::Http1(given) => given,
+            },
+            false => None,
+        };
+        #[cfg(not(feature = "http2"))]
+        let given = None;
+        let mut ignored = |_, _| {};
+        let on_interim: OnInterim<'_> = match on_interim {
+            Some(on_interim) => on_interim,
+            None => &mut ignored,
+        };
+        let given = match given {
+            Some(given) => given,
+            None => self.obtain(to, request).map_err(Failed::before)?,
+        };
+        let place = match given {
             Given::Leave(place) => place,
             Given::Kept(mut kept) => {
                 kept.call = call.take();
                 match kept.exchange(request, body, on_interim) {
-                    Ok(reply) => return Ok((reply, kept)),
+                    Ok(reply) => return Ok((reply, Source::Http1(kept))),
                     // The server closed it just before: nothing was lost that may not be repeated.
                     Err(failed) if failed.unsent => {}
                     Err(failed)
@@ -193,7 +212,7 @@ impl Shared {
         };
         let mut fresh = self.connect(to, &request.url, place, call)?;
         match fresh.exchange(request, body, on_interim) {
-            Ok(reply) => Ok((reply, fresh)),
+            Ok(reply) => Ok((reply, Source::Http1(fresh))),
             Err(failed) => Err(fresh.end_call(failed)),
         }
     }
@@ -224,13 +243,13 @@ impl Shared {
         }
     }
 
-    fn obtain(&self, to: &To<'_>, request: &Outgoing<'_>) -> Result<Given, ClientError> {
+    pub(super) fn obtain(&self, to: &To<'_>, request: &Outgoing<'_>) -> Result<Given, ClientError> {
         self.check(request)?;
         let may_repeat = request.method.is_idempotent() && request.streamed.is_none();
         self.pool.obtain(&to.origin, self.limits.queue, may_repeat)
     }
 
-    fn check(&self, request: &Outgoing<'_>) -> Result<(), ClientError> {
+    pub(super) fn check(&self, request: &Outgoing<'_>) -> Result<(), ClientError> {
         let host = request.url.authority;
         if *request.method == Method::CONNECT {
             let url = format!("http://{host}");
@@ -251,7 +270,7 @@ impl Shared {
         place: Option<Place>,
         call: Option<Box<Call>>,
     ) -> Result<Box<Connection>, Failed> {
-        let (stream, forwards) = match self.reach_to(to, url) {
+        let (stream, forwards) = match self.reach_to(to, url, Speaks::Http1) {
             Ok(reached) => reached,
             Err(error) => {
                 if let Some(call) = call {
@@ -260,13 +279,24 @@ impl Shared {
                 return Err(Failed::before(error));
             }
         };
+        let mut connection = self.connection(to, stream, forwards, place);
+        connection.call = call;
+        Ok(connection)
+    }
+
+    /// That stream as a connection of HTTP/1.1.
+    pub(super) fn connection(
+        &self,
+        to: &To<'_>,
+        stream: Transport,
+        forwards: bool,
+        place: Option<Place>,
+    ) -> Box<Connection> {
         let manner = match forwards {
             true => &self.forwarded,
             false => &self.straight,
         };
-        let mut connection = Connection::new(&to.origin, stream, manner.clone(), place);
-        connection.call = call;
-        Ok(Box::new(connection))
+        Box::new(Connection::new(&to.origin, stream, manner.clone(), place))
     }
 }
 

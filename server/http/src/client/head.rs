@@ -83,10 +83,9 @@ pub(super) fn write_head(out: &mut Vec<u8>, request: &Outgoing<'_>, manner: &Man
     if expect.is_some() {
         out.extend_from_slice(b"expect: 100-continue\r\n");
     }
-    let expects_body = [Method::POST, Method::PUT, Method::PATCH].contains(method);
     let length = match streamed {
         Some(length) => *length,
-        None if !body.is_empty() || expects_body => Some(body.len() as u64),
+        None if !body.is_empty() || expects_body(method) => Some(body.len() as u64),
         None => return out.extend_from_slice(b"\r\n"),
     };
     match length {
@@ -99,8 +98,13 @@ pub(super) fn write_head(out: &mut Vec<u8>, request: &Outgoing<'_>, manner: &Man
     out.extend_from_slice(b"\r\n");
 }
 
+/// Whether a request with that method says how long its body is even if it has none (RFC 9110, 8.6).
+pub(super) fn expects_body(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH].contains(method)
+}
+
 /// Milliseconds until the sooner of the scope's deadline and the request's own; at least one, since zero often means none.
-fn time_left(until: Option<Instant>) -> Option<u64> {
+pub(super) fn time_left(until: Option<Instant>) -> Option<u64> {
     let own = until.map(|until| until.saturating_duration_since(now()));
     let left = [own, remaining()].into_iter().flatten().min()?;
     let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);

@@ -11,20 +11,28 @@ mod exceptions;
 mod exchange;
 mod form;
 pub(crate) mod head;
+#[cfg(feature = "http2")]
+pub(crate) mod http2;
+#[cfg(not(feature = "http2"))]
+#[path = "no_http2.rs"]
+pub(crate) mod http2;
 mod inbox;
 mod jar;
+#[cfg(feature = "http2")]
+mod linked;
 pub(crate) mod manner;
 mod phase;
 pub(crate) mod place;
 mod pool;
 mod proxy;
-mod reach;
+pub(crate) mod reach;
 pub(crate) mod redirect;
 mod response;
 mod sending;
 mod servers;
 pub(crate) mod shared;
 mod socks;
+mod source;
 pub(crate) mod upload;
 pub(crate) mod url;
 
@@ -53,6 +61,7 @@ pub use servers::Servers;
 use connection::{Connection, OnInterim};
 use head::Outgoing;
 use shared::Shared;
+use source::Source;
 use upload::Sender;
 use url::Url;
 
@@ -64,7 +73,7 @@ use crate::{
 /// Requests other services; clones share the pool of connections.
 ///
 /// Speaks HTTP/1.1 over TCP, with TLS for `https` URLs (with the feature `tls`), or over what [`Builder::connector`]
-/// connects to. Follows redirects, and asks for compressed answers, if its builder says so; else it adds no header fields
+/// connects to; HTTP/2 with servers that agree on it (with the feature `http2`: see [`Builder::http2`]). Follows redirects, and asks for compressed answers, if its builder says so; else it adds no header fields
 /// but `Host` and `Content-Length`. Works in coroutines and in plain threads, which it blocks.
 ///
 /// What a URL has in its path and query is sent as it is, so it must be a URI: anything else has to be percent-encoded,
@@ -163,8 +172,8 @@ impl Client {
         request: &Outgoing<'_>,
         mut body: Option<Body>,
     ) -> Result<ClientResponse, ClientError> {
-        let (reply, connection) = self.shared.exchange(request, &mut body, None)?;
-        Ok(self.response(reply, connection))
+        let (reply, source) = self.shared.exchange(request, &mut body, None)?;
+        Ok(ClientResponse::new(reply, source, self.shared.clone()))
     }
 
     /// Has a request without a body answered, for who looks at the head first.
@@ -173,7 +182,12 @@ impl Client {
         request: &Outgoing<'_>,
         on_interim: OnInterim<'_>,
     ) -> Result<(Reply, Box<Connection>), ClientError> {
-        self.shared.exchange(request, &mut None, Some(on_interim))
+        let (reply, source) = self.shared.exchange(request, &mut None, Some(on_interim))?;
+        match source {
+            Source::Http1(connection) => Ok((reply, connection)),
+            // Where interim answers are heard, HTTP/1.1 is spoken.
+            Source::Http2(asked) => Err(ClientError::protocol(&asked.host, "HTTP/2")),
+        }
     }
 
     /// Sends the head of a request whose body the caller sends.
@@ -186,7 +200,8 @@ impl Client {
 
     /// The answer whose head has come.
     pub(crate) fn response(&self, reply: Reply, connection: Box<Connection>) -> ClientResponse {
-        ClientResponse::new(reply, connection, self.shared.clone())
+        let source = Source::Http1(connection);
+        ClientResponse::new(reply, source, self.shared.clone())
     }
 }
 

@@ -183,10 +183,23 @@ impl Pool {
         }
     }
 
+    /// Whether a connection to that host could be made now, or there is an idle one of others to close for it.
+    #[cfg(feature = "http2")]
+    pub(super) fn has_room(&self, host: &str) -> bool {
+        let limits = &self.shelf.limits;
+        if !limits.bounds_open() {
+            return true;
+        }
+        let idle = self.shelf.idle.lock();
+        idle.host_has_room(host, limits) && (idle.has_room(limits) || idle.total > 0)
+    }
+
     /// What closes idle connections, for who is told that they lead nowhere any more.
     pub(super) fn closer(&self) -> Closer {
         Closer {
             shelf: Arc::downgrade(&self.shelf),
+            #[cfg(feature = "http2")]
+            links: None,
         }
     }
 
@@ -242,11 +255,26 @@ impl Pool {
 #[derive(Clone, Debug)]
 pub(super) struct Closer {
     shelf: Weak<Shelf>,
+    #[cfg(feature = "http2")]
+    links: Option<super::http2::WeakLinks>,
 }
 
 impl Closer {
+    /// The same for links, which requests under way keep.
+    #[cfg(feature = "http2")]
+    pub(super) fn and_of(self, links: &super::http2::Links) -> Self {
+        Self {
+            links: Some(links.weak()),
+            ..self
+        }
+    }
+
     /// Closes those whose hosts are meant.
     pub(super) fn close(&self, is_meant: impl Fn(&str) -> bool) {
+        #[cfg(feature = "http2")]
+        if let Some(links) = &self.links {
+            links.close(&is_meant);
+        }
         let Some(shelf) = self.shelf.upgrade() else {
             return;
         };
@@ -274,6 +302,15 @@ fn cut(host: &str, error: RecvTimeoutError) -> ClientError {
 }
 
 impl Limits {
+    /// How long what nobody uses is kept.
+    #[cfg(feature = "http2")]
+    pub(super) fn patience(&self) -> Duration {
+        match self.keeps_none() {
+            true => Duration::ZERO,
+            false => self.age,
+        }
+    }
+
     fn keeps_none(&self) -> bool {
         self.total == 0 || self.per_host == 0 || self.age.is_zero()
     }

@@ -21,27 +21,41 @@ use super::{
 };
 use crate::transport::{Transport, Unsecured};
 
+/// What is spoken over a connection that is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, or HTTP/1.1 if the server agrees on no other.
+    #[cfg(feature = "http2")]
+    Http2,
+    /// Another protocol.
+    #[cfg_attr(not(feature = "websocket"), expect(dead_code, reason = "nobody does"))]
+    Other,
+}
+
 impl Shared {
     /// A connection, and whether it leads to a proxy that passes requests on rather than to the host. Where the caller
     /// speaks something else than requests over it, it leads to the host.
     pub(crate) fn reach(
         &self,
         url: &Url<'_>,
-        speaks_more: bool,
+        speaks: Speaks,
     ) -> Result<(Transport, bool), ClientError> {
         self.check_scheme(url)?;
         if let Some(service) = self.services.of(url) {
-            return self.reach_one_of(service, url);
+            return self.reach_one_of(service, url, speaks);
         }
         let proxy = self.proxies.of(url).filter(|_| self.connector.is_none());
-        let passes_on = |proxy: &Proxy| !proxy.is_socks() && !url.is_secure && !speaks_more;
+        let passes_on =
+            |proxy: &Proxy| !proxy.is_socks() && !url.is_secure && speaks == Speaks::Http1;
         let forwards = proxy.is_some_and(|proxy| passes_on(proxy));
         let mut stream = match proxy {
             Some(proxy) => self.connect_by_proxy(proxy, url, forwards)?,
             None => self.connect_straight(url)?,
         };
         if url.is_secure {
-            stream = self.secure(stream, url.name(), url.origin)?;
+            stream = self.secure(stream, url.name(), url.origin, speaks)?;
         }
         self.limit(&stream, url.origin)?;
         Ok((stream, forwards))
@@ -52,15 +66,16 @@ impl Shared {
         &self,
         to: &To<'_>,
         url: &Url<'_>,
+        speaks: Speaks,
     ) -> Result<(Transport, bool), ClientError> {
         let Some(address) = &to.address else {
-            return self.reach(url, false);
+            return self.reach(url, speaks);
         };
         let addresses = self.resolve(address)?;
         let connected = self.in_time(|| Transport::connect_tcp(&addresses));
         let mut stream = connected.map_err(|error| ClientError::connect(address, error))?;
         if url.is_secure {
-            stream = self.secure(stream, url.name(), &to.origin)?;
+            stream = self.secure(stream, url.name(), &to.origin, speaks)?;
         }
         self.limit(&stream, &to.origin)?;
         Ok((stream, false))
@@ -71,6 +86,7 @@ impl Shared {
         &self,
         service: &Service,
         url: &Url<'_>,
+        speaks: Speaks,
     ) -> Result<(Transport, bool), ClientError> {
         let want = Want::new();
         service.counts.call();
@@ -80,7 +96,7 @@ impl Shared {
             .run(ClientError::is_of_the_server, |number| {
                 service.counts.attempt(number);
                 let (mut call, to) = service.pick(&want, url)?;
-                let reached = self.reach_to(&to, url);
+                let reached = self.reach_to(&to, url, speaks);
                 match &reached {
                     Ok(_) => call.answered(StatusCode::SWITCHING_PROTOCOLS),
                     Err(error) => call.failed(error),
@@ -145,7 +161,7 @@ impl Shared {
         let connected = self.in_time(|| Transport::connect_tcp(&addresses));
         let mut stream = connected.map_err(|error| ClientError::connect(&proxy.address, error))?;
         if proxy.kind == Kind::Https {
-            stream = self.secure(stream, &proxy.name, &proxy.address)?;
+            stream = self.secure(stream, &proxy.name, &proxy.address, Speaks::Http1)?;
         }
         if !forwards {
             let mut refused = None;
@@ -191,8 +207,18 @@ impl Shared {
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    fn secure(&self, below: Transport, name: &str, host: &str) -> Result<Transport, ClientError> {
-        let secured = self.security.secure(below, name);
+    fn secure(
+        &self,
+        below: Transport,
+        name: &str,
+        host: &str,
+        speaks: Speaks,
+    ) -> Result<Transport, ClientError> {
+        let secured = match speaks {
+            #[cfg(feature = "http2")]
+            Speaks::Http2 => self.security.secure_for_http2(below, name),
+            _ => self.security.secure(below, name),
+        };
         secured.map_err(|unsecured| match unsecured {
             Unsecured::Late => ClientError::timeout(host, Phase::Tls),
             Unsecured::Refused(error) => ClientError::Tls {

@@ -10,28 +10,29 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Version};
 use maniple::time::now;
 use serde::de::DeserializeOwned;
 
 use super::{
-    connection::Connection,
     error::ClientError,
     phase::Phase,
     shared::{Decoding, Shared},
+    source::Source,
 };
 use crate::{
     body::{BodyError, Decode},
     http1::{
         chunk::{self, Step},
         reply::{Ending, Reply},
+        response::append_any_trailer,
     },
 };
 
 /// An answer: status and header fields, and a body that is read as it comes.
 ///
 /// The connection is used again once the body has come to its end. Dropped before that, or after an
-/// error, it is closed.
+/// error, it is closed; over HTTP/2 the request is given up, and the connection goes on.
 ///
 /// A server may answer before it has received the whole request. The rest of it is sent while the response's body is
 /// read, and no more once that has ended or the response is dropped: then the connection is closed.
@@ -43,7 +44,8 @@ pub struct ClientResponse {
     /// The lines behind a body in chunks.
     trailers: Vec<u8>,
     /// Until the body has come to its end.
-    connection: Option<Box<Connection>>,
+    source: Option<Source>,
+    version: Version,
     host: Arc<str>,
     /// Where redirects have led to.
     pub(super) url: Option<Box<str>>,
@@ -60,15 +62,19 @@ const PART: usize = 4 * 1024;
 const MAX_CLAIMED: u64 = 256 * 1024;
 
 impl ClientResponse {
-    pub(super) fn new(reply: Reply, connection: Box<Connection>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(reply: Reply, source: Source, shared: Arc<Shared>) -> Self {
         let mut response = Self {
             status: reply.status,
             headers: reply.headers,
             ending: reply.ending,
             keep_alive: reply.keep_alive,
             trailers: Vec::new(),
-            host: connection.host.clone(),
-            connection: Some(connection),
+            host: source.host().clone(),
+            version: match source {
+                Source::Http1(_) => Version::HTTP_11,
+                Source::Http2(_) => Version::HTTP_2,
+            },
+            source: Some(source),
             url: None,
             decoder: None,
             until: shared
@@ -84,6 +90,11 @@ impl ClientResponse {
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// What it came over: `HTTP_2`, or `HTTP_11`, also for servers that say 1.0.
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     /// The same, or an error if it is 4xx or 5xx. The connection is then closed, unless the body has come already.
@@ -115,7 +126,8 @@ impl ClientResponse {
         self.url.as_deref()
     }
 
-    /// The fields behind a body that came in chunks, once it has been read to its end; empty before, and for other bodies.
+    /// The fields behind a body that came in chunks or over HTTP/2, once it has been read to its end; empty before, and for other
+    /// bodies.
     ///
     /// Fields that say how the message is to be read, such as `Content-Length`, are left out (RFC 9110, 6.5.1).
     pub fn trailers(&self) -> HeaderMap {
@@ -216,7 +228,7 @@ impl ClientResponse {
         let count = read.map_err(|error| {
             failed.unwrap_or_else(|| {
                 // Where the next response would begin is not looked for.
-                self.connection = None;
+                self.source = None;
                 self.ending = Ending::Close;
                 match error {
                     BodyError::Malformed { reason } => self.malformed(reason),
@@ -235,8 +247,8 @@ impl ClientResponse {
         let read = self.read_step(buffer);
         if let Err(error) = &read {
             // Where the next response would begin is unknown.
-            if let Some(mut connection) = self.connection.take() {
-                connection.fail_call(error);
+            if let Some(mut source) = self.source.take() {
+                source.fail_call(error);
             }
             self.ending = Ending::Close;
         } else {
@@ -269,14 +281,14 @@ impl ClientResponse {
         if matches!(self.ending, Ending::Done) {
             return Ok(0);
         }
-        let Some(connection) = self.connection.as_mut() else {
+        let Some(source) = self.source.as_mut() else {
             return Err(self.malformed("its body broke off before"));
         };
         match &mut self.ending {
             Ending::Done => Ok(0),
             Ending::Length(left) => {
                 let wanted = buffer.len().min(to_size(*left));
-                let count = received(connection, &mut buffer[..wanted])?;
+                let count = source.receive(&mut buffer[..wanted])?;
                 if count == 0 {
                     return Err(self.incomplete());
                 }
@@ -287,8 +299,14 @@ impl ClientResponse {
                 Ok(count)
             }
             Ending::Close => {
-                let count = received(connection, buffer)?;
+                let count = source.receive(buffer)?;
                 if count == 0 {
+                    if let Source::Http2(asked) = source {
+                        for (name, value) in &asked.trailers()? {
+                            // What cannot be a trailer is left out.
+                            let _ = append_any_trailer(&mut self.trailers, name, value);
+                        }
+                    }
                     self.ending = Ending::Done;
                 }
                 Ok(count)
@@ -299,8 +317,8 @@ impl ClientResponse {
 
     fn read_chunked(&mut self, buffer: &mut [u8]) -> Result<usize, ClientError> {
         loop {
-            let (Ending::Chunked(decoder), Some(connection)) =
-                (&mut self.ending, self.connection.as_mut())
+            let (Ending::Chunked(decoder), Some(Source::Http1(connection))) =
+                (&mut self.ending, self.source.as_mut())
             else {
                 return Ok(0);
             };
@@ -316,7 +334,9 @@ impl ClientResponse {
                 }
                 Step::Data(left) if !unread.is_empty() => {
                     let wanted = buffer.len().min(to_size(left));
-                    let count = received(connection, &mut buffer[..wanted])?;
+                    let count = connection.receive(&mut buffer[..wanted]);
+                    let count = count
+                        .map_err(|error| ClientError::io(&connection.host, Phase::Body, error))?;
                     decoder.took(count as u64);
                     return Ok(count);
                 }
@@ -347,7 +367,7 @@ impl ClientResponse {
     /// Gives the connection back once nothing of the body is left.
     fn finish_if_done(&mut self) {
         if matches!(self.ending, Ending::Done)
-            && let Some(mut connection) = self.connection.take()
+            && let Some(Source::Http1(mut connection)) = self.source.take()
             && self.keep_alive
             && connection.input.unread().is_empty()
             && connection.has_sent_all()
@@ -365,12 +385,6 @@ impl ClientResponse {
     }
 }
 
-/// What was received already, else from the connection.
-fn received(connection: &mut Connection, buffer: &mut [u8]) -> Result<usize, ClientError> {
-    let read = connection.receive(buffer);
-    read.map_err(|error| ClientError::io(&connection.host, Phase::Body, error))
-}
-
 fn to_size(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
@@ -378,7 +392,9 @@ fn to_size(count: u64) -> usize {
 impl Drop for ClientResponse {
     /// A body that has come whole need not have been looked at for its connection to be of use.
     fn drop(&mut self) {
-        if let (Ending::Length(left), Some(connection)) = (&self.ending, &mut self.connection) {
+        if let (Ending::Length(left), Some(Source::Http1(connection))) =
+            (&self.ending, &mut self.source)
+        {
             let left = to_size(*left);
             if connection.input.unread().len() == left {
                 connection.input.consume(left);

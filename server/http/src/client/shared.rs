@@ -14,6 +14,8 @@ use crate::{
 
 pub(crate) struct Shared {
     pub(super) pool: Pool,
+    #[cfg(feature = "http2")]
+    pub(super) links: super::http2::Links,
     /// Hosts of URLs that stand for several servers.
     pub(super) services: Services,
     /// To where, if not to the host of the URL.

@@ -24,8 +24,12 @@ use maniple::{
     JoinHandle, cancel::CancelToken, net::Shutdown, panics, sync::Mutex, task, time::now,
 };
 
+use super::http2::Way;
 use crate::{
-    http1::response::{END_OF_TRAILERS, LAST_SIZE, append_trailer, write_chunk},
+    http1::{
+        chunk,
+        response::{END_OF_TRAILERS, LAST_SIZE, append_any_trailer, append_trailer, write_chunk},
+    },
     response::BodyKind,
     transport::Transport,
     writer::{BodyWriter, Flush, Sink},
@@ -123,11 +127,45 @@ impl Progress {
         self.reason.lock().take()
     }
 
-    fn break_off(&self, error: io::Error, stream: &Transport) {
+    fn break_off(&self, error: io::Error, to: &To) {
         *self.reason.lock() = Some(error);
         self.end(State::Broken);
-        // Who waits for the answer wakes up. An error says that the connection is gone already.
-        let _ = stream.shutdown(Shutdown::Both);
+        // Who waits for the answer wakes up.
+        to.break_off();
+    }
+}
+
+/// What a body is sent over.
+#[derive(Debug)]
+enum To {
+    Http1(Arc<Transport>),
+    #[cfg_attr(not(feature = "http2"), expect(dead_code, reason = "nobody makes one"))]
+    Http2(Way),
+}
+
+impl To {
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            To::Http1(stream) => stream.write(bytes),
+            To::Http2(way) => way.write(bytes),
+        }
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        match self {
+            To::Http1(stream) => stream.flush(),
+            To::Http2(_) => Ok(()),
+        }
+    }
+
+    fn break_off(&self) {
+        match self {
+            To::Http1(stream) => {
+                // An error says that the connection is gone already.
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+            To::Http2(way) => way.give_up(),
+        }
     }
 }
 
@@ -135,7 +173,7 @@ impl Progress {
 /// the next call goes on behind it.
 #[derive(Debug)]
 pub(crate) struct Sender {
-    stream: Arc<Transport>,
+    to: To,
     progress: Arc<Progress>,
     /// Bytes that it must still have, if its length was told; else it goes in chunks.
     left: Option<u64>,
@@ -154,8 +192,18 @@ pub(crate) struct Sender {
 impl Sender {
     /// For a request whose head has been sent.
     pub(crate) fn new(stream: Arc<Transport>, left: Option<u64>, announced: HeaderMap) -> Self {
+        Self::to(To::Http1(stream), left, announced)
+    }
+
+    /// The same over HTTP/2, where trailers need not be announced.
+    #[cfg(feature = "http2")]
+    pub(crate) fn over(way: Way, left: Option<u64>) -> Self {
+        Self::to(To::Http2(way), left, HeaderMap::new())
+    }
+
+    fn to(to: To, left: Option<u64>, announced: HeaderMap) -> Self {
         Self {
-            stream,
+            to,
             progress: Progress::new(),
             left,
             made: Vec::new(),
@@ -194,6 +242,7 @@ impl Sender {
             }
             // A call before may have been cut short.
             None if self.has_ended => {}
+            None if matches!(self.to, To::Http2(_)) => {}
             None => {
                 self.has_ended = true;
                 self.made.extend_from_slice(LAST_SIZE);
@@ -203,22 +252,32 @@ impl Sender {
         }
         self.announce_end();
         self.write_out()?;
+        if let To::Http2(way) = &self.to
+            && !std::mem::replace(&mut self.has_ended, true)
+        {
+            let ended = way.finish(chunk::trailers(&self.trailers));
+            ended.or_else(|error| self.settle(error))?;
+        }
         if self.progress.is_going() {
             self.progress.end(State::Whole);
         }
         Ok(())
     }
 
-    /// Adds a trailer, if it is one that the head has announced.
+    /// Adds a trailer, if it is one that the head has announced, or need not have.
     pub(crate) fn trailer(&mut self, name: &HeaderName, value: &HeaderValue) -> io::Result<()> {
-        let appended = append_trailer(&mut self.trailers, Some(&self.announced), name, value);
+        let lines = &mut self.trailers;
+        let appended = match &self.to {
+            To::Http1(_) => append_trailer(lines, Some(&self.announced), name, value),
+            To::Http2(_) => append_any_trailer(lines, name, value),
+        };
         appended.map_err(|text| io::Error::new(io::ErrorKind::InvalidInput, text))
     }
 
     /// Nothing whole will come of it, since what makes it failed: the server is not to take what came for the body.
     pub(crate) fn break_off(&self, error: io::Error) {
         let error = io::Error::new(error.kind(), Unmade(error));
-        self.progress.break_off(error, &self.stream);
+        self.progress.break_off(error, &self.to);
     }
 
     fn collect(&mut self, part: &[u8]) -> io::Result<()> {
@@ -232,6 +291,8 @@ impl Sender {
             if after == 0 {
                 self.announce_end();
             }
+        } else if let To::Http2(_) = self.to {
+            self.made.extend_from_slice(part);
         } else {
             write_chunk(&mut self.made, part);
         }
@@ -240,7 +301,7 @@ impl Sender {
 
     fn write_out(&mut self) -> io::Result<()> {
         while self.written < self.made.len() {
-            match self.stream.write(&self.made[self.written..]) {
+            match self.to.write(&self.made[self.written..]) {
                 Ok(0) => return self.settle(io::ErrorKind::BrokenPipe.into()),
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -249,7 +310,7 @@ impl Sender {
         }
         self.made.clear();
         self.written = 0;
-        let flushed = self.stream.flush();
+        let flushed = self.to.flush();
         flushed.or_else(|error| self.settle(error))?;
         if self.left == Some(0) && self.progress.is_going() {
             self.progress.end(State::Whole);
@@ -265,7 +326,7 @@ impl Sender {
             io::ErrorKind::ConnectionReset => self.progress.end(State::Reset),
             kind => {
                 let told = io::Error::new(kind, error.to_string());
-                self.progress.break_off(error, &self.stream);
+                self.progress.break_off(error, &self.to);
                 return Err(told);
             }
         }

@@ -1,18 +1,12 @@
 //! The coroutine of a connection: it reads, writes and waits for all who make requests over it.
 
-use std::{
-    future::Future,
-    io,
-    pin::Pin,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::{future::Future, io, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use maniple::{cancel, future::Poller, sync::oneshot, time::now};
 
-use super::{keep_alive::Pings, settings::LinkSettings};
+use super::{keep_alive::Pings, load::Load, settings::LinkSettings};
 use crate::transport::{Dialed, Polled};
 
 /// What the first words came to.
@@ -22,7 +16,7 @@ pub(super) type Shaken = io::Result<SendRequest<Bytes>>;
 pub(super) fn drive(
     dialed: Dialed,
     settings: &LinkSettings,
-    requests: &AtomicUsize,
+    load: &Load,
     ready: oneshot::Sender<Shaken>,
 ) {
     let (wire, poller) = (Polled::new(dialed), Poller::new());
@@ -33,7 +27,11 @@ pub(super) fn drive(
     let pings = settings.keep_alive.zip(connection.ping_pong());
     let mut pings = pings.map(|(settings, ping_pong)| Pings::new(settings, ping_pong));
     let ended = loop {
-        let until = pings.as_ref().map(Pings::due);
+        let due = pings.as_ref().map(Pings::due);
+        let look = settings
+            .idle_timeout
+            .map(|timeout| now() + PAUSE.min(timeout.max(LEAST_PAUSE)));
+        let until = due.into_iter().chain(look).min();
         let polled = poller.wait_beside(until, interest, |context| {
             let ended = Pin::new(&mut *connection).poll(context);
             match &mut pings {
@@ -46,7 +44,11 @@ pub(super) fn drive(
             Ok(Ok(None)) => {}
             Ok(Err(error)) => break Err(error.to_string()),
             Err(error) if error.kind() == io::ErrorKind::TimedOut && cancel::check().is_ok() => {
-                let is_calling = requests.load(Ordering::Relaxed) > 0;
+                let is_idle = |timeout| load.close_if_idle(timeout);
+                if settings.idle_timeout.is_some_and(is_idle) {
+                    break Ok(());
+                }
+                let is_calling = load.requests() > 0;
                 if pings
                     .as_mut()
                     .is_some_and(|pings| pings.is_late(is_calling))
@@ -88,6 +90,10 @@ fn shake_hands(
     };
     ready.send(told).ok().and(connection)
 }
+
+/// How often it is looked whether the connection is idle.
+const PAUSE: Duration = Duration::from_millis(500);
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
 /// In place of a time that never comes.
 const LONG: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -13,6 +13,9 @@ pub enum LinkError {
     /// again.
     #[error("{0}")]
     Cut(io::Error),
+    /// The connection has ended after it was idle for too long, before the request had begun.
+    #[error("the connection was idle for too long")]
+    Idle,
     /// The server takes no more of the request's body. Its answer may say why.
     #[error("the server takes no more of the request")]
     Closed,
@@ -22,10 +25,11 @@ pub enum LinkError {
 }
 
 impl LinkError {
-    /// Whether the server has said that it did not look at the request: it refused the stream, or the stream is beyond the last
-    /// that its `GOAWAY` names (RFC 9113, 8.7). Any request may then be made again, on another connection.
+    /// Whether the server did not look at the request for certain: it refused the stream, or the stream is beyond the last that
+    /// its `GOAWAY` names (RFC 9113, 8.7), or nothing was sent. Any request may then be made again, on another connection.
     pub fn is_unseen(&self) -> bool {
         match self {
+            LinkError::Idle => true,
             LinkError::Cut(_) | LinkError::Closed => false,
             LinkError::Ended(error) => {
                 let is_refused = error.reason() == Some(Reason::REFUSED_STREAM);
@@ -37,7 +41,7 @@ impl LinkError {
     /// What the end of the request or of the connection was for, if either side said so.
     pub fn reason(&self) -> Option<Reason> {
         match self {
-            LinkError::Cut(_) | LinkError::Closed => None,
+            LinkError::Cut(_) | LinkError::Idle | LinkError::Closed => None,
             LinkError::Ended(error) => error.reason(),
         }
     }
@@ -50,7 +54,7 @@ impl LinkError {
     /// What the connection failed with, if it did.
     pub fn broken(&self) -> Option<&io::Error> {
         match self {
-            LinkError::Cut(_) | LinkError::Closed => None,
+            LinkError::Cut(_) | LinkError::Idle | LinkError::Closed => None,
             LinkError::Ended(error) => error.get_io(),
         }
     }

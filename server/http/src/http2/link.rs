@@ -2,10 +2,7 @@
 
 use std::{
     fmt, io,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Waker},
 };
 
@@ -17,8 +14,9 @@ use maniple::{sync::oneshot, task};
 use super::{
     driving,
     error::LinkError,
+    load::{Counted, Load},
     settings::LinkSettings,
-    stream::{Counted, ReceiveHalf, SendHalf},
+    stream::{ReceiveHalf, SendHalf},
 };
 use crate::transport::Dialed;
 
@@ -50,7 +48,7 @@ use crate::transport::Dialed;
 #[derive(Clone)]
 pub struct Link {
     send: SendRequest<Bytes>,
-    requests: Arc<AtomicUsize>,
+    load: Arc<Load>,
 }
 
 impl Link {
@@ -60,14 +58,26 @@ impl Link {
     /// # Errors
     /// If the connection fails, or the wait was cut short.
     pub fn open(dialed: Dialed, settings: &LinkSettings) -> io::Result<Self> {
+        Self::open_with(dialed, settings, ())
+    }
+
+    /// The same, and `goes_with_it` is dropped when the connection has ended.
+    pub(crate) fn open_with(
+        dialed: Dialed,
+        settings: &LinkSettings,
+        goes_with_it: impl Send + 'static,
+    ) -> io::Result<Self> {
         let (ready, shaken) = oneshot::channel();
-        let requests = Arc::<AtomicUsize>::default();
-        let (own, counted) = (settings.clone(), requests.clone());
+        let load = Arc::new(Load::new());
+        let (own, its_load) = (settings.clone(), load.clone());
         // It is for all who come, and what is the first one's own must not stay with it.
         let named = task::Builder::new().name(settings.name).without_locals();
-        named.spawn(move || driving::drive(dialed, &own, &counted, ready))?;
+        named.spawn(move || {
+            driving::drive(dialed, &own, &its_load, ready);
+            drop(goes_with_it);
+        })?;
         match shaken.recv() {
-            Ok(sent) => sent.map(|send| Self { send, requests }),
+            Ok(sent) => sent.map(|send| Self { send, load }),
             Err(_) => {
                 maniple::cancel::check()?;
                 Err(io::ErrorKind::ConnectionAborted.into())
@@ -85,9 +95,9 @@ impl Link {
         head: Request<()>,
         is_whole: bool,
     ) -> Result<(SendHalf, ReceiveHalf), LinkError> {
+        let counted = Counted::new(&self.load).ok_or(LinkError::Idle)?;
         let mut send = self.send.clone();
         let (response, stream) = send.send_request(head, is_whole)?;
-        let counted = Counted::new(&self.requests);
         Ok((
             SendHalf::new(stream),
             ReceiveHalf::new(response, send, counted),
@@ -96,6 +106,9 @@ impl Link {
 
     /// Whether it takes requests, as far as is known.
     pub fn is_open(&self) -> bool {
+        if self.load.is_closed() {
+            return false;
+        }
         let mut send = self.send.clone();
         let ready = send.poll_ready(&mut Context::from_waker(Waker::noop()));
         !matches!(ready, std::task::Poll::Ready(Err(_)))
@@ -103,7 +116,7 @@ impl Link {
 
     /// How many requests are under way: those whose [`ReceiveHalf`] was not dropped.
     pub fn requests(&self) -> usize {
-        self.requests.load(Ordering::Relaxed)
+        self.load.requests()
     }
 }
 

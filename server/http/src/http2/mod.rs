@@ -15,6 +15,7 @@ mod driving;
 mod error;
 mod keep_alive;
 mod link;
+mod load;
 mod settings;
 mod stream;
 
@@ -22,4 +23,5 @@ pub use error::LinkError;
 pub use h2::Reason;
 pub use link::Link;
 pub use settings::LinkSettings;
+pub(crate) use stream::Heard;
 pub use stream::{ReceiveHalf, SendHalf};

@@ -22,6 +22,7 @@ pub struct LinkSettings {
     pub(super) max_head_bytes: u32,
     pub(super) handshake_timeout: Duration,
     pub(super) keep_alive: Option<KeepAlive>,
+    pub(super) idle_timeout: Option<Duration>,
 }
 
 /// When the server is asked whether it is there.
@@ -42,6 +43,7 @@ impl LinkSettings {
             max_head_bytes: 64 * 1024,
             handshake_timeout: Duration::from_secs(10),
             keep_alive: None,
+            idle_timeout: None,
         }
     }
 
@@ -67,6 +69,13 @@ impl LinkSettings {
     /// the request that is answered more ends with an error.
     pub fn max_head_bytes(mut self, bytes: u32) -> Self {
         self.max_head_bytes = bytes;
+        self
+    }
+
+    /// How long the connection stays without requests; it ends within half a second after that. Default: as long as there is a clone of
+    /// the [`Link`](super::Link).
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = Some(timeout);
         self
     }
 

@@ -4,22 +4,19 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use bytes::Bytes;
 use h2::{
-    RecvStream, SendStream,
+    Reason, RecvStream, SendStream,
     client::{ResponseFuture, SendRequest},
 };
 use http::{HeaderMap, Response};
 use maniple::future::Poller;
 
-use super::error::LinkError;
+use super::{error::LinkError, load::Counted};
 
 /// The half of a request by which its body goes. Dropping both halves before the end gives the request up: the server is sent
 /// `RST_STREAM`, and the connection goes on.
@@ -57,16 +54,41 @@ impl SendHalf {
 
     /// Room for some of what is to be sent, and `None` if the server wants no more.
     fn room(&mut self, wanted: usize) -> Result<Option<usize>, LinkError> {
+        let poller = self.poller.take().unwrap_or_default();
+        let room = poller.wait(None, |context| self.poll_room(context, wanted));
+        self.poller = Some(poller);
+        room.map_err(LinkError::Cut)?
+    }
+
+    /// The same, without waiting.
+    pub(crate) fn poll_room(
+        &mut self,
+        context: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<Result<Option<usize>, LinkError>> {
         self.stream.reserve_capacity(wanted);
         match self.stream.capacity() {
             0 => {
-                let stream = &mut self.stream;
-                let poller = self.poller.get_or_insert_default();
-                let room = poller.wait(None, |context| stream.poll_capacity(context));
-                Ok(room.map_err(LinkError::Cut)?.transpose()?)
+                let room = self.stream.poll_capacity(context);
+                room.map(|room| Ok(room.transpose()?))
             }
-            room => Ok(Some(room)),
+            room => Poll::Ready(Ok(Some(room))),
         }
+    }
+
+    /// Sends what there is room for, or what may be kept until there is.
+    pub(crate) fn put(&mut self, part: Bytes, is_last: bool) -> Result<(), LinkError> {
+        Ok(self.stream.send_data(part, is_last)?)
+    }
+
+    /// Ends the body with these fields behind it.
+    pub(crate) fn put_trailers(&mut self, fields: HeaderMap) -> Result<(), LinkError> {
+        Ok(self.stream.send_trailers(fields)?)
+    }
+
+    /// Ends the request, if it has not ended.
+    pub(crate) fn reset(&mut self, reason: Reason) {
+        self.stream.send_reset(reason);
     }
 
     /// Says that nothing follows.
@@ -84,6 +106,15 @@ impl fmt::Debug for SendHalf {
     }
 }
 
+/// What was heard of a request that is under way.
+pub(crate) enum Heard<B = ()> {
+    /// A head before that of the answer.
+    Interim(Response<()>),
+    Head(Response<B>),
+    /// All that was to be sent has left.
+    SentAll,
+}
+
 /// The half of a request by which its answer comes.
 pub struct ReceiveHalf {
     response: Option<ResponseFuture>,
@@ -92,7 +123,7 @@ pub struct ReceiveHalf {
     /// How much came last. The window is opened by that once it is used up.
     came: usize,
     /// Keeps the connection, and knows whether the request had its turn.
-    _send: SendRequest<Bytes>,
+    send: SendRequest<Bytes>,
     _counted: Counted,
 }
 
@@ -107,9 +138,77 @@ impl ReceiveHalf {
             stream: None,
             poller: Poller::new(),
             came: 0,
-            _send: send,
+            send,
             _counted: counted,
         }
+    }
+
+    /// What has who waits for the answer look again.
+    pub(crate) fn waker(&self) -> Waker {
+        self.poller.waker().clone()
+    }
+
+    /// Waits until the server lets the request begin.
+    pub(crate) fn turn(&mut self, until: Option<Instant>) -> Result<(), LinkError> {
+        let Self { poller, send, .. } = self;
+        let begun = poller.wait(until, |context| send.poll_ready(context));
+        Ok(begun.map_err(LinkError::Cut)??)
+    }
+
+    /// Whether the server has let the request begin.
+    pub(crate) fn has_begun(&mut self) -> bool {
+        let begun = self
+            .send
+            .poll_ready(&mut Context::from_waker(Waker::noop()));
+        begun.is_ready()
+    }
+
+    /// Waits for a head, that of an interim answer or the final one, and sends what is left of the body meanwhile.
+    pub(crate) fn hear(
+        &mut self,
+        until: Option<Instant>,
+        mut sending: Option<(&mut SendHalf, &mut Bytes)>,
+    ) -> Result<Heard, LinkError> {
+        let Some(response) = &mut self.response else {
+            return Err(LinkError::Closed);
+        };
+        let heard = self.poller.wait(
+            until,
+            |context| -> Poll<Result<Heard<RecvStream>, h2::Error>> {
+                if let Poll::Ready(Some(interim)) = response.poll_informational(context) {
+                    return Poll::Ready(interim.map(Heard::Interim));
+                }
+                if let Poll::Ready(answer) = Pin::new(&mut *response).poll(context) {
+                    return Poll::Ready(answer.map(Heard::Head));
+                }
+                let Some((half, rest)) = &mut sending else {
+                    return Poll::Pending;
+                };
+                while !rest.is_empty() {
+                    match half.poll_room(context, rest.len()) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Ok(Some(room))) => {
+                            let part = rest.split_to(room.min(rest.len()));
+                            // What has ended is told with the answer.
+                            let _ = half.put(part, rest.is_empty());
+                        }
+                        Poll::Ready(_) => rest.clear(),
+                    }
+                }
+                sending = None;
+                Poll::Ready(Ok(Heard::SentAll))
+            },
+        );
+        let heard = heard.map_err(LinkError::Cut)?;
+        Ok(match heard? {
+            Heard::Interim(head) => Heard::Interim(head),
+            Heard::SentAll => Heard::SentAll,
+            Heard::Head(answer) => {
+                let (head, body) = answer.into_parts();
+                (self.response, self.stream) = (None, Some(body));
+                Heard::Head(Response::from_parts(head, ()))
+            }
+        })
     }
 
     /// Waits for the head of the answer.
@@ -186,22 +285,5 @@ impl ReceiveHalf {
 impl fmt::Debug for ReceiveHalf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReceiveHalf").finish_non_exhaustive()
-    }
-}
-
-/// A request that is under way.
-#[derive(Debug)]
-pub(super) struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    pub(super) fn new(requests: &Arc<AtomicUsize>) -> Self {
-        requests.fetch_add(1, Ordering::Relaxed);
-        Self(requests.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

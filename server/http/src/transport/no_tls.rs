@@ -45,6 +45,26 @@ impl ClientTls {
     }
 }
 
+#[cfg(feature = "http2")]
+impl ClientTls {
+    /// Refuses, too.
+    pub(crate) fn secure_for_http2(
+        &self,
+        below: Transport,
+        name: &str,
+    ) -> Result<Transport, Unsecured> {
+        self.secure(below, name)
+    }
+}
+
+#[cfg(feature = "http2")]
+impl Transport {
+    /// Whether HTTP/2 was agreed on in the handshake.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        false
+    }
+}
+
 pub(crate) fn is_plain_http(_: &io::Error) -> bool {
     false
 }

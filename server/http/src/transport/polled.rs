@@ -35,6 +35,10 @@ impl Dialed {
         Ok(Self { transport })
     }
 
+    pub(crate) fn over(transport: Transport) -> Self {
+        Self { transport }
+    }
+
     /// By a connector.
     ///
     /// # Errors

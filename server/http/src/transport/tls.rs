@@ -216,6 +216,11 @@ pub(crate) struct ClientTls {
     given: Option<ClientConfig>,
     /// Made of this machine's roots when it is first needed.
     system: OnceLock<ClientConfig>,
+    /// The same, offering HTTP/2, or without it where it is offered.
+    #[cfg(feature = "http2")]
+    with_http2: OnceLock<ClientConfig>,
+    #[cfg(feature = "http2")]
+    without_http2: OnceLock<ClientConfig>,
 }
 
 /// Why there is no TLS on a connection of a client's.
@@ -237,7 +242,7 @@ impl Dialed {
     /// # Errors
     /// If the handshake fails, takes too long, or is cut short.
     pub fn secure(self, config: &ClientConfig, name: &str) -> io::Result<(Self, Option<Vec<u8>>)> {
-        let secured = ClientTls::by(config.clone()).secure(self.transport, name);
+        let secured = ClientTls::secure_by(config, self.transport, name);
         let transport = secured.map_err(|unsecured| match unsecured {
             Unsecured::Late => io::Error::new(
                 io::ErrorKind::TimedOut,
@@ -255,7 +260,7 @@ impl ClientTls {
     pub(crate) fn by(config: ClientConfig) -> Self {
         Self {
             given: Some(config),
-            system: OnceLock::new(),
+            ..Self::default()
         }
     }
 
@@ -264,9 +269,43 @@ impl ClientTls {
         None
     }
 
-    /// Shakes hands with the server of that name.
+    /// Shakes hands with the server of that name, for HTTP/1.1 or what begins as that.
     pub(crate) fn secure(&self, below: Transport, name: &str) -> Result<Transport, Unsecured> {
         let config = self.config().map_err(Unsecured::Refused)?;
+        #[cfg(feature = "http2")]
+        let config = match config.alpn().contains(&HTTP2) {
+            true => self.without_http2.get_or_init(|| {
+                let others = config.alpn().into_iter();
+                config.with_alpn(others.filter(|name| *name != HTTP2))
+            }),
+            false => config,
+        };
+        Self::secure_by(config, below, name)
+    }
+
+    /// The same, and offers HTTP/2, unless the settings name what is to be offered.
+    #[cfg(feature = "http2")]
+    pub(crate) fn secure_for_http2(
+        &self,
+        below: Transport,
+        name: &str,
+    ) -> Result<Transport, Unsecured> {
+        let config = self.config().map_err(Unsecured::Refused)?;
+        let is_open = self.given.is_none() || config.alpn().is_empty();
+        let config = match is_open {
+            true => self
+                .with_http2
+                .get_or_init(|| config.with_alpn([HTTP2, b"http/1.1"])),
+            false => config,
+        };
+        Self::secure_by(config, below, name)
+    }
+
+    fn secure_by(
+        config: &ClientConfig,
+        below: Transport,
+        name: &str,
+    ) -> Result<Transport, Unsecured> {
         let stream = config.stream(below, name).map_err(Unsecured::Refused)?;
         if let Err(error) = stream.handshake() {
             return Err(match Error::of(&error) {
@@ -285,6 +324,18 @@ impl ClientTls {
         let system = ClientConfig::builder().system_roots().alpn(["http/1.1"]);
         let system = system.build()?;
         Ok(self.system.get_or_init(|| system))
+    }
+}
+
+/// The name of HTTP/2 (RFC 9113, 3.2).
+#[cfg(feature = "http2")]
+const HTTP2: &[u8] = b"h2";
+
+#[cfg(feature = "http2")]
+impl Transport {
+    /// Whether HTTP/2 was agreed on in the handshake.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.tls().and_then(Info::alpn) == Some(HTTP2)
     }
 }
 

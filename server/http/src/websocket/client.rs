@@ -15,7 +15,7 @@ use super::{
     socket::{PROTOCOL, WebSocket},
 };
 use crate::{
-    client::{Client, ClientError, url::Url},
+    client::{Client, ClientError, reach::Speaks, url::Url},
     http1::{
         conversation::MAX_HEAD,
         reply::{Reply, Search},
@@ -56,7 +56,7 @@ impl Settings {
         let http = http_url(url)?;
         let parts = parse(url, &http)?;
         let client = self.client.as_ref().unwrap_or(&CLIENT);
-        let reached = client.shared.reach(&parts, true);
+        let reached = client.shared.reach(&parts, Speaks::Other);
         let (transport, _) = reached.map_err(|error| match error {
             ClientError::Url { reason, .. } => refused(url, &reason),
             error => io::Error::from(error).into(),

@@ -1,17 +1,21 @@
-//! HTTP/2 as its clients meet it: by the crate `h2`, and by frames that are written byte by byte.
+//! HTTP/2 as its clients meet it, by the crate `h2` and by frames that are written byte by byte, and as the client of this crate
+//! speaks it.
 
 #![cfg(feature = "http2")]
 
 #[macro_use]
 extern crate maniple_driven;
 
+mod asking;
 mod bodies;
 mod client;
 mod draining;
 #[path = "../driven/mod.rs"]
 mod driven;
 mod faults;
+mod hostile;
 mod limits;
+mod links;
 #[cfg(feature = "tls")]
 mod peers;
 mod raw;
