@@ -116,12 +116,11 @@ impl Shared {
             return Ok((way, false));
         }
         let failures = origin.failures();
-        let turn = origin.connecting.lock();
+        let Ok(turn) = origin.connecting.acquire() else {
+            return Err(ClientError::cut_short(&to.origin, Phase::Queue));
+        };
         // Who has waited for an attempt that failed does not wait for another's.
         let _turn = (origin.failures() == failures).then_some(turn);
-        if maniple::cancel::check().is_err() {
-            return Err(ClientError::cut_short(&to.origin, Phase::Queue));
-        }
         if let Some(way) = self.known_way(origin) {
             return Ok((way, false));
         }

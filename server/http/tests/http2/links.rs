@@ -19,6 +19,30 @@ use super::{
     run,
 };
 
+/// By a server that takes connections and never says a word.
+#[cfg(feature = "tls")]
+#[test]
+fn who_waits_for_the_connection_of_another_keeps_to_his_own_time() {
+    run(|| {
+        let silent = maniple::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let url = format!("https://localhost:{port}/");
+        let client = Client::builder().build();
+        maniple::group(|g| {
+            let first = g.spawn(|| client.get(&url).map(drop));
+            let _taken = silent.accept().unwrap();
+            let short = Duration::from_millis(20);
+            let late = maniple::timeout(short, || client.get(&url).map(drop)).unwrap();
+            let late = late.unwrap_err();
+            assert!(late.is_timeout(), "{late:?}");
+            assert!(!first.is_finished());
+            g.cancel();
+            Ok::<_, ()>(())
+        })
+        .unwrap();
+    });
+}
+
 #[test]
 fn a_hundred_calls_at_once_share_a_link() {
     run(|| {

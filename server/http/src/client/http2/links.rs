@@ -14,7 +14,7 @@ use std::{
 };
 
 use http::header::UPGRADE;
-use maniple::time::coarse_now;
+use maniple::{sync::Semaphore, time::coarse_now};
 
 use super::Http2;
 use crate::{
@@ -38,13 +38,23 @@ struct Shared {
 }
 
 /// A server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Origin {
-    /// Held over the making of a connection.
-    pub(crate) connecting: maniple::sync::Mutex<()>,
+    /// Had over the making of a connection, by one at a time. No lock: who waits for his turn may be cut short.
+    pub(crate) connecting: Semaphore,
     known: Mutex<Known>,
     /// Attempts to connect that failed.
     failures: AtomicUsize,
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self {
+            connecting: Semaphore::new(1),
+            known: Mutex::default(),
+            failures: AtomicUsize::new(0),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
