@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version, header::CONTENT_LENGTH};
 use maniple::time::now;
 use serde::de::DeserializeOwned;
 
@@ -152,13 +152,13 @@ impl ClientResponse {
     pub fn read_to_vec(mut self) -> Result<Vec<u8>, ClientError> {
         let limit = self.shared.max_body_bytes;
         let too_large = || format!("body is larger than {limit} bytes");
-        let mut body = match self.ending {
-            // How much comes out is not known.
-            Ending::Length(_) if self.decoder.is_some() => vec![0; PART],
-            Ending::Length(length) if length > limit => return Err(self.malformed(too_large())),
-            Ending::Length(length) => vec![0; to_size(length.min(MAX_CLAIMED))],
-            Ending::Done => return Ok(Vec::new()),
-            Ending::Chunked(_) | Ending::Close => vec![0; PART],
+        if matches!(self.ending, Ending::Done) {
+            return Ok(Vec::new());
+        }
+        let mut body = match self.claimed() {
+            Some(length) if length > limit => return Err(self.malformed(too_large())),
+            Some(length) => vec![0; to_size(length.min(MAX_CLAIMED))],
+            None => vec![0; PART],
         };
         let mut filled = 0;
         loop {
@@ -180,6 +180,25 @@ impl ClientResponse {
         }
         body.truncate(filled);
         Ok(body)
+    }
+
+    /// How long the body is to be, if that was told, and what comes out is what travels.
+    fn claimed(&self) -> Option<u64> {
+        if self.decoder.is_some() {
+            return None;
+        }
+        match self.ending {
+            Ending::Length(length) => Some(length),
+            // Over a link the field tells, and the protocol holds the body to it.
+            Ending::Close => self
+                .headers
+                .get(CONTENT_LENGTH)?
+                .to_str()
+                .ok()?
+                .parse()
+                .ok(),
+            Ending::Chunked(_) | Ending::Done => None,
+        }
     }
 
     /// The whole body, as text; what is not UTF-8 becomes U+FFFD.

@@ -152,6 +152,34 @@ fn what_breaks_the_rules_is_malformed() {
 }
 
 #[test]
+fn lengths_near_two_to_the_64th_are_errors_at_once() {
+    run(|| {
+        for length in [
+            "18446744073709551615",
+            "18446744073709551616",
+            "9223372036854775808",
+        ] {
+            let (url, serving) = serve(1, move |_, peer| {
+                let stream = peer.request().unwrap();
+                let fields = [(":status", "200"), ("content-length", length)];
+                // Without an end.
+                peer.say(&head(stream, 0, &fields));
+                peer.say(&frame(DATA, 0, stream, b"some"));
+                peer.hear_out();
+            });
+            let client = client();
+            let told = maniple::timeout(Duration::from_secs(5), || text(&client, &url));
+            assert!(
+                told.unwrap().is_err_and(|error| !error.is_timeout()),
+                "{length}"
+            );
+            drop(client);
+            serving.join().unwrap();
+        }
+    });
+}
+
+#[test]
 fn heads_are_bounded() {
     run(|| {
         let (url, serving) = serve(1, |_, peer| {
