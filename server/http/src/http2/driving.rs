@@ -28,10 +28,9 @@ pub(super) fn drive(
     let mut pings = pings.map(|(settings, ping_pong)| Pings::new(settings, ping_pong));
     let ended = loop {
         let due = pings.as_ref().map(Pings::due);
-        let look = settings
-            .idle_timeout
-            .map(|timeout| now() + PAUSE.min(timeout.max(LEAST_PAUSE)));
-        let until = due.into_iter().chain(look).min();
+        let idle = settings.idle_timeout;
+        let idle = idle.and_then(|timeout| load.idle_until(timeout.max(LEAST_PAUSE)));
+        let until = due.into_iter().chain(idle).min();
         let polled = poller.wait_beside(until, interest, |context| {
             let ended = Pin::new(&mut *connection).poll(context);
             match &mut pings {
@@ -91,8 +90,7 @@ fn shake_hands(
     ready.send(told).ok().and(connection)
 }
 
-/// How often it is looked whether the connection is idle.
-const PAUSE: Duration = Duration::from_millis(500);
+/// How often it is looked at the most whether the connection is idle.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
 /// In place of a time that never comes.

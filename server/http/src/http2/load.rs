@@ -39,6 +39,15 @@ impl Load {
         self.requests.load(Ordering::Relaxed) == CLOSED
     }
 
+    /// When there can have been no request for so long, at the earliest; `None` if that never comes.
+    pub(super) fn idle_until(&self, timeout: Duration) -> Option<Instant> {
+        let since = match self.requests() {
+            0 => *self.idle_since(),
+            _ => now(),
+        };
+        since.checked_add(timeout)
+    }
+
     /// Ends it, if there has been no request for so long.
     pub(super) fn close_if_idle(&self, timeout: Duration) -> bool {
         if self.requests.load(Ordering::Relaxed) > 0 {

@@ -72,8 +72,7 @@ impl LinkSettings {
         self
     }
 
-    /// How long the connection stays without requests; it ends within half a second after that. Default: as long as there is a clone of
-    /// the [`Link`](super::Link).
+    /// How long the connection stays without requests. Default: as long as there is a clone of the [`Link`](super::Link).
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);
         self

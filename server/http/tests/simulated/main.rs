@@ -2,6 +2,8 @@
 
 mod files;
 mod handover;
+#[cfg(feature = "http2")]
+mod links;
 #[cfg(feature = "fault-injection")]
 mod planted;
 mod shortage;
@@ -50,7 +52,11 @@ fn text(client: &Client, number: u64) -> Option<String> {
 
 #[test]
 fn no_answer_goes_to_another_call_whatever_is_cut_short() {
-    sim::check(sim::seeds(200), |world| {
+    no_answer_goes_to_another_call(Client::new);
+}
+
+fn no_answer_goes_to_another_call(client: fn() -> Client) {
+    sim::check(sim::seeds(200), move |world| {
         let (own, handles) = (world.clone(), Arc::new(Mutex::new(Vec::new())));
         let _api = world.host("api", move || serve(slow_echo(&own), &handles));
         world
@@ -58,7 +64,7 @@ fn no_answer_goes_to_another_call_whatever_is_cut_short() {
             .latency(MILLI..5 * MILLI)
             .loss(0.01);
         world.settle();
-        let client = Client::new();
+        let client = client();
         let callers: Vec<_> = (0..4)
             .map(|caller| {
                 let (client, world) = (client.clone(), world.clone());

@@ -12,7 +12,11 @@ use super::{MILLI, serve};
 
 #[test]
 fn what_is_acknowledged_was_done_and_no_answer_is_anothers_over_links_that_reset() {
-    sim::check(sim::seeds(200), |world| {
+    what_is_acknowledged_was_done(Client::new);
+}
+
+pub(super) fn what_is_acknowledged_was_done(client: fn() -> Client) {
+    sim::check(sim::seeds(200), move |world| {
         let done = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
         let (theirs, handles) = (done.clone(), Arc::new(Mutex::new(Vec::new())));
         let left = handles.clone();
@@ -29,7 +33,7 @@ fn what_is_acknowledged_was_done_and_no_answer_is_anothers_over_links_that_reset
         let link = world.link("scenario", "api").latency(MILLI..9 * MILLI);
         drop(link.loss(0.02).resets(0.02).bandwidth(200_000));
         let rule = world.rule(|packet| packet.of(PacketKind::Data).sometimes(0.02).then_drop());
-        let client = Client::new();
+        let client = client();
         maniple::group(|g| {
             for caller in 0..3 {
                 let (client, done) = (&client, &done);
