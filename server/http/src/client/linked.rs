@@ -2,6 +2,8 @@
 //!
 //! What a link did not take, or the server says that it did not look at, goes over the next: nothing has been done.
 
+use std::sync::Arc;
+
 use super::{
     call::Call,
     connection::Failed,
@@ -16,8 +18,6 @@ use super::{
     source::Source,
 };
 use crate::{http1::reply::Reply, response::Body};
-
-use std::sync::Arc;
 
 /// What came of it.
 pub(super) enum Linked {

@@ -73,8 +73,9 @@ use crate::{
 /// Requests other services; clones share the pool of connections.
 ///
 /// Speaks HTTP/1.1 over TCP, with TLS for `https` URLs (with the feature `tls`), or over what [`Builder::connector`]
-/// connects to; HTTP/2 with servers that agree on it (with the feature `http2`: see [`Builder::http2`]). Follows redirects, and asks for compressed answers, if its builder says so; else it adds no header fields
-/// but `Host` and `Content-Length`. Works in coroutines and in plain threads, which it blocks.
+/// connects to; HTTP/2 with servers that agree on it (with the feature `http2`: see [`Builder::http2`]). Follows redirects,
+/// and asks for compressed answers, if its builder says so; else it adds no header fields but `Host` and
+/// `Content-Length`. Works in coroutines and in plain threads, which it blocks.
 ///
 /// What a URL has in its path and query is sent as it is, so it must be a URI: anything else has to be percent-encoded,
 /// and is refused ([`ClientError::Url`]).
