@@ -63,7 +63,14 @@ fn two_files_alone_know_tls() {
 }
 
 /// Test programs that run over each driver: `MANIPLE_DRIVER=sim` has their tests in worlds.
-const DRIVEN: &[&str] = &["attacks.rs", "http2", "lifecycle.rs", "served", "websocket"];
+const DRIVEN: &[&str] = &[
+    "attacks.rs",
+    "handlers",
+    "http2",
+    "lifecycle.rs",
+    "served",
+    "websocket",
+];
 
 /// Files of theirs that talk to other programs, and one that says itself where it is.
 const BESIDE: &[&str] = &[

@@ -1,33 +1,25 @@
 //! What a client and a server of ours are to each other.
 
+mod driven;
+
 use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc,
     },
     thread,
     time::Duration,
 };
 
-use maniple::sync::Notify;
+use driven::run;
+use maniple::sync::{
+    Notify,
+    channel::{Receiver, bounded},
+};
 use maniple_rpc::{
     Bytes, Call, Caller, Channel, Code, Metadata, Replies, Requests, Server, ServerHandle, Service,
     Status, channel, server,
 };
-
-/// Runs a test in a runtime, and fails it if it takes longer than any should.
-fn run(test: impl FnOnce() + Send + 'static) {
-    let (done, ended) = mpsc::channel();
-    let thread = thread::spawn(move || {
-        maniple::run(test);
-        _ = done.send(());
-    });
-    match ended.recv_timeout(Duration::from_secs(60)) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
-        _ => thread.join().unwrap(),
-    }
-}
 
 /// Runs a test with a server.
 fn with(
@@ -238,18 +230,14 @@ fn a_panic_is_the_answer_of_one_call() {
 }
 
 /// A method that waits for good, and what becomes of it.
-fn waiting() -> (
-    Service,
-    mpsc::Receiver<Option<Duration>>,
-    mpsc::Receiver<bool>,
-) {
-    let ((began, begun), (end, ended)) = (mpsc::channel(), mpsc::channel());
-    let (began, end) = (std::sync::Mutex::new(began), std::sync::Mutex::new(end));
+fn waiting() -> (Service, Receiver<Option<Duration>>, Receiver<bool>) {
+    // With room for more than any test has it begin.
+    let ((began, begun), (end, ended)) = (bounded(100), bounded(100));
     let service = Service::new("t.W").unary("Wait", move |call: &mut Call, _: String| {
-        began.lock().unwrap().send(call.remaining()).unwrap();
+        began.try_send(call.remaining()).unwrap();
         let (_open, gate) = maniple::sync::channel::bounded::<()>(1);
         let cut = gate.recv().is_err() && maniple::cancel::check().is_err();
-        end.lock().unwrap().send(cut).unwrap();
+        end.try_send(cut).unwrap();
         Ok::<_, Status>(String::new())
     });
     (service, begun, ended)
@@ -257,10 +245,8 @@ fn waiting() -> (
 
 const FOREVER: &str = "/t.W/Wait";
 
-fn hear<T: Send + 'static>(from: mpsc::Receiver<T>) -> T {
-    maniple::offload(move || from.recv_timeout(Duration::from_secs(30)))
-        .unwrap()
-        .unwrap()
+fn hear<T>(from: Receiver<T>) -> T {
+    from.recv_timeout(Duration::from_secs(30)).unwrap()
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Calls over Unix-domain sockets and over TLS are as those over TCP.
 
+mod driven;
+
 use std::{
     fs,
     io::ErrorKind,
     path::{Path, PathBuf},
-    sync::mpsc,
-    thread,
     time::Duration,
 };
 
@@ -16,19 +16,11 @@ use maniple_rpc::{
     tls::{ClientConfig, ServerConfig, self_signed},
 };
 
-/// Runs a test in a runtime, with a folder of its own, and fails it if it takes longer than any should.
+/// Runs a test in a runtime, with a folder of its own.
 fn run(name: &str, test: impl FnOnce(&Path) + Send + 'static) {
     let folder = Folder::new(name);
     let path = folder.0.clone();
-    let (done, ended) = mpsc::channel();
-    let thread = thread::spawn(move || {
-        maniple::run(|| test(&path));
-        _ = done.send(());
-    });
-    match ended.recv_timeout(Duration::from_secs(60)) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
-        _ => thread.join().unwrap(),
-    }
+    driven::run(move || test(&path));
 }
 
 struct Folder(PathBuf);

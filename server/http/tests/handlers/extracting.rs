@@ -197,7 +197,7 @@ fn a_body_that_came_with_the_head_and_one_that_came_later_are_read_alike() {
     let whole = r#"{"item":"nails","pieces":3}"#;
     for cut in 0..whole.len() {
         let router = Router::new().post("/", |Json(order): Json<Order>| Json(order));
-        let answers = maniple::run(move || {
+        let answers = crate::driven::run(move || {
             use std::io::{Read, Write};
             let (listener, connector) = memory::listener();
             let server = Server::builder(router).listener(listener).unwrap();
@@ -355,7 +355,7 @@ fn states_are_found_by_type_and_the_innermost_is_taken() {
 #[test]
 fn a_server_does_not_start_without_its_states() {
     let start = |router: Router| {
-        maniple::run(move || {
+        crate::driven::run(move || {
             Server::builder(router)
                 .listener(memory::listener().0)
                 .map(drop)
@@ -514,7 +514,7 @@ fn a_rejection_has_the_routers_form() {
 
 #[test]
 fn a_client_over_tcp_has_an_address() {
-    let address: SocketAddr = maniple::run(|| {
+    let address: SocketAddr = crate::driven::run(|| {
         let router = Router::new().get("/", |PeerAddr(peer): PeerAddr| peer.to_string());
         let server = Server::builder(router).bind("127.0.0.1:0").unwrap();
         let (url, handle) = (format!("http://{}/", server.local_addr()), server.handle());

@@ -1,6 +1,11 @@
 //! Routers, middleware and handlers, called without a port; over a connection where that matters.
 
+#[macro_use]
+extern crate maniple_driven;
+
 mod around;
+#[path = "../driven/mod.rs"]
+mod driven;
 mod extracting;
 mod problems;
 mod routing;
@@ -27,7 +32,7 @@ fn status(router: &Router, method: &str, path: &str) -> u16 {
 /// Sends requests on one connection to a server of that router, and returns all that comes back.
 fn served(router: Router, requests: &str) -> String {
     let requests = requests.to_owned();
-    maniple::run(move || {
+    driven::run(move || {
         let (listener, connector) = memory::listener();
         let server = Server::builder(router).listener(listener).unwrap();
         let handle = server.handle();
