@@ -15,4 +15,5 @@ mod orders;
 mod packets;
 mod policies;
 mod shortage;
+mod ties;
 mod world;

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::{
     host::HostId,
     link::{Packet, PacketKind},
-    plan::Call,
+    plan::{Call, Happens},
 };
 
 pub(crate) type Answer = Box<dyn FnOnce(io::Result<OwnedFd>) + Send>;
@@ -34,6 +34,30 @@ pub(crate) enum Event {
     Call(Call),
     /// Something on standby has its deadline.
     Alarm,
+}
+
+impl Happens for Event {
+    /// A connection keeps its order, as do the datagrams between two sockets and what is under way for one request.
+    fn lane(&self) -> Option<u64> {
+        let port = |address: &SocketAddr| u64::from(address.port());
+        // Of each kind with numbers of its own.
+        Some(match self {
+            Event::Asks(attempt)
+            | Event::Syn(attempt)
+            | Event::Tells(attempt, _)
+            | Event::Answered(attempt, _) => {
+                1 << 62 | u64::from(attempt.from.0) << 16 | port(&attempt.client)
+            }
+            Event::Due(id) | Event::Broken(id, _) | Event::Unheard(id) => 2 << 62 | u64::from(*id),
+            Event::Datagram(Flying {
+                from,
+                source,
+                destination,
+                ..
+            }) => 3 << 62 | u64::from(from.0) << 32 | port(source) << 16 | port(destination),
+            Event::Call(_) | Event::Alarm => return None,
+        })
+    }
 }
 
 /// What an event has come to.

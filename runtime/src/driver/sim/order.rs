@@ -64,6 +64,20 @@ impl Order {
         Self::Priorities(Priorities::new(Dice::new(seed ^ SALT), changes))
     }
 
+    /// Whether what is otherwise as it comes is drawn, too.
+    pub(super) fn draws(&self) -> bool {
+        matches!(self, Self::Drawn(_) | Self::Priorities(_))
+    }
+
+    /// Whether timers are fired before what is to happen at the same time.
+    pub(super) fn chooses_timer(&mut self, dice: &mut Dice) -> bool {
+        match self {
+            Self::Drawn(_) | Self::Priorities(_) => dice.below(2) == 1,
+            Self::InTurn(_) => false,
+            Self::Along(path) => path.choose(2) == 1,
+        }
+    }
+
     /// Who is next; `gave_way` if who ran last was made to give way, and could go on.
     pub(super) fn decide(&mut self, candidates: &Candidates<'_>, gave_way: bool) -> Decision {
         match self {

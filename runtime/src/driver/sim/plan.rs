@@ -11,23 +11,37 @@ use super::{
 /// What is called when something has come to its end.
 pub(crate) type Call = Box<dyn FnOnce() + Send>;
 
+/// What can happen at the same time as something else.
+pub(crate) trait Happens {
+    /// What of the same number happens at the same time keeps its order; `None` for what depends on nothing else.
+    fn lane(&self) -> Option<u64>;
+}
+
 /// What happens when, and by which dice.
 pub(crate) struct Plan<E> {
     pub(super) dice: Dice,
     pub(super) now: u64,
     pub(super) chronicle: Chronicle,
-    agenda: BTreeMap<(u64, u64), E>,
+    /// By time, then as drawn, then as entered.
+    agenda: BTreeMap<(u64, u64, u64), E>,
     entries: u64,
+    /// By what the order is drawn of what is to happen at the same time; `None` where that is as entered.
+    ties: Option<u64>,
 }
 
+/// What tells the dice for that from the others.
+const SALT: u64 = 0x7469_6573_0000_0001;
+
 impl<E> Plan<E> {
-    pub(super) fn new(seed: u64, chronicle: Chronicle) -> Self {
+    /// With `draws_ties`, what happens at the same time does so in a drawn order.
+    pub(super) fn new(seed: u64, draws_ties: bool, chronicle: Chronicle) -> Self {
         Self {
             dice: Dice::new(seed),
             now: 0,
             chronicle,
             agenda: BTreeMap::new(),
             entries: 0,
+            ties: draws_ties.then_some(seed ^ SALT),
         }
     }
 
@@ -56,6 +70,17 @@ impl<E> Plan<E> {
         self.chronicle.lost(self.now, number);
     }
 
+    pub(super) fn take_due(&mut self) -> Option<E> {
+        let entry = self.agenda.first_entry()?;
+        (entry.key().0 <= self.now).then(|| entry.remove())
+    }
+
+    pub(super) fn next_at(&self) -> Option<u64> {
+        self.agenda.first_key_value().map(|(&(at, ..), _)| at)
+    }
+}
+
+impl<E: Happens> Plan<E> {
     /// Has `event` happen `nanos` from now.
     pub(super) fn after(&mut self, nanos: u64, event: E) {
         self.at(self.now.saturating_add(nanos), event);
@@ -63,15 +88,58 @@ impl<E> Plan<E> {
 
     pub(super) fn at(&mut self, nanos: u64, event: E) {
         self.entries += 1;
-        self.agenda.insert((nanos, self.entries), event);
+        let tie = self.ties.map_or(0, |salt| {
+            let lane = event.lane().unwrap_or(!self.entries);
+            // By lane and time, so that a lane keeps its order.
+            Dice::new(salt ^ Dice::new(nanos).number() ^ lane).number()
+        });
+        self.agenda.insert((nanos, tie, self.entries), event);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{super::chronicle::Wanted, *};
+
+    /// Of the lane of its first number, if that is not 0.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    struct Numbered(u64, u64);
+
+    impl Happens for Numbered {
+        fn lane(&self) -> Option<u64> {
+            Some(self.0).filter(|&lane| lane != 0)
+        }
     }
 
-    pub(super) fn take_due(&mut self) -> Option<E> {
-        let entry = self.agenda.first_entry()?;
-        (entry.key().0 <= self.now).then(|| entry.remove())
+    const ENTERED: [Numbered; 4] = [
+        Numbered(1, 1),
+        Numbered(0, 0),
+        Numbered(1, 2),
+        Numbered(2, 1),
+    ];
+
+    fn order(seed: u64, draws_ties: bool) -> Vec<Numbered> {
+        let mut plan = Plan::new(seed, draws_ties, Chronicle::new(Wanted::default()));
+        ENTERED.iter().for_each(|&event| plan.at(7, event));
+        plan.now = 7;
+        std::iter::from_fn(|| plan.take_due()).collect()
     }
 
-    pub(super) fn next_at(&self) -> Option<u64> {
-        self.agenda.first_key_value().map(|(&(at, _), _)| at)
+    #[test]
+    fn what_happens_at_the_same_time_does_so_in_every_order_but_for_that_of_its_lane() {
+        let orders: BTreeSet<_> = (0..1000).map(|seed| order(seed, true)).collect();
+        // Of three that depend on nothing, one of which is two in a row.
+        assert_eq!(orders.len(), 6, "{orders:?}");
+        for order in orders {
+            let at = |event| order.iter().position(|each| *each == event);
+            assert!(at(Numbered(1, 1)) < at(Numbered(1, 2)), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn without_dice_for_that_it_does_so_as_it_was_entered() {
+        assert_eq!(order(7, false), ENTERED);
     }
 }

@@ -352,7 +352,7 @@ impl World {
             is_opaque: AtomicBool::new(false),
             has_cuts: AtomicBool::new(false),
             state: Mutex::new(State {
-                plan: Plan::new(seed, Chronicle::new(wanted)),
+                plan: Plan::new(seed, order.draws(), Chronicle::new(wanted)),
                 chances: Chances::new(seed, chances),
                 cuts: Cuts::new(seed),
                 moving: Vec::new(),
@@ -664,13 +664,18 @@ impl World {
             return Called::Over;
         }
         self.move_to(&mut state, at);
+        let is_tie = timer == next;
         if !state.moving.is_empty() {
             let moving = std::mem::take(&mut state.moving);
             drop(state);
             moving.into_iter().for_each(|call| call());
             return Called::Somebody;
         }
-        // At once: nothing has come meanwhile that could run. Timers that are due at the same time are fired after it.
+        let State { plan, order, .. } = &mut *state;
+        if is_tie && order.chooses_timer(&mut plan.dice) {
+            return Called::Somebody;
+        }
+        // At once: nothing has come meanwhile that could run.
         match state.plan.take_due() {
             Some(event) => happen(state, event),
             None => Called::Somebody,
