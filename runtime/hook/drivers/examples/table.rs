@@ -85,6 +85,13 @@ const DRIVERS: &[(&str, &str, By, &str, &str)] = &[
         "as `r2d2`",
     ),
     (
+        "r2d2_sqlite",
+        "",
+        Crates(&[]),
+        "on `offload`",
+        "as `rusqlite`",
+    ),
+    (
         "memcache",
         "",
         Crates(&["memcache"]),
@@ -104,7 +111,8 @@ const DRIVERS: &[(&str, &str, By, &str, &str)] = &[
         "",
         Crates(&["parking_lot_core"]),
         "works with a caveat",
-        "who finds it empty blocks the worker; [a pool of ours](parts.md#a-pool-of-connections) takes its managers",
+        "who finds it empty blocks the worker: on `offload`, or behind permits of ours; \
+         [a pool of ours](parts.md#a-pool-of-connections) takes its managers",
     ),
     ("ureq", "", Crates(&["ureq"]), "works", "one agent for all"),
     ("attohttpc", "", Crates(&["attohttpc"]), "works", ""),

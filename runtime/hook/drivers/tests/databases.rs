@@ -340,34 +340,6 @@ mod postgresql {
         }
     }
 
-    #[test]
-    fn the_crate_postgres_goes_on_offload_with_its_pool() {
-        let server = Server::postgres();
-        let at = url(&server).parse().unwrap();
-        let manager = r2d2_postgres::PostgresConnectionManager::new(at, postgres::NoTls);
-        on_one_worker(move || {
-            let pool = maniple::offload(|| r2d2::Pool::builder().max_size(4).build(manager))
-                .unwrap()
-                .unwrap();
-            let calls: Vec<_> = (0..8)
-                .map(|n: i32| {
-                    let pool = pool.clone();
-                    let job = move || {
-                        pool.get()
-                            .unwrap()
-                            .query_one("SELECT $1 + 1", &[&n])
-                            .unwrap()
-                            .get::<_, i32>(0)
-                    };
-                    spawn(move || assert_eq!(maniple::offload(job).unwrap(), n + 1))
-                })
-                .collect();
-            calls.into_iter().for_each(|call| call.join().unwrap());
-            // It is tokio's to drop as well.
-            maniple::offload(|| drop(pool)).unwrap();
-        });
-    }
-
     /// It has a runtime of tokio's inside, of which a thread can be in one.
     #[test]
     fn the_crate_postgres_goes_on_offload() {
