@@ -1,4 +1,4 @@
-//! What happens at the same time, or on its own way, does so in either order; what is of one connection keeps its own.
+//! Packets of two connections come in either order, also at the same nanosecond; those of one connection keep theirs.
 
 use std::{
     io::{Read, Write},

@@ -37,10 +37,10 @@ pub(crate) enum Event {
 }
 
 impl Happens for Event {
-    /// A connection keeps its order, as do the datagrams between two sockets and what is under way for one request.
+    /// One for each request for a connection, for each end of a connection, and for the datagrams between two sockets.
     fn lane(&self) -> Option<u64> {
         let port = |address: &SocketAddr| u64::from(address.port());
-        // Of each kind with numbers of its own.
+        // The topmost bits say which of the three it is.
         Some(match self {
             Event::Asks(attempt)
             | Event::Syn(attempt)

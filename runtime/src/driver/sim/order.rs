@@ -64,13 +64,13 @@ impl Order {
         Self::Priorities(Priorities::new(Dice::new(seed ^ SALT), changes))
     }
 
-    /// Whether what is otherwise as it comes is drawn, too.
-    pub(super) fn draws(&self) -> bool {
+    /// Whether events of one time happen in a drawn order.
+    pub(super) fn draws_ties(&self) -> bool {
         matches!(self, Self::Drawn(_) | Self::Priorities(_))
     }
 
-    /// Whether timers are fired before what is to happen at the same time.
-    pub(super) fn chooses_timer(&mut self, dice: &mut Dice) -> bool {
+    /// Whether timers are fired before an event that is due at the same time.
+    pub(super) fn puts_timers_first(&mut self, dice: &mut Dice) -> bool {
         match self {
             Self::Drawn(_) | Self::Priorities(_) => dice.below(2) == 1,
             Self::InTurn(_) => false,

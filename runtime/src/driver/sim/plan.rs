@@ -11,9 +11,10 @@ use super::{
 /// What is called when something has come to its end.
 pub(crate) type Call = Box<dyn FnOnce() + Send>;
 
-/// What can happen at the same time as something else.
+/// An event that may be due at the same nanosecond as another.
 pub(crate) trait Happens {
-    /// What of the same number happens at the same time keeps its order; `None` for what depends on nothing else.
+    /// Events of one lane that are due at the same time keep the order in which they were entered. `None` is a lane of
+    /// the event's own.
     fn lane(&self) -> Option<u64>;
 }
 
@@ -22,18 +23,18 @@ pub(crate) struct Plan<E> {
     pub(super) dice: Dice,
     pub(super) now: u64,
     pub(super) chronicle: Chronicle,
-    /// By time, then as drawn, then as entered.
+    /// By time, then by what is drawn for a lane, then as entered.
     agenda: BTreeMap<(u64, u64, u64), E>,
     entries: u64,
-    /// By what the order is drawn of what is to happen at the same time; `None` where that is as entered.
+    /// Seeds the order of lanes at one time; without it, events of one time happen as they were entered.
     ties: Option<u64>,
 }
 
-/// What tells the dice for that from the others.
+/// Keeps the dice for ties apart from the others.
 const SALT: u64 = 0x7469_6573_0000_0001;
 
 impl<E> Plan<E> {
-    /// With `draws_ties`, what happens at the same time does so in a drawn order.
+    /// With `draws_ties`, the order of lanes at one time is drawn.
     pub(super) fn new(seed: u64, draws_ties: bool, chronicle: Chronicle) -> Self {
         Self {
             dice: Dice::new(seed),
@@ -90,7 +91,7 @@ impl<E: Happens> Plan<E> {
         self.entries += 1;
         let tie = self.ties.map_or(0, |salt| {
             let lane = event.lane().unwrap_or(!self.entries);
-            // By lane and time, so that a lane keeps its order.
+            // From lane and time alone, so that events of one lane draw the same, and keep their order.
             Dice::new(salt ^ Dice::new(nanos).number() ^ lane).number()
         });
         self.agenda.insert((nanos, tie, self.entries), event);
@@ -103,7 +104,7 @@ mod tests {
 
     use super::{super::chronicle::Wanted, *};
 
-    /// Of the lane of its first number, if that is not 0.
+    /// The lane, 0 for none, and a number.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
     struct Numbered(u64, u64);
 
@@ -128,9 +129,9 @@ mod tests {
     }
 
     #[test]
-    fn what_happens_at_the_same_time_does_so_in_every_order_but_for_that_of_its_lane() {
+    fn events_of_one_time_come_in_every_order_that_keeps_each_lane() {
         let orders: BTreeSet<_> = (0..1000).map(|seed| order(seed, true)).collect();
-        // Of three that depend on nothing, one of which is two in a row.
+        // Three lanes, in each of their orders.
         assert_eq!(orders.len(), 6, "{orders:?}");
         for order in orders {
             let at = |event| order.iter().position(|each| *each == event);
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn without_dice_for_that_it_does_so_as_it_was_entered() {
+    fn events_of_one_time_come_as_entered_where_ties_are_not_drawn() {
         assert_eq!(order(7, false), ENTERED);
     }
 }

@@ -352,7 +352,7 @@ impl World {
             is_opaque: AtomicBool::new(false),
             has_cuts: AtomicBool::new(false),
             state: Mutex::new(State {
-                plan: Plan::new(seed, order.draws(), Chronicle::new(wanted)),
+                plan: Plan::new(seed, order.draws_ties(), Chronicle::new(wanted)),
                 chances: Chances::new(seed, chances),
                 cuts: Cuts::new(seed),
                 moving: Vec::new(),
@@ -672,7 +672,7 @@ impl World {
             return Called::Somebody;
         }
         let State { plan, order, .. } = &mut *state;
-        if is_tie && order.chooses_timer(&mut plan.dice) {
+        if is_tie && order.puts_timers_first(&mut plan.dice) {
             return Called::Somebody;
         }
         // At once: nothing has come meanwhile that could run.
