@@ -32,10 +32,11 @@ enum Way {
     Http1(Option<Given>),
 }
 
-/// So often a request is made again that was not looked at.
-const MOST_REPEATS: usize = 8;
+/// A request is made again after so many links that ended before they looked at it, or at any other. Those that answer others do
+/// not count: where servers take few requests over each connection, many who wait get on from one to the next.
+const MOST_GONE: usize = 8;
 
-/// The same on one link, whose server refuses some and takes others.
+/// So often it is made again on one link, whose server refuses some and takes others.
 const MOST_REFUSALS: usize = 3;
 
 impl Shared {
@@ -53,7 +54,7 @@ impl Shared {
             timeout: self.timeout,
             queue: self.limits.queue,
         };
-        let (mut repeats, mut refusals, mut has_lost) = (0, 0, false);
+        let (mut gone, mut refusals, mut has_lost) = (Vec::new(), 0, false);
         loop {
             let way = self.way(&origin, to, request);
             let (kept, is_fresh) = match way {
@@ -73,6 +74,7 @@ impl Shared {
                     asked.call = call.take();
                     match asked.exchange(request, body) {
                         Ok(reply) => {
+                            kept.answered();
                             let source = Source::Http2(Box::new(asked));
                             return Ok(Linked::Answer((reply, source)));
                         }
@@ -86,9 +88,12 @@ impl Shared {
                 origin.forget(&kept);
             }
             let again = if failed.unsent {
-                repeats += 1;
-                refusals += usize::from(is_open);
-                repeats <= MOST_REPEATS && refusals <= MOST_REFUSALS
+                match is_open {
+                    true => refusals += 1,
+                    false => gone.push(kept),
+                }
+                gone.retain(|kept| !kept.is_of_use());
+                gone.len() <= MOST_GONE && refusals <= MOST_REFUSALS
             } else {
                 // The server closed it just before: nothing was lost that may not be repeated.
                 let may_repeat = request.method.is_idempotent() && !is_fresh;

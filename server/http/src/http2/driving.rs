@@ -75,6 +75,8 @@ fn shake_hands(
     let mut builder = h2::client::Builder::new();
     builder
         .enable_push(false)
+        // Before the server has said how many it takes no more go than one: some end the connection over a second.
+        .initial_max_send_streams(1)
         .initial_window_size(settings.stream_window)
         .initial_connection_window_size(settings.connection_window)
         .max_header_list_size(settings.max_head_bytes);

@@ -16,6 +16,7 @@ mod faults;
 mod hostile;
 mod limits;
 mod links;
+mod odd_servers;
 #[cfg(feature = "tls")]
 mod peers;
 mod raw;

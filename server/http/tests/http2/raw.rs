@@ -1,4 +1,4 @@
-//! A client that writes frames byte by byte, as none should.
+//! A client, or a server, that writes frames byte by byte, as none should.
 
 use std::{
     io::{Read, Write},
@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use maniple::net::TcpStream;
+use maniple::net::{TcpListener, TcpStream};
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
@@ -75,11 +75,8 @@ pub(crate) struct Raw {
 impl Raw {
     /// One that has said hello, with these settings.
     pub(crate) fn connect(address: SocketAddr, settings: &[(u16, u32)]) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        let timeout = Some(Duration::from_secs(30));
-        stream.set_read_timeout(timeout).unwrap();
-        let mut raw = Self { stream };
-        let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        let mut raw = Self::over(TcpStream::connect(address).unwrap());
+        let mut hello = HELLO.to_vec();
         let mut payload = Vec::new();
         for (id, value) in settings {
             payload.extend(id.to_be_bytes());
@@ -89,6 +86,21 @@ impl Raw {
         hello.extend(frame(SETTINGS, ACK, 0, &[]));
         raw.say(&hello);
         raw
+    }
+
+    /// A server, whose client has said hello. It has said nothing yet.
+    pub(crate) fn accept(listener: &TcpListener) -> Self {
+        let mut raw = Self::over(listener.accept().unwrap().0);
+        let mut hello = [0; HELLO.len()];
+        raw.stream.read_exact(&mut hello).unwrap();
+        assert_eq!(hello, *HELLO);
+        raw
+    }
+
+    fn over(stream: TcpStream) -> Self {
+        let timeout = Some(Duration::from_secs(30));
+        stream.set_read_timeout(timeout).unwrap();
+        Self { stream }
     }
 
     /// Whether it can still be said.
@@ -128,6 +140,19 @@ impl Raw {
     pub(crate) fn hear_of(&mut self, kind: u8) -> Option<Frame> {
         std::iter::from_fn(|| self.hear()).find(|frame| frame.kind == kind)
     }
+}
+
+/// The first words of a client (RFC 9113, 3.4).
+const HELLO: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The head of an answer with status 200.
+pub(crate) fn answer(flags: u8, stream: u32) -> Vec<u8> {
+    frame(
+        HEADERS,
+        flags | END_HEADERS,
+        stream,
+        &block(&[(":status", "200")]),
+    )
 }
 
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -71,6 +71,21 @@ pub(crate) enum Known {
 pub(crate) struct Kept {
     pub(crate) link: Link,
     made: Instant,
+    has_answered: AtomicBool,
+}
+
+impl Kept {
+    /// A request was answered over it.
+    pub(crate) fn answered(&self) {
+        if !self.has_answered.load(Ordering::Relaxed) {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether any was, or is under way.
+    pub(crate) fn is_of_use(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed) || self.link.requests() > 0
+    }
 }
 
 /// Of so many servers is remembered that they speak HTTP/1.1, or that nothing is known of them.
@@ -143,6 +158,7 @@ impl Links {
         let kept = Arc::new(Kept {
             link,
             made: coarse_now(),
+            has_answered: AtomicBool::new(false),
         });
         *locked(&origin.known) = Known::Link(kept.clone());
         Ok(kept)
