@@ -16,6 +16,7 @@ const NEEDS: &[(&str, &[&str])] = &[
         &[
             "http2::peers::",
             "http2::secure::",
+            "http2::servers::",
             "served::compressing::curl_decodes_what_it_is_sent",
             "served::counting::promtool_has_nothing_to_object_to",
             "served::programs::",

@@ -23,6 +23,8 @@ mod raw;
 mod requests;
 #[cfg(feature = "tls")]
 mod secure;
+#[cfg(feature = "tls")]
+mod servers;
 mod tunnels;
 
 use std::{net::SocketAddr, sync::mpsc, thread, time::Duration};
