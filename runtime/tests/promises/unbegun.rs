@@ -13,7 +13,8 @@ use std::{
 };
 
 use maniple::{
-    JoinError, JoinHandle, Runtime, coroutine_local, group, inspect,
+    JoinError, JoinHandle, Runtime, coroutine_local, group,
+    inspect::{self, Worker},
     net::UdpSocket,
     sync::{Mutex, WaitGroup, channel},
     task::{Builder, spawn_when_readable},
@@ -46,13 +47,17 @@ fn impatient(coroutines: usize) -> Runtime {
     builder.build().unwrap()
 }
 
-/// Gives others their turns until one that was spawned in this file waits for a lock.
+/// Gives others their turns until one on the caller's worker that was spawned in this file waits for a lock.
 fn until_one_waits_for_a_lock() {
-    let begun = Instant::now();
+    let (begun, own) = (Instant::now(), maniple::current().unwrap().id());
     loop {
+        // Of all runtimes: those of other tests as well.
         let seen = inspect::snapshot();
-        let mut of_here = seen
-            .coroutines()
+        let is_own = |worker: &&Worker| worker.coroutines().iter().any(|each| each.id() == own);
+        let worker = seen.workers().iter().find(is_own);
+        let mut of_here = worker
+            .into_iter()
+            .flat_map(Worker::coroutines)
             .filter(|each| each.spawned_at().file() == file!());
         if of_here.any(|each| each.waits_for().as_deref() == Some("lock")) {
             return;
