@@ -13,6 +13,7 @@ use maniple::{
 };
 
 use crate::{
+    rare::rarely,
     service::{Method, Underway},
     slot::Runner,
 };
@@ -143,7 +144,9 @@ impl Crew {
             if underway.answering.begin(runner) {
                 (method.run)(underway);
             }
-            if turn.is_multiple_of(AT_A_TIME) {
+            if turn.is_multiple_of(AT_A_TIME)
+                || rarely!("one coroutine gives way between two calls")
+            {
                 cancel::shield(maniple::yield_now);
             }
             // On account of that call: nobody cancels a coroutine that has none.

@@ -55,6 +55,7 @@ pub mod fuzzing;
 mod link;
 mod metadata;
 pub mod proxy;
+mod rare;
 pub mod record;
 mod recording;
 pub mod replay;

@@ -27,6 +27,7 @@ use crate::{
         Batch, CallId, Fault, Frame, Goaway, HEAD, Hello, Inlet, Kind, Manner, Reason, TooLarge,
         pong,
     },
+    rare::rarely,
     record::{Tape, beside},
     recording::Way,
     settings::Settings,
@@ -106,6 +107,9 @@ const TURNS: u32 = 8;
 /// Pieces that are written at once.
 const SLICES: usize = 32;
 
+/// Bytes that are less than the head of a frame.
+const SMALL: usize = 5;
+
 impl Link {
     /// Says hello, and hears the peer's.
     pub(crate) fn open(
@@ -175,7 +179,7 @@ impl Link {
         body: impl FnOnce(&mut Vec<u8>) -> Result<(), TooLarge>,
     ) -> io::Result<Result<(), TooLarge>> {
         let out = self.out.lock();
-        if self.has_room(&out) {
+        if self.has_room(&out) && !rarely!("what goes waits its turn though there is room") {
             return Ok(self.push(out, head, number, attachment, body));
         }
         drop(out);
@@ -412,8 +416,16 @@ impl Link {
     }
 
     fn write_now(&self, batch: &mut Batch) -> io::Result<Written> {
+        if rarely!("what goes is written by the keeper") {
+            return Ok(Written::Full);
+        }
         while !batch.is_empty() {
-            let written = if batch.parts.is_empty() {
+            let written = if rarely!("what goes is written in small pieces") {
+                with_slices(batch, |slices| {
+                    let first = &slices[0];
+                    self.stream.try_write(&first[..first.len().min(SMALL)])
+                })
+            } else if batch.parts.is_empty() {
                 self.stream.try_write(&batch.bytes[batch.written..])
             } else {
                 with_slices(batch, |slices| self.stream.try_write_vectored(slices))
@@ -581,7 +593,11 @@ impl Link {
             if let Err(error) = self.wait_for_calm() {
                 return Ok(Err(error));
             }
-            match self.stream.read(inlet.room()) {
+            let mut room = inlet.room();
+            if rarely!("what came is read byte by byte") {
+                room = &mut room[..1];
+            }
+            match self.stream.read(room) {
                 Ok(0) if inlet.is_within() => {
                     return Ok(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
@@ -738,6 +754,10 @@ impl Pulse {
     /// Whether the peer may live. `may_ask`: whether a question would leave.
     fn goes_on(&mut self, link: &Link, may_ask: bool) -> bool {
         if maniple::time::now() < self.next {
+            return true;
+        }
+        if rarely!("a question to the peer goes late") {
+            self.next = after(self.beat / 10);
             return true;
         }
         self.next = after(self.beat);

@@ -14,6 +14,7 @@ use prost::Message;
 use crate::{
     frame::{self, CallId, END, Fault, Kind, Parts, Response},
     link::Link,
+    rare::rarely,
     status::{Code, Status},
 };
 
@@ -173,7 +174,9 @@ impl Slot {
             match flow.incoming.pop_front() {
                 Some((parts, size)) => {
                     flow.taken = flow.taken.saturating_add(size);
-                    if flow.taken >= flow.whole / 2 && is_open && !flow.is_ended {
+                    let is_much =
+                        flow.taken >= flow.whole / 2 || rarely!("room is granted for each message");
+                    if is_much && is_open && !flow.is_ended {
                         grant = std::mem::take(&mut flow.taken);
                         flow.allowance = flow.allowance.saturating_add(grant.into());
                     }
