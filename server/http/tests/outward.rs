@@ -1,4 +1,4 @@
-//! The client through proxies that others wrote: tinyproxy and squid by HTTP, microsocks by SOCKS5.
+//! The client through proxies that others wrote: tinyproxy and squid by HTTP, microsocks by SOCKS5. Over TLS it speaks HTTP/2.
 //!
 //! `.ci/run proxies` installs them and runs this, which is left out otherwise.
 
@@ -14,7 +14,7 @@ use std::{
 use maniple::{JoinHandle, Runtime};
 use maniple_server::{
     Body, BodyError, Client, ClientError, DrainReport, Request, Response, Router, Server,
-    ServerHandle, StatusCode,
+    ServerHandle, StatusCode, Version,
     client::{Phase, Proxy},
     tls::{ClientConfig, ServerConfig, self_signed},
 };
@@ -41,7 +41,7 @@ impl Behind {
                 let certificate = self_signed(["127.0.0.1"]).unwrap();
                 let roots = certificate.chain_pem();
                 let config = ServerConfig::builder().certificate(certificate);
-                let config = config.build().unwrap();
+                let config = config.alpn(["h2", "http/1.1"]).build().unwrap();
                 (
                     builder.bind_tls("127.0.0.1:0", config).unwrap(),
                     Some(roots),
@@ -209,6 +209,11 @@ fn all_kinds(behind: &Behind, proxy: Proxy) {
     let client = behind.client(proxy);
     for id in 0..5 {
         let answer = client.get(&behind.url(&format!("/id/{id}"))).unwrap();
+        let expected = match behind.roots {
+            Some(_) => Version::HTTP_2,
+            None => Version::HTTP_11,
+        };
+        assert_eq!(answer.version(), expected);
         assert_eq!(answer.text().unwrap(), format!("{id} false"));
     }
     let down = client.get(&behind.url("/down")).unwrap();

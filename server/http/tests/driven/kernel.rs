@@ -58,6 +58,7 @@ const NEEDS: &[(&str, &[&str])] = &[
     (
         "kept connections that are not lost on purpose, as they are in worlds",
         &[
+            "http2::proxied::a_server_that_speaks_http1_is_asked_over_the_tunnel_that_found_it_out",
             "served::balancing::where_one_has_too_much_to_do_another_answers_and_where_all_have_that_is_said",
             "served::pooling::connections_that_their_peers_close_are_closed_while_the_client_rests",
             "served::queueing::a_connection_is_not_used_beyond_its_age",

@@ -19,6 +19,8 @@ mod links;
 mod odd_servers;
 #[cfg(feature = "tls")]
 mod peers;
+#[cfg(feature = "tls")]
+mod proxied;
 mod raw;
 mod requests;
 #[cfg(feature = "tls")]
