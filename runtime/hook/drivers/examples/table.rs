@@ -68,7 +68,8 @@ const DRIVERS: &[(&str, &str, By, &str, &str)] = &[
         "",
         Crates(&["mio", "socket2", "tokio"]),
         "on `offload`",
-        "tokio inside: several in the coroutines of one worker **panic**, a runtime within a runtime",
+        "tokio inside: the second in the coroutines of a worker **panics**, a runtime within a runtime; \
+         [adapter](#whole-frameworks-inside)",
     ),
     (
         "r2d2_postgres",
@@ -115,6 +116,14 @@ const DRIVERS: &[(&str, &str, By, &str, &str)] = &[
          [a pool of ours](parts.md#a-pool-of-connections) takes its managers",
     ),
     ("ureq", "", Crates(&["ureq"]), "works", "one agent for all"),
+    (
+        "reqwest",
+        ", `blocking`",
+        Crates(&["mio", "socket2", "tokio"]),
+        "on `offload`",
+        "parks the worker for a thread of its own, on which tokio is: right, one after another, and the watch names \
+         who does; [adapter](#whole-frameworks-inside)",
+    ),
     ("attohttpc", "", Crates(&["attohttpc"]), "works", ""),
     ("minreq", "", Crates(&["minreq"]), "works", ""),
     ("curl", "", Library("libcurl.so.4"), "works", ""),
@@ -131,7 +140,7 @@ const DRIVERS: &[(&str, &str, By, &str, &str)] = &[
         "",
         Crates(&["mio", "socket2", "tokio"]),
         "on a thread of its own",
-        "tokio inside; below",
+        "as `postgres`; [adapter](#whole-frameworks-inside)",
     ),
     (
         "nats",

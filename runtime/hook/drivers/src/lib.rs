@@ -44,23 +44,23 @@ pub fn at_once(call: impl Fn(usize) + Send + Sync + 'static) {
 
 /// As many times as that.
 pub fn at_once_by(calls: usize, call: impl Fn(usize) + Send + Sync + 'static) {
-    listen_to_the_watch();
-    let took = on_one_worker(move || {
+    let (took, stalls) = on_one_worker(move || {
         let call = std::sync::Arc::new(call);
         // What is made once only: patterns, names, certificates.
         call(0);
-        let _watch = maniple::inspect::watch_stalls(CALL * 2 / 3).unwrap();
         let began = Instant::now();
-        let all: Vec<_> = (0..calls)
-            .map(|n| {
-                let call = call.clone();
-                spawn(move || call(n))
-            })
-            .collect();
-        for one in all {
-            one.join().unwrap();
-        }
-        began.elapsed()
+        let stalls = stalls(|| {
+            let all: Vec<_> = (0..calls)
+                .map(|n| {
+                    let call = call.clone();
+                    spawn(move || call(n))
+                })
+                .collect();
+            for one in all {
+                one.join().unwrap();
+            }
+        });
+        (began.elapsed(), stalls)
     });
     println!("{calls} calls of {CALL:?} on one worker: {took:?}");
     assert!(took >= CALL, "they took {took:?}, and waited for nothing");
@@ -69,8 +69,16 @@ pub fn at_once_by(calls: usize, call: impl Fn(usize) + Send + Sync + 'static) {
         took < limit,
         "one after another: {took:?}, and at most {limit:?} was expected"
     );
-    let stalls = std::mem::take(&mut *STALLS.lock().unwrap());
     assert!(stalls.is_empty(), "the worker was kept: {stalls:#?}");
+}
+
+/// What the watch says meanwhile of who keeps a worker for two thirds of the time of a call.
+pub fn stalls(during: impl FnOnce()) -> Vec<String> {
+    listen_to_the_watch();
+    let watch = maniple::inspect::watch_stalls(CALL * 2 / 3).unwrap();
+    during();
+    drop(watch);
+    std::mem::take(&mut *STALLS.lock().unwrap())
 }
 
 static STALLS: Mutex<Vec<String>> = Mutex::new(Vec::new());

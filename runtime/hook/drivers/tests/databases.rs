@@ -339,25 +339,6 @@ mod postgresql {
             });
         }
     }
-
-    /// It has a runtime of tokio's inside, of which a thread can be in one.
-    #[test]
-    fn the_crate_postgres_goes_on_offload() {
-        let server = Server::postgres();
-        let url = url(&server);
-        at_once_by(8, move |_| {
-            let url = url.clone();
-            let job = move || {
-                let mut client = postgres::Client::connect(&url, postgres::NoTls).unwrap();
-                let asked = format!(
-                    "SELECT 1 FROM (SELECT pg_sleep({})) AS s",
-                    CALL.as_secs_f64()
-                );
-                client.query_one(&asked, &[]).unwrap().get::<_, i32>(0)
-            };
-            assert_eq!(maniple::offload(job).unwrap(), 1);
-        });
-    }
 }
 
 /// Diesel's other two.

@@ -267,48 +267,6 @@ fn tungstenite_as_it_comes_at_both_ends() {
     });
 }
 
-/// It has a runtime of tokio's inside: a thread of its own receives, and tells by a channel of maniple's.
-#[test]
-fn rumqttc_goes_on_a_thread_of_its_own() {
-    use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
-    let server = Server::mosquitto();
-    let port = server.port;
-    on_one_worker(move || {
-        let (client, mut connection) = Client::new(MqttOptions::new("test", "127.0.0.1", port), 10);
-        let (tell, told) = maniple::sync::mpsc::sync_channel(10);
-        let thread = std::thread::spawn(move || {
-            for event in connection.iter() {
-                match event {
-                    Ok(Event::Incoming(packet)) => {
-                        if tell.send(packet).is_err() {
-                            return;
-                        }
-                    }
-                    Ok(Event::Outgoing(_)) => {}
-                    Err(_) => return,
-                }
-            }
-        });
-        client.subscribe("news", QoS::AtLeastOnce).unwrap();
-        while !matches!(told.recv().unwrap(), Packet::SubAck(_)) {}
-        for n in 0..5_u8 {
-            client
-                .publish("news", QoS::AtLeastOnce, false, [n])
-                .unwrap();
-        }
-        let mut got = Vec::new();
-        while got.len() < 5 {
-            if let Packet::Publish(message) = told.recv().unwrap() {
-                got.extend_from_slice(&message.payload);
-            }
-        }
-        assert_eq!(got, [0, 1, 2, 3, 4]);
-        client.disconnect().unwrap();
-        drop(told);
-        thread.join().unwrap();
-    });
-}
-
 /// Its connection belongs to threads of its own, for which callers park theirs.
 #[allow(deprecated, reason = "it is the crate that waits, and has no other")]
 #[test]
