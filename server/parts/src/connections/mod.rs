@@ -21,10 +21,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-#[cfg(feature = "fault-injection")]
-use maniple::sim;
 use maniple::{
     cancel::{self, CutWatch},
+    sim,
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc::RecvError, oneshot},
     time,
 };
@@ -182,7 +181,8 @@ impl<M: Manage> Connections<M> {
             let unasked_for = now.saturating_duration_since(idle.checked);
             let mut lent = Lent::of(shared, idle.connection, idle.made, permit);
             lent.checked = idle.checked;
-            if unasked_for < shared.settings.check_after {
+            // Asked though there is no need: it may be gone all the same.
+            if unasked_for < shared.settings.check_after && !sim::buggify!() {
                 return Ok(lent);
             }
             lent.checked = now;
@@ -371,7 +371,11 @@ impl<M: Manage> Drop for Lent<M> {
         let is_cut = is_cut && !sim::is_planted(sim::Planted::KeepsWhatWasCut);
         let shared = &*self.shared;
         let now = time::now();
-        if is_cut || shared.is_old(self.made, now, now) || shared.manage.is_broken(&mut connection)
+        if is_cut
+            || shared.is_old(self.made, now, now)
+            || shared.manage.is_broken(&mut connection)
+            // As if it had been: nobody may count on it.
+            || sim::buggify!()
         {
             shared.count_out();
             drop(connection);

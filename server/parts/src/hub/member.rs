@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use maniple::sync::broadcast::{self, RecvTimeoutError, TryRecvError};
+use maniple::{
+    sim,
+    sync::broadcast::{self, RecvTimeoutError, TryRecvError},
+};
 
 use super::shared::Shared;
 
@@ -190,6 +193,7 @@ impl<M: Clone> Member<M> {
                 }
                 // What is left has to be fetched: by then more may have been dropped.
                 Err(RecvTimeoutError::Lagged(missed)) => {
+                    sim::dawdle();
                     self.dropped += missed;
                     if let Some(shared) = self.place.shared.upgrade() {
                         shared.dropped.fetch_add(missed, Relaxed);

@@ -8,6 +8,7 @@ use std::{
 
 use maniple::{
     cancel::shield,
+    sim,
     sync::{
         Mutex, broadcast,
         channel::{Receiver, SendError, SendTimeoutError, Sender, bounded},
@@ -119,6 +120,7 @@ impl<M: Clone> Topic<M> {
         }
         let mut dropped = Ok(());
         for (ring, message) in others.into_iter().flatten() {
+            sim::dawdle();
             // Neither waits but for members that are to have their turn; one without members refuses. It may drop a
             // message, whose destructor is the user's and must not keep the other ring from its share.
             let sent = catch_unwind(AssertUnwindSafe(|| send_after_turns(&ring, message)));

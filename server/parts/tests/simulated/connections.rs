@@ -209,6 +209,29 @@ fn no_call_gets_the_answer_of_one_that_was_cut_short_anywhere() {
     });
 }
 
+/// In a world a pool takes rare ways on purpose.
+#[test]
+fn a_pool_may_give_up_and_ask_any_connection_and_no_call_fails_of_it() {
+    sim::check(sim::seeds(100), |world| {
+        let asked: Arc<Mutex<BTreeMap<u64, u32>>> = Arc::default();
+        let (own, theirs) = (world.clone(), asked.clone());
+        let _service = world.host("numbers", move || numbers(&own, &theirs));
+        world.settle();
+        let pool = Connections::builder(ToNumbers).max(MAX).build().unwrap();
+        maniple::group::map(2 * MAX, 1..40, |number| {
+            let mut lent = pool.get().unwrap();
+            let answer = ask(&mut lent, number).unwrap();
+            sim::always!(answer == number, "{answer} for {number}");
+            let stats = pool.stats();
+            sim::always!(stats.open <= MAX, "{stats:?}");
+        });
+        // Neither is so by itself within a minute.
+        sim::sometimes!(pool.stats().discarded > 0);
+        sim::sometimes!(asked.lock().unwrap().contains_key(&0));
+        sim::sometimes!(pool.stats().connects <= MAX as u64);
+    });
+}
+
 #[test]
 fn a_pool_without_stacks_or_descriptors_loses_no_place() {
     sim::check(sim::seeds(200), |world| {

@@ -143,6 +143,32 @@ fn a_publisher_that_is_cut_has_reached_nobody_and_one_that_is_not_has_reached_al
     });
 }
 
+/// In a world a publisher and a member that fell behind are slow on purpose, in the midst of it.
+#[test]
+fn who_is_slow_between_two_steps_of_a_hub_loses_no_count() {
+    sim::check(sim::seeds(100), |world| {
+        let hub: Hub<Message> = Hub::builder("tested").queue(QUEUE).build().unwrap();
+        let mut member = hub.subscribe("news", Lag::DropOldest).unwrap();
+        let published = || {
+            let began = world.now();
+            for number in 0..20 {
+                hub.publish("news", (0, number)).unwrap();
+            }
+            world.now() - began
+        };
+        // Nothing else takes time.
+        sim::sometimes!(!published().is_zero());
+        let began = world.now();
+        let (mut messages, mut missed) = (0, 0);
+        while let Ok(Some(received)) = member.try_recv() {
+            (messages, missed) = (messages + 1, missed + received.dropped);
+            sim::always!(member.len() < QUEUE, "{} wait", member.len());
+        }
+        sim::sometimes!(world.now() > began);
+        assert_eq!((messages, missed), (QUEUE as u64, 20 - QUEUE as u64));
+    });
+}
+
 /// Keys of a `HashMap` differ from map to map, so what went by its order would be another trace.
 #[test]
 fn the_same_seed_closes_a_hub_of_many_topics_in_the_same_order() {
