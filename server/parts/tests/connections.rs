@@ -11,6 +11,7 @@ use std::{
 
 use maniple::{
     cancel::{self, CancelToken},
+    inspect,
     sim::{self, Order},
     spawn,
     sync::Notify,
@@ -40,6 +41,14 @@ struct To(Arc<Peer>);
 struct Connection {
     number: u32,
     is_broken: bool,
+    /// Its end is a panic.
+    ends_badly: bool,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        assert!(!self.ends_badly, "as the test wants it");
+    }
 }
 
 impl Manage for To {
@@ -57,6 +66,7 @@ impl Manage for To {
         Ok(Connection {
             number,
             is_broken: false,
+            ends_badly: false,
         })
     }
 
@@ -260,6 +270,64 @@ fn one_that_lay_idle_is_looked_at_and_one_that_is_old_is_not_kept() {
         |pool, _| {
             drop(pool.get().unwrap());
             assert_eq!((pool.stats().open, pool.stats().idle), (0, 0));
+        },
+    );
+}
+
+fn keepers() -> usize {
+    // One that has not begun is not seen.
+    maniple::yield_now();
+    let seen = inspect::snapshot();
+    let named = seen
+        .coroutines()
+        .filter(|each| each.name() == Some("maniple-pool"));
+    named.count()
+}
+
+#[test]
+fn one_that_nobody_asks_for_is_dropped_in_its_time() {
+    with_pool(
+        |builder| builder.max_idle(LONG / 6).max_age(LONG / 3),
+        |pool, _| {
+            assert_eq!(keepers(), 0);
+            let (old, first, second) = (pool.get(), pool.get(), pool.get());
+            drop(first);
+            maniple::sleep(LONG / 12);
+            drop(second);
+            assert_eq!((pool.stats().open, keepers()), (3, 1));
+            maniple::sleep(LONG / 12 - SHORT);
+            assert_eq!(pool.stats().idle, 2);
+            maniple::sleep(2 * SHORT);
+            assert_eq!((pool.stats().idle, pool.stats().open), (1, 2));
+            maniple::sleep(LONG / 12);
+            assert_eq!((pool.stats().idle, pool.stats().open), (0, 1));
+            assert_eq!((pool.stats().discarded, keepers()), (2, 0));
+            // It is young, and would go in ten seconds; the old one, which comes back after it, before that.
+            drop(pool.get());
+            drop(old);
+            assert_eq!((pool.stats().idle, keepers()), (2, 1));
+            maniple::sleep(LONG / 12);
+            assert_eq!(pool.stats().idle, 1);
+            drop(pool);
+            maniple::sleep(SHORT);
+            assert_eq!(keepers(), 0);
+        },
+    );
+}
+
+#[test]
+fn one_whose_end_is_a_panic_keeps_no_other() {
+    with_pool(
+        |builder| builder.max_idle(LONG / 6),
+        |pool, _| {
+            let (mut first, second) = (pool.get().unwrap(), pool.get().unwrap());
+            first.ends_badly = true;
+            drop(first);
+            drop(second);
+            maniple::sleep(LONG / 6 + SHORT);
+            assert_eq!((pool.stats().open, keepers()), (0, 0));
+            drop(pool.get().unwrap());
+            assert_eq!((pool.stats().idle, keepers()), (1, 1));
         },
     );
 }

@@ -3,12 +3,14 @@
 //! Who asks for one waits in turn, as a coroutine or a plain thread, up to a deadline. A new connection is made by a
 //! coroutine of its own: the deadline of who asked does not cut it in half, and if nobody wants it any more, it is the
 //! pool's. What comes back is kept for the next, unless it is old, broken, or a wait of its borrower was cut short: the
-//! answer to its last question may be under way.
+//! answer to its last question may be under way. What has been kept for too long is dropped by a keeper, a coroutine that
+//! there is only while something is kept.
 //!
 //! With the feature `r2d2`, managers that are there for the crate of that name serve here: `R2d2`.
 
 mod counts;
 mod error;
+mod keeper;
 #[cfg(feature = "r2d2")]
 mod managers;
 
@@ -24,7 +26,7 @@ use std::{
 use maniple::{
     cancel::{self, CutWatch},
     sim,
-    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc::RecvError, oneshot},
+    sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc::RecvError, oneshot},
     time,
 };
 
@@ -58,6 +60,10 @@ pub trait Manage: Send + Sync + 'static {
 }
 
 /// A pool of connections. Clones are the same pool.
+///
+/// What is free and [too old](Builder::max_age), or has been free [for too long](Builder::max_idle), is dropped by a coroutine,
+/// `maniple-pool`, that there is only while something is free. It belongs to the runtime in which the first came back; if
+/// that ends, the next connection that comes back has another begin.
 ///
 /// # Examples
 /// ```
@@ -101,9 +107,24 @@ struct Shared<M: Manage> {
     settings: Settings,
     /// One for each connection that is lent, or being made.
     permits: Arc<Semaphore>,
-    /// Those that are free; the one that came back last is the last.
-    idle: Mutex<VecDeque<Idle<M::Connection>>>,
+    free: Mutex<Free<M::Connection>>,
+    /// For the keeper: it has something to look at.
+    news: Arc<Notify>,
     counts: Arc<Counts>,
+}
+
+struct Free<C> {
+    /// The one that came back last is the last.
+    idle: VecDeque<Idle<C>>,
+    keeper: Keeping,
+}
+
+/// Whether there is a keeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    Nobody,
+    /// One that looks again at that time, or only when it is told to.
+    Until(Option<Instant>),
 }
 
 struct Idle<C> {
@@ -262,7 +283,7 @@ impl<M: Manage> Shared<M> {
     /// The one that was used last, of those that are young enough.
     fn take_idle(&self) -> Option<Idle<M::Connection>> {
         let (taken, old) = {
-            let mut idle = self.idle.lock();
+            let idle = &mut self.free.lock().idle;
             let now = time::now();
             let mut old = Vec::new();
             while idle
@@ -291,11 +312,14 @@ impl<M: Manage> Shared<M> {
     }
 
     fn is_old(&self, made: Instant, since: Instant, now: Instant) -> bool {
-        let (age, lies_for) = (
-            now.saturating_duration_since(made),
-            now.saturating_duration_since(since),
-        );
-        age >= self.settings.max_age || lies_for >= self.settings.max_idle
+        self.ends(made, since).is_some_and(|end| end <= now)
+    }
+
+    /// When a connection is too old, or has lain idle for too long; `None` for never.
+    fn ends(&self, made: Instant, since: Instant) -> Option<Instant> {
+        let too_old = made.checked_add(self.settings.max_age);
+        let idle_for_too_long = since.checked_add(self.settings.max_idle);
+        too_old.into_iter().chain(idle_for_too_long).min()
     }
 
     fn count_out(&self) {
@@ -369,7 +393,7 @@ impl<M: Manage> Drop for Lent<M> {
             || time::remaining().is_some_and(|left| left.is_zero());
         #[cfg(feature = "fault-injection")]
         let is_cut = is_cut && !sim::is_planted(sim::Planted::KeepsWhatWasCut);
-        let shared = &*self.shared;
+        let shared = &self.shared;
         let now = time::now();
         if is_cut
             || shared.is_old(self.made, now, now)
@@ -383,14 +407,21 @@ impl<M: Manage> Drop for Lent<M> {
         }
         // Before the permit, whose next owner looks here.
         let (made, checked) = (self.made, self.checked);
-        let mut idle = shared.idle.lock();
-        idle.push_back(Idle {
+        let mut free = shared.free.lock();
+        free.idle.push_back(Idle {
             connection,
             made,
             checked,
             since: now,
         });
-        shared.counts.idle.store(idle.len(), Ordering::Relaxed);
+        let count = free.idle.len();
+        shared.counts.idle.store(count, Ordering::Relaxed);
+        let keeping = free.keeper;
+        if keeping == Keeping::Nobody {
+            free.keeper = Keeping::Until(None);
+        }
+        drop(free);
+        shared.keep(keeping, shared.ends(made, now));
     }
 }
 
@@ -482,13 +513,14 @@ impl<M: Manage> Builder<M> {
         self
     }
 
-    /// How old a connection may become. Default: [`DEFAULT_MAX_AGE`].
+    /// How old a connection may become. One that is free is dropped then, one that is lent when it comes back. Default:
+    /// [`DEFAULT_MAX_AGE`].
     pub fn max_age(mut self, age: Duration) -> Self {
         self.settings.max_age = age;
         self
     }
 
-    /// How long a connection may lie idle. It is dropped when somebody asks for one next. Default: [`DEFAULT_MAX_IDLE`].
+    /// How long a connection may lie idle; then it is dropped. Default: [`DEFAULT_MAX_IDLE`].
     pub fn max_idle(mut self, idle: Duration) -> Self {
         self.settings.max_idle = idle;
         self
@@ -527,7 +559,11 @@ impl<M: Manage> Builder<M> {
             shared: Arc::new(Shared {
                 manage,
                 permits: Arc::new(Semaphore::new(settings.max)),
-                idle: Mutex::new(VecDeque::new()),
+                free: Mutex::new(Free {
+                    idle: VecDeque::new(),
+                    keeper: Keeping::Nobody,
+                }),
+                news: Arc::default(),
                 counts: Counts::new(name),
                 settings,
             }),
