@@ -347,6 +347,24 @@ impl Epoll {
         Ok(polled)
     }
 
+    /// Hands back who waits in one place, as if another had taken what came there. `drawn` chooses the place.
+    #[cold]
+    pub(super) fn wake_for_nothing(&mut self, drawn: u64, wake: &mut dyn FnMut(Token)) {
+        let sides = |slot: &Registration| {
+            let is_awaited = |side: &Side| side.waiter.is_some();
+            [is_awaited(&slot.read), is_awaited(&slot.write)]
+        };
+        let awaited: Vec<_> = (self.slots.iter().flat_map(sides).enumerate())
+            .filter_map(|(place, is_awaited)| is_awaited.then_some(place))
+            .collect();
+        if awaited.is_empty() {
+            return;
+        }
+        let place = awaited[(drawn % awaited.len() as u64) as usize];
+        let Registration { read, write, .. } = &mut self.slots[place / 2];
+        [read, write][place % 2].fire(false, &mut |token| wake(token));
+    }
+
     /// Lets those readers try that no edge has come for: all of them, or those that are overdue.
     fn settle_deferred(&mut self, all: bool, now: Instant, wake: &mut impl FnMut(Token)) {
         while let Some(&deferred) = self.deferred.front() {

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pipe::{PIPE_BUF, PipeFlags, pipe_with};
 
 use super::{
     simulated,
@@ -150,8 +150,10 @@ impl PipeReader {
     /// # Errors
     /// Kind `WouldBlock` if nothing is there.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.source
-            .try_io(Direction::Read, |fd| rustix::io::read(fd, buffer))
+        let part = simulated::part(buffer.len(), PIPE_BUF);
+        self.source.try_io(Direction::Read, |fd| {
+            rustix::io::read(fd, &mut buffer[..part])
+        })
     }
 
     /// Waits until there is something to read or nobody is left who writes. It may return early.
@@ -164,7 +166,8 @@ impl PipeReader {
 
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.source.io(Direction::Read, None, |fd| {
-            let n = rustix::io::read(fd, &mut *buffer)?;
+            let part = simulated::part(buffer.len(), PIPE_BUF);
+            let n = rustix::io::read(fd, &mut buffer[..part])?;
             // Terminals and pipes in packet mode give less than there is.
             Ok(match n {
                 0 => Moved::Fully(n),
@@ -177,13 +180,15 @@ impl PipeReader {
 impl PipeWriter {
     fn transmit(&self, bytes: &[u8]) -> io::Result<usize> {
         self.source.io(Direction::Write, None, |fd| {
-            rustix::io::write(fd, bytes).map(Moved::Fully)
+            let part = simulated::part(bytes.len(), PIPE_BUF);
+            rustix::io::write(fd, &bytes[..part]).map(Moved::Fully)
         })
     }
 
     fn transmit_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.source.io(Direction::Write, None, |fd| {
-            rustix::io::writev(fd, slices_at_once(slices)).map(Moved::Fully)
+            let slices = simulated::part_of(slices_at_once(slices), PIPE_BUF);
+            rustix::io::writev(fd, slices).map(Moved::Fully)
         })
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{
     cell::Cell,
-    io,
+    io::{self, IoSlice},
     net::{IpAddr, SocketAddr},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -88,6 +88,45 @@ fn lacks(scarce: Scarce, errors: &[Errno]) -> rustix::io::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// How many of these bytes a call may move, no less than `least` of them: in a world any part, and all elsewhere.
+#[inline]
+pub(in crate::net) fn part(bytes: usize, least: usize) -> usize {
+    match sim::is_any() {
+        false => bytes,
+        true => part_in_world(bytes, least),
+    }
+}
+
+#[cold]
+fn part_in_world(bytes: usize, least: usize) -> usize {
+    world().map_or(bytes, |world| world.part(bytes, least))
+}
+
+/// Which of these slices a call may move, likewise.
+#[inline]
+pub(in crate::net) fn part_of<'a, 'b>(
+    slices: &'a [IoSlice<'b>],
+    least: usize,
+) -> &'a [IoSlice<'b>] {
+    match sim::is_any() {
+        false => slices,
+        true => part_of_in_world(slices, least),
+    }
+}
+
+#[cold]
+fn part_of_in_world<'a, 'b>(slices: &'a [IoSlice<'b>], least: usize) -> &'a [IoSlice<'b>] {
+    let lengths = slices.iter().map(|slice| slice.len());
+    let part = part_in_world(lengths.fold(0, usize::saturating_add), least);
+    let mut moved = 0_usize;
+    let is_part = |slice: &&IoSlice<'_>| {
+        let begins = moved;
+        moved = moved.saturating_add(slice.len());
+        begins < part
+    };
+    &slices[..slices.iter().take_while(is_part).count()]
 }
 
 /// In place of a listening TCP socket.

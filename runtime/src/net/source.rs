@@ -849,7 +849,7 @@ fn reason(fd: BorrowedFd<'_>, direction: Direction) -> Reason {
 /// How long a plain thread may take to notice that its scope was cancelled.
 const CANCEL_CHECK: Duration = Duration::from_millis(100);
 
-/// Waits until `fd` is readable, has hung up or failed.
+/// Waits until `fd` is readable, has hung up or failed. It may return early, as poll(2) may.
 ///
 /// For descriptors that something else reads: pipes, C libraries. The descriptor must be one that epoll
 /// can watch, which regular files are not. It is registered for this one wait; sockets of this crate

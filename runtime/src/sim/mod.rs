@@ -12,8 +12,8 @@
 //!   [hosts](World::host) of the world, by name or address, over links with latency, loss and partitions. Bytes come in
 //!   other portions than they were sent in. [`UdpSocket`](crate::net::UdpSocket) goes over the same links, whose
 //!   datagrams are lost, come twice or overtake others. [Unix-domain addresses](crate::net::UnixListener) are each
-//!   host's own; what goes over them, and over a [`pipe`](crate::net::pipe()), is the kernel's, in the portions that it
-//!   has.
+//!   host's own. Calls there, and on a [`pipe`](crate::net::pipe()), move a part now and then, and any wait for a
+//!   descriptor may end for nothing when something has come for others.
 //! - **Files**: each host has a disk of its own, of which a crash loses what was not synced: [below](#files).
 //! - **The end**: if everything waits and nothing will come, that is a deadlock; the seed fails with a
 //!   [dump](crate::inspect::dump) of all coroutines.

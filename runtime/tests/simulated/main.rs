@@ -13,6 +13,7 @@ mod meeting;
 mod network;
 mod orders;
 mod packets;
+mod parts;
 mod policies;
 mod shortage;
 mod ties;

@@ -13,6 +13,7 @@ mod dice;
 mod disk;
 mod event;
 mod host;
+mod kernel;
 mod link;
 mod local;
 mod name;
@@ -86,6 +87,9 @@ pub(super) fn poll(
         if polled.standby {
             // More may be due there than is taken at once.
             world.note_registered(true);
+        }
+        if found && let Some(drawn) = world.lost_race() {
+            ready.wake_for_nothing(drawn, wake);
         }
         if found || polled.standby || timeout == Some(Duration::ZERO) {
             return Ok(polled);

@@ -64,8 +64,8 @@ impl Order {
         Self::Priorities(Priorities::new(Dice::new(seed ^ SALT), changes))
     }
 
-    /// Whether events of one time happen in a drawn order.
-    pub(super) fn draws_ties(&self) -> bool {
+    /// Whether turns are drawn, and with them ties and what a kernel may do.
+    pub(super) fn draws(&self) -> bool {
         matches!(self, Self::Drawn(_) | Self::Priorities(_))
     }
 

@@ -23,6 +23,7 @@ use super::{
     disk::{Disk, Disks, Means},
     event::{Event, Happened},
     host::HostId,
+    kernel::Kernel,
     link::judges,
     network::Network,
     order::{Candidates, Decision, Order, Path},
@@ -186,6 +187,7 @@ struct State {
     plan: Plan<Event>,
     order: Order,
     chances: Chances,
+    kernel: Kernel,
     cuts: Cuts,
     /// What the scenario itself leaves to chance.
     drawn: Dice,
@@ -352,8 +354,9 @@ impl World {
             is_opaque: AtomicBool::new(false),
             has_cuts: AtomicBool::new(false),
             state: Mutex::new(State {
-                plan: Plan::new(seed, order.draws_ties(), Chronicle::new(wanted)),
+                plan: Plan::new(seed, order.draws(), Chronicle::new(wanted)),
                 chances: Chances::new(seed, chances),
+                kernel: Kernel::new(seed, order.draws()),
                 cuts: Cuts::new(seed),
                 moving: Vec::new(),
                 watching: Vec::new(),
@@ -530,6 +533,16 @@ impl World {
     fn strikes(&self, at: &'static Location<'static>) -> bool {
         let mut state = self.lock();
         state.wound_down_at.is_none() && state.chances.strikes(at)
+    }
+
+    /// How many of these bytes a call moves, but for TCP, whose network decides that; no less than `least` of them.
+    pub(crate) fn part(&self, bytes: usize, least: usize) -> usize {
+        self.lock().kernel.part(bytes, least)
+    }
+
+    /// Whether a wait ends for nothing now: a number to choose it by.
+    pub(super) fn lost_race(&self) -> Option<u64> {
+        self.lock().kernel.lost_race()
     }
 
     /// When a call is cut short that begins now; `None` if never.

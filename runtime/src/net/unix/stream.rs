@@ -90,7 +90,8 @@ impl UnixStream {
     /// # Errors
     /// Kind `WouldBlock` if nothing is there.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.source.try_receive(buffer)
+        let part = simulated::part(buffer.len(), 1);
+        self.source.try_receive(&mut buffer[..part])
     }
 
     /// Waits until there is something to read, the peer has closed, or the connection failed.
@@ -117,8 +118,13 @@ impl UnixStream {
     /// # Errors
     /// Kind `WouldBlock` if there is no room.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let part = simulated::part(bytes.len(), 1);
         self.source.try_io(Direction::Write, |fd| {
-            rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+            rustix::net::send(
+                fd,
+                &bytes[..part],
+                SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+            )
         })
     }
 
@@ -188,16 +194,20 @@ impl UnixStream {
     }
 
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let part = simulated::part(buffer.len(), 1);
+        let buffer = &mut buffer[..part];
         self.source
             .receive(self.read_timeout.load(), buffer, Partial::Vague)
     }
 
     fn transmit(&self, bytes: &[u8]) -> io::Result<usize> {
+        let bytes = &bytes[..simulated::part(bytes.len(), 1)];
         self.source
             .send(self.write_timeout.load(), bytes, Partial::Vague)
     }
 
     fn transmit_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let slices = simulated::part_of(slices, 1);
         self.source
             .send_vectored(self.write_timeout.load(), slices, Partial::Vague)
     }
