@@ -256,7 +256,8 @@ fn trial(seed: u64, order: Order, without: &Without) -> Trial {
 }
 
 /// Runs `body`, which may borrow, in a new world of that seed, and returns what it does: for tests that are run over
-/// several drivers. Its plain threads are in no world.
+/// several drivers. Its plain threads are in no world. With [`Order::InTurn`], what is rare does not happen, either
+/// ([`buggify!`](crate::sim::buggify)): all is as in service.
 ///
 /// # Panics
 /// With the panic of `body`; or if the world failed, as [`check`] tells.
@@ -264,7 +265,8 @@ fn trial(seed: u64, order: Order, without: &Without) -> Trial {
 pub fn run_here<T: Send>(order: Order, seed: u64, body: impl FnOnce() -> T + Send) -> T {
     let (mut body, mut value) = (Some(body), None);
     let mut run = || value = body.take().map(|body| body());
-    let trial = trial(seed, order, &environment::without());
+    let mut trial = trial(seed, order, &environment::without());
+    trial.chances &= order != Order::InTurn;
     let (ended, result) = simulate_here(trial, &mut run);
     match (ended, result) {
         (Ok(_), Ok(())) => value.expect("it has returned"),
