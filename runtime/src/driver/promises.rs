@@ -2,11 +2,16 @@
 
 use std::{
     io::{Read, Write},
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     ptr::without_provenance_mut,
     thread,
     time::{Duration, Instant},
 };
+
+use rustix::{event::PollFlags, io::Errno};
 
 use super::*;
 
@@ -222,6 +227,144 @@ fn another_thread_takes_a_descriptor_out() {
         _ = far.write_all(b"late");
         assert_eq!(world.look(), []);
         assert_eq!((world.driver.len(), world.driver.is_idle()), (0, true));
+    });
+}
+
+/// What an event said of `fd`, as far as it was waited for here.
+fn said(world: &World, fd: impl AsFd) -> u32 {
+    world.driver.came_lent(fd.as_fd()) & (READABLE | URGENT)
+}
+
+/// The file of `next` under the number of `former`, which is closed.
+fn renumbered(next: impl AsFd, former: impl Into<OwnedFd>) -> OwnedFd {
+    let mut number = former.into();
+    rustix::io::dup2(next, &mut number).unwrap();
+    number
+}
+
+const READABLE: u32 = PollFlags::IN.bits() as u32;
+const URGENT: u32 = PollFlags::PRI.bits() as u32;
+
+#[test]
+fn who_waits_for_what_others_own_is_handed_back_once_with_what_the_event_said() {
+    each_kind(|mut world| {
+        let (near, mut far) = pair();
+        (world.driver.watch_lent(near.as_fd(), READABLE, token(1))).unwrap();
+        assert_eq!(world.driver.len(), 1);
+        assert_eq!(world.look(), [], "nothing has come");
+        assert_eq!(said(&world, &near), 0);
+        far.write_all(b"one").unwrap();
+        assert_eq!(world.poll(LONG).0, [token(1)]);
+        assert_eq!(said(&world, &near), READABLE);
+        assert!(world.driver.is_idle());
+        far.write_all(b"two").unwrap();
+        assert_eq!(world.look(), [], "it was for one wait");
+    });
+}
+
+#[test]
+fn what_others_own_and_is_ready_already_ends_the_wait_at_the_next_poll() {
+    each_kind(|mut world| {
+        let (near, mut far) = pair();
+        far.write_all(b"there").unwrap();
+        for turn in 0..2 {
+            (world.driver.watch_lent(near.as_fd(), READABLE, token(1))).unwrap();
+            assert_eq!(world.look(), [token(1)], "turn {turn}");
+        }
+    });
+}
+
+#[test]
+fn one_event_hands_back_all_who_wait_for_what_others_own() {
+    each_kind(|mut world| {
+        let (near, mut far) = pair();
+        for (number, events) in [(1, READABLE), (2, READABLE), (3, URGENT)] {
+            (world.driver.watch_lent(near.as_fd(), events, token(number))).unwrap();
+        }
+        world.driver.forget_lent(near.as_fd(), token(2));
+        far.write_all(b"for all").unwrap();
+        let mut woken = world.look();
+        woken.sort_unstable();
+        assert_eq!(woken, [token(1), token(3)]);
+        assert_eq!(said(&world, &near), READABLE);
+        assert!(world.driver.is_idle());
+    });
+}
+
+#[test]
+fn who_is_forgotten_is_not_handed_back_by_what_comes_later() {
+    each_kind(|mut world| {
+        let (near, mut far) = pair();
+        (world.driver.watch_lent(near.as_fd(), READABLE, token(1))).unwrap();
+        world.driver.forget_lent(near.as_fd(), token(1));
+        assert!(world.driver.is_idle());
+        // Nobody, and nothing, as well.
+        world.driver.forget_lent(near.as_fd(), token(1));
+        world.driver.forget_lent(far.as_fd(), token(1));
+        far.write_all(b"late").unwrap();
+        assert_eq!(world.look(), []);
+        (world.driver.watch_lent(near.as_fd(), READABLE, token(2))).unwrap();
+        assert_eq!(world.look(), [token(2)], "the number is watched anew");
+    });
+}
+
+#[test]
+fn a_number_that_stands_for_another_file_tells_of_that_alone() {
+    each_kind(|mut world| {
+        let (near, mut far) = pair();
+        let number = near.as_raw_fd();
+        // The file stays open under another number, so the kernel goes on watching it.
+        let _other_number = near.try_clone().unwrap();
+        (world.driver.watch_lent(near.as_fd(), READABLE, token(1))).unwrap();
+        world.driver.forget_lent(near.as_fd(), token(1));
+        let (next, mut next_far) = pair();
+        let next = renumbered(&next, near);
+        assert_eq!(next.as_raw_fd(), number);
+        (world.driver.watch_lent(next.as_fd(), READABLE, token(2))).unwrap();
+        far.write_all(b"for the former").unwrap();
+        // It may be handed back for nothing, but is not told that there is something.
+        let woken = world.look();
+        assert_eq!(said(&world, &next), 0);
+        if woken.is_empty() {
+            world.driver.forget_lent(next.as_fd(), token(2));
+        }
+        (world.driver.watch_lent(next.as_fd(), READABLE, token(3))).unwrap();
+        next_far.write_all(b"for this one").unwrap();
+        assert_eq!(world.look(), [token(3)]);
+        assert_eq!(said(&world, &next), READABLE);
+    });
+}
+
+#[test]
+fn what_others_own_may_be_closed_under_a_wait_and_its_number_be_registered() {
+    each_kind(|mut world| {
+        let (near, _far) = pair();
+        let number = near.as_raw_fd();
+        (world.driver.watch_lent(near.as_fd(), READABLE, token(1))).unwrap();
+        let (next, mut next_far) = pair();
+        let next = renumbered(&next, near);
+        assert_eq!(next.as_raw_fd(), number);
+        world.driver.forget_lent(next.as_fd(), token(1));
+        let slot = world.driver.register(next.as_fd()).unwrap();
+        world.driver.add_waiter(slot, Direction::Read, token(2));
+        next_far.write_all(b"here").unwrap();
+        assert_eq!(world.look(), [token(2)]);
+        world.driver.remove(slot, next.as_fd());
+        assert!(world.driver.is_idle());
+    });
+}
+
+#[test]
+fn what_others_own_and_the_kernel_cannot_watch_is_refused() {
+    each_kind(|mut world| {
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let refused = world.driver.watch_lent(file.as_fd(), READABLE, token(1));
+        assert_eq!(refused, Err(Errno::PERM));
+        let (near, _far, slot) = world.registered();
+        let refused = world.driver.watch_lent(near.as_fd(), READABLE, token(1));
+        assert_eq!(refused, Err(Errno::EXIST), "it is a registration's");
+        world.driver.remove(slot, near.as_fd());
+        assert!(world.driver.is_idle());
     });
 }
 
