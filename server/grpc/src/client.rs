@@ -523,6 +523,7 @@ fn of_link(error: &LinkError) -> Status {
     match error {
         LinkError::Cut(cut) => return Status::of_io(cut),
         LinkError::Closed => return Status::new(Code::Unavailable, "the call has ended"),
+        LinkError::Interim => return Status::new(Code::Internal, error.to_string()),
         _ => {}
     }
     if let Some(broken) = error.broken() {

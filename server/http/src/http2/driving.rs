@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use maniple::{cancel, future::Poller, sync::oneshot, time::now};
 
-use super::{keep_alive::Pings, load::Load, settings::LinkSettings};
+use super::{heads::Bounded, keep_alive::Pings, load::Load, settings::LinkSettings};
 use crate::transport::{Dialed, Polled};
 
 /// What the first words came to.
@@ -71,7 +71,7 @@ fn shake_hands(
     poller: &Poller,
     settings: &LinkSettings,
     ready: oneshot::Sender<Shaken>,
-) -> Option<Box<Connection<Polled, Bytes>>> {
+) -> Option<Box<Connection<Bounded, Bytes>>> {
     let mut builder = h2::client::Builder::new();
     builder
         .enable_push(false)
@@ -80,7 +80,7 @@ fn shake_hands(
         .initial_window_size(settings.stream_window)
         .initial_connection_window_size(settings.connection_window)
         .max_header_list_size(settings.max_head_bytes);
-    let mut handshake = Box::pin(builder.handshake(wire.clone()));
+    let mut handshake = Box::pin(builder.handshake(Bounded::new(wire.clone())));
     let until = now().checked_add(settings.handshake_timeout.min(LONG));
     let interest = || wire.interest();
     let shaken = poller.wait_beside(until, interest, |context| handshake.as_mut().poll(context));

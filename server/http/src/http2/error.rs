@@ -5,6 +5,8 @@ use std::io;
 use h2::Reason;
 use maniple::cancel::is_cancelled_error;
 
+use super::heads::EXCESS;
+
 /// Why a request over a [`Link`](super::Link) came to nothing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -19,9 +21,23 @@ pub enum LinkError {
     /// The server takes no more of the request's body. Its answer may say why.
     #[error("the server takes no more of the request")]
     Closed,
+    /// The server has sent too many heads before that of the answer: more than 128, or 64 KiB of them, to a request that waits for
+    /// its answer, which ends alone; or more than 1,024 to all those whose answers nobody waits for, and the connection ends.
+    #[error("too many interim responses")]
+    Interim,
     /// The server ended the request or the connection, the connection failed, or what came is not HTTP/2.
     #[error("{0}")]
-    Ended(#[from] h2::Error),
+    Ended(h2::Error),
+}
+
+impl From<h2::Error> for LinkError {
+    fn from(error: h2::Error) -> Self {
+        let words = error.get_io().and_then(io::Error::get_ref);
+        match words.is_some_and(|words| words.to_string() == EXCESS) {
+            true => LinkError::Interim,
+            false => LinkError::Ended(error),
+        }
+    }
 }
 
 impl LinkError {
@@ -30,7 +46,7 @@ impl LinkError {
     pub fn is_unseen(&self) -> bool {
         match self {
             LinkError::Idle => true,
-            LinkError::Cut(_) | LinkError::Closed => false,
+            LinkError::Cut(_) | LinkError::Closed | LinkError::Interim => false,
             LinkError::Ended(error) => {
                 let is_refused = error.reason() == Some(Reason::REFUSED_STREAM);
                 error.is_remote() && (is_refused || error.is_go_away())
@@ -41,7 +57,7 @@ impl LinkError {
     /// What the end of the request or of the connection was for, if either side said so.
     pub fn reason(&self) -> Option<Reason> {
         match self {
-            LinkError::Cut(_) | LinkError::Idle | LinkError::Closed => None,
+            LinkError::Cut(_) | LinkError::Idle | LinkError::Closed | LinkError::Interim => None,
             LinkError::Ended(error) => error.reason(),
         }
     }
@@ -54,7 +70,7 @@ impl LinkError {
     /// What the connection failed with, if it did.
     pub fn broken(&self) -> Option<&io::Error> {
         match self {
-            LinkError::Cut(_) | LinkError::Idle | LinkError::Closed => None,
+            LinkError::Cut(_) | LinkError::Idle | LinkError::Closed | LinkError::Interim => None,
             LinkError::Ended(error) => error.get_io(),
         }
     }

@@ -13,6 +13,8 @@
 
 mod driving;
 mod error;
+pub(crate) mod frames;
+mod heads;
 mod keep_alive;
 mod link;
 mod load;

@@ -17,6 +17,7 @@ use http::{HeaderMap, Response};
 use maniple::future::Poller;
 
 use super::{error::LinkError, load::Counted};
+use crate::http1::conversation::Awaiting;
 
 /// The half of a request by which its body goes. Dropping both halves before the end gives the request up: the server is sent
 /// `RST_STREAM`, and the connection goes on.
@@ -122,6 +123,7 @@ pub struct ReceiveHalf {
     poller: Poller,
     /// How much came last. The window is opened by that once it is used up.
     came: usize,
+    awaiting: Awaiting,
     /// Keeps the connection, and knows whether the request had its turn.
     send: SendRequest<Bytes>,
     _counted: Counted,
@@ -138,6 +140,7 @@ impl ReceiveHalf {
             stream: None,
             poller: Poller::new(),
             came: 0,
+            awaiting: Awaiting::default(),
             send,
             _counted: counted,
         }
@@ -201,7 +204,12 @@ impl ReceiveHalf {
         );
         let heard = heard.map_err(LinkError::Cut)?;
         Ok(match heard? {
-            Heard::Interim(head) => Heard::Interim(head),
+            Heard::Interim(head) => {
+                let length = size_of(head.headers());
+                let bounded = self.awaiting.is_final(head.status(), length);
+                bounded.map_err(|_| LinkError::Interim)?;
+                Heard::Interim(head)
+            }
             Heard::SentAll => Heard::SentAll,
             Heard::Head(answer) => {
                 let (head, body) = answer.into_parts();
@@ -211,27 +219,18 @@ impl ReceiveHalf {
         })
     }
 
-    /// Waits for the head of the answer.
+    /// Waits for the head of the answer, and passes over those before it.
     ///
     /// # Errors
-    /// If there is none, or the wait was cut short, which may be gone on with.
+    /// If there is none, or [too many](LinkError::Interim) come before it, or the wait was cut short, which may be gone on with.
     ///
     /// # Panics
     /// If the head has come before.
     pub fn head(&mut self) -> Result<Response<()>, LinkError> {
-        let mut response = self.response.take().expect("the head comes once");
-        let answered = self
-            .poller
-            .wait(None, |context| Pin::new(&mut response).poll(context));
-        match answered {
-            Err(cut) => {
-                self.response = Some(response);
-                Err(LinkError::Cut(cut))
-            }
-            Ok(answered) => {
-                let (head, body) = answered?.into_parts();
-                self.stream = Some(body);
-                Ok(Response::from_parts(head, ()))
+        assert!(self.response.is_some(), "the head comes once");
+        loop {
+            if let Heard::Head(head) = self.hear(None, None)? {
+                return Ok(head);
             }
         }
     }
@@ -280,6 +279,14 @@ impl ReceiveHalf {
         let came = came.map_err(LinkError::Cut)??;
         Ok(came.unwrap_or_default())
     }
+}
+
+/// What a head takes, as RFC 9113 (6.5.2) counts it.
+fn size_of(headers: &HeaderMap) -> usize {
+    let fields = headers.iter();
+    fields
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum()
 }
 
 impl fmt::Debug for ReceiveHalf {

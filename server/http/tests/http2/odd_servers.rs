@@ -3,14 +3,17 @@
 use maniple::net::TcpListener;
 use maniple_server::{
     ClientError,
-    http2::{Link, LinkSettings},
+    http2::{Link, LinkError, LinkSettings},
     transport::Dialed,
 };
 
 use super::{
     asking::client,
-    client::get,
-    raw::{ACK, END_STREAM, GOAWAY, HEADERS, PING, Raw, SETTINGS, answer, frame},
+    client::{get, post},
+    raw::{
+        ACK, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, answer,
+        block, frame,
+    },
     run,
 };
 
@@ -99,5 +102,71 @@ fn a_server_that_takes_no_request_over_any_connection_is_given_up() {
             assert!(matches!(error, ClientError::Io { .. }), "{error:?}");
         });
         server.cancel();
+    });
+}
+
+/// So many heads of a `103 Early Hints`.
+fn hints(count: usize, stream: u32) -> Vec<u8> {
+    let hint = block(&[(":status", "103"), ("link", "</style.css>; rel=preload")]);
+    frame(HEADERS, END_HEADERS, stream, &hint).repeat(count)
+}
+
+#[test]
+fn too_many_heads_before_the_answer_end_a_call_that_waits_for_it_and_no_other() {
+    run(|| {
+        let (listener, address) = listen();
+        let server = maniple::spawn(move || {
+            let mut raw = Raw::accept(&listener);
+            raw.say(&frame(SETTINGS, 0, 0, &[]));
+            assert_eq!(raw.hear_of(HEADERS).unwrap().stream, 1);
+            raw.say(&[hints(128, 1), answer(END_STREAM, 1)].concat());
+            assert_eq!(raw.hear_of(HEADERS).unwrap().stream, 3);
+            raw.say(&hints(129, 3));
+            // The next request may overtake that.
+            let mut next = [(); 2].map(|()| {
+                let frame = raw.hear_of_any(&[HEADERS, RST_STREAM]).unwrap();
+                (frame.kind, frame.stream)
+            });
+            next.sort();
+            assert_eq!(next, [(HEADERS, 5), (RST_STREAM, 3)]);
+            raw.say(&answer(END_STREAM, 5));
+            while raw.hear().is_some() {}
+        });
+        let link = Link::open(Dialed::tcp(&address).unwrap(), &LinkSettings::new()).unwrap();
+        let head = || link.request(get("/"), true).unwrap().1.head();
+        assert_eq!(head().unwrap().status(), 200);
+        let error = head().unwrap_err();
+        assert!(matches!(error, LinkError::Interim), "{error:?}");
+        assert_eq!(head().unwrap().status(), 200);
+        drop(link);
+        server.join().unwrap();
+    });
+}
+
+#[test]
+fn too_many_heads_to_calls_that_nobody_listens_to_end_the_connection() {
+    run(|| {
+        let (listener, address) = listen();
+        let server = maniple::spawn(move || {
+            let mut raw = Raw::accept(&listener);
+            raw.say(&frame(SETTINGS, 0, 0, &[]));
+            for stream in [1, 3] {
+                assert_eq!(raw.hear_of(HEADERS).unwrap().stream, stream);
+            }
+            while raw.say(&[hints(100, 1), hints(100, 3)].concat()) {}
+        });
+        let link = Link::open(Dialed::tcp(&address).unwrap(), &LinkSettings::new()).unwrap();
+        // They send more than the server lets them, and do not look at what comes.
+        let mut halves = [(); 2].map(|()| link.request(post("/"), false).unwrap());
+        for (sending, _) in &mut halves {
+            sending.send(vec![0; 100_000].into(), false).unwrap_err();
+        }
+        for (_, receiving) in &mut halves {
+            let error = receiving.head().unwrap_err();
+            assert!(matches!(error, LinkError::Interim), "{error:?}");
+            assert!(!error.is_unseen());
+        }
+        assert!(!link.is_open());
+        server.join().unwrap();
     });
 }

@@ -28,10 +28,7 @@ use crate::{
         phase::Phase,
         upload::{Courier, Progress, Sender},
     },
-    http1::{
-        conversation::Awaiting,
-        reply::{Ending, Reply},
-    },
+    http1::reply::{Ending, Reply},
     http2::{Heard, LinkError, ReceiveHalf, SendHalf},
     response::Body,
 };
@@ -55,7 +52,6 @@ pub(crate) struct Asked {
     receiving: ReceiveHalf,
     /// What of the answer's body has come and was not read.
     part: Bytes,
-    awaiting: Awaiting,
     has_heard: bool,
 }
 
@@ -108,7 +104,6 @@ impl Asked {
             upload: None,
             receiving,
             part: Bytes::new(),
-            awaiting: Awaiting::default(),
             has_heard: false,
         };
         if let Some(limit) = bounds.queue {
@@ -198,9 +193,6 @@ impl Asked {
                 Ok(Heard::Interim(head)) => {
                     self.has_heard = true;
                     let (head, ()) = head.into_parts();
-                    let length = head::size_of(&head.headers);
-                    let bounded = self.awaiting.is_final(head.status, length);
-                    bounded.map_err(|reason| self.malformed(reason))?;
                     if head.status == StatusCode::SWITCHING_PROTOCOLS {
                         return Err(self.malformed("101 over HTTP/2"));
                     }
@@ -364,6 +356,7 @@ fn told(host: &str, phase: Phase, error: LinkError) -> ClientError {
         LinkError::Ended(error) if error.is_library() => {
             ClientError::protocol(host, error.to_string())
         }
+        LinkError::Interim => ClientError::protocol(host, error.to_string()),
         error => {
             let kind = match error.broken() {
                 Some(broken) => broken.kind(),

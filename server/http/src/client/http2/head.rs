@@ -124,14 +124,6 @@ fn is_left_out(name: &HeaderName, headers: &HeaderMap) -> bool {
     })
 }
 
-/// What a head takes, as RFC 9113 (6.5.2) counts it.
-pub(super) fn size_of(headers: &HeaderMap) -> usize {
-    let fields = headers.iter();
-    fields
-        .map(|(name, value)| name.as_str().len() + value.len() + 32)
-        .sum()
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use http::{HeaderName, HeaderValue, Request, Uri};
 
-use super::{
-    head::write_request,
-    watch::{Frame, PREFACE, Scanner, Watch},
+use super::{head::write_request, watch::Watch};
+use crate::{
+    http1::head::{self, Field, Head, Limits},
+    http2::frames::{Frame, PREFACE, Scanner},
 };
-use crate::http1::head::{self, Field, Head, Limits};
 
 /// Reads `bytes` as what follows the preface, whole and in pieces, and then as the fields of a request's head, a line each.
 ///

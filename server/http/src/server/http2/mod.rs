@@ -52,10 +52,10 @@ use super::{
     service::Service,
     state::Connection,
 };
-use crate::transport::Peer;
+use crate::{http2::frames::PREFACE, transport::Peer};
 pub use settings::Http2;
 use stream::{Shared, Stream};
-use watch::{PREFACE, TOO_MANY_PINGS, Watch};
+use watch::{TOO_MANY_PINGS, Watch};
 use wire::{Polled, Wire};
 
 /// What has come of HTTP/2 where a request was to come.
