@@ -3,6 +3,7 @@
 mod claims;
 mod cuts;
 mod datagrams;
+mod every_order;
 mod failing;
 mod faults;
 mod files;

@@ -19,7 +19,7 @@ use maniple::{
     },
 };
 
-fn crowd(count: usize, each: impl Fn(usize) + Clone + Send + 'static) -> Vec<JoinHandle<()>> {
+pub fn crowd(count: usize, each: impl Fn(usize) + Clone + Send + 'static) -> Vec<JoinHandle<()>> {
     let spawn = |number| {
         let each = each.clone();
         maniple::spawn(move || each(number))
@@ -27,7 +27,7 @@ fn crowd(count: usize, each: impl Fn(usize) + Clone + Send + 'static) -> Vec<Joi
     (0..count).map(spawn).collect()
 }
 
-fn join(all: Vec<JoinHandle<()>>) {
+pub fn join(all: Vec<JoinHandle<()>>) {
     all.into_iter().for_each(|each| each.join().unwrap());
 }
 
