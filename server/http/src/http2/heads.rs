@@ -78,8 +78,10 @@ const MOST: usize = 1024;
 struct Heads {
     incoming: Scanner,
     outgoing: Scanner,
-    /// How many have come beyond the first, of streams that have not ended.
+    /// How many have come, of streams that have not ended.
     streams: BTreeMap<u32, usize>,
+    /// The newest stream.
+    newest: u32,
     beyond: usize,
 }
 
@@ -89,11 +91,12 @@ impl Heads {
             incoming: Scanner::default(),
             outgoing: Scanner::behind(PREFACE.len()),
             streams: BTreeMap::new(),
+            newest: 0,
             beyond: 0,
         }
     }
 
-    /// The server has sent this.
+    /// The server has sent this. What comes for a stream that has ended was under way when that was reset, and is not kept.
     fn came(&mut self, bytes: &[u8]) {
         let Self {
             incoming,
@@ -108,10 +111,8 @@ impl Heads {
                 RST_STREAM => end(streams, beyond, frame.stream),
                 HEADERS => {
                     if let Some(count) = streams.get_mut(&frame.stream) {
+                        *beyond = beyond.saturating_add(usize::from(*count > 0));
                         *count = count.saturating_add(1);
-                        *beyond = beyond.saturating_add(1);
-                    } else {
-                        streams.insert(frame.stream, 0);
                     }
                 }
                 _ => {}
@@ -124,13 +125,18 @@ impl Heads {
         let Self {
             outgoing,
             streams,
+            newest,
             beyond,
             ..
         } = self;
-        outgoing.scan(bytes, |frame| {
-            if frame.kind == RST_STREAM {
-                end(streams, beyond, frame.stream);
+        outgoing.scan(bytes, |frame| match frame.kind {
+            // Other heads are trailers.
+            HEADERS if frame.stream > *newest => {
+                *newest = frame.stream;
+                streams.insert(frame.stream, 0);
             }
+            RST_STREAM => end(streams, beyond, frame.stream),
+            _ => {}
         });
     }
 
@@ -141,7 +147,7 @@ impl Heads {
 
 fn end(streams: &mut BTreeMap<u32, usize>, beyond: &mut usize, stream: u32) {
     let count = streams.remove(&stream).unwrap_or(0);
-    *beyond = beyond.saturating_sub(count);
+    *beyond = beyond.saturating_sub(count.saturating_sub(1));
 }
 
 #[cfg(test)]
@@ -155,30 +161,53 @@ mod tests {
         bytes
     }
 
+    /// With so many requests under way.
+    fn asked(requests: u32) -> Heads {
+        let mut heads = Heads::new();
+        heads.left(PREFACE);
+        for request in 0..requests {
+            heads.left(&frame(HEADERS, END_STREAM, request * 2 + 1));
+        }
+        heads
+    }
+
     #[test]
     fn heads_beyond_the_first_count_until_their_stream_ends() {
-        let mut heads = Heads::new();
+        let mut heads = asked(4);
         for stream in [1, 3, 5] {
             for _ in 0..=300 {
                 heads.came(&frame(HEADERS, 0, stream));
             }
         }
-        assert_eq!((heads.beyond, heads.streams.len()), (900, 3));
+        assert_eq!((heads.beyond, heads.streams.len()), (900, 4));
         heads.came(&frame(DATA, 0, 1));
         assert_eq!(heads.beyond, 900);
         heads.came(&frame(DATA, END_STREAM, 1));
         heads.came(&frame(RST_STREAM, 0, 3));
-        assert_eq!((heads.beyond, heads.streams.len()), (300, 1));
-        heads.left(&[&PREFACE[..], &frame(RST_STREAM, 0, 5)].concat());
-        assert_eq!((heads.beyond, heads.streams.len()), (0, 0));
+        assert_eq!((heads.beyond, heads.streams.len()), (300, 2));
+        heads.left(&frame(RST_STREAM, 0, 5));
+        assert_eq!((heads.beyond, heads.streams.len()), (0, 1));
         // Answers that end with their head leave nothing.
         heads.came(&frame(HEADERS, END_STREAM, 7));
         assert!(heads.streams.is_empty());
     }
 
     #[test]
+    fn what_was_under_way_when_its_stream_was_reset_leaves_nothing() {
+        let mut heads = asked(1);
+        heads.left(&frame(RST_STREAM, 0, 1));
+        (0..3).for_each(|_| heads.came(&frame(HEADERS, 0, 1)));
+        assert_eq!((heads.beyond, heads.streams.len()), (0, 0));
+        // Nor do the trailers of a request whose answer has ended.
+        heads.left(&frame(HEADERS, 0, 3));
+        heads.came(&frame(HEADERS, END_STREAM, 3));
+        heads.left(&frame(HEADERS, END_STREAM, 3));
+        assert!(heads.streams.is_empty());
+    }
+
+    #[test]
     fn one_too_many_is_too_many() {
-        let mut heads = Heads::new();
+        let mut heads = asked(1);
         for _ in 0..=MOST {
             heads.came(&frame(HEADERS, 0, 1));
         }
