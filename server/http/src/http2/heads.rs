@@ -162,11 +162,11 @@ mod tests {
     }
 
     /// With so many requests under way.
-    fn asked(requests: u32) -> Heads {
+    fn asked(requests: usize) -> Heads {
         let mut heads = Heads::new();
         heads.left(PREFACE);
-        for request in 0..requests {
-            heads.left(&frame(HEADERS, END_STREAM, request * 2 + 1));
+        for stream in (1..).step_by(2).take(requests) {
+            heads.left(&frame(HEADERS, END_STREAM, stream));
         }
         heads
     }
