@@ -1,13 +1,10 @@
-//! A connection to a server, which many calls share, and which is made anew when it is gone.
+//! A connection to a server, which many calls share, and which is made anew when it is gone; or one to each of several.
 
-use std::{
-    fmt, io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use http::uri::{Authority, Scheme};
 use maniple::cancel;
+use maniple_parts::endpoints::Want;
 #[cfg(feature = "tls")]
 use maniple_server::tls::ClientConfig;
 use maniple_server::{
@@ -15,9 +12,13 @@ use maniple_server::{
     transport::{Connector, Dialed},
 };
 
-use crate::status::{Code, Status};
+pub use crate::servers::Servers;
+use crate::{
+    servers::{Attempt, Line, Lines},
+    status::{Code, Status},
+};
 
-/// Calls to one server, over one connection of HTTP/2. Clones share it.
+/// Calls to one server, over one connection of HTTP/2; or to [several](Channel::over), over one to each. Clones share it.
 ///
 /// It connects with the first call, and anew with the first after the connection has gone. Calls from a coroutine wait as
 /// everything there; those of a plain thread need a runtime to run the connection: see [`Channel::to`].
@@ -30,14 +31,18 @@ struct Shared {
     settings: Settings,
     /// The authority, if it is one.
     host: Option<Authority>,
-    /// Held over the wait for a connection, so that one is made for all.
-    connecting: maniple::sync::Mutex<()>,
-    current: Mutex<Option<Link>>,
+    to: To,
+}
+
+enum To {
+    One(Line),
+    Several(Servers, Lines),
 }
 
 #[derive(Clone)]
 struct Settings {
     authority: String,
+    servers: Option<Servers>,
     connector: Option<Connector>,
     #[cfg(feature = "tls")]
     tls: Option<ClientConfig>,
@@ -50,8 +55,38 @@ struct Settings {
 impl Channel {
     /// To `host:port`, in plain text.
     pub fn to(authority: impl Into<String>) -> Self {
+        Self::of(authority.into(), None)
+    }
+
+    /// To servers that provide a service together, in plain text. `name` is what each is told that it is, and what its certificate is
+    /// to be for.
+    ///
+    /// Each call goes to one of them, as the set balances, and what it comes to is told to the set, which leaves out servers that fail.
+    /// A call that its server has not looked at is made again, at another as long as there is one: it could not be connected to, it
+    /// refused the call, or it was about to go. One that may have been carried out is made again only where
+    /// [`Caller::with_repeats`](crate::Caller::with_repeats) allows that, and calls with streams are not once they have begun. How
+    /// often says [`Servers::retry`]. The connection to a server that leaves the set ends with its last call.
+    ///
+    /// # Examples
+    /// ```
+    /// use maniple_grpc::{Caller, Channel, channel::Servers};
+    /// use maniple_parts::endpoints::Endpoints;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let set = Endpoints::builder("prices").build(["10.0.0.7:50051", "10.0.0.8:50051"])?;
+    /// let channel = Channel::over("prices.internal", Servers::new(set));
+    /// let caller = Caller::new(channel).with_repeats(true);
+    /// # drop(caller);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn over(name: impl Into<String>, servers: Servers) -> Self {
+        Self::of(name.into(), Some(servers))
+    }
+
+    fn of(authority: String, servers: Option<Servers>) -> Self {
         Self::with(Settings {
-            authority: authority.into(),
+            authority,
+            servers,
             connector: None,
             #[cfg(feature = "tls")]
             tls: None,
@@ -130,9 +165,11 @@ impl Channel {
         Self {
             shared: Arc::new(Shared {
                 host: settings.authority.parse().ok(),
+                to: match &settings.servers {
+                    None => To::One(Line::default()),
+                    Some(servers) => To::Several(servers.clone(), Lines::new(servers)),
+                },
                 settings,
-                connecting: maniple::sync::Mutex::new(()),
-                current: Mutex::new(None),
             }),
         }
     }
@@ -165,53 +202,64 @@ impl Channel {
         self.shared.settings.compress
     }
 
-    /// Never held over a wait.
-    fn current(&self) -> MutexGuard<'_, Option<Link>> {
-        let current = self.shared.current.lock();
-        current.unwrap_or_else(PoisonError::into_inner)
+    /// The servers, if there may be several.
+    pub(crate) fn servers(&self) -> Option<&Servers> {
+        self.shared.settings.servers.as_ref()
     }
 
-    /// A connection that takes requests, as far as is known.
-    pub(crate) fn link(&self) -> Result<Link, Status> {
-        if let Some(open) = self.open_one() {
+    /// A connection that takes requests, as far as is known, and the call as its server's set has it.
+    pub(crate) fn link(&self, want: &Want) -> Result<(Link, Option<Attempt>), Unlinked> {
+        match &self.shared.to {
+            To::One(line) => {
+                let link = self.link_by(line, self.authority());
+                let link = link.map_err(|status| Unlinked::at(status, true))?;
+                Ok((link, None))
+            }
+            To::Several(servers, lines) => {
+                let picked = servers.pick(want);
+                let mut attempt = picked.map_err(|status| Unlinked::at(status, false))?;
+                match self.link_by(&lines.to(&attempt), attempt.address()) {
+                    Ok(link) => Ok((link, Some(attempt))),
+                    Err(status) => {
+                        attempt.failed(&status);
+                        Err(Unlinked::at(status, true))
+                    }
+                }
+            }
+        }
+    }
+
+    fn link_by(&self, line: &Line, address: &str) -> Result<Link, Status> {
+        if let Some(open) = line.open_one() {
             return Ok(open);
         }
-        let _turn = self.shared.connecting.lock();
+        let _turn = line.connecting.lock();
         cancel::check().map_err(|cut| Status::of_io(&cut.into()))?;
-        if let Some(open) = self.open_one() {
+        if let Some(open) = line.open_one() {
             return Ok(open);
         }
-        let made = self.connect()?;
-        *self.current() = Some(made.clone());
+        let made = self.connect(address)?;
+        line.set(Some(made.clone()));
         Ok(made)
     }
 
-    fn open_one(&self) -> Option<Link> {
-        let mut current = self.current();
-        if current.as_ref().is_some_and(|link| !link.is_open()) {
-            *current = None;
-        }
-        current.clone()
-    }
-
-    /// The connection is of no use any more.
+    /// The connection to the only server is of no use any more.
     pub(crate) fn forget(&self) {
-        *self.current() = None;
+        if let To::One(line) = &self.shared.to {
+            line.set(None);
+        }
     }
 
-    fn connect(&self) -> Result<Link, Status> {
+    fn connect(&self, address: &str) -> Result<Link, Status> {
         let unavailable = |error: io::Error| {
             let status = Status::of_io(&error);
             match status.code() {
                 Code::Cancelled | Code::DeadlineExceeded if cancel::check().is_err() => status,
-                _ => {
-                    let text = format!("connect to {}: {error}", self.authority());
-                    Status::new(Code::Unavailable, text)
-                }
+                _ => Status::new(Code::Unavailable, format!("connect to {address}: {error}")),
             }
         };
         let settings = &self.shared.settings;
-        let dialed = maniple::timeout(settings.connect_timeout, || settings.dial());
+        let dialed = maniple::timeout(settings.connect_timeout, || settings.dial(address));
         let late = |_| io::Error::from(io::ErrorKind::TimedOut);
         let dialed = dialed
             .map_err(late)
@@ -223,11 +271,27 @@ impl Channel {
     }
 }
 
+/// Why there is no connection.
+pub(crate) struct Unlinked {
+    pub(crate) status: Status,
+    /// Whether there may be one to another server.
+    pub(crate) is_of_the_server: bool,
+}
+
+impl Unlinked {
+    fn at(status: Status, is_of_the_server: bool) -> Self {
+        Self {
+            status,
+            is_of_the_server,
+        }
+    }
+}
+
 impl Settings {
-    fn dial(&self) -> io::Result<Dialed> {
+    fn dial(&self, address: &str) -> io::Result<Dialed> {
         let dialed = match &self.connector {
             Some(connector) => Dialed::by(connector, self.connect_timeout)?,
-            None => Dialed::tcp(&self.authority)?,
+            None => Dialed::tcp(address)?,
         };
         #[cfg(feature = "tls")]
         if let Some(config) = &self.tls {

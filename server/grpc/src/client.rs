@@ -8,13 +8,15 @@ use http::{
     header::{CONTENT_TYPE, TE, USER_AGENT},
     uri::{self, PathAndQuery},
 };
+use maniple_parts::endpoints::Want;
 use maniple_server::http2::{LinkError, Reason, ReceiveHalf, SendHalf};
 use prost::Message;
 
 use crate::{
-    channel::Channel,
+    channel::{Channel, Unlinked},
     message::{self, ACCEPT_ENCODING, ACCEPTED, Coding, ENCODING, GRPC, GZIP},
     metadata::Metadata,
+    servers::Attempt,
     status::{Code, Status},
     timeout,
 };
@@ -67,6 +69,8 @@ pub struct Caller {
     channel: Channel,
     metadata: Metadata,
     compress: bool,
+    /// Whether calls may be carried out twice.
+    repeats: bool,
 }
 
 impl Caller {
@@ -76,6 +80,7 @@ impl Caller {
             compress: channel.compresses(),
             channel,
             metadata: Metadata::new(),
+            repeats: false,
         }
     }
 
@@ -89,7 +94,14 @@ impl Caller {
         Self { compress, ..self }
     }
 
-    /// A call of one message each way. A server that says that it has not looked at it is asked once more.
+    /// The same, whose calls of one message each way may be carried out twice: over a channel to [several servers](Channel::over) they
+    /// are made again if they come to `UNAVAILABLE`, as when the connection is lost. Default: only what no server has looked at is.
+    pub fn with_repeats(self, repeats: bool) -> Self {
+        Self { repeats, ..self }
+    }
+
+    /// A call of one message each way. A server that says that it has not looked at it is asked once more, or others are: see
+    /// [`Channel::over`].
     ///
     /// # Errors
     /// What the server says; `DEADLINE_EXCEEDED` and `CANCELLED` by the caller's scope; `UNAVAILABLE` without a server.
@@ -99,26 +111,49 @@ impl Caller {
         A: Message + Default,
     {
         let bytes = Bytes::from(message::write(message, self.coding())?);
-        let mut has_tried = false;
-        loop {
-            let (mut sending, receiving) = self.begin::<Q, A>(path)?;
-            let sent = sending.send_bytes(bytes.clone(), true);
-            let mut receiving: Replies<A> = receiving;
-            // An answer may have come before all was sent, and says more than that it could not be.
-            let one = receiving.one();
-            match one {
-                Err(_) if receiving.is_unseen && !std::mem::replace(&mut has_tried, true) => {
-                    self.channel.forget();
-                }
-                Err(status) => {
-                    return Err(match (status.code(), sent) {
-                        (Code::Internal | Code::Unknown, Err(of_sending)) => of_sending,
-                        _ => status,
-                    });
-                }
-                reply => return reply,
+        let want = Want::new();
+        let attempt = || self.attempt::<Q, A>(path, &bytes, &want);
+        let answered = match self.channel.servers() {
+            Some(servers) => {
+                let may_repeat = |failed: &Failed| {
+                    let repeats = self.repeats && failed.status.code() == Code::Unavailable;
+                    failed.is_unseen || (repeats && failed.is_of_the_server)
+                };
+                servers.retry.run(may_repeat, |_| attempt())
             }
-        }
+            None => match attempt() {
+                Err(failed) if failed.is_refused => {
+                    self.channel.forget();
+                    attempt()
+                }
+                answered => answered,
+            },
+        };
+        answered.map_err(|failed| failed.status)
+    }
+
+    fn attempt<Q, A>(
+        &self,
+        path: &'static str,
+        bytes: &Bytes,
+        want: &Want,
+    ) -> Result<Reply<A>, Failed>
+    where
+        Q: Message,
+        A: Message + Default,
+    {
+        let (mut sending, mut receiving) = self.begin_once::<Q, A>(path, want)?;
+        let sent = sending.send_bytes(bytes.clone(), true);
+        // An answer may have come before all was sent, and says more than that it could not be.
+        receiving.one().map_err(|status| Failed {
+            is_unseen: receiving.is_unseen,
+            is_refused: receiving.is_unseen,
+            is_of_the_server: true,
+            status: match (status.code(), sent) {
+                (Code::Internal | Code::Unknown, Err(of_sending)) => of_sending,
+                _ => status,
+            },
+        })
     }
 
     /// A call to which many messages go, and which is answered one.
@@ -173,43 +208,63 @@ impl Caller {
     }
 
     fn begin<Q, A>(&self, path: &'static str) -> Result<(Sending<Q>, Replies<A>), Status> {
-        let mut has_tried = false;
-        loop {
-            let link = self.channel.link()?;
-            match link.request(self.head(path)?, false) {
-                Ok((half, answer)) => {
-                    let sending = Sending {
-                        half,
-                        coding: self.coding(),
-                        is_told: self.compress,
-                        _messages: PhantomData,
-                    };
-                    let receiving = Replies {
-                        has_head: false,
-                        body: Incoming {
-                            half: answer,
-                            piece: Bytes::new(),
-                            failed: None,
-                        },
-                        coding: Coding::Identity,
-                        limit: self.channel.limit(),
-                        headers: Metadata::new(),
-                        trailers: Metadata::new(),
-                        is_over: false,
-                        was_compressed: false,
-                        is_unseen: false,
-                        _messages: PhantomData,
-                    };
-                    return Ok((sending, receiving));
-                }
-                // It has gone since it was asked for.
-                Err(error) if has_tried => return Err(of_link(&error)),
-                Err(_) => {
-                    has_tried = true;
-                    self.channel.forget();
-                }
+        let want = Want::new();
+        let begin = || self.begin_once(path, &want);
+        let begun = match self.channel.servers() {
+            Some(servers) => servers
+                .retry
+                .run(|failed: &Failed| failed.is_unseen, |_| begin()),
+            None => begin(),
+        };
+        begun.map_err(|failed: Failed| failed.status)
+    }
+
+    /// Over a connection to one server, which is made anew if that has gone since it was asked for.
+    fn begin_once<Q, A>(
+        &self,
+        path: &'static str,
+        want: &Want,
+    ) -> Result<(Sending<Q>, Replies<A>), Failed> {
+        let (mut link, call) = self.channel.link(want)?;
+        let begun = match link.request(self.head(path)?, false) {
+            Err(_) if call.is_none() => {
+                self.channel.forget();
+                (link, _) = self.channel.link(want)?;
+                link.request(self.head(path)?, false)
             }
-        }
+            begun => begun,
+        };
+        let (half, answer) = begun.map_err(|error| Failed {
+            status: of_link(&error),
+            is_unseen: !link.is_open(),
+            is_refused: false,
+            is_of_the_server: true,
+        })?;
+        let sending = Sending {
+            half,
+            coding: self.coding(),
+            is_told: self.compress,
+            _messages: PhantomData,
+        };
+        let receiving = Replies {
+            call,
+            has_head: false,
+            body: Incoming {
+                half: answer,
+                piece: Bytes::new(),
+                failed: None,
+            },
+            coding: Coding::Identity,
+            limit: self.channel.limit(),
+            headers: Metadata::new(),
+            trailers: Metadata::new(),
+            is_over: false,
+            was_compressed: false,
+            is_unseen: false,
+            is_going: false,
+            _messages: PhantomData,
+        };
+        Ok((sending, receiving))
     }
 
     fn head(&self, path: &'static str) -> Result<Request<()>, Status> {
@@ -238,6 +293,37 @@ impl Caller {
             }
         }
         Ok(request)
+    }
+}
+
+/// What an attempt at a call has come to.
+struct Failed {
+    status: Status,
+    /// Whether no server has looked at the call.
+    is_unseen: bool,
+    /// Whether one has said so.
+    is_refused: bool,
+    /// Whether another server may do better.
+    is_of_the_server: bool,
+}
+
+impl From<Status> for Failed {
+    fn from(status: Status) -> Self {
+        Self {
+            status,
+            is_unseen: false,
+            is_refused: false,
+            is_of_the_server: false,
+        }
+    }
+}
+
+impl From<Unlinked> for Failed {
+    fn from(unlinked: Unlinked) -> Self {
+        Self {
+            is_unseen: unlinked.is_of_the_server,
+            ..unlinked.status.into()
+        }
     }
 }
 
@@ -331,6 +417,8 @@ impl<Q: Message, A: Message + Default> Answered<Q, A> {
 
 /// Messages that are answered, one after the other. Dropping it gives the call up.
 pub struct Replies<A> {
+    /// The call, to the set that its server was picked from.
+    call: Option<Attempt>,
     has_head: bool,
     body: Incoming,
     coding: Coding,
@@ -341,6 +429,8 @@ pub struct Replies<A> {
     was_compressed: bool,
     /// Whether the server has said that it did not look at the call.
     is_unseen: bool,
+    /// Whether that was since the connection goes.
+    is_going: bool,
     _messages: PhantomData<fn() -> A>,
 }
 
@@ -350,7 +440,11 @@ impl<A: Message + Default> Replies<A> {
     /// # Errors
     /// What the server says, if that is all that it says.
     pub fn headers(&mut self) -> Result<&Metadata, Status> {
-        self.await_head()?;
+        let told = self.await_head();
+        if let Err(status) = told {
+            self.failed(&status);
+            return Err(status);
+        }
         Ok(&self.headers)
     }
 
@@ -372,6 +466,7 @@ impl<A: Message + Default> Replies<A> {
             Ok(head) => head.into_parts().0,
             Err(error) => {
                 self.is_unseen = error.is_unseen();
+                self.is_going = self.is_unseen && error.is_go_away();
                 // One that was cut short may still come.
                 self.has_head = !matches!(error, LinkError::Cut(_));
                 return Err(of_link(&error));
@@ -405,10 +500,39 @@ impl<A: Message + Default> Replies<A> {
         };
         self.coding = coding;
         self.headers = Metadata::of(head.headers);
+        if let Some(call) = &mut self.call {
+            call.answered();
+        }
         Ok(())
     }
 
+    /// Tells the set of servers of it.
+    fn failed(&mut self, status: &Status) {
+        // A stream that is read until its deadline speaks against nobody, nor does a connection whose time is over.
+        let is_late = status.code() == Code::DeadlineExceeded && self.has_head;
+        if let Some(call) = &mut self.call
+            && !is_late
+            && !self.is_going
+        {
+            call.failed(status);
+        }
+    }
+
     fn read(&mut self) -> Result<Option<A>, Status> {
+        let read = self.read_on();
+        match &read {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                if let Some(call) = &mut self.call {
+                    call.end();
+                }
+            }
+            Err(status) => self.failed(status),
+        }
+        read
+    }
+
+    fn read_on(&mut self) -> Result<Option<A>, Status> {
         self.await_head()?;
         if self.is_over {
             return Ok(None);

@@ -38,7 +38,7 @@
 #![deny(missing_docs)]
 
 mod base64;
-mod channel;
+pub mod channel;
 pub mod client;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
@@ -48,6 +48,7 @@ mod message;
 mod metadata;
 mod reflection;
 pub mod server;
+mod servers;
 mod status;
 mod timeout;
 
