@@ -179,9 +179,8 @@ pub struct ActiveRule {
 impl ActiveRule {
     /// One that is left out is none.
     pub(super) fn begin(world: Arc<sim::World>, rule: Option<Rule>) -> Self {
-        let begin = |rule| world.on_network(|network, _| network.add_rule(rule));
         Self {
-            number: rule.map_or(0, begin),
+            number: world.on_network(|network, _| network.add_rule(rule)),
             world,
         }
     }

@@ -3,14 +3,14 @@
 use std::{
     io::{Read, Write},
     process::Command,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::Duration,
 };
 
 use maniple::{
     net::{TcpListener, TcpStream},
     panics,
-    sim::{self, Bounds, World},
+    sim::{self, Bounds, PacketKind, Verdict, World},
 };
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -76,6 +76,53 @@ fn a_smaller_world_has_only_what_the_failure_takes() {
     );
 }
 
+/// Where the rule stands that the failure takes.
+static LOSES: AtomicU32 = AtomicU32::new(0);
+
+/// Fails where a rule drops a request, which comes again too late; another rule has nothing to do with that.
+fn fails_because_of_a_rule(world: &World) {
+    let _server = world.host("server", echo);
+    let _slow = world.rule(|packet| packet.of(PacketKind::Syn).then_delay(MILLI));
+    world.settle();
+    let mut stream = TcpStream::connect("server:7").unwrap();
+    LOSES.store(line!() + 1, Ordering::Relaxed);
+    let _loses = world.rule(|packet| match packet.chance(0.3) {
+        true => packet.goes("scenario", "server").then_drop(),
+        false => Verdict::Pass,
+    });
+    stream.write_all(b"hello").unwrap();
+    stream.set_read_timeout(Some(150 * MILLI)).unwrap();
+    let answer = stream.read_exact(&mut [0; 5]);
+    assert!(answer.is_ok(), "no answer in time");
+}
+
+#[test]
+fn a_smaller_world_keeps_the_rule_that_the_failure_takes_and_no_other() {
+    let text = message_of(|| sim::check(0..100, fails_because_of_a_rule));
+    let smaller = text.split("smaller world").nth(1).unwrap();
+    let (_, with) = smaller.split_once("  with\n").unwrap();
+    let rules: Vec<_> = with
+        .lines()
+        .filter(|line| line.contains("a rule for packets"))
+        .collect();
+    assert_eq!(rules.len(), 1, "{text}");
+    let place = format!("failing.rs:{}:", LOSES.load(Ordering::Relaxed));
+    assert!(rules[0].contains(&place), "{place}: {text}");
+    // The same draws decide which packet it drops, so that the line fails again.
+    let without = with.split("MANIPLE_SIM_WITHOUT='").nth(1).unwrap();
+    let (without, rest) = without.split_once("' MANIPLE_SIM_SEED=").unwrap();
+    let seed = rest.split_whitespace().next().unwrap();
+    let environment = [(sim::WITHOUT_VARIABLE, without), (sim::SEED_VARIABLE, seed)];
+    let (passed, again) = run("failing::a_check_with_a_rule_that_fails", &environment);
+    assert!(!passed && again.contains("no answer in time"), "{again}");
+}
+
+#[test]
+#[ignore = "run by another, with an environment of its own"]
+fn a_check_with_a_rule_that_fails() {
+    sim::check(0..100, fails_because_of_a_rule);
+}
+
 #[test]
 #[ignore = "run by others, with an environment of theirs"]
 fn a_check_that_fails() {
@@ -83,8 +130,12 @@ fn a_check_that_fails() {
 }
 
 fn run_with(environment: &[(&str, &str)]) -> (bool, String) {
+    run("failing::a_check_that_fails", environment)
+}
+
+fn run(test: &str, environment: &[(&str, &str)]) -> (bool, String) {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["failing::a_check_that_fails", "--exact", "--ignored"]);
+    command.args([test, "--exact", "--ignored"]);
     let output = command.envs(environment.iter().copied()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     (
@@ -114,7 +165,6 @@ fn the_line_of_the_smaller_world_runs_that_again() {
 
 #[test]
 fn a_scenario_that_fails_by_something_else_than_its_seed_is_told_so() {
-    use std::sync::atomic::{AtomicU32, Ordering};
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let text = message_of(|| {
         sim::check(0..10, |_| {

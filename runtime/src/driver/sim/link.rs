@@ -121,8 +121,18 @@ pub(super) struct Links {
     usual: LinkSettings,
     loopback: LinkSettings,
     cuts: u64,
-    rules: Vec<(u64, Rule)>,
+    /// The oldest first.
+    rules: Vec<Judge>,
     rules_made: u64,
+    seed: u64,
+}
+
+/// A rule in force.
+struct Judge {
+    number: u64,
+    /// Its own, so that it draws the same whatever else there is.
+    dice: RefCell<Dice>,
+    rule: Rule,
 }
 
 #[derive(Default)]
@@ -133,6 +143,9 @@ struct Link {
     /// When the last packet has left, where bandwidth is bounded.
     is_free_at: u64,
 }
+
+/// Keeps the dice of rules apart from the others.
+const SALT: u64 = 0x7275_6C65_0000_0001;
 
 const MICROSECOND: u64 = 1_000;
 const MILLISECOND: u64 = 1_000_000;
@@ -167,7 +180,7 @@ impl LinkSettings {
 }
 
 impl Links {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self {
             names: Vec::new(),
             links: BTreeMap::new(),
@@ -176,6 +189,7 @@ impl Links {
             cuts: 0,
             rules: Vec::new(),
             rules_made: 0,
+            seed,
         }
     }
 
@@ -224,16 +238,22 @@ impl Links {
         (self.links.get(&(from, to))).is_some_and(|link| !link.cuts.is_empty())
     }
 
-    pub(super) fn add_rule(&mut self, rule: Rule) -> u64 {
+    /// One that is left out has a number all the same, by which the dice of the others are theirs.
+    pub(super) fn add_rule(&mut self, rule: Option<Rule>) -> u64 {
         self.rules_made += 1;
-        self.rules.push((self.rules_made, rule));
-        self.rules_made
+        let number = self.rules_made;
+        self.rules.extend(rule.map(|rule| Judge {
+            number,
+            dice: RefCell::new(Dice::new(Dice::new(self.seed ^ SALT ^ number).number())),
+            rule,
+        }));
+        number
     }
 
     /// The rule, to be dropped where its destructor may do anything.
     pub(super) fn remove_rule(&mut self, number: u64) -> Option<Rule> {
-        let at = self.rules.iter().position(|(of, _)| *of == number)?;
-        Some(self.rules.remove(at).1)
+        let at = self.rules.iter().position(|judge| judge.number == number)?;
+        Some(self.rules.remove(at).rule)
     }
 
     fn settings(&self, from: HostId, to: HostId) -> &LinkSettings {
@@ -247,16 +267,16 @@ impl Links {
 
     /// Whether word of what came gets back: of that no chance is drawn, since the next word makes up for one that was
     /// lost.
-    pub(super) fn lets_word_through<E>(&self, plan: &mut Plan<E>, word: Packet<'_>) -> bool {
+    pub(super) fn lets_word_through(&self, word: Packet<'_>) -> bool {
         let is_cut = self.is_cut(word.from, word.to);
-        !is_cut && !matches!(self.ask(&mut plan.dice, word), Verdict::Drop)
+        !is_cut && self.ask(word) != Verdict::Drop
     }
 
     /// What becomes of a packet that leaves now, unless its link is cut or its host is down when it arrives.
     pub(super) fn send<E>(&mut self, plan: &mut Plan<E>, packet: Packet<'_>) -> Way {
         let (from, to, size) = (packet.from, packet.to, packet.bytes.len() as u64);
         let is_datagram = packet.kind == PacketKind::Datagram;
-        let verdict = self.ask(&mut plan.dice, packet);
+        let verdict = self.ask(packet);
         let leaves = self.departure(plan.now, (from, to), size);
         let settings = self.settings(from, to);
         let dice = &mut plan.dice;
@@ -312,14 +332,14 @@ impl Links {
     }
 
     /// What the first rule says that has something to say.
-    fn ask(&self, dice: &mut Dice, packet: Packet<'_>) -> Verdict {
+    fn ask(&self, packet: Packet<'_>) -> Verdict {
         if self.rules.is_empty() {
             return Verdict::Pass;
         }
         let judged = Judged {
             packet,
             names: &self.names,
-            dice: RefCell::new(Dice::new(dice.number())),
+            dice: RefCell::new(Dice::new(0)),
         };
         struct Asked;
         impl Drop for Asked {
@@ -329,8 +349,13 @@ impl Links {
         }
         JUDGES.set(true);
         let _asked = Asked;
-        (self.rules.iter())
-            .map(|(_, rule)| rule(&judged))
+        let judge = |judge: &Judge| {
+            judged.dice.swap(&judge.dice);
+            let verdict = (judge.rule)(&judged);
+            judged.dice.swap(&judge.dice);
+            verdict
+        };
+        (self.rules.iter().map(judge))
             .find(|verdict| *verdict != Verdict::Pass)
             .unwrap_or(Verdict::Pass)
     }

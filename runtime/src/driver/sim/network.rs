@@ -143,8 +143,8 @@ impl Network {
         self.links.heal(cut);
     }
 
-    /// Has each packet be judged by that rule, too.
-    pub(crate) fn add_rule(&mut self, rule: Rule) -> u64 {
+    /// Has each packet be judged by that rule, too, unless it is left out.
+    pub(crate) fn add_rule(&mut self, rule: Option<Rule>) -> u64 {
         self.links.add_rule(rule)
     }
 
@@ -309,12 +309,12 @@ impl Network {
 }
 
 impl Network {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(seed: u64) -> io::Result<Self> {
         let mut network = Self {
             names: Names::new(),
             hosts: Vec::new(),
             up: Vec::new(),
-            links: Links::new(),
+            links: Links::new(seed),
             streams: Streams::new()?,
             datagrams: Datagrams::default(),
             locals: Locals::default(),

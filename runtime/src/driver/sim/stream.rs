@@ -750,7 +750,7 @@ impl End {
     }
 
     /// Whether word of what the peer has got comes to the host.
-    fn is_heard(&self, around: &mut Around<'_>) -> bool {
+    fn is_heard(&self, around: &Around<'_>) -> bool {
         let word = Packet {
             from: self.peer_host,
             to: self.host,
@@ -759,8 +759,7 @@ impl End {
             kind: PacketKind::Ack,
             bytes: &[],
         };
-        around.lets_through(self.peer_host, self.host)
-            && around.links.lets_word_through(around.plan, word)
+        around.lets_through(self.peer_host, self.host) && around.links.lets_word_through(word)
     }
 }
 

@@ -364,7 +364,7 @@ impl World {
                 most_turns: u64::MAX,
                 order,
                 drawn: Dice::new(seed ^ SALT),
-                network: Network::new()?,
+                network: Network::new(seed)?,
                 disks: Disks::default(),
                 shortages: Shortages::default(),
                 trace: Trace {
