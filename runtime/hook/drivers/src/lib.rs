@@ -345,10 +345,69 @@ impl Server {
         }
     }
 
+    /// Stops it, as a machine does that is overloaded, until that value is dropped: it takes what is sent to it, and
+    /// does nothing.
+    pub fn stopped(&self) -> Stopped {
+        let mut stopped = Stopped(vec![self.process.id()]);
+        // It may be one that has a process for each connection. Who stands still has no more of them.
+        for n in 0.. {
+            let Some(&process) = stopped.0.get(n) else {
+                break;
+            };
+            signal(process, libc::SIGSTOP).unwrap();
+            await_standstill(process);
+            let children = format!("/proc/{process}/task/{process}/children");
+            let children = fs::read_to_string(children).unwrap();
+            let children = children.split_whitespace().map(|child| child.parse());
+            stopped.0.extend(children.map(Result::<u32, _>::unwrap));
+        }
+        stopped
+    }
+
     /// Ends it at once, as a machine does whose power is cut.
     pub fn kill(&mut self) {
         _ = self.process.kill();
         _ = self.process.wait();
+    }
+}
+
+/// A server that does nothing until this is dropped.
+#[derive(Debug)]
+#[must_use = "it goes on when this is dropped"]
+pub struct Stopped(Vec<u32>);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for &process in &self.0 {
+            _ = signal(process, libc::SIGCONT);
+        }
+    }
+}
+
+/// Until each of its threads has been stopped, which is soon after its signal (proc_pid_stat(5)).
+fn await_standstill(process: u32) {
+    let is_stopped = |entry: io::Result<fs::DirEntry>| {
+        // One that has just ended has none.
+        let stat = fs::read_to_string(entry.unwrap().path().join("stat")).unwrap_or_default();
+        // The name before it may have anything in it.
+        let state = stat.rsplit(") ").next().unwrap_or_default();
+        state.is_empty() || state.starts_with(['T', 'Z'])
+    };
+    let until = Instant::now() + LONG;
+    while !fs::read_dir(format!("/proc/{process}/task"))
+        .unwrap()
+        .all(is_stopped)
+    {
+        assert!(Instant::now() < until, "{process} goes on");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn signal(process: u32, number: i32) -> io::Result<()> {
+    // SAFETY: two numbers, and no memory.
+    match unsafe { libc::kill(process as i32, number) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod asked;
 mod pools;
+mod stopped;
 
 use std::{
     io,
