@@ -11,8 +11,10 @@ mod cuts;
 mod datagram;
 mod dice;
 mod disk;
+mod end;
 mod event;
 mod host;
+mod inside;
 mod kernel;
 mod link;
 mod local;
@@ -22,6 +24,7 @@ mod order;
 mod plan;
 mod shortage;
 mod stream;
+mod trace;
 mod wall;
 mod world;
 
@@ -32,18 +35,20 @@ use std::{
 
 pub(crate) use chronicle::{Entry, Moment, Wanted};
 pub(crate) use disk::{Disk, Facts, Means, Opened, Opening};
+pub(crate) use end::Bounds;
 pub(crate) use host::HostId;
+pub(crate) use inside::{
+    current, is_any, monotonic, note_refused, note_round, now, refuse, strikes, wall,
+};
+pub use inside::{is_inside, random};
 pub(crate) use link::{Judged, LinkSettings, Rule};
 pub use link::{PacketKind, Verdict};
 pub(crate) use name::{decode_address, decode_local, is_simulated, own_end};
 pub(crate) use order::{Candidates, Order, Path, Queue};
 pub(crate) use shortage::Scarce;
+pub(crate) use trace::Turn;
 use world::Called;
-pub(crate) use world::{
-    Bounds, Turn, World, current, is_any, monotonic, note_refused, note_round, now, refuse,
-    strikes, wall,
-};
-pub use world::{is_inside, random};
+pub(crate) use world::World;
 
 use super::{Epoll, Polled, Token};
 

@@ -1,16 +1,14 @@
-//! A simulated world: its clock, its dice, what is to happen when, and the trace of what has.
+//! A simulated world: its clock, who has its turn, and what is to happen when nobody can run.
 //!
 //! A world is on one thread: the one that has [entered](World::enter) it. There the runtime's clock is the world's, and
 //! a runtime that starts there has its driver. Handles of a world may be on any thread, so its state is behind a lock,
 //! which nothing waits for and which is not held while users' code runs.
 
 use std::{
-    cell::RefCell,
-    fmt,
     panic::Location,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -21,6 +19,7 @@ use super::{
     cuts::{Cut, Cuts, Due},
     dice::Dice,
     disk::{Disk, Disks, Means},
+    end::{Bounds, End},
     event::{Event, Happened},
     host::HostId,
     kernel::Kernel,
@@ -29,134 +28,9 @@ use super::{
     order::{Candidates, Decision, Order, Path},
     plan::{Call, Plan},
     shortage::{Scarce, Shortages},
+    trace::{Trace, Turn},
     wall::Walls,
 };
-
-/// Worlds that some thread is in. While there is none, nobody looks for one.
-static ENTERED: AtomicUsize = AtomicUsize::new(0);
-
-thread_local! {
-    static CURRENT: RefCell<Option<Arc<World>>> = const { RefCell::new(None) };
-}
-
-/// Whether any thread is in a world.
-#[inline]
-pub(crate) fn is_any() -> bool {
-    // Relaxed: what counts was done by this very thread.
-    ENTERED.load(Ordering::Relaxed) != 0
-}
-
-/// Whether this thread is in a world.
-#[inline]
-pub fn is_inside() -> bool {
-    current().is_some()
-}
-
-/// The world that this thread is in, if it is in one.
-#[inline]
-pub(crate) fn current() -> Option<Arc<World>> {
-    match is_any() {
-        false => None,
-        true => entered(),
-    }
-}
-
-#[cold]
-fn entered() -> Option<Arc<World>> {
-    // None, too, while the thread's values are being dropped.
-    CURRENT
-        .try_with(|current| current.borrow().clone())
-        .ok()
-        .flatten()
-}
-
-/// The time in the world that this thread is in, if it is in one.
-pub(crate) fn now() -> Option<Instant> {
-    current().map(|world| world.now())
-}
-
-/// Whether that place takes its rare way now, in the world that this thread is in, if it is in one.
-#[cold]
-pub(crate) fn strikes(at: &'static Location<'static>) -> bool {
-    current().is_some_and(|world| world.strikes(at))
-}
-
-/// A call was refused because its scope is over.
-#[cold]
-pub(crate) fn note_refused() {
-    if let Some(world) = current() {
-        world.refused_at_once.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// A number that follows from the seed, in the world that this thread is in; `None` if it is in none.
-///
-/// For code that would otherwise draw keys, ids or pauses from the process: `random().unwrap_or_else(own)`.
-///
-/// # Examples
-/// ```
-/// use maniple::sim;
-/// assert_eq!(sim::random(), None);
-/// sim::check(0..2, |_| assert_ne!(sim::random(), sim::random()));
-/// ```
-#[inline]
-pub fn random() -> Option<u64> {
-    match is_any() {
-        false => None,
-        true => drawn_in_world(),
-    }
-}
-
-#[cold]
-fn drawn_in_world() -> Option<u64> {
-    current().map(|world| world.random())
-}
-
-/// A round of turns is over, and others can run.
-#[cold]
-pub(crate) fn note_round() {
-    if let Some(world) = current() {
-        world.note_round();
-    }
-}
-
-/// What the system's clock that nobody sets would show in the world that this thread is in, if it is in one. The same
-/// as [`now`], in another form.
-pub(crate) fn monotonic() -> Option<Duration> {
-    current().map(|world| world.monotonic + world.elapsed())
-}
-
-/// The system's own clock, without the C library.
-fn system_clock() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
-}
-
-/// What the clock of the caller's host shows, since 1970, in the world that this thread is in, if it is in one.
-pub(crate) fn wall() -> Option<Duration> {
-    let world = current()?;
-    Some(
-        world
-            .walls
-            .show(world.host(), world.nanos.load(Ordering::Relaxed)),
-    )
-}
-
-/// Panics in a world: what is wanted there would reach out of it.
-#[track_caller]
-pub(crate) fn refuse(what: &str) {
-    if current().is_some() {
-        reaches_out(what);
-    }
-}
-
-#[cold]
-#[track_caller]
-fn reaches_out(what: &str) -> ! {
-    panic!(
-        "{what} is real and this is a simulated world, which has none: its order and time would not be the seed's"
-    );
-}
 
 pub(crate) struct World {
     seed: u64,
@@ -221,38 +95,6 @@ struct State {
 /// What is called when the runtime itself fails.
 type Stop = Box<dyn FnOnce(String) + Send>;
 
-/// Why a world has ended by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// Everything waits, and nothing will come.
-    Deadlock,
-    /// Coroutines take turns without end, and time stands still.
-    Standstill(u64),
-    /// Time has passed beyond its limit.
-    TooLong(Duration),
-    /// Turns have been taken beyond theirs.
-    TooManyTurns,
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            End::Deadlock => "deadlock: everything waits, and neither a timer nor the network will end that",
-            End::Standstill(turns) => {
-                return write!(
-                    f,
-                    "standstill: coroutines took {turns} turns while time stood still; a loop that waits for something \
-                     must sleep, or wait for the event itself, and one over calls that fail must end"
-                );
-            }
-            End::TooLong(longest) => {
-                return write!(f, "the scenario has not ended within {longest:?} of its time");
-            }
-            End::TooManyTurns => "the scenario has taken more turns than it may",
-        })
-    }
-}
-
 /// What [`World::stir`] has come to.
 pub(crate) enum Called {
     /// Nobody; something may have become ready if sockets were touched.
@@ -265,66 +107,8 @@ pub(crate) enum Called {
     Over,
 }
 
-/// A turn of a coroutine, for the trace.
-pub(crate) struct Turn<'a> {
-    /// Whose.
-    pub(crate) id: u64,
-    pub(crate) of: usize,
-    pub(crate) drawn: usize,
-    pub(crate) host: HostId,
-    pub(crate) spawned_at: &'static Location<'static>,
-    pub(crate) name: Option<&'a dyn fmt::Display>,
-    pub(crate) waited_for: &'a dyn fmt::Display,
-}
-
-impl fmt::Display for Turn<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "1 of {:<3} ", self.of)?;
-        if let Some(name) = self.name {
-            write!(f, "{name:#} ")?;
-        }
-        write!(f, "({}) after: {}", self.spawned_at, self.waited_for)
-    }
-}
-
-/// What has happened, as a number.
-struct Trace {
-    hash: u64,
-    turns: u64,
-}
-
-impl Trace {
-    /// FNV-1a, a word at a time.
-    fn add(&mut self, word: u64) {
-        self.hash = (self.hash ^ word)
-            .wrapping_mul(0x0000_0100_0000_01B3)
-            .rotate_left(23);
-    }
-}
-
 /// What tells the scenario's own dice from the others.
 const SALT: u64 = 0x7363_656E_6172_696F;
-
-/// How far a world may go.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    /// Turns at one and the same time before it counts as a standstill.
-    pub(crate) turns_at_once: u64,
-    /// How long it lasts at most, by its own clock.
-    pub(crate) longest: Duration,
-    /// Real time in which nothing goes on.
-    pub(crate) patience: Duration,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            turns_at_once: 1_000_000,
-            longest: Duration::from_secs(24 * 60 * 60),
-            patience: Duration::from_secs(60),
-        }
-    }
-}
 
 /// Rounds of turns, or refused calls, at one time when all is to end.
 const MOST_ROUNDS_AT_ONCE: u64 = 20_000;
@@ -382,19 +166,11 @@ impl World {
         }))
     }
 
-    /// Makes it this thread's, for as long as the value lives.
-    pub(crate) fn enter(self: &Arc<Self>) -> Entered {
-        ENTERED.fetch_add(1, Ordering::Relaxed);
-        let outer = CURRENT.replace(Some(self.clone()));
-        self.beginning();
-        Entered { outer }
-    }
-
     #[allow(
         clippy::disallowed_methods,
         reason = "an instant to count from; which one it is makes no difference"
     )]
-    fn beginning(&self) -> Instant {
+    pub(super) fn beginning(&self) -> Instant {
         *self.began.get_or_init(Instant::now)
     }
 
@@ -409,6 +185,17 @@ impl World {
     /// How long it has lasted, by its own clock.
     pub(crate) fn elapsed(&self) -> Duration {
         Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
+    }
+
+    /// What the system's clock that nobody sets would show.
+    pub(super) fn monotonic(&self) -> Duration {
+        self.monotonic + self.elapsed()
+    }
+
+    /// What the clock of the host shows that runs now, since 1970.
+    pub(super) fn wall(&self) -> Duration {
+        self.walls
+            .show(self.host(), self.nanos.load(Ordering::Relaxed))
     }
 
     /// One of the numbers below `bound`.
@@ -530,7 +317,7 @@ impl World {
     }
 
     /// Whether a place takes its rare way now.
-    fn strikes(&self, at: &'static Location<'static>) -> bool {
+    pub(super) fn strikes(&self, at: &'static Location<'static>) -> bool {
         let mut state = self.lock();
         state.wound_down_at.is_none() && state.chances.strikes(at)
     }
@@ -695,6 +482,11 @@ impl World {
         }
     }
 
+    /// A call was refused because its scope is over.
+    pub(super) fn note_refused(&self) {
+        self.refused_at_once.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn move_to(&self, state: &mut State, at: u64) {
         state.turns_at_once = 0;
         self.refused_at_once.store(0, Ordering::Relaxed);
@@ -703,7 +495,7 @@ impl World {
     }
 
     /// Where all is to end, and something goes on instead, time is moved, so that its patience ends.
-    fn note_round(&self) {
+    pub(super) fn note_round(&self) {
         self.beat();
         let mut state = self.lock();
         if state.wound_down_at.is_none() {
@@ -859,6 +651,12 @@ impl World {
     }
 }
 
+/// The system's own clock, without the C library.
+fn system_clock() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
 /// Does what is due.
 fn happen(mut state: MutexGuard<'_, State>, event: Event) -> Called {
     if matches!(event, Event::Alarm) {
@@ -914,17 +712,5 @@ impl Drop for Watch<'_> {
         if let Some(at) = watching.iter().position(|&id| id == self.id) {
             watching.swap_remove(at);
         }
-    }
-}
-
-/// A thread is in a world; dropping this leaves it.
-pub(crate) struct Entered {
-    outer: Option<Arc<World>>,
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        ENTERED.fetch_sub(1, Ordering::Relaxed);
-        _ = CURRENT.replace(self.outer.take());
     }
 }
