@@ -142,7 +142,14 @@ impl Drop for Program {
             // Whoever has processes of its own ends them, too.
             let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM);
         }
-        let _ = self.child.wait();
+        // hypercorn may take a quarter of a minute over connections that have just been closed.
+        let over = Instant::now() + Duration::from_secs(2);
+        while let Ok(None) = self.child.try_wait() {
+            match Instant::now() < over {
+                true => maniple::sleep(Duration::from_millis(10)),
+                false => drop(self.child.kill()),
+            }
+        }
         let _ = fs::remove_dir_all(&self.place.folder);
     }
 }

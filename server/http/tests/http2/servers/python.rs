@@ -13,7 +13,7 @@ fn start(settings: &str) -> Program {
         hypercorn
             .args(["--bind", &place.address(Way::Tls).to_string()])
             .args(["--insecure-bind", &place.address(Way::Plain).to_string()])
-            .args(["--graceful-timeout", "1"])
+            .args(["--workers", "0"])
             .arg("--certfile")
             .arg(place.certificate())
             .arg("--keyfile")
