@@ -4,7 +4,7 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Weak,
         atomic::{AtomicU8, Ordering},
     },
     thread,
@@ -40,7 +40,8 @@ pub struct Network {
 #[derive(Debug)]
 struct State {
     carries: AtomicU8,
-    connections: Mutex<Vec<TcpStream>>,
+    /// Those that have not ended.
+    connections: Mutex<Vec<Weak<TcpStream>>>,
 }
 
 impl Network {
@@ -59,7 +60,8 @@ impl Network {
                     continue;
                 };
                 _ = (near.set_nodelay(true), far.set_nodelay(true));
-                theirs.relay(near.try_clone().unwrap(), far.try_clone().unwrap());
+                let (near, far) = (Arc::new(near), Arc::new(far));
+                theirs.relay(near.clone(), far.clone());
                 theirs.relay(far, near);
             }
         });
@@ -74,17 +76,19 @@ impl Network {
     /// Ends all connections.
     pub fn reset(&self) {
         for connection in self.state.connections.lock().unwrap().drain(..) {
-            _ = connection.shutdown(Shutdown::Both);
+            if let Some(connection) = connection.upgrade() {
+                _ = connection.shutdown(Shutdown::Both);
+            }
         }
     }
 }
 
 impl State {
-    fn relay(self: &Arc<Self>, from: TcpStream, to: TcpStream) {
-        self.connections
-            .lock()
-            .unwrap()
-            .push(from.try_clone().unwrap());
+    fn relay(self: &Arc<Self>, from: Arc<TcpStream>, to: Arc<TcpStream>) {
+        let mut connections = self.connections.lock().unwrap();
+        connections.retain(|one| one.strong_count() > 0);
+        connections.push(Arc::downgrade(&from));
+        drop(connections);
         let state = self.clone();
         thread::spawn(move || {
             _ = state.pass_on(&from, &to);
