@@ -53,7 +53,7 @@ const LONG: Duration = Duration::from_secs(120);
 
 #[test]
 fn calls_that_may_be_repeated_survive_the_crashes_of_their_servers() {
-    sim::check(sim::seeds(20), |world| {
+    sim::check(sim::seeds(200), |world| {
         let hosts = ["one", "two"].map(|name| world.host(name, host(Done::default())));
         for name in ["one", "two"] {
             let milli = Duration::from_millis(1);
@@ -89,7 +89,7 @@ fn calls_that_may_be_repeated_survive_the_crashes_of_their_servers() {
 
 #[test]
 fn what_may_not_be_repeated_is_carried_out_once_at_most_and_its_error_tells() {
-    sim::check(sim::seeds(30), |world| {
+    sim::check(sim::seeds(200), |world| {
         let done = Done::default();
         let server = world.host("server", host(done.clone()));
         let milli = Duration::from_millis(1);
@@ -130,7 +130,7 @@ fn what_may_not_be_repeated_is_carried_out_once_at_most_and_its_error_tells() {
 
 #[test]
 fn a_host_that_is_cut_off_is_noticed_within_three_heartbeats() {
-    sim::check(sim::seeds(20), |world| {
+    sim::check(sim::seeds(200), |world| {
         let _hosts = ["one", "two"].map(|name| world.host(name, host(Done::default())));
         world.settle();
         let caller = Caller::new(channel(&["one", "two"]).open().unwrap()).idempotent(true);
@@ -147,7 +147,7 @@ fn a_host_that_is_cut_off_is_noticed_within_three_heartbeats() {
 
 #[test]
 fn a_stream_over_a_bad_link_is_whole_or_ends_with_an_error() {
-    sim::check(sim::seeds(30), |world| {
+    sim::check(sim::seeds(100), |world| {
         let _server = world.host("server", host(Done::default()));
         let milli = Duration::from_millis(1);
         world
@@ -177,7 +177,7 @@ fn a_stream_over_a_bad_link_is_whole_or_ends_with_an_error() {
 
 #[test]
 fn a_call_that_is_cut_short_anywhere_leaves_the_answers_of_others_to_them() {
-    sim::check(sim::seeds(100), |world| {
+    sim::check(sim::seeds(200), |world| {
         let done = Done::default();
         let _server = world.host("server", host(done.clone()));
         let milli = Duration::from_millis(1);

@@ -13,7 +13,7 @@ use super::serve;
 
 #[test]
 fn files_of_the_servers_host_are_served_and_their_versions_told_apart() {
-    sim::check(sim::seeds(50), |world| {
+    sim::check(sim::seeds(200), |world| {
         let handles = Arc::new(Mutex::new(Vec::new()));
         let left = handles.clone();
         let api = world.host("api", move || {
@@ -53,7 +53,7 @@ fn files_of_the_servers_host_are_served_and_their_versions_told_apart() {
 
 #[test]
 fn uploads_are_kept_on_the_servers_disk_and_refused_when_that_is_full() {
-    sim::check(sim::seeds(50), |world| {
+    sim::check(sim::seeds(60), |world| {
         let handles = Arc::new(Mutex::new(Vec::new()));
         let left = handles.clone();
         let api = world.host("api", move || {

@@ -24,7 +24,7 @@ fn what_is_acknowledged_was_done_over_links_that_reset() {
 #[test]
 fn a_link_that_is_idle_has_no_turn_until_it_ends() {
     const IDLE: Duration = Duration::from_secs(40);
-    sim::check(sim::seeds(20), |world| {
+    sim::check(sim::seeds(200), |world| {
         let handles = Arc::new(Mutex::new(Vec::new()));
         let left = handles.clone();
         let _api = world.host("api", move || {

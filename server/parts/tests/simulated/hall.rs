@@ -48,7 +48,7 @@ fn hall() {
 
 #[test]
 fn all_members_of_a_hall_hear_the_same_lines_in_the_same_order() {
-    sim::check(sim::seeds(100), |world| {
+    sim::check(sim::seeds(200), |world| {
         let _hall = world.host("hall", hall);
         world
             .link("scenario", "hall")

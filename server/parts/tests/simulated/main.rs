@@ -135,7 +135,7 @@ fn one_that_crashes_is_left_out_and_comes_back_and_no_call_fails() {
 
 #[test]
 fn who_comes_back_has_a_small_share_at_first() {
-    sim::check(sim::seeds(5), |world| {
+    sim::check(sim::seeds(200), |world| {
         let ejection = Ejection::new().in_a_row(1).ramp(Duration::from_secs(10));
         let endpoints = Endpoints::builder("test").ejection(ejection).seed(7);
         let endpoints = endpoints
