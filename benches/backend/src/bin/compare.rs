@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -12,7 +12,7 @@ use std::{
 
 use diesel::{Connection, PgConnection, connection::SimpleConnection};
 use maniple_backend::Told;
-use maniple_drivers::Server;
+use maniple_drivers::{HeldPort, Server};
 
 const ROUNDS: usize = 5;
 const SECONDS: u64 = 6;
@@ -24,7 +24,9 @@ fn main() {
     let database = format!("postgres://postgres@127.0.0.1:{}/postgres", servers[0].port);
     let cache = format!("redis://127.0.0.1:{}/", servers[1].port);
     fill(&database, &cache);
-    let quotes = free();
+    // Nobody else gets them between now and when a service listens there.
+    let ports = [(); 2].map(|()| HeldPort::any().expect("a port"));
+    let [quotes, own] = ports.each_ref().map(at);
     let _quotes = start("quotes", &[("OWN", &quotes)]);
     wait_for(&quotes);
 
@@ -32,7 +34,6 @@ fn main() {
     let mut seen: [Vec<Seen>; 2] = Default::default();
     for _ in 0..ROUNDS {
         for (service, seen) in services.iter().zip(&mut seen) {
-            let own = free();
             let places = [
                 ("OWN", &own),
                 ("DATABASE", &database),
@@ -117,9 +118,9 @@ fn fill(database: &str, cache: &str) {
     }
 }
 
-fn free() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").to_string()
+/// Where the holder of that port listens.
+fn at(port: &HeldPort) -> String {
+    format!("127.0.0.1:{}", port.number())
 }
 
 /// A process that ends with this value.

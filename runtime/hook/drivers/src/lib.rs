@@ -17,10 +17,10 @@ use std::{
 };
 
 use maniple::{Runtime, spawn, timeout};
-use port::HeldPort;
 
 pub use cut::Cut;
 pub use network::{Carries, Network};
+pub use port::HeldPort;
 
 /// How long a call takes: the server's time.
 pub const CALL: Duration = Duration::from_millis(300);
