@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -229,5 +232,43 @@ fn a_call_that_is_cut_short_anywhere_leaves_the_answers_of_others_to_them() {
         });
         let took = world.now() - began;
         assert!(took < Duration::from_millis(100), "{took:?}");
+    });
+}
+
+#[test]
+fn what_a_stream_has_sent_and_nobody_read_is_within_its_window_at_any_moment() {
+    const WINDOW: u32 = 5_000;
+    // What a message counts at least, though it is smaller.
+    const LEAST: u32 = 64;
+    sim::check(sim::seeds(100), |world| {
+        let sent = Arc::new(AtomicU64::new(0));
+        let counted = sent.clone();
+        let _server = world.host("server", move || {
+            let counted = counted.clone();
+            let service = Service::new("t.F").server_streaming(
+                "Flood",
+                move |_: &mut Call, times: u64, replies: &mut Replies<'_, u64>| {
+                    (0..times).try_for_each(|number| {
+                        replies.send(&number)?;
+                        counted.fetch_add(1, Ordering::Relaxed);
+                        Ok(())
+                    })
+                },
+            );
+            let server = Server::builder().service(service);
+            // A world that ends cuts it short.
+            _ = server.bind("0.0.0.0:7").unwrap().serve();
+        });
+        world.settle();
+        let caller = Caller::new(channel(&["server"]).window_bytes(WINDOW).open().unwrap());
+        let flood = caller.server_streaming::<u64, u64>("/t.F/Flood", &500);
+        let most = u64::from(WINDOW.div_ceil(LEAST));
+        for (read, reply) in flood.unwrap().enumerate() {
+            reply.unwrap();
+            let unread = sent.load(Ordering::Relaxed).saturating_sub(read as u64);
+            sim::always!(unread <= most + 1, "{unread} of {most} that may wait");
+            sim::sometimes!(unread >= most);
+            maniple::sleep(Duration::from_micros(world.draw(0..3_000)));
+        }
     });
 }
