@@ -1,5 +1,6 @@
 //! Servers and clients in a simulated world: the shipped code, its own sockets, over links that delay, cut and restart.
 
+mod bounds;
 mod files;
 mod handover;
 #[cfg(feature = "http2")]
