@@ -7,6 +7,7 @@ mod handover;
 mod links;
 #[cfg(feature = "fault-injection")]
 mod planted;
+mod rare;
 mod shortage;
 mod weather;
 

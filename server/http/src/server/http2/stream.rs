@@ -21,7 +21,7 @@ use maniple::{
     JoinHandle,
     cancel::{self, Cause},
     net::Shutdown,
-    panics, task,
+    panics, sim, task,
 };
 
 use super::{
@@ -179,7 +179,7 @@ impl Shared {
                 return;
             };
             stream.serve();
-            if turn % AT_A_TIME == 0 {
+            if turn % AT_A_TIME == 0 || sim::buggify!() {
                 cancel::shield(maniple::yield_now);
             }
         }
