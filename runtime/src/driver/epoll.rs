@@ -347,22 +347,24 @@ impl Epoll {
         Ok(polled)
     }
 
-    /// Hands back who waits in one place, as if another had taken what came there. `drawn` chooses the place.
+    /// Hands back who waits in one place, as if another had taken what came there. `drawn` says where it is looked first.
     #[cold]
     pub(super) fn wake_for_nothing(&mut self, drawn: u64, wake: &mut dyn FnMut(Token)) {
-        let sides = |slot: &Registration| {
-            let is_awaited = |side: &Side| side.waiter.is_some();
-            [is_awaited(&slot.read), is_awaited(&slot.write)]
-        };
-        let awaited: Vec<_> = (self.slots.iter().flat_map(sides).enumerate())
-            .filter_map(|(place, is_awaited)| is_awaited.then_some(place))
-            .collect();
-        if awaited.is_empty() {
+        let places = self.slots.len() * 2;
+        if places == 0 {
             return;
         }
-        let place = awaited[(drawn % awaited.len() as u64) as usize];
-        let Registration { read, write, .. } = &mut self.slots[place / 2];
-        [read, write][place % 2].fire(false, &mut |token| wake(token));
+        let first = (drawn % places as u64) as usize;
+        for place in (first..places).chain(0..first) {
+            let slot = &mut self.slots[place / 2];
+            let side = match place % 2 {
+                0 => &mut slot.read,
+                _ => &mut slot.write,
+            };
+            if side.waiter.is_some() {
+                return side.fire(false, &mut |token| wake(token));
+            }
+        }
     }
 
     /// Lets those readers try that no edge has come for: all of them, or those that are overdue.

@@ -6,6 +6,7 @@ use super::dice::Dice;
 pub(super) struct Kernel {
     dice: Dice,
     draws: bool,
+    loses_races: bool,
 }
 
 /// Keeps these dice apart from the others.
@@ -14,13 +15,18 @@ const SALT: u64 = 0x6B65_726E_656C_0001;
 /// How often, of one, a call moves a part.
 const PARTS: f64 = 0.25;
 
-/// How often, of one, a wait ends for nothing when others have ended for something.
-const LOST_RACES: f64 = 0.125;
+/// In how many worlds, of one, races are lost; all others go as fast as they can.
+const LOSING: f64 = 0.25;
+
+/// How often there, of one, a wait ends for nothing when others have ended for something.
+const LOST_RACES: f64 = 0.25;
 
 impl Kernel {
     pub(super) fn new(seed: u64, draws: bool) -> Self {
+        let mut dice = Dice::new(seed ^ SALT);
         Self {
-            dice: Dice::new(seed ^ SALT),
+            loses_races: draws && dice.chance(LOSING),
+            dice,
             draws,
         }
     }
@@ -38,7 +44,7 @@ impl Kernel {
 
     /// Whether a wait ends now whose race for what has come was lost: a number to choose it by.
     pub(super) fn lost_race(&mut self) -> Option<u64> {
-        (self.draws && self.dice.chance(LOST_RACES)).then(|| self.dice.number())
+        (self.loses_races && self.dice.chance(LOST_RACES)).then(|| self.dice.number())
     }
 }
 
@@ -61,6 +67,17 @@ mod tests {
     fn what_is_no_more_than_the_least_goes_at_once() {
         let mut kernel = Kernel::new(7, true);
         assert!((0..1000).all(|_| kernel.part(10, 10) == 10 && kernel.part(0, 1) == 0));
+    }
+
+    #[test]
+    fn races_are_lost_in_some_worlds_now_and_then() {
+        let lost = |seed| {
+            let mut kernel = Kernel::new(seed, true);
+            (0..1000).filter_map(|_| kernel.lost_race()).count()
+        };
+        let losing: Vec<_> = (0..1000).map(lost).filter(|lost| *lost > 0).collect();
+        assert!((200..300).contains(&losing.len()), "{}", losing.len());
+        assert!(losing.iter().all(|lost| (150..350).contains(lost)));
     }
 
     #[test]
