@@ -347,7 +347,7 @@ impl Epoll {
         Ok(polled)
     }
 
-    /// Hands back who waits in one place, as if another had taken what came there. `drawn` says where it is looked first.
+    /// Hands back who waits in one place, as if another had taken what came there. `drawn` says where to look first.
     #[cold]
     pub(super) fn wake_for_nothing(&mut self, drawn: u64, wake: &mut dyn FnMut(Token)) {
         let places = self.slots.len() * 2;
