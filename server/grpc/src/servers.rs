@@ -145,7 +145,10 @@ impl Lines {
     pub(crate) fn new(servers: &Servers) -> Self {
         let lines: Arc<Mutex<HashMap<String, Arc<Line>>>> = Arc::default();
         let theirs = lines.clone();
-        let forget = move |endpoint: &Endpoint| drop(locked(&theirs).remove(endpoint.address()));
+        let forget = move |endpoint: &Endpoint| {
+            let line = locked(&theirs).remove(endpoint.address());
+            drop(line);
+        };
         Self {
             lines,
             _listening: servers.endpoints.on_leave(forget),

@@ -11,7 +11,7 @@ use std::{
 
 use maniple::{
     cancel::{self, CancelToken},
-    inspect,
+    inspect, panics,
     sim::{self, Order},
     spawn,
     sync::Notify,
@@ -330,6 +330,24 @@ fn one_whose_end_is_a_panic_keeps_no_other() {
             assert_eq!((pool.stats().idle, keepers()), (1, 1));
         },
     );
+}
+
+#[test]
+fn who_asks_is_spared_the_panic_of_one_that_is_too_old() {
+    sim::check(sim::seeds(50), |_| {
+        let builder = Connections::builder(To(Arc::default()));
+        let pool = builder.max_idle(LONG / 6).build().unwrap();
+        let (mut first, second) = (pool.get().unwrap(), pool.get().unwrap());
+        first.ends_badly = true;
+        // In some worlds it is not kept at all.
+        panics::catch(|| drop(first));
+        drop(second);
+        maniple::sleep(LONG / 6);
+        let is_before_the_keeper = pool.stats().idle == 2;
+        sim::sometimes!(is_before_the_keeper);
+        let lent = pool.get().unwrap();
+        assert_eq!((lent.number, pool.stats().open), (2, 1));
+    });
 }
 
 #[test]

@@ -28,11 +28,8 @@ impl<M: Manage> Shared<M> {
             if old.is_empty() {
                 return next;
             }
-            for idle in old {
-                self.count_out();
-                // Without the lock: to say goodbye may take a while, in which others may become old.
-                panics::catch(|| drop(idle));
-            }
+            // Meanwhile others may become old.
+            self.drop_old(old);
         }
     }
 

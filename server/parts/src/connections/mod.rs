@@ -25,7 +25,7 @@ use std::{
 
 use maniple::{
     cancel::{self, CutWatch},
-    sim,
+    panics, sim,
     sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc::RecvError, oneshot},
     time,
 };
@@ -303,12 +303,16 @@ impl<M: Manage> Shared<M> {
             self.counts.idle.store(idle.len(), Ordering::Relaxed);
             (taken, old)
         };
-        // Dropped without the lock: to say goodbye may take a while.
+        self.drop_old(old);
+        taken
+    }
+
+    /// Without the lock: to say goodbye may take a while. A panic there is nobody's who asks for a connection.
+    fn drop_old(&self, old: Vec<Idle<M::Connection>>) {
         for idle in old {
             self.count_out();
-            drop(idle);
+            panics::catch(|| drop(idle));
         }
-        taken
     }
 
     fn is_old(&self, made: Instant, since: Instant, now: Instant) -> bool {
