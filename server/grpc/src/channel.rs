@@ -3,7 +3,7 @@
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use http::uri::{Authority, Scheme};
-use maniple::cancel;
+use maniple::{cancel, sync::AcquireError};
 use maniple_parts::endpoints::Want;
 #[cfg(feature = "tls")]
 use maniple_server::tls::ClientConfig;
@@ -233,8 +233,11 @@ impl Channel {
         if let Some(open) = line.open_one() {
             return Ok(open);
         }
-        let _turn = line.connecting.lock();
-        cancel::check().map_err(|cut| Status::of_io(&cut.into()))?;
+        let waiting = "waiting for a connection that another makes";
+        let _turn = line.connecting.acquire().map_err(|cut| match cut {
+            AcquireError::Elapsed => Status::new(Code::DeadlineExceeded, waiting),
+            AcquireError::Cancelled | AcquireError::Closed => Status::new(Code::Cancelled, waiting),
+        })?;
         if let Some(open) = line.open_one() {
             return Ok(open);
         }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use maniple::cancel;
+use maniple::{cancel, sync::Semaphore};
 use maniple_parts::{
     endpoints::{Endpoint, Endpoints, Listening, PickError, Picked, Want},
     resilience::{Retry, RetryBudget},
@@ -113,11 +113,19 @@ impl Attempt {
 }
 
 /// A server that a channel leads to, and the connection to it, if there is one.
-#[derive(Default)]
 pub(crate) struct Line {
-    /// Held over the wait for a connection, so that one is made for all.
-    pub(crate) connecting: maniple::sync::Mutex<()>,
+    /// Had over the making of a connection, by one at a time. No lock: who waits for a turn may be cut short.
+    pub(crate) connecting: Semaphore,
     current: Mutex<Option<Link>>,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self {
+            connecting: Semaphore::new(1),
+            current: Mutex::default(),
+        }
+    }
 }
 
 impl Line {

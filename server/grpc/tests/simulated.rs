@@ -243,3 +243,21 @@ fn a_drain_lets_calls_end_that_it_has_begun_and_refuses_others_unseen() {
         );
     });
 }
+
+#[test]
+fn who_waits_for_the_connection_of_another_has_a_deadline_of_its_own() {
+    sim::check(sim::seeds(20), |world| {
+        let _api = world.host("api", || {});
+        // Nobody says that nobody is there.
+        let _cut = world.rule(|packet| packet.between("scenario", "api").then_drop());
+        let caller = Caller::new(Channel::to("api:80"));
+        let first = caller.clone();
+        let first = maniple::spawn(move || echo(&first, 1));
+        maniple::sleep(MILLI);
+        let began = world.now();
+        let told = maniple::timeout(20 * MILLI, || echo(&caller, 2));
+        assert!(matches!(told, Ok(Err(_)) | Err(_)), "{told:?}");
+        assert!(world.now() - began < 30 * MILLI);
+        assert_eq!(first.join().unwrap().unwrap_err().code(), Code::Unavailable);
+    });
+}
