@@ -333,6 +333,42 @@ fn one_whose_end_is_a_panic_keeps_no_other() {
 }
 
 #[test]
+fn a_runtime_that_ends_waits_for_no_keeper_and_the_next_has_its_own() {
+    let builder = Connections::builder(To(Arc::default()));
+    let pool = builder.max_idle(2 * SHORT).build().unwrap();
+    let (kept, given) = (that_keeps_for_hours(), pool.clone());
+    let first = maniple::Runtime::builder().workers(1).build().unwrap();
+    first.run(|| drop(kept.get().unwrap()));
+    let begun = std::time::Instant::now();
+    assert!(first.shutdown().is_clean());
+    assert!(begun.elapsed() < LONG / 2, "it waits for hours");
+    assert_eq!(kept.stats().idle, 1);
+    let second = maniple::Runtime::builder().workers(2).build().unwrap();
+    second.run(move || {
+        drop(kept.get().unwrap());
+        assert_eq!(kept.stats().connects, 1);
+        drop(given.get().unwrap());
+        timeout(LONG, || {
+            while given.stats().open > 0 {
+                maniple::sleep(SHORT / 10);
+            }
+        })
+        .expect("it is dropped in its time");
+    });
+    assert!(second.shutdown().is_clean());
+}
+
+/// A pool whose connections stay.
+fn that_keeps_for_hours() -> Connections<To> {
+    let builder = Connections::builder(To(Arc::default()));
+    builder
+        .check_after(LONG)
+        .max_idle(100 * LONG)
+        .build()
+        .unwrap()
+}
+
+#[test]
 fn who_asks_is_spared_the_panic_of_one_that_is_too_old() {
     sim::check(sim::seeds(50), |_| {
         let builder = Connections::builder(To(Arc::default()));

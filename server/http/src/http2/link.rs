@@ -26,8 +26,8 @@ use crate::transport::Dialed;
 /// server says that it goes (`GOAWAY`), requests that it has taken go on; those that it has not fail, and
 /// [say so](LinkError::is_unseen).
 ///
-/// As many requests are under way as the server allows, one until it has said how many; who makes more waits for his turn, in order of arrival, with the first wait for
-/// the answer or for room for the body.
+/// As many requests are under way as the server allows, one until it has said how many. Who makes more waits for a turn, in order of
+/// arrival, with the first wait for the answer or for room for the body.
 ///
 /// # Examples
 /// ```no_run
